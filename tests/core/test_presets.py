@@ -196,6 +196,14 @@ def test_a_body_is_as_long_as_it_may_be_and_not_a_byte_longer() -> None:
     assert errors(b'{"a": "%b"}' % (b"\xc3\xa9" * 10), rules, most=39) == (("", reason),)
 
 
+def test_headers_are_bounded_together() -> None:
+    """Each may repeat a value: a thousand of them would be a thousand times as much memory."""
+    rules = preset(headers={"X-A": "{{a}}", "X-B": "{{a}}"}, parameters={"a": {"type": "text"}}, body={"a": "x"}).rules
+    assert isinstance(fill(b'{"a": "1234567890"}', rules, most=20), Filled)
+    reason = "what they are filled in to must not be over limits.preset_body (19 bytes)"
+    assert errors(b'{"a": "1234567890"}', rules, most=19) == (("", reason),)
+
+
 def test_a_target_is_no_longer_than_callers_may_write_one() -> None:
     """Upstreams have their limits, too."""
     reason = "the URL that they are filled in to must not be over limits.target (40 bytes)"

@@ -234,9 +234,12 @@ class Preset:
         return Filled(filled, data)
 
     def _add_headers(self, values: Values, errors: Errors, names: list[bytes], fields: list[bytes], most: int) -> None:
+        """Add the headers that are filled, which are at most that long together. Raises TooLarge."""
         for header in self._filled:
+            value = header.value.fill(values, errors, most)
+            most -= len(value)
             names.append(normalise(header.name.encode()))
-            fields.append(_line(header.name, header.value.fill(values, errors, most)))
+            fields.append(_line(header.name, value))
 
 
 def _line(name: str, value: str) -> bytes:

@@ -192,7 +192,7 @@ class LimitSettings(Section):
         default=_LIMITS.preset_parameters, description="The parameters that a preset is filled with."
     )
     preset_body: PositiveSize = Field(
-        default=_LIMITS.preset_body, description="The body that comes of them, and each header."
+        default=_LIMITS.preset_body, description="The body that comes of them, and all filled headers together."
     )
 
 
