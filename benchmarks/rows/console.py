@@ -25,6 +25,8 @@ PAGES: Final[Mapping[str, str]] = {
     "searched without a match": "/?q=nothing",
     "one with its form": "/integrations/bench",
     "form of a new one": "/add?kind=oauth2",
+    "presets": "/presets",
+    "form of a new preset": "/add/preset",
     "access": "/access",
     "activity": "/activity",
 }

@@ -177,6 +177,26 @@ def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: 
         look(one, f"{getattr(go, '__name__', '')} {number} at {one.page.url}")
 
 
+SHAPED: Final = (
+    "/",
+    "/add?kind=oauth2",
+    "/add?kind=mtls",
+    "/add/preset",
+    "/integrations/{name}",
+    "/presets/hook-of-a-file",
+)
+"""Pages that the script gives their shape."""
+
+
+def test_nothing_moves_where_the_script_takes_its_time(tab: Open, many: str) -> None:
+    """What it hides and shows is decided before anything is painted, on a slow machine as well."""
+    one = tab("editor")
+    session = one.page.context.new_cdp_session(one.page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 10})
+    for path in SHAPED:
+        at(path)(one, many)
+
+
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_log_in_and_problems_are_for_everybody(tab: Open, width: int) -> None:
     out, viewer = tab(token="", width=width), tab("viewer", width=width)
