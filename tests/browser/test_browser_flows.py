@@ -5,11 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from browser.conftest import Named, Open
-from support.api import TOKENS, Api, Running, basic
+from support.api import TOKENS, Api, Running, basic, managed
 from support.ask import get, within
 from support.browser import Tab
 from support.nginx import Nginx
@@ -110,22 +111,28 @@ def test_a_session_ends_with_the_time_of_its_token(tab: Open, running: Running, 
     assert datetime.now(UTC) >= ends
 
 
-def test_200_wrong_tokens_cost_nobody_else_anything(tab: Open, running: Running) -> None:
+def test_200_wrong_tokens_cost_nobody_else_anything(browser: Any, tabs: list[Tab], tmp_path: Path) -> None:
     """Behind a proxy all have one address: who is in stays in, and a right token gets in by the same form."""
-    inside, outside = tab("viewer"), tab(token="")
-    stranger = Pages(running.child.admin_port)
-    form = stranger.get("/login").form("/login")
-    statuses = [stranger.ask("POST", "/login", {**form.fields, "token": f"wrong-{n}"}).status for n in range(200)]
-    assert (statuses[0], statuses[-1]) == (200, 429)
-    inside.open("/")
-    assert "viewer-of-file" in inside.page.inner_text("header")
-    outside.open("/login")
-    outside.page.fill("#token", "wrong")
-    outside.page.keyboard.press("Enter")
-    outside.page.wait_for_selector("text=Too many log-ins have failed: wait a minute.")
-    assert outside.page.input_value("#token") == ""
-    outside.meant("429")
-    outside.log_in(TOKENS["editor"])
+    # One of its own: whoever logs in wrongly within the next minute is told to wait.
+    with managed(tmp_path, more="integrations: {}") as child:
+        inside, outside = (Tab(browser, f"http://127.0.0.1:{child.admin_port}") for _ in range(2))
+        tabs += [inside, outside]
+        inside.be(TOKENS["viewer"])
+        stranger = Pages(child.admin_port)
+        form = stranger.get("/login").form("/login")
+        statuses = [stranger.ask("POST", "/login", {**form.fields, "token": f"wrong-{n}"}).status for n in range(200)]
+        assert (statuses[0], statuses[-1]) == (200, 429)
+        inside.open("/")
+        assert "viewer-of-file" in inside.page.inner_text("header")
+        outside.open("/login")
+        outside.page.fill("#token", "wrong")
+        outside.page.keyboard.press("Enter")
+        outside.page.wait_for_selector("text=Too many log-ins have failed: wait a minute.")
+        assert outside.page.input_value("#token") == ""
+        outside.meant("429")
+        outside.log_in(TOKENS["editor"])
+        for each in (inside, outside):
+            each.page.goto("about:blank")
 
 
 def test_a_page_that_was_open_when_one_logged_out_changes_nothing(
