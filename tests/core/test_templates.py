@@ -357,6 +357,17 @@ def test_a_segment_stays_one_in_each_reading() -> None:
         assert not stays_in_segment(segment), segment
 
 
+def test_what_is_too_long_is_not_read() -> None:
+    """Whether a value leaves its segment is asked only of one that has room, with the literal before it."""
+    template = UrlTemplate.read(f"https://x.test/{'a' * 50}{{{{a}}}}", {"a": Parameter("a", "text")})
+    errors: dict[str, str] = {}
+    with pytest.raises(TooLarge):
+        template.fill({"a": "/"}, errors, 52)
+    assert errors == {}
+    template.fill({"a": "/"}, errors, 100)
+    assert errors.keys() == {"a"}
+
+
 def test_a_url_is_given_up_before_it_is_whole() -> None:
     """A value may stand in it thousands of times: all of them would be gigabytes."""
     for where in ("{{a}}" * 20_000, "/{{a}}" * 20_000):
