@@ -168,7 +168,7 @@ def alter(database: Path, name: str) -> None:
 
 
 def test_one_that_fails_is_found_put_right_tested_and_well(standing: Standing) -> None:
-    """A new secret begins anew, a test counts as a request, and so does what is sent by callers."""
+    """A new secret begins again, a test counts as a request, and so does what is sent by callers."""
     api = standing.api
     api.make("/integrations", {"id": "it", **basic(standing.port, "wrong", "/refusing")})
     standing.fail("it", 2)

@@ -60,7 +60,7 @@ def asked(server: AuthlibServer) -> list[Arrived]:
 
 
 async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Path) -> None:
-    """Seven of them within seconds made seven: a description, and a secret's file that is written anew."""
+    """Seven of them within seconds made seven: a description, and a secret's file that is written again."""
     password = tmp_path / "password"
     password.write_text(responsys.PASSWORD)
     text = RESPONSYS.format(text="0", password=password, more="")
