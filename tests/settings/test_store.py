@@ -80,7 +80,7 @@ def test_rules_show_neither_key_nor_url(tmp_path: Path) -> None:
     ids=["missing", "empty", "short", "long", "cut", "not base64", "twice"],
 )
 def test_a_key_that_cannot_be_used_stops_a_start_and_is_named(tmp_path: Path, value: str | None, reason: str) -> None:
-    """As an error, not as a secret that may appear later: the store could not be opened, and must not be made a second time."""
+    """As an error, not as a secret that may appear later: the store could not be opened, and must not be made again."""
     environ = {"STORE_K2": ENVIRON["STORE_K2"]} if value is None else {**ENVIRON, "STORE_K1": value}
     found = loaded(tmp_path, f"path: store.db, {KEYS}", environ)
     assert found.snapshot is None
