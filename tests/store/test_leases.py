@@ -151,7 +151,7 @@ async def test_a_lease_that_goes_over_to_another_key_keeps_where_its_result_may_
 
 
 async def test_a_process_that_has_the_former_token_still_spoils_neither(place: Place) -> None:
-    """A changed file arrives at different moments: each goes on with what is left of its own token, not from the start."""
+    """A changed file arrives at different moments: each goes on with what is left of its own token."""
     async with place.open() as early, place.open() as late:
         await early.finish(await leased(early), RESULT, spent=True)
         await early.finish(await leased(early, "entered since"), "its result", spent=True)

@@ -167,14 +167,10 @@ def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
 def _shown(name: str | None, shown: Preview) -> dict[str, Any]:
     """The request, or why none would be made; of what the credential is, only where it goes."""
     found = shown.as_json()
-    return {
-        "preset": name,
-        "integration": found["integration"],
-        "request": found.get("request"),
-        "credential": found.get("credential"),
-        "code": found.get("code"),
-        "reason": found.get("reason"),
-    }
+    return {"preset": name, **{key: found.get(key) for key in _TOLD}}
+
+
+_TOLD: Final = ("integration", "request", "credential", "code", "reason")
 
 
 _TRIAL: Final = partial(Route, method="POST", body="PresetTrial", codes=("not_found", "invalid"))
