@@ -28,6 +28,7 @@ WHEEL_VENV := .venv-wheel
 COMPILED_VENV := .venv-compiled
 CHECKOV := tests/peers/checkov/.venv
 MITMPROXY := tests/peers/mitmproxy/.venv
+MOTO := tests/peers/moto/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci hatch_build.py proxy tests benchmarks
@@ -94,7 +95,7 @@ bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compi
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
 	@$(BIN)/python -m benchmarks.core
 
-peers: $(VENV)/.dev $(CHECKOV)/.made ## On Debian, as root: install the optional real programs that tests run against
+peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made ## On Debian, as root: install the optional real programs that tests run against
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
@@ -112,9 +113,10 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 	$(COMPILE) --output-file tests/peers/mitmproxy/requirements.txt tests/peers/mitmproxy/requirements.in
+	$(COMPILE) --output-file tests/peers/moto/requirements.txt tests/peers/moto/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) $(MOTO) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 	@touch $@
 
 # Peers whose requirements clash with the project's.
-$(CHECKOV)/.made $(MITMPROXY)/.made: %/.venv/.made: %/requirements.txt
+$(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made: %/.venv/.made: %/requirements.txt
 	@echo "Installing $(notdir $*) into $(@D) ..."
 	$(call make_venv,$(@D))
 	@$(@D)/bin/python $(PIP) --require-hashes -r $<

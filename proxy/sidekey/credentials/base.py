@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.core.signing import Signer, SigningRules
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
@@ -43,6 +44,7 @@ class Grant(Sealed):
 
     `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt. `secrets` are those
     of the values that must not be shown, as they are sent: without a public word before them, such as `Bearer`.
+    `signer` signs each request that has all of this in it.
     """
 
     headers: Pairs = ()
@@ -50,6 +52,7 @@ class Grant(Sealed):
     body: Pairs = ()
     base_url: str | None = None
     secrets: tuple[bytes, ...] = ()
+    signer: Signer | None = None
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
@@ -247,7 +250,7 @@ class Traits(NamedTuple):
     upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
-    presents.
+    presents. `signing` are the rules of the signer that its grants have.
     """
 
     places: Places
@@ -257,6 +260,7 @@ class Traits(NamedTuple):
     renewal_interval: float = RENEWAL_INTERVAL
     single_live_token: bool = False
     rotates: bool = False
+    signing: SigningRules | None = None
 
     @property
     def one_at_a_time(self) -> bool:

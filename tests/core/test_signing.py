@@ -1,0 +1,79 @@
+"""Signers one after the other, and the request that they see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidekey.core.request import RequestHead
+from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Successive, SuccessiveRules, Unique
+from sidekey.errors import Problem
+
+UNIQUE = Unique(b"m" * 16, b"n" * 16)
+
+
+class Stamp(Signer):
+    """Writes one line that names how many it has seen, and how long the body is."""
+
+    def __init__(self, name: bytes, problem: Problem | None = None) -> None:
+        self.name = name
+        self.problem = problem
+
+    def check(self, request: OutgoingRequest) -> Problem | None:
+        return self.problem
+
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        return [b"\r\n%b: %d/%d" % (self.name, len(request.lines), sum(map(len, body)))]
+
+    def explain(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> list[bytes]:
+        return [b"".join(request.lines) + b"|" + (b"[redacted]" if body is None else b"".join(body))]
+
+
+def outgoing(*lines: bytes) -> OutgoingRequest:
+    return OutgoingRequest(b"POST", b"https", b"api.example.com", b"/v1", lines)
+
+
+def test_values_of_a_field_are_found_whatever_its_spelling() -> None:
+    request = outgoing(b"\r\nHost: api.example.com", b"\r\nX_Sent:  one ", b"\r\nx-sent:two\t")
+    assert request.values(b"x-sent") == [b"one", b"two"]
+    assert request.values(b"x-other") == []
+
+
+def test_the_second_signer_sees_what_the_first_has_written() -> None:
+    signer = Successive(Stamp(b"One"), Stamp(b"Two"))
+    assert signer.sign(outgoing(b"\r\nHost: h"), [b"ab", b"c"], 0.0, UNIQUE) == [b"\r\nOne: 1/3", b"\r\nTwo: 2/3"]
+
+
+def test_what_the_first_has_written_is_not_shown_in_the_text_of_the_second() -> None:
+    signer = Successive(Stamp(b"One"), Stamp(b"Two"))
+    assert signer.explain(outgoing(b"\r\nHost: h"), None, 0.0, UNIQUE) == [
+        b"\r\nHost: h|[redacted]",
+        b"\r\nHost: h\r\nOne: [redacted]|[redacted]",
+    ]
+
+
+def test_the_first_reason_of_two_is_said() -> None:
+    one, two = Problem("request_invalid", "one"), Problem("request_invalid", "two")
+    assert Successive(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
+    assert Successive(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
+    assert Successive(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
+
+
+def test_one_slow_signer_makes_both_slow() -> None:
+    slow = Stamp(b"One")
+    slow.slow = True
+    assert Successive(slow, Stamp(b"Two")).slow
+    assert Successive(Stamp(b"One"), slow).slow
+    assert not Successive(Stamp(b"One"), Stamp(b"Two")).slow
+
+
+def test_rules_of_two_signers() -> None:
+    head = RequestHead(b"POST", b"/", b"h", [], [])
+    one = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
+    two = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
+    both = SuccessiveRules(one, two)
+    assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
+    assert both.needs_body(head)
+    assert not SuccessiveRules(one, one).needs_body(head)
+    assert both.refusal(head) is None
