@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlencode
 
+from sidekey.core.parameters import Scalar
 from sidekey.credentials.base import Call, Pairs, Sealed
 from sidekey.credentials.oauth2.clients import Proof
-from sidekey.credentials.oauth2.parameters import Parameters, Scalar
+from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.oauth2.token_response import STEP
 
 _TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json"}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
@@ -19,7 +20,6 @@ from sidekey.credentials.oauth2.parameters import (
     FurtherParameters,
     check_field_name,
     filled,
-    meets,
     references,
 )
 

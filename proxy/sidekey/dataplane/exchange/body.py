@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sidekey.core.headers import BODY_DIGESTS, is_plain, line_values, nominated
-from sidekey.core.parameters import NamedAlready, Unplaceable, UnreadableNames, check_body, media_type, placed
+from sidekey.core.parameters import NamedAlready, Scalar, Unplaceable, UnreadableNames, check_body, media_type, placed
 from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
 
@@ -44,7 +44,7 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
     return None
 
 
-def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
+def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]]) -> bytes:
     """The body with these fields in it; there is no `conflict`."""
     return placed(body, _kind(head), fields)
 

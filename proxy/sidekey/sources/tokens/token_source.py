@@ -65,6 +65,9 @@ _RELOADED = Problem(
 
 
 class _Held(NamedTuple):
+    """A token, what requests are sent with (`SecretLoader.supplement`), and how long."""
+
+    token: Grant
     grant: Grant
     life: Schedule
 
@@ -184,11 +187,11 @@ class TokenSource:
             return False
         held = self.held
         if verdict is Verdict.SPENT:
-            if held is not None and held.grant == grant and self._may_force():
+            if held is not None and held.token == _token(grant) and self._may_force():
                 self._force("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if held is not None and held.grant != grant:
+        if held is not None and held.token != _token(grant):
             return True
         if self._refresh.running:
             if held is not None and self._may_force():
@@ -208,11 +211,11 @@ class TokenSource:
         if heir is not None:
             newer = await heir.refreshed_after(grant) if self._is_one_with(heir) else None
             return None if newer is None else self._borrow(heir)
-        held = self.held
-        if self._refresh.running and (held is None or held.grant == grant):
+        held, token = self.held, _token(grant)
+        if self._refresh.running and (held is None or held.token == token):
             await self._refresh.wait()
             held = self.held
-        if held is None or held.grant == grant:
+        if held is None or held.token == token:
             return None
         return self._activate(held)
 
@@ -360,8 +363,8 @@ class TokenSource:
         if own.asks_like(others):
             self._refresh.go_on(known.refresh)
         held = known.held
-        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.grant):
-            self._hold(held)
+        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.token):
+            self._hold(self._supplemented(held.token, held.life))
             self._log.debug("the token outlives the change of its integration")
 
     @property
@@ -392,11 +395,12 @@ class TokenSource:
 
     def _borrow(self, heir: TokenSource) -> Grant | None:
         """Hand out the heir's token, where the policy of this source's config allows that as well."""
-        held = heir.held
-        if held is None or not self._is_one_with(heir) or not self._allows(held.grant):
+        held, own = heir.held, self._held
+        if held is None or not self._is_one_with(heir) or not self._allows(held.token):
             return None
-        self._held = held
-        return self._activate(held)
+        if own is None or own.token is not held.token:
+            own = self._held = self._supplemented(held.token, held.life)
+        return self._activate(own)
 
     async def _obtain_by(self, heir: TokenSource) -> Grant:
         if self._is_one_with(heir):
@@ -513,14 +517,19 @@ class TokenSource:
         ends_at = schedule(called, token.life, 0.0).ends_at
         return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
 
-    def _hand_out(self, grant: Grant, called: float, seconds: float) -> Grant:
+    def _hand_out(self, token: Grant, called: float, seconds: float) -> Grant:
+        held = self._supplemented(token, schedule(called, seconds, self._jitter()))
         self._rejected = False
-        self.grant = grant if self._refresh.waiting else None
-        self._hold(_Held(grant, schedule(called, seconds, self._jitter())))
+        self.grant = held.grant if self._refresh.waiting else None
+        self._hold(held)
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
         self._log.debug("a token was issued", life=round(seconds, 3))
-        return grant
+        return held.grant
+
+    def _supplemented(self, token: Grant, life: Schedule) -> _Held:
+        supplement = self._secrets.supplement
+        return _Held(token, token if supplement is None else token.supplemented(supplement), life)
 
     def _hold(self, held: _Held) -> None:
         self._held = held
@@ -536,6 +545,11 @@ class TokenSource:
         """The problem, with Retry-After where no attempt is made before."""
         wait = self._refresh.not_before - self._loop.time()
         return replace(problem, headers=(("Retry-After", str(math.ceil(wait))),)) if wait > 0 else problem
+
+
+def _token(grant: Grant) -> Grant:
+    """The token that is in what a request was sent with."""
+    return grant if grant.issued is None else grant.issued
 
 
 def _learn(policy: Policy, base_url: str) -> object:
