@@ -78,7 +78,7 @@ CASES: dict[str, tuple[int, dict[str, Callable[[int], float]]]] = {
         {'sidekey_credential_reload_failures_total{integration="crm",credential="certificate"}': lambda age: 1},
     ),
 }
-"""One alert for each recorded window, and one that waits: the minute at which it fires, and the counter that it reads."""
+"""An alert for each recorded window, and one that waits: the minute at which it fires, and its counter."""
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["same-instance", "another-instance"])
