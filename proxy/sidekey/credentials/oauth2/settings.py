@@ -27,7 +27,16 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.fields import (
+    Keys,
+    Reference,
+    Secret,
+    Text,
+    check_not_empty,
+    literally,
+    mapping,
+    refuse_places,
+)
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
@@ -38,7 +47,6 @@ from sidekey.credentials.oauth2.sections import (
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
-    refuse_places,
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
 from sidekey.credentials.placement import Placement, TokenPlacement
