@@ -13,6 +13,7 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
+from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
@@ -69,6 +70,11 @@ class TokenRequestSettings(_Section):
     )
     query: FurtherParameters = Field(
         default={}, description="Further parameters in the query, likewise; none may be in both."
+    )
+    headers: CallHeaders = Field(
+        default={},
+        description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
+        "`Accept` is `application/json` unless it is one of them.",
     )
 
     @field_validator("query")
