@@ -318,6 +318,12 @@ def check_header_value(value: str) -> None:
         raise ValueError("must not begin or end with a space: HTTP drops it")
 
 
+def check_prefix(text: str) -> None:
+    """Raise ValueError for a space at the beginning of what stands before a secret in a header."""
+    if text.startswith(" "):
+        raise ValueError("must not begin with a space: HTTP drops it")
+
+
 def wire(value: str) -> str:
     """A header value as it travels: its UTF-8 bytes, one character a byte.
 

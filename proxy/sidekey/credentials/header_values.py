@@ -23,6 +23,7 @@ from sidekey.credentials.fields import (
     StoredMapping,
     check_header_name,
     check_header_value,
+    check_prefix,
     normal_name,
     parse_secret,
     parse_text,
@@ -30,11 +31,6 @@ from sidekey.credentials.fields import (
 )
 
 _NOTHING = Reference("text", "")
-
-
-def _check_prefix(text: str) -> None:
-    if text.startswith(" "):
-        raise ValueError("must not begin with a space: HTTP drops it")
 
 
 def _literal_value(reference: Reference) -> Reference:
@@ -45,7 +41,7 @@ def _literal_value(reference: Reference) -> Reference:
 
 def _literal_prefix(reference: Reference) -> Reference:
     if reference.source == "text":
-        _check_prefix(reference.value)
+        check_prefix(reference.value)
     return reference
 
 
@@ -140,7 +136,7 @@ def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[Sec
         if value.text is not None:
             yield SecretInput((*place, name), value.text, check_header_value)
         if value.secret is not None:
-            yield SecretInput((*place, name, "prefix"), value.prefix, _check_prefix)
+            yield SecretInput((*place, name, "prefix"), value.prefix, check_prefix)
             yield SecretInput((*place, name, "secret"), value.secret, check_header_value)
 
 
