@@ -128,8 +128,7 @@ SECRETS = [
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key"}
-HARMLESS |= {"DocumentValue", "_Document", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
 """What holds names, places and reasons alone."""
 
 
