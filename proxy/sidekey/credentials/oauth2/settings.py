@@ -37,6 +37,7 @@ from sidekey.credentials.fields import (
     literally,
     mapping,
     normal_name,
+    refuse_places,
 )
 from sidekey.credentials.header_values import compared_headers, filled_headers, inputs_of
 from sidekey.credentials.oauth2.clients import Client, Sign
@@ -56,7 +57,6 @@ from sidekey.credentials.oauth2.sections import (
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
-    refuse_places,
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
 from sidekey.credentials.placement import Placement, TokenPlacement
@@ -231,7 +231,7 @@ class OAuth2Settings(KindSettings):
         "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
         "any other is ignored.",
     )
-    username: Annotated[Text, literally(check_not_empty), HARMLESS] | None = Field(
+    username: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
         default=None, validate_default=True, description="With grant `password`: the name of the user."
     )
     password: Secret | None = Field(
