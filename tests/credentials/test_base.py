@@ -130,6 +130,7 @@ HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key"}
+HARMLESS |= {"DocumentValue", "_Document", "_Schema"}
 """What holds names, places and reasons alone."""
 
 
