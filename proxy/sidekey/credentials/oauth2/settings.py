@@ -231,7 +231,7 @@ class OAuth2Settings(KindSettings):
         "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
         "any other is ignored.",
     )
-    username: Annotated[Text, literally(check_not_empty), HARMLESS] | None = Field(
+    username: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
         default=None, validate_default=True, description="With grant `password`: the name of the user."
     )
     password: Secret | None = Field(
