@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import Grant, Places
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.injected import MAPS, decides
+from sidekey.credentials.injected import MAPS
 
 VALUES = {"KEY": "hunter2", "SPACED": "hunter2 ", "REGION": "eu", "BEARER": "Bearer ", "NAME": "M\u00fcller"}
 
@@ -160,10 +160,3 @@ def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
         assert text is not None
         assert secret is not None
         assert (text.form, prefix.form, secret.form) == ("secret", "text", "value")
-
-
-@pytest.mark.parametrize("name", ["X_Original-URL", "x-http-method-override", "Proxy-Authorization"])
-def test_a_header_by_which_a_server_decides_is_known(name: str) -> None:
-    """Callers may not send it; in a store it is public, so that whoever changes it enters the secrets again."""
-    assert decides(name)
-    assert not decides("X-Tenant")

@@ -10,17 +10,9 @@ from pydantic import ConfigDict, Field
 
 from sidekey.credentials.base import Conditions, Credential, Findings, FixedCredential, KindSettings, Traits
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.fields import Keys, mapping, normal_name
-from sidekey.credentials.injected import MAPS, Body, Headers, InjectedSettings, Query, decides
-
-
-def _deciding(headers: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Public headers that decide, by their normal names. Any other public text a caller could send as well.
-
-    The names of secret headers are in the places of their values, which are sealed with them.
-    """
-    found = {normal_name(name): value.text.value for name, value in headers.items() if value.text and decides(name)}
-    return found or None
+from sidekey.credentials.fields import Keys, mapping
+from sidekey.credentials.header_values import deciding
+from sidekey.credentials.injected import MAPS, Body, Headers, InjectedSettings, Query
 
 
 class HeadersSettings(InjectedSettings, KindSettings):
@@ -41,7 +33,7 @@ class HeadersSettings(InjectedSettings, KindSettings):
     )
 
     type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
-    headers: Annotated[Headers, CountsAs(_deciding)] = Field(default={})
+    headers: Annotated[Headers, CountsAs(deciding)] = Field(default={})
     query: Annotated[Query, HARMLESS] = Field(default={})
     body: Annotated[Body, HARMLESS] = Field(default={})
 

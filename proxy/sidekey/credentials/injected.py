@@ -4,131 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.core.parameters import meets
 from sidekey.credentials.base import Findings, Grant, PartSettings, Places, SecretInput
-from sidekey.credentials.fields import (
-    REDACT,
-    SECRET_SCHEMA,
-    TEXT_SCHEMA,
-    HeaderName,
-    Keys,
-    ParameterName,
-    Reference,
-    StoredMapping,
-    check_header_value,
-    literally,
-    mapping,
-    normal_name,
-    parse_secret,
-    parse_text,
-    wire,
-)
+from sidekey.credentials.fields import HeaderName, Keys, ParameterName, mapping, normal_name
+from sidekey.credentials.header_values import HeaderValue, check_public, check_unique, filled_headers, inputs_of
+from sidekey.credentials.written_values import WrittenValue, shape, written_schema
 
 MAPS: Final = ("headers", "query", "body")
 """The keys of the maps, which are the places."""
 
-_NOTHING = Reference("text", "")
 _SECRET_NAMES = frozenset(
     {"access-token", "api-key", "apikey", "authorization", "cookie", "proxy-authorization", "x-api-key"}
 )
 
 
-def _check_header_prefix(text: str) -> None:
-    if text.startswith(" "):
-        raise ValueError("must not begin with a space: HTTP drops it")
-
-
-def _shape(raw: Any) -> Any:
-    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
-    if isinstance(raw, Mapping):
-        if "insecure_value" in raw:
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
-        if isinstance(raw, StoredMapping) and ("value" in raw or "set" in raw):
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
-        if "secret" in raw:
-            return raw
-        if "prefix" in raw:
-            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
-    return {"text": raw}
-
-
 def _field_shape(raw: Any) -> Any:
-    """`_shape` of the field of a body, which may be a number, true or false as well."""
+    """`shape` of the field of a body, which may be a number, true or false as well."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return {"scalar": raw}
-    return _shape(raw)
+    return shape(raw)
 
 
-# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
-_parse_public = partial(parse_text, form="secret")
-
-
-class _Value(BaseModel):
-    """A value: `text` where it is public, else `prefix` and `secret`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
-
-    text: Annotated[Reference | None, PlainValidator(_parse_public), REDACT] = None
-    prefix: Annotated[Reference, PlainValidator(parse_text), REDACT] = _NOTHING
-    secret: Annotated[Reference | None, PlainValidator(parse_secret), REDACT] = None
-
-    def inputs(self, *key: str) -> Iterator[tuple[Keys, Reference]]:
-        """What must be read, in the order in which it is joined."""
-        if self.text is not None:
-            yield key, self.text
-        if self.secret is not None:
-            yield (*key, "prefix"), self.prefix
-            yield (*key, "secret"), self.secret
-
-
-class _HeaderValue(_Value):
-    """A value of a header, of which HTTP drops spaces at the ends."""
-
-    text: Annotated[Reference | None, PlainValidator(_parse_public), literally(check_header_value), REDACT] = None
-    prefix: Annotated[Reference, PlainValidator(parse_text), literally(_check_header_prefix), REDACT] = _NOTHING
-    secret: Annotated[Reference | None, PlainValidator(parse_secret), literally(check_header_value), REDACT] = None
-
-
-class _FieldValue(_Value):
-    """A value of a field of a body, which may be a `scalar` that is no text."""
+class WrittenField(WrittenValue):
+    """The value of a field of a body, which may be a `scalar` that is no text."""
 
     scalar: int | float | bool | None = None
 
 
-def _written(title: str, *further: dict[str, Any]) -> WithJsonSchema:
-    properties = {
-        "prefix": {**TEXT_SCHEMA, "description": "Public text before the secret, such as 'Bearer '"},
-        "secret": SECRET_SCHEMA,
-    }
-    secret = {"type": "object", "properties": properties, "required": ["secret"], "additionalProperties": False}
-    return WithJsonSchema({"title": title, "oneOf": [TEXT_SCHEMA, *further, secret]})
-
-
-HeaderValue = Annotated[_HeaderValue, BeforeValidator(_shape), _written("HeaderValue")]
-"""A public text, or {prefix, secret}; so are the next two."""
-
-ParameterValue = Annotated[_Value, BeforeValidator(_shape), _written("ParameterValue")]
+ParameterValue = Annotated[WrittenValue, BeforeValidator(shape), written_schema("ParameterValue")]
 FieldValue = Annotated[
-    _FieldValue, BeforeValidator(_field_shape), _written("FieldValue", {"type": "number"}, {"type": "boolean"})
+    WrittenField, BeforeValidator(_field_shape), written_schema("FieldValue", {"type": "number"}, {"type": "boolean"})
 ]
 
 
-def _check_headers(headers: dict[str, _HeaderValue]) -> dict[str, _HeaderValue]:
-    seen: dict[str, str] = {}
-    for name, value in headers.items():
-        other = seen.setdefault(normal_name(name), name)
-        if other is not name:
-            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
-        if value.secret is not None and value.secret.source == "stored" and decides(name):
-            # As a secret of a store it would change without anybody being asked for the other secrets again.
-            raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
-    return headers
+SAME_PARAMETER: Final = "{} and {} are the same parameter to some servers (case does not count, . and _ are one)"
 
 
 def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -140,19 +53,10 @@ def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-SAME_HEADER: Final = "{} and {} are the same header (case does not count, _ counts as -)"
-SAME_PARAMETER: Final = "{} and {} are the same parameter to some servers (case does not count, . and _ are one)"
-
-
-def decides(name: str) -> bool:
-    """Whether a server may take a request for one of another target by this header: no caller may send it."""
-    normal = normal_name(name).encode()
-    return REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES
-
-
 Headers = Annotated[
     dict[HeaderName, HeaderValue],
-    AfterValidator(_check_headers),
+    AfterValidator(check_unique),
+    AfterValidator(check_public),
     Field(
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
@@ -211,10 +115,7 @@ class InjectedSettings(PartSettings):
 
     def inputs(self) -> Iterator[SecretInput]:
         """Each value's public text, or its prefix and secret."""
-        for name, header in self.headers.items():
-            for key, reference in header.inputs("headers", name):
-                check = _check_header_prefix if key[-1] == "prefix" and len(key) > 2 else check_header_value
-                yield SecretInput(key, reference, check)
+        yield from inputs_of(self.headers, "headers")
         for place, parameters in (("query", self.query), ("body", self.body)):
             for name, value in parameters.items():
                 for key, reference in value.inputs(place, name):
@@ -222,11 +123,7 @@ class InjectedSettings(PartSettings):
 
     def grant(self, values: Mapping[Keys, str]) -> Grant:
         """The values in the order of the file, each one's prefix and secret joined."""
-
-        def joined(value: _Value, *key: str) -> str:
-            return "".join(values[each] for each, _ in value.inputs(*key))
-
-        every: list[tuple[str, Mapping[str, _Value]]]
+        every: list[tuple[str, Mapping[str, WrittenValue]]]
         every = [("headers", self.headers), ("query", self.query), ("body", self.body)]
         secrets = [
             values[place, name, "secret"]
@@ -235,10 +132,10 @@ class InjectedSettings(PartSettings):
             if value.secret is not None
         ]
         return Grant(
-            headers=tuple((name, wire(joined(value, "headers", name))) for name, value in self.headers.items()),
-            query=tuple((name, joined(value, "query", name)) for name, value in self.query.items()),
+            headers=filled_headers(self.headers, values, "headers"),
+            query=tuple((name, value.joined(values, "query", name)) for name, value in self.query.items()),
             body=tuple(
-                (name, joined(value, "body", name) if value.scalar is None else value.scalar)
+                (name, value.joined(values, "body", name) if value.scalar is None else value.scalar)
                 for name, value in self.body.items()
             ),
             secrets=tuple(text.encode() for text in secrets),
