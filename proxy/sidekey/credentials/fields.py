@@ -6,12 +6,13 @@ Every check here raises ValueError with a reason that is safe to show: it never 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import InitErrorDetails
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
@@ -299,6 +300,27 @@ def mapping(raw: Any) -> Mapping[str, Any]:
     return raw if isinstance(raw, Mapping) else {}
 
 
+def check_field_name(name: str) -> str:
+    """The name of a field, a parameter or a claim."""
+    if not name or _CONTROL.search(name) or _SURROGATE.search(name):
+        raise ValueError("the name must not be empty or contain a control character")
+    return name
+
+
+def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
+    """Raise pydantic's error with these errors, if there are any; their places are below the value that is checked."""
+    errors = [
+        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": error}) for place, error in found
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("config", errors, hide_input=True)
+
+
+def refuse_places(places: Iterable[Keys], reason: str) -> None:
+    """`refuse` each of `places` for one reason."""
+    refuse((place, ValueError(reason)) for place in places)
+
+
 def normal_name(name: str) -> str:
     """A header name as it is compared: lower case, `_` as `-` (CGI-like upstreams take the two for one)."""
     return name.lower().replace("_", "-")
@@ -318,6 +340,12 @@ def check_header_value(value: str) -> None:
     """Raise ValueError for spaces at the ends, which recipients drop (RFC 9110 5.5): the secret would be changed."""
     if value != value.strip(" "):
         raise ValueError("must not begin or end with a space: HTTP drops it")
+
+
+def check_prefix(text: str) -> None:
+    """Raise ValueError for a space at the beginning of what stands before a secret in a header."""
+    if text.startswith(" "):
+        raise ValueError("must not begin with a space: HTTP drops it")
 
 
 def wire(value: str) -> str:

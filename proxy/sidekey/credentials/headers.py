@@ -30,6 +30,7 @@ from sidekey.credentials.fields import (
     Reference,
     StoredMapping,
     check_header_value,
+    check_prefix,
     mapping,
     normal_name,
     parse_secret,
@@ -41,11 +42,6 @@ _NOTHING = Reference("text", "")
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
-def _check_prefix(text: str) -> None:
-    if text.startswith(" "):
-        raise ValueError("must not begin with a space: HTTP drops it")
-
-
 def _literal_value(reference: Reference) -> Reference:
     if reference.source in ("text", "insecure_value"):
         check_header_value(reference.value)
@@ -54,7 +50,7 @@ def _literal_value(reference: Reference) -> Reference:
 
 def _literal_prefix(reference: Reference) -> Reference:
     if reference.source == "text":
-        _check_prefix(reference.value)
+        check_prefix(reference.value)
     return reference
 
 
@@ -176,7 +172,7 @@ class HeadersSettings(KindSettings):
             if value.text is not None:
                 yield SecretInput(("headers", name), value.text, check_header_value)
             if value.secret is not None:
-                yield SecretInput(("headers", name, "prefix"), value.prefix, _check_prefix)
+                yield SecretInput(("headers", name, "prefix"), value.prefix, check_prefix)
                 yield SecretInput(("headers", name, "secret"), value.secret, check_header_value)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:

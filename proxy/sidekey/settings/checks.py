@@ -303,5 +303,8 @@ def insecure_values(raw: Any, loc: Loc) -> Found:
         for key, value in raw.items():
             if key == "insecure_value":
                 yield (*loc, key), "a secret is written in the config file: use this for trials only"
-            elif isinstance(value, Mapping):
+            else:
                 yield from insecure_values(value, (*loc, key))
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from insecure_values(value, (*loc, index))

@@ -27,21 +27,29 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.fields import (
+    Keys,
+    Reference,
+    Secret,
+    Text,
+    check_not_empty,
+    literally,
+    mapping,
+    refuse_places,
+)
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
 from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
-from sidekey.credentials.oauth2.placement import Placement, TokenPlacement
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
     AssertionSettings,
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
-    refuse_places,
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
+from sidekey.credentials.placement import Placement, TokenPlacement
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
@@ -192,7 +200,7 @@ class OAuth2Settings(KindSettings):
         default=Placement(),
         description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or "
         "`{in: header, name: Authorization, scheme: Bearer}`. In query and body the name is `access_token`; an empty "
-        "scheme puts no word before the token.",
+        "scheme puts no word before the token, and `prefix` in its place any text, such as `Token token=`.",
     )
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."

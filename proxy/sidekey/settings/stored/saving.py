@@ -246,7 +246,11 @@ def _reasons(
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
     # What is kept is not known here, and what a URL leads to only once it is fetched.
-    unknown = {place for place, each in secrets.items() if each.source == "stored_url" or each.value not in entered}
+    unknown = {
+        tuple(map(str, place))
+        for place, each in secrets.items()
+        if each.source == "stored_url" or each.value not in entered
+    }
     for place, reason in reasons:
         if place not in unknown:
             yield Finding(place, reason)
