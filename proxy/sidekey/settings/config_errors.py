@@ -93,20 +93,17 @@ def column_of(mark: int) -> int:
 
 
 def held(root: Any, loc: Iterable[str | int]) -> Loc:
-    """As much of `loc` as a document holds. An index of a list may be a text, as in the keys of a secret."""
+    """As much of `loc` as a document holds."""
     node: Any = root
     found: list[str | int] = []
     for part in loc:
-        step = part
-        if isinstance(node, list) and isinstance(step, str) and step.isdecimal():
-            step = int(step)
-        if isinstance(node, Mapping) and step in node:
-            node = node[str(step)]
-        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
-            node = node[step]
+        if isinstance(node, Mapping) and part in node:
+            node = node[str(part)]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
         else:
             break
-        found.append(step)
+        found.append(part)
     return tuple(found)
 
 
@@ -144,9 +141,7 @@ def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool =
 def error_of(root: Table, finding: Finding, *, base: Loc = ()) -> ConfigError:
     """A finding in the mapping `root` with its place in the file; `base` leads to `root`."""
     mark = mark_at(root, finding.place, key=finding.key)
-    found = held(root, finding.loc)
-    shown = show((*base, *found, *finding.loc[len(found) :]))
-    return ConfigError(root.file, line_of(mark), column_of(mark), shown, finding.message)
+    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *finding.loc)), finding.message)
 
 
 def show(loc: Sequence[str | int]) -> str:

@@ -97,8 +97,10 @@ def test_fields_are_values_only_where_they_may_be() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Connection", "keep_alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "Expect"]
-    + ["Sidekey-Token", "X-Integration-Id", "HTTP2-Settings", "proxy_connection"],
+    [
+        *("Connection", "keep_alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization"),
+        *("Expect", "Sidekey-Token", "X-Integration-Id", "HTTP2-Settings", "proxy_connection"),
+    ],
 )
 def test_what_ends_at_the_next_hop_is_not_signed(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be signed"):

@@ -92,7 +92,7 @@ def decode(secret: str, encoding: SecretEncoding) -> bytes:
 def webhook_key(secret: str) -> Key:
     """A key as Standard Webhooks writes it: `whsec_`, or `whsk_` for Ed25519. Raises ValueError.
 
-    The specification says of a `whsk_` key only that it is a standard key pair. Svix has the private key with the public
+    The specification says only that a `whsk_` key is a standard key pair. Svix has the private key with the public
     one behind it there; others have the private one alone.
     """
     prefix, _, rest = secret.partition("_")
