@@ -159,8 +159,8 @@ def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[
 def form_of(tree: Tree) -> Json:
     """What of a document decides where secrets may go: all that is public, and where its secrets stand.
 
-    Those of a list count by it alone: each may be added, moved and removed without the others. Else each meaning has a form of its own: that of a secret is an empty mapping, and that of an empty mapping is null,
-    which no document has.
+    Those in a list do not count: each may be added, moved and removed without the others. Else each meaning has a form
+    of its own: that of a secret is an empty mapping, and that of an empty mapping is null, which no document has.
     """
     return {name: _form(node) for name, node in tree.items()}
 
