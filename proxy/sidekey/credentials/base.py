@@ -64,13 +64,10 @@ class Grant(Sealed):
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
 
     def secret_pairs(self) -> Pairs:
-        """The parameters, of the query and of the body, whose values have a secret."""
-        secrets = [secret.decode() for secret in self.secrets]
-        return tuple(
-            (name, value)
-            for name, value in self.query + self.body
-            if isinstance(value, str) and any(secret in value for secret in secrets)
-        )
+        """The parameters, of the query and of the body, whose values are a secret, or end in one."""
+        secrets = tuple(secret.decode() for secret in self.secrets)
+        every = self.query + self.body
+        return tuple((name, value) for name, value in every if isinstance(value, str) and value.endswith(secrets))
 
     def supplemented(self, supplement: Grant) -> Grant:
         """The same grant with another's values before its own, and the other's signer after its own."""
