@@ -50,7 +50,7 @@ def load_key(pem: str, algorithm: str) -> Key:
         return ECKey.import_key(key)
     if algorithm in ("EdDSA", "Ed25519"):
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"must be an Ed25519 key for {algorithm}")  # noqa: TRY004 - a reason to show, as the others
+            raise ValueError(f"must be an Ed25519 key for {algorithm}")
         return OKPKey.import_key(key)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError(f"must be an RSA key for {algorithm}")  # noqa: TRY004 - as above
