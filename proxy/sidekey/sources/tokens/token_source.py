@@ -1,4 +1,4 @@
-"""The grant source of a kind that must call first: holds and refreshes one token, says why there is none.
+"""The grant source of a kind whose grants end: holds and refreshes one token, says why there is none.
 
 A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
 refreshed in the background becomes active when the next request asks for it, so that only what is used is refreshed
@@ -464,7 +464,7 @@ class TokenSource:
     async def _calling_credential(self) -> CallingCredential:
         credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
-            raise TypeError("a token source is for kinds that must call first")
+            raise TypeError("a token source is for kinds whose grants end")
         return credential
 
     async def _call(self, credential: CallingCredential) -> Obtained:
@@ -501,15 +501,19 @@ class TokenSource:
             clock=self._loop.time,
             count=self._series.count_call,
             learn=partial(_learn, self._policy),
+            in_thread=credential.slow,
         )
 
     def _keep(self, obtained: Obtained) -> Grant:
-        return self._hand_out(obtained.issued.grant, obtained.called, obtained.issued.life)
+        issued = obtained.issued
+        life = schedule(obtained.called, issued.life, self._jitter(), issued.renewed_after)
+        return self._hand_out(self._supplemented(issued.grant, life), issued.life)
 
     def _keep_shared(self, found: Found) -> Grant:
         token, called = found
         self._number = token.number
-        return self._hand_out(token.grant, called, token.life)
+        life = schedule(called, token.life, self._jitter())
+        return self._hand_out(self._supplemented(token.grant, life), token.life)
 
     def _is_newer(self, found: Found) -> bool:
         """Whether a token that another process has obtained is another than the last one here, and may be used."""
@@ -517,8 +521,11 @@ class TokenSource:
         ends_at = schedule(called, token.life, 0.0).ends_at
         return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
 
-    def _hand_out(self, token: Grant, called: float, seconds: float) -> Grant:
-        held = self._supplemented(token, schedule(called, seconds, self._jitter()))
+    def _supplemented(self, token: Grant, life: Schedule) -> _Held:
+        supplement = self._secrets.supplement
+        return _Held(token, token if supplement is None else token.supplemented(supplement), life)
+
+    def _hand_out(self, held: _Held, seconds: float) -> Grant:
         self._rejected = False
         self.grant = held.grant if self._refresh.waiting else None
         self._hold(held)
@@ -526,10 +533,6 @@ class TokenSource:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
         self._log.debug("a token was issued", life=round(seconds, 3))
         return held.grant
-
-    def _supplemented(self, token: Grant, life: Schedule) -> _Held:
-        supplement = self._secrets.supplement
-        return _Held(token, token if supplement is None else token.supplemented(supplement), life)
 
     def _hold(self, held: _Held) -> None:
         self._held = held
