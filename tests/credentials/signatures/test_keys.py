@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.credentials.signatures.keys import Ed25519, Hmac, HmacAlgorithm, SecretEncoding, decode, webhook_key
+from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SecretEncoding, decode, webhook_key
+from sidekey.credentials.signatures.private_keys import Ed25519
 from support.examples import examples
 
 HASHES: dict[HmacAlgorithm, str] = {

@@ -1,4 +1,4 @@
-"""What signs a text: keyed hashes, and private keys. Each takes the text in pieces."""
+"""What signs a text, which it takes in pieces: keyed hashes here; and how keys are written."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sidekey.credentials.base import Sealed
 
 SecretEncoding = Literal["text", "base64", "hex"]
 HmacAlgorithm = Literal["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]
 
-_HASHES: Mapping[HmacAlgorithm, Callable[[bytes], hashlib._Hash]] = MappingProxyType(
+_HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = MappingProxyType(
     {
         "hmac-sha1": hashlib.sha1,
         "hmac-sha256": hashlib.sha256,
@@ -34,7 +32,15 @@ _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 
 
 class Key(Sealed, ABC):
-    """A key that signs. It is not shown."""
+    """A key that signs. It is not shown.
+
+    `asymmetric` says that whoever verifies has another one, and `slow` that a signature takes long.
+    """
+
+    __slots__ = ()
+
+    asymmetric = False
+    slow = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(REDACTED)"
@@ -45,11 +51,14 @@ class Key(Sealed, ABC):
 
 
 class Hmac(Key):
-    """HMAC (RFC 2104). What the key alone decides is computed once (section 4): `hmac` costs twice as much a text."""
+    """HMAC (RFC 2104) by one of `HmacAlgorithm`.
+
+    What the key alone decides is computed once (section 4), which halves what a short text costs.
+    """
 
     __slots__ = ("_inner", "_outer")
 
-    def __init__(self, key: bytes, algorithm: HmacAlgorithm) -> None:
+    def __init__(self, key: bytes, algorithm: str) -> None:
         new = _HASHES[algorithm]
         size = new(b"").block_size
         padded = (new(key).digest() if len(key) > size else key).ljust(size, b"\0")
@@ -63,19 +72,6 @@ class Hmac(Key):
             inner.update(piece)
         outer.update(inner.digest())
         return outer.digest()
-
-
-class Ed25519(Key):
-    """Ed25519 (RFC 8032), which needs the text in one piece."""
-
-    __slots__ = ("_key",)
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-
-    def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """64 bytes."""
-        return self._key.sign(b"".join(pieces))
 
 
 def decode(secret: str, encoding: SecretEncoding) -> bytes:
@@ -92,8 +88,7 @@ def decode(secret: str, encoding: SecretEncoding) -> bytes:
 def webhook_key(secret: str) -> Key:
     """A key as Standard Webhooks writes it: `whsec_`, or `whsk_` for Ed25519. Raises ValueError.
 
-    The specification says only that a `whsk_` key is a standard key pair. Svix has the private key with the public
-    one behind it there; others have the private one alone.
+    What is behind `whsk_` the specification calls a standard key pair: `private_keys.from_pair`.
     """
     prefix, _, rest = secret.partition("_")
     if prefix == "whsec":
@@ -103,13 +98,9 @@ def webhook_key(secret: str) -> Key:
         return Hmac(key, "hmac-sha256")
     if prefix != "whsk":
         raise ValueError("must begin with whsec_, or with whsk_ for an Ed25519 key (Standard Webhooks)")
-    pair = _from_base64(rest, "must be base64 behind whsk_")
-    if len(pair) not in (32, 64):
-        raise ValueError("must be an Ed25519 key in base64 behind whsk_: 32 bytes, or 64 with the public key")
-    private = Ed25519PrivateKey.from_private_bytes(pair[:32])
-    if len(pair) == 64 and private.public_key().public_bytes_raw() != pair[32:]:
-        raise ValueError("must have the public key that goes with the private one in its last 32 bytes")
-    return Ed25519(private)
+    from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - cryptography, only where it is needed
+
+    return private_keys.from_pair(_from_base64(rest, "must be base64 behind whsk_"))
 
 
 def _from_base64(text: str, reason: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.credentials.signatures.keys import Ed25519, HmacAlgorithm, Key
+from sidekey.credentials.signatures.keys import Key
 from sidekey.credentials.signatures.template import (
     BODY,
     BODY_SHA256,
@@ -51,7 +51,7 @@ class Scheme:
 
     signed: str
     headers: Mapping[str, str]
-    algorithm: HmacAlgorithm = "hmac-sha256"
+    algorithm: str = "hmac-sha256"
     encoding: Encoding = "hex"
     each: str = "{signature}"
     join: str = ","
@@ -106,7 +106,7 @@ class _SchemeSigner(Signer):
         self._required = sorted(signed.fields)
         self._signed = Pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
-        self._keys = tuple((key, _each(scheme.asymmetric if isinstance(key, Ed25519) else scheme.each)) for key in keys)
+        self._keys = tuple((key, _each(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
         join = scheme.join.encode()
         values: dict[str, Value] = {
             SIGNATURE: lambda facts: facts.signature,
