@@ -24,7 +24,7 @@ Keys = tuple[str, ...]
 
 REDACTED = "REDACTED"
 WAY_OUT = "use {file: PATH} or {env: NAME}"
-READ_KEYS = frozenset({"set", "updated_at", "updated_by", "subject", "issuer", "not_after"})
+READ_KEYS = frozenset({"set", "row", "updated_at", "updated_by", "subject", "issuer", "not_after"})
 """The keys of what a stored secret, or a certificate, reads as."""
 
 SEND_VALUE = "send {value: SECRET}, which is sealed"
@@ -75,14 +75,15 @@ class StoredMapping(dict[str, Any]):
     """A mapping of a stored document, whose author may say less than that of a file. `pointer` (RFC 6901) is its place.
 
     Whoever may edit a stored integration would else have Sidekey read files and variables of its own machine, and send
-    them anywhere.
+    them anywhere. A secret in a list has a lasting `row`, which stands in its pointer for the index.
     """
 
-    __slots__ = ("pointer",)
+    __slots__ = ("pointer", "row")
 
-    def __init__(self, pointer: str) -> None:
+    def __init__(self, pointer: str, row: str | None = None) -> None:
         super().__init__()
         self.pointer = pointer
+        self.row = row
 
     def __repr__(self) -> str:
         return f"StoredMapping({self.pointer}, REDACTED)"
@@ -121,7 +122,7 @@ class WrittenAs:
 class Reference:
     """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
 
-    Of one that is stored it is the JSON pointer of its place in the document.
+    Of one that is stored it is the JSON pointer of its place in the document, as `StoredMapping` has it.
     """
 
     source: Source

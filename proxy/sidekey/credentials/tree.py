@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import GetJsonSchemaHandler, PlainSerializer, PlainValidator, RootModel, WithJsonSchema
-from pydantic_core import CoreSchema
+from pydantic import GetJsonSchemaHandler, PlainSerializer, PlainValidator
+from pydantic_core import CoreSchema, core_schema
 
 from sidekey.credentials.destination import CountsAs, Json
 from sidekey.credentials.fields import (
@@ -159,8 +159,8 @@ def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[
 def form_of(tree: Tree) -> Json:
     """What of a document decides where secrets may go: all that is public, and where its secrets stand.
 
-    Each meaning has a form of its own: that of a secret is an empty mapping, and that of an empty mapping is null,
-    which no document has.
+    Those in a list do not count: each may be added, moved and removed without the others. Else each meaning has a form
+    of its own: that of a secret is an empty mapping, and that of an empty mapping is null, which no document has.
     """
     return {name: _form(node) for name, node in tree.items()}
 
@@ -169,7 +169,7 @@ def _form(node: Node) -> Json:
     if isinstance(node, dict):
         return {name: _form(each) for name, each in node.items()} or None
     if isinstance(node, list):
-        return [_form(each) for each in node]
+        return [_form(each) for each in node if not (isinstance(each, Reference) and each.source == "stored")]
     if isinstance(node, Reference):
         return {} if node.source == "stored" else node.value
     return node
@@ -181,32 +181,24 @@ def _redacted(node: Node) -> Any:
     return [_redacted(each) for each in node] if isinstance(node, list) else REDACTED
 
 
-class DocumentValue(
-    RootModel[
-        str
-        | int
-        | float
-        | bool
-        | Annotated[Any, WithJsonSchema(SECRET_SCHEMA)]
-        | list["DocumentValue"]
-        | dict[str, "DocumentValue"]
-    ]
-):
-    """A value of a document: a text, a number, true, false, a secret as a reference, or lists and mappings of these."""
+_VALUE: Final = "DocumentValue"
 
 
-class _Document(RootModel[dict[str, DocumentValue]]):
-    """Only for its schema, as the other."""
+def _schema() -> CoreSchema:
+    """What the JSON schema of a document is made of; documents are read by `parse_tree`."""
+    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: SECRET_SCHEMA]})
+    plain = (core_schema.str_schema(), core_schema.int_schema(), core_schema.float_schema(), core_schema.bool_schema())
+    value = core_schema.definition_reference_schema(_VALUE)
+    document = core_schema.dict_schema(core_schema.str_schema(), value)
+    ways = core_schema.union_schema([*plain, secret, core_schema.list_schema(value), document], ref=_VALUE)
+    return core_schema.definitions_schema(document, [ways])
 
 
 class _Schema:
-    """The JSON schema of a document, in which values are what `DocumentValue` says."""
+    """The JSON schema of a document, in which one of a value refers to itself."""
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        # A copy: the description and default of one key are written into what is returned.
-        found = dict(handler.resolve_ref_schema(handler(_Document.__pydantic_core_schema__)))
-        del found["title"]
-        return found
+        return handler(_schema())
 
 
 WrittenTree = Annotated[

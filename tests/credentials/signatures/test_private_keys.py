@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sidekey.credentials.signatures.private_keys import load_key
-from support.signing import private_key
+from support.outgoing import private_key
 
 ALGORITHMS = ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512")
 

@@ -32,7 +32,7 @@ from sidekey.credentials.signatures.rfc9421 import (
     check_string,
 )
 from support.examples import examples
-from support.signing import NONCE, NOW, UNIQUE, outgoing, pieces, private_key, written
+from support.outgoing import NONCE, NOW, UNIQUE, outgoing, pieces, private_key, written
 
 SHARED = b64decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")
 """B.1.5."""

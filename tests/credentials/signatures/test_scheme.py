@@ -16,7 +16,7 @@ from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.scheme import Scheme, read_each, read_field, read_signed
 from support.examples import examples
-from support.signing import NEW_ID, NONCE, NOW, UNIQUE, outgoing, pieces, written
+from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing, pieces, written
 
 KEY = b"hunter2"
 OF_BODY = hmac.new(KEY, b"body", hashlib.sha256)

@@ -20,7 +20,7 @@ from sidekey.credentials.signatures.keys import Hmac, webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import errors_between
 from support.examples import examples
-from support.signing import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
+from support.outgoing import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WHSK = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="

@@ -14,7 +14,7 @@ from sidekey.credentials.base import FixedCredential, Places
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import MOST_SECRETS, SignatureSettings
-from support.signing import NOW, UNIQUE, outgoing, private_key, written
+from support.outgoing import NOW, UNIQUE, outgoing, private_key, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = {"insecure_value": "hunter2"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.signatures.template import BODY, KNOWN, SENT, Facts, Fill, Pieces, check_signed_name, read
 from support.examples import examples
-from support.signing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
+from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
 NAMES = (*SENT, *KNOWN, BODY)
 

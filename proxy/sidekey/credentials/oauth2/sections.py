@@ -21,6 +21,7 @@ from sidekey.credentials.fields import (
     literally,
     refuse_places,
 )
+from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
@@ -66,6 +67,11 @@ class TokenRequestSettings(_Section):
     )
     query: FurtherParameters = Field(
         default={}, description="Further parameters in the query, likewise; none may be in both."
+    )
+    headers: CallHeaders = Field(
+        default={},
+        description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
+        "`Accept` is `application/json` unless it is one of them.",
     )
 
     @field_validator("query")
