@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
@@ -157,9 +157,13 @@ def _check_once(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _check_written(text: str) -> str:
+def _read_written(text: str) -> Template:
     check_field_text(text)
-    read_field(text)
+    return read_field(text)
+
+
+def _check_written(text: str) -> str:
+    _read_written(text)
     return text
 
 
@@ -443,12 +447,12 @@ _TELLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 def _headers(raw: Any) -> dict[str, Template] | None:
     """Those that can be read; None where there are none, or one cannot."""
-    found = {name: _readable(text, read_field) for name, text in mapping(raw).items()}
+    found = {name: _readable(text, _read_written) for name, text in mapping(raw).items()}
     readable = {name: template for name, template in found.items() if template is not None}
     return readable if readable and len(readable) == len(found) else None
 
 
-def _readable(raw: Any, read: Any) -> Template | None:
+def _readable(raw: Any, read: Callable[[str], Template]) -> Template | None:
     try:
         return read(raw) if isinstance(raw, str) else None
     except ValueError:
