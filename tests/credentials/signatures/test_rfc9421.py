@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.core.signing import OutgoingRequest, Signer
-from sidekey.credentials.signatures.keys import Hmac, Key
+from sidekey.credentials.signatures.keys import Hmac, SigningKey
 from sidekey.credentials.signatures.private_keys import load_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
@@ -84,7 +84,9 @@ def of_the_rfc() -> OutgoingRequest:
         ),
     ],
 )
-def test_the_vectors_of_the_rfc(label: str, key: Key, key_id: str, components: tuple[str, ...], signature: str) -> None:
+def test_the_vectors_of_the_rfc(
+    label: str, key: SigningKey, key_id: str, components: tuple[str, ...], signature: str
+) -> None:
     """B.2.5 and B.2.6, the two that are the same each time."""
     signer = MessageSigner(key, key_id, Parameters(components, label))
     names = " ".join(f'"{name}"' for name in components)

@@ -1,19 +1,15 @@
-"""What signs a text, which it takes in pieces: keyed hashes here; and how keys are written."""
+"""What signs a text, which it takes in pieces; here by a keyed hash."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
-from base64 import b64decode
-from binascii import Error
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
 from sidekey.credentials.base import Sealed
 
-SecretEncoding = Literal["text", "base64", "hex"]
 HmacAlgorithm = Literal["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]
 
 _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = MappingProxyType(
@@ -27,11 +23,8 @@ _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = MappingProxyType(
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 
-
-class Key(Sealed, ABC):
+class SigningKey(Sealed, ABC):
     """A key that signs. It is not shown.
 
     `asymmetric` says that whoever verifies has another one, and `slow` that a signature takes long.
@@ -50,7 +43,7 @@ class Key(Sealed, ABC):
         """The signature over the pieces, one behind the other."""
 
 
-class Hmac(Key):
+class Hmac(SigningKey):
     """HMAC (RFC 2104) by one of `HmacAlgorithm`.
 
     What the key alone decides is computed once (section 4), which halves what a short text costs.
@@ -72,43 +65,3 @@ class Hmac(Key):
             inner.update(piece)
         outer.update(inner.digest())
         return outer.digest()
-
-
-def decode(secret: str, encoding: SecretEncoding) -> bytes:
-    """The bytes of a key as they are written. Raises ValueError, which never repeats them."""
-    if encoding == "text":
-        return secret.encode()
-    if encoding == "hex":
-        if not _HEX.fullmatch(secret):
-            raise ValueError("must be hexadecimal digits, two for each byte, as secret_encoding says")
-        return bytes.fromhex(secret)
-    return _from_base64(secret, "must be base64 with + and /, as secret_encoding says")
-
-
-def webhook_key(secret: str) -> Key:
-    """A key as Standard Webhooks writes it: `whsec_`, or `whsk_` for Ed25519. Raises ValueError.
-
-    What is behind `whsk_` the specification calls a standard key pair: `private_keys.from_pair`.
-    """
-    prefix, _, rest = secret.partition("_")
-    if prefix == "whsec":
-        key = _from_base64(rest, "must be base64 behind whsec_")
-        if not 24 <= len(key) <= 64:
-            raise ValueError("must be 24 to 64 bytes in base64 behind whsec_ (Standard Webhooks)")
-        return Hmac(key, "hmac-sha256")
-    if prefix != "whsk":
-        raise ValueError("must begin with whsec_, or with whsk_ for an Ed25519 key (Standard Webhooks)")
-    from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - cryptography, only where it is needed
-
-    return private_keys.from_pair(_from_base64(rest, "must be base64 behind whsk_"))
-
-
-def _from_base64(text: str, reason: str) -> bytes:
-    """The bytes of a text that may lack its padding, as receivers accept it too."""
-    bare = text.rstrip("=")
-    if not bare or not _BASE64.fullmatch(text):
-        raise ValueError(reason)
-    try:
-        return b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-    except Error:
-        raise ValueError(reason) from None

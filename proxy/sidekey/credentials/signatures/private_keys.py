@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sidekey.credentials.signatures.keys import Key
+from sidekey.credentials.signatures.keys import SigningKey
 
 _LEAST_BITS: Final = 2048
 
 
-class Ed25519(Key):
+class Ed25519(SigningKey):
     """Ed25519 (RFC 8032), which needs the text in one piece."""
 
     __slots__ = ("_key",)
@@ -37,7 +37,7 @@ class Ed25519(Key):
         return self._key.sign(b"".join(pieces))
 
 
-class EcdsaP256(Key):
+class EcdsaP256(SigningKey):
     """ECDSA on P-256 with SHA-256 (RFC 9421 3.3.4): the two numbers, 32 bytes each."""
 
     __slots__ = ("_key",)
@@ -53,7 +53,7 @@ class EcdsaP256(Key):
         return one.to_bytes(32, "big") + other.to_bytes(32, "big")
 
 
-class RsaPss(Key):
+class RsaPss(SigningKey):
     """RSASSA-PSS with SHA-512 (RFC 9421 3.3.1)."""
 
     __slots__ = ("_key",)
@@ -69,7 +69,7 @@ class RsaPss(Key):
         return self._key.sign(b"".join(pieces), PSS(MGF1(SHA512()), SHA512.digest_size), SHA512())
 
 
-def from_pair(pair: bytes) -> Key:
+def from_pair(pair: bytes) -> SigningKey:
     """An Ed25519 key of Standard Webhooks. Raises ValueError.
 
     Svix has the public key behind the private one there; others have the private one alone.
@@ -82,7 +82,7 @@ def from_pair(pair: bytes) -> Key:
     return Ed25519(private)
 
 
-def load_key(pem: str, algorithm: str | None) -> tuple[Key, str]:
+def load_key(pem: str, algorithm: str | None) -> tuple[SigningKey, str]:
     """The private key in `pem` for one of the asymmetric algorithms, and its thumbprint. Raises ValueError."""
     try:
         key = load_pem_private_key(pem.encode(), None)

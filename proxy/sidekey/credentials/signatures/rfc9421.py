@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.credentials.signatures.keys import Key
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import REDACTED, check_signed_name
 from sidekey.errors import Problem
 
@@ -99,10 +100,10 @@ class Parameters:
         return SigningRules(frozenset(names), signed=fields, body=digest)
 
 
-class MessageSigner(Signer):
+class MessageSigner(Sealed, Signer):
     """Signs as RFC 9421 says, by one key."""
 
-    def __init__(self, key: Key, key_id: str, parameters: Parameters) -> None:
+    def __init__(self, key: SigningKey, key_id: str, parameters: Parameters) -> None:
         self.slow = key.slow
         self._key = key
         self._label = parameters.label.encode()
@@ -113,6 +114,9 @@ class MessageSigner(Signer):
         self._components = tuple(
             (name, _string(name), normalise(name.encode()), _DERIVED.get(name)) for name in parameters.components
         )
+
+    def __repr__(self) -> str:
+        return "MessageSigner(REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """A field that is signed and not there."""

@@ -51,7 +51,7 @@ from sidekey.credentials.fields import (
     refuse,
 )
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, Key, SecretEncoding, decode, webhook_key
+from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SigningKey
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
@@ -74,6 +74,7 @@ from sidekey.credentials.signatures.scheme import (
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
+from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
 Algorithm = Literal[HmacAlgorithm, Asymmetric]
@@ -117,9 +118,7 @@ Secrets = Annotated[
     Reference | tuple[Reference, ...],
     PlainValidator(_parse_secrets),
     REDACT,
-    WithJsonSchema(
-        {"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1, "maxItems": MOST_SECRETS}]}
-    ),
+    WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
 ]
 """A secret, or a list of them."""
 
@@ -345,7 +344,7 @@ class SignatureFields(BaseModel):
         elif self.secret is not None:
             yield from ((("secret", str(index)), each) for index, each in enumerate(self.secret))
 
-    def _read_key(self, secret: str) -> tuple[Key, str]:
+    def _read_key(self, secret: str) -> tuple[SigningKey, str]:
         """A key, and its thumbprint where it has one. Raises ValueError."""
         if self.scheme == "rfc9421":
             if self.algorithm in _ASYMMETRIC:
