@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import (
+    FieldPath,
     Keys,
     PemSecret,
     PemText,
     Text,
-    check_field_name,
     check_not_empty,
     literally,
     refuse_places,
@@ -35,16 +35,6 @@ from sidekey.credentials.oauth2.parameters import (
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
     """Raise pydantic's error with an error at each of `keys` that the config writes."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
-
-
-def _check_path(path: str) -> str:
-    for name in path.split("."):
-        check_field_name(name)
-    return path
-
-
-FieldPath = Annotated[str, AfterValidator(_check_path)]
-"""Where a response contains a value: names, joined by dots where objects are nested."""
 
 
 class _Section(BaseModel):
