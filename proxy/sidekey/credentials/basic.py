@@ -30,9 +30,7 @@ class BasicSettings(KindSettings):
     title: ClassVar[str] = "Basic"
 
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
-    username: Annotated[Text, literally(check_user_name), HARMLESS] = Field(
-        description="User name, without a colon."
-    )
+    username: Annotated[Text, literally(check_user_name), HARMLESS] = Field(description="User name, without a colon.")
     password: Secret = Field(description="Password, as a reference.")
 
     def traits(self) -> Traits:

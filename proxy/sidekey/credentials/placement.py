@@ -131,8 +131,8 @@ def parse_placement(raw: object) -> Placement:
     return WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw}).placement()
 
 
-def find_disadvantages(integration: Mapping[str, Any], key: str) -> Findings:
-    """What should be known of the place that the key of `auth` says, by the plain values of a document."""
+def placement_warnings(integration: Mapping[str, Any], key: str) -> Findings:
+    """What loads but should be known of the placement at `key` of `auth`, by the plain values of an integration."""
     written = mapping(integration.get("auth")).get(key)
     place = mapping(written).get("in", written)
     if place == "query":

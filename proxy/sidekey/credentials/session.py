@@ -60,7 +60,8 @@ from sidekey.credentials.fields import (
     refuse_places,
 )
 from sidekey.credentials.header_values import CallHeaders, compared_headers, filled_headers, inputs_of
-from sidekey.credentials.placement import Placement, TokenPlacement, find_disadvantages
+from sidekey.credentials.jwt import JwtCredential, JwtSettings
+from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.tree import WrittenTree, filled, references
@@ -186,12 +187,12 @@ def seconds_of(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LoginRequest(Sealed):
-    """The login as it is sent; a `body` of None has none."""
+    """The login as it is sent, beside what authenticates it."""
 
     url: str
     method: str
     headers: Pairs
-    body: bytes | None
+    body: bytes
 
     def __repr__(self) -> str:
         return f"LoginRequest({self.method}, REDACTED)"
@@ -202,6 +203,7 @@ class SessionCredential(Sealed):
     """What a login is made of, how its response is read, and which statuses reject the token."""
 
     request: LoginRequest
+    proof: Pairs | JwtCredential
     response: LoginResponse
     placement: Placement
     rejected: frozenset[int]
@@ -212,11 +214,20 @@ class SessionCredential(Sealed):
         return f"SessionCredential({self.request!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """One login. Raises CallFault."""
-        request = self.request
-        reply = yield Call(STEP, request.method, request.url, request.headers, request.body or b"")
+        """One login, by headers or a token that is signed for it. Raises CallFault."""
+        request, proof = self.request, self.proof
+        signed = not isinstance(proof, tuple)
+        if not isinstance(proof, tuple):
+            proof = (yield from proof.obtain(attempt)).grant.headers
+        headers = (*proof, *request.headers)
+        reply = yield Call(STEP, request.method, request.url, headers, request.body, own_connection=signed)
         token, life = self.response.read(reply, attempt.now)
         return Issued(self.placement.grant(token), life)
+
+    @property
+    def slow(self) -> bool:
+        """As what signs for it."""
+        return not isinstance(self.proof, tuple) and self.proof.slow
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """By the status alone: what a platform says besides is its own."""
@@ -245,16 +256,21 @@ class NoAuthentication(_Section):
 
     type: Literal["none"]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """There are none."""
+        return ()
+
     def inputs(self) -> Iterator[SecretInput]:
         """There are none."""
         yield from ()
 
-    def headers_of(self, values: Mapping[Keys, str]) -> Pairs:
-        """There are none."""
+    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+        """There is none."""
         del values
         return ()
 
-    def lineage(self, values: Mapping[Keys, str]) -> Identity:
+    def identity(self, values: Mapping[Keys, str]) -> Identity:
         """Nobody is named here."""
         del values
         return Identity((), ())
@@ -267,18 +283,23 @@ class BasicAuthentication(_Section):
     username: Annotated[Text, literally(check_user_name)] = Field(description="User name, without a colon.")
     password: Secret = Field(description="Password, as a reference.")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One header."""
+        return ("Authorization",)
+
     def inputs(self) -> Iterator[SecretInput]:
         """User name and password."""
-        yield SecretInput((*_AUTH, "username"), self.username, check_user_name)
-        yield SecretInput((*_AUTH, "password"), self.password)
+        yield SecretInput(("username",), self.username, check_user_name)
+        yield SecretInput(("password",), self.password)
 
-    def headers_of(self, values: Mapping[Keys, str]) -> Pairs:
+    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
         """One header."""
-        return (("Authorization", basic(values[*_AUTH, "username"], values[*_AUTH, "password"])),)
+        return (("Authorization", basic(values["username",], values["password",])),)
 
-    def lineage(self, values: Mapping[Keys, str]) -> Identity:
+    def identity(self, values: Mapping[Keys, str]) -> Identity:
         """The password says nothing of who logs in."""
-        return Identity((values[*_AUTH, "username"],), (values[*_AUTH, "password"],))
+        return Identity((values["username",],), (values["password",],))
 
 
 class HeadersAuthentication(_Section):
@@ -287,20 +308,58 @@ class HeadersAuthentication(_Section):
     type: Literal["headers"]
     headers: CallHeaders = Field(min_length=1, description="As `login.headers`.")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self.headers)
+
     def inputs(self) -> Iterator[SecretInput]:
         """Those of the headers."""
-        yield from inputs_of(self.headers, *_AUTH, "headers")
+        yield from inputs_of(self.headers, "headers")
 
-    def headers_of(self, values: Mapping[Keys, str]) -> Pairs:
+    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
         """All of them."""
-        return filled_headers(self.headers, values, *_AUTH, "headers")
+        return filled_headers(self.headers, values, "headers")
 
-    def lineage(self, values: Mapping[Keys, str]) -> Identity:
+    def identity(self, values: Mapping[Keys, str]) -> Identity:
         """A key may be the only thing that says who logs in."""
-        return Identity(compared_headers(self.headers, values, *_AUTH, "headers"), ())
+        return Identity(compared_headers(self.headers, values, "headers"), ())
 
 
-Authentication = Annotated[NoAuthentication | BasicAuthentication | HeadersAuthentication, Field(discriminator="type")]
+class JwtAuthentication(JwtSettings):
+    """A token that is signed for each login, as a GitHub App does."""
+
+    @field_validator("token_placement")
+    @classmethod
+    def _check_placement(cls, placement: Placement) -> Placement:
+        if placement.place != "header":
+            raise ValueError("must be in a header: write the token of a login there")
+        return placement
+
+    @field_validator("renewal_interval")
+    @classmethod
+    def _check_interval(cls, interval: float) -> float:
+        del interval
+        raise ValueError("may not be set here: each login has a token of its own")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One header."""
+        return self.token_placement.places().headers
+
+    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+        """What signs."""
+        return self.credential(values)
+
+    def identity(self, values: Mapping[Keys, str]) -> Identity:
+        """Any of the claims may say who logs in, or what for; a key says neither."""
+        lineage = self.credential(values).lineage
+        return Identity(lineage.token, lineage.client)
+
+
+Authentication = Annotated[
+    NoAuthentication | BasicAuthentication | HeadersAuthentication | JwtAuthentication, Field(discriminator="type")
+]
 
 
 class LoginSettings(_Section):
@@ -325,7 +384,7 @@ class LoginSettings(_Section):
     auth: Authentication = Field(
         default=NoAuthentication(type="none"),
         description="How it is authenticated beside what it says: `{type: basic, username: ..., password: ...}`, "
-        "`{type: headers, headers: {...}}`, or `{type: none}`.",
+        "`{type: headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: none}`.",
     )
 
     @field_validator("query")
@@ -347,11 +406,9 @@ class LoginSettings(_Section):
     @classmethod
     def _check_auth(cls, auth: Authentication, info: ValidationInfo) -> Authentication:
         names = {normal_name(name) for name in info.data.get("headers", ())}
-        if isinstance(auth, BasicAuthentication) and "authorization" in names:
-            raise ValueError("sets Authorization, which is also in login.headers: remove one")
-        if isinstance(auth, HeadersAuthentication):
-            twice = [("headers", name) for name in auth.headers if normal_name(name) in names]
-            refuse_places(twice, "this header is also in login.headers: remove one")
+        for name in auth.names:
+            if normal_name(name) in names:
+                raise ValueError(f"sets {name}, which is also in login.headers: remove one")
         return auth
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -361,13 +418,13 @@ class LoginSettings(_Section):
         for name, tree in (("query", self.query), ("body", self.body)):
             for key, reference in references(tree, "login", name):
                 yield SecretInput(key, reference)
-        yield from self.auth.inputs()
+        yield from (each._replace(key=(*_AUTH, *each.key)) for each in self.auth.inputs())
 
     def request(self, values: Mapping[Keys, str], accept: str) -> LoginRequest:
         """The login with everything read."""
         further = filled_headers(self.headers, values, "login", "headers")
-        headers = (*self.auth.headers_of(values), *accepting(further, accept))
-        body = None
+        headers = accepting(further, accept)
+        body = b""
         if self.body:
             tree = filled(self.body, values, "login", "body")
             text = json.dumps(tree) if self.format == "json" else form(_flat(tree))
@@ -467,7 +524,7 @@ class SessionSettings(KindSettings):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """A placement of the token that has disadvantages."""
-        yield from find_disadvantages(integration, "placement")
+        yield from placement_warnings(integration, "placement")
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
@@ -504,22 +561,22 @@ class SessionSettings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
         token = self.token
+        of_auth = {key[len(_AUTH) :]: value for key, value in values.items() if key[: len(_AUTH)] == _AUTH}
         field = parse_token_field(token.source)
         return SessionCredential(
             request=self.login.request(values, "application/json" if field.part == "json" else "*/*"),
+            proof=self.login.auth.proof(of_auth),
             response=LoginResponse(field, token.expires_in, token.expires_at, token.life),
             placement=self.placement,
             rejected=frozenset(self.rejected),
             calls_a_minute=self.logins_a_minute,
-            lineage=self._lineage(values, field),
+            lineage=self._lineage(values, self.login.auth.identity(of_auth), field),
         )
 
-    def _lineage(self, values: Mapping[Keys, str], field: TokenField) -> Lineage:
+    def _lineage(self, values: Mapping[Keys, str], identity: Identity, field: TokenField) -> Lineage:
         """A secret of the login may say who logs in, so that a token is kept where all of them are the same."""
-        auth = self.login.auth
-        identity = auth.lineage(values)
         return Lineage(
-            client=("session", values["login", "url"], auth.type, *identity.who),
+            client=("session", values["login", "url"], self.login.auth.type, *identity.who),
             token=(self.login.asked(values), (field.part, field.name), self.placement),
             proof=identity.proof,
         )
