@@ -219,9 +219,12 @@ class Lineage(Sealed):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind whose grants end. `calls_a_minute` bounds its calls whatever happens; None: not."""
+    """The credential of a kind whose grants end."""
 
-    calls_a_minute: ClassVar[int | None]
+    @property
+    def calls_a_minute(self) -> int | None:
+        """How many calls may be made in a minute, whatever happens; None: any number."""
+        ...
 
     @property
     def slow(self) -> bool:

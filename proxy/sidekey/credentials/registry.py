@@ -13,6 +13,7 @@ from sidekey.credentials.jwt import JwtSettings
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
+from sidekey.credentials.session import SessionSettings
 from sidekey.credentials.signatures.settings import SignatureSettings
 
 KINDS: dict[str, type[KindSettings]] = {
@@ -22,6 +23,7 @@ KINDS: dict[str, type[KindSettings]] = {
     "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,
+    "session": SessionSettings,
     "signature": SignatureSettings,
 }
 

@@ -492,9 +492,7 @@ class TokenSource:
         )
 
     def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
-        limit = self._limit
-        if limit is None or limit.most != credential.calls_a_minute:
-            limit = self._limit = CallLimit(credential.calls_a_minute)
+        limit = self._limit = (self._limit or CallLimit(None)).at_most(credential.calls_a_minute)
         return FlowRunner(
             fetch=fetch,
             limit=limit,
