@@ -15,16 +15,6 @@ from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, number_in, ro
 from sidekey.credentials.fields import is_kept
 from sidekey.settings.stored.document import pointer
 
-KINDS: Final[Mapping[str, str]] = {
-    "text": "text",
-    "number": "number",
-    "flag": "true or false",
-    "secret": "secret",
-    "list": "empty list",
-    "mapping": "empty mapping",
-}
-"""What a value may be, and what people call it."""
-
 _LONGEST_INDEX: Final = 4
 
 Place = tuple[str | int, ...]
