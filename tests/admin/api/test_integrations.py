@@ -249,7 +249,7 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
 
 
 def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: Running, named: Named) -> None:
-    """A new one is added before the old one, which goes later: no other is entered again, and each signs in its place."""
+    """A new one is added before the old one, which goes later: no other is entered again, and each signs in place."""
     name = named("hooks")
     auth = {"type": "signature", "scheme": "custom", "signed": "{body}", "headers": {"Authorization": "{signatures}"}}
     document = {"endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "auth": {**auth, "secret": {"value": "old"}}}

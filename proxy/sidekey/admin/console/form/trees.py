@@ -125,7 +125,8 @@ def read_tree(where: str, sent: Sent, former: Any) -> TypedMapping | None:
             rows.append(_put(root, row, where, sent, stored))
     places: dict[int, Place] = {}
     document = root.value((), places)
-    return TypedMapping(document, [_placed(each, where, places) for each in rows]) if rows else None
+    placed = [_placed(each, where, places) for each in rows]
+    return TypedMapping(document, placed) if rows or former == {} else None
 
 
 def _placed(row: Row, where: str, places: Mapping[int, Place]) -> Row:
