@@ -40,8 +40,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    until, sent = _date(value), _date(headers.get("date", ""))
+    until, sent = _date(value), sent_at(headers)
     return None if until is None or sent is None else max(0.0, until - sent)
+
+
+def sent_at(headers: Mapping[str, str]) -> float | None:
+    """When a response was sent (RFC 9110 6.6.1), in seconds since the epoch by the clock of who sent it."""
+    return _date(headers.get("date", ""))
 
 
 def _date(text: str) -> float | None:

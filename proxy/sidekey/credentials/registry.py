@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from sidekey.credentials.aws.settings import AwsSigV4Settings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
@@ -14,6 +15,7 @@ from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
 
 KINDS: dict[str, type[KindSettings]] = {
+    "aws_sigv4": AwsSigV4Settings,
     "basic": BasicSettings,
     "headers": HeadersSettings,
     "mtls": MtlsSettings,
