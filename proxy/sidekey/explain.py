@@ -138,6 +138,7 @@ class _Candidate:
             unresolved=integration.rebuild is not None,
             stored=integration.stored,
             spelling=integration.traits.spelling,
+            kept=integration.kept,
         )
         return cls(integration, rules)
 

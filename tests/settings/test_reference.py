@@ -61,7 +61,7 @@ def test_every_profile_has_a_section(name: str) -> None:
         ("auth, type oauth2", set(OAuth2Settings.model_fields)),
         ("auth.token_request, type oauth2", set(TokenRequestSettings.model_fields)),
         ("auth.token_response, type oauth2", set(TokenResponseSettings.model_fields)),
-        ("auth.token_placement, type oauth2", {"in", "name", "scheme"}),
+        ("auth.token_placement, type oauth2", {"in", "name", "scheme", "prefix"}),
         ("auth.assertion, type oauth2", set(AssertionSettings.model_fields)),
         ("auth, type responsys", set(ResponsysSettings.model_fields)),
     ],

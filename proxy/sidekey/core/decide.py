@@ -48,8 +48,9 @@ class IntegrationRules:
     `own` is the integration's policy as configured; `policy` and `base` are what counts now, after a grant may have
     `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
-    has not written, is used in tunnels, and without being named, only where the operator lets it. Where there is a
-    `spelling`, targets are brought into it first; policy and base are in it already.
+    has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
+    that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
+    base are in it already.
     """
 
     name: str
@@ -60,6 +61,7 @@ class IntegrationRules:
     parameters: tuple[str, ...] = ()
     unresolved: bool = False
     stored: bool = False
+    kept: frozenset[bytes] = frozenset()
     spelling: Spelling | None = None
 
     @classmethod
@@ -72,13 +74,14 @@ class IntegrationRules:
         *,
         unresolved: bool,
         stored: bool = False,
+        kept: frozenset[bytes] = frozenset(),
         spelling: Spelling | None = None,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, spelling)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -414,7 +417,7 @@ def decide_by(preset: Preset, head: RequestHead, routes: Routes[C]) -> Admitted[
         return Denied(_NO_PRESET)
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(_LOOP, candidate, preset=preset.id)
-    received = preset.receive(head)
+    received = preset.receive(head, candidate.rules.kept)
     if isinstance(received, Problem):
         return Denied(received, candidate, preset=preset.id)
     if preset.url is None:
