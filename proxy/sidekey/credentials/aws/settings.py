@@ -168,12 +168,12 @@ class AwsSigV4Settings(KindSettings):
     web_identity: Annotated[WebIdentitySettings | None, BeforeValidator(_refuse_stored)] = Field(
         default=None, description="In place of the keys: a role's, obtained from STS and renewed ahead of their end."
     )
-    sts_endpoint: Annotated[Text, literally(_check_sts), CountsAs(_spelled)] | None = Field(
+    sts_endpoint: Annotated[Annotated[Text, literally(_check_sts)] | None, CountsAs(_spelled)] = Field(
         default=None,
         description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
         "`.com.cn` in China. It is never a target.",
     )
-    access_key_id: Annotated[Text, literally(_check_identity), HARMLESS] | None = Field(
+    access_key_id: Annotated[Annotated[Text, literally(_check_identity)] | None, HARMLESS] = Field(
         default=None, validate_default=True, description="The access key's ID."
     )
     secret_access_key: Annotated[Secret, literally(_check_secret)] | None = Field(
