@@ -88,11 +88,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None if until is None or sent is None else max(0.0, until - sent)
 
 
-def sent_at(headers: Mapping[str, str]) -> float | None:
-    """When a response was sent (RFC 9110 6.6.1), in seconds since the epoch by the clock of who sent it."""
-    return _date(headers.get("date", ""))
-
-
 def _date(text: str) -> float | None:
     parsed = parsedate_tz(text)
     if parsed is None:

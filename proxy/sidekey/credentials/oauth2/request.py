@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from sidekey.core.parameters import Scalar
 from sidekey.credentials.base import Call, Pairs, Sealed
 from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
 from sidekey.credentials.oauth2.clients import Proof
