@@ -16,6 +16,8 @@ from sidekey.core.request import RequestHead
 from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 
+_COLON: Final = ord(":")
+
 
 class OutgoingRequest:
     r"""A request as it will be written, but for what its signers add.
@@ -46,10 +48,11 @@ class OutgoingRequest:
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of this normalised name, in their order, without whitespace around them."""
         found = []
+        # Most lines are told by the place of their colon: there is no space before it.
+        end = 2 + len(name)
         for line in self.lines:
-            before, _, value = line[2:].partition(b":")
-            if normalise(before) == name:
-                found.append(value.strip(b" \t"))
+            if len(line) > end and line[end] == _COLON and normalise(line[2:end]) == name:
+                found.append(line[end + 1 :].strip(b" \t"))
         return found
 
     def and_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
@@ -117,6 +120,10 @@ class SigningRules:
         self.signed: Final = signed
         self.body: Final = body
 
+    def signs(self, name: bytes) -> bool:
+        """Whether it signs the fields of this normalised name: one of `signed`, or more than can be listed."""
+        return name in self.signed
+
     def needs_body(self, head: RequestHead) -> bool:
         """Whether a request with this head is signed with its body, which is then held until it is whole."""
         del head
@@ -170,6 +177,10 @@ class SuccessiveRules(SigningRules):
         )
         self._first: Final = first
         self._second: Final = second
+
+    def signs(self, name: bytes) -> bool:
+        """Where one of them does."""
+        return self._first.signs(name) or self._second.signs(name)
 
     def needs_body(self, head: RequestHead) -> bool:
         """Where one of them does."""

@@ -113,12 +113,18 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if isinstance(value, BaseModel):
         return destination_of(value)
     if isinstance(value, Reference):
-        return None if value.source in ("stored", "stored_url") else value.value
+        return None if _is_stored(value) else value.value
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_form(each, None) for each in value]
+        # A list of secrets counts as one of them: each may be added, moved and removed without the others.
+        public = [each for each in value if not _is_stored(each)]
+        return [_form(each, None) for each in public] if public or not value else None
     return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _is_stored(value: Any) -> bool:
+    return isinstance(value, Reference) and value.source in ("stored", "stored_url")
 
 
 def _named(value: Any) -> Json:
@@ -144,7 +150,7 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
     elif isinstance(value, dict):
         for name, each in value.items():
             yield from _references(each, (*place, name))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _references(each, (*place, index))
 

@@ -6,12 +6,13 @@ Every check here raises ValueError with a reason that is safe to show: it never 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
@@ -23,7 +24,7 @@ Keys = tuple[str, ...]
 
 REDACTED = "REDACTED"
 WAY_OUT = "use {file: PATH} or {env: NAME}"
-READ_KEYS = frozenset({"set", "updated_at", "updated_by", "subject", "issuer", "not_after"})
+READ_KEYS = frozenset({"set", "row", "updated_at", "updated_by", "subject", "issuer", "not_after"})
 """The keys of what a stored secret, or a certificate, reads as."""
 
 SEND_VALUE = "send {value: SECRET}, which is sealed"
@@ -41,7 +42,10 @@ _OF_FILES = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 5.6.2."""
 
 NOT_INJECTED = frozenset(
     {
@@ -72,14 +76,15 @@ class StoredMapping(dict[str, Any]):
     """A mapping of a stored document, whose author may say less than that of a file. `pointer` (RFC 6901) is its place.
 
     Whoever may edit a stored integration would else have Sidekey read files and variables of its own machine, and send
-    them anywhere.
+    them anywhere. A secret in a list has a lasting `row`, which stands in its pointer for the index.
     """
 
-    __slots__ = ("pointer",)
+    __slots__ = ("pointer", "row")
 
-    def __init__(self, pointer: str) -> None:
+    def __init__(self, pointer: str, row: str | None = None) -> None:
         super().__init__()
         self.pointer = pointer
+        self.row = row
 
     def __repr__(self) -> str:
         return f"StoredMapping({self.pointer}, REDACTED)"
@@ -118,7 +123,7 @@ class WrittenAs:
 class Reference:
     """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
 
-    Of one that is stored it is the JSON pointer of its place in the document.
+    Of one that is stored it is the JSON pointer of its place in the document, as `StoredMapping` has it.
     """
 
     source: Source
@@ -297,6 +302,40 @@ def mapping(raw: Any) -> Mapping[str, Any]:
     return raw if isinstance(raw, Mapping) else {}
 
 
+def check_field_name(name: str) -> str:
+    """The name of a field, a parameter or a claim."""
+    if not name or _CONTROL.search(name) or _SURROGATE.search(name):
+        raise ValueError("the name must not be empty or contain a control character")
+    return name
+
+
+def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
+    """Raise pydantic's error with these errors, if there are any; their places are below the value that is checked."""
+    errors = [
+        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": error}) for place, error in found
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("config", errors, hide_input=True)
+
+
+def refuse_places(places: Iterable[Keys], reason: str) -> None:
+    """`refuse` each of `places` for one reason."""
+    refuse((place, ValueError(reason)) for place in places)
+
+
+def missing() -> NoReturn:
+    """Raise pydantic's error for a key that is needed, and left out."""
+    raise PydanticKnownError("missing")
+
+
+def check_both_ways(given: object, needed: bool, whose: str) -> None:
+    """A key that must be given where it is needed, and nowhere else."""
+    if needed and given is None:
+        missing()
+    if not needed and given is not None:
+        raise ValueError(f"may be used only with {whose}")
+
+
 def normal_name(name: str) -> str:
     """A header name as it is compared: lower case, `_` as `-` (CGI-like upstreams take the two for one)."""
     return name.lower().replace("_", "-")
@@ -304,11 +343,18 @@ def normal_name(name: str) -> str:
 
 def check_header_name(name: str) -> str:
     """A field name that may be injected (RFC 9110 5.1)."""
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
+    return name
+
+
+def check_parameter_name(name: str) -> str:
+    """The name of an injected parameter of a query or body: one that is known again however a caller spells it."""
+    if not _PARAMETER.fullmatch(name):
+        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
     return name
 
 
@@ -391,5 +437,18 @@ PemSecret = Annotated[
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
+
+def _check_path(path: str) -> str:
+    for name in path.split("."):
+        check_field_name(name)
+    return path
+
+
+FieldPath = Annotated[str, AfterValidator(_check_path)]
+"""Where a response contains a value: names, joined by dots where objects are nested."""
+
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""
+
+ParameterName = Annotated[str, AfterValidator(check_parameter_name)]
+"""The name of a parameter of a query or body that is injected."""

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.registry import KINDS
@@ -64,6 +65,7 @@ _SECTIONS = (
     ("IntegrationSettings", "integrations.ID", ""),
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
+    ("AddedSettings", "integrations.ID.add", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -259,6 +261,8 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
 - A **secret** is `{"value": TEXT}`. It is sealed, and reads as `{"set": true, "updated_at": ..., "updated_by": ...}`;
   the same object sent back keeps it. Left out of a whole document it is removed, left out of a patch (RFC 7396) it is
   kept. Empty values, and such as `****`, are refused.
+- A secret **in a list** reads with a `row` ID beside `set`, and is kept by it wherever it stands in the list: add a new
+  one as `{"value": TEXT}`, move one, or leave one out, and no other must be entered again.
 - `{file}`, `{env}` and `{insecure_value}` are refused, and so is `allow_private`.
 - A **certificate** is `{"inline": PEM}` and reads as its subject, issuer and expiry; a `{"url": URL}` of a
   certificate or key is sealed like a secret. Certificate and key are entered together. `trusted_ca` may be
@@ -298,6 +302,7 @@ def stored_page() -> str:
     """docs/stored.md: what a stored integration may say, and what of it may change without its secrets."""
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
+        "add": AddedSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
@@ -317,7 +322,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
         inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "client_certificate"):
+        elif inner is not None and key.name not in ("auth", "add", "client_certificate"):
             found += _harmless(inner, f"{above}{key.name}.")
     return found
 

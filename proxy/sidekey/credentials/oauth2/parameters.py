@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Iterable, Mapping
 from operator import itemgetter
 from typing import Annotated
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from sidekey.core.parameters import names_any
-from sidekey.credentials.fields import REDACT, SECRET_SCHEMA, Keys, Reference, parse_secret, parse_text, wire
+from sidekey.core.parameters import Scalar, meets, names_any
+from sidekey.credentials.fields import (
+    REDACT,
+    SECRET_SCHEMA,
+    Keys,
+    Reference,
+    check_field_name,
+    parse_secret,
+    parse_text,
+)
 
-Scalar = str | int | float | bool
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""
 
@@ -35,7 +41,6 @@ OWN = frozenset(
 """Parameters that no further one may override, in lower case."""
 
 _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def parse_value(raw: object) -> Written:
@@ -49,24 +54,11 @@ def parse_value(raw: object) -> Written:
     raise ValueError("must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
 
 
-def check_field_name(name: str) -> str:
-    """A name that a parameter may have."""
-    if not name or _CONTROL.search(name):
-        raise ValueError("the name must not be empty or contain a control character")
-    return name
-
-
 def check_parameter_name(name: str) -> str:
     """The name of a further parameter of a token request: none that a server may take for one that Sidekey sends."""
     if meets(check_field_name(name), OWN):
         raise ValueError("this parameter may not be set: Sidekey sends it from the other keys")
     return name
-
-
-def meets(name: str, others: Iterable[str]) -> bool:
-    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
-    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
-    return any(one == another or names_any(quote(one, safe=""), (wire(another),)) for one, another in ways)
 
 
 def holds(query: str, name: str) -> bool:

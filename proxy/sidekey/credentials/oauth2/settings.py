@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator
-from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
     Conditions,
     Credential,
@@ -26,11 +28,32 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
+from sidekey.credentials.endpoint_reply import DEFAULT_LIFE, check_life
+from sidekey.credentials.fields import (
+    Keys,
+    Reference,
+    Secret,
+    Text,
+    check_both_ways,
+    check_not_empty,
+    literally,
+    mapping,
+    missing,
+    normal_name,
+    refuse_places,
+)
+from sidekey.credentials.header_values import compared_headers, filled_headers, inputs_of
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
-from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
+from sidekey.credentials.oauth2.grants import (
+    JWT_BEARER,
+    ClientCredentials,
+    GrantType,
+    JwtBearer,
+    Password,
+    RefreshToken,
+)
 from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
@@ -38,14 +61,24 @@ from sidekey.credentials.oauth2.sections import (
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
-    refuse_places,
 )
-from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
-from sidekey.credentials.placement import Placement, TokenPlacement
+from sidekey.credentials.oauth2.token_response import ResponseShape
+from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
-Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
+Grants = Literal["client_credentials", "refresh_token", "password", "jwt_bearer"]
+
+_KNOWN_TYPES = MappingProxyType({name: name for name in get_args(Grants)} | {JWT_BEARER: "jwt_bearer"})
+"""What `grant_type` may not be: each has a value of `grant`, which knows what else the request must have."""
+
+_GRANT_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+_SIGNED = ("private_key_jwt", "client_secret_jwt")
+"""The methods by which an assertion authenticates the client (RFC 7523 2.2)."""
+
+_OF_THE_OWNER = ("username", "password")
+"""The parameters of `grant: password` (RFC 6749 4.3.2)."""
 
 _OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
 """RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
@@ -66,10 +99,12 @@ def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
     check_query(text.partition("?")[2], further)
 
 
-def _check_lifetime(seconds: float) -> float:
-    if seconds < LEAST_LIFE:
-        raise ValueError("must be at least 1s: with less left, a token counts as expired")
-    return seconds
+def _check_grant_type(name: str) -> str:
+    if name in _KNOWN_TYPES:
+        raise ValueError(f"write grant: {_KNOWN_TYPES[name]} in place of this")
+    if not _GRANT_TYPE.fullmatch(name):
+        raise ValueError("must be visible US-ASCII without spaces at its ends, and not empty (RFC 6749 A.10)")
+    return name
 
 
 def _check_raw_id(text: str) -> None:
@@ -79,22 +114,9 @@ def _check_raw_id(text: str) -> None:
         raise ValueError("client_id must not contain a colon with raw_basic (RFC 7617 2)")
 
 
-def _spelled(endpoint: Reference) -> str:
-    """The URL of a token endpoint in the one spelling that targets have."""
-    target = parse_endpoint(endpoint.value)
-    return f"{target.origin}{target.request_target}"
-
-
-def _missing() -> NoReturn:
-    raise PydanticKnownError("missing")
-
-
-def _check_both_ways(given: object, needed: bool, whose: str) -> None:
-    """A key that must be given where it is needed, and nowhere else."""
-    if needed and given is None:
-        _missing()
-    if not needed and given is not None:
-        raise ValueError(f"may be used only with {whose}")
+def _needs_secret(found: Mapping[str, Any]) -> bool:
+    """RFC 6749 4.4: only confidential clients use the client credentials grant."""
+    return found.get("grant") == "client_credentials" and found.get("grant_type", "") is None
 
 
 class OAuth2Settings(KindSettings):
@@ -105,15 +127,22 @@ class OAuth2Settings(KindSettings):
         {
             "client_secret": (("grant", ("client_credentials", "refresh_token")),),
             "refresh_token": (("grant", ("refresh_token",)),),
+            "username": (("grant", ("password",)),),
+            "password": (("grant", ("password",)),),
             "assertion": (("grant", ("jwt_bearer",)),),
         }
     )
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {
             "raw_basic": (("client_authentication", ("header",)),),
+            "username": (("grant", ("password",)),),
+            "password": (("grant", ("password",)),),
             "refresh_token": (("grant", ("refresh_token",)),),
             "refresh_token_rotates": (("grant", ("refresh_token",)),),
-            "assertion": (("grant", ("jwt_bearer",)), ("client_authentication", ("private_key_jwt",))),
+            "assertion": (
+                ("grant", ("jwt_bearer",)),
+                ("client_authentication", ("private_key_jwt", "client_secret_jwt")),
+            ),
         }
     )
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -144,27 +173,35 @@ class OAuth2Settings(KindSettings):
         default=None,
         description="Name of the provider profile that fills in the other keys; its parameters are keys here.",
     )
-    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(_spelled)] = Field(
+    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
         "a target."
     )
     grant: Grants = Field(
         default="client_credentials",
         description="What is presented for a token: the client alone (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
-        "or a signed `assertion` (RFC 7523 2.1; Google service accounts, Salesforce).",
+        "`username` and `password` (RFC 6749 4.3), or a signed `assertion` (RFC 7523 2.1; Google service accounts, "
+        "Salesforce).",
+    )
+    grant_type: Annotated[str | None, AfterValidator(_check_grant_type)] = Field(
+        default=None,
+        description="In place of `grant`: a grant of the platform's own by its name (RFC 6749 4.5), such as Zoom's "
+        "`account_credentials`; what it takes besides is in `token_request`.",
     )
     client_id: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="The client's identifier.")
-    client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
+    client_authentication: Literal[
+        "header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth"
+    ] = Field(
         default="header",
         description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
-        "in the query, an `assertion` signed by its private key (RFC 7523 2.2), or the integration's "
+        "in the query, an `assertion` signed by its secret or by its private key (RFC 7523 2.2), or the integration's "
         "`client_certificate` (RFC 8705 2).",
     )
     client_secret: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
-        "left out: the client then does not authenticate.",
+        description="The client's secret, as a reference. With any grant but `client_credentials` it may be left out: "
+        "the client then does not authenticate.",
     )
     raw_basic: Annotated[bool, HARMLESS] = Field(
         default=False,
@@ -182,8 +219,16 @@ class OAuth2Settings(KindSettings):
         "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
         "any other is ignored.",
     )
+    username: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
+        default=None, validate_default=True, description="With grant `password`: the name of the user."
+    )
+    password: Secret | None = Field(
+        default=None, validate_default=True, description="With grant `password`: the user's password, as a reference."
+    )
     assertion: AssertionSettings | None = Field(
-        default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
+        default=None,
+        validate_default=True,
+        description="The signed assertion of `private_key_jwt`, `client_secret_jwt` or `jwt_bearer`.",
     )
     token_request: TokenRequestSettings = Field(
         default=TokenRequestSettings(), description="The request to the token endpoint."
@@ -197,7 +242,7 @@ class OAuth2Settings(KindSettings):
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
-    token_lifetime: Annotated[Duration, AfterValidator(_check_lifetime), HARMLESS] = Field(
+    token_lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
         default=DEFAULT_LIFE,
         description="How long a token is used whose response does not say how long it lives; at least `1s`.",
     )
@@ -207,8 +252,10 @@ class OAuth2Settings(KindSettings):
     @field_validator("client_authentication")
     @classmethod
     def _check_method(cls, method: str, info: ValidationInfo) -> str:
-        if method == "private_key_jwt" and info.data.get("grant") == "jwt_bearer":
-            raise ValueError("must not be private_key_jwt: with grant jwt_bearer the assertion is the grant")
+        if method in _SIGNED and info.data.get("grant") == "jwt_bearer":
+            raise ValueError(f"must not be {method}: with grant jwt_bearer the assertion is the grant")
+        if method == "client_secret_jwt":
+            check_library("signed assertions")
         return method
 
     @field_validator("client_secret")
@@ -218,8 +265,9 @@ class OAuth2Settings(KindSettings):
         by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
             raise ValueError(f"may not be used with {method}: exactly one method authenticates the client")
-        if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
-            _missing()
+        needed = method == "client_secret_jwt" or (method is not None and not by_key and _needs_secret(info.data))
+        if secret is None and needed:
+            missing()
         return secret
 
     @field_validator("raw_basic")
@@ -236,7 +284,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_refresh_token(cls, token: Reference | None, info: ValidationInfo) -> Reference | None:
         if "grant" in info.data:
-            _check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
+            check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
         return token
 
     @field_validator("refresh_token_rotates")
@@ -246,16 +294,30 @@ class OAuth2Settings(KindSettings):
             raise ValueError("may be used only with grant refresh_token")
         return rotates
 
+    @field_validator("username", "password")
+    @classmethod
+    def _check_owner(cls, value: Reference | None, info: ValidationInfo) -> Reference | None:
+        if "grant" in info.data:
+            check_both_ways(value, info.data["grant"] == "password", "grant password")
+        return value
+
     @field_validator("assertion")
     @classmethod
     def _check_assertion(cls, assertion: AssertionSettings | None, info: ValidationInfo) -> AssertionSettings | None:
         if "grant" not in info.data or "client_authentication" not in info.data:
             return assertion
-        stands_for_grant = info.data["grant"] == "jwt_bearer"
-        needed = stands_for_grant or info.data["client_authentication"] == "private_key_jwt"
-        _check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
-        if assertion is not None and not stands_for_grant:
-            reason = "may not be used with private_key_jwt: both are the client_id (RFC 7523 3)"
+        stands_for_grant, method = info.data["grant"] == "jwt_bearer", info.data["client_authentication"]
+        if method != "client_secret_jwt" or assertion is None:
+            needed = stands_for_grant or method == "private_key_jwt"
+            check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
+        if assertion is None:
+            return assertion
+        if method == "client_secret_jwt":
+            assertion.check_by_secret()
+        else:
+            assertion.check_by_key()
+        if not stands_for_grant:
+            reason = f"may not be used with {method}: both are the client_id (RFC 7523 3)"
             refuse_keys(assertion, ("issuer", "subject"), reason)
         return assertion
 
@@ -277,10 +339,29 @@ class OAuth2Settings(KindSettings):
             refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
+    @field_validator("token_request")
+    @classmethod
+    def _check_owners(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        if info.data.get("grant") == "password":
+            twice = [place for place in request.places() if meets(place[-1], _OF_THE_OWNER)]
+            refuse_places(twice, "may not be set with grant password: Sidekey sends it from username and password")
+        return request
+
+    @field_validator("token_request")
+    @classmethod
+    def _check_headers(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        if info.data.get("client_authentication") == "header" and info.data.get("client_secret") is not None:
+            twice = [("headers", name) for name in request.headers if normal_name(name) == "authorization"]
+            refuse_places(twice, "may not be set with client_authentication: header, which sends it: remove one")
+        return request
+
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """A client that authenticates by the integration's certificate, where there is none."""
-        method = mapping(integration.get("auth")).get("client_authentication")
+        """Two grants; and a client that authenticates by the integration's certificate, where there is none."""
+        auth = mapping(integration.get("auth"))
+        if auth.get("grant") is not None and auth.get("grant_type") is not None:
+            yield ("auth", "grant_type"), "takes the place of grant: remove grant or grant_type"
+        method = auth.get("client_authentication")
         if method == "tls_client_auth" and integration.get("client_certificate") is None:
             text = "needs a client certificate: add client_certificate beside auth"
             yield ("auth", "client_authentication"), text
@@ -288,13 +369,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """A placement of the token that has disadvantages."""
-        auth = mapping(integration.get("auth"))
-        written = auth.get("token_placement")
-        place = mapping(written).get("in", written)
-        if place == "query":
-            yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
-        if place == "body" and integration.get("test") is not None:
-            yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
+        yield from placement_warnings(integration, "token_placement")
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
@@ -337,15 +412,22 @@ class OAuth2Settings(KindSettings):
     def inputs(self) -> Iterator[SecretInput]:
         """Every text and secret that is given."""
         further = [place[-1] for place in self.token_request.places()]
+        if self.grant == "password":
+            further += _OF_THE_OWNER
         yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
         yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
-            yield SecretInput(("client_secret",), self.client_secret)
+            yield SecretInput(("client_secret",), self.client_secret, self._secret_check())
         if self.refresh_token is not None:
             yield SecretInput(("refresh_token",), self.refresh_token)
+        if self.username is not None:
+            yield SecretInput(("username",), self.username, check_not_empty)
+        if self.password is not None:
+            yield SecretInput(("password",), self.password)
         for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
             for key, reference in references(written, "token_request", name):
                 yield SecretInput(key, reference)
+        yield from inputs_of(self.token_request.headers, "token_request", "headers")
         if self.assertion is not None:
             yield from self.assertion.inputs()
 
@@ -377,10 +459,12 @@ class OAuth2Settings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
         endpoint, client_id = values["token_endpoint",], values["client_id",]
-        sign = None
-        if self.assertion is not None:
+        sign, slow = None, False
+        signed = self._signed()
+        if signed is not None:
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
-            sign = self.assertion.signer(values, "" if self.grant == "jwt_bearer" else client_id)
+            assertion = signed.signer(values, "" if self.grant == "jwt_bearer" else client_id)
+            sign, slow = assertion.sign, assertion.signer.slow
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
             request=TokenRequest(
@@ -389,6 +473,7 @@ class OAuth2Settings(KindSettings):
                 request.format,
                 filled(request.body, values, "token_request", "body"),
                 filled(request.query, values, "token_request", "query"),
+                filled_headers(request.headers, values, "token_request", "headers"),
             ),
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
@@ -401,7 +486,28 @@ class OAuth2Settings(KindSettings):
             ),
             placement=self.token_placement,
             lineage=self._lineage(values),
+            slow=slow,
         )
+
+    def _signed(self) -> AssertionSettings | None:
+        """The assertion; one by the secret need not be written."""
+        if self.assertion is None and self.client_authentication == "client_secret_jwt":
+            return AssertionSettings(algorithm="HS256")
+        return self.assertion
+
+    def _secret_check(self) -> Callable[[str], None] | None:
+        """What a secret must be that signs."""
+        signed = self._signed()
+        if signed is None or self.client_authentication != "client_secret_jwt":
+            return None
+        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
+
+        algorithm = signed.algorithm
+
+        def check(text: str) -> None:
+            jose.load_secret(text, "text", algorithm)
+
+        return check
 
     def _lineage(self, values: Mapping[Keys, str]) -> Lineage:
         """A refresh token of the config that is another one begins a lineage: it wins over what was returned since."""
@@ -411,16 +517,19 @@ class OAuth2Settings(KindSettings):
             return tuple(map(values.get, keys))
 
         whose = of(("token_endpoint",), ("client_id",), ("refresh_token",))
+        # Only where there is one: by the spelling of a lineage a store knows the refresh tokens that came of it.
+        owner = of(("username",)) if self.grant == "password" else ()
         asked = of(*(("assertion", name) for name in ("issuer", "subject", "audience")))
         signed = of(*(("assertion", name) for name in ("private_key", "key_id", "certificate")))
         return Lineage(
-            client=("oauth2", self.grant, *whose, *asked),
+            client=("oauth2", self.grant_type or self.grant, *whose, *asked, *owner),
             token=(
                 compared(filled(request.body, values, "token_request", "body")),
                 compared(filled(request.query, values, "token_request", "query")),
                 () if assertion is None else compared(filled(assertion.claims, values, "assertion", "claims")),
                 (response.access_token, response.base_url),
                 self.token_placement,
+                *compared_headers(request.headers, values, "token_request", "headers"),
             ),
             proof=(
                 self.client_authentication,
@@ -429,21 +538,26 @@ class OAuth2Settings(KindSettings):
                 of(("client_secret",)),
                 signed,
                 None if assertion is None else assertion.algorithm,
+                *((values.get(("password",)),) if self.grant == "password" else ()),
             ),
         )
 
     def _grant(self, values: Mapping[Keys, str], sign: Sign | None) -> GrantType:
+        if self.grant_type is not None:
+            return ClientCredentials(self.grant_type)
+        if self.grant == "password":
+            return Password(values["username",], values["password",])
         if self.grant == "refresh_token":
             return RefreshToken(values["refresh_token",], self.refresh_token_rotates)
         return JwtBearer(sign) if self.grant == "jwt_bearer" and sign is not None else ClientCredentials()
 
     def _client(self, client_id: str, values: Mapping[Keys, str], sign: Sign | None) -> Client:
         secret = values.get(("client_secret",))
-        if self.client_authentication == "private_key_jwt":
-            return Client("private_key_jwt", client_id, sign=sign)
+        if self.client_authentication in ("private_key_jwt", "client_secret_jwt"):
+            return Client(self.client_authentication, client_id, sign=sign)
         if self.client_authentication == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
             # RFC 6749 3.2.1: a client that does not authenticate names itself. An assertion names it already.
-            return Client("public" if self.grant == "refresh_token" else "none", client_id)
+            return Client("none" if self.grant == "jwt_bearer" else "public", client_id)
         return Client(self.client_authentication, client_id, secret, self.raw_basic)

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidekey.credentials.base import CallFault, Reply, Sealed
-from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
+from sidekey.credentials.endpoint_reply import (
+    DEFAULT_LIFE,
+    error_of_status,
+    find,
+    is_success,
+    is_token,
+    json_object,
+    life_of,
+    retry_after,
+)
 
 STEP = "token endpoint"
-
-DEFAULT_LIFE = 300.0
-"""Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
-
-LONGEST_LIFE = 366 * 86400
-
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
-
-LEAST_LIFE = 1.0
-"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
-and another one after that."""
 
 _CODES = frozenset(
     {
@@ -37,9 +35,6 @@ _CODES = frozenset(
 _NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
 """The number that Microsoft Entra's `error_description` begins with, in every cloud: it tells a wrong secret (7000215)
 from an expired one (7000222). With the codes above it is all that is ever repeated of a response."""
-
-_SUCCESS = frozenset({200, 201})
-"""RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2)."""
 
 _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
@@ -77,11 +72,13 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
     code = None if response is None else response.get("error")
     known = code if isinstance(code, str) and code in _CODES else ""
     said = f"{known} {_number(response or {})}".strip()
-    if reply.status not in _SUCCESS:
+    # RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2). Whatever the success
+    # is called, it counts by the token in it.
+    if not is_success(reply.status):
         raise error_of_status(STEP, reply, said, settings=bool(known))
     if response is None:
         raise CallFault("invalid", f"{STEP} did not return a JSON object")
-    token = _find(response, shape.access_token)
+    token = find(response, shape.access_token)
     if token is None and known:
         # Some return 200 for everything.
         reason = f"{STEP} returned {reply.status} {said}"
@@ -92,21 +89,21 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        _life(_find(response, shape.expires_in), shape.lifetime),
-        None if shape.base_url is None else _base_url(_find(response, shape.base_url), shape.base_url),
+        life_of(STEP, find(response, shape.expires_in), shape.lifetime),
+        None if shape.base_url is None else _base_url(find(response, shape.base_url), shape.base_url),
     )
 
 
 def read_refresh_token(reply: Reply) -> str | None:
     """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
-    response = json_object(reply.body) if reply.status in _SUCCESS else None
+    response = json_object(reply.body) if is_success(reply.status) else None
     found = None if response is None else response.get("refresh_token")
     return found if isinstance(found, str) and is_token(found) else None
 
 
 def names_successor(reply: Reply) -> bool:
     """Whether a response tells what to present next: a refresh token, or by naming none the same (RFC 6749 6)."""
-    response = json_object(reply.body) if reply.status in _SUCCESS else None
+    response = json_object(reply.body) if is_success(reply.status) else None
     return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
 
 
@@ -116,27 +113,9 @@ def _number(response: dict[str, Any]) -> str:
     return "" if found is None else found[1]
 
 
-def _find(response: dict[str, Any], path: str) -> object:
-    found: object = response
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
 def _is_bearer(token_type: object) -> bool:
     """RFC 6749 7.1: a token of an unknown type is not used. The type is often left out, although it must not be."""
     return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
-
-
-def _life(value: object, default: float) -> float:
-    """Seconds; digits may be text, as in Microsoft Entra's first version. A life below zero is over as well."""
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
-        return default
-    if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
-    return float(value)
 
 
 def _base_url(value: object, path: str) -> str:

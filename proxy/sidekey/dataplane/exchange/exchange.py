@@ -369,7 +369,7 @@ class Exchange(ExchangeEvents):
                 self._caller.deliver(_CONTINUE)
 
     def _buffer(self) -> bool:
-        """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
+        """Keep the body: True when it is whole and can take what is added. Where it cannot, the exchange fails."""
         request = self._request
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)

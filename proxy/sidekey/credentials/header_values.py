@@ -1,0 +1,118 @@
+"""Values of headers as a config writes them: public texts, and secrets with a public word before them.
+
+What is injected into requests and what a kind's own calls are sent with is written in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
+
+from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
+from sidekey.credentials.base import Pairs, SecretInput
+from sidekey.credentials.destination import CountsAs, destination_of
+from sidekey.credentials.fields import (
+    REDACT,
+    Keys,
+    Reference,
+    check_header_name,
+    check_header_value,
+    check_prefix,
+    literally,
+    normal_name,
+    parse_secret,
+    parse_text,
+    wire,
+)
+from sidekey.credentials.written_values import NOTHING, WrittenValue, parse_public, shape, written_schema
+
+
+class WrittenHeader(WrittenValue):
+    """One header's value, of which HTTP drops spaces at the ends."""
+
+    text: Annotated[Reference | None, PlainValidator(parse_public), literally(check_header_value), REDACT] = None
+    prefix: Annotated[Reference, PlainValidator(parse_text), literally(check_prefix), REDACT] = NOTHING
+    secret: Annotated[Reference | None, PlainValidator(parse_secret), literally(check_header_value), REDACT] = None
+
+
+HeaderValue = Annotated[WrittenHeader, BeforeValidator(shape), written_schema("HeaderValue")]
+"""A public text, or {prefix, secret}."""
+
+
+SAME_HEADER: Final = "{} and {} are the same header (case does not count, _ counts as -)"
+
+
+def check_unique(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
+    """Refuse the same header in two spellings."""
+    seen: dict[str, str] = {}
+    for name in headers:
+        other = seen.setdefault(normal_name(name), name)
+        if other is not name:
+            raise ValueError(f"{SAME_HEADER.format(other, name)}: remove one")
+    return headers
+
+
+def _decides(name: str) -> bool:
+    """Whether a server may take a request for one of another target by this header: no caller may send it."""
+    normal = normal_name(name).encode()
+    return REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES
+
+
+def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
+    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again."""
+    for name, value in headers.items():
+        if value.secret is not None and value.secret.source == "stored" and _decides(name):
+            raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
+    return headers
+
+
+def deciding(headers: dict[str, WrittenHeader]) -> dict[str, str] | None:
+    """Public headers that decide, by their normal names. Any other public text a caller could send as well.
+
+    The names of secret headers are in the places of their values, which are sealed with them.
+    """
+    found = {normal_name(name): value.text.value for name, value in headers.items() if value.text and _decides(name)}
+    return found or None
+
+
+def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[SecretInput]:
+    """Each header's public text, or its prefix and secret; `place` is that of the headers under `auth`."""
+    for name, value in headers.items():
+        for key, reference in value.inputs(*place, name):
+            yield SecretInput(key, reference, check_prefix if reference is value.prefix else check_header_value)
+
+
+def filled_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """The headers in the order of the document, each value's prefix and secret joined, as they travel."""
+    return tuple((name, wire(value.joined(values, *place, name))) for name, value in headers.items())
+
+
+def compared_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """The headers as they are compared: whatever their order, and the case of their names."""
+    return tuple(sorted((normal_name(name), value) for name, value in filled_headers(headers, values, *place)))
+
+
+_OF_CALLS = frozenset({"accept-encoding", "content-encoding", "content-type"})
+"""Headers of a call that say how it is written and how its response is read."""
+
+
+def _check_call_name(name: str) -> str:
+    if normal_name(check_header_name(name)) in _OF_CALLS:
+        raise ValueError("this header may not be set: Sidekey sends it, by how it writes and reads the body")
+    return name
+
+
+def _destination(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
+    """Every header of a call: no caller could send one."""
+    return {normal_name(name): destination_of(value) for name, value in headers.items()} or None
+
+
+CallHeaders = Annotated[
+    dict[Annotated[str, AfterValidator(_check_call_name)], HeaderValue],
+    AfterValidator(check_unique),
+    AfterValidator(check_public),
+    CountsAs(_destination),
+]
+"""Further headers of a call that a kind makes itself."""

@@ -1,0 +1,515 @@
+"""The config of signatures: as a kind of its own, and the checks of what its keys say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
+from sidekey.core.signing import Signer, SigningRules
+from sidekey.credentials.base import (
+    Conditions,
+    Credential,
+    Findings,
+    FixedCredential,
+    Grant,
+    KindSettings,
+    Places,
+    SecretInput,
+    Traits,
+)
+from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.fields import (
+    PEM_SECRET_SCHEMA,
+    REDACT,
+    SECRET_SCHEMA,
+    HeaderName,
+    Keys,
+    Reference,
+    Secret,
+    Text,
+    check_header_value,
+    literally,
+    mapping,
+    normal_name,
+    parse_secret,
+    refuse,
+)
+from sidekey.credentials.quantities import Duration
+from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SigningKey
+from sidekey.credentials.signatures.rfc9421 import (
+    DEFAULT_COMPONENTS,
+    DEFAULT_LABEL,
+    Asymmetric,
+    MessageSigner,
+    Parameters,
+    check_component,
+    check_label,
+    check_string,
+)
+from sidekey.credentials.signatures.scheme import (
+    ID,
+    SIGNATURE,
+    SIGNATURES,
+    Encoding,
+    Scheme,
+    read_each,
+    read_field,
+    read_signed,
+)
+from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
+from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
+
+SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
+Algorithm = Literal[HmacAlgorithm, Asymmetric]
+
+_ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"custom": get_args(HmacAlgorithm), "rfc9421": ("hmac-sha256", *get_args(Asymmetric))}
+)
+"""Those of the schemes that have no own one."""
+
+_ASYMMETRIC: Final = frozenset(get_args(Asymmetric))
+
+_BELONGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "algorithm": frozenset(_ALGORITHMS),
+        "secret": frozenset({*SCHEMES, "custom"}),
+        "secret_encoding": frozenset({"custom", "rfc9421"}),
+        **dict.fromkeys(("signed", "encoding", "each", "join", "headers"), frozenset({"custom"})),
+        **dict.fromkeys(("key", "key_id", "components", "expires", "nonce", "tag", "label"), frozenset({"rfc9421"})),
+    }
+)
+"""The schemes that a key counts with."""
+
+_NEEDED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
+"""Keys that may not be left out: with the schemes that they count with, or with one alone."""
+
+MOST_SECRETS: Final = 8
+"""Each is one more signature over every request."""
+
+_SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
+
+
+def _parse_secrets(raw: object) -> Reference | tuple[Reference, ...]:
+    if not isinstance(raw, list):
+        return parse_secret(raw)
+    if len(raw) > MOST_SECRETS:
+        raise ValueError(f"must have at most {MOST_SECRETS} entries: each signs every request")
+    return tuple(_SECRETS.validate_python(raw))
+
+
+Secrets = Annotated[
+    Reference | tuple[Reference, ...],
+    PlainValidator(_parse_secrets),
+    REDACT,
+    WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
+]
+"""A secret, or a list of them."""
+
+
+def _check_signed(text: str) -> str:
+    read_signed(text)
+    return text
+
+
+def _check_each(text: str) -> str:
+    if SIGNATURE not in read_each(text).names:
+        raise ValueError("must contain {signature}")
+    check_field_text(text)
+    return text
+
+
+def _check_join(text: str) -> str:
+    check_field_text(f"-{text}-")
+    return text
+
+
+def check_field_text(text: str) -> None:
+    """Raise ValueError for a text that may not be in the value of a field that is written."""
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("must consist of printable ASCII characters: it is part of a header")
+    check_header_value(text)
+
+
+def _check_once(headers: dict[str, str]) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    for name in headers:
+        other = seen.setdefault(normal_name(name), name)
+        if other is not name:
+            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
+    return headers
+
+
+def _read_written(text: str) -> Template:
+    check_field_text(text)
+    return read_field(text)
+
+
+def _check_written(text: str) -> str:
+    _read_written(text)
+    return text
+
+
+def _check_name(name: str) -> str:
+    normal = normal_name(name).encode()
+    if REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES:
+        raise ValueError("must not be a header by which a server may take the request for another")
+    return name
+
+
+_Headers = dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_written)]]
+
+
+def _check_component(name: str) -> str:
+    check_component(name)
+    return name
+
+
+_Component = Annotated[str, AfterValidator(_check_component)]
+
+
+def _parse_key(raw: object, info: ValidationInfo) -> Reference:
+    """A shared secret has one line, a private key has those of PEM."""
+    return parse_secret(raw, pem=info.data.get("algorithm") != "hmac-sha256")
+
+
+def _check_expires(seconds: float) -> float:
+    if seconds < 1 or seconds % 1:
+        raise ValueError("must be a whole number of seconds, at least 1s")
+    return seconds
+
+
+def _check_string(text: str) -> str:
+    check_string(text)
+    return text
+
+
+def _check_label(label: str) -> str:
+    check_label(label)
+    return label
+
+
+class SignatureFields(BaseModel):
+    """The keys of a signature, wherever it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    scheme: Annotated[SchemeName, HARMLESS] = Field(
+        description="How requests are signed: as this platform does, or `custom`, by the keys below "
+        "([table](signatures.md))."
+    )
+    algorithm: Annotated[Algorithm | None, HARMLESS] = Field(
+        default=None,
+        validate_default=True,
+        description="With `custom`: the keyed hash (RFC 2104), one of `hmac-...`; default: `hmac-sha256`. With "
+        "`rfc9421` it must be given: `ed25519`, `ecdsa-p256-sha256`, `rsa-pss-sha512` or `hmac-sha256`.",
+    )
+    secret: Secrets | None = Field(
+        default=None,
+        validate_default=True,
+        description="The secret, as a reference; or a list, each of which signs, so that receivers can change from one "
+        "to the next. `whsec_` and `whsk_` are read as Standard Webhooks says with `standard-webhooks` and `svix`; "
+        "elsewhere the whole text is the key.",
+    )
+    secret_encoding: Annotated[SecretEncoding, HARMLESS] = Field(
+        default="text",
+        description="With `custom`, and with `hmac-sha256` of `rfc9421`: how the key is written in the secret; "
+        "`text`: it is the key.",
+    )
+    signed: Annotated[str, AfterValidator(_check_signed), HARMLESS] | None = Field(
+        default=None,
+        validate_default=True,
+        description="With `custom`: what is signed, a text with values in braces, such as "
+        "`{timestamp}.{method}.{target}.{body}` ([values](signatures.md#values)).",
+    )
+    encoding: Annotated[Encoding, HARMLESS] = Field(
+        default="hex", description="With `custom`: how a signature is written; `base64url` has no padding."
+    )
+    each: Annotated[str, AfterValidator(_check_each), HARMLESS] = Field(
+        default="{signature}",
+        description="With `custom`: how each signature stands in `{signatures}`, such as `v1={signature}`.",
+    )
+    join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
+        default=",", description="With `custom`: what is between two of them."
+    )
+    headers: Annotated[_Headers, AfterValidator(_check_once), HARMLESS] | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="With `custom`: the headers that are written, such as `t={timestamp},{signatures}`. A header that "
+        "is exactly `{id}` is kept where the caller sends one.",
+    )
+    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
+        "the secret.",
+    )
+    key_id: Annotated[Text, literally(check_string), HARMLESS] | None = Field(
+        default=None,
+        description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
+        "7638). For `hmac-sha256` it must be given.",
+    )
+    components: Annotated[list[_Component], HARMLESS] = Field(
+        default=[*DEFAULT_COMPONENTS],
+        min_length=1,
+        description="With `rfc9421`: what is signed: names of headers, in lower case, and `@method`, `@target-uri`, "
+        "`@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). `content-...` are left out "
+        "without a body. `content-digest` is written by Sidekey, of the body.",
+    )
+    expires: Annotated[Duration, AfterValidator(_check_expires), HARMLESS] | None = Field(
+        default=None,
+        description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
+    )
+    nonce: Annotated[bool, HARMLESS] = Field(
+        default=False, description="With `rfc9421`: whether it has a random nonce."
+    )
+    tag: Annotated[str, AfterValidator(_check_string), HARMLESS] | None = Field(
+        default=None, description="With `rfc9421`: the tag of the application that it is for."
+    )
+    label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
+        default=DEFAULT_LABEL, description="With `rfc9421`: the name of the signature in its two headers."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _check_scheme(cls, value: Any, info: ValidationInfo) -> Any:
+        """A key is written with the schemes that it counts with, and with no other."""
+        key = str(info.field_name)
+        scheme, schemes = info.data.get("scheme"), _BELONGS.get(key)
+        if scheme is None or schemes is None:
+            return value
+        if scheme not in schemes:
+            if value != cls.model_fields[key].default:
+                raise ValueError(f"may be used only with scheme {_any_of(sorted(schemes))}")
+        elif value is None and not _NEEDED.isdisjoint(((key, ""), (key, scheme))):
+            raise PydanticKnownError("missing")
+        return value
+
+    @field_validator("components")
+    @classmethod
+    def _check_components(cls, components: list[str]) -> list[str]:
+        twice = (index for index, name in enumerate(components) if name in components[:index])
+        refuse(((index,), ValueError("is there already: remove one")) for index in twice)
+        return components
+
+    @field_validator("algorithm")
+    @classmethod
+    def _check_algorithm(cls, algorithm: str | None, info: ValidationInfo) -> str | None:
+        known = _ALGORITHMS.get(info.data.get("scheme", ""))
+        if algorithm is not None and known is not None and algorithm not in known:
+            raise ValueError(f"must be {_any_of(known)} with scheme {info.data['scheme']}")
+        return algorithm
+
+    def secret_inputs(self) -> Iterator[SecretInput]:
+        """Every value that is a reference."""
+        yield from (SecretInput(place, reference, self._check_key) for place, reference in self._keys())
+        if self.key_id is not None:
+            yield SecretInput(("key_id",), self.key_id, check_string)
+
+    def rules(self) -> SigningRules:
+        """What is known of the signer before any secret is read."""
+        return self._parameters().rules() if self.scheme == "rfc9421" else self._templates().rules()
+
+    def signer(self, values: Mapping[Keys, str]) -> Signer:
+        """What signs, with the values of `secret_inputs`."""
+        keys = [self._read_key(values[place]) for place, _ in self._keys()]
+        if self.scheme == "rfc9421":
+            ((key, thumbprint),) = keys
+            return MessageSigner(key, values.get(("key_id",), thumbprint), self._parameters())
+        return self._templates().signer([key for key, _ in keys])
+
+    def _keys(self) -> Iterator[tuple[Keys, Reference]]:
+        """Every key, with its place."""
+        if self.key is not None:
+            yield ("key",), self.key
+        elif isinstance(self.secret, Reference):
+            yield ("secret",), self.secret
+        elif self.secret is not None:
+            yield from ((("secret", str(index)), each) for index, each in enumerate(self.secret))
+
+    def _read_key(self, secret: str) -> tuple[SigningKey, str]:
+        """A key, and its thumbprint where it has one. Raises ValueError."""
+        if self.scheme == "rfc9421":
+            if self.algorithm in _ASYMMETRIC:
+                from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - only where it is needed
+
+                return private_keys.load_key(secret, self.algorithm)
+            return Hmac(decode(secret, self.secret_encoding), "hmac-sha256"), ""
+        scheme = self._templates()
+        if scheme.asymmetric:
+            return webhook_key(secret), ""
+        return Hmac(decode(secret, self.secret_encoding), scheme.algorithm), ""
+
+    def _check_key(self, secret: str) -> None:
+        self._read_key(secret)
+
+    def _templates(self) -> Scheme:
+        named = SCHEMES.get(self.scheme)
+        if named is not None:
+            return named
+        return Scheme(
+            signed=self.signed or "",
+            headers=self.headers or {},
+            algorithm=self.algorithm or "hmac-sha256",
+            encoding=self.encoding,
+            each=self.each,
+            join=self.join,
+        )
+
+    def _parameters(self) -> Parameters:
+        return Parameters(tuple(self.components), self.label, int(self.expires or 0), self.nonce, self.tag or "")
+
+
+def _any_of(names: Sequence[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def errors_between(raw: Mapping[str, Any]) -> Findings:
+    """Errors between the keys of a signature, by plain values: places are in it."""
+    named = SCHEMES.get(str(raw.get("scheme")))
+    secrets = raw.get("secret")
+    several = len(secrets) if isinstance(secrets, list) else 1
+    if named is not None:
+        if several > 1 and not named.several:
+            yield ("secret",), f"{raw['scheme']} carries one signature: give one secret"
+        return
+    if raw.get("scheme") == "rfc9421":
+        yield from _errors_of_message(raw)
+    if raw.get("scheme") != "custom":
+        return
+    signed, headers = _readable(raw.get("signed"), read_signed), _headers(raw.get("headers"))
+    if headers is None:
+        return
+    written = {name: template.names for name, template in headers.items()}
+    names = frozenset(chain.from_iterable(written.values()))
+    if names.isdisjoint((SIGNATURE, SIGNATURES)):
+        yield ("headers",), "one must contain {signature}, or {signatures} for one of each secret"
+    if several > 1 and SIGNATURE in names:
+        yield ("secret",), "{signature} is one signature: give one secret, or write {signatures} in headers"
+    for key in ("each", "join"):
+        if raw.get(key) is not None and SIGNATURES not in names:
+            yield (
+                (key,),
+                "counts in {signatures} only, which no header contains: write it in headers, or remove this key",
+            )
+    ids = [name for name, text in mapping(raw["headers"]).items() if text == ID]
+    for name in ids[1:]:
+        yield ("headers", name), f"{ids[0]} is the header of the ID already: remove one"
+    if signed is not None:
+        yield from _errors_of_signed(signed, names, headers)
+
+
+def _errors_of_signed(signed: Template, written: frozenset[str], headers: Mapping[str, Template]) -> Findings:
+    for name in SENT:
+        if name in signed.names and written.isdisjoint(_TELLS.get(name, (name,))):
+            yield ("signed",), f"{{{name}}} is signed but in no header, so no receiver can know it: write it in headers"
+    own = {normal_name(name) for name in headers}
+    for name in sorted(signed.fields & own):
+        yield ("signed",), f"{{header:{name}}} is a header that this signature writes: no signature can cover itself"
+
+
+def _errors_of_message(raw: Mapping[str, Any]) -> Findings:
+    if raw.get("algorithm") == "hmac-sha256":
+        if raw.get("key_id") is None:
+            text = "needs key_id: a thumbprint, which others have by default, would tell of the secret (RFC 7638 7)"
+            yield ("algorithm",), text
+    elif raw.get("secret_encoding", "text") != "text":
+        yield ("secret_encoding",), "may be used only with hmac-sha256: a private key is PEM"
+
+
+_TELLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "timestamp": ("timestamp", "timestamp_ms", "date"),
+        "date": ("timestamp", "timestamp_ms", "date"),
+    }
+)
+"""From which values a receiver learns one, where that is not this one alone."""
+
+
+def _headers(raw: Any) -> dict[str, Template] | None:
+    """Those that can be read; None where there are none, or one cannot."""
+    found = {name: _readable(text, _read_written) for name, text in mapping(raw).items()}
+    readable = {name: template for name, template in found.items() if template is not None}
+    return readable if readable and len(readable) == len(found) else None
+
+
+def _readable(raw: Any, read: Callable[[str], Template]) -> Template | None:
+    try:
+        return read(raw) if isinstance(raw, str) else None
+    except ValueError:
+        return None
+
+
+def warnings_of(raw: Mapping[str, Any]) -> Findings:
+    """What loads but should be known, by plain values: places are in it."""
+    signed, components = _readable(raw.get("signed"), read_signed), raw.get("components")
+    if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
+        yield ("signed",), f"{_NOT_SIGNED}: add {{body}} or {{body_sha256}}"
+    if raw.get("scheme") == "rfc9421" and isinstance(components, list) and "content-digest" not in components:
+        yield ("components",), f"{_NOT_SIGNED}: add content-digest"
+
+
+_NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
+
+
+def placed(findings: Findings, place: str) -> Findings:
+    """The findings with their places below one of the integration."""
+    return (((place, *keys), text) for keys, text in findings)
+
+
+FORM_WHEN: Final[Mapping[str, Conditions]] = MappingProxyType(
+    {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
+)
+
+
+FORM_FIRST: Final[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(sorted(_NEEDED), ()))
+
+
+class SignatureSettings(KindSettings, SignatureFields):
+    """A signature over each request, as receivers of webhooks check them; there is no other credential."""
+
+    title: ClassVar[str] = "Signature"
+    form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
+    form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
+
+    type: Literal["signature"] = Field(description="The kind: a signature over each request.")
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from placed(errors_between(mapping(integration.get("auth"))), "auth")
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from placed(warnings_of(mapping(integration.get("auth"))), "auth")
+
+    def traits(self) -> Traits:
+        """No place but the signer's headers."""
+        return Traits(Places(), signing=self.rules())
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """The secrets."""
+        yield from self.secret_inputs()
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """Nothing but a signer."""
+        return FixedCredential(Grant(signer=self.signer(values)))
