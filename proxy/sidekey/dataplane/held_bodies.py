@@ -358,6 +358,11 @@ class Room:
         return hold
 
     @property
+    def worker(self) -> Worker:
+        """Whose room it is."""
+        return self._worker
+
+    @property
     def now(self) -> float:
         """The time of the last tick."""
         return self._worker.deadlines.now
