@@ -137,6 +137,7 @@ class _Candidate:
             places.query + places.body,
             unresolved=integration.rebuild is not None,
             stored=integration.stored,
+            spelling=integration.traits.spelling,
             kept=integration.kept,
         )
         return cls(integration, rules)
@@ -217,7 +218,8 @@ def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Targe
         sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
         return None, None
-    return sent, sent if reverse else rules.aimed(sent)
+    judged = sent if reverse else rules.aimed(sent)
+    return sent, judged if rules.spelling is None else rules.spelling.spell(judged)
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:

@@ -47,8 +47,14 @@ from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.credentials.signatures.keys import Hmac
+from sidekey.credentials.signatures.private_keys import load_key
+from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
+from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.template import Facts
 from support import oauth
 from support.issuing import credential_of, settings_of
+from support.outgoing import UNIQUE, outgoing, private_key
 
 SECRET = {"insecure_value": "hunter2"}
 PEM = {"insecure_value": "-----BEGIN hunter2-----"}
@@ -100,6 +106,17 @@ def entered() -> StoredMapping:
     return mapping
 
 
+def signing() -> Iterator[object]:
+    """Keys of signatures, what signs with them, and what it signs."""
+    key = Hmac(b"hunter2", "hmac-sha256")
+    yield key
+    yield from (load_key(private_key(name)[0], name)[0] for name in ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"))
+    yield SCHEMES["github"].signer([key])
+    yield MessageSigner(key, "id", Parameters())
+    yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
+    yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
+
+
 SECRETS = [
     GRANT,
     Call("token endpoint", "POST", "https://auth.example.com/hunter2", HEADERS, b"hunter2"),
@@ -131,12 +148,14 @@ SECRETS = [
     credential_of(REFRESHING),
     credential_of(RESPONSYS),
     *models(),
+    *signing(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
+HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
 """What holds names, places and reasons alone."""
 

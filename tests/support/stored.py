@@ -68,6 +68,17 @@ RESPONSYS: dict[str, Any] = {
         "password": {"value": CANARY},
     }
 }
+AWS_SIGV4: dict[str, Any] = {
+    "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
+    "auth": {
+        "type": "aws_sigv4",
+        "region": "eu-west-1",
+        "service": "sqs",
+        "access_key_id": "AKIAEXAMPLE",
+        "secret_access_key": {"value": CANARY},
+        "session_token": {"value": f"{CANARY}-token"},
+    },
+}
 
 
 @cache

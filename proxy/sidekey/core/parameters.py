@@ -81,6 +81,11 @@ def _octets(name: str) -> str:
     return name.encode().decode("latin-1")
 
 
+def begins_any(encoded: str, prefix: str) -> bool:
+    """Whether a query or form has a parameter whose name begins so, in any decoding; as `names_any` compares them."""
+    return _Fields(encoded, (prefix,), begin=True).have_any()
+
+
 def fold(name: str) -> str:
     """The form in which names are compared: compatibility characters are what they stand for, case makes no difference.
 
@@ -110,13 +115,13 @@ class _Sought(Bounded):
 
 
 class _Fields(_Sought):
-    """The fields of a query or form, among which parameters of these names are looked for."""
+    """The fields of a query or form, among which parameters are looked for of these names, or that `begin` so."""
 
     __slots__ = ("_foreign", "_shape", "_text")
 
-    def __init__(self, encoded: str, names: tuple[str, ...]) -> None:
+    def __init__(self, encoded: str, names: tuple[str, ...], *, begin: bool = False) -> None:
         super().__init__(len(encoded))
-        self._shape, self._foreign = _names_shape(names)
+        self._shape, self._foreign = _names_shape(names, begin)
         self._text: Final = f"&{encoded}"
 
     def have_any(self) -> bool:
@@ -170,19 +175,21 @@ class _Members(_Sought):
 
 
 @lru_cache(maxsize=256)
-def _names_shape(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _names_shape(names: tuple[str, ...], begin: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """One of these names with what may come before its value, and a field with a name that may be folded to one.
 
-    The latter has no letters of ASCII but theirs. The names are the config's: nothing of a caller is kept.
+    The latter has no letters of ASCII but theirs, where the names do not only `begin` so. The names are the config's,
+    or fixed: nothing of a caller is kept.
     """
     spelled = [
         "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
         for name in names
     ]
     letters = {each for name in names for each in fold(name) if each.isascii() and each.isalpha()}
-    others = re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
+    others = "" if begin else re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
+    end = "" if begin else r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
     foreign = rf"[&;][\s+?\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
-    return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)"), re.compile(foreign)
+    return re.compile(rf"(?:{'|'.join(spelled)}){end}"), re.compile(foreign)
 
 
 def append(encoded: str, addition: str) -> str:

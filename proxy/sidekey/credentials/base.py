@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from sidekey.core.parameters import Scalar
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.signing import Signer, SigningRules, Successive
+from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
@@ -219,9 +220,12 @@ class Lineage(Sealed):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind whose grants end. `calls_a_minute` bounds its calls whatever happens; None: not."""
+    """The credential of a kind whose grants end."""
 
-    calls_a_minute: ClassVar[int | None]
+    @property
+    def calls_a_minute(self) -> int | None:
+        """How many calls may be made in a minute, whatever happens; None: any number."""
+        ...
 
     @property
     def slow(self) -> bool:
@@ -304,7 +308,9 @@ class Traits(NamedTuple):
     upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
-    presents. `signing` are the rules of the signer that its grants have.
+    presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
+    spelling before they are judged and sent. `anew` are the keys of inputs that others replace meanwhile: they are read
+    again before each attempt to obtain a grant.
     """
 
     places: Places
@@ -316,6 +322,8 @@ class Traits(NamedTuple):
     rotates: bool = False
     signing: SigningRules | None = None
     signs: bool = False
+    spelling: Spelling | None = None
+    anew: frozenset[Keys] = frozenset()
 
     @property
     def ends(self) -> bool:

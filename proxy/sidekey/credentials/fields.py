@@ -437,6 +437,16 @@ PemSecret = Annotated[
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
+
+def _check_path(path: str) -> str:
+    for name in path.split("."):
+        check_field_name(name)
+    return path
+
+
+FieldPath = Annotated[str, AfterValidator(_check_path)]
+"""Where a response contains a value: names, joined by dots where objects are nested."""
+
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""
 

@@ -57,14 +57,21 @@ class SecretLoader(Sealed):
         if self.credential is None and not self._refresh.blocked:
             await self._refresh.join(self._load_in_thread)
         if self.credential is None:
-            raise ProblemError(
-                Problem(
-                    "credential_unavailable",
-                    str(self.unreadable) if self.unreadable else "the secrets have not been read yet",
-                    error="proxy_configuration_error",
-                )
-            )
+            raise ProblemError(self._problem)
         return self.credential
+
+    async def obtain_anew(self) -> Credential:
+        """The credential, with the secrets read now, in a thread; otherwise as `obtain`."""
+        if not self._refresh.blocked:
+            await self._refresh.join(self._load_in_thread)
+        if self.credential is None or self.unreadable is not None:
+            raise ProblemError(self._problem)
+        return self.credential
+
+    @property
+    def _problem(self) -> Problem:
+        reason = "the secrets have not been read yet" if self.unreadable is None else str(self.unreadable)
+        return Problem("credential_unavailable", reason, error="proxy_configuration_error")
 
     async def _load_in_thread(self) -> Failed[str] | None:
         await asyncio.to_thread(self.load)

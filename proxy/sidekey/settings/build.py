@@ -60,7 +60,8 @@ def build_integration(
     traits = traits_of(settings)
     where = _where(settings, read if noting is None else noting)
     # What was read decides the policy, and is not read a second time: the two always belong together.
-    loader = SecretLoader(partial(_credential, settings, read, where.values))
+    known = {key: value for key, value in where.values.items() if key not in traits.anew}
+    loader = SecretLoader(partial(_credential, settings, read, known))
     loader.load()
     trust, unusable = _trust(settings, trust, trust_of, noting)
     rebuild: Callable[[], snapshot.Integration] | None = None
@@ -111,6 +112,7 @@ class _Where(NamedTuple):
 
 
 def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
+    traits = settings.auth.traits()
     prefixes, unread = _prefixes(settings, read)
     values, unreadable = read_parts(settings, read, {})
     reasons = [*unread, *unreadable]
@@ -119,6 +121,8 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
     if unread or destinations is None:
         # A policy without a rule denies everything.
         return _Where(Policy(methods=methods), None, values, reasons, known=False)
+    if traits.spelling is not None:
+        prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
     policy = Policy(
         prefixes=prefixes,
         domains=(*settings.allowed_domains, *destinations.domains),
@@ -127,7 +131,7 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
         path=destinations.path,
         placeholder_origin=destinations.placeholder_origin,
     )
-    base = _base(prefixes, settings.allowed_domains, destinations, learns=settings.auth.traits().learns)
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
     return _Where(policy, base, values, reasons, known=True)
 
 

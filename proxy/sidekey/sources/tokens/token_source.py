@@ -112,6 +112,7 @@ class TokenSource:
         self._policy = integration.policy
         self._interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
+        self._reads_anew = bool(integration.traits.anew)
         self._fetch = fetch
         self._ready = ready
         self._report = report
@@ -462,7 +463,7 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await self._secrets.obtain()
+        credential = await (self._secrets.obtain_anew() if self._reads_anew else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants end")
         return credential
@@ -492,9 +493,7 @@ class TokenSource:
         )
 
     def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
-        limit = self._limit
-        if limit is None or limit.most != credential.calls_a_minute:
-            limit = self._limit = CallLimit(credential.calls_a_minute)
+        limit = self._limit = (self._limit or CallLimit(None)).at_most(credential.calls_a_minute)
         return FlowRunner(
             fetch=fetch,
             limit=limit,
