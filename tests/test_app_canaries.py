@@ -69,6 +69,11 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    added = {
+        "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
+        "query": {"key": {"secret": {"value": "canary-added-to-the-query"}}},
+    }
+    field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
     return {
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
@@ -81,6 +86,9 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
+        "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
+        "added": {**basic(port, "canary-below-it"), "add": added},
+        "field": {**basic(port, "canary-beside-a-field"), "add": field},
     }
 
 
