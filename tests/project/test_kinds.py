@@ -25,8 +25,8 @@ GENERIC = sorted(
 )
 NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(KINDS)})(?:$|[`\s.,;:)])")
 
-# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in.
-SHARED = {"type", "provider", "grant", *CertificateSettings.model_fields}
+# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in, `secret` a word.
+SHARED = {"type", "provider", "grant", "secret", *CertificateSettings.model_fields}
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()
 
