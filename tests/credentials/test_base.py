@@ -10,11 +10,8 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
-<<<<<<< HEAD
 from sidekey.credentials import jose
-=======
 from sidekey.credentials.added import AddedSettings
->>>>>>> main
 from sidekey.credentials.base import (
     Attempt,
     Call,

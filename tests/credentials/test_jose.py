@@ -91,9 +91,7 @@ def test_older_forms_of_keys_are_read() -> None:
 )
 def test_a_secret_is_as_long_as_the_hash(text: str, encoding: SecretEncoding, algorithm: str) -> None:
     """RFC 7518 3.2; it is counted in bytes of the key, and neither it nor its length is repeated."""
-    with pytest.raises(
-        ValueError, match=rf"at least [0-9]+ bytes for {algorithm} \(RFC 7518 3\.2\)"
-    ) as caught:
+    with pytest.raises(ValueError, match=rf"at least [0-9]+ bytes for {algorithm} \(RFC 7518 3\.2\)") as caught:
         jose.load_secret(text, encoding, algorithm)
     assert text not in str(caught.value)
 

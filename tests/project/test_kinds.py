@@ -26,15 +26,10 @@ GENERIC = sorted(
 )
 NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(KINDS)})(?:$|[`\s.,;:)])")
 
-<<<<<<< HEAD
-# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in, `secret` a word.
-SHARED = {"type", "provider", "grant", "scheme", "secret", *CertificateSettings.model_fields}
-=======
 # `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. The others are keys
 # of values, placements and stores as well.
 SHARED = {"type", "provider", "grant", "key", "scheme", "secret"}
 SHARED |= CertificateSettings.model_fields.keys() | InjectedSettings.model_fields.keys()
->>>>>>> main
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from support.certificates import private_chain
-<<<<<<< HEAD
-from support.stored import BASIC, HEADERS, JWT, OAUTH2, RESPONSYS, jwt_bearer, mtls
-=======
-from support.stored import ADDED, AWS_SIGV4, BASIC, HEADERS, OAUTH2, RESPONSYS, jwt_bearer, mtls
->>>>>>> main
+from support.stored import ADDED, AWS_SIGV4, BASIC, HEADERS, JWT, OAUTH2, RESPONSYS, jwt_bearer, mtls
 
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
