@@ -68,6 +68,8 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
+    claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
+    secret = {"secret": {"value": "canary-of-a-signature-of-32-bytes"}, "claims": claims}
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
     added = {
         "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
@@ -84,6 +86,15 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "refresh": {"auth": {**oauth2, "client_secret": {"value": "canary-of-a-client"}, **refresh}},
         "password": {"auth": {**oauth2, **owner}},
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
+        "jwt": {**prefix, "auth": {"type": "jwt", "algorithm": "HS256", **secret}},
+        "signed": {**prefix, "auth": {"type": "jwt", "algorithm": "RS256", **assertion}},
+        "by_secret": {
+            "auth": {
+                **oauth2,
+                "client_authentication": "client_secret_jwt",
+                "client_secret": {"value": "canary-of-a-client-that-signs-by-it"},
+            }
+        },
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
         "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},

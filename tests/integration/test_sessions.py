@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from pathlib import Path
 
 from fakes import tableau, toast
-from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Arrived
+from fakes.oauth2 import CLIENT_ID
 from support.ca import Authority
-from support.serving import problem, serving
+from support.serving import serving
 
 TABLEAU = f"""\
   it:

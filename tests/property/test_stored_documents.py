@@ -49,7 +49,7 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
+SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem", "secret"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 
@@ -111,6 +111,7 @@ DEFAULTS: dict[str, Any] = {
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
+    "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
     "auth.assertion.algorithm": "RS256",
@@ -176,6 +177,7 @@ OF_AUTH = {
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
     "mtls": st.fixed_dictionaries({"allow_private_ca": st.just(True)}),
     "jwt_bearer": st.fixed_dictionaries({"client_id": TEXT, "token_lifetime": st.sampled_from(["5s", "1m"])}),
 }

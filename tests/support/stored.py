@@ -105,6 +105,17 @@ def jwt_bearer() -> dict[str, Any]:
     return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
 
 
+JWT: dict[str, Any] = {
+    **PREFIX,
+    "auth": {
+        "type": "jwt",
+        "algorithm": "HS256",
+        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
+    },
+}
+
+
 def _pair() -> dict[str, Any]:
     return {
         "certificate": {"inline": chain().leaf.pem.decode()},
@@ -116,7 +127,7 @@ def _pair() -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    found["added"] = ADDED
+    found |= {"added": ADDED, "jwt": JWT}
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
 
 
