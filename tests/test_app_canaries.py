@@ -68,6 +68,17 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
+    session = {
+        "type": "session",
+        "login": {
+            "url": f"https://127.0.0.1:{port}/login",
+            "headers": {"X-Key": {"secret": {"value": "canary-of-a-login"}}},
+            "query": {"key": {"value": "canary-of-its-query"}},
+            "body": {"user": {"name": "svc", "key": {"value": "canary-of-its-body"}}},
+            "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-of-its-user"}},
+        },
+        "token": {"from": "t"},
+    }
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
     return {
         "basic": basic(port, "canary-of-basic"),
@@ -80,6 +91,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "password": {"auth": {**oauth2, **owner}},
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
+        "session": {"auth": session},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
     }
 

@@ -42,6 +42,7 @@ from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, SessionSettings
 from support import oauth
 from support.issuing import credential_of, settings_of
 
@@ -60,6 +61,19 @@ MATERIAL = Material(b"hunter2", b"hunter2", "hunter2")
 SIGNED = assertion.Assertion(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2", "hunter2", "hunter2")
 
 
+SESSION = {
+    "type": "session",
+    "login": {"url": "https://ws.example.com", "body": {"a": {"b": SECRET}}, "query": {"c": SECRET}},
+    "token": {"from": "t"},
+}
+AUTHENTICATIONS = (
+    {"type": "basic", "username": "u", "password": SECRET},
+    {"type": "headers", "headers": API_KEY},
+    {"type": "jwt", "algorithm": "HS256", "secret": SECRET},
+)
+"""Each way to authenticate a login that has a secret."""
+
+
 def models() -> Iterator[BaseModel]:
     """The settings of each kind, and those inside them."""
     signing = settings_of(SIGNING)
@@ -70,6 +84,10 @@ def models() -> Iterator[BaseModel]:
     yield from (signing, signing.assertion, headers, *headers.headers.values())
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
     yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
+    session = settings_of(SESSION)
+    assert isinstance(session, SessionSettings)
+    logins = (LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}) for each in AUTHENTICATIONS)
+    yield from (session, session.login, *(login.auth for login in logins))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
@@ -122,6 +140,9 @@ SECRETS = [
     TokenRequest("https://auth.example.com/hunter2", body=(("key", "hunter2"),), query=(("key", "hunter2"),)),
     credential_of(REFRESHING),
     credential_of(RESPONSYS),
+    credential_of(SESSION),
+    LoginRequest("https://ws.example.com/hunter2", "POST", HEADERS, b"hunter2"),
+    Identity(("hunter2",), ("hunter2",)),
     *models(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
@@ -130,6 +151,7 @@ HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
+HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 
 

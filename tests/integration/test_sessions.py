@@ -248,7 +248,8 @@ async def test_a_token_may_be_the_whole_body_and_go_into_the_body(body: bytes, c
     )
     auth = (
         f"login: {{{URL}, method: GET, headers: {{X-App: {{secret: {{env: APP}}}}}}, "
-        "auth: {type: basic, username: svc, password: {env: PASSWORD}}}, token: {from: body}, placement: {in: body, name: key}"
+        "auth: {type: basic, username: svc, password: {env: PASSWORD}}}, "
+        "token: {from: body}, placement: {in: body, name: key}"
     )
     environ = {"PASSWORD": "hunter2", "APP": "app-key"}
     async with logging_in(login, auth, ca, tmp_path, environ) as sidekey:
