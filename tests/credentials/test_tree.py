@@ -122,7 +122,9 @@ def test_depth_and_size_have_bounds() -> None:
 
 def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
     """With other names beside it, `value` is the name of a field; no file is read."""
-    raw = located({"a": {"value": "hunter2"}, "b": [{"set": True, "row": "r_1"}], "c": {"value": 1, "name": "x"}})
+    raw = located(
+        {"a": {"value": "hunter2"}, "b": [{"set": True, "updated_by": "eve"}], "c": {"value": 1, "name": "x"}}
+    )
     tree = parse_tree(raw)
     assert dict(references(tree)) == {("a",): Reference("stored", "/a"), ("b", "0"): Reference("stored", "/b/r_1")}
     found = errors_of(located({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}))

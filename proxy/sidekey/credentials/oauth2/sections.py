@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, check_library
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
@@ -27,7 +28,6 @@ from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
     FurtherParameters,
     filled,
-    meets,
     references,
 )
 

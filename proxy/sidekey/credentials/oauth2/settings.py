@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
@@ -53,7 +54,7 @@ from sidekey.credentials.oauth2.grants import (
     Password,
     RefreshToken,
 )
-from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, meets, references
+from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
     AssertionSettings,
