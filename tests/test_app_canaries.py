@@ -70,6 +70,17 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
     claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
     secret = {"secret": {"value": "canary-of-a-signature-of-32-bytes"}, "claims": claims}
+    session = {
+        "type": "session",
+        "login": {
+            "url": f"https://127.0.0.1:{port}/login",
+            "headers": {"X-Key": {"secret": {"value": "canary-of-a-login"}}},
+            "query": {"key": {"value": "canary-of-its-query"}},
+            "body": {"user": {"name": "svc", "key": {"value": "canary-of-its-body"}}},
+            "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-of-its-user"}},
+        },
+        "token": {"from": "t"},
+    }
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
     added = {
         "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
@@ -96,6 +107,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
             }
         },
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
+        "session": {"auth": session},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
         "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
         "added": {**basic(port, "canary-below-it"), "add": added},

@@ -68,6 +68,16 @@ RESPONSYS: dict[str, Any] = {
         "password": {"value": CANARY},
     }
 }
+SESSION: dict[str, Any] = {
+    "auth": {
+        "type": "session",
+        "login": {
+            "url": "https://ws.example.com/login",
+            "body": {"user": {"name": "svc", "key": {"value": CANARY}}},
+        },
+        "token": {"from": "data.token"},
+    }
+}
 AWS_SIGV4: dict[str, Any] = {
     "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
     "auth": {
@@ -127,7 +137,7 @@ def _pair() -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    found |= {"added": ADDED, "jwt": JWT}
+    found |= {"added": ADDED, "jwt": JWT, "session": SESSION}
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
 
 
