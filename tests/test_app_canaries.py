@@ -67,6 +67,8 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     assertion = {"private_key": {"value": signer().private_pem.decode()}}
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
+    new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
+    message = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512"}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
     return {
@@ -80,6 +82,8 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "password": {"auth": {**oauth2, **owner}},
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
+        "signature": {**prefix, "auth": {"type": "signature", "scheme": "stripe", "secret": [new, old]}},
+        "message": {**prefix, "auth": {**message, "key": {"value": signer().private_pem.decode()}}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
     }
 

@@ -60,6 +60,10 @@ RESPONSYS: dict[str, Any] = {
         "password": {"value": CANARY},
     }
 }
+SIGNATURE: dict[str, Any] = {
+    **PREFIX,
+    "auth": {"type": "signature", "scheme": "stripe", "secret": [{"value": f"{CANARY}-new"}, {"value": CANARY}]},
+}
 
 
 @cache
@@ -86,6 +90,12 @@ def jwt_bearer() -> dict[str, Any]:
     return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
 
 
+def message() -> dict[str, Any]:
+    """A signature by a private key."""
+    auth = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512", "key_id": "ours"}
+    return {**PREFIX, "auth": {**auth, "key": {"value": signer().private_pem.decode()}}}
+
+
 def _pair() -> dict[str, Any]:
     return {
         "certificate": {"inline": chain().leaf.pem.decode()},
@@ -96,8 +106,15 @@ def _pair() -> dict[str, Any]:
 
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
-    found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
+    found = {
+        "basic": BASIC,
+        "headers": HEADERS,
+        "oauth2": OAUTH2,
+        "profile": PROFILE,
+        "responsys": RESPONSYS,
+        "signature": SIGNATURE,
+    }
+    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 
 
 def copied(document: Mapping[str, Any]) -> Any:

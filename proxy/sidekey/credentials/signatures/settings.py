@@ -34,6 +34,7 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
     REDACT,
@@ -51,7 +52,7 @@ from sidekey.credentials.fields import (
     refuse,
 )
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SigningKey
+from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
@@ -74,7 +75,7 @@ from sidekey.credentials.signatures.scheme import (
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
-from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
+from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
 Algorithm = Literal[HmacAlgorithm, Asymmetric]
@@ -232,7 +233,7 @@ class SignatureFields(BaseModel):
         description="With `custom`, and with `hmac-sha256` of `rfc9421`: how the key is written in the secret; "
         "`text`: it is the key.",
     )
-    signed: Annotated[str, AfterValidator(_check_signed), HARMLESS] | None = Field(
+    signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, HARMLESS] = Field(
         default=None,
         validate_default=True,
         description="With `custom`: what is signed, a text with values in braces, such as "
@@ -248,7 +249,7 @@ class SignatureFields(BaseModel):
     join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
         default=",", description="With `custom`: what is between two of them."
     )
-    headers: Annotated[_Headers, AfterValidator(_check_once), HARMLESS] | None = Field(
+    headers: Annotated[Annotated[_Headers, AfterValidator(_check_once)] | None, HARMLESS] = Field(
         default=None,
         min_length=1,
         validate_default=True,
@@ -261,7 +262,7 @@ class SignatureFields(BaseModel):
         description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
         "the secret.",
     )
-    key_id: Annotated[Text, literally(check_string), HARMLESS] | None = Field(
+    key_id: Annotated[Annotated[Text, literally(check_string)] | None, HARMLESS] = Field(
         default=None,
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
         "7638). For `hmac-sha256` it must be given.",
@@ -273,14 +274,14 @@ class SignatureFields(BaseModel):
         "`@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). `content-...` are left out "
         "without a body. `content-digest` is written by Sidekey, of the body.",
     )
-    expires: Annotated[Duration, AfterValidator(_check_expires), HARMLESS] | None = Field(
+    expires: Annotated[Annotated[Duration, AfterValidator(_check_expires)] | None, HARMLESS] = Field(
         default=None,
         description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
     )
     nonce: Annotated[bool, HARMLESS] = Field(
         default=False, description="With `rfc9421`: whether it has a random nonce."
     )
-    tag: Annotated[str, AfterValidator(_check_string), HARMLESS] | None = Field(
+    tag: Annotated[Annotated[str, AfterValidator(_check_string)] | None, HARMLESS] = Field(
         default=None, description="With `rfc9421`: the tag of the application that it is for."
     )
     label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
@@ -351,11 +352,11 @@ class SignatureFields(BaseModel):
                 from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - only where it is needed
 
                 return private_keys.load_key(secret, self.algorithm)
-            return Hmac(decode(secret, self.secret_encoding), "hmac-sha256"), ""
+            return hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
         scheme = self._templates()
         if scheme.asymmetric:
             return webhook_key(secret), ""
-        return Hmac(decode(secret, self.secret_encoding), scheme.algorithm), ""
+        return hmac_key(secret, self.secret_encoding, scheme.algorithm), ""
 
     def _check_key(self, secret: str) -> None:
         self._read_key(secret)
