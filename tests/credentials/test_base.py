@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -21,10 +22,13 @@ from sidekey.credentials.base import (
     Issued,
     KindSettings,
     Lineage,
+    PartSettings,
     Places,
     Reply,
     Sealed,
     SecretInput,
+    Supplemented,
+    SupplementSettings,
     Traits,
 )
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
@@ -34,6 +38,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.injected import InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.clients import Client, Proof
 from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
@@ -71,9 +76,11 @@ def models() -> Iterator[BaseModel]:
     signing = settings_of(SIGNING)
     assert isinstance(signing, OAuth2Settings)
     assert signing.assertion is not None
-    headers = settings_of({"type": "headers", "headers": API_KEY})
+    headers = settings_of({"type": "headers", "headers": API_KEY, "query": API_KEY, "body": API_KEY})
     assert isinstance(headers, HeadersSettings)
-    yield from (signing, signing.assertion, headers, *headers.headers.values())
+    yield from (signing, signing.assertion, headers)
+    yield from (*headers.headers.values(), *headers.query.values(), *headers.body.values())
+    yield AddedSettings.model_validate({"query": API_KEY})
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
     yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
@@ -116,6 +123,7 @@ SECRETS = [
     Reply(200, {"x": "hunter2"}, b"hunter2"),
     Attempt(5.0, memory="hunter2"),
     FixedCredential(GRANT),
+    Supplemented(credential_of(RESPONSYS), GRANT),
     Issued(GRANT, 60.0, memory="hunter2"),
     Lineage(("hunter2",), ("hunter2",), ("hunter2",)),
     Reference("insecure_value", "hunter2"),
@@ -150,6 +158,8 @@ HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
 """What holds names, places and reasons alone."""
+
+BASES = (InjectedSettings, KindSettings, PartSettings, SupplementSettings)
 
 
 class Pair(KindSettings):
@@ -235,7 +245,7 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
         for name, kind in vars(module).items()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
         # What is no value: protocols, and the classes that others are made of.
-        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, KindSettings, CallFault)
+        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, *BASES, CallFault)
     }
     assert len(modules) > 15
     assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS

@@ -130,6 +130,10 @@ class SigningRules:
         """All that two rules differ by."""
         return (type(self), self.names, self.kept, self.signed, self.body)
 
+    def signs(self, name: bytes) -> bool:
+        """Whether it signs the fields of this normalised name: one of `signed`, or more than can be listed."""
+        return name in self.signed
+
     def needs_body(self, head: RequestHead) -> bool:
         """Whether a request with this head is signed with its body, which is then held until it is whole."""
         del head
@@ -186,6 +190,10 @@ class SuccessiveRules(SigningRules):
 
     def _compared(self) -> tuple[object, ...]:
         return (self._first, self._second)
+
+    def signs(self, name: bytes) -> bool:
+        """Where one of them does."""
+        return self._first.signs(name) or self._second.signs(name)
 
     def needs_body(self, head: RequestHead) -> bool:
         """Where one of them does."""

@@ -481,10 +481,14 @@ FORM_WHEN: Final[Mapping[str, Conditions]] = MappingProxyType(
 )
 
 
+FORM_FIRST: Final[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(sorted(_NEEDED), ()))
+
+
 class SignatureSettings(KindSettings, SignatureFields):
     """A signature over each request, as receivers of webhooks check them; there is no other credential."""
 
     title: ClassVar[str] = "Signature"
+    form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
     form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")
