@@ -9,8 +9,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -25,12 +23,15 @@ from sidekey.core.signing import Signer, SigningRules
 from sidekey.credentials.base import (
     Conditions,
     Credential,
+    Documentation,
     Findings,
     FixedCredential,
     Grant,
     KindSettings,
+    PartSettings,
     Places,
     SecretInput,
+    SupplementSettings,
     Traits,
 )
 from sidekey.credentials.destination import HARMLESS
@@ -206,10 +207,12 @@ def _check_label(label: str) -> str:
     return label
 
 
-class SignatureFields(BaseModel):
+class SignatureFields(PartSettings):
     """The keys of a signature, wherever it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
+    )
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
         description="How requests are signed: as this platform does, or `custom`, by the keys below "
@@ -318,7 +321,7 @@ class SignatureFields(BaseModel):
             raise ValueError(f"must be {_any_of(known)} with scheme {info.data['scheme']}")
         return algorithm
 
-    def secret_inputs(self) -> Iterator[SecretInput]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every value that is a reference."""
         yield from (SecretInput(place, reference, self._check_key) for place, reference in self._keys())
         if self.key_id is not None:
@@ -329,7 +332,7 @@ class SignatureFields(BaseModel):
         return self._parameters().rules() if self.scheme == "rfc9421" else self._templates().rules()
 
     def signer(self, values: Mapping[Keys, str]) -> Signer:
-        """What signs, with the values of `secret_inputs`."""
+        """What signs, with the values of `inputs`."""
         keys = [self._read_key(values[place]) for place, _ in self._keys()]
         if self.scheme == "rfc9421":
             ((key, thumbprint),) = keys
@@ -471,46 +474,66 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
 
-def placed(findings: Findings, place: str) -> Findings:
+def _below(findings: Findings, place: str) -> Findings:
     """The findings with their places below one of the integration."""
     return (((place, *keys), text) for keys, text in findings)
 
 
-FORM_WHEN: Final[Mapping[str, Conditions]] = MappingProxyType(
-    {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
-)
-
-
-FORM_FIRST: Final[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(sorted(_NEEDED), ()))
-
-
-class SignatureSettings(KindSettings, SignatureFields):
+class SignatureSettings(SignatureFields, KindSettings):
     """A signature over each request, as receivers of webhooks check them; there is no other credential."""
 
     title: ClassVar[str] = "Signature"
-    form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
-    form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
+    )
+    documentation: ClassVar[Documentation] = Documentation(
+        "[signatures.md](signatures.md) has the schemes, and the values of templates."
+    )
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from placed(errors_between(mapping(integration.get("auth"))), "auth")
+        yield from _below(errors_between(mapping(integration.get("auth"))), "auth")
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from placed(warnings_of(mapping(integration.get("auth"))), "auth")
+        yield from _below(warnings_of(mapping(integration.get("auth"))), "auth")
 
     def traits(self) -> Traits:
         """No place but the signer's headers."""
         return Traits(Places(), signing=self.rules())
 
-    def inputs(self) -> Iterator[SecretInput]:
-        """The secrets."""
-        yield from self.secret_inputs()
-
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """Nothing but a signer."""
         return FixedCredential(Grant(signer=self.signer(values)))
+
+
+class SignatureBesideSettings(SignatureFields, SupplementSettings):
+    """A signature over each request, with all that `auth` and `add` bring into it."""
+
+    place: ClassVar[str] = "signature"
+
+    @classmethod
+    def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from _below(errors_between(raw), cls.place)
+
+    @classmethod
+    def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from _below(warnings_of(raw), cls.place)
+
+    def signing(self) -> SigningRules:
+        """The rules of the signature."""
+        return self.rules()
+
+    def place_of(self, name: str) -> Keys:
+        """The header of `custom`, else the scheme."""
+        return next((("headers", each) for each in self.headers or () if normal_name(each) == name), ("scheme",))
+
+    def supplement(self, values: Mapping[Keys, str]) -> Grant:
+        """Nothing but a signer."""
+        return Grant(signer=self.signer(values))
