@@ -17,6 +17,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
@@ -43,6 +44,7 @@ NESTED: dict[str, type[BaseModel]] = {
     "test": TestSettings,
     "client_certificate": CertificateSettings,
     "add": AddedSettings,
+    "signature": SignatureBesideSettings,
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,

@@ -1,4 +1,4 @@
-"""The config of signatures: as a kind of its own, and the checks of what its keys say together."""
+"""The config of signatures, and the checks of what its keys say together; and signatures beside any credential."""
 
 from __future__ import annotations
 
@@ -22,17 +22,11 @@ from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.credentials.base import (
     Conditions,
-    Credential,
-    Documentation,
     Findings,
-    FixedCredential,
     Grant,
-    KindSettings,
     PartSettings,
-    Places,
     SecretInput,
     SupplementSettings,
-    Traits,
 )
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.encodings import SecretEncoding
@@ -474,41 +468,9 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
 
-def _below(findings: Findings, place: str) -> Findings:
+def below(findings: Findings, place: str) -> Findings:
     """The findings with their places below one of the integration."""
     return (((place, *keys), text) for keys, text in findings)
-
-
-class SignatureSettings(SignatureFields, KindSettings):
-    """A signature over each request, as receivers of webhooks check them; there is no other credential."""
-
-    title: ClassVar[str] = "Signature"
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
-    )
-    documentation: ClassVar[Documentation] = Documentation(
-        "[signatures.md](signatures.md) has the schemes, and the values of templates."
-    )
-
-    type: Literal["signature"] = Field(description="The kind: a signature over each request.")
-
-    @classmethod
-    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from _below(errors_between(mapping(integration.get("auth"))), "auth")
-
-    @classmethod
-    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """Of the signature."""
-        yield from _below(warnings_of(mapping(integration.get("auth"))), "auth")
-
-    def traits(self) -> Traits:
-        """No place but the signer's headers."""
-        return Traits(Places(), signing=self.rules())
-
-    def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """Nothing but a signer."""
-        return FixedCredential(Grant(signer=self.signer(values)))
 
 
 class SignatureBesideSettings(SignatureFields, SupplementSettings):
@@ -519,12 +481,12 @@ class SignatureBesideSettings(SignatureFields, SupplementSettings):
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from _below(errors_between(raw), cls.place)
+        yield from below(errors_between(raw), cls.place)
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from _below(warnings_of(raw), cls.place)
+        yield from below(warnings_of(raw), cls.place)
 
     def signing(self) -> SigningRules:
         """The rules of the signature."""
