@@ -18,6 +18,7 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.errors import KINDS as ERRORS
 from sidekey.settings import profiles
 from sidekey.settings.models import IntegrationSettings
@@ -66,6 +67,7 @@ _SECTIONS = (
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("AddedSettings", "integrations.ID.add", ""),
+    ("SignatureBesideSettings", "integrations.ID.signature", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -304,6 +306,7 @@ def stored_page() -> str:
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
         "add": AddedSettings,
+        "signature": SignatureBesideSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
@@ -323,7 +326,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
         inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "add", "client_certificate"):
+        elif inner is not None and key.name not in ("auth", "add", "signature", "client_certificate"):
             found += _harmless(inner, f"{above}{key.name}.")
     return found
 

@@ -12,6 +12,7 @@ from sidekey.admin.console.form.fields import Field, Reader
 from sidekey.credentials.base import Conditions
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
 
@@ -50,7 +51,7 @@ _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "redact_response",
     ),
     "Credential": ("/auth",),
-    "Beside the credential": ("add",),
+    "Beside the credential": ("add", "signature"),
     "Connection": ("client_certificate", "trusted_ca", "source_address", "limits"),
 }
 """What may be left as it is, under headings; what none of them names is under the last."""
@@ -67,6 +68,7 @@ _HELP: Final[Mapping[str, str]] = {
     "add.headers": "A secret may have a public word before it, with its space.",
     "add.query": "Parameters of the URL. Servers log them: prefer a header where the API takes both.",
     "add.body": "Added to each body, which must be a form or a JSON object.",
+    "signature": "A signature over each request, with all that the credential brings into it.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }
 """What a form says of a key of every integration, where its description is for whoever writes a file."""
@@ -120,8 +122,9 @@ def form_for(kind: str, provider: str = "") -> Form:
     )
     more.sort(key=_place)
     when = {
-        f"/auth/{key}": tuple((f"/auth/{other}", values) for other, values in conditions)
-        for key, conditions in model.form_when.items()
+        f"/{part.place}/{key}": tuple((f"/{part.place}/{other}", values) for other, values in conditions)
+        for part in (model, *SUPPLEMENTS)
+        for key, conditions in part.form_when.items()
     }
     return Form(kind, provider, when, tuple(first), tuple(more))
 
