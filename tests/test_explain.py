@@ -367,9 +367,9 @@ def test_a_stored_integration_says_where_tunnels_may_use_it() -> None:
 
 # What is signed.
 
-STANDARD = (
-    "type: signature, scheme: standard-webhooks, secret: {insecure_value: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}"
-)
+WEBHOOK = "insecure_value: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+STANDARD = f"type: signature, scheme: standard-webhooks, secret: {{{WEBHOOK}}}"
+GITHUB = "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"
 HOOKS = "    endpoint_prefix: https://hooks.example.com/v1\n"
 ZEROS = "msg_" + "0" * 32
 
@@ -444,8 +444,7 @@ def test_nothing_is_signed_of_what_is_denied_or_not_signed(tmp_path: Path) -> No
 
 def test_a_signature_beside_a_token_is_shown_without_a_call(tmp_path: Path) -> None:
     """Its key is in the config."""
-    keys = f"{HOOKS}    signature: {{scheme: github, secret: {{insecure_value: a-secret-of-github}}}}\n"
-    found = explain(loaded(tmp_path, OAUTH2, keys), "/x", None, Sample(0, "POST", (), b"{}"))
+    found = explain(loaded(tmp_path, OAUTH2, HOOKS + GITHUB), "/x", None, Sample(0, "POST", (), b"{}"))
     assert found.signed == ("{}",)
 
 
