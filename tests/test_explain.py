@@ -444,7 +444,8 @@ def test_nothing_is_signed_of_what_is_denied_or_not_signed(tmp_path: Path) -> No
 
 def test_a_signature_beside_a_token_is_shown_without_a_call(tmp_path: Path) -> None:
     """Its key is in the config."""
-    found = explain(loaded(tmp_path, OAUTH2, HOOKS + GITHUB), "/x", None, Sample(0, "POST", (), b"{}"))
+    prefix = "    endpoint_prefix: https://auth.example.com/v1\n"
+    found = explain(loaded(tmp_path, OAUTH2, prefix + GITHUB), "/x", None, Sample(0, "POST", (), b"{}"))
     assert found.signed == ("{}",)
 
 
