@@ -34,6 +34,14 @@ HEADERS: dict[str, Any] = {
         "headers": {"X-Tenant": "acme", "Authorization": {"prefix": "Bearer ", "secret": {"value": CANARY}}},
     },
 }
+ADDED: dict[str, Any] = {
+    **BASIC,
+    "add": {
+        "headers": {"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": f"{CANARY}-header"}}},
+        "query": {"key": {"secret": {"value": f"{CANARY}-query"}}},
+        "body": {"mode": True, "key2": {"secret": {"value": f"{CANARY}-body"}}},
+    },
+}
 OAUTH2: dict[str, Any] = {
     "auth": {
         "type": "oauth2",
@@ -108,6 +116,7 @@ def _pair() -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
+    found["added"] = ADDED
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
 
 

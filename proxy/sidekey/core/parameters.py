@@ -20,6 +20,9 @@ from sidekey.core.decoding import Bounded
 DECODINGS: Final = 4
 """How often servers on the way may decode a name: twice the whole query or form, and twice the name in it."""
 
+Scalar = str | int | float | bool
+"""The value of a parameter before any encoding."""
+
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
@@ -48,9 +51,13 @@ class Unplaceable(ValueError):
     """The body has no place for a parameter; the message says why."""
 
 
-def encode(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
+    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded.
+
+    What is no text is written as in JSON.
+    """
+    texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs)
+    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
 
 
 def names_any(encoded: str, names: Iterable[str]) -> bool:
@@ -61,6 +68,17 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
     """
     sought = tuple(names)
     return bool(sought) and _Fields(encoded, sought).have_any()
+
+
+def meets(name: str, others: Iterable[str]) -> bool:
+    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
+    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
+    return any(one == another or names_any(quote(one, safe=""), (_octets(another),)) for one, another in ways)
+
+
+def _octets(name: str) -> str:
+    """A name as it travels: its UTF-8 bytes, one character per byte."""
+    return name.encode().decode("latin-1")
 
 
 def begins_any(encoded: str, prefix: str) -> bool:
@@ -221,7 +239,7 @@ def _no_constant(_: str) -> Any:
     raise ValueError("NaN and Infinity are not JSON (RFC 8259 6)")
 
 
-def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, str]]) -> bytes:
+def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
     """The body with the parameters appended; it has passed `check_body`."""
     if kind == FORM:
         return append(body.decode("latin-1"), encode(pairs)).encode("latin-1")
@@ -245,8 +263,8 @@ class Scrubber:
         pair = f"(?:{'|'.join(f'{name}={value}' for name, value in spelled)})"
         # The separator before stays where another pair follows, in place of the one between them: it is a group.
         shape = rf"[?&;#]{pair}(?:[&;]{pair})*(?![&;])|([?&;#])(?:{pair}[&;])+|{pair}(?:[&;]{pair})*"
-        self._pairs = re.compile(shape.encode("ascii"))
-        self._values = re.compile("|".join(value for _, value in spelled).encode("ascii"))
+        self._pairs = re.compile(shape.encode())
+        self._values = re.compile("|".join(value for _, value in spelled).encode())
 
     def __call__(self, field: bytes) -> bytes | None:
         """The field without the injected values; None where a value is left after that: the field must be dropped."""

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
@@ -42,6 +42,7 @@ _OF_FILES = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2."""
@@ -322,6 +323,19 @@ def refuse_places(places: Iterable[Keys], reason: str) -> None:
     refuse((place, ValueError(reason)) for place in places)
 
 
+def missing() -> NoReturn:
+    """Raise pydantic's error for a key that is needed, and left out."""
+    raise PydanticKnownError("missing")
+
+
+def check_both_ways(given: object, needed: bool, whose: str) -> None:
+    """A key that must be given where it is needed, and nowhere else."""
+    if needed and given is None:
+        missing()
+    if not needed and given is not None:
+        raise ValueError(f"may be used only with {whose}")
+
+
 def normal_name(name: str) -> str:
     """A header name as it is compared: lower case, `_` as `-` (CGI-like upstreams take the two for one)."""
     return name.lower().replace("_", "-")
@@ -334,6 +348,13 @@ def check_header_name(name: str) -> str:
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
+    return name
+
+
+def check_parameter_name(name: str) -> str:
+    """The name of an injected parameter of a query or body: one that is known again however a caller spells it."""
+    if not _PARAMETER.fullmatch(name):
+        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
     return name
 
 
@@ -416,5 +437,18 @@ PemSecret = Annotated[
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
+
+def _check_path(path: str) -> str:
+    for name in path.split("."):
+        check_field_name(name)
+    return path
+
+
+FieldPath = Annotated[str, AfterValidator(_check_path)]
+"""Where a response contains a value: names, joined by dots where objects are nested."""
+
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""
+
+ParameterName = Annotated[str, AfterValidator(check_parameter_name)]
+"""The name of a parameter of a query or body that is injected."""

@@ -372,7 +372,7 @@ class CompiledIntegration:
     def redactor(self, grant: Grant) -> Redactor | None:
         """What removes the grant's secrets from responses; None where it has none that can be searched."""
         if self._redactor is None or self._redactor[0] is not grant:
-            pairs = grant.query + grant.body
+            pairs = grant.secret_pairs()
             redactor = Redactor(grant.secrets, pairs) if pairs or searchable(grant.secrets) else None
             self._redactor = (grant, redactor)
         return self._redactor[1]
