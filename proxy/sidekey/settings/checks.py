@@ -105,12 +105,14 @@ def _twice(first: _Writes, second: _Writes) -> Found:
     names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
     signing = first.signing
     signed = frozenset() if signing is None else signing.names | signing.kept | signing.signed
+    # What is added before the signer is signed as well; what another signer writes is not.
+    signs = None if signing is None or second.signing is None else signing.signs
     for name in second.places.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
             said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
             yield (second.key, "headers", name), f"{said}: remove one"
-        elif normal in signed:
+        elif normal in signed or (signs is not None and signs(normal)):
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
     parameters = first.places.query + first.places.body
     for key, own in (("query", second.places.query), ("body", second.places.body)):
