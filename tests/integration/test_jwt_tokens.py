@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 from jwt.algorithms import OKPAlgorithm
 

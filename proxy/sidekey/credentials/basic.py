@@ -6,11 +6,11 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
 from sidekey.credentials.destination import HARMLESS
-from sidekey.credentials.fields import Keys, Reference, Secret, Text
+from sidekey.credentials.fields import Keys, Secret, Text, literally
 
 
 def check_user_name(text: str) -> None:
@@ -19,10 +19,9 @@ def check_user_name(text: str) -> None:
         raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
-def _check_literal(reference: Reference) -> Reference:
-    if reference.source == "text":
-        check_user_name(reference.value)
-    return reference
+def basic(username: str, password: str) -> str:
+    """The value of `Authorization`, in UTF-8."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
 
 
 class BasicSettings(KindSettings):
@@ -31,9 +30,7 @@ class BasicSettings(KindSettings):
     title: ClassVar[str] = "Basic"
 
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
-    username: Annotated[Text, AfterValidator(_check_literal), HARMLESS] = Field(
-        description="User name, without a colon."
-    )
+    username: Annotated[Text, literally(check_user_name), HARMLESS] = Field(description="User name, without a colon.")
     password: Secret = Field(description="Password, as a reference.")
 
     def traits(self) -> Traits:
@@ -47,7 +44,7 @@ class BasicSettings(KindSettings):
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """One `Authorization` header; the password alone is a secret as well, since an upstream decodes the pair."""
-        password = values["password",].encode()
-        pair = b64encode(b"%b:%b" % (values["username",].encode(), password))
-        header = ("Authorization", f"Basic {pair.decode('ascii')}")
-        return FixedCredential(Grant(headers=(header,), secrets=(password, pair)))
+        username, password = values["username",], values["password",]
+        value = basic(username, password)
+        pair = value.removeprefix("Basic ").encode("ascii")
+        return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(password.encode(), pair)))
