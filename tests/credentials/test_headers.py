@@ -107,7 +107,7 @@ def test_a_secret_in_public_text_is_a_warning(headers: object, warned: list[str]
 
 def test_public_headers_move_no_stored_secret_unless_they_name_another_target() -> None:
     """Those that no caller may send count, since a server may go by them; the names of secrets are in their places."""
-    assert harmless(HeadersSettings) == set()
+    assert harmless(HeadersSettings) == {"provider"}
     document = copied(HEADERS)
     headers = document["auth"]["headers"]
     headers |= {"X-Other": "public", "Authorization": {"prefix": "Token ", "secret": {"value": "x"}}}

@@ -47,7 +47,7 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
+SECRETS = {"password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 

@@ -52,6 +52,9 @@ PROFILE: dict[str, Any] = {
         "client_secret": {"value": CANARY},
     }
 }
+PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
+"""The secret has the profile's name for it."""
+SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
         "type": "responsys",
@@ -97,6 +100,7 @@ def _pair() -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
+    found |= {"profile_key": PROFILE_KEY, "secret_name": SECRET_NAME}
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
 
 

@@ -12,14 +12,15 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.renewal import RENEWAL_INTERVAL
 
@@ -313,6 +314,13 @@ class Documentation(NamedTuple):
     profile_example: str = ""
 
 
+Provider = Annotated[
+    str | None,
+    HARMLESS,
+    Field(description="Name of the provider profile that fills in the other keys; its parameters are keys here."),
+]
+"""The key by which an integration names a profile. What the profile brings decides where a secret may go."""
+
 Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 """Other keys, each with values of which it has one: one of them is enough, and none is needed where there are none."""
 
@@ -347,9 +355,9 @@ class KindSettings(BaseModel, ABC):
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """The keys that every provider profile must fill in, with values for an unknown provider.
+    """What is filled in for an unknown provider, so that the rest is still checked.
 
-    Empty for a kind that takes no profiles; the others declare the key `provider`.
+    Empty for a kind that takes no profiles; the others declare the key `provider` (`Provider`).
     """
 
     documentation: ClassVar[Documentation] = Documentation()

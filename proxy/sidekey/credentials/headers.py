@@ -12,11 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.credentials.base import (
     Credential,
+    Documentation,
     Findings,
     FixedCredential,
     Grant,
     KindSettings,
     Places,
+    Provider,
     SecretInput,
     Traits,
 )
@@ -37,6 +39,10 @@ from sidekey.credentials.fields import (
     wire,
 )
 
+_PROFILE_EXAMPLE = """\
+mails:
+  auth: {type: headers, provider: klaviyo, key: {file: /run/secrets/klaviyo}}
+"""
 _NOTHING = Reference("text", "")
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
@@ -150,7 +156,14 @@ class HeadersSettings(KindSettings):
         {"headers": "A secret may have a public word before it, such as `Bearer ` in `Authorization`, with its space."}
     )
 
+    placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"headers": {"X-Provider": "unknown"}})
+    documentation: ClassVar[Documentation] = Documentation(
+        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
+        profile_example=_PROFILE_EXAMPLE,
+    )
+
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
+    provider: Provider = None
     headers: Annotated[
         dict[HeaderName, HeaderValue], AfterValidator(_check_unique), AfterValidator(_check_public), CountsAs(_deciding)
     ] = Field(

@@ -54,7 +54,7 @@ def test_each_is_entered_as_what_it_is() -> None:
     assert oauth2["client_secret"].widget == "secret"
     body = next(each for each in oauth2["token_request"].parts if each.key == "body")
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
-    (headers,) = fields_of("HeadersSettings")
+    headers = next(each for each in fields_of("HeadersSettings") if each.key == "headers")
     assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("secret", "text"), True)
     signed = next(each for each in oauth2["assertion"].parts if each.key == "private_key")
     assert (signed.widget, signed.sources) == ("pem", ("secret",))

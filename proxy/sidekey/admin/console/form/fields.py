@@ -100,8 +100,9 @@ class Reader:
             return field("group", parts=self.fields(node, pointer))
         if isinstance(node.get("additionalProperties"), Mapping):
             kinds, prefixed = self._values(node["additionalProperties"])
-            if required and "secret" in kinds:
-                # What must be there is the credential: what is typed is not public unless somebody says so.
+            if (required or prefixed) and "secret" in kinds:
+                # What must be there, or has a word before it, is the credential: what is typed is not public unless
+                # somebody says so.
                 kinds = ("secret", *(each for each in kinds if each != "secret"))
             return field("rows", sources=kinds, prefixed=prefixed)
         if "enum" in node:
