@@ -62,11 +62,13 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     }
     urls = {key: {"url": f"https://127.0.0.1:{port}/canary-url-{key}"} for key in ("certificate", "private_key")}
     oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
-    body = {"token_request": {"body": {"key": {"value": "canary-of-a-body"}}}}
+    key = {"prefix": "Key ", "secret": {"value": "canary-of-a-call"}}
+    body = {"token_request": {"body": {"key": {"value": "canary-of-a-body"}}, "headers": {"X-Key": key}}}
     assertion = {"private_key": {"value": signer().private_pem.decode()}}
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
+    owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
     return {
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
@@ -75,6 +77,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "urls": {**prefix, "auth": {"type": "mtls", **urls}},
         "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-of-oauth2"}, **body}},
         "refresh": {"auth": {**oauth2, "client_secret": {"value": "canary-of-a-client"}, **refresh}},
+        "password": {"auth": {**oauth2, **owner}},
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},

@@ -137,6 +137,7 @@ class _Candidate:
             places.query + places.body,
             unresolved=integration.rebuild is not None,
             stored=integration.stored,
+            kept=integration.kept,
         )
         return cls(integration, rules)
 

@@ -29,11 +29,11 @@ from sidekey.settings.source import Joined, read_config
 from sidekey.settings.stamps import Looks
 from sidekey.settings.stored.document import LARGEST
 from sidekey.settings.stored.importing import place_in, rewritten
-from sidekey.settings.stored.opening import StoredReader, Vault
+from sidekey.settings.stored.opening import Vault, is_stored
 from sidekey.settings.stored.overlaps import overlaps_beside
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.rows import former_of, saved_preset, saved_row
-from sidekey.settings.stored.saving import Draft, Former, Invalid, only_stored, prepare, secrets_of
+from sidekey.settings.stored.saving import Draft, Former, Invalid, only_stored, prepare
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
 from sidekey.settings.validated import validate
@@ -349,14 +349,7 @@ class _Planning:
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
         """Whether a draft is what is stored, to the last secret."""
         vault = self._target.vault
-        if vault is None or row.state != "ok" or row.document != draft.saved.text():
-            return False
-        reader = StoredReader(vault, row, draft.settings)
-        try:
-            return all(reader(each) == draft.entered[each.value] for each in secrets_of(draft.settings).values())
-        except ValueError:
-            # One does not open: it is entered again.
-            return False
+        return vault is not None and row.state == "ok" and is_stored(vault, row, draft)
 
     def _globals(self, joined: Joined) -> None:
         """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sidekey.core.policy import Policy
 from sidekey.core.request import RequestHead
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Successive, SuccessiveRules, Unique
+from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 
 UNIQUE = Unique(b"m" * 16, b"n" * 16)
@@ -76,4 +78,4 @@ def test_rules_of_two_signers() -> None:
     assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
     assert both.needs_body(head)
     assert not SuccessiveRules(one, one).needs_body(head)
-    assert both.refusal(head) is None
+    assert both.refusal(head, Origin("https", "api.example.com", 443), Policy()) is None

@@ -36,7 +36,7 @@ from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.clients import Client, Proof
-from sidekey.credentials.oauth2.grants import JwtBearer, RefreshToken
+from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
@@ -117,6 +117,7 @@ SECRETS = [
     Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
     Client("body", "hunter2", "hunter2", sign=SIGNED.sign),
     RefreshToken("hunter2"),
+    Password("hunter2", "hunter2"),
     JwtBearer(SIGNED.sign),
     TokenRequest("https://auth.example.com/hunter2", body=(("key", "hunter2"),), query=(("key", "hunter2"),)),
     credential_of(REFRESHING),
@@ -128,7 +129,7 @@ SECRETS = [
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
 """What holds names, places and reasons alone."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -43,6 +43,13 @@ class Outer(BaseModel):
     off: str | None = "on"
 
 
+class Listing(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+
+    keys: Any = None
+    tree: Any = None
+
+
 def test_a_key_counts_unless_it_is_declared_harmless() -> None:
     """Secrets are no part of it; what is left out is not, either, so that a later key changes nothing."""
     assert destination_of(Outer(kind="a")) == {"kind": "a"}
@@ -63,6 +70,19 @@ def test_references_and_halves_are_found_by_their_places() -> None:
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
     assert list(halves_in(settings)) == [(("inner", "public"), "secret")]
     assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
+
+
+def test_a_list_of_secrets_counts_as_one() -> None:
+    """So that one may be added, moved and removed; what is public in it counts in its order."""
+    other = Reference("stored", "/y")
+    for secrets in ([STORED], [STORED, other], [other, STORED], (STORED, other)):
+        assert destination_of(Listing(keys=secrets)) == destination_of(Listing(keys=STORED)) == {}
+        assert destination_of(Listing(tree={"a": secrets})) == destination_of(Listing(tree={"a": STORED}))
+    assert destination_of(Listing(tree={"a": [STORED, "x", other, "y", {"z": STORED}]})) == {
+        "tree": {"a": ["x", "y", {"z": {}}]}
+    }
+    assert destination_of(Listing(tree={"a": []})) == {"tree": {"a": []}}
+    assert dict(references_in(Listing(keys=(STORED, other)))) == {("keys", 0): STORED, ("keys", 1): other}
 
 
 def test_what_every_integration_may_change_freely() -> None:

@@ -227,6 +227,21 @@ def test_rules_and_dashboard_are_those_of_the_chart(rendered: Rendered) -> None:
     assert json.loads(dashboard["data"]["sidekey.json"]) == wanted
 
 
+def test_a_runbook_is_an_address_where_its_base_is_given() -> None:
+    """Each `runbook_url` is below the base, and none names a path."""
+    values = {
+        **helm.values_of("none-monitoring"),
+        "prometheusRule": {"enabled": True, "runbookBase": "https://git.example.com/sidekey/"},
+    }
+    groups = one(helm.objects(helm.CHART, values), "PrometheusRule")["spec"]["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    for rule in alerts:
+        anchor = rule["alert"].lower()
+        assert rule["annotations"]["runbook_url"] == f"https://git.example.com/sidekey/docs/operations.md#{anchor}"
+        assert "runbook" not in rule["annotations"]
+
+
 def test_an_external_secret_makes_the_secret_that_is_mounted(rendered: Rendered) -> None:
     """By the same name, and at the place that the config names."""
     objects = rendered["gateway-external-secrets"]

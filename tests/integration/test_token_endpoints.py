@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import time
+from base64 import b64encode
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -421,3 +422,95 @@ async def test_the_one_live_token_is_not_sent_once_another_was_asked_for(ca: Aut
             await asyncio.sleep(PAUSE)
         assert server.refused == 0
     await server.close()
+
+
+class Scripted:
+    """A token endpoint that issues what a test says for each request, and the API that takes it."""
+
+    def __init__(self, status: int = 200, **response: object) -> None:
+        self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
+        self._answer = Answer.json(status, {"access_token": "tok-1", **response})
+
+    def _respond(self, arrived: Arrived) -> Answer:
+        if arrived.path.startswith("/token"):
+            return self._answer
+        return Answer.json(200 if arrived.value("authorization") == "Bearer tok-1" else 401, {})
+
+
+async def asked(
+    endpoint: Scripted, more: str, ca: Authority, folder: Path, environ: dict[str, str]
+) -> tuple[Arrived, dict[str, str]]:
+    """The one token request behind a request that succeeds, and its headers but those of every call."""
+    await endpoint.host.open(ca)
+    try:
+        text = auth(f"https://127.0.0.1:{endpoint.host.port}/token", more)
+        async with serving(text, folder, ca, environ=environ) as sidekey:
+            for _ in range(2):
+                assert (await sidekey.reverse("/orders")).status == 200
+            written = (folder / "sidekey.log").read_text()
+    finally:
+        await endpoint.host.close()
+    assert all(secret not in written for secret in environ.values())
+    call, *others = endpoint.host.received
+    assert [each.path for each in others] == ["/orders", "/orders"]
+    headers = {name.decode(): value.decode() for name, value in call.headers}
+    length = str(len(call.body))
+    usual = {"Accept-Encoding": "identity", "Content-Length": length, "Host": f"127.0.0.1:{endpoint.host.port}"}
+    assert headers.items() >= usual.items()
+    return call, {name: value for name, value in headers.items() if name not in {*usual, "User-Agent"}}
+
+
+FORM = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+async def test_a_grant_of_a_platforms_own_arrives_by_its_name(ca: Authority, tmp_path: Path) -> None:
+    """As Zoom takes it: with the client's secret, and what the platform asks for besides."""
+    more = (
+        "grant_type: account_credentials, client_id: id, client_secret: {env: SECRET}, "
+        "token_request: {body: {account_id: abc}, headers: {apiKey: {secret: {env: KEY}}, X-Tenant: {env: TENANT}}}"
+    )
+    environ = {"SECRET": "hunter2", "KEY": "k\u00e9y-of-mine", "TENANT": "acme"}
+    call, headers = await asked(Scripted(token_type="bearer", expires_in=3600), more, ca, tmp_path, environ)
+    assert call.body == b"grant_type=account_credentials&account_id=abc"
+    basic = f"Basic {b64encode(b'id:hunter2').decode()}"
+    assert headers == {**FORM, "Authorization": basic, "apiKey": "k\u00e9y-of-mine", "X-Tenant": "acme"}
+
+
+async def test_a_user_of_a_public_client_arrives_in_json(ca: Authority, tmp_path: Path) -> None:
+    """RFC 6749 4.3.2, in the format of Akeneo; an Authorization of the operator's own is sent beside it."""
+    more = (
+        "grant: password, username: svc, password: {env: PASSWORD}, client_id: id, token_request: {format: json, "
+        "headers: {accept: application/vnd.x+json, Authorization: {prefix: 'Basic ', secret: {env: KEY}}}}"
+    )
+    environ = {"PASSWORD": 'pa"ss\u00e9', "KEY": "aWQ6c2VjcmV0"}
+    call, headers = await asked(Scripted(refresh_token="r-1"), more, ca, tmp_path, environ)
+    assert json.loads(call.body) == {
+        "grant_type": "password",
+        "username": "svc",
+        "password": environ["PASSWORD"],
+        "client_id": "id",
+    }
+    assert headers == {
+        "accept": "application/vnd.x+json",
+        "Authorization": "Basic aWQ6c2VjcmV0",
+        "Content-Type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "response"),
+    [
+        (201, {"token_type": "bearer", "expires_in": 1799}),
+        (202, {"token_type": "bearer", "expires_in": 1799}),
+        (200, {"expires_in": "359999", "token_type": "BearerToken"}),
+        (200, {"scope": "write_orders", "expires_in": 86399}),
+    ],
+    ids=["CrowdStrike", "any success", "Trustpilot", "Shopify"],
+)
+async def test_a_response_that_is_a_little_different_brings_a_token(
+    status: int, response: dict[str, object], ca: Authority, tmp_path: Path
+) -> None:
+    """Another success, a life as a text, and no type."""
+    more = "client_id: id, client_secret: {env: SECRET}"
+    call, _ = await asked(Scripted(status, **response), more, ca, tmp_path, {"SECRET": "hunter2"})
+    assert call.body == b"grant_type=client_credentials"

@@ -33,7 +33,9 @@ listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 TOKEN = {"Sidekey-Token": "t0ken"}
 PATHS = (
     "/i/plain/200",
+    "/i/plain/401",
     "/i/plain/404",
+    "/i/plain/429",
     "/i/plain/503",
     "/i/plain/%2e%2e/secret",
     "/i/stranger/200",
@@ -131,8 +133,8 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
 
 async def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
     """After answers of upstreams, answers of our own, tokens and certificates."""
-    assert scraped.statuses == (200, 404, 503, 403, 403, 405, 404, 200, 502, 200, 502, 502)
-    assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 11
+    assert scraped.statuses == (200, 401, 404, 429, 503, 403, 403, 405, 404, 200, 502, 200, 502, 502)
+    assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 13
     run = await asyncio.to_thread(promtool, "check", "metrics", text=scraped.page)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 

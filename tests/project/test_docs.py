@@ -49,7 +49,7 @@ PROMISED = {
     "auth, type oauth2": "type provider token_endpoint client_id client_secret client_authentication raw_basic grant "
     "token_placement token_request token_response assertion refresh_token",
     "auth.token_request, type oauth2": "method format body query",
-    "auth.token_placement, type oauth2": "in name scheme",
+    "auth.token_placement, type oauth2": "in name scheme prefix",
     "auth.token_response, type oauth2": "access_token expires_in base_url",
     "auth.assertion, type oauth2": "private_key key_id algorithm certificate audience issuer subject claims",
     "auth, type responsys": "type login_endpoint username password path_prefix",

@@ -55,7 +55,7 @@ def test_generic_code_knows_no_kind(path: Path) -> None:
     "line",
     [
         "from sidekey.credentials.mtls import MtlsSettings",
-        "from sidekey.credentials.oauth2.placement import Placement",
+        "from sidekey.credentials.oauth2.request import TokenRequest",
         "from sidekey.credentials import responsys",
         "auth.get('type') == 'oauth2'",
         "KINDS['responsys']",

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.oauth2.placement import WrittenPlacement
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.placement import WrittenPlacement
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.load import load

@@ -73,7 +73,7 @@ def test_what_rests_on_less_than_two_sources_is_told_in_one_table() -> None:
         ("auth, type oauth2", set(OAuth2Settings.model_fields)),
         ("auth.token_request, type oauth2", set(TokenRequestSettings.model_fields)),
         ("auth.token_response, type oauth2", set(TokenResponseSettings.model_fields)),
-        ("auth.token_placement, type oauth2", {"in", "name", "scheme"}),
+        ("auth.token_placement, type oauth2", {"in", "name", "scheme", "prefix"}),
         ("auth.assertion, type oauth2", set(AssertionSettings.model_fields)),
         ("auth, type responsys", set(ResponsysSettings.model_fields)),
     ],

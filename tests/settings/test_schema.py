@@ -43,6 +43,7 @@ SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
     "maxProperties": lambda most, value: not isinstance(value, dict) or len(value) <= most,
     "anyOf": lambda options, value: any(not list(problems(option, value)) for option in options),
     "oneOf": lambda options, value: [list(problems(option, value)) for option in options].count([]) == 1,
+    "not": lambda node, value: any(problems(node, value)),
     "required": lambda keys, value: not isinstance(value, dict) or set(keys) <= set(value),
 }
 """Words that accept a value or not."""
@@ -128,6 +129,8 @@ KEY = "assertion: {private_key: {env: KEY}}"
         (f"provider: contentsquare, scope: metrics, project_id: true, {CLIENT}", False),
         (f"{ENDPOINT}, {CLIENT}, token_request: {{body: {{a: [1]}}}}", False),
         (f"{ENDPOINT}, {CLIENT}, token_placement: cookie", False),
+        (f"{ENDPOINT}, {CLIENT}, token_placement: {{in: header, prefix: 'Token '}}", True),
+        (f"{ENDPOINT}, {CLIENT}, token_placement: {{in: header, scheme: Token, prefix: 'Token '}}", False),
     ],
 )
 def test_a_provider_stands_for_the_keys_it_brings_and_no_others(keys: str, accepted: bool) -> None:

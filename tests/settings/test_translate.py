@@ -34,11 +34,11 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
     [
         ("token_request: {formt: json}", "unknown key; did you mean format?"),
         ("token_response: {zzz: x}", "unknown key; known: access_token, expires_in, base_url, pin_base_url"),
-        ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme"),
+        ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme, prefix"),
         ("scope: read", "this is a parameter of the token request: write token_request: {body: {scope: ...}}"),
         ("tenant: acme", "this is a parameter of a provider: write provider: microsoft-entra"),
         ("login_endpoint: x", "this key may be used only with type responsys"),
-        ("password: {env: X}", "this key may be used only with type basic or responsys"),
+        ("path_prefix: /x", "this key may be used only with type responsys"),
         ("methods: [GET]", "this key belongs to the integration, not under auth"),
     ],
 )

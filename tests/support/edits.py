@@ -25,6 +25,8 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
     "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
     "oauth2.grant": (OAUTH2, {"auth": {"grant": "refresh_token", "refresh_token": {"value": "x"}}}),
+    "oauth2.grant_type": (OAUTH2, {"auth": {"grant_type": "openapi_2lo"}}),
+    "oauth2.token_request.headers": (OAUTH2, {"auth": {"token_request": {"headers": {"X-Redirect": "evil"}}}}),
     "oauth2.client_authentication": (OAUTH2, {"auth": {"client_authentication": "query"}}),
     "oauth2.token_placement": (OAUTH2, {"auth": {"token_placement": "query"}}),
     "oauth2.assertion.algorithm": (jwt_bearer(), {"auth": {"assertion": {"algorithm": "PS512"}}}),

@@ -38,6 +38,7 @@ PACKAGES = {
     "openssl": "openssl",
     "postgres": "postgresql",
     "prlimit": "util-linux",
+    "prometheus": "prometheus",
     "promtool": "promtool",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",

@@ -47,7 +47,8 @@ class IntegrationRules:
     `own` is the integration's policy as configured; `policy` and `base` are what counts now, after a grant may have
     `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
-    has not written, is used in tunnels, and without being named, only where the operator lets it.
+    has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
+    that callers may send by a preset too.
     """
 
     name: str
@@ -58,6 +59,7 @@ class IntegrationRules:
     parameters: tuple[str, ...] = ()
     unresolved: bool = False
     stored: bool = False
+    kept: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(
@@ -69,12 +71,13 @@ class IntegrationRules:
         *,
         unresolved: bool,
         stored: bool = False,
+        kept: frozenset[bytes] = frozenset(),
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -410,7 +413,7 @@ def decide_by(preset: Preset, head: RequestHead, routes: Routes[C]) -> Admitted[
         return Denied(_NO_PRESET)
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         return Denied(_LOOP, candidate, preset=preset.id)
-    received = preset.receive(head)
+    received = preset.receive(head, candidate.rules.kept)
     if isinstance(received, Problem):
         return Denied(received, candidate, preset=preset.id)
     if preset.url is None:

@@ -8,8 +8,9 @@ The request:
 
     NEW          the head was read, nothing is decided
     RESOLVING    what the target is judged by is being read
-    BUFFERING    the body is kept until it is whole: the token goes into it, or a preset is filled with it
+    BUFFERING    the body is kept until it is whole: it is signed, the token goes into it, or a preset is filled with it
     ACQUIRING    the grant or the client certificate is not there yet
+    SIGNING      it is signed in a thread
     CONNECTING   no connection is free
     SENDING      the head is written, the body is still coming
     SENT         the whole request is written; a retry goes back to CONNECTING
@@ -44,11 +45,12 @@ NEW: Final = 1
 RESOLVING: Final = 2
 BUFFERING: Final = 4
 ACQUIRING: Final = 8
-CONNECTING: Final = 16
-SENDING: Final = 32
-SENT: Final = 64
-RENEWING: Final = 128
-OVER: Final = 256
+SIGNING: Final = 16
+CONNECTING: Final = 32
+SENDING: Final = 64
+SENT: Final = 128
+RENEWING: Final = 256
+OVER: Final = 512
 
 NONE: Final = 1
 HELD: Final = 2
@@ -62,6 +64,7 @@ REQUEST_NAMES: Final[Mapping[int, str]] = {
     RESOLVING: "RESOLVING",
     BUFFERING: "BUFFERING",
     ACQUIRING: "ACQUIRING",
+    SIGNING: "SIGNING",
     CONNECTING: "CONNECTING",
     SENDING: "SENDING",
     SENT: "SENT",
@@ -78,14 +81,15 @@ RESPONSE_NAMES: Final[Mapping[int, str]] = {
 }
 
 AFTER_REQUEST: Final[dict[int, int]] = {
-    NEW: RESOLVING | BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
-    RESOLVING: BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
-    BUFFERING: RESOLVING | ACQUIRING | CONNECTING | SENT | OVER,
-    ACQUIRING: ACQUIRING | CONNECTING | SENDING | SENT | OVER,
-    CONNECTING: CONNECTING | ACQUIRING | SENDING | SENT | OVER,
+    NEW: RESOLVING | BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
+    RESOLVING: BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
+    BUFFERING: RESOLVING | ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
+    ACQUIRING: ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
+    SIGNING: ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
+    CONNECTING: CONNECTING | ACQUIRING | SIGNING | SENDING | SENT | OVER,
     SENDING: SENT | OVER,
-    SENT: CONNECTING | RENEWING | OVER,
-    RENEWING: ACQUIRING | CONNECTING | SENT | OVER,
+    SENT: CONNECTING | SIGNING | RENEWING | OVER,
+    RENEWING: ACQUIRING | SIGNING | CONNECTING | SENT | OVER,
     OVER: 0,
 }
 AFTER_RESPONSE: Final[dict[int, int]] = {

@@ -131,12 +131,15 @@ class Preset:
         """Whether it has a body of its own, so that callers send parameters."""
         return self._body is not None
 
-    def receive(self, head: RequestHead) -> RequestHead | Problem:
+    def receive(self, head: RequestHead, kept: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
         """The head of what goes on, as far as it is known without the caller's body; or why nothing does.
 
-        The method is the preset's, the target its URL where that is known.
+        The method is the preset's, the target its URL where that is known. `kept` are the normalised names of further
+        fields that go on, but for the preset's own.
         """
         passing = self._passing
+        if kept:
+            passing |= kept.difference([normalise(header.name.encode()) for header in self._own])
         if head.connection:
             passing -= nominated(head.connection)
         payload = self._body is None

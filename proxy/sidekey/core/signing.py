@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sidekey.core.headers import normalise
+from sidekey.core.policy import Policy
 from sidekey.core.request import RequestHead
+from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 
 
@@ -20,16 +22,26 @@ class OutgoingRequest:
 
     `target` is the request target with every injected parameter, `lines` are all field lines, each after its line end
     (`\r\nName: value`): Host first, what is injected, what the caller sent less what is stripped, then the framing.
+    `received` is the head that it came of: what was stripped of it may say how the caller has framed the body.
     """
 
-    __slots__ = ("authority", "lines", "method", "scheme", "target")
+    __slots__ = ("authority", "lines", "method", "received", "scheme", "target")
 
-    def __init__(self, method: bytes, scheme: bytes, authority: bytes, target: bytes, lines: Sequence[bytes]) -> None:
+    def __init__(  # noqa: PLR0917 - built once per signed request, where keywords cost
+        self,
+        method: bytes,
+        scheme: bytes,
+        authority: bytes,
+        target: bytes,
+        lines: Sequence[bytes],
+        received: RequestHead | None = None,
+    ) -> None:
         self.method: Final = method
         self.scheme: Final = scheme
         self.authority: Final = authority
         self.target: Final = target
         self.lines: Final = lines
+        self.received: Final = received
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of this normalised name, in their order, without whitespace around them."""
@@ -42,7 +54,8 @@ class OutgoingRequest:
 
     def and_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
         """The same request with these lines behind its own."""
-        return OutgoingRequest(self.method, self.scheme, self.authority, self.target, (*self.lines, *lines))
+        lines = (*self.lines, *lines)
+        return OutgoingRequest(self.method, self.scheme, self.authority, self.target, lines, self.received)
 
 
 class Unique(NamedTuple):
@@ -109,9 +122,12 @@ class SigningRules:
         del head
         return self.body
 
-    def refusal(self, head: RequestHead) -> Problem | None:
-        """Why a request with this head is refused, whatever its grant: asked once it is admitted."""
-        del head
+    def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
+        """Why a request with this head is refused, whatever its grant: asked once its target is admitted.
+
+        That is at `origin`; what else the request names is judged by `policy` as its target was.
+        """
+        del head, origin, policy
         return None
 
 
@@ -159,6 +175,6 @@ class SuccessiveRules(SigningRules):
         """Where one of them does."""
         return self._first.needs_body(head) or self._second.needs_body(head)
 
-    def refusal(self, head: RequestHead) -> Problem | None:
+    def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
         """The first reason of the two."""
-        return self._first.refusal(head) or self._second.refusal(head)
+        return self._first.refusal(head, origin, policy) or self._second.refusal(head, origin, policy)

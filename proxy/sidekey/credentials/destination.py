@@ -89,9 +89,11 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     found = _keys_form(settings)
     places: dict[str, list[Json]] = {}
     for place, reference in references_in(settings):
-        own = tuple(reference.value.split("/")[1:])
-        if reference.source == "stored" and len(own) == 2 and own[0] == "auth" and place[:2] != own:
-            places.setdefault(reference.value, []).append([*place])
+        own = reference.value.split("/")[1:3]
+        if _is_stored(reference) and own[:1] == ["auth"] and [*place[:2]] != own:
+            named: Json = [part for part in place if isinstance(part, str)]
+            found_places = places.setdefault(own[1], [])
+            found_places += [] if named in found_places else [named]
     return {**found, "provider_secrets": places} if places else found
 
 
@@ -126,12 +128,18 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if isinstance(value, BaseModel):
         return _keys_form(value)
     if isinstance(value, Reference):
-        return None if value.source in ("stored", "stored_url") else value.value
+        return None if _is_stored(value) else value.value
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_form(each, None) for each in value]
+        # A list of secrets counts as one of them: each may be added, moved and removed without the others.
+        public = [each for each in value if not _is_stored(each)]
+        return [_form(each, None) for each in public] if public or not value else None
     return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _is_stored(value: Any) -> bool:
+    return isinstance(value, Reference) and value.source in ("stored", "stored_url")
 
 
 def _named(value: Any) -> Json:
@@ -157,7 +165,7 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
     elif isinstance(value, dict):
         for name, each in value.items():
             yield from _references(each, (*place, name))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from _references(each, (*place, index))
 

@@ -54,6 +54,11 @@ def _date(text: str) -> float | None:
         return None
 
 
+def is_success(status: int) -> bool:
+    """RFC 9110 15.3: who does not know a status takes it by its first digit."""
+    return 200 <= status < 300
+
+
 def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
     """The error of a response that is not a success. `word` is our own remark on it."""
     status = reply.status
@@ -68,5 +73,5 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         settings = settings or status in (400, 401, 403)
     reason = f"{step} returned {status} {word}".rstrip()
     # RFC 9110 15.6: of errors of the server only 503 says that it did not begin; what is behind a gateway may have.
-    unspent = not 200 <= status < 300 and (status < 500 or status == 503)
+    unspent = not is_success(status) and (status < 500 or status == 503)
     return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.exchange.own import DraftExchange, OwnExchange
+from sidekey.dataplane.held_bodies import Room
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.tunnel.negotiation import Negotiation
@@ -35,10 +37,10 @@ class DataPlane:
 
     `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
     one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect and returns
-    the id under which it did; it must not raise.
+    the id under which it did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
     """
 
-    __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
+    __slots__ = ("_leaves", "_tunnels", "index", "pools", "room", "worker")
 
     def __init__(
         self,
@@ -51,16 +53,25 @@ class DataPlane:
         access: AccessLog,
         leaves: LeafSource,
         report: Callable[[BaseException], str],
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self.worker = Worker(snapshot, metrics=metrics, access=access, report=report)
+        self.worker = Worker(snapshot, metrics=metrics, access=access, report=report, wall=wall)
         self.pools = Pools(self.worker, dialer)
         self._leaves = leaves
         self._tunnels = Tunnels(self.worker)
         shares = Shares(self.worker)
         metrics.count_idle = self.pools.idle_count
         metrics.fullness = shares.fullness
+        self.room = Room(self.worker, snapshot)
         self.index = Index(
-            snapshot, self.worker.instance, self.pools, shares, metrics, source_of=source_of, identity_of=identity_of
+            snapshot,
+            self.worker.instance,
+            self.pools,
+            shares,
+            metrics,
+            room=self.room,
+            source_of=source_of,
+            identity_of=identity_of,
         )
 
     def connection(self) -> CallerConnection:
@@ -100,7 +111,8 @@ class DataPlane:
         Requests that have begun keep the rules, integration and connections that they began with. The limit of requests
         in flight is `Worker.limit_in_flight`'s.
         """
-        return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
+        parts = (self.worker.prepare(snapshot), self.room.prepare(snapshot), self.index.prepare(snapshot))
+        return partial(commit_all, parts)
 
     def drain(self) -> None:
         """From now on every response closes its connection."""

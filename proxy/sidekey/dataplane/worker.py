@@ -60,7 +60,7 @@ class Worker:
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
     many of one origin, `is_divided` whether that is less. `descriptors` is how many there are for connections on either
     side. `instance` is the random word in this process's Via. `report` logs a defect and returns the id under which it
-    did; it must not raise.
+    did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
     """
 
     __slots__ = (
@@ -84,6 +84,7 @@ class Worker:
         "metrics",
         "origin_limit",
         "rules",
+        "wall",
     )
 
     def __init__(
@@ -93,6 +94,7 @@ class Worker:
         metrics: Metrics,
         access: AccessLog,
         report: Callable[[BaseException], str],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         word = secrets.token_hex(4)
         self.instance = word.encode()
@@ -103,6 +105,7 @@ class Worker:
         self.access = access
         self.deadlines = Deadlines()
         self.clock = time.monotonic
+        self.wall = wall
         self.draining = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins

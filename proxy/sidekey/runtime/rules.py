@@ -35,6 +35,8 @@ class Limits:
     request_body: int = 100 << 20
     response_head: int = 64 << 10
     replay_body: int = 64 << 10
+    signed_body: int = 8 << 20
+    held_bodies: int = 64 << 20
     in_flight: int = 10_000
     pipelined: int = 16
     tunnels: int = 5_000

@@ -104,6 +104,12 @@ class Integration:
         object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
 
     @property
+    def kept(self) -> frozenset[bytes]:
+        """The normalised names of what a caller may send in place of what its signer writes."""
+        signing = self.traits.signing
+        return frozenset() if signing is None else signing.kept
+
+    @property
     def usable(self) -> bool:
         """Whether everything that can be read without a call is there, and may be used."""
         certificate = self.certificate
@@ -312,7 +318,8 @@ class Snapshot:
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
     `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
-    `needs_mozilla`: something of it is verified by Mozilla's CAs.
+    `several_hold` says whether two integrations or more hold bodies, to sign them. `needs_mozilla`: something of it is
+    verified by Mozilla's CAs.
     """
 
     integrations: Mapping[str, Integration]
@@ -337,6 +344,7 @@ class Snapshot:
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""
     several_origins: bool = field(init=False, compare=False)
+    several_hold: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -348,6 +356,8 @@ class Snapshot:
         )
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
+        holding = (True for each in self.integrations.values() if each.traits.holds_bodies)
+        object.__setattr__(self, "several_hold", next(holding, False) and next(holding, False))
         passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         needed = passes or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)

@@ -50,7 +50,7 @@ def build_integration(
     noting: NotingReader | None = None,
     stored: Only | None = None,
     row: str = "",
-) -> tuple[snapshot.Integration, Reasons]:
+) -> tuple[snapshot.Integration, list[Unread]]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
@@ -106,14 +106,14 @@ class _Where(NamedTuple):
     policy: Policy
     base: Prefix | None
     values: Mapping[Keys, str]
-    unreadable: Reasons
+    unreadable: list[Unread]
     known: bool
 
 
 def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
     prefixes, unread = _prefixes(settings, read)
     values, unreadable = settings.auth.read(read, {})
-    reasons: Reasons = [*unread, *unreadable]
+    reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = settings.auth.destinations(values)
     if unread or destinations is None:
@@ -133,7 +133,7 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
 
 def _trust(
     settings: IntegrationSettings, trust: snapshot.Trust, trust_of: TrustOf, noting: NotingReader | None
-) -> tuple[snapshot.Trust, Reasons]:
+) -> tuple[snapshot.Trust, list[Unread]]:
     """The CAs of an integration, `trust` where it names none; and why they cannot be read."""
     if settings.trusted_ca is None:
         return trust, []

@@ -15,12 +15,16 @@ from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.credentials.base import FixedCredential, KindSettings
 from sidekey.credentials.fields import mapping
+from sidekey.credentials.quantities import parse_size
 from sidekey.credentials.registry import KINDS
+from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
+
+_LIMITS: Final = Limits()
 
 
 def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
@@ -127,12 +131,28 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
+    yield from _held_errors(mapping(raw.get("limits")))
     yield from _store_errors(raw)
     yield from _admin_errors(listeners.get("admin"), raw)
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
+
+
+def _held_errors(limits: Mapping[str, Any]) -> Found:
+    """Room for held bodies in which not each of two integrations finds it for one body."""
+    try:
+        one, all_together = (
+            parse_size(limits[key]) if key in limits else default
+            for key, default in (("signed_body", _LIMITS.signed_body), ("held_bodies", _LIMITS.held_bodies))
+        )
+    except ValueError:
+        return
+    if all_together < 2 * one:
+        key = "held_bodies" if "held_bodies" in limits else "signed_body"
+        text = "limits.held_bodies must be at least twice limits.signed_body: raise the one, or lower the other"
+        yield ("limits", key), text
 
 
 def _store_errors(raw: Mapping[str, Any]) -> Found:
@@ -303,5 +323,8 @@ def insecure_values(raw: Any, loc: Loc) -> Found:
         for key, value in raw.items():
             if key == "insecure_value":
                 yield (*loc, key), "a secret is written in the config file: use this for trials only"
-            elif isinstance(value, Mapping):
+            else:
                 yield from insecure_values(value, (*loc, key))
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from insecure_values(value, (*loc, index))

@@ -107,6 +107,16 @@ def held(root: Any, loc: Iterable[str | int]) -> Loc:
     return tuple(found)
 
 
+def placed(root: Any, keys: Iterable[str]) -> Loc:
+    """The place that keys lead to, whether there is something or not: what is an index of a list is a number."""
+    found: list[str | int] = []
+    for key in keys:
+        part = int(key) if isinstance(root, list) and key.isdecimal() else key
+        found.append(part)
+        root = next(iter([root[part]] if held(root, (part,)) else []), None)
+    return tuple(found)
+
+
 def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> int:
     """The mark of the value (with `key`: of the key) at `loc`, or at as much of it as the file holds."""
     node: Any = root

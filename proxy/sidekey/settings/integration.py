@@ -11,7 +11,7 @@ from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_certificate_loader
-from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of
+from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of, placed
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
@@ -83,7 +83,7 @@ class Integrations:
         if former is not None and certificate is not None and integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is only for the destinations it was read for.
             integration, unreadable = build(certificate=self._certificate(settings))
-        read = tuple(expansion.placed(Finding(*each)) for each in unreadable)
+        read = tuple(expansion.placed(Finding(placed(expansion.table, keys), reason)) for keys, reason in unreadable)
         if not expansion.errors:
             # Otherwise the policy contains examples, which say nothing about the intended one.
             found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))

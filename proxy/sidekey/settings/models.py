@@ -177,6 +177,15 @@ class LimitSettings(Section):
         default=_LIMITS.replay_body,
         description="How much of a body is kept for the one replay after a 401, or is buffered to add a token to it.",
     )
+    signed_body: PositiveSize = Field(
+        default=_LIMITS.signed_body,
+        description="A request body that is signed, and therefore held until all of it has come.",
+    )
+    held_bodies: PositiveSize = Field(
+        default=_LIMITS.held_bodies,
+        description="All bodies together that are held to be signed, at least twice `signed_body`. Where two or more "
+        "integrations sign bodies, each has at most half of it. Who finds no room for 5 seconds is answered 503.",
+    )
     in_flight: Count = Field(
         default=_LIMITS.in_flight,
         description="Requests at the same time. Where integrations name two or more origins (scheme, host and port; a "

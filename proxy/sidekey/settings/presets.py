@@ -196,6 +196,9 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
             key = "method" if decision.code == "method_denied" else "url"
             found.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
     injected = {normal_name(name) for name in integration.traits.places.headers}
+    signing = integration.traits.signing
+    if signing is not None:
+        injected |= {name.decode() for name in signing.names - signing.kept}
     for name in preset.rules.header_names:
         if normal_name(name) in injected:
             found.append((("headers", name), f"integration {integration.id} brings this header: remove it"))

@@ -281,6 +281,8 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
 - A **secret** is `{"value": TEXT}`. It is sealed, and reads as `{"set": true, "updated_at": ..., "updated_by": ...}`;
   the same object sent back keeps it. Left out of a whole document it is removed, left out of a patch (RFC 7396) it is
   kept. Empty values, and such as `****`, are refused.
+- A secret **in a list** reads with a `row` ID beside `set`, and is kept by it wherever it stands in the list: add a new
+  one as `{"value": TEXT}`, move one, or leave one out, and no other must be entered again.
 - `{file}`, `{env}` and `{insecure_value}` are refused, and so is `allow_private`.
 - A **certificate** is `{"inline": PEM}` and reads as its subject, issuer and expiry; a `{"url": URL}` of a
   certificate or key is sealed like a secret. Certificate and key are entered together. `trusted_ca` may be

@@ -6,9 +6,9 @@ from sidekey.credentials.base import Attempt, CallFault, Lineage, Reply, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
-from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.token_response import ResponseShape
+from sidekey.credentials.placement import Placement
 from support.issuing import NOW, credential_of, first_call, issue, reply
 
 AUTH: dict[str, Any] = {

@@ -1,10 +1,24 @@
 from sidekey.credentials.base import Attempt
-from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
+from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, Password, RefreshToken
 
 
 def test_client_credentials_send_their_type_only() -> None:
     """RFC 6749 4.4.2."""
     assert ClientCredentials().parameters(Attempt(0.0)) == (("grant_type", "client_credentials"),)
+
+
+def test_a_grant_of_a_platforms_own_sends_its_name() -> None:
+    """RFC 6749 4.5."""
+    assert ClientCredentials("openapi_2lo").parameters(Attempt(0.0)) == (("grant_type", "openapi_2lo"),)
+
+
+def test_a_user_is_presented_with_every_request() -> None:
+    """RFC 6749 4.3.2; what a response left is not."""
+    grant = Password("svc", "hunter2")
+    expected = (("grant_type", "password"), ("username", "svc"), ("password", "hunter2"))
+    assert grant.parameters(Attempt(0.0, memory="r-1")) == expected
+    assert (grant.rotates, grant.once) == (False, False)
+    assert "hunter2" not in repr(grant)
 
 
 def test_the_refresh_token_of_the_config_is_presented_first() -> None:

@@ -51,6 +51,8 @@ def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
         ({"token_response": {"access_token": "id_token"}}, {"token"}),
         ({"token_response": {"base_url": "rest_instance_url"}}, {"token"}),
         ({"token_placement": "query"}, {"token"}),
+        ({"token_request": {**AUTH["token_request"], "headers": {"X-A": "b"}}}, {"token"}),
+        ({"grant_type": "account_credentials"}, {"client"}),
         ({"client_id": "client-2"}, {"client"}),
         ({"token_endpoint": "https://auth.example.com/oauth2/v2/token"}, {"client"}),
     ],
@@ -58,6 +60,37 @@ def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
 def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], parts: set[str]) -> None:
     """The secret is no part of whose a token is, nor is how it is sent; scope, audience and parameters are."""
     assert differing(AUTH, **changes) == parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"username": "ben"}, {"client"}),
+        ({"password": {"insecure_value": "other"}}, {"proof"}),
+        ({"token_request": {"headers": {"x_key": {"secret": {"insecure_value": "k"}}, "X-A": "b"}}}, set()),
+        ({"token_request": {"headers": {"X-A": "b", "X-Key": {"secret": {"insecure_value": "j"}}}}}, {"token"}),
+    ],
+)
+def test_a_user_and_further_headers_count_by_what_they_decide(changes: dict[str, Any], parts: set[str]) -> None:
+    """Whose the token is, how that is proven, and what is asked for."""
+    headers = {"X-A": "b", "X-Key": {"secret": {"insecure_value": "k"}}}
+    owner = {"grant": "password", "username": "ann", "password": {"insecure_value": "secret-1"}}
+    assert differing({**AUTH, **owner, "token_request": {"headers": headers}}, **changes) == parts
+
+
+def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
+    """It keeps them by the spelling of the lineage, which no version changes."""
+    assert lineage(REFRESHING).client == (
+        "oauth2",
+        "refresh_token",
+        "https://auth.example.com/oauth2/token",
+        "client-1",
+        "refresh-1",
+        None,
+        None,
+        None,
+    )
 
 
 def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> None:

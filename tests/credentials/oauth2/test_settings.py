@@ -8,7 +8,8 @@ from sidekey.core.urls import Origin
 from sidekey.credentials.base import Destinations, Places
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2.settings import OAuth2Settings
-from support.issuing import credential_of, first_call, settings_of
+from support.issuing import credential_of, first_call, issue, reply, settings_of
+from support.oauth import JWT_BEARER
 from support.stored import OAUTH2, copied, destination, harmless
 
 AUTH: dict[str, Any] = {
@@ -18,6 +19,7 @@ AUTH: dict[str, Any] = {
     "client_secret": {"env": "SECRET"},
 }
 KEY = {"private_key": {"env": "KEY"}}
+OWNER = {"grant": "password", "username": "svc", "password": {"env": "PASSWORD"}}
 BY_CERTIFICATE = {"client_authentication": "tls_client_auth", "client_secret": None}
 SIGNED = {"client_authentication": "private_key_jwt", "assertion": KEY, "client_secret": None}
 
@@ -51,7 +53,43 @@ def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
         ({"renewal_interval": "999ms"}, "renewal_interval", "must be at least 1s"),
         ({"renewal_interval": 60}, "renewal_interval", "the unit is missing"),
         ({"single_live_token": "yes"}, "single_live_token", "Input should be a valid boolean"),
-        ({"grant": "password"}, "grant", "Input should be 'client_credentials'"),
+        ({"grant": "implicit"}, "grant", "Input should be 'client_credentials'"),
+        ({"grant_type": "client_credentials"}, "grant_type", "write grant: client_credentials in place of this"),
+        ({"grant_type": "refresh_token"}, "grant_type", "write grant: refresh_token in place of this"),
+        ({"grant_type": "password"}, "grant_type", "write grant: password in place of this"),
+        ({"grant_type": JWT_BEARER}, "grant_type", "write grant: jwt_bearer in place of this"),
+        ({"grant_type": ""}, "grant_type", "must be visible US-ASCII"),
+        ({"grant_type": " a"}, "grant_type", "must be visible US-ASCII"),
+        ({"grant_type": "a\tb"}, "grant_type", "must be visible US-ASCII"),
+        ({**OWNER, "username": None}, "username", "Field required"),
+        ({**OWNER, "username": ""}, "username", "must not be empty"),
+        ({**OWNER, "password": None}, "password", "Field required"),
+        ({**OWNER, "grant": None, "password": None}, "username", "may be used only with grant password"),
+        ({"password": {"env": "X"}, "grant_type": "x"}, "password", "may be used only with grant password"),
+        ({"grant_type": "x", "refresh_token": {"env": "X"}}, "refresh_token", "only with grant refresh_token"),
+        (
+            {**OWNER, "token_request": {"body": {"Password[]": "x"}}},
+            "token_request.body.Password[]",
+            "Sidekey sends it from username and password",
+        ),
+        (
+            {"token_request": {"headers": {"authorization": "x"}}},
+            "token_request.headers.authorization",
+            "may not be set with client_authentication: header",
+        ),
+        ({"token_request": {"headers": {"Host": "x"}}}, "token_request.headers.Host.[key]", "may not be injected"),
+        ({"token_request": {"headers": {"TE": "x"}}}, "token_request.headers.TE.[key]", "may not be injected"),
+        (
+            {"token_request": {"headers": {"Content_Type": "x"}}},
+            "token_request.headers.Content_Type.[key]",
+            "this header may not be set",
+        ),
+        ({"token_request": {"headers": {"X-A": "x", "x_a": "y"}}}, "token_request.headers", "are the same header"),
+        (
+            {"token_request": {"headers": {"X-A": {"env": "A", "prefix": "b"}}}},
+            "token_request.headers.X-A",
+            "secret is missing",
+        ),
         ({"grant": "refresh_token"}, "refresh_token", "Field required"),
         ({"refresh_token": {"env": "X"}}, "refresh_token", "may be used only with grant refresh_token"),
         ({"grant": "jwt_bearer"}, "assertion", "Field required"),
@@ -337,3 +375,72 @@ def test_a_refresh_token_that_rotates_is_a_trait(auth: dict[str, object], rotate
     base = {"type": "oauth2", "token_endpoint": "https://a.example.com/t", "client_id": "c"}
     traits = settings_of({**base, "client_secret": {"env": "SECRET"}, **auth}).traits()
     assert (traits.rotates, traits.one_at_a_time) == (rotates, one_at_a_time)
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_grant_of_the_platforms_own_is_sent_by_its_name(secret: bool) -> None:
+    """RFC 6749 4.5: its parameters are the config's, and a client without a secret names itself (3.2.1)."""
+    further = {"token_request": {"body": {"account_id": "abc"}}}
+    auth = {**AUTH, "grant_type": "account_credentials", **further}
+    call = first_call(credential_of(auth if secret else {k: v for k, v in auth.items() if k != "client_secret"}))
+    named = b"" if secret else b"&client_id=client-1"
+    assert call.body == b"grant_type=account_credentials" + named + b"&account_id=abc"
+    assert ("Authorization" in dict(call.headers)) is secret
+
+
+def test_a_refresh_token_is_ignored_where_the_grant_can_be_repeated() -> None:
+    """It would be another secret to keep, and the same request brings the next token."""
+    response = reply({"access_token": "tok-1", "refresh_token": "r-1", "expires_in": 60})
+    for more in ({"grant_type": "openapi_2lo"}, OWNER):
+        issued, _ = issue(credential_of({**AUTH, **more}, {"PASSWORD": "x"}), response)
+        assert issued.memory is None
+        assert not settings_of({**AUTH, **more}).traits().rotates
+
+
+@pytest.mark.parametrize("client", [b"", b"&client_id=client-1"])
+def test_a_user_may_be_presented_with_a_client_or_a_public_one(client: bytes) -> None:
+    """RFC 6749 4.3.2, with what forms encode."""
+    auth = {key: value for key, value in {**AUTH, **OWNER}.items() if key != "client_secret" or not client}
+    call = first_call(credential_of(auth, {"PASSWORD": "pa ss&=\u00e9"}))
+    assert call.body == b"grant_type=password&username=svc&password=pa+ss%26%3D%C3%A9" + client
+
+
+def test_further_headers_go_with_the_token_request() -> None:
+    """Public ones and secrets; Accept may be another, and is sent once."""
+    headers = {"X-Tenant": "acme", "apiKey": {"prefix": "k ", "secret": {"env": "KEY"}}, "accept": "text/json"}
+    call = first_call(credential_of({**AUTH, "token_request": {"headers": headers}}, {"KEY": "hunter2"}))
+    assert call.headers[1:] == (
+        ("X-Tenant", "acme"),
+        ("apiKey", "k hunter2"),
+        ("accept", "text/json"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    )
+    assert call.headers[0][0] == "Authorization"
+
+
+def test_a_client_that_does_not_authenticate_by_a_header_may_have_an_authorization() -> None:
+    """Such as a fixed one that a platform asks for beside a grant of its own."""
+    key = {"Authorization": {"prefix": "Basic ", "secret": {"env": "KEY"}}}
+    own = {"grant_type": "own", "client_secret": None}
+    for more in ({"client_authentication": "body"}, own):
+        auth = {**AUTH, **more, "token_request": {"headers": key}}
+        auth = {name: value for name, value in auth.items() if value is not None}
+        call = first_call(credential_of(auth, {"KEY": "YQ=="}))
+        assert [value for name, value in call.headers if name == "Authorization"] == ["Basic YQ=="]
+
+
+def test_a_header_of_the_token_request_that_cannot_be_sent_is_named() -> None:
+    """Where it is read."""
+    headers = {"X-A": {"secret": {"env": "KEY"}}}
+    with pytest.raises(SecretUnreadable, match="must not begin or end with a space") as caught:
+        credential_of({**AUTH, "token_request": {"headers": headers}}, {"KEY": " x"})
+    assert caught.value.reasons[0][0] == ("auth", "token_request", "headers", "X-A", "secret")
+
+
+def test_the_grant_has_one_name() -> None:
+    """Both keys would say what is presented."""
+    both = {"auth": {**AUTH, "grant": "client_credentials", "grant_type": "x"}}
+    assert list(OAuth2Settings.find_errors(both)) == [
+        (("auth", "grant_type"), "takes the place of grant: remove grant or grant_type")
+    ]
+    assert list(OAuth2Settings.find_errors({"auth": {**AUTH, "grant_type": "x"}})) == []

@@ -18,6 +18,7 @@ from support.missing import Missing
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
 from support.presets import post, preset
 from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
+from support.signing import HmacSigner, grant_of, signing
 from support.upstream import OK
 
 BASE = base_url(1)
@@ -32,6 +33,7 @@ H = integration("h", BASE)
 OTHER = integration("o", BASE)
 BODY = integration("h", BASE, traits=IN_BODY)
 JUDGED = integration("h", BASE, traits=WATCHED)
+SLOW = signing(HmacSigner(slow=True), watched=frozenset({401}))
 
 WHOLE = request("POST", "/a", FORM, body=b"a=b")
 PART = request("POST", "/a", FORM, "Content-Length: 3") + b"a="
@@ -328,6 +330,142 @@ async def retried() -> None:
     (await sidekey.upstream(1)).feed(OK)
 
 
+def signing_slowly(**options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
+    """A plane whose integration `h` signs in a thread; and a wait until that has ended."""
+    sidekey = Scripted(OTHER, SLOW, **options)  # type: ignore[arg-type]
+
+    async def signed() -> None:
+        await eventually(lambda: not sidekey.plane.worker.is_waiting)
+        await settle()
+
+    return sidekey, signed
+
+
+async def signed_cold() -> None:
+    sidekey, _ = signing_slowly()
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.upstreams)
+    (await sidekey.upstream()).feed(OK)
+
+
+async def signed_warm() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(WHOLE)
+    await signed()
+    upstream.feed(OK)
+
+
+async def signed_for_an_upload() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "X-Unsigned-Body: 1", "Content-Length: 3") + b"a=")
+    await signed()
+    caller.feed(REST)
+    upstream.feed(OK)
+
+
+async def held_then_signed() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(PART, REST)
+    await signed()
+    upstream.feed(OK)
+
+
+async def held_for_a_slow_upstream() -> None:
+    signer = HmacSigner()
+    sidekey = Scripted(OTHER, signing(signer))
+    upstream = await warmed(sidekey)
+    upstream.choke()
+    body = b"x" * 200_000
+    sidekey.caller().feed(request("POST", "/a", f"Content-Length: {len(body)}"), body[:99_999], body[99_999:])
+    upstream.relieve()
+    upstream.feed(OK)
+
+
+async def left_while_signing() -> None:
+    sidekey, signed = signing_slowly()
+    caller = sidekey.caller()
+    caller.feed(get())
+    caller.lose(ConnectionResetError())
+    await signed()
+
+
+async def lapsed_while_signing() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = None
+    source.go.set()
+    await signed()
+    upstream.feed(OK)
+
+
+async def renewed_while_signing() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = grant_of(HmacSigner(slow=True))
+    await signed()
+    upstream.feed(OK)
+
+
+async def acquired_then_signed() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)))
+    sidekey, signed = signing_slowly(sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.go.set()
+    await signed()
+    upstream.feed(OK)
+
+
+async def resolved_then_signed() -> None:
+    sidekey, resolved = resolving(SLOW)
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    await resolved()
+    upstream.feed(OK)
+
+
+async def renewed_while_connecting_then_signed() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    sidekey, signed = signing_slowly(sources={"h": source})
+    sidekey.dialer.go.clear()
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
+    source.grant = grant_of(HmacSigner(slow=True))
+    sidekey.dialer.go.set()
+    await signed()
+    (await sidekey.upstream()).feed(OK)
+
+
+async def retried_and_signed_again() -> None:
+    sidekey, signed = signing_slowly()
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    await signed()
+    upstream.lose(ConnectionResetError())
+    await eventually(lambda: len(sidekey.upstreams) > 1)
+    (await sidekey.upstream(1)).feed(OK)
+
+
+async def replayed_and_signed_again() -> None:
+    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source.refreshed = grant_of(HmacSigner(slow=True))
+    source.go.set()
+    sidekey, _ = signing_slowly(sources={"h": source})
+    sidekey.caller().feed(get())
+    await eventually(lambda: sidekey.upstreams)
+    (await sidekey.upstream()).feed(REFUSED)
+    await eventually(lambda: len(sidekey.upstreams) > 1)
+    (await sidekey.upstream(1)).feed(OK)
+
+
 def refused(*, there: Grant | None = None) -> tuple[Scripted, Awaited, RecordingTransport]:
     """A plane whose integration `h` is asked for; a response may refuse its grant, and `there` is the newer one."""
     source = Awaited(there=True)
@@ -422,6 +560,22 @@ CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
     buffered_without_a_grant: ("NEW BUFFERING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
     filled_then_resolved: ("NEW BUFFERING RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
     left_while_buffering: ("NEW BUFFERING OVER", "NONE CUT"),
+    signed_cold: ("NEW SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
+    signed_warm: ("NEW SIGNING SENT OVER", "NONE COMPLETE"),
+    signed_for_an_upload: ("NEW SIGNING SENDING SENT OVER", "NONE COMPLETE"),
+    held_then_signed: ("NEW BUFFERING SIGNING SENT OVER", "NONE COMPLETE"),
+    held_for_a_slow_upstream: ("NEW BUFFERING SENDING SENT OVER", "NONE COMPLETE"),
+    left_while_signing: ("NEW SIGNING OVER", "NONE CUT"),
+    lapsed_while_signing: ("NEW SIGNING ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
+    renewed_while_signing: ("NEW SIGNING SIGNING SENT OVER", "NONE COMPLETE"),
+    acquired_then_signed: ("NEW ACQUIRING SIGNING SENT OVER", "NONE COMPLETE"),
+    resolved_then_signed: ("NEW RESOLVING SIGNING SENT OVER", "NONE COMPLETE"),
+    renewed_while_connecting_then_signed: ("NEW SIGNING CONNECTING SIGNING SENT OVER", "NONE COMPLETE"),
+    retried_and_signed_again: ("NEW SIGNING SENT SIGNING CONNECTING SENT OVER", "NONE COMPLETE"),
+    replayed_and_signed_again: (
+        "NEW SIGNING CONNECTING SENT RENEWING SIGNING CONNECTING SENT OVER",
+        "NONE HELD JUDGED NONE COMPLETE",
+    ),
     retried: ("NEW SENT CONNECTING SENT OVER", "NONE COMPLETE"),
     replayed: ("NEW CONNECTING SENT RENEWING CONNECTING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
     replayed_after_a_certificate: (

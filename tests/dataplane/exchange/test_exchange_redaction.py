@@ -18,7 +18,7 @@ from sidekey.core.redaction import MARK
 from sidekey.credentials.base import Attempt, FixedCredential, Grant, Places, Reply, Traits
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
-from sidekey.credentials.oauth2.placement import Placement
+from sidekey.credentials.placement import Placement
 from sidekey.credentials.responsys import ResponsysCredential
 from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.rules import Timeouts

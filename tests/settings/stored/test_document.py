@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.credentials.fields import StoredMapping
@@ -16,12 +18,14 @@ from sidekey.settings.stored.document import (
     Saved,
     differing,
     found_at,
+    listed_in,
     located,
     merge_patch,
     parse,
     pointer,
     replaced,
 )
+from support.examples import examples
 from support.stored import PROFILE, stored
 
 VALUES = st.recursive(
@@ -190,3 +194,55 @@ def test_what_differs_is_told_by_pointers_alone() -> None:
     before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
     after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
     assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
+
+
+ROW = "r_0123456789abcdef"
+KEPT_ROW = {"set": True, "row": ROW, "updated_by": "ann"}
+
+
+def test_a_secret_in_a_list_is_found_by_its_row_wherever_it_stands() -> None:
+    """The row ID stands for every index; a new secret gets one of its own."""
+    found = located({"a": [{"value": "x"}, KEPT_ROW], "b": [[{"c~/": [KEPT_ROW]}]], "0": KEPT_ROW | {"row": "r"}})
+    new, kept, deep, alone = listed_in(found)
+    assert re.fullmatch(r"r_[0-9a-f]{16}", new.row or "")
+    assert (new.pointer, new.where) == (f"/a/{new.row}", "/a/0")
+    assert (kept.pointer, kept.where, kept.row) == (f"/a/{ROW}", "/a/1", ROW)
+    assert (deep.pointer, deep.where) == (f"/b/{ROW}/{ROW}/c~0~1/{ROW}", "/b/0/0/c~0~1/0")
+    assert (alone.pointer, alone.where) == ("/0/r", "/0")
+    assert [each.pointer for each in (found["a"][0], found["a"][1], found["0"])] == [
+        new.pointer,
+        kept.pointer,
+        alone.pointer,
+    ]
+
+
+def test_a_secret_that_was_alone_is_kept_in_a_list() -> None:
+    """Without a row ID it is the one that was stored in the place of the list."""
+    (kept,) = listed_in(located({"a": [{"set": True}]}))
+    assert (kept.pointer, kept.where, kept.row) == ("/a", "/a/0", None)
+
+
+def test_what_is_no_secret_keeps_its_index() -> None:
+    """Whatever it says."""
+    given = {"a": [{"b": {"value": "x", "more": 1}}, {"value": "x", "row": ROW}, {"row": ROW}, {"set": False}, ["y"]]}
+    found = located(given)
+    assert list(listed_in(found)) == []
+    assert found["a"][0].pointer == "/a/0"
+    assert found["a"][0]["b"].pointer == "/a/0/b"
+
+
+def test_a_secret_in_a_list_is_replaced_by_its_lasting_pointer() -> None:
+    """In a document that knows its places; in one of a file by the index."""
+    found = located({"a": ["x", KEPT_ROW]})
+    assert replaced(found, {f"/a/{ROW}": 1, "/a/0": 2}) == {"a": [2, 1]}
+    assert replaced({"a": ["x", KEPT_ROW]}, {"/a/1": 1}) == {"a": ["x", 1]}
+
+
+@given(st.lists(st.integers(0, 5), unique=True), st.randoms(use_true_random=False))
+@settings(max_examples=examples(100))
+def test_the_order_of_a_list_is_nothing_to_its_secrets(numbers: list[int], random: Random) -> None:
+    """Whatever the order, each has the pointer that it had."""
+    rows = [{"set": True, "row": f"r_{number}"} for number in numbers]
+    before = {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))}
+    random.shuffle(rows)
+    assert {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))} == before

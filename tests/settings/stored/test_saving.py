@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import PlainValidator
 
 from sidekey.credentials.destination import accepted
+from sidekey.credentials.fields import Secret, parse_secret
+from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import merge_patch
+from sidekey.settings.stored.exporting import exported_integration
+from sidekey.settings.stored.opening import is_stored
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.saving import Former, Invalid, Reenter, assess
 from sidekey.store.records import IntegrationRow
@@ -24,6 +30,7 @@ from support.stored import (
     PRESENT,
     PROFILE,
     RESPONSYS,
+    VAULT,
     beside,
     chain,
     copied,
@@ -494,3 +501,138 @@ def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None
     invalid = replace(former(row), settings=None)
     found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
     assert found.again == {"/auth/password": ()}
+
+
+def branch(raw: Any) -> Any:
+    """What a document nests, with references in place of its secrets."""
+    if isinstance(raw, list):
+        return [branch(each) for each in raw]
+    if isinstance(raw, dict):
+        return parse_secret(raw) if "value" in raw or "set" in raw else {key: branch(raw[key]) for key in raw}
+    return raw
+
+
+class Listing(IntegrationSettings):
+    """An integration with secrets in lists."""
+
+    keys: Secret | list[Secret] | None = None
+    tree: Annotated[Any, PlainValidator(branch)] = None
+
+
+@pytest.fixture
+def listing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Integrations may have lists of secrets."""
+    monkeypatch.setattr("sidekey.settings.validated.IntegrationSettings", Listing)
+    yield
+
+
+def with_keys(*keys: Any, **more: Any) -> dict[str, Any]:
+    """A document with a list of secrets."""
+    return {**BASIC, "keys": [*keys], **more}
+
+
+OLD, MIDDLE, NEW = ({"value": f"{CANARY}-{name}"} for name in ("old", "middle", "new"))
+
+
+@pytest.mark.usefixtures("listing")
+def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
+    """One is added before them, they change places, one goes: no other is entered again, and each opens."""
+    row = stored(with_keys(OLD, MIDDLE))
+    old, middle = read(row)["keys"]
+    assert old["row"] != middle["row"]
+    assert set(opened(row).values.values()) == {CANARY, OLD["value"], MIDDLE["value"]}
+    made = draft({**read(row), "keys": [NEW, middle]}, former(row))
+    assert made.entered.keys() == {f"/keys/{made.saved.written['keys'][0]['row']}"}
+    assert made.removed == (f"/keys/{old['row']}",)
+    row = stored({**read(row), "keys": [NEW, middle, old]}, before=row)
+    assert [each["row"] for each in read(row)["keys"][1:]] == [middle["row"], old["row"]]
+    assert {
+        name: opened(row).values[f"/keys/{each['row']}"] for name, each in zip("nmo", read(row)["keys"], strict=True)
+    } == {
+        "n": NEW["value"],
+        "m": MIDDLE["value"],
+        "o": OLD["value"],
+    }
+    assert CANARY not in row.document
+
+
+@pytest.mark.usefixtures("listing")
+def test_one_secret_becomes_a_list_and_is_one_again() -> None:
+    """It was entered for the same destination."""
+    alone = stored({**BASIC, "keys": OLD})
+    assert read(alone)["keys"].keys() == {"set", "updated_at", "updated_by"}
+    two = stored({**read(alone), "keys": [NEW, read(alone)["keys"]]}, before=alone)
+    new, old = read(two)["keys"]
+    assert "row" not in old
+    assert opened(two).values["/keys"] == OLD["value"]
+    one = stored({**read(two), "keys": new}, before=two)
+    assert opened(one).values == {"/auth/password": CANARY, f"/keys/{new['row']}": NEW["value"]}
+    assert read(one)["keys"] == new
+
+
+@pytest.mark.usefixtures("listing")
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([{"set": True, "row": "r_1"}], {"/keys/0": "is not stored in this list"}),
+        ([{"set": True, "row": [1]}], {"/keys/0": "is not stored in this list"}),
+        ([NEW, {"set": True}], {"/keys/1": "without a row ID is not stored"}),
+        ("same", {"/keys/1": "with this row ID must not be kept twice"}),
+        ("moved", {"/tree/0": "is not stored in this list"}),
+    ],
+)
+def test_a_row_that_is_not_there_or_twice_is_an_error(keys: Any, expected: dict[str, str]) -> None:
+    """At its place, with the way out, and beside all else; nothing of it is repeated."""
+    row = stored(with_keys(OLD))
+    (old,) = read(row)["keys"]
+    given = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}
+    if keys == "moved":
+        given |= {"keys": [NEW], "tree": [old]}
+    found = errors(given, former(row))
+    assert found.keys() == {*expected, "/source_address"}
+    for where, text in expected.items():
+        assert text in found[where]
+        assert "{value: SECRET}" in found[where]
+        assert "r_" not in found[where]
+
+
+@pytest.mark.usefixtures("listing")
+def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
+    """Whatever public values stand around them; a change of those needs them again, by where they stand now."""
+    tree = {"users": [{"name": "a", "key": OLD}, "x", MIDDLE, [NEW]]}
+    row = stored({**BASIC, "tree": tree})
+    first, public, middle, nested = read(row)["tree"]["users"]
+    assert len(opened(row).values) == 4
+    moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, former(row))
+    assert (moved.entered, moved.removed, len(moved.kept)) == ({}, (), 4)
+    other = {**read(row), "tree": {"users": [middle, {**first, "name": "b"}, public, nested]}}
+    assert reenter(other, former(row)) == ("/auth/password", "/tree/users/0", "/tree/users/1/key", "/tree/users/3/0")
+    assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)) == (
+        "/auth/password",
+        "/tree/users/0/key",
+        "/tree/users/2",
+        "/tree/users/3/0",
+    )
+
+
+@pytest.mark.usefixtures("listing")
+def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> None:
+    """A file has no row IDs."""
+    row = stored(with_keys(OLD, NEW))
+    assert is_stored(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
+    assert not is_stored(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
+    assert not is_stored(VAULT, row, draft(with_keys(OLD), former(row)))
+    alone = stored({**BASIC, "keys": read(row)["keys"][0]}, before=row)
+    assert is_stored(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
+    assert not is_stored(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
+
+
+@pytest.mark.usefixtures("listing")
+def test_an_export_names_a_file_for_each_secret_of_a_list() -> None:
+    """By its row ID, so that it is the same after others were moved."""
+    row = stored(with_keys(OLD, NEW))
+    first, second = (each["row"] for each in read(row)["keys"])
+    exported = exported_integration(row)
+    files = [f"secrets/crm.keys.{each}.txt" for each in (first, second)]
+    assert exported.config["keys"] == [{"file": each} for each in files]
+    assert {*files} < {*exported.needs}

@@ -54,6 +54,7 @@ _SECRET: Final[Schema] = {
             "type": "object",
             "properties": {
                 "set": {"const": True, "description": "A secret is stored; sent back, it is kept."},
+                "row": {**_TEXT, "description": "Of one in a list: its lasting ID, wherever it stands there."},
                 "updated_at": {"type": "string", "format": "date-time"},
                 "updated_by": _TEXT,
             },

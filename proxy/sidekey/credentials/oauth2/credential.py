@@ -9,9 +9,9 @@ from typing import ClassVar
 from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Reply, Sealed, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
-from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.token_response import ResponseShape, names_successor, read_refresh_token, read_response
+from sidekey.credentials.placement import Placement
 
 
 @dataclass(frozen=True, slots=True, repr=False)

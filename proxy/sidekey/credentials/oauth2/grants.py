@@ -9,6 +9,8 @@ from sidekey.credentials.base import Attempt, Sealed
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
 
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
 
 class GrantType(Protocol):
     """A grant type. `once`: the server may refuse its parameters when it sees them again."""
@@ -27,15 +29,39 @@ class GrantType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """RFC 6749 4.4; a refresh token in the response is ignored (4.4.3)."""
+    """RFC 6749 4.4, or by the same request a `grant_type` of the platform's own (4.5).
+
+    A refresh token in the response is ignored (4.4.3): the same request brings the next token.
+    """
 
     rotates: ClassVar[bool] = False
     once: ClassVar[bool] = False
 
+    grant_type: str = "client_credentials"
+
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Nothing but the type."""
+        """Nothing but the type: what else the platform takes is in the config."""
         del attempt
-        return (("grant_type", "client_credentials"),)
+        return (("grant_type", self.grant_type),)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Password(Sealed):
+    """RFC 6749 4.3. A refresh token in the response is ignored: the password brings the next token."""
+
+    rotates: ClassVar[bool] = False
+    once: ClassVar[bool] = False
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Password(REDACTED)"
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """User name and password of the resource owner."""
+        del attempt
+        return (("grant_type", "password"), ("username", self.username), ("password", self.password))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -71,6 +97,6 @@ class JwtBearer(Sealed):
     def parameters(self, attempt: Attempt) -> Parameters:
         """A fresh assertion."""
         return (
-            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("grant_type", JWT_BEARER),
             ("assertion", self.sign(attempt.now)),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Iterable, Mapping
 from operator import itemgetter
 from typing import Annotated
@@ -12,7 +11,16 @@ from urllib.parse import parse_qsl, quote
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
 from sidekey.core.parameters import names_any
-from sidekey.credentials.fields import REDACT, SECRET_SCHEMA, Keys, Reference, parse_secret, parse_text, wire
+from sidekey.credentials.fields import (
+    REDACT,
+    SECRET_SCHEMA,
+    Keys,
+    Reference,
+    check_field_name,
+    parse_secret,
+    parse_text,
+    wire,
+)
 
 Scalar = str | int | float | bool
 Parameters = tuple[tuple[str, Scalar], ...]
@@ -35,7 +43,6 @@ OWN = frozenset(
 """Parameters that no further one may override, in lower case."""
 
 _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def parse_value(raw: object) -> Written:
@@ -47,13 +54,6 @@ def parse_value(raw: object) -> Written:
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
     raise ValueError("must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
-
-
-def check_field_name(name: str) -> str:
-    """A name that a parameter may have."""
-    if not name or _CONTROL.search(name):
-        raise ValueError("the name must not be empty or contain a control character")
-    return name
 
 
 def check_parameter_name(name: str) -> str:

@@ -16,15 +16,24 @@ _TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json
 _ACCEPT = ("Accept", "application/json")
 
 
+def accepting(headers: Pairs) -> Pairs:
+    """Further headers of a call, with `Accept` where they do not have it."""
+    return headers if any(name.lower() == "accept" for name, _ in headers) else (_ACCEPT, *headers)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenRequest(Sealed):
-    """What all token requests of an integration have in common; `body` and `query` are its further parameters."""
+    """What all token requests of an integration have in common; `body` and `query` are its further parameters.
+
+    `headers` are further ones, none of which client authentication sets.
+    """
 
     url: str
     method: Literal["POST", "GET"] = "POST"
     format: Literal["form", "json"] = "form"
     body: Parameters = ()
     query: Parameters = ()
+    headers: Pairs = ()
 
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
@@ -36,7 +45,7 @@ class TokenRequest(Sealed):
         """
         fields = (*granted, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
-        headers: Pairs = (*proof.headers, _ACCEPT)
+        headers: Pairs = (*proof.headers, *accepting(self.headers))
         if self.method == "GET":
             return Call(STEP, "GET", self._with_query((*fields, *query)), headers, own_connection=once)
         text = json.dumps(dict(fields)) if self.format == "json" else urlencode(_texts(fields))

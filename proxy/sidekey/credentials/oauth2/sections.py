@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
-from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
+from sidekey.credentials.fields import (
+    Keys,
+    PemSecret,
+    PemText,
+    Text,
+    check_field_name,
+    check_not_empty,
+    literally,
+    refuse_places,
+)
+from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
     FurtherParameters,
-    check_field_name,
     filled,
     meets,
     references,
@@ -27,16 +35,6 @@ from sidekey.credentials.oauth2.parameters import (
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
     """Raise pydantic's error with an error at each of `keys` that the config writes."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
-
-
-def refuse_places(places: Iterable[Keys], reason: str) -> None:
-    """Raise pydantic's error with an error at each of `places`, which are below the value that is checked."""
-    found = [
-        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(reason)})
-        for place in places
-    ]
-    if found:
-        raise ValidationError.from_exception_data("config", found, hide_input=True)
 
 
 def _check_path(path: str) -> str:
@@ -69,6 +67,11 @@ class TokenRequestSettings(_Section):
     )
     query: FurtherParameters = Field(
         default={}, description="Further parameters in the query, likewise; none may be in both."
+    )
+    headers: CallHeaders = Field(
+        default={},
+        description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
+        "`Accept` is `application/json` unless it is one of them.",
     )
 
     @field_validator("query")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticKnownError
@@ -28,25 +29,50 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.fields import (
+    Keys,
+    Reference,
+    Secret,
+    Text,
+    check_not_empty,
+    literally,
+    mapping,
+    normal_name,
+    refuse_places,
+)
+from sidekey.credentials.header_values import compared_headers, filled_headers, inputs_of
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
-from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
-from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
-from sidekey.credentials.oauth2.placement import Placement, TokenPlacement
+from sidekey.credentials.oauth2.grants import (
+    JWT_BEARER,
+    ClientCredentials,
+    GrantType,
+    JwtBearer,
+    Password,
+    RefreshToken,
+)
+from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, meets, references
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
     AssertionSettings,
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
-    refuse_places,
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
+from sidekey.credentials.placement import Placement, TokenPlacement
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
-Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
+Grants = Literal["client_credentials", "refresh_token", "password", "jwt_bearer"]
+
+_KNOWN_TYPES = MappingProxyType({name: name for name in get_args(Grants)} | {JWT_BEARER: "jwt_bearer"})
+"""What `grant_type` may not be: each has a value of `grant`, which knows what else the request must have."""
+
+_GRANT_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+_OF_THE_OWNER = ("username", "password")
+"""The parameters of `grant: password` (RFC 6749 4.3.2)."""
 
 _OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
 """RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
@@ -71,6 +97,14 @@ def _check_lifetime(seconds: float) -> float:
     if seconds < LEAST_LIFE:
         raise ValueError("must be at least 1s: with less left, a token counts as expired")
     return seconds
+
+
+def _check_grant_type(name: str) -> str:
+    if name in _KNOWN_TYPES:
+        raise ValueError(f"write grant: {_KNOWN_TYPES[name]} in place of this")
+    if not _GRANT_TYPE.fullmatch(name):
+        raise ValueError("must be visible US-ASCII without spaces at its ends, and not empty (RFC 6749 A.10)")
+    return name
 
 
 def _check_raw_id(text: str) -> None:
@@ -98,6 +132,11 @@ def _check_both_ways(given: object, needed: bool, whose: str) -> None:
         raise ValueError(f"may be used only with {whose}")
 
 
+def _needs_secret(found: Mapping[str, Any]) -> bool:
+    """RFC 6749 4.4: only confidential clients use the client credentials grant."""
+    return found.get("grant") == "client_credentials" and found.get("grant_type", "") is None
+
+
 class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
@@ -106,12 +145,16 @@ class OAuth2Settings(KindSettings):
         {
             "client_secret": (("grant", ("client_credentials", "refresh_token")),),
             "refresh_token": (("grant", ("refresh_token",)),),
+            "username": (("grant", ("password",)),),
+            "password": (("grant", ("password",)),),
             "assertion": (("grant", ("jwt_bearer",)),),
         }
     )
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {
             "raw_basic": (("client_authentication", ("header",)),),
+            "username": (("grant", ("password",)),),
+            "password": (("grant", ("password",)),),
             "refresh_token": (("grant", ("refresh_token",)),),
             "refresh_token_rotates": (("grant", ("refresh_token",)),),
             "assertion": (("grant", ("jwt_bearer",)), ("client_authentication", ("private_key_jwt",))),
@@ -149,7 +192,13 @@ class OAuth2Settings(KindSettings):
     grant: Grants = Field(
         default="client_credentials",
         description="What is presented for a token: the client alone (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
-        "or a signed `assertion` (RFC 7523 2.1; Google service accounts, Salesforce).",
+        "`username` and `password` (RFC 6749 4.3), or a signed `assertion` (RFC 7523 2.1; Google service accounts, "
+        "Salesforce).",
+    )
+    grant_type: Annotated[str | None, AfterValidator(_check_grant_type)] = Field(
+        default=None,
+        description="In place of `grant`: a grant of the platform's own by its name (RFC 6749 4.5), such as Zoom's "
+        "`account_credentials`; what it takes besides is in `token_request`.",
     )
     client_id: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="The client's identifier.")
     client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
@@ -161,8 +210,8 @@ class OAuth2Settings(KindSettings):
     client_secret: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
-        "left out: the client then does not authenticate.",
+        description="The client's secret, as a reference. With any grant but `client_credentials` it may be left out: "
+        "the client then does not authenticate.",
     )
     raw_basic: Annotated[bool, HARMLESS] = Field(
         default=False,
@@ -180,6 +229,12 @@ class OAuth2Settings(KindSettings):
         "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
         "any other is ignored.",
     )
+    username: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
+        default=None, validate_default=True, description="With grant `password`: the name of the user."
+    )
+    password: Secret | None = Field(
+        default=None, validate_default=True, description="With grant `password`: the user's password, as a reference."
+    )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
     )
@@ -190,7 +245,7 @@ class OAuth2Settings(KindSettings):
         default=Placement(),
         description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or "
         "`{in: header, name: Authorization, scheme: Bearer}`. In query and body the name is `access_token`; an empty "
-        "scheme puts no word before the token.",
+        "scheme puts no word before the token, and `prefix` in its place any text, such as `Token token=`.",
     )
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
@@ -216,7 +271,7 @@ class OAuth2Settings(KindSettings):
         by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
             raise ValueError(f"may not be used with {method}: exactly one method authenticates the client")
-        if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
+        if secret is None and method is not None and not by_key and _needs_secret(info.data):
             _missing()
         return secret
 
@@ -243,6 +298,13 @@ class OAuth2Settings(KindSettings):
         if info.data.get("grant", "refresh_token") != "refresh_token":
             raise ValueError("may be used only with grant refresh_token")
         return rotates
+
+    @field_validator("username", "password")
+    @classmethod
+    def _check_owner(cls, value: Reference | None, info: ValidationInfo) -> Reference | None:
+        if "grant" in info.data:
+            _check_both_ways(value, info.data["grant"] == "password", "grant password")
+        return value
 
     @field_validator("assertion")
     @classmethod
@@ -275,10 +337,29 @@ class OAuth2Settings(KindSettings):
             refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
+    @field_validator("token_request")
+    @classmethod
+    def _check_owners(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        if info.data.get("grant") == "password":
+            twice = [place for place in request.places() if meets(place[-1], _OF_THE_OWNER)]
+            refuse_places(twice, "may not be set with grant password: Sidekey sends it from username and password")
+        return request
+
+    @field_validator("token_request")
+    @classmethod
+    def _check_headers(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        if info.data.get("client_authentication") == "header" and info.data.get("client_secret") is not None:
+            twice = [("headers", name) for name in request.headers if normal_name(name) == "authorization"]
+            refuse_places(twice, "may not be set with client_authentication: header, which sends it: remove one")
+        return request
+
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """A client that authenticates by the integration's certificate, where there is none."""
-        method = mapping(integration.get("auth")).get("client_authentication")
+        """Two grants; and a client that authenticates by the integration's certificate, where there is none."""
+        auth = mapping(integration.get("auth"))
+        if auth.get("grant") is not None and auth.get("grant_type") is not None:
+            yield ("auth", "grant_type"), "takes the place of grant: remove grant or grant_type"
+        method = auth.get("client_authentication")
         if method == "tls_client_auth" and integration.get("client_certificate") is None:
             text = "needs a client certificate: add client_certificate beside auth"
             yield ("auth", "client_authentication"), text
@@ -335,15 +416,22 @@ class OAuth2Settings(KindSettings):
     def inputs(self) -> Iterator[SecretInput]:
         """Every text and secret that is given."""
         further = [place[-1] for place in self.token_request.places()]
+        if self.grant == "password":
+            further += _OF_THE_OWNER
         yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
         yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
             yield SecretInput(("client_secret",), self.client_secret)
         if self.refresh_token is not None:
             yield SecretInput(("refresh_token",), self.refresh_token)
+        if self.username is not None:
+            yield SecretInput(("username",), self.username, check_not_empty)
+        if self.password is not None:
+            yield SecretInput(("password",), self.password)
         for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
             for key, reference in references(written, "token_request", name):
                 yield SecretInput(key, reference)
+        yield from inputs_of(self.token_request.headers, "token_request", "headers")
         if self.assertion is not None:
             yield from self.assertion.inputs()
 
@@ -387,6 +475,7 @@ class OAuth2Settings(KindSettings):
                 request.format,
                 filled(request.body, values, "token_request", "body"),
                 filled(request.query, values, "token_request", "query"),
+                filled_headers(request.headers, values, "token_request", "headers"),
             ),
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
@@ -409,16 +498,19 @@ class OAuth2Settings(KindSettings):
             return tuple(map(values.get, keys))
 
         whose = of(("token_endpoint",), ("client_id",), ("refresh_token",))
+        # Only where there is one: by the spelling of a lineage a store knows the refresh tokens that came of it.
+        owner = of(("username",)) if self.grant == "password" else ()
         asked = of(*(("assertion", name) for name in ("issuer", "subject", "audience")))
         signed = of(*(("assertion", name) for name in ("private_key", "key_id", "certificate")))
         return Lineage(
-            client=("oauth2", self.grant, *whose, *asked),
+            client=("oauth2", self.grant_type or self.grant, *whose, *asked, *owner),
             token=(
                 compared(filled(request.body, values, "token_request", "body")),
                 compared(filled(request.query, values, "token_request", "query")),
                 () if assertion is None else compared(filled(assertion.claims, values, "assertion", "claims")),
                 (response.access_token, response.base_url),
                 self.token_placement,
+                *compared_headers(request.headers, values, "token_request", "headers"),
             ),
             proof=(
                 self.client_authentication,
@@ -427,10 +519,15 @@ class OAuth2Settings(KindSettings):
                 of(("client_secret",)),
                 signed,
                 None if assertion is None else assertion.algorithm,
+                *((values.get(("password",)),) if self.grant == "password" else ()),
             ),
         )
 
     def _grant(self, values: Mapping[Keys, str], sign: Sign | None) -> GrantType:
+        if self.grant_type is not None:
+            return ClientCredentials(self.grant_type)
+        if self.grant == "password":
+            return Password(values["username",], values["password",])
         if self.grant == "refresh_token":
             return RefreshToken(values["refresh_token",], self.refresh_token_rotates)
         return JwtBearer(sign) if self.grant == "jwt_bearer" and sign is not None else ClientCredentials()
@@ -443,5 +540,5 @@ class OAuth2Settings(KindSettings):
             return Client("tls_client_auth", client_id)
         if secret is None:
             # RFC 6749 3.2.1: a client that does not authenticate names itself. An assertion names it already.
-            return Client("public" if self.grant == "refresh_token" else "none", client_id)
+            return Client("none" if self.grant == "jwt_bearer" else "public", client_id)
         return Client(self.client_authentication, client_id, secret, self.raw_basic)

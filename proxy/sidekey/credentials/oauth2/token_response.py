@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidekey.credentials.base import CallFault, Reply, Sealed
-from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
+from sidekey.credentials.endpoint_reply import error_of_status, is_success, is_token, json_object, retry_after
 
 STEP = "token endpoint"
 
@@ -37,9 +37,6 @@ _CODES = frozenset(
 _NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
 """The number that Microsoft Entra's `error_description` begins with, in every cloud: it tells a wrong secret (7000215)
 from an expired one (7000222). With the codes above it is all that is ever repeated of a response."""
-
-_SUCCESS = frozenset({200, 201})
-"""RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2)."""
 
 _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
@@ -77,7 +74,9 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
     code = None if response is None else response.get("error")
     known = code if isinstance(code, str) and code in _CODES else ""
     said = f"{known} {_number(response or {})}".strip()
-    if reply.status not in _SUCCESS:
+    # RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2). Whatever the success
+    # is called, it counts by the token in it.
+    if not is_success(reply.status):
         raise error_of_status(STEP, reply, said, settings=bool(known))
     if response is None:
         raise CallFault("invalid", f"{STEP} did not return a JSON object")
@@ -99,14 +98,14 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
 
 def read_refresh_token(reply: Reply) -> str | None:
     """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
-    response = json_object(reply.body) if reply.status in _SUCCESS else None
+    response = json_object(reply.body) if is_success(reply.status) else None
     found = None if response is None else response.get("refresh_token")
     return found if isinstance(found, str) and is_token(found) else None
 
 
 def names_successor(reply: Reply) -> bool:
     """Whether a response tells what to present next: a refresh token, or by naming none the same (RFC 6749 6)."""
-    response = json_object(reply.body) if reply.status in _SUCCESS else None
+    response = json_object(reply.body) if is_success(reply.status) else None
     return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
 
 

@@ -17,6 +17,7 @@ from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
 from sidekey.core.routing import PRESET
+from sidekey.core.signing import OutgoingRequest, SigningRules
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.downstream.connection import CallerConnection
@@ -27,11 +28,13 @@ from sidekey.dataplane.events import ExchangeEvents
 from sidekey.dataplane.exchange import body as bodies
 from sidekey.dataplane.exchange.held import HeldResponse
 from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
+from sidekey.dataplane.exchange.signed import SignedRequest
+from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.upstream.connection import UpstreamConnection
-from sidekey.dataplane.upstream.request_head import request_head
+from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.metrics import APART, UNKNOWN
@@ -68,8 +71,9 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_preset` is the ID of the preset that it came by, if any, and `_unfilled` that
-    preset while the parameters that it is to be filled with are still coming.
+    says that a task gives it out. `_signed` is what is signed of it, where it is. `_preset` is the ID of the preset
+    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
+    coming.
     """
 
     __slots__ = (
@@ -97,6 +101,7 @@ class Exchange(ExchangeEvents):
         "_retry_bytes",
         "_sent",
         "_share",
+        "_signed",
         "_status",
         "_stepping",
         "_unfilled",
@@ -129,6 +134,7 @@ class Exchange(ExchangeEvents):
         self._held: HeldResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
+        self._signed: SignedRequest | None = None
         self._preset = ""
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
@@ -291,8 +297,28 @@ class Exchange(ExchangeEvents):
         elif integration.rules.unresolved:
             self._enter(phases.RESOLVING)
             self._wait(self._resolve)
-        elif not integration.injection_points.body or self._buffer():
+        elif (integration.signing is None or self._may_be_signed(integration.signing)) and self._gather():
             self._acquire(judged=True)
+
+    def _may_be_signed(self, rules: SigningRules) -> bool:
+        """Whether the rules of what signs it have nothing against it. Where they have, the exchange fails."""
+        head, integration = self._request.head, self._admitted()
+        problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
+        if problem is not None:
+            self._fail(problem)
+            return False
+        reads_body = rules.needs_body(head)
+        self._signed = SignedRequest(
+            reads_body=reads_body, holds_body=reads_body and not integration.injection_points.body
+        )
+        return True
+
+    def _gather(self) -> bool:
+        """Whether what is needed here of the body is there; where it can never be, the exchange fails."""
+        if self._admitted().injection_points.body:
+            return self._buffer()
+        signed = self._signed
+        return signed is None or not signed.holds_body or self._hold(signed)
 
     async def _resolve(self) -> None:
         """Judge the target once it is known what by."""
@@ -360,6 +386,52 @@ class Exchange(ExchangeEvents):
         self._await_body()
         return False
 
+    def _hold(self, signed: SignedRequest) -> bool:
+        """Hold the body, which is signed: True when it is whole. Where it is too long, the exchange fails."""
+        request, room = self._request, self._admitted().room
+        head, most = request.head, request.rules.limits.signed_body
+        if max(head.length, request.received) > most:
+            detail = "the body is signed and over limits.signed_body, so it cannot be held"
+            self._fail(Problem("request_too_large", detail))
+            return False
+        held = signed.held
+        if held is None:
+            if room is None:
+                raise RuntimeError("the integration has no room for bodies")
+            held = HeldBody(room, most)
+            signed.hold(held)
+        held.add(request.take())
+        if not held.has_room(head.length, complete=request.complete, holder=self):
+            if self._request_phase != phases.BUFFERING:
+                self._enter(phases.BUFFERING)
+            if not request.complete:
+                self._caller.hold_body()
+            return False
+        if request.complete:
+            self._body = held.collect()
+            return True
+        self._await_body()
+        return False
+
+    def room_found(self) -> None:
+        """There is room for the body that is held."""
+        try:
+            self._go_on_holding()
+        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the room back
+            problem = self._worker.defect(error)
+        else:
+            return
+        self._fail(problem)
+
+    def _go_on_holding(self) -> None:
+        request = self._request
+        if self._gather():
+            self._acquire(judged=False)
+        elif not (request.complete or self.is_over):
+            if request.head.expects_continue and not request.received:
+                self._caller.deliver(_CONTINUE)
+            self._caller.release_body()
+
     def _acquire(self, *, judged: bool) -> None:
         """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
         grant = self._admitted().source.grant
@@ -391,7 +463,15 @@ class Exchange(ExchangeEvents):
                 self._wait(self._obtain_certificate)
                 return
             integration.bind_certificate(self._aim().route, identity)
-        self._dispatch()
+        signed = self._signed
+        if signed is None:
+            self._dispatch()
+        elif self._state(signed, grant):
+            if signed.is_slow:
+                self._enter(phases.SIGNING)
+                self._wait(self._sign)
+            else:
+                self._dispatch()
 
     async def _obtain_certificate(self) -> None:
         """Wait for a client certificate; the grant may have lapsed by then."""
@@ -401,7 +481,70 @@ class Exchange(ExchangeEvents):
         if not self.is_over:
             self._acquire(judged=False)
 
+    # What is signed.
+
+    def _state(self, signed: SignedRequest, grant: Grant) -> bool:
+        """Say what is written with this grant; where that cannot be signed, the exchange fails."""
+        request, destination, signer = self._request, self._aim(), grant.signer
+        head, route, integration = request.head, destination.route, destination.integration
+        if route.grant is not grant:
+            integration.compile(route, grant)
+        if signer is None:
+            raise RuntimeError("the grant has no signer")
+        body = self._body or []
+        length, stripped = head.length, integration.strip
+        if integration.injection_points.body:
+            body = [bodies.filled(head, b"".join(body), grant.body)]
+        elif not signed.holds_body:
+            body = []
+        if signed.holds_body or body:
+            length = sum(map(len, body))
+            if head.expects_continue:
+                stripped |= _EXPECT
+        injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
+        lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
+        target = self._injected_path(destination)
+        outgoing = OutgoingRequest(head.method, route.scheme, route.authority, target, lines, head)
+        problem = signed.state(outgoing, body, signer)
+        if problem is not None:
+            self._fail(problem)
+        return problem is None
+
+    async def _sign(self) -> None:
+        if await self._sign_in_thread():
+            self._dispatch()
+
+    async def _sign_again(self) -> None:
+        if await self._sign_in_thread():
+            self._reconnect()
+
+    async def _sign_in_thread(self) -> bool:
+        """Sign in a thread: True where that counts. Where the grant is another one by then, it is begun with anew."""
+        signed, signature = self._signed, None
+        if signed is None or self.is_over:
+            # It may have ended before this task had its first turn.
+            return False
+        signed.begin_in_thread()
+        try:
+            signature = await asyncio.to_thread(signed.signing(self._worker.wall()))
+        finally:
+            signed.leave_thread(signature)
+        if self.is_over:
+            return False
+        if self._grant is not self._admitted().source.grant:
+            self._acquire(judged=False)
+            return False
+        return True
+
     # The way to the upstream.
+
+    @staticmethod
+    def _injected_path(destination: Destination) -> bytes:
+        """The path (and query) as it is written, with what is injected into it."""
+        path, query = destination.path, destination.route.query
+        if query:
+            path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + query
+        return path
 
     def _dispatch(self) -> None:
         """Send by a connection that is free, or wait for one."""
@@ -428,7 +571,7 @@ class Exchange(ExchangeEvents):
                 self._send(connection)
             else:
                 self._retry_bytes = None
-                self._write(connection, retry)
+                self._write(connection, retry, whole=True)
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
             problem = self._worker.defect(error)
         else:
@@ -462,12 +605,15 @@ class Exchange(ExchangeEvents):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Write the head and what has arrived of the body, in one piece."""
+        if self._signed is not None:
+            self._send_signed(connection, self._signed)
+            return
         request, destination, grant = self._request, self._aim(), self._grant
         head, route, integration = request.head, destination.route, destination.integration
         if grant is None:
             raise RuntimeError("the exchange has no grant")
         if route.grant is not grant:
-            route.compile(grant, integration.redactor(grant))
+            integration.compile(route, grant)
         self._redactor = route.redactor
         body = request.take()
         if self._body is not None:
@@ -482,9 +628,7 @@ class Exchange(ExchangeEvents):
             length = len(body[0])
             if head.expects_continue:
                 stripped |= _EXPECT
-        path = destination.path
-        if route.query:
-            path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
+        path = self._injected_path(destination) if route.query else destination.path
         injected = route.injected
         if integration.redacts:
             injected += acceptable(head.fields)
@@ -493,11 +637,42 @@ class Exchange(ExchangeEvents):
         data = b"".join(pieces)
         if request.complete:
             self._retry_bytes = None if self._retried else data
-        self._write(connection, data)
+        self._write(connection, data, whole=request.complete)
 
-    def _write(self, connection: UpstreamConnection, data: bytes) -> None:
+    def _send_signed(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
+        """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
+        request, destination = self._request, self._aim()
+        self._redactor = destination.route.redactor
+        pieces = signed.head(self._worker.wall())
+        body, self._body = self._body or [], None
+        is_held = signed.holds_body or bool(destination.integration.injection_points.body)
+        if not is_held:
+            body = body + request.take()
+        whole, size = request.complete, max(request.head.length, request.received)
+        self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+        signed.begin_body(in_one_piece=whole)
+        if not is_held:
+            pieces += self._framed(body, chunked=request.head.length == CHUNKED)
+            self._write(connection, b"".join(pieces), whole=whole)
+            return
+        first = signed.next_body()
+        pieces.append(first)
+        self._write(connection, b"".join(pieces), whole=signed.is_written)
+        signed.written(len(first))
+        self._pour(connection, signed)
+
+    def _pour(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
+        """Write what is left of a body that was held, as far as the upstream takes it."""
+        while not (signed.is_written or connection.full) and connection.exchange is self:
+            piece = signed.next_body()
+            whole = signed.is_written
+            if whole:
+                self._enter(phases.SENT)
+            connection.send(piece, whole=whole)
+            signed.written(len(piece))
+
+    def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
         request = self._request
-        whole = request.complete
         self._enter(phases.SENT if whole else phases.SENDING)
         self._upstream = connection
         if self._caller_blocked:
@@ -520,7 +695,7 @@ class Exchange(ExchangeEvents):
         if self._request_phase == phases.BUFFERING:
             if self._unfilled is not None:
                 self._prepare()
-            elif self._buffer():
+            elif self._gather():
                 self._acquire(judged=False)
             return
         if self._request_phase != phases.SENDING or (connection := self._attached()) is None:
@@ -545,16 +720,41 @@ class Exchange(ExchangeEvents):
     # Sending a request a second time: on a new connection after a stale one, or with another grant.
 
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
-        if stale and self._retry_bytes is not None and self._request.head.method in IDEMPOTENT and not self.is_over:
-            # RFC 9112 9.3.1: an idempotent request, once, which was written in one piece.
-            pool = self._aim().route.pool
-            if pool is not None:
-                self._retried = True
-                self._upstream = None
-                self._enter(phases.CONNECTING)
-                pool.connect_for(self, self._request.rules.timeouts.connect)
+        if stale and self._may_retry and self._aim().route.pool is not None:
+            self._retried = True
+            self._upstream = None
+            signed, grant = self._signed, self._grant
+            if signed is None or grant is None:
+                self._reconnect()
                 return
+            self._begin_again()
+            if self._state(signed, grant):
+                if signed.is_slow:
+                    self._enter(phases.SIGNING)
+                    self._wait(self._sign_again)
+                else:
+                    self._reconnect()
+            return
         self._fail(problem)
+
+    @property
+    def _may_retry(self) -> bool:
+        """Whether it may be sent on a new connection (RFC 9112 9.3.1): once, and only where it was in one piece."""
+        if self.is_over or self._request.head.method not in IDEMPOTENT:
+            return False
+        signed = self._signed
+        if signed is None:
+            return self._retry_bytes is not None
+        was_sent = self._request_phase == phases.SENT and signed.in_one_piece
+        return was_sent and self._replay_body is not None and not self._retried
+
+    def _reconnect(self) -> None:
+        """Wait for a connection that is made for this request alone."""
+        pool = self._aim().route.pool
+        if pool is None:
+            raise RuntimeError("no client certificate is bound to the route")
+        self._enter(phases.CONNECTING)
+        pool.connect_for(self, self._request.rules.timeouts.connect)
 
     def _begin_again(self) -> None:
         """Forget the response, so that the request may be written again; its body was kept."""
@@ -608,8 +808,14 @@ class Exchange(ExchangeEvents):
 
     def interim(self) -> None:
         head = self._request.head
-        if head.expects_continue and not self._admitted().injection_points.body:
+        if head.expects_continue and not self._has_answered_expectation:
             self._caller.deliver(_CONTINUE)
+
+    @property
+    def _has_answered_expectation(self) -> bool:
+        """Whether an expectation ends here (RFC 9110 10.1.1), since all of the body came before it was sent on."""
+        signed = self._signed
+        return (signed is not None and signed.holds_body) or bool(self._admitted().injection_points.body)
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         if head is not None and self._redactor is not None and self._admitted().redacts:
@@ -790,7 +996,7 @@ class Exchange(ExchangeEvents):
     def _release_upstream(self) -> None:
         """Give the connection back; where the response overtook the end of its request, it closes."""
         if (connection := self._attached()) is not None:
-            connection.release(reusable=self._request.complete)
+            connection.release(reusable=self._request.complete and self._request_phase != phases.SENDING)
         self._upstream = None
 
     def _drop_upstream(self) -> None:
@@ -868,6 +1074,8 @@ class Exchange(ExchangeEvents):
         if self._share is not None:
             self._share.leave()
             self._share = None
+        if self._signed is not None:
+            self._signed.end()
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
         access = worker.access
@@ -913,6 +1121,9 @@ class Exchange(ExchangeEvents):
 
     def upstream_drained(self) -> None:
         self._caller.release_body()
+        signed = self._signed
+        if signed is not None and not signed.is_written and (connection := self._attached()) is not None:
+            self._pour(connection, signed)
 
     def caller_full(self) -> None:
         self._caller_blocked = True

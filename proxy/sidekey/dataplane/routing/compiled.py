@@ -11,9 +11,12 @@ from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.redaction import Redactor, searchable
+from sidekey.core.signing import SigningRules
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
+from sidekey.dataplane.held_bodies import Hold as PartHold
+from sidekey.dataplane.held_bodies import Part, Room
 from sidekey.dataplane.shares import Hold, Share, Shares
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
@@ -27,11 +30,26 @@ _BY_PRESET: Final = frozenset({METHOD})
 class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there.
 
-    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`,
-    `query` and `redactor` are those of `grant`. `share` counts the requests that go by it, and maybe by others.
+    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`
+    (in `lines`, one by one), `query` and `redactor` are those of `grant`. `share` counts the requests that go by it,
+    and maybe by others.
     """
 
-    __slots__ = ("_hold", "_host", "grant", "identity", "injected", "origin", "pool", "query", "redactor", "share")
+    __slots__ = (
+        "_hold",
+        "_host",
+        "authority",
+        "grant",
+        "identity",
+        "injected",
+        "lines",
+        "origin",
+        "pool",
+        "query",
+        "redactor",
+        "scheme",
+        "share",
+    )
 
     def __init__(self, origin: Origin, pool: Pool | None, hold: Hold) -> None:
         self.origin: Final = origin
@@ -41,16 +59,20 @@ class Route:
         self.identity: ClientIdentity | None = None
         self.grant: Grant | None = None
         self.injected = b""
+        self.lines: tuple[bytes, ...] = ()
         self.query = b""
         self.redactor: Redactor | None = None
-        self._host = b"\r\nHost: %b" % origin.authority.encode()
+        self.scheme: Final = origin.scheme.encode()
+        self.authority: Final = origin.authority.encode()
+        self._host = b"\r\nHost: %b" % self.authority
 
     def compile(self, grant: Grant, redactor: Redactor | None) -> None:
         """Write down what is injected: Host, and the grant's fields and query parameters; `redactor` is the grant's."""
-        block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
-        injected, query = self._host + block.encode("latin-1"), parameters.encode(grant.query).encode()
+        lines = (self._host, *(f"\r\n{name}: {value}".encode("latin-1") for name, value in grant.headers))
+        injected, query = b"".join(lines), parameters.encode(grant.query).encode()
         # Both or neither: what cannot be written must not leave the lines of another grant, or none, for this one's.
         self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
+        self.lines = lines
 
     def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
         """Let what goes by this route use connections of this pool, which present this client certificate."""
@@ -83,6 +105,7 @@ class CompiledIntegration:
     holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
+    `signing` are the rules by which they are signed, if they are, and `room` is for their bodies.
     `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
     when the rules have changed.
     """
@@ -97,6 +120,7 @@ class CompiledIntegration:
         "_judges_query",
         "_learnt",
         "_marks",
+        "_part",
         "_pools",
         "_quick",
         "_redactor",
@@ -110,8 +134,10 @@ class CompiledIntegration:
         "needs_slow_path",
         "redacts",
         "resolved",
+        "room",
         "rules",
         "share",
+        "signing",
         "source",
         "stats",
         "strip",
@@ -127,6 +153,7 @@ class CompiledIntegration:
         *,
         pools: Pools,
         shares: Shares,
+        room: Room,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
         places = integration.traits.places
@@ -144,9 +171,19 @@ class CompiledIntegration:
         self.redacts: Final = integration.redact_response
         if self.redacts:
             strip |= headers.ASKING_FOR_CODED
+        signing = integration.traits.signing
+        self.signing: Final[SigningRules | None] = signing
+        if signing is not None:
+            strip |= signing.names - signing.kept
         self.strip: Final = strip
+        self._part: Final[PartHold | None] = room.part(self.name) if integration.traits.holds_bodies else None
+        self.room: Part | None = None
+        if self._part is not None:
+            (self.room,) = self._part
         unresolved = integration.rebuild is not None
-        self.needs_slow_path: Final = unresolved or self.learns or bool(places.body) or certificate is not None
+        self.needs_slow_path: Final = (
+            unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None
+        )
         self.resolved: CompiledIntegration | None = None
         self._pools = pools
         self._shares = shares
@@ -167,6 +204,7 @@ class CompiledIntegration:
                 places.query + places.body,
                 unresolved=unresolved,
                 stored=integration.stored,
+                kept=integration.kept,
             )
         )
 
@@ -318,6 +356,12 @@ class CompiledIntegration:
         for route in self._routes.values():
             if route.pool is not None and route.pool.dropped:
                 route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
+
+    def compile(self, route: Route, grant: Grant) -> None:
+        """Write down what this grant injects by a route."""
+        if (grant.signer is None) != (self.signing is None):
+            raise RuntimeError("the grant is not signed by the rules of its integration")
+        route.compile(grant, self.redactor(grant))
 
     # Responses.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sidekey.core.framing import CHUNKED, length_line
 from sidekey.core.headers import nominated, without
 from sidekey.core.request import RequestHead
@@ -19,7 +21,7 @@ def request_head(
     """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field.
 
     `injected` are Host and the grant's lines, `stripped` the normalised names that a caller may not send. `length` is
-    the body's on its way out, which may be another than it came with.
+    the body's on its way out, which may be another than it came with: an empty one of unknown length is known to be.
     """
     fields = head.fields
     if head.connection:
@@ -33,5 +35,13 @@ def request_head(
     elif length == CHUNKED:
         framing = b"\r\nTransfer-Encoding: chunked"
     else:
-        framing = length_line(0) if head.length_given else b""
+        framing = length_line(0) if head.length_given or head.length else b""
     return [head.method, b" ", path, b" HTTP/1.1", injected, *fields, framing, head_end]
+
+
+def field_lines(
+    head: RequestHead, injected: Sequence[bytes], stripped: frozenset[bytes], *, length: int, via: bytes
+) -> list[bytes]:
+    """The field lines of the same head, one by one, for whom it is not written yet; `via` is our own."""
+    passing = request_head(head, b"", b"", stripped, length=length, head_end=via)[5:]
+    return [*injected, *(line for line in passing if line)]

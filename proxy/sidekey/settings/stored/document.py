@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.credentials.fields import StoredMapping, is_kept
 from sidekey.settings.document import DEEPEST
@@ -26,6 +27,10 @@ MOST_VALUES: Final = 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A text of JSON, also one that does not end: nothing is read twice."""
+
+
+Place = tuple[str | int, ...]
+"""The keys and list indexes that lead to a value."""
 
 
 class MalformedError(ValueError):
@@ -98,32 +103,94 @@ def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> St
 
     `kept` is what is put, by pointers, in place of what says that a public value that is stored is kept.
     """
-    return _mapping(raw, "", 0, {} if kept is None else kept)
+    return _Locating({} if kept is None else kept).mapping(raw, "", (), 0)
 
 
-def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Any]) -> StoredMapping:
-    found = StoredMapping(where)
-    for key, value in raw.items():
-        found[_checked(key)] = _value(value, where, key, depth + 1, kept)
-    return found
+class _Locating:
+    """Locates one document. `listed` is the place of what is in a list, else empty."""
 
+    def __init__(self, kept: Mapping[str, Any]) -> None:
+        self._kept = kept
 
-def _value(raw: Any, above: str, step: str | int, depth: int, kept: Mapping[str, Any]) -> Any:
-    """A value that is one `step` below a place."""
-    if depth > DEEPEST:
-        raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
-    if isinstance(raw, str):
+    def mapping(self, raw: Mapping[str, Any], where: str, listed: Place, depth: int) -> StoredMapping:
+        row = _row_of(raw, listed)
+        found = StoredMapping(_lasting(where, listed, row) if _is_secret(raw) else where, row)
+        for key, value in raw.items():
+            found[_checked(key)] = self._value(value, where, key, listed, depth + 1)
+        return found
+
+    def _value(self, raw: Any, above: str, step: str | int, listed: Place, depth: int) -> Any:
+        """A value that is one `step` below a place."""
+        if depth > DEEPEST:
+            raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
+        if isinstance(raw, str):
+            return _checked(raw)
+        if not isinstance(raw, dict | list):
+            return raw
+        where = f"{above}{pointer((step,))}"
+        if where in self._kept and isinstance(raw, dict) and is_kept(raw):
+            raw = self._kept[where]
+        inside = (*listed, step) if listed else ()
+        if isinstance(raw, dict):
+            return self.mapping(raw, where, inside, depth)
+        if isinstance(raw, list):
+            inside = inside or tuple(parts_of(where))
+            return [self._value(each, where, index, inside, depth + 1) for index, each in enumerate(raw)]
         return _checked(raw)
-    if not isinstance(raw, dict | list):
-        return raw
-    where = f"{above}{pointer((step,))}"
-    if where in kept and isinstance(raw, dict) and is_kept(raw):
-        raw = kept[where]
-    if isinstance(raw, dict):
-        return _mapping(raw, where, depth, kept)
-    if isinstance(raw, list):
-        return [_value(each, where, index, depth + 1, kept) for index, each in enumerate(raw)]
-    return _checked(raw)
+
+
+def _is_secret(raw: Mapping[str, Any]) -> bool:
+    """Whether a mapping is what a secret is sent as, or reads as."""
+    return is_kept(raw) or list(raw) == ["value"]
+
+
+def _row_of(raw: Mapping[str, Any], listed: Place) -> str | None:
+    """The row ID of a secret: the one that it was read with, or a new one where it is new in a list."""
+    if is_kept(raw):
+        return str(raw["row"]) if "row" in raw else None
+    return new_secret_row() if listed and _is_secret(raw) else None
+
+
+def new_secret_row() -> str:
+    """The row ID of a secret that is new in a list: 64 random bits, in hexadecimal."""
+    return f"r_{secrets.token_hex(8)}"
+
+
+def _lasting(where: str, listed: Place, row: str | None) -> str:
+    """The pointer of a secret, wherever it stands in its list.
+
+    Without a row it is as if the list were the secret itself: so one that was alone is kept in a list.
+    """
+    if not listed:
+        return where if row is None else f"{where}{pointer((row,))}"
+    if row is None:
+        return pointer(part for part in listed if isinstance(part, str))
+    return pointer(row if isinstance(part, int) else part for part in listed)
+
+
+class Listed(NamedTuple):
+    """A secret in a list: its pointer, by which it is stored, and where it stands in the document."""
+
+    pointer: str
+    where: str
+    row: str | None
+
+
+def kept_as(listed: Listed | None) -> Mapping[str, Any]:
+    """What stands for a secret in a document that is saved."""
+    return KEPT if listed is None or listed.row is None else {**KEPT, "row": listed.row}
+
+
+def listed_in(raw: Any, where: str = "") -> Iterator[Listed]:
+    """The secrets of a document that are in lists, or were in one when they were entered, in their order."""
+    if isinstance(raw, StoredMapping) and raw.pointer != where:
+        yield Listed(raw.pointer, where, raw.row)
+    elif isinstance(raw, Mapping):
+        for key, value in raw.items():
+            yield from listed_in(value, f"{where}{pointer((key,))}")
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from listed_in(value, f"{where}/{index}")
 
 
 def _checked(text: str) -> str:
@@ -149,13 +216,17 @@ def merge_patch(target: Any, patch: Any, is_one: Callable[[Mapping[str, Any]], b
 
 
 def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
-    """A copy of a document with other values at these pointers."""
-    if where in values:
-        return values[where]
-    if isinstance(raw, Mapping):
-        return {key: replaced(value, values, f"{where}{pointer((key,))}") for key, value in raw.items()}
+    """A copy of a document with other values at these pointers; of a secret in a list at its lasting one.
+
+    A list is never replaced: its pointer is that of a secret in it, where one was alone before.
+    """
     if isinstance(raw, list):
         return [replaced(value, values, f"{where}/{index}") for index, value in enumerate(raw)]
+    lasting = raw.pointer if isinstance(raw, StoredMapping) else where
+    if lasting in values:
+        return values[lasting]
+    if isinstance(raw, Mapping):
+        return {key: replaced(value, values, f"{where}{pointer((key,))}") for key, value in raw.items()}
     return raw
 
 

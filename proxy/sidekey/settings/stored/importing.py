@@ -9,7 +9,7 @@ from sidekey.credentials.destination import references_in
 from sidekey.credentials.fields import Reference, as_stored
 from sidekey.settings.build import build_trust
 from sidekey.settings.certificates import LARGEST
-from sidekey.settings.config_errors import Finding, Loc, held
+from sidekey.settings.config_errors import Finding, Loc, held, placed
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stored.document import parts_of, pointer, replaced
@@ -62,12 +62,7 @@ def rewritten(
 
 def place_in(raw: Any, where: str) -> Loc:
     """The place in a document that a pointer names, whether there is something or not."""
-    place: list[str | int] = []
-    for part in parts_of(where):
-        key = int(part) if isinstance(raw, list) and part.isdecimal() else part
-        place.append(key)
-        raw = next(iter([raw[key]] if held(raw, (key,)) else []), None)
-    return tuple(place)
+    return placed(raw, parts_of(where))
 
 
 def _material(settings: IntegrationSettings) -> list[Reference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidekey.credentials.base import Sealed
@@ -10,7 +11,8 @@ from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Reference
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
-from sidekey.settings.stored.saving import Draft
+from sidekey.settings.stored.document import KEPT, MalformedError, Saved, listed_in, replaced
+from sidekey.settings.stored.saving import Draft, secrets_of
 
 if TYPE_CHECKING:
     from sidekey.store.records import IntegrationRow, SealedField
@@ -87,6 +89,34 @@ class StoredReader(ReferenceReader):
                 # Why the first one was refused: it is for the destination of now.
                 reason = reason or str(refused)
         raise ValueError(f"the stored secret cannot be opened: {reason}")
+
+
+def is_stored(vault: Vault, row: IntegrationRow, draft: Draft) -> bool:
+    """Whether a draft, with all of its secrets, is what a row has: in lists in the same order, by whichever row IDs."""
+    try:
+        before, now = Saved.load(row.document), Saved.load(draft.saved.text())
+    except MalformedError:
+        return False
+    if _without_rows(before) != _without_rows(now):
+        return False
+    places = {each.pointer: each.where for each in listed_in(now.written)}
+    stored = {each.where: each.pointer for each in listed_in(before.written)}
+    reader = StoredReader(vault, row, draft.settings)
+
+    def text_of(reference: Reference) -> str:
+        where = places.get(reference.value, reference.value)
+        return reader(replace(reference, value=stored.get(where, where)))
+
+    try:
+        return all(text_of(each) == draft.entered.get(each.value) for each in secrets_of(draft.settings).values())
+    except ValueError:
+        # One does not open: it is entered again.
+        return False
+
+
+def _without_rows(saved: Saved) -> str:
+    kept = dict.fromkeys((each.pointer for each in listed_in(saved.written)), KEPT)
+    return replace(saved, written=replaced(saved.written, kept)).text()
 
 
 def sealed_fields(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sidekey.settings.stored.document import replaced
+from sidekey.settings.stored.document import kept_as, listed_in, replaced
 from sidekey.settings.stored.saving import Former
 
 if TYPE_CHECKING:
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
     """The document as it is sent out; sent back unchanged, it keeps everything."""
+    listed = {each.pointer: each for each in listed_in(former.saved.written)}
     values: dict[str, Any] = {
-        where: {"set": True, "updated_at": instant(each.updated_at), "updated_by": each.updated_by}
+        where: {
+            **kept_as(listed.get(where)),
+            "updated_at": instant(each.updated_at),
+            "updated_by": each.updated_by,
+        }
         for where, each in secrets.items()
     }
     for where, written in former.certificates().items():

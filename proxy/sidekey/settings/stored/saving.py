@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
-from sidekey.credentials.fields import Reference, cleaned, is_kept
+from sidekey.credentials.fields import SEND_VALUE, Reference, cleaned, is_kept
 from sidekey.settings import checks
 from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.config_errors import Finding, Loc
@@ -21,10 +21,13 @@ from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
 from sidekey.settings.stored.document import (
     KEPT,
+    Listed,
     MalformedError,
     Saved,
     differing,
     found_at,
+    kept_as,
+    listed_in,
     located,
     merge_patch,
     pointer,
@@ -189,18 +192,23 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         return Assessment(None, (DocumentError("", str(error)),))
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
     findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
+    rows = tuple(_row_errors(raw, frozenset() if former is None else former.secrets))
     filled = () if expansion.filled is None else expansion.filled.entries
     if settings is None:
-        return Assessment(None, _errors(findings), filled=filled)
+        return Assessment(None, _errors(findings, rows), filled=filled)
     secrets = secrets_of(settings)
-    sent = {each.value: found_at(raw, each.value) for each in secrets.values()}
+    listed = {each.pointer: each for each in listed_in(raw)}
+    sent = {each.value: found_at(raw, _where(listed, each.value)) for each in secrets.values()}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
     entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
     findings += _reasons(settings, entered, secrets, now)
-    absent = sorted(kept - (frozenset() if former is None else former.secrets))
-    wrong = _errors(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
-    saved = Saved(replaced(raw, dict.fromkeys(sent, KEPT)), expansion.brought)
-    again = _again(given, settings, former, kept, saved)
+    absent = sorted(kept - listed.keys() - (frozenset() if former is None else former.secrets))
+    wrong = _errors(
+        findings, (*rows, *(DocumentError(where, "no secret is stored here: send one") for where in absent))
+    )
+    saved = Saved(replaced(raw, {where: kept_as(listed.get(where)) for where in sent}), expansion.brought)
+    moved = _again(given, settings, former, kept, saved)
+    again = {_where(listed, where): tuple(_where(listed, each) for each in because) for where, because in moved.items()}
     said = tuple(_said(warnings))
     if wrong or again:
         return Assessment(settings, wrong, said, filled, entered, again)
@@ -225,6 +233,28 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
     yield from checks.limit_errors(raw, in_flight)
 
 
+def _row_errors(raw: Mapping[str, Any], stored: frozenset[str]) -> Iterator[DocumentError]:
+    """What is wrong with the row IDs of secrets in lists; `stored` are the pointers of what may be kept."""
+    taken: set[str] = set()
+    for each in listed_in(raw):
+        if each.pointer in taken:
+            yield DocumentError(each.where, f"{_named(each)} must not be kept twice: {SEND_VALUE}, or leave it out")
+        elif is_kept(found_at(raw, each.where)) and each.pointer not in stored:
+            yield DocumentError(each.where, f"{_named(each)} is not stored in this list: {SEND_VALUE}, or leave it out")
+        taken.add(each.pointer)
+
+
+def _named(listed: Listed) -> str:
+    """What an error calls a secret that is kept. Its row ID may be any text that was sent, and is not repeated."""
+    return "the secret without a row ID" if listed.row is None else "the secret with this row ID"
+
+
+def _where(listed: Mapping[str, Listed], lasting: str) -> str:
+    """Where the secret with a lasting pointer stands in the document that was sent."""
+    found = listed.get(lasting)
+    return lasting if found is None else found.where
+
+
 def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Texts for people that are longer than lists of stored documents can show."""
     description, tags = raw.get("description"), raw.get("tags")
@@ -246,7 +276,11 @@ def _reasons(
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
     # What is kept is not known here, and what a URL leads to only once it is fetched.
-    unknown = {place for place, each in secrets.items() if each.source == "stored_url" or each.value not in entered}
+    unknown = {
+        tuple(map(str, place))
+        for place, each in secrets.items()
+        if each.source == "stored_url" or each.value not in entered
+    }
     for place, reason in reasons:
         if place not in unknown:
             yield Finding(place, reason)

@@ -1,4 +1,4 @@
-"""Where an access token goes in a request (RFC 6750 2.1 to 2.3)."""
+"""Where a token goes in a request (RFC 6750 2.1 to 2.3)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Grant, Places
-from sidekey.credentials.fields import WrittenAs, check_header_name, normal_name
+from sidekey.credentials.destination import Json
+from sidekey.credentials.fields import WrittenAs, check_header_name, check_prefix, clean, normal_name, wire
 
 Place = Literal["header", "body", "query"]
 
 _PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
-_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _check_parameter(name: str) -> str:
@@ -27,39 +28,44 @@ def _check_parameter(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`name` is a header, a query parameter or a body field; `scheme` precedes the token in a header."""
+    """`name` is a header, a query parameter or a body field; `prefix` is what precedes the token in a header."""
 
     place: Place = "header"
     name: str = "Authorization"
-    scheme: str = "Bearer"
+    prefix: str = "Bearer "
 
     @property
     def bearer(self) -> bool:
-        """Whether the token is used as RFC 6750 says; under a scheme of its own only the config knows how."""
-        return self.place != "header" or self.scheme.lower() == "bearer"
+        """Whether the token is used as RFC 6750 says; after a word of its own only the config knows how."""
+        return self.place != "header" or self.prefix.lower() == "bearer "
 
     def places(self) -> Places:
         """The place by its kind."""
-        return Places(**{_FIELDS[self.place]: (self.name,)})
-
-    def spelled(self) -> list[str]:
-        """Place, name and scheme; of a header and its scheme case does not count (RFC 9110 5.1, 11.1)."""
+        names = (self.name,)
         if self.place == "header":
-            return [self.place, normal_name(self.name), self.scheme.lower()]
-        return [self.place, self.name, self.scheme]
+            return Places(headers=names)
+        return Places(query=names) if self.place == "query" else Places(body=names)
 
-    def grant(self, token: str, base_url: str | None) -> Grant:
+    def spelled(self) -> list[Json]:
+        """Place, name and what precedes the token; of a header and its scheme case does not count (RFC 9110 5.1, 11.1).
+
+        A prefix that is a scheme is one, however it is written; any other has a form that no scheme has.
+        """
+        if self.place != "header":
+            return [self.place, self.name, ""]
+        scheme = self.prefix.removesuffix(" ")
+        is_scheme = not self.prefix or (scheme != self.prefix and _SCHEME.fullmatch(scheme))
+        return [self.place, normal_name(self.name), scheme.lower() if is_scheme else {"prefix": self.prefix}]
+
+    def grant(self, token: str, base_url: str | None = None) -> Grant:
         """The grant of a token."""
-        pair = ((self.name, f"{self.scheme} {token}".lstrip() if self.place == "header" else token),)
+        pair = ((self.name, f"{wire(self.prefix)}{token}" if self.place == "header" else token),)
         secrets = (token.encode("latin-1"),)
         if self.place == "header":
             return Grant(headers=pair, base_url=base_url, secrets=secrets)
         if self.place == "query":
             return Grant(query=pair, base_url=base_url, secrets=secrets)
         return Grant(body=pair, base_url=base_url, secrets=secrets)
-
-
-_FIELDS = {"header": "headers", "body": "body", "query": "query"}
 
 
 class WrittenPlacement(BaseModel):
@@ -70,6 +76,7 @@ class WrittenPlacement(BaseModel):
     place: Place = Field(alias="in")
     name: str | None = None
     scheme: str | None = None
+    prefix: str | None = None
 
     @field_validator("name")
     @classmethod
@@ -85,9 +92,33 @@ class WrittenPlacement(BaseModel):
             return scheme
         if info.data.get("place", "header") != "header":
             raise ValueError("may be used only with in: header")
-        if not _SCHEME.fullmatch(scheme):
+        if scheme and not _SCHEME.fullmatch(scheme):
             raise ValueError('must be one word, such as Bearer, or "" for none (RFC 9110 11.1)')
         return scheme
+
+    @field_validator("prefix")
+    @classmethod
+    def _check_prefix(cls, prefix: str | None, info: ValidationInfo) -> str | None:
+        if prefix is None:
+            return prefix
+        if info.data.get("place", "header") != "header":
+            raise ValueError("may be used only with in: header")
+        if info.data.get("scheme") is not None:
+            raise ValueError("may not be used with scheme, which is the same with a space after it: remove one")
+        if not prefix:
+            raise ValueError('must not be empty: write scheme: "" for a token with nothing before it')
+        check_prefix(prefix)
+        if clean(prefix) != prefix:
+            raise ValueError("must not contain a control character")
+        return prefix
+
+    def placement(self) -> Placement:
+        """With the defaults of RFC 6750."""
+        if self.place != "header":
+            return Placement(self.place, self.name or "access_token", "")
+        scheme = "Bearer" if self.scheme is None else self.scheme
+        prefix = self.prefix or (f"{scheme} " if scheme else "")
+        return Placement("header", self.name or "Authorization", prefix)
 
 
 def parse_placement(raw: object) -> Placement:
@@ -96,11 +127,7 @@ def parse_placement(raw: object) -> Placement:
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
         raise ValueError("must be header, body, query, or {in: header, name: Authorization, scheme: Bearer}")
-    written = WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw})
-    if written.place == "header":
-        scheme = "Bearer" if written.scheme is None else written.scheme
-        return Placement("header", written.name or "Authorization", scheme)
-    return Placement(written.place, written.name or "access_token", "")
+    return WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw}).placement()
 
 
 _SCHEMA: dict[str, Any] = {
@@ -120,8 +147,15 @@ _SCHEMA: dict[str, Any] = {
                     "type": "string",
                     "description": 'Word before the token in a header; left out, `Bearer`; `""` for none.',
                 },
+                "prefix": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "In place of `scheme`: the text before the token in a header, as it is, such as "
+                    "`Token token=`.",
+                },
             },
             "required": ["in"],
+            "not": {"required": ["scheme", "prefix"]},
             "additionalProperties": False,
         },
     ]

@@ -2,18 +2,20 @@ import pytest
 from pydantic import ValidationError
 
 from sidekey.credentials.base import Grant, Places
-from sidekey.credentials.oauth2.placement import Placement, parse_placement
+from sidekey.credentials.placement import Placement, parse_placement
 
 
 @pytest.mark.parametrize(
     ("raw", "placement"),
     [
-        ("header", Placement("header", "Authorization", "Bearer")),
+        ("header", Placement("header", "Authorization", "Bearer ")),
         ("query", Placement("query", "access_token", "")),
         ("body", Placement("body", "access_token", "")),
-        ({"in": "header"}, Placement("header", "Authorization", "Bearer")),
+        ({"in": "header"}, Placement("header", "Authorization", "Bearer ")),
         ({"in": "header", "name": "X-Token", "scheme": ""}, Placement("header", "X-Token", "")),
-        ({"in": "header", "scheme": "Zoho-oauthtoken"}, Placement("header", "Authorization", "Zoho-oauthtoken")),
+        ({"in": "header", "scheme": "Zoho-oauthtoken"}, Placement("header", "Authorization", "Zoho-oauthtoken ")),
+        ({"in": "header", "prefix": "Token "}, Placement("header", "Authorization", "Token ")),
+        ({"in": "header", "prefix": "Token token="}, Placement("header", "Authorization", "Token token=")),
         ({"in": "query", "name": "token"}, Placement("query", "token", "")),
     ],
 )
@@ -43,7 +45,14 @@ def test_another_place_is_an_error(raw: object) -> None:
         ({"in": "header", "scheme": "Bearer "}, "scheme"),
         ({"in": "header", "scheme": "B\u00e4r"}, "scheme"),
         ({"in": "header", "scheme": 5}, "scheme"),
-        ({"in": "header", "prefix": "x"}, "prefix"),
+        ({"in": "header", "prefix": ""}, "prefix"),
+        ({"in": "header", "prefix": " Token "}, "prefix"),
+        ({"in": "header", "prefix": "Token\t"}, "prefix"),
+        ({"in": "header", "prefix": "Token\n"}, "prefix"),
+        ({"in": "header", "prefix": 5}, "prefix"),
+        ({"in": "query", "prefix": "Token "}, "prefix"),
+        ({"in": "header", "scheme": "Token", "prefix": "Token "}, "prefix"),
+        ({"in": "header", "scheme": "", "prefix": "Token "}, "prefix"),
     ],
 )
 def test_an_error_is_at_its_key(raw: object, key: str) -> None:
@@ -67,6 +76,16 @@ def test_an_error_is_at_its_key(raw: object, key: str) -> None:
             Places(headers=("X",)),
         ),
         (
+            Placement("header", "X", "Token token="),
+            Grant(headers=(("X", "Token token=tok"),), base_url="u", secrets=(b"tok",)),
+            Places(headers=("X",)),
+        ),
+        (
+            Placement("header", "X", "Schl\u00fcssel "),
+            Grant(headers=(("X", "Schl\xc3\xbcssel tok"),), base_url="u", secrets=(b"tok",)),
+            Places(headers=("X",)),
+        ),
+        (
             Placement("query", "t", ""),
             Grant(query=(("t", "tok"),), base_url="u", secrets=(b"tok",)),
             Places(query=("t",)),
@@ -84,11 +103,12 @@ def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, p
     ("placement", "bearer"),
     [
         (Placement(), True),
-        (Placement("header", "Authorization", "bearer"), True),
+        (Placement("header", "Authorization", "bearer "), True),
+        (Placement("header", "Authorization", "Bearer"), False),
         (Placement("query", "access_token", ""), True),
         (Placement("body", "access_token", ""), True),
         (Placement("header", "Authorization", ""), False),
-        (Placement("header", "Authorization", "MAC"), False),
+        (Placement("header", "Authorization", "MAC "), False),
     ],
 )
 def test_only_a_scheme_of_its_own_is_no_bearer_use(placement: Placement, bearer: bool) -> None:
@@ -101,3 +121,15 @@ def test_a_placement_has_one_spelling() -> None:
     header = parse_placement({"in": "header", "name": "AUTHORIZATION", "scheme": "bearer"})
     assert header.spelled() == Placement().spelled() == ["header", "authorization", "bearer"]
     assert parse_placement({"in": "query", "name": "Token"}).spelled() == ["query", "Token", ""]
+
+
+def test_a_prefix_that_is_a_scheme_has_the_spelling_of_one() -> None:
+    """Any other has one that no scheme has, and its case counts."""
+
+    def spelled(**written: str) -> object:
+        return parse_placement({"in": "header", **written}).spelled()[2]
+
+    assert spelled(prefix="Token ") == spelled(scheme="token") == "token"
+    assert spelled(scheme="") == ""
+    others = [spelled(prefix=text) for text in ("Token", "token", "Token  ", "Token token=", "Bearer:")]
+    assert others == [{"prefix": text} for text in ("Token", "token", "Token  ", "Token token=", "Bearer:")]

@@ -1,0 +1,140 @@
+"""Keys, and JSON Web Tokens that are signed by them (RFC 7515, RFC 7519).
+
+Imported only where the config asks for one: joserfc is an extra.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from joserfc import jwt
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSAlgModel, JWSRegistry
+
+from sidekey.credentials.algorithms import is_slow, least_bytes
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.encodings import SecretEncoding, decoded
+
+Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
+
+_CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
+"""RFC 7518 3.4: each of these algorithms has one curve."""
+
+_LEAST_BITS = 2048
+"""RFC 7518 3.3 and 3.5."""
+
+
+def load_key(pem: str, algorithm: str) -> Key:
+    """The private key in `pem`. Raises ValueError where it is none, or none for the algorithm."""
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except TypeError:
+        raise ValueError("the private key must not be encrypted: write it without a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("must be a private key in PEM") from None
+    curve = _CURVES.get(algorithm)
+    if curve is not None:
+        if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != curve:
+            raise ValueError(f"must be a key on the curve {curve} for {algorithm}")
+        return ECKey.import_key(key)
+    if algorithm in ("EdDSA", "Ed25519"):
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError(f"must be an Ed25519 key for {algorithm}")  # noqa: TRY004 - a reason to show, as the others
+        return OKPKey.import_key(key)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError(f"must be an RSA key for {algorithm}")  # noqa: TRY004 - as above
+    if key.key_size < _LEAST_BITS:
+        raise ValueError(f"an RSA key must have at least {_LEAST_BITS} bits (RFC 7518 3.3)")
+    return RSAKey.import_key(key)
+
+
+def load_secret(text: str, encoding: SecretEncoding, algorithm: str) -> Key:
+    """The key that a secret is. Raises ValueError where it is none, or too short for the algorithm."""
+    key, least = decoded(text, encoding), least_bytes(algorithm)
+    if len(key) < least:
+        raise ValueError(
+            f"must have at least {least} bytes for {algorithm} (RFC 7518 3.2): whoever has one token could else guess "
+            "the secret; have a longer one issued"
+        )
+    return OctKey.import_key(key)
+
+
+def public_key_sha256(pem: str) -> str:
+    """Base64 of the SHA-256 over the public key's DER (SubjectPublicKeyInfo); `pem` has passed its checks."""
+    public = load_pem_private_key(pem.encode(), None).public_key()
+    return b64encode(sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
+
+
+def thumbprint(pem: str) -> str:
+    """The `x5t#S256` of a certificate (RFC 7515 4.1.8); the first, where there are more. Raises ValueError."""
+    try:
+        certificate = load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise ValueError("must be a certificate in PEM") from None
+    return urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=").decode("ascii")
+
+
+def check_certificate(pem: str) -> None:
+    """Refuse what has no thumbprint."""
+    thumbprint(pem)
+
+
+def check_pair(certificate: str, private_key: str) -> None:
+    """Refuse a certificate of another key: the server would look for the signature of that one.
+
+    Both have passed their own checks.
+    """
+    try:
+        public = load_pem_x509_certificate(certificate.encode()).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        public = None
+    if public != load_pem_private_key(private_key.encode(), None).public_key():
+        raise ValueError("must be the certificate of private_key: it belongs to another key")
+
+
+class _Registry(JWSRegistry):
+    """The algorithm is what the config says: joserfc would warn of EdDSA, which some servers know by that name alone."""
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        return self.algorithms[name]
+
+
+_REGISTRY = _Registry()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenSigner(Sealed):
+    """Signs claims as a compact JWS; what is empty is left out of the header."""
+
+    key: Key
+    algorithm: str
+    key_id: str = ""
+    thumbprint: str = ""
+
+    def __repr__(self) -> str:
+        return f"TokenSigner({self.algorithm}, REDACTED)"
+
+    @property
+    def slow(self) -> bool:
+        """Whether it is not to be used on the event loop."""
+        return is_slow(self.algorithm)
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """A token with these claims."""
+        header: dict[str, Any] = {"alg": self.algorithm}
+        if self.key_id:
+            header["kid"] = self.key_id
+        if self.thumbprint:
+            header["x5t#S256"] = self.thumbprint
+        return jwt.encode(header, dict(claims), self.key, registry=_REGISTRY)

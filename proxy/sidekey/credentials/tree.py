@@ -1,0 +1,212 @@
+"""A document with secrets at its leaves, as it is sent: the body of a login, the claims of a token.
+
+It consists of mappings, lists, texts, numbers, true and false. A mapping that is exactly a reference is a secret.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import GetJsonSchemaHandler, PlainSerializer, PlainValidator
+from pydantic_core import CoreSchema, core_schema
+
+from sidekey.credentials.destination import CountsAs, Json
+from sidekey.credentials.fields import (
+    REDACTED,
+    SECRET_SCHEMA,
+    Keys,
+    Reference,
+    StoredMapping,
+    check_field_name,
+    is_kept,
+    parse_secret,
+    parse_text,
+    refuse,
+)
+
+Node: TypeAlias = "dict[str, Node] | list[Node] | Reference | int | float | bool"
+"""A value as the config holds it; a public text is a reference to itself, and so never shown."""
+
+Tree: TypeAlias = "dict[str, Node]"
+
+Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool"
+"""A value as it is sent."""
+
+Place = tuple[str | int, ...]
+"""Names and list indexes below the document."""
+
+DEEPEST: Final = 16
+MOST_VALUES: Final = 2000
+"""Values of one document: it is filled and encoded whole, on the event loop."""
+
+_OF_FILES: Final = frozenset({"file", "env", "insecure_value"})
+
+
+def parse_tree(raw: object) -> Tree:
+    """Read a document. Raises ValueError, or pydantic's with every error at its place."""
+    if not isinstance(raw, Mapping):
+        raise ValueError("must be a mapping")  # noqa: TRY004 - pydantic reports ValueError
+    if _count(raw) > MOST_VALUES:
+        raise ValueError(f"must not have more than {MOST_VALUES} values")
+    found: list[tuple[Place, ValueError]] = []
+    tree = _mapping(raw, (), found)
+    refuse(found)
+    return tree
+
+
+def _count(raw: object) -> int:
+    """Values at and below one, as far as they may be."""
+    waiting, count = [raw], 0
+    while waiting and count <= MOST_VALUES:
+        node = waiting.pop()
+        count += 1
+        waiting += node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    return count
+
+
+def _mapping(raw: Mapping[str, Any], place: Place, found: list[tuple[Place, ValueError]]) -> Tree:
+    tree: Tree = {}
+    for name, value in raw.items():
+        try:
+            check_field_name(name)
+        except ValueError as error:
+            found.append(((*place, name, "[key]"), error))
+        tree[name] = _node(value, (*place, name), found)
+    return tree
+
+
+def _node(raw: object, place: Place, found: list[tuple[Place, ValueError]]) -> Node:
+    try:
+        if not isinstance(raw, Mapping | list) or (isinstance(raw, Mapping) and _is_reference(raw)):
+            return _leaf(raw)
+    except ValueError as error:
+        found.append((place, error))
+        return False
+    if len(place) >= DEEPEST:
+        found.append((place, ValueError(f"must not be nested deeper than {DEEPEST} levels")))
+        return False
+    if isinstance(raw, list):
+        return [_node(each, (*place, index), found) for index, each in enumerate(raw)]
+    return _mapping(raw, place, found)
+
+
+def _leaf(raw: object) -> Node:
+    if isinstance(raw, Mapping):
+        return parse_secret(raw)
+    if isinstance(raw, str):
+        return parse_text(raw)
+    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    raise ValueError("must be a text, a number, true, false, a list, a mapping, or a secret as a reference")
+
+
+def _is_reference(raw: Mapping[str, Any]) -> bool:
+    """Whether a mapping stands for a secret, or was meant to.
+
+    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field.
+    """
+    if isinstance(raw, StoredMapping) and (is_kept(raw) or [*raw] == ["value"]):
+        return True
+    return "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _OF_FILES)
+
+
+def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:
+    """The secrets, each with its place below `place`; an index of a list is a decimal text."""
+    for keys, node in _leaves(tree, place):
+        if isinstance(node, Reference) and node.source != "text":
+            yield keys, node
+
+
+def texts(tree: Tree) -> Iterator[tuple[Keys, str]]:
+    """The public texts, each with its place."""
+    for keys, node in _leaves(tree, ()):
+        if isinstance(node, Reference) and node.source == "text":
+            yield keys, node.value
+
+
+def _leaves(node: Node, place: Keys) -> Iterator[tuple[Keys, Node]]:
+    if isinstance(node, dict):
+        for name, each in node.items():
+            yield from _leaves(each, (*place, name))
+    elif isinstance(node, list):
+        for index, each in enumerate(node):
+            yield from _leaves(each, (*place, str(index)))
+    else:
+        yield place, node
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def filled(tree: Tree, values: Mapping[Keys, str], *place: str, text: Callable[[str], str] = _same) -> dict[str, Plain]:
+    """The document as it is sent, with what was read for its secrets. `text` makes of a public text what is sent."""
+    return {name: _filled(node, values, (*place, name), text) for name, node in tree.items()}
+
+
+def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[[str], str]) -> Plain:
+    if isinstance(node, dict):
+        return {name: _filled(each, values, (*place, name), text) for name, each in node.items()}
+    if isinstance(node, list):
+        return [_filled(each, values, (*place, str(index)), text) for index, each in enumerate(node)]
+    if isinstance(node, Reference):
+        return text(node.value) if node.source == "text" else values[place]
+    return node
+
+
+def form_of(tree: Tree) -> Json:
+    """What of a document decides where secrets may go: all that is public, and where its secrets stand.
+
+    Each meaning has a form of its own: that of a secret is an empty mapping, and that of an empty mapping is null,
+    which no document has.
+    """
+    return {name: _form(node) for name, node in tree.items()}
+
+
+def _form(node: Node) -> Json:
+    if isinstance(node, dict):
+        return {name: _form(each) for name, each in node.items()} or None
+    if isinstance(node, list):
+        return [_form(each) for each in node]
+    if isinstance(node, Reference):
+        return {} if node.source == "stored" else node.value
+    return node
+
+
+def _redacted(node: Node) -> Any:
+    if isinstance(node, dict):
+        return {name: _redacted(each) for name, each in node.items()}
+    return [_redacted(each) for each in node] if isinstance(node, list) else REDACTED
+
+
+_VALUE: Final = "DocumentValue"
+
+
+def _schema() -> CoreSchema:
+    """What the JSON schema of a document is made of; documents are read by `parse_tree`."""
+    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: SECRET_SCHEMA]})
+    plain = (core_schema.str_schema(), core_schema.int_schema(), core_schema.float_schema(), core_schema.bool_schema())
+    value = core_schema.definition_reference_schema(_VALUE)
+    document = core_schema.dict_schema(core_schema.str_schema(), value)
+    ways = core_schema.union_schema([*plain, secret, core_schema.list_schema(value), document], ref=_VALUE)
+    return core_schema.definitions_schema(document, [ways])
+
+
+class _Schema:
+    """The JSON schema of a document, in which one of a value refers to itself."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(_schema())
+
+
+WrittenTree = Annotated[
+    # Not Tree, which pydantic would resolve without end.
+    dict[str, Any],
+    PlainValidator(parse_tree),
+    PlainSerializer(_redacted),
+    _Schema(),
+    CountsAs(form_of),
+]
+"""A key whose value is such a document; left out, it is empty."""

@@ -1,0 +1,210 @@
+"""Documents with secrets at their leaves."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sidekey.credentials.destination import destination_of, references_in
+from sidekey.credentials.fields import Reference
+from sidekey.credentials.tree import (
+    DEEPEST,
+    MOST_VALUES,
+    WrittenTree,
+    filled,
+    form_of,
+    parse_tree,
+    references,
+    texts,
+)
+from sidekey.settings.stored.document import located
+from support.examples import examples
+
+BODY: dict[str, Any] = {
+    "user": {"name": "svc", "key": {"file": "k"}},
+    "scopes": ["read", {"env": "SCOPE"}, {"of": [1, 2.5, True]}],
+    "empty": {},
+    "none": [],
+    "field": {"value": "x", "name": "y"},
+}
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    body: WrittenTree = Field(default={}, description="The body.")
+
+
+def errors_of(raw: object) -> dict[tuple[int | str, ...], str]:
+    with pytest.raises(ValidationError) as caught:
+        Model(body=raw)  # type: ignore[arg-type]
+    return {error["loc"]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
+
+
+def test_secrets_are_told_by_their_places() -> None:
+    """An index is a decimal text."""
+    tree = parse_tree(BODY)
+    assert dict(references(tree, "login", "body")) == {
+        ("login", "body", "user", "key"): Reference("file", "k"),
+        ("login", "body", "scopes", "1"): Reference("env", "SCOPE"),
+    }
+    assert dict(texts(tree)) == {
+        ("user", "name"): "svc",
+        ("scopes", "0"): "read",
+        ("field", "value"): "x",
+        ("field", "name"): "y",
+    }
+
+
+def test_what_was_read_is_filled_in() -> None:
+    """Everything else stays what it is, and of its type."""
+    values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
+    found = filled(parse_tree(BODY), values, text=str.upper)
+    assert json.dumps(found) == json.dumps(
+        {
+            "user": {"name": "SVC", "key": "hunter2"},
+            "scopes": ["READ", "write", {"of": [1, 2.5, True]}],
+            "empty": {},
+            "none": [],
+            "field": {"value": "X", "name": "Y"},
+        }
+    )
+
+
+@pytest.mark.parametrize("raw", [None, "text", ["list"], 5])
+def test_a_document_is_a_mapping(raw: object) -> None:
+    """And nothing else, at its top."""
+    assert errors_of(raw) == {("body",): "must be a mapping"}
+
+
+def test_every_error_is_told_at_its_place() -> None:
+    """At once, and none repeats a value."""
+    raw = {
+        "": 1,
+        "a": [None, {"b\n": "x"}],
+        "c": {"file": "k", "env": "K"},
+        "d": {"insecure_value": "hunter2", "name": "x"},
+        "e": {"env": "not a name"},
+        "f": float("inf"),
+        "g": "two\nlines",
+        "h": {"insecure_value": ""},
+    }
+    found = errors_of(raw)
+    assert {place[1:] for place in found} == {
+        ("", "[key]"),
+        ("a", 0),
+        ("a", 1, "b\n", "[key]"),
+        ("c",),
+        ("d",),
+        ("e",),
+        ("f",),
+        ("g",),
+        ("h",),
+    }
+    assert "hunter2" not in str(found)
+    assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
+
+
+def test_depth_and_size_have_bounds() -> None:
+    """An attacker's document costs little."""
+    deep: Any = "x"
+    for _ in range(DEEPEST - 1):
+        deep = [deep]
+    assert parse_tree({"a": deep})
+    assert list(errors_of({"a": [deep]}).values()) == [f"must not be nested deeper than {DEEPEST} levels"]
+    # The document itself, and the list.
+    assert parse_tree({"a": [1] * (MOST_VALUES - 2)})
+    assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
+
+
+def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
+    """With other names beside it, `value` is the name of a field; no file is read."""
+    raw = located({"a": {"value": "hunter2"}, "b": [{"set": True, "row": "r_1"}], "c": {"value": 1, "name": "x"}})
+    tree = parse_tree(raw)
+    assert dict(references(tree)) == {("a",): Reference("stored", "/a"), ("b", "0"): Reference("stored", "/b/r_1")}
+    found = errors_of(located({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}))
+    assert found["body", "a"].startswith("no file of Sidekey's machine may be read")
+    assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
+
+
+def test_nothing_shows_what_is_in_it() -> None:
+    """Public texts as well: somebody may have pasted a secret."""
+    made = Model(body={"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]})
+    assert "hunter2" not in repr(made)
+    assert made.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
+
+
+def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> None:
+    """Whatever a document that says nothing was sealed for stays as it is."""
+    assert destination_of(Model()) == {}
+    assert destination_of(Model(body=located(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]}))) == {
+        "body": {"user": {}, "scopes": ["a", {}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
+    }
+    places = [place for place, each in references_in(Model(body=BODY)) if each.source != "text"]
+    assert places == [("body", "user", "key"), ("body", "scopes", 1)]
+
+
+def test_the_schema_is_one_that_refers_to_itself() -> None:
+    """Editors complete secrets at any depth."""
+    schema = Model.model_json_schema()
+    value = {"$ref": "#/$defs/DocumentValue"}
+    assert schema["properties"]["body"] == {
+        "title": "Body",
+        "description": "The body.",
+        "type": "object",
+        "default": {},
+        "additionalProperties": value,
+    }
+    ways = schema["$defs"]["DocumentValue"]["anyOf"]
+    assert [each.get("title", each["type"]) for each in ways] == [
+        "string",
+        "integer",
+        "number",
+        "boolean",
+        "Secret",
+        "array",
+        "object",
+    ]
+    assert ways[-2]["items"] == ways[-1]["additionalProperties"] == value
+
+
+NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
+DOCUMENTS = st.dictionaries(
+    NAMES,
+    st.recursive(
+        st.sampled_from(["", "x", 0, 1, 1.5, True, False, {"value": "s"}]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=3,
+)
+
+
+def said(node: Any) -> Any:
+    """A document without its secrets, in a form of the test's own."""
+    if isinstance(node, dict):
+        if node.keys() == {"value"} and isinstance(node["value"], str) and node["value"]:
+            return "secret"
+        return ["mapping", sorted((name, said(each)) for name, each in node.items())]
+    if isinstance(node, list):
+        return ["list", [said(each) for each in node]]
+    return ["value", type(node).__name__, node]
+
+
+def form(raw: dict[str, Any]) -> str | None:
+    try:
+        return json.dumps(form_of(parse_tree(located(raw))), sort_keys=True)
+    except ValidationError:
+        return None
+
+
+@settings(max_examples=examples(300))
+@given(one=DOCUMENTS, other=DOCUMENTS)
+def test_two_documents_have_one_form_only_if_they_say_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Whatever a secret may be: what is sealed for one must not open for the other."""
+    forms = form(one), form(other)
+    if None not in forms:
+        assert (forms[0] == forms[1]) is (json.dumps(said(one)) == json.dumps(said(other)))

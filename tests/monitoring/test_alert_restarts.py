@@ -1,0 +1,111 @@
+"""Alerts fire on through a restart, whatever the interval of scrapes and however late the first of them is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.prometheus import promtool
+
+ALERTS = Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml"
+MINUTES = 60
+DIED, STARTED = 20 * 60, 20 * 60 + 25
+"""Seconds: the old process is scraped for the last time, and the new one starts."""
+
+
+def labels(instance: str, **more: str) -> str:
+    named = {"namespace": "shop", "job": "sidekey", "instance": instance, **more}
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in named.items())
+
+
+def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
+    """What each scrape finds of a process between two moments; `value` is asked with the seconds since its start."""
+    found = []
+    for now in range(0, MINUTES * 60 + 1, interval):
+        there = since <= now <= until
+        found.append(f"{value(now):g}" if there else "_" if now < since or now - interval > until else "stale")
+    return found
+
+
+def lives(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int, int]]:
+    """Two processes, one after the other: instance, when it started, when it was scraped first and last."""
+    second = "10.0.0.2:15091" if moved else "10.0.0.1:15091"
+    return [("10.0.0.1:15091", 0, 0, DIED), (second, STARTED, STARTED + first, MINUTES * 60)]
+
+
+def series(interval: int, first: int, *, moved: bool, counters: dict[str, Any]) -> list[dict[str, str]]:
+    """What Prometheus has stored; counters by their selectors, each asked with the age of its process."""
+    stored: dict[str, list[str]] = {}
+    for instance, started, since, until in lives(interval, first, moved=moved):
+        values = {
+            f"sidekey_build_info{{{labels(instance, version='0.1.0')}}}": lambda _now: 1,
+            f"process_start_time_seconds{{{labels(instance)}}}": lambda _now, started=started: started,
+            **{
+                f"{name.partition('{')[0]}{{{labels(instance)},{name.partition('{')[2]}": (
+                    lambda now, started=started, count=count: count(now - started)
+                )
+                for name, count in counters.items()
+            },
+        }
+        for name, value in values.items():
+            found = scraped(interval, since, until, value)
+            before = stored.get(name)
+            stored[name] = (
+                found if before is None else [a if b == "_" else b for a, b in zip(before, found, strict=True)]
+            )
+    return [{"series": name, "values": " ".join(values)} for name, values in stored.items()]
+
+
+CASES: dict[str, tuple[int, dict[str, Callable[[int], float]]]] = {
+    "SidekeyUpstreamErrors": (
+        16,
+        {'sidekey_requests_total{integration="crm",outcome="5xx"}': lambda age: 1 + age // 2},
+    ),
+    "SidekeyCredentialRejected": (
+        11,
+        {'sidekey_requests_total{integration="crm",outcome="401"}': lambda age: 2 + age // 30},
+    ),
+    "SidekeyTokenEndpointRefused": (
+        8,
+        {'sidekey_token_requests_total{integration="crm",outcome="refused"}': lambda age: 1 + age // 60},
+    ),
+    "SidekeyCredentialReloadFailed": (
+        2,
+        {'sidekey_credential_reload_failures_total{integration="crm",credential="certificate"}': lambda age: 1},
+    ),
+}
+"""An alert for each recorded window, and one that waits: the minute at which it fires, and its counter."""
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["same-instance", "another-instance"])
+@pytest.mark.parametrize("late", [0, 90], ids=["at-once", "late"])
+@pytest.mark.parametrize("interval", [15, 30, 60])
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_fires_on_through_a_restart(alert: str, interval: int, late: int, moved: bool, tmp_path: Path) -> None:
+    """At every half minute from before it until long after its window has passed."""
+    fires, counters = CASES[alert]
+    first = -(-(STARTED + late) // interval) * interval - STARTED
+    query = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
+    checks = [
+        {"expr": query, "eval_time": f"{second}s", "exp_samples": [{"labels": "{}", "value": 1}]}
+        for second in range(fires * 60, MINUTES * 60, 30)
+    ]
+    test = {
+        "rule_files": [str(ALERTS)],
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": f"{interval}s",
+                "input_series": series(interval, first, moved=moved, counters=counters),
+                "promql_expr_test": checks,
+            }
+        ],
+    }
+    path = tmp_path / "restart.yaml"
+    path.write_text(json.dumps(test))
+    run = promtool("test", "rules", str(path))
+    assert run.returncode == 0, (run.stdout + run.stderr)[:2000]

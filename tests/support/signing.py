@@ -1,0 +1,111 @@
+"""A signer over all of a request, and what it was given, to be held against the bytes at an upstream."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from sidekey.core.policy import Policy
+from sidekey.core.request import RequestHead
+from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.core.urls import Origin
+from sidekey.credentials.base import Grant, Pairs, Places, Traits
+from sidekey.errors import Problem
+from sidekey.runtime.snapshot import Integration
+from support.plane import AUTHORIZATION, base_url, integration, secrets_of
+
+NAMES = frozenset({b"x-id", b"x-time", b"x-nonce", b"x-signature"})
+KEY = b"canary-key-of-all-signatures"
+
+DENIED = Problem("request_invalid", "X-Denied must not be sent")
+UNSIGNABLE = Problem("request_invalid", "X-Unsignable must not be sent")
+
+
+class Signed(NamedTuple):
+    """What the signer was given once."""
+
+    request: OutgoingRequest
+    body: tuple[bytes, ...]
+    now: float
+    unique: Unique
+
+    @property
+    def head(self) -> bytes:
+        """As it is written, up to what the signer adds."""
+        return b"%b %b HTTP/1.1%b" % (self.request.method, self.request.target, b"".join(self.request.lines))
+
+
+class HmacSigner(Signer):
+    """HMAC-SHA-256 over every byte of head and body, a time and a nonce; `signed` is what it was given, in order."""
+
+    def __init__(self, key: bytes = KEY, *, slow: bool = False) -> None:
+        self.key = key
+        self.slow = slow
+        self.signed: list[Signed] = []
+
+    def check(self, request: OutgoingRequest) -> Problem | None:
+        return UNSIGNABLE if request.values(b"x-unsignable") else None
+
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        given = Signed(request, tuple(body), now, unique)
+        self.signed.append(given)
+        added = [] if request.values(b"x-id") else [b"\r\nX-Id: msg_" + unique.message.hex().encode()]
+        added += [b"\r\nX-Time: %d" % now, b"\r\nX-Nonce: " + unique.nonce.hex().encode()]
+        found = hmac.digest(self.key, b"".join((given.head, *added, b"\r\n\r\n", *body)), "sha256")
+        return [*added, b"\r\nX-Signature: " + found.hex().encode()]
+
+    def explain(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> list[bytes]:
+        text = b"".join(body) if body is not None else b"[redacted]"
+        return [Signed(request, (), now, unique).head + b"\r\n\r\n" + text]
+
+
+class Rules(SigningRules):
+    """Its rules: a request with X-Unsigned-Body streams, one with X-Denied is refused."""
+
+    def __init__(self, *, body: bool = True) -> None:
+        super().__init__(NAMES, kept=frozenset({b"x-id"}), body=body)
+
+    def needs_body(self, head: RequestHead) -> bool:
+        return self.body and b"x-unsigned-body" not in head.names
+
+    def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
+        return DENIED if b"x-denied" in head.names else None
+
+
+def grant_of(signer: Signer, *, headers: Pairs = AUTHORIZATION, query: Pairs = (), body: Pairs = ()) -> Grant:
+    """A grant whose requests are signed."""
+    return Grant(headers=headers, query=query, body=body, signer=signer)
+
+
+def signing(
+    signer: Signer,
+    name: str = "h",
+    *,
+    port: int = 1,
+    base: str = "",
+    query: Pairs = (),
+    body: Pairs = (),
+    watched: frozenset[int] = frozenset(),
+    rules: SigningRules | None = None,
+    redact_response: bool = False,
+) -> Integration:
+    """An integration whose requests are signed, beside a header and what else is injected."""
+    grant = grant_of(signer, query=query, body=body)
+    places = Places(("Authorization",), tuple(each for each, _ in query), tuple(each for each, _ in body))
+    traits = Traits(places, watched=watched, signing=rules or Rules())
+    made = integration(name, base or base_url(port), traits=traits)
+    return replace(made, secrets=secrets_of(grant), redact_response=redact_response)
+
+
+def verify(raw: bytes, body: bytes, key: bytes = KEY) -> None:
+    """Hold the signature of one request against its bytes: `raw` is all of it, `body` its body unframed."""
+    head, end, _ = raw.partition(b"\r\n\r\n")
+    signed, mark, signature = head.rpartition(b"\r\nX-Signature: ")
+    assert mark, "the request is not signed"
+    expected = hmac.new(key, signed + end + body, hashlib.sha256).hexdigest().encode()
+    assert hmac.compare_digest(signature, expected)
