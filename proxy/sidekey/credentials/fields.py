@@ -42,7 +42,9 @@ _OF_FILES = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 5.6.2."""
 
 NOT_INJECTED = frozenset(
     {
@@ -327,7 +329,7 @@ def normal_name(name: str) -> str:
 
 def check_header_name(name: str) -> str:
     """A field name that may be injected (RFC 9110 5.1)."""
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):

@@ -12,6 +12,7 @@ from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
+from sidekey.credentials.signatures.settings import SignatureSettings
 
 KINDS: dict[str, type[KindSettings]] = {
     "basic": BasicSettings,
@@ -19,6 +20,7 @@ KINDS: dict[str, type[KindSettings]] = {
     "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,
+    "signature": SignatureSettings,
 }
 
 if TYPE_CHECKING:

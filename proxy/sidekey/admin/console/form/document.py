@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.admin.console.form.fields import Field
 from sidekey.admin.console.form.filled import fill, parts_of, row_of
-
-_NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
-_BREAK: Final = re.compile(r"\r\n?|\n")
-_FRACTION: Final = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
-
-Sent = Mapping[str, str]
+from sidekey.admin.console.form.secret_rows import read_secrets
+from sidekey.admin.console.form.trees import read_tree
+from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, kept_in, number_in, secret_in, whole_in
 
 
 def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,24 +35,23 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
         case "group":
             parts = parts_of(field, former)
             found = document_of(field.parts, sent, parts)
-            return former if former is not None and found == parts else found or None
-        case "secret":
-            return _secret(sent, field.pointer, former)
-        case "pem":
-            return _pem(field, sent, former)
-        case "rows":
-            return _rows(field, sent, _mapping(former))
+            if former is not None and found == parts and not (found and isinstance(former, Mapping)):
+                return former
+            return found or None
         case "flag":
             checked = field.pointer in sent
             if isinstance(former, bool) and checked is former:
                 return former
             return None if checked is bool(field.default) else checked
+        case _ if field.widget in _READ:
+            return _READ[field.widget](field, sent, former)
         case _ if former is not None and _is_shown(field, text, former):
             return former
         case "lines":
             return _lines(field, text)
         case "number":
-            return int(text) if _NUMBER.fullmatch(text.strip()) else text.strip() or None
+            number = whole_in(text.strip())
+            return text.strip() or None if number is None else number
         case "choice" | "text":
             return text.strip() or None
 
@@ -64,22 +60,11 @@ def _is_shown(field: Field, text: str, former: Any) -> bool:
     """Whether a text is what the form shows of a value; an input of one line has lost its ends of lines."""
     break_ = "\n" if field.widget == "lines" and field.key != "tags" else ""
     shown = fill((field,), {field.key: former})[0].value
-    return _BREAK.sub(break_, text) == _BREAK.sub(break_, shown)
+    return BREAK.sub(break_, text) == BREAK.sub(break_, shown)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _kept(sent: Sent, name: str, former: Any) -> Any:
-    return former if sent.get(f"{name}#do") == "keep" else None
-
-
-def _secret(sent: Sent, name: str, former: Any) -> Any:
-    if sent.get(name) and sent.get(f"{name}#do") != "remove":
-        # A browser ends lines by CRLF.
-        return {"value": _BREAK.sub("\n", sent[name])}
-    return _kept(sent, name, former)
 
 
 def _pem(field: Field, sent: Sent, former: Any) -> Any:
@@ -90,9 +75,9 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
         source = next(each for each in field.sources if each != "url")
     if source in field.choices or (field.choices and not source):
         return source or None
-    text = _BREAK.sub("\n", file or sent.get(name, "")).strip()
+    text = BREAK.sub("\n", file or sent.get(name, "")).strip()
     if not text or sent.get(f"{name}#do") == "remove":
-        return _kept(sent, name, former)
+        return kept_in(sent, name, former)
     if source == "text":
         return f"{text}\n"
     if source == "url":
@@ -105,7 +90,8 @@ def file_in(field: Field, sent: Sent) -> str:
     return sent.get(f"{field.pointer}#file", "")
 
 
-def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any] | None:
+def _rows(field: Field, sent: Sent, raw: Any) -> dict[str, Any] | None:
+    former = _mapping(raw)
     found: dict[str, Any] = {}
     own = f"{field.pointer}#"
     for each in [key for key in sent if key.startswith(own) and key.endswith("#name")]:
@@ -122,7 +108,7 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
         # A secret that is kept stays one: it cannot become public text, and no choice beside it must lose it.
         stored = _mapping(former)
         kept = stored.get("secret", stored)
-        secret = _secret(sent, f"{row}#value", kept) or {"value": ""}
+        secret = secret_in(sent, f"{row}#value", kept) or {"value": ""}
         if not field.prefixed:
             return secret
         prefix = sent.get(f"{row}#prefix", "")
@@ -130,22 +116,25 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
             return former
         return {"prefix": prefix, "secret": secret} if prefix else {"secret": secret}
     text = sent.get(f"{row}#value", "")
-    if former is not None and (kind, text) == (shown.kind, _BREAK.sub("", shown.value)):
+    if former is not None and (kind, text) == (shown.kind, BREAK.sub("", shown.value)):
         return former
     if kind == "number":
-        return _number(text.strip())
+        return number_in(text.strip())
     if kind == "flag":
-        return {"true": True, "false": False}.get(text.strip())
+        return flag_in(text.strip())
     return text
-
-
-def _number(text: str) -> float | None:
-    """A number; None, which nothing takes, where it is none: as a text it would be saved as if it were meant."""
-    if _FRACTION.fullmatch(text):
-        return float(text)
-    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _lines(field: Field, text: str) -> list[str] | None:
     parts = re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)
     return [part.strip() for part in parts if part.strip()] or None
+
+
+_READ: Final[Mapping[str, Callable[[Field, Sent, Any], Any]]] = {
+    "secret": lambda field, sent, former: secret_in(sent, field.pointer, former),
+    "secrets": lambda field, sent, former: read_secrets(field.pointer, sent, former),
+    "pem": _pem,
+    "rows": _rows,
+    "tree": lambda field, sent, former: read_tree(field.pointer, sent, former),
+}
+"""What reads a field whose inputs have names of their own."""

@@ -9,14 +9,17 @@ from typing import Any, Final
 
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ItemError
-from sidekey.admin.console.form.document import Sent, document_of, file_in
+from sidekey.admin.console.form.document import document_of, file_in
 from sidekey.admin.console.form.fields import Field
-from sidekey.admin.console.form.filled import Filled, fill, unplaced
+from sidekey.admin.console.form.filled import Filled, fill, placed, unplaced
 from sidekey.admin.console.form.forms import Form, form_for, section_of
 from sidekey.admin.console.form.preview import NOTHING, Preview, worded
+from sidekey.admin.console.form.rows import TypedMapping
+from sidekey.admin.console.form.typed import Sent
 from sidekey.credentials.certificates.pem import what_it_is
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from sidekey.settings.stored.document import found_at
 
 ID: Final = Field(
     pointer="/id",
@@ -39,6 +42,10 @@ class Entries:
     more: tuple[Filled, ...]
     version: int | None
     preview: Preview = NOTHING
+
+    def placed(self, where: str) -> str:
+        """Where the form shows what is at a pointer, as its script finds it: rows by their numbers."""
+        return placed((*self.first, *self.more), where)
 
     @property
     def sections(self) -> list[tuple[str, list[Filled]]]:
@@ -121,6 +128,19 @@ def wrong_files(form: Form, sent: Sent) -> tuple[ItemError, ...]:
         ItemError(where, f"this file is {what_it_is(file.encode('latin-1', 'replace'))}")
         for where, file in files.items()
         if file and "-----BEGIN " not in file
+    )
+
+
+def wrong_rows(form: Form, document: Mapping[str, Any]) -> tuple[ItemError, ...]:
+    """What is wrong with rows of a document that was typed, as far as the document itself cannot say it."""
+    fields = [each for field in form.fields for each in field.walk() if each.widget == "tree"]
+    typed = ((field.pointer, found_at(document, field.pointer)) for field in fields)
+    return tuple(
+        ItemError(f"{where}#{row.number}", text)
+        for where, value in typed
+        if isinstance(value, TypedMapping)
+        for row in value.rows
+        for text in row.errors
     )
 
 

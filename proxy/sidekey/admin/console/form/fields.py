@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 from sidekey.credentials.fields import PEM_SECRET_SCHEMA
 
 Schema = Mapping[str, Any]
-Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "pem", "rows", "group"]
-"""How a value is entered. `lines` is a list of texts, `rows` a mapping of names to values, `pem` what is pasted,
-uploaded or fetched from a URL, `group` further fields."""
+Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "secrets", "pem", "rows", "tree", "group"]
+"""How a value is entered. `lines` is a list of texts, `secrets` one of secrets, `rows` a mapping of names to values,
+`tree` a document by paths, `pem` what is pasted, uploaded or fetched from a URL, `group` further fields."""
 
 _PREFIX: Final = "#/components/schemas/"
 _SECRET: Final = f"{_PREFIX}Secret"
@@ -90,15 +90,15 @@ class Reader:
                 pointer=pointer, label=label, widget=widget, help=help_text, required=required, default=default, **more
             )
 
-        if node.get("$ref") == _SECRET:
-            # PEM has lines, which an input of one line would lose.
-            return field("pem", sources=("secret",)) if node.get("title") == _PEM_SECRET else field("secret")
-        references = {each.get("$ref") for each in node.get("anyOf", ())}
-        if references & {_SECRET, _CERTIFICATE}:
-            return field("pem", sources=_sources(node))
+        secret = self._of_secrets(node)
+        if secret is not None:
+            widget, sources = secret
+            return field(widget, sources=sources)
         if "properties" in node:
             return field("group", parts=self.fields(node, pointer))
         if isinstance(node.get("additionalProperties"), Mapping):
+            if self._is_tree(node["additionalProperties"]):
+                return field("tree")
             kinds, prefixed = self._values(node["additionalProperties"])
             if (required or prefixed) and "secret" in kinds:
                 # What must be there, or has a word before it, is the credential: what is typed is not public unless
@@ -116,6 +116,18 @@ class Reader:
         if node.get("type") == "array" and _is_text(self._bare(node.get("items", {}))):
             return field("lines")
         return self._of_alternatives(node, field)
+
+    def _of_secrets(self, node: Schema) -> tuple[Widget, tuple[str, ...]] | None:
+        """How a secret is entered, a list of them, or what is in PEM, and how it may come; None: it is none of them."""
+        if node.get("$ref") == _SECRET:
+            # PEM has lines, which an input of one line would lose.
+            return ("pem", ("secret",)) if node.get("title") == _PEM_SECRET else ("secret", ())
+        ways = [self._bare(each) for each in node.get("anyOf", ())]
+        if any(self._bare(each.get("items", {})).get("$ref") == _SECRET for each in ways):
+            return "secrets", ()
+        if {each.get("$ref") for each in ways} & {_SECRET, _CERTIFICATE}:
+            return "pem", _sources(node)
+        return None
 
     def _of_alternatives(self, node: Schema, field: Any) -> Field:
         """What stands for several ways to write the same: the one that can say most."""
@@ -149,6 +161,11 @@ class Reader:
                     break
             else:
                 return node
+
+    def _is_tree(self, schema: Schema) -> bool:
+        """Whether a value of a mapping may be a mapping of such values."""
+        ways = [self._bare(each) for each in self._bare(schema).get("anyOf", ())]
+        return any(each.get("additionalProperties") == schema for each in ways)
 
     def _values(self, schema: Schema) -> tuple[tuple[str, ...], bool]:
         """What a value of a mapping may be."""

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sidekey.admin.api.problems import ItemError
 from sidekey.admin.console.form.fields import Field
-
-_READ: Final = dict.fromkeys(("updated_at", "updated_by", "subject", "issuer", "not_after"))
-
-SPARE: Final = 2
-"""Empty rows that a form has behind those that are filled, for whoever has no script."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of a mapping: a name and a public value, or what is known of a secret one."""
-
-    name: str = ""
-    kind: str = ""
-    value: str = ""
-    prefix: str = ""
-    stored: Mapping[str, Any] | None = None
+from sidekey.admin.console.form.rows import Row, TypedList, TypedMapping, is_at, row_at, spared, stored_in
+from sidekey.admin.console.form.secret_rows import shown_secrets
+from sidekey.admin.console.form.trees import shown_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +37,7 @@ class Filled:
     @property
     def is_wrong(self) -> bool:
         """Whether something is said beside it, or beside a part of it."""
-        return bool(self.errors) or any(each.is_wrong for each in self.parts)
+        return bool(self.errors or any(row.errors for row in self.rows)) or any(each.is_wrong for each in self.parts)
 
 
 def fill(fields: Iterable[Field], document: Mapping[str, Any], errors: Sequence[ItemError] = ()) -> tuple[Filled, ...]:
@@ -58,32 +45,39 @@ def fill(fields: Iterable[Field], document: Mapping[str, Any], errors: Sequence[
     return tuple(_filled(field, document.get(field.key), errors) for field in fields)
 
 
+def placed(filled: Iterable[Filled], where: str) -> str:
+    """Where a form shows what is at a pointer: a row by its number, else the pointer."""
+    for each in filled:
+        if is_at(where, each.field.pointer):
+            row = row_at(each.rows, each.field.pointer, where)
+            return placed(each.parts, where) if row is None else f"{each.field.pointer}#{row.number}"
+    return where
+
+
 def unplaced(fields: Iterable[Field], errors: Iterable[ItemError]) -> list[ItemError]:
     """The errors of what a form has no field for."""
     pointers = [each.pointer for field in fields for each in (field, *field.walk())]
-    return [each for each in errors if not any(_is_at(each.pointer, pointer) for pointer in pointers)]
-
-
-def _is_at(where: str, pointer: str) -> bool:
-    return where == pointer or where.startswith(f"{pointer}/")
+    return [each for each in errors if not any(is_at(each.pointer, pointer) for pointer in pointers)]
 
 
 def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
-    own = [each for each in errors if _is_at(each.pointer, field.pointer)]
+    own = [each for each in errors if is_at(each.pointer, field.pointer)]
     if field.widget == "group":
         raw = parts_of(field, value)
         inner = [part.pointer for part in field.parts]
-        own = [each for each in own if not any(_is_at(each.pointer, pointer) for pointer in inner)]
+        own = [each for each in own if not any(is_at(each.pointer, pointer) for pointer in inner)]
         return Filled(field=field, parts=fill(field.parts, raw, errors), errors=_texts(own))
     said = _texts(own)
     match field.widget:
         case "secret":
-            return Filled(field=field, stored=_stored(value), errors=said)
+            return Filled(field=field, stored=stored_in(value), errors=said)
         case "pem":
             return _pem(field, value, said)
         case "rows":
             rows = [row_of(name, each) for name, each in value.items()] if isinstance(value, Mapping) else []
-            return Filled(field=field, rows=(*rows, *(Row() for _ in range(SPARE))), errors=said)
+            return Filled(field=field, rows=tuple(spared(rows)), errors=said)
+        case "tree" | "secrets":
+            return _rows(field, value, own)
         case "flag":
             checked = bool(field.default) if value is None else value is True
             return Filled(field=field, checked=checked, errors=said)
@@ -93,6 +87,16 @@ def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
             return Filled(field=field, value=joined, errors=said)
         case _:
             return Filled(field=field, value="" if value is None else str(value), errors=said)
+
+
+def _rows(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
+    """Rows, each with what is wrong with it."""
+    shown = shown_tree if field.widget == "tree" else shown_secrets
+    typed = isinstance(value, TypedMapping | TypedList)
+    rows = value.rows if typed else shown(value, field.pointer)
+    at = [(row_at(rows, field.pointer, each.pointer), each) for each in errors]
+    found = [replace(row, errors=_texts(each for of, each in at if of is row)) for row in rows]
+    return Filled(field=field, rows=tuple(spared(found)), errors=_texts(each for of, each in at if of is None))
 
 
 def parts_of(field: Field, value: Any) -> Mapping[str, Any]:
@@ -107,17 +111,8 @@ def _texts(errors: Iterable[ItemError]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.detail for each in errors))
 
 
-def _stored(value: Any) -> Mapping[str, Any] | None:
-    if isinstance(value, Mapping) and "url" in value:
-        # The URL is what is sealed: it may hold a token.
-        value = value["url"]
-    if not isinstance(value, Mapping) or value.get("set") is not True:
-        return None
-    return {**_READ, **value}
-
-
 def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
-    stored = _stored(value)
+    stored = stored_in(value)
     if isinstance(value, str) and value in field.choices:
         return Filled(field=field, source=value, errors=errors)
     if isinstance(value, str):
@@ -139,7 +134,7 @@ def row_of(name: str, value: Any) -> Row:
     """A row with a name and its value."""
     if isinstance(value, Mapping):
         secret = value.get("secret", value)
-        return Row(name=name, kind="secret", prefix=str(value.get("prefix", "")), stored=_stored(secret))
+        return Row(name=name, kind="secret", prefix=str(value.get("prefix", "")), stored=stored_in(secret))
     if isinstance(value, bool):
         return Row(name=name, kind="flag", value="true" if value else "false")
     if isinstance(value, int | float):

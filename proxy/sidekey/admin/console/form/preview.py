@@ -12,6 +12,7 @@ from sidekey.admin.api.problems import ItemError
 from sidekey.admin.console.form.fields import Field
 from sidekey.admin.console.form.filled import unplaced
 from sidekey.admin.console.form.forms import Form
+from sidekey.settings.stored.document import parts_of
 
 SOON: Final = 30
 """Days before its end from which on a certificate's is told as a warning."""
@@ -117,9 +118,21 @@ def _label(fields: Iterable[Field], where: str) -> str:
     for each in fields:
         if where == each.pointer or where.startswith(f"{each.pointer}/"):
             inner = _label(each.parts, where)
-            name = where.removeprefix(each.pointer).split("/")[1:2] if each.widget == "rows" else []
-            return inner or "".join(name).replace("~1", "/").replace("~0", "~") or each.label
+            return inner or _name_of(each, [*parts_of(where.removeprefix(each.pointer))]) or each.label
     return ""
+
+
+def _name_of(field_: Field, below: Sequence[str]) -> str:
+    """What people call what is below a field, by the parts of its pointer there; empty: no more than its label."""
+    match field_.widget:
+        case "rows":
+            return "".join(below[:1])
+        case "tree":
+            return ".".join(below)
+        case "secrets" if below and below[0].isdecimal():
+            return f"{field_.label} {int(below[0]) + 1}"
+        case _:
+            return ""
 
 
 def _note(field_: Field, given: Mapping[str, Any], errors: Iterable[ItemError]) -> Note | None:

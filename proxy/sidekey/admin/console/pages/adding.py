@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, invalid
-from sidekey.admin.console.form.entries import Entries, entries_of, sent_document, wrong_files
+from sidekey.admin.console.form.entries import Entries, entries_of, sent_document, wrong_files, wrong_rows
 from sidekey.admin.console.form.forms import Form, form_for
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.pages.saving import check, checked, refused, saved, wants_check
@@ -58,9 +58,9 @@ async def add(visit: Visit) -> View | Redirect | Refused | Checked:
     if form is None:
         raise ApiProblem("malformed", "the form must name a kind, or a provider")
     document = await visit.service.run(sent_document, form, visit.form, {})
-    wrong = wrong_files(form, visit.form)
+    wrong = (*wrong_files(form, visit.form), *wrong_rows(form, document))
     if wrong or wants_check(visit):
-        preview = await check(visit, form, document, None)
+        preview = await check(visit, form, document, wrong, None)
         entries = await visit.service.run(entries_of, form, document, None, preview.errors, preview)
         if wants_check(visit):
             return checked(visit, preview, entries, _view(form, entries))

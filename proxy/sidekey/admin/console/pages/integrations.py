@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from sidekey.admin.api.problems import ApiProblem, invalid
 from sidekey.admin.console.calling import ways_to_call
-from sidekey.admin.console.form.entries import entries_of, form_of, sent_document, wrong_files
+from sidekey.admin.console.form.entries import entries_of, form_of, sent_document, wrong_files, wrong_rows
 from sidekey.admin.console.form.preview import name_at
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.pages.saving import check, checked, refused, saved, version_of, wants_check
@@ -90,9 +90,9 @@ async def save(visit: Visit) -> View | Redirect | Refused | Checked:
     if form is None:
         raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
     document = await visit.service.run(sent_document, form, visit.form, given.value)
-    wrong = wrong_files(form, visit.form)
+    wrong = (*wrong_files(form, visit.form), *wrong_rows(form, document))
     if wrong or wants_check(visit):
-        preview = await check(visit, form, document, visit.names["id"])
+        preview = await check(visit, form, document, wrong, visit.names["id"])
         entries = await visit.service.run(entries_of, form, document, version_of(visit), preview.errors, preview)
         if wants_check(visit):
             return checked(visit, preview, entries, await _shown(visit))

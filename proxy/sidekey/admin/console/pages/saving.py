@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.console.form.entries import Entries, without_field, wrong_files
+from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.admin.console.form.entries import Entries, without_field
 from sidekey.admin.console.form.forms import Form
 from sidekey.admin.console.form.preview import Preview, preview_of, worded
 from sidekey.admin.console.page import Checked, Redirect, Refused, View, Visit
@@ -31,14 +32,15 @@ def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> 
     problem = for_people(problem)
     rest = without_field(entries.form, problem.errors)
     if visit.by_script:
-        said = worded(entries.form, problem.errors)
+        said = [each._replace(pointer=entries.placed(each.pointer)) for each in worded(entries.form, problem.errors)]
         return Refused(ApiProblem(problem.code, problem.detail, errors=said), rest, entries.version)
     return View(view.template, {**view.values, "entries": entries, "problem": problem, "rest": rest})
 
 
-async def check(visit: Visit, form: Form, document: Mapping[str, Any], name: str | None) -> Preview:
-    """What saving a form would do; `name` is of the integration that it is for, None: a new one."""
-    wrong = wrong_files(form, visit.form)
+async def check(
+    visit: Visit, form: Form, document: Mapping[str, Any], wrong: Sequence[ItemError], name: str | None
+) -> Preview:
+    """What saving a form would do beside what is `wrong` with it; `name` is of its integration, None: a new one."""
     given = await visit.backend.ask("previewDraft", body={"id": "", **document, **({"id": name} if name else {})})
     return await visit.service.run(preview_of, form, given.value, wrong, name is None)
 
@@ -46,7 +48,7 @@ async def check(visit: Visit, form: Form, document: Mapping[str, Any], name: str
 def checked(visit: Visit, preview: Preview, entries: Entries, view: View) -> View | Checked:
     """Show what saving would do: in the page that is there, or in the page made again, without secrets."""
     if visit.by_script:
-        return Checked(preview)
+        return Checked(replace(preview, again=tuple(map(entries.placed, preview.again))))
     return View(view.template, {**view.values, "entries": entries, "rest": preview.rest})
 
 

@@ -1,0 +1,167 @@
+"""Schemes of signatures that templates describe: what is signed, and which fields carry what."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sidekey.core.headers import normalise
+from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.credentials.signatures.keys import Ed25519, HmacAlgorithm, Key
+from sidekey.credentials.signatures.template import (
+    BODY,
+    BODY_SHA256,
+    KNOWN,
+    SENT,
+    Facts,
+    Fill,
+    Pieces,
+    Template,
+    Value,
+    read,
+)
+from sidekey.errors import Problem
+
+Encoding = Literal["hex", "base64", "base64url"]
+
+ID: Final = "{id}"
+"""The template of the field whose value a caller may choose."""
+
+SIGNATURE: Final = "signature"
+SIGNATURES: Final = "signatures"
+
+_ENCODE: Mapping[Encoding, Callable[[bytes], bytes]] = {
+    "hex": lambda signature: signature.hex().encode(),
+    "base64": b64encode,
+    "base64url": lambda signature: urlsafe_b64encode(signature).rstrip(b"="),
+}
+_ID_VALUE = re.compile(rb"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A scheme as data. `headers` are templates by the names of the fields that are written.
+
+    `each` is how a signature stands among several, which `join` separates. Where a scheme has `asymmetric`, how one by
+    an Ed25519 key does, its keys are written as Standard Webhooks says. `source` is where all of this is said.
+    """
+
+    signed: str
+    headers: Mapping[str, str]
+    algorithm: HmacAlgorithm = "hmac-sha256"
+    encoding: Encoding = "hex"
+    each: str = "{signature}"
+    join: str = ","
+    asymmetric: str = ""
+    source: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether it carries more than one signature."""
+        return all(SIGNATURE not in read_field(text).names for text in self.headers.values())
+
+    def rules(self) -> SigningRules:
+        """What is known of its signer before any key is read."""
+        signed = read_signed(self.signed)
+        return SigningRules(
+            frozenset(normalise(name.encode()) for name in self.headers),
+            kept=frozenset(normalise(name.encode()) for name, text in self.headers.items() if text == ID),
+            signed=frozenset(name.encode() for name in signed.fields),
+            body=not signed.names.isdisjoint((BODY, BODY_SHA256)),
+        )
+
+    def signer(self, keys: Sequence[Key]) -> Signer:
+        """What signs with these keys, once with each."""
+        return _SchemeSigner(self, keys)
+
+
+def read_signed(text: str) -> Template:
+    """Read what is signed. Raises ValueError."""
+    return read(text, (*SENT, *KNOWN, BODY), fields=True)
+
+
+def read_each(text: str) -> Template:
+    """Read how one signature stands among several. Raises ValueError."""
+    return read(text, (SIGNATURE,))
+
+
+def read_field(text: str) -> Template:
+    """Read the value of a field that is written. Raises ValueError."""
+    return read(text, (SIGNATURE, SIGNATURES, *SENT))
+
+
+class _SchemeSigner(Signer):
+    """Signs by the templates of a scheme."""
+
+    def __init__(self, scheme: Scheme, keys: Sequence[Key]) -> None:
+        signed = read_signed(scheme.signed)
+        headers = {name: read_field(text) for name, text in scheme.headers.items()}
+        self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
+        self._id_line = b"\r\n%b: %%b" % self._id_name.encode().replace(b"%", b"%%")
+        self._needs_id = any("id" in template.names for template in (signed, *headers.values()))
+        self._normal_id = normalise(self._id_name.encode())
+        self._required = sorted(signed.fields)
+        self._signed = Pieces(signed)
+        self._encode = _ENCODE[scheme.encoding]
+        self._keys = tuple((key, _each(scheme.asymmetric if isinstance(key, Ed25519) else scheme.each)) for key in keys)
+        join = scheme.join.encode()
+        values: dict[str, Value] = {
+            SIGNATURE: lambda facts: facts.signature,
+            SIGNATURES: lambda facts: join.join(facts.signatures),
+        }
+        self._lines = tuple(
+            Fill(template, values, before=f"\r\n{name}: ")
+            for name, template in headers.items()
+            if name != self._id_name
+        )
+
+    def check(self, request: OutgoingRequest) -> Problem | None:
+        """A message ID that could stand for another text, and a field that is signed and not there once."""
+        if self._id_name:
+            values = request.values(self._normal_id)
+            if len(values) > 1 or not all(map(_ID_VALUE.fullmatch, values)):
+                return Problem(
+                    "request_invalid",
+                    f"{self._id_name} must be 1 to 128 letters, digits, _ and -, and be sent once: it is signed; "
+                    "without this header the message gets an ID",
+                )
+        for name in self._required:
+            if len(request.values(name.encode())) != 1:
+                return Problem("request_invalid", f"the header {name} must be sent once: the signature covers it")
+        return None
+
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        """The fields of the scheme; that of the message ID where the caller sends none."""
+        facts, new = self._facts(request, body, now, unique)
+        pieces = self._signed(facts)
+        signatures = [(each, self._encode(key.sign(pieces))) for key, each in self._keys]
+        facts.carry(signatures[0][1], [each % signature for each, signature in signatures])
+        lines = [fill(facts) for fill in self._lines]
+        if new and self._id_name:
+            lines.insert(0, self._id_line % facts.message_id)
+        return lines
+
+    def explain(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> list[bytes]:
+        """One text: every key signs the same."""
+        facts, _ = self._facts(request, body, now, unique)
+        return [b"".join(self._signed(facts))]
+
+    def _facts(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> tuple[Facts, bool]:
+        """What the templates are filled with, and whether its message ID is new."""
+        known = request.values(self._normal_id) if self._id_name else ()
+        if known:
+            return Facts(request, body, now, unique, known[0]), False
+        message_id = b"msg_" + unique.message.hex().encode() if self._needs_id else b""
+        return Facts(request, body, now, unique, message_id), True
+
+
+def _each(text: str) -> bytes:
+    """A pattern of the one value that `each` has."""
+    return Fill(read_each(text), {SIGNATURE: lambda facts: facts.signature}).pattern

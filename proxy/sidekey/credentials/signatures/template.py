@@ -1,0 +1,194 @@
+"""Templates of what is signed and of the fields that carry it: a text with the names of values in braces.
+
+A template is compiled once. Filling it puts each value in its place, as it is: what a value holds is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from email.utils import formatdate
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from sidekey.core.signing import OutgoingRequest, Unique
+from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
+
+REDACTED: Final = b"[redacted]"
+
+BODY: Final = "body"
+BODY_SHA256: Final = "body_sha256"
+HEADER: Final = "header:"
+
+_SIGNED = frozenset({"host", "content-length"})
+"""What no integration may write, and yet reaches the receiver."""
+
+_BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
+
+
+class Facts:
+    """What a template is filled with. `body` is None where it is not to be shown.
+
+    `signature` and `signatures` are the first one, and all of them as they stand among several.
+    """
+
+    __slots__ = ("body", "message_id", "now", "request", "signature", "signatures", "unique")
+
+    def __init__(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique, message_id: bytes
+    ) -> None:
+        self.request = request
+        self.body = body
+        self.now = now
+        self.unique = unique
+        self.message_id = message_id
+        self.signature = b""
+        self.signatures: Sequence[bytes] = ()
+
+    def carry(self, signature: bytes, signatures: Sequence[bytes]) -> None:
+        """Take note of what the signing has given."""
+        self.signature = signature
+        self.signatures = signatures
+
+
+Value = Callable[[Facts], bytes]
+
+_NONE: Final[Mapping[str, Value]] = MappingProxyType({})
+
+
+def _body_sha256(facts: Facts) -> bytes:
+    if facts.body is None:
+        return REDACTED
+    digest = hashlib.sha256()
+    for piece in facts.body:
+        digest.update(piece)
+    return digest.hexdigest().encode()
+
+
+def _date(facts: Facts) -> bytes:
+    """RFC 9110 5.6.7."""
+    return formatdate(int(facts.now), usegmt=True).encode()
+
+
+SENT: Final[dict[str, Value]] = {
+    "id": lambda facts: facts.message_id,
+    "timestamp": lambda facts: b"%d" % facts.now,
+    "timestamp_ms": lambda facts: b"%d" % (facts.now * 1000),
+    "date": _date,
+    "nonce": lambda facts: facts.unique.nonce.hex().encode(),
+}
+"""What is Sidekey's own, and so must be in a field: nobody else knows it."""
+
+KNOWN: Final[dict[str, Value]] = {
+    "method": lambda facts: facts.request.method,
+    "scheme": lambda facts: facts.request.scheme,
+    "host": lambda facts: facts.request.authority,
+    "path": lambda facts: facts.request.target.partition(b"?")[0],
+    "query": lambda facts: facts.request.target.partition(b"?")[2],
+    "target": lambda facts: facts.request.target,
+    "url": lambda facts: b"%b://%b%b" % (facts.request.scheme, facts.request.authority, facts.request.target),
+    BODY_SHA256: _body_sha256,
+}
+"""What whoever receives the request has as well. The body is put there in its pieces."""
+
+
+class Template(NamedTuple):
+    """A template that was read: each value's name with the text before it, and the text behind the last."""
+
+    values: tuple[tuple[str, str], ...]
+    end: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of its values."""
+        return frozenset(name for _, name in self.values)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The normalised names of the fields whose values it takes."""
+        return frozenset(_field(name) for name in self.names if name.startswith(HEADER))
+
+
+def read(text: str, names: Collection[str], *, fields: bool = False) -> Template:
+    """Read a template that may have these values, and those of fields if `fields`. Raises ValueError."""
+    values: list[tuple[str, str]] = []
+    end = 0
+    for match in _BRACES.finditer(text):
+        name = match[1]
+        if name is None:
+            raise ValueError(f"a {match[0]} must belong to the name of a value, such as {{{next(iter(names))}}}")
+        if fields and name.startswith(HEADER):
+            check_signed_name(name.removeprefix(HEADER))
+        elif name not in names:
+            known = [*names, f"{HEADER}NAME"] if fields else names
+            raise ValueError(f"{match[0]} is no value here: use {_listed(known)}")
+        values.append((text[end : match.start()], name))
+        end = match.end()
+    return Template(tuple(values), text[end:])
+
+
+def check_signed_name(name: str) -> None:
+    """Raise ValueError for the name of a field that cannot be signed, since it is not what the receiver gets."""
+    if not TOKEN.fullmatch(name):
+        raise ValueError("header: needs the name of a header behind it, such as {header:Content-Type} (RFC 9110 5.6.2)")
+    normal = normal_name(name)
+    if (normal in NOT_INJECTED and normal not in _SIGNED) or normal.startswith(("proxy-", "sidekey-")):
+        raise ValueError(f"the header {name} cannot be signed: it ends at the next hop, or belongs to Sidekey")
+
+
+def _listed(names: Collection[str]) -> str:
+    *rest, last = (f"{{{name}}}" for name in names)
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def _field(name: str) -> str:
+    return normal_name(name.removeprefix(HEADER))
+
+
+class Fill:
+    """A template that is filled at one go. `further` are values beside those of requests, `before` is a text before."""
+
+    __slots__ = ("_values", "pattern")
+
+    def __init__(self, template: Template, further: Mapping[str, Value] = _NONE, *, before: str = "") -> None:
+        texts = [before, *(part for each in template.values for part in (each[0], None)), template.end]
+        self.pattern = b"".join(b"%b" if text is None else text.encode().replace(b"%", b"%%") for text in texts)
+        self._values = tuple(_value(name, further) for _, name in template.values)
+
+    def __call__(self, facts: Facts) -> bytes:
+        """The text with every value in its place."""
+        return self.pattern % tuple([value(facts) for value in self._values])
+
+
+def _value(name: str, further: Mapping[str, Value]) -> Value:
+    if name.startswith(HEADER):
+        normal = _field(name).encode()
+        return lambda facts: facts.request.values(normal)[0]
+    return further.get(name) or SENT.get(name) or KNOWN[name]
+
+
+class Pieces:
+    """A template that may contain the body, which stays in its pieces."""
+
+    __slots__ = ("_behind", "_first")
+
+    def __init__(self, template: Template) -> None:
+        runs: list[Template] = []
+        values: list[tuple[str, str]] = []
+        for text, name in template.values:
+            if name == BODY:
+                runs.append(Template(tuple(values), text))
+                values = []
+            else:
+                values.append((text, name))
+        runs.append(Template(tuple(values), template.end))
+        self._first, *self._behind = map(Fill, runs)
+
+    def __call__(self, facts: Facts) -> list[bytes]:
+        """The text in pieces."""
+        pieces = [self._first(facts)]
+        for fill in self._behind:
+            pieces += (REDACTED,) if facts.body is None else facts.body
+            pieces.append(fill(facts))
+        return pieces

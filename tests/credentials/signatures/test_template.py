@@ -1,0 +1,140 @@
+"""Templates: which values they have, and that each is filled once, in its place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidekey.core.signing import OutgoingRequest
+from sidekey.credentials.signatures.template import BODY, KNOWN, SENT, Facts, Fill, Pieces, check_signed_name, read
+from support.examples import examples
+from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
+
+NAMES = (*SENT, *KNOWN, BODY)
+
+
+def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> Facts:
+    return Facts(request, body, NOW, UNIQUE, NEW_ID)
+
+
+def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingRequest | None = None) -> bytes:
+    return b"".join(Pieces(read(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", NEW_ID),
+        ("timestamp", b"1614265330"),
+        ("timestamp_ms", b"1614265330750"),
+        ("date", b"Thu, 25 Feb 2021 15:02:10 GMT"),
+        ("nonce", NONCE),
+        ("method", b"POST"),
+        ("scheme", b"https"),
+        ("host", b"api.example.com"),
+        ("path", b"/v1/mails"),
+        ("query", b"a=b"),
+        ("target", b"/v1/mails?a=b"),
+        ("url", b"https://api.example.com/v1/mails?a=b"),
+        ("body", b"one two"),
+        ("body_sha256", hashlib.sha256(b"one two").hexdigest().encode()),
+        ("header:X-Tenant", b"acme"),
+        ("header:x_tenant", b"acme"),
+        ("header:host", b"api.example.com"),
+    ],
+)
+def test_each_value(name: str, value: bytes) -> None:
+    assert filled(f"a%{{{name}}}%b", [b"one", b"", b" two"]) == b"a%" + value + b"%b"
+
+
+def test_a_target_without_a_query_has_an_empty_one() -> None:
+    assert filled("{path}|{query}|{target}", request=outgoing(target=b"/v1")) == b"/v1||/v1"
+    assert filled("{path}|{query}", request=outgoing(target=b"/v1?")) == b"/v1|"
+    assert filled("{path}|{query}", request=outgoing(target=b"/v1?a?b")) == b"/v1|a?b"
+
+
+def test_a_body_stays_in_its_pieces() -> None:
+    """The very objects: they are hashed one behind the other, and never joined."""
+    body = [b"x" * 100, b"y" * 100]
+    found = Pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
+    assert found == [NEW_ID + b".", *body, b".", *body, b""]
+    assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
+
+
+def test_a_body_that_is_not_shown_is_redacted_and_so_is_its_digest() -> None:
+    assert filled("{timestamp}.{body}|{body_sha256}", None) == b"1614265330.[redacted]|[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{Body}", r"\{Body\} is no value here: use \{id\}, .*, \{body\} or \{header:NAME\}"),
+        ("{}", r"\{\} is no value here"),
+        ("{secret}", "is no value here"),
+        ("{signature}", "is no value here"),
+        ("{body", r"a \{ must belong to the name of a value, such as \{id\}"),
+        ("body}", r"a \} must belong"),
+        ("{{body}}", r"a \{ must belong"),
+        ("{header:}", "header: needs the name of a header"),
+        ("{header:X Tenant}", "header: needs the name of a header"),
+        ("{header:Via}", "the header Via cannot be signed"),
+    ],
+)
+def test_an_unknown_value_is_an_error_that_names_the_known(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read(text, NAMES, fields=True)
+
+
+def test_fields_are_values_only_where_they_may_be() -> None:
+    with pytest.raises(ValueError, match=r"use \{id\}$"):
+        read("{header:X-Tenant}", ["id"])
+    assert read("{header:X_Tenant}{header:x-tenant}{id}", NAMES, fields=True).fields == {"x-tenant"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Connection", "keep_alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization"),
+        *("Expect", "Sidekey-Token", "X-Integration-Id", "HTTP2-Settings", "proxy_connection"),
+    ],
+)
+def test_what_ends_at_the_next_hop_is_not_signed(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be signed"):
+        check_signed_name(name)
+
+
+@pytest.mark.parametrize("name", ["Host", "Content-Length", "Content-Type", "X_Tenant", "Authorization", "Date"])
+def test_what_reaches_the_receiver_is_signed(name: str) -> None:
+    check_signed_name(name)
+
+
+VALUES = st.sampled_from(NAMES)
+TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=6)
+
+
+@settings(max_examples=examples(500))
+@given(
+    parts=st.lists(st.tuples(TEXTS, VALUES), max_size=6),
+    end=TEXTS,
+    body=st.lists(st.binary(max_size=10) | st.just(b"{id}%b%%"), max_size=3),
+    query=st.sampled_from([b"", b"?", b"?{id}={body}", b"?%7Bid%7D=%25b"]),
+)
+def test_a_filled_template_is_its_text_with_each_value_replaced_once(
+    parts: list[tuple[str, str]], end: str, body: list[bytes], query: bytes
+) -> None:
+    """Whatever the values and the text around them hold: braces and percent signs too."""
+    request = outgoing(target=b"/{body}" + query)
+    values = {name: value(facts(request, body)) for name, value in (SENT | KNOWN).items()}
+    values[BODY] = b"".join(body)
+    template = read("".join(f"{text}{{{name}}}" for text, name in parts) + end, NAMES)
+    expected = b"".join(text.encode() + values[name] for text, name in parts) + end.encode()
+    assert b"".join(Pieces(template)(facts(request, body))) == expected
+
+
+def test_a_text_may_stand_before_a_template_and_values_beside_the_known() -> None:
+    fill = Fill(read("t={timestamp},{more}%", ["timestamp", "more"]), {"more": lambda _: b"%b"}, before="\r\nX: ")
+    assert fill(facts(outgoing(), ())) == b"\r\nX: t=1614265330,%b%"
