@@ -136,8 +136,8 @@ class App:
         await self.leaves.changed(changed)
 
     def _source(self, integration: Integration) -> GrantSource:
-        """What obtains an integration's grants: from its secrets alone, or by calls to a token endpoint."""
-        if integration.traits.calls and integration.rebuild is None:
+        """What obtains an integration's grants: from its secrets alone, or as tokens that end."""
+        if integration.traits.ends and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.secrets)
 

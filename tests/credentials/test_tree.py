@@ -53,7 +53,7 @@ def test_secrets_are_told_by_their_places() -> None:
     }
     assert dict(texts(tree)) == {
         ("user", "name"): "svc",
-        ("scopes", "0"): "read",
+        ("scopes", 0): "read",
         ("field", "value"): "x",
         ("field", "name"): "y",
     }

@@ -1,8 +1,9 @@
 """What a kind of credential is: a settings model, a resolved credential, and how it becomes a grant.
 
 A kind does no I/O and reads no clock. Some have their grant as soon as their secrets are read (`FixedCredential`);
-others must call somewhere first: their generator yields a `Call` for each request it needs made, is sent the `Reply`
-(httpx's auth flow is the model), and returns what was `Issued`. `sources.tokens` drives it.
+those of others end. Their generator yields a `Call` for each request it needs made, is sent the `Reply` (httpx's auth
+flow is the model), and returns what was `Issued`; one that signs its tokens itself yields none. `sources.tokens` drives
+it.
 """
 
 from __future__ import annotations
@@ -141,11 +142,15 @@ class Attempt(Sealed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Issued(Sealed):
-    """A grant, how long it lives from the moment of the (last) call in seconds, and what the next attempt may use."""
+    """A grant, how long it lives from the moment of the (last) call in seconds, and what the next attempt may use.
+
+    In use, another is obtained `renewed_after` seconds from then; None: shortly before its end.
+    """
 
     grant: Grant
     life: float
     memory: str | None = None
+    renewed_after: float | None = None
 
     def __repr__(self) -> str:
         return f"Issued({self.grant!r}, {self.life:g} s)"
@@ -190,9 +195,14 @@ class Lineage(Sealed):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind that must call first. `calls_a_minute` bounds its calls whatever happens; None: not."""
+    """The credential of a kind whose grants end. `calls_a_minute` bounds its calls whatever happens; None: not."""
 
     calls_a_minute: ClassVar[int | None]
+
+    @property
+    def slow(self) -> bool:
+        """Whether its steps take a millisecond and more, as signing by RSA does: they are not for the event loop."""
+        ...
 
     @property
     def lineage(self) -> Lineage:
@@ -200,7 +210,7 @@ class CallingCredential(Protocol):
         ...
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Yield the calls it needs, return what was issued. Raises CallFault.
+        """Yield the calls it needs, if any, return what was issued. Raises CallFault.
 
         Where a call has no response, its CallFault is raised at the yield: it may be caught to make another call.
         """
@@ -247,7 +257,8 @@ class Places(NamedTuple):
 class Traits(NamedTuple):
     """What is known about an integration's credential before any secret is read.
 
-    `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
+    `calls`: it must call somewhere first. `signs`: it makes its grants itself, each for a time, and calls nowhere.
+    `learns`: its grants bring the base URL. `watched` are the statuses of
     upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
@@ -262,6 +273,12 @@ class Traits(NamedTuple):
     single_live_token: bool = False
     rotates: bool = False
     signing: SigningRules | None = None
+    signs: bool = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether its grants end, and others take their places."""
+        return self.calls or self.signs
 
     @property
     def holds_bodies(self) -> bool:

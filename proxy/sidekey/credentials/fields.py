@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
@@ -320,6 +320,19 @@ def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
     """`refuse` each of `places` for one reason."""
     refuse((place, ValueError(reason)) for place in places)
+
+
+def missing() -> NoReturn:
+    """Raise pydantic's error for a key that is needed, and left out."""
+    raise PydanticKnownError("missing")
+
+
+def check_both_ways(given: object, needed: bool, whose: str) -> None:
+    """A key that must be given where it is needed, and nowhere else."""
+    if needed and given is None:
+        missing()
+    if not needed and given is not None:
+        raise ValueError(f"may be used only with {whose}")
 
 
 def normal_name(name: str) -> str:

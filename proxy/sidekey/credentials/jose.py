@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509 import load_pem_x509_certificate
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
-from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.jws import JWSRegistry
 
 from sidekey.credentials.algorithms import is_slow, least_bytes
 from sidekey.credentials.base import Sealed
@@ -50,7 +50,7 @@ def load_key(pem: str, algorithm: str) -> Key:
         return ECKey.import_key(key)
     if algorithm in ("EdDSA", "Ed25519"):
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"must be an Ed25519 key for {algorithm}")  # noqa: TRY004 - a reason to show, as the others
+            raise ValueError(f"must be an Ed25519 key for {algorithm}")
         return OKPKey.import_key(key)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError(f"must be an RSA key for {algorithm}")  # noqa: TRY004 - as above
@@ -104,9 +104,9 @@ def check_pair(certificate: str, private_key: str) -> None:
 
 
 class _Registry(JWSRegistry):
-    """The algorithm is what the config says: joserfc would warn of EdDSA, which some servers know by that name alone."""
+    """The algorithm is the config's: joserfc would warn of EdDSA, the only name that some servers know Ed25519 by."""
 
-    def get_alg(self, name: str) -> JWSAlgModel:
+    def get_alg(self, name: str) -> Any:
         return self.algorithms[name]
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.base import Findings, Grant, Places
 from sidekey.credentials.destination import Json
-from sidekey.credentials.fields import WrittenAs, check_header_name, check_prefix, clean, normal_name, wire
+from sidekey.credentials.fields import WrittenAs, check_header_name, check_prefix, clean, mapping, normal_name, wire
 
 Place = Literal["header", "body", "query"]
 
@@ -128,6 +129,16 @@ def parse_placement(raw: object) -> Placement:
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
         raise ValueError("must be header, body, query, or {in: header, name: Authorization, scheme: Bearer}")
     return WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw}).placement()
+
+
+def placement_warnings(integration: Mapping[str, Any], key: str) -> Findings:
+    """What loads but should be known of the placement at `key` of `auth`, by the plain values of an integration."""
+    written = mapping(integration.get("auth")).get(key)
+    place = mapping(written).get("in", written)
+    if place == "query":
+        yield ("auth", key), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
+    if place == "body" and integration.get("test") is not None:
+        yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
 
 
 _SCHEMA: dict[str, Any] = {

@@ -9,6 +9,7 @@ from pydantic import Field
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
+from sidekey.credentials.jwt import JwtSettings
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
@@ -17,6 +18,7 @@ from sidekey.credentials.signatures.settings import SignatureSettings
 KINDS: dict[str, type[KindSettings]] = {
     "basic": BasicSettings,
     "headers": HeadersSettings,
+    "jwt": JwtSettings,
     "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,

@@ -114,25 +114,25 @@ def _is_reference(raw: Mapping[str, Any]) -> bool:
 
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:
     """The secrets, each with its place below `place`; an index of a list is a decimal text."""
-    for keys, node in _leaves(tree, place):
+    for found, node in _leaves(tree, ()):
         if isinstance(node, Reference) and node.source != "text":
-            yield keys, node
+            yield (*place, *map(str, found)), node
 
 
-def texts(tree: Tree) -> Iterator[tuple[Keys, str]]:
+def texts(tree: Tree) -> Iterator[tuple[Place, str]]:
     """The public texts, each with its place."""
-    for keys, node in _leaves(tree, ()):
+    for found, node in _leaves(tree, ()):
         if isinstance(node, Reference) and node.source == "text":
-            yield keys, node.value
+            yield found, node.value
 
 
-def _leaves(node: Node, place: Keys) -> Iterator[tuple[Keys, Node]]:
+def _leaves(node: Node, place: Place) -> Iterator[tuple[Place, Node]]:
     if isinstance(node, dict):
         for name, each in node.items():
             yield from _leaves(each, (*place, name))
     elif isinstance(node, list):
         for index, each in enumerate(node):
-            yield from _leaves(each, (*place, str(index)))
+            yield from _leaves(each, (*place, index))
     else:
         yield place, node
 
@@ -157,7 +157,7 @@ def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[
 
 
 def form_of(tree: Tree) -> Json:
-    """What of a document decides where secrets may go: all that is public, and where its secrets stand.
+    """What of a document decides where secrets may go: all that is public, and the names that its secrets have.
 
     Those in a list do not count: each may be added, moved and removed without the others. Else each meaning has a form
     of its own: that of a secret is an empty mapping, and that of an empty mapping is null, which no document has.
@@ -171,8 +171,12 @@ def _form(node: Node) -> Json:
     if isinstance(node, list):
         return [_form(each) for each in node if not (isinstance(each, Reference) and each.source == "stored")]
     if isinstance(node, Reference):
-        return {} if node.source == "stored" else node.value
+        return {} if _is_stored(node) else node.value
     return node
+
+
+def _is_stored(node: Node) -> bool:
+    return isinstance(node, Reference) and node.source == "stored"
 
 
 def _redacted(node: Node) -> Any:

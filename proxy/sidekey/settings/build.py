@@ -91,7 +91,7 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
-        destinations=("",) if stored is None or not traits.calls else tuple(map(_spelled, accepted(settings))),
+        destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
     )
     return integration, [*where.unreadable, *unusable]

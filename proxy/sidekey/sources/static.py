@@ -1,4 +1,4 @@
-"""The grant source of kinds that need no call: their grant is there as soon as their secrets can be read."""
+"""The grant source of kinds whose grants do not end: their grant is there as soon as their secrets can be read."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class StaticSource:
 
 def _grant(credential: object) -> Grant:
     if not isinstance(credential, FixedCredential):
-        raise TypeError("a static source is for kinds that need no call")
+        raise TypeError("a static source is for kinds whose grants do not end")
     return credential.grant

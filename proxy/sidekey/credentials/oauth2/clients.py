@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sidekey.credentials.base import Pairs, Sealed
 from sidekey.credentials.oauth2.parameters import Parameters
 
-Method = Literal["header", "body", "query", "private_key_jwt", "tls_client_auth", "public", "none"]
+Method = Literal["header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "public", "none"]
 """`public` names the client without a proof (RFC 6749 3.2.1); `none` leaves it out, as grants allow that name it.
 
 With `tls_client_auth` the proof is the certificate of the connection.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, check_library
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import (
@@ -22,7 +23,6 @@ from sidekey.credentials.fields import (
     refuse_places,
 )
 from sidekey.credentials.header_values import CallHeaders
-from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
     FurtherParameters,
@@ -31,10 +31,20 @@ from sidekey.credentials.oauth2.parameters import (
     references,
 )
 
+if TYPE_CHECKING:
+    from sidekey.credentials.oauth2.assertion import Assertion
+
 
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
     """Raise pydantic's error with an error at each of `keys` that the config writes."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
+
+
+def require_key(section: BaseModel, key: str) -> None:
+    """Raise pydantic's error where the config leaves out a key that the model does not require."""
+    if key not in section.model_fields_set:
+        errors = [InitErrorDetails(type="missing", loc=(key,), input=None)]
+        raise ValidationError.from_exception_data("config", errors, hide_input=True)
 
 
 def _check_path(path: str) -> str:
@@ -120,10 +130,15 @@ class TokenResponseSettings(_Section):
 class AssertionSettings(_Section):
     """A signed assertion (RFC 7523). It needs `pip install 'sidekey[jwt]'`."""
 
-    private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
+    private_key: PemSecret | None = Field(
+        default=None,
+        description="The private key in PEM, without a passphrase, as a reference; `client_secret_jwt` has none.",
+    )
     key_id: Annotated[Text | None, HARMLESS] = Field(default=None, description="The key's identifier: header `kid`.")
-    algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"] = Field(
-        default="RS256", description="How it is signed (RFC 7518 3.1)."
+    algorithm: Algorithm = Field(
+        default="RS256",
+        description="How it is signed (RFC 7518 3.1, RFC 9864); with `client_secret_jwt` one of `HS256`, `HS384` and "
+        "`HS512`, else any other.",
     )
     certificate: Annotated[PemText | None, HARMLESS, GoesWith("private_key")] = Field(
         default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
@@ -141,22 +156,34 @@ class AssertionSettings(_Section):
 
     @model_validator(mode="after")
     def _check_library(self) -> Self:
-        try:
-            import_module("joserfc")
-        except ImportError:
-            raise ValueError("signed assertions need joserfc: pip install 'sidekey[jwt]'") from None
+        check_library("signed assertions")
         return self
+
+    def check_by_key(self) -> None:
+        """Raise pydantic's error where it cannot be signed by a private key."""
+        if self.algorithm not in OF_PAIRS:
+            refuse_keys(self, ("algorithm",), "may be used only with client_authentication client_secret_jwt")
+        require_key(self, "private_key")
+
+    def check_by_secret(self) -> None:
+        """Raise pydantic's error where it cannot be signed by the client's secret."""
+        refuse_keys(
+            self, ("private_key", "certificate"), "may not be used with client_secret_jwt, which signs by client_secret"
+        )
+        if self.algorithm not in OF_SECRETS:
+            refuse_places([("algorithm",)], f"must be one of {', '.join(OF_SECRETS)} with client_secret_jwt")
 
     def inputs(self) -> Iterator[SecretInput]:
         """The key, and every text that is given."""
-        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - an extra: only where it is configured
+        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
 
         def check_key(pem: str) -> None:
-            assertion.load_key(pem, self.algorithm)
+            jose.load_key(pem, self.algorithm)
 
-        yield SecretInput(("assertion", "private_key"), self.private_key, check_key)
+        if self.private_key is not None:
+            yield SecretInput(("assertion", "private_key"), self.private_key, check_key)
         if self.certificate is not None:
-            yield SecretInput(("assertion", "certificate"), self.certificate, assertion.check_certificate)
+            yield SecretInput(("assertion", "certificate"), self.certificate, jose.check_certificate)
         texts = {"key_id": self.key_id, "audience": self.audience, "issuer": self.issuer, "subject": self.subject}
         for name, text in texts.items():
             if text is not None:
@@ -166,32 +193,36 @@ class AssertionSettings(_Section):
 
     def mismatch(self, values: Mapping[Keys, str]) -> str | None:
         """Why key and certificate do not go together; None where they do, or one was not read."""
-        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
+        from sidekey.credentials import jose  # noqa: PLC0415 - as above
 
         certificate, key = (values.get(("assertion", name)) for name in ("certificate", "private_key"))
         if certificate is None or key is None:
             return None
         try:
-            assertion.check_pair(certificate, key)
+            jose.check_pair(certificate, key)
         except ValueError as error:
             return str(error)
         return None
 
-    def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:
+    def signer(self, values: Mapping[Keys, str], subject: str) -> Assertion:
         """What signs an assertion; `subject` is that of the client's own, empty where it is the grant."""
+        from sidekey.credentials import jose  # noqa: PLC0415 - as above
         from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
 
         def of(name: str, default: str = "") -> str:
             return values.get(("assertion", name), default)
 
+        if self.private_key is None:
+            key = jose.load_secret(values["client_secret",], "text", self.algorithm)
+        else:
+            key = jose.load_key(of("private_key"), self.algorithm)
         certificate = of("certificate")
         return assertion.Assertion(
-            key=assertion.load_key(of("private_key"), self.algorithm),
-            algorithm=self.algorithm,
+            signer=jose.TokenSigner(
+                key, self.algorithm, of("key_id"), jose.thumbprint(certificate) if certificate else ""
+            ),
             issuer=of("issuer", values["client_id",]),
             subject=of("subject", subject),
             audience=of("audience", values["token_endpoint",].partition("?")[0]),
-            key_id=of("key_id"),
-            thumbprint=assertion.thumbprint(certificate) if certificate else "",
             claims=filled(self.claims, values, "assertion", "claims"),
-        ).sign
+        )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator
-from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
     Conditions,
     Credential,
@@ -34,9 +34,11 @@ from sidekey.credentials.fields import (
     Reference,
     Secret,
     Text,
+    check_both_ways,
     check_not_empty,
     literally,
     mapping,
+    missing,
     normal_name,
     refuse_places,
 )
@@ -60,7 +62,7 @@ from sidekey.credentials.oauth2.sections import (
     refuse_keys,
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
-from sidekey.credentials.placement import Placement, TokenPlacement
+from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
@@ -70,6 +72,9 @@ _KNOWN_TYPES = MappingProxyType({name: name for name in get_args(Grants)} | {JWT
 """What `grant_type` may not be: each has a value of `grant`, which knows what else the request must have."""
 
 _GRANT_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+_SIGNED = ("private_key_jwt", "client_secret_jwt")
+"""The methods by which an assertion authenticates the client (RFC 7523 2.2)."""
 
 _OF_THE_OWNER = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""
@@ -120,18 +125,6 @@ def _spelled(endpoint: Reference) -> str:
     return f"{target.origin}{target.request_target}"
 
 
-def _missing() -> NoReturn:
-    raise PydanticKnownError("missing")
-
-
-def _check_both_ways(given: object, needed: bool, whose: str) -> None:
-    """A key that must be given where it is needed, and nowhere else."""
-    if needed and given is None:
-        _missing()
-    if not needed and given is not None:
-        raise ValueError(f"may be used only with {whose}")
-
-
 def _needs_secret(found: Mapping[str, Any]) -> bool:
     """RFC 6749 4.4: only confidential clients use the client credentials grant."""
     return found.get("grant") == "client_credentials" and found.get("grant_type", "") is None
@@ -157,7 +150,10 @@ class OAuth2Settings(KindSettings):
             "password": (("grant", ("password",)),),
             "refresh_token": (("grant", ("refresh_token",)),),
             "refresh_token_rotates": (("grant", ("refresh_token",)),),
-            "assertion": (("grant", ("jwt_bearer",)), ("client_authentication", ("private_key_jwt",))),
+            "assertion": (
+                ("grant", ("jwt_bearer",)),
+                ("client_authentication", ("private_key_jwt", "client_secret_jwt")),
+            ),
         }
     )
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -201,10 +197,12 @@ class OAuth2Settings(KindSettings):
         "`account_credentials`; what it takes besides is in `token_request`.",
     )
     client_id: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="The client's identifier.")
-    client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
+    client_authentication: Literal[
+        "header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth"
+    ] = Field(
         default="header",
         description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
-        "in the query, an `assertion` signed by its private key (RFC 7523 2.2), or the integration's "
+        "in the query, an `assertion` signed by its secret or by its private key (RFC 7523 2.2), or the integration's "
         "`client_certificate` (RFC 8705 2).",
     )
     client_secret: Secret | None = Field(
@@ -236,7 +234,9 @@ class OAuth2Settings(KindSettings):
         default=None, validate_default=True, description="With grant `password`: the user's password, as a reference."
     )
     assertion: AssertionSettings | None = Field(
-        default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
+        default=None,
+        validate_default=True,
+        description="The signed assertion of `private_key_jwt`, `client_secret_jwt` or `jwt_bearer`.",
     )
     token_request: TokenRequestSettings = Field(
         default=TokenRequestSettings(), description="The request to the token endpoint."
@@ -260,8 +260,10 @@ class OAuth2Settings(KindSettings):
     @field_validator("client_authentication")
     @classmethod
     def _check_method(cls, method: str, info: ValidationInfo) -> str:
-        if method == "private_key_jwt" and info.data.get("grant") == "jwt_bearer":
-            raise ValueError("must not be private_key_jwt: with grant jwt_bearer the assertion is the grant")
+        if method in _SIGNED and info.data.get("grant") == "jwt_bearer":
+            raise ValueError(f"must not be {method}: with grant jwt_bearer the assertion is the grant")
+        if method == "client_secret_jwt":
+            check_library("signed assertions")
         return method
 
     @field_validator("client_secret")
@@ -271,8 +273,9 @@ class OAuth2Settings(KindSettings):
         by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
             raise ValueError(f"may not be used with {method}: exactly one method authenticates the client")
-        if secret is None and method is not None and not by_key and _needs_secret(info.data):
-            _missing()
+        needed = method == "client_secret_jwt" or (method is not None and not by_key and _needs_secret(info.data))
+        if secret is None and needed:
+            missing()
         return secret
 
     @field_validator("raw_basic")
@@ -289,7 +292,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_refresh_token(cls, token: Reference | None, info: ValidationInfo) -> Reference | None:
         if "grant" in info.data:
-            _check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
+            check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
         return token
 
     @field_validator("refresh_token_rotates")
@@ -303,7 +306,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_owner(cls, value: Reference | None, info: ValidationInfo) -> Reference | None:
         if "grant" in info.data:
-            _check_both_ways(value, info.data["grant"] == "password", "grant password")
+            check_both_ways(value, info.data["grant"] == "password", "grant password")
         return value
 
     @field_validator("assertion")
@@ -311,11 +314,18 @@ class OAuth2Settings(KindSettings):
     def _check_assertion(cls, assertion: AssertionSettings | None, info: ValidationInfo) -> AssertionSettings | None:
         if "grant" not in info.data or "client_authentication" not in info.data:
             return assertion
-        stands_for_grant = info.data["grant"] == "jwt_bearer"
-        needed = stands_for_grant or info.data["client_authentication"] == "private_key_jwt"
-        _check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
-        if assertion is not None and not stands_for_grant:
-            reason = "may not be used with private_key_jwt: both are the client_id (RFC 7523 3)"
+        stands_for_grant, method = info.data["grant"] == "jwt_bearer", info.data["client_authentication"]
+        if method != "client_secret_jwt" or assertion is None:
+            needed = stands_for_grant or method == "private_key_jwt"
+            check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
+        if assertion is None:
+            return assertion
+        if method == "client_secret_jwt":
+            assertion.check_by_secret()
+        else:
+            assertion.check_by_key()
+        if not stands_for_grant:
+            reason = f"may not be used with {method}: both are the client_id (RFC 7523 3)"
             refuse_keys(assertion, ("issuer", "subject"), reason)
         return assertion
 
@@ -367,13 +377,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """A placement of the token that has disadvantages."""
-        auth = mapping(integration.get("auth"))
-        written = auth.get("token_placement")
-        place = mapping(written).get("in", written)
-        if place == "query":
-            yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
-        if place == "body" and integration.get("test") is not None:
-            yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
+        yield from placement_warnings(integration, "token_placement")
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
@@ -421,7 +425,7 @@ class OAuth2Settings(KindSettings):
         yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
         yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
-            yield SecretInput(("client_secret",), self.client_secret)
+            yield SecretInput(("client_secret",), self.client_secret, self._secret_check())
         if self.refresh_token is not None:
             yield SecretInput(("refresh_token",), self.refresh_token)
         if self.username is not None:
@@ -463,10 +467,12 @@ class OAuth2Settings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
         endpoint, client_id = values["token_endpoint",], values["client_id",]
-        sign = None
-        if self.assertion is not None:
+        sign, slow = None, False
+        signed = self._signed()
+        if signed is not None:
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
-            sign = self.assertion.signer(values, "" if self.grant == "jwt_bearer" else client_id)
+            assertion = signed.signer(values, "" if self.grant == "jwt_bearer" else client_id)
+            sign, slow = assertion.sign, assertion.signer.slow
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
             request=TokenRequest(
@@ -488,7 +494,28 @@ class OAuth2Settings(KindSettings):
             ),
             placement=self.token_placement,
             lineage=self._lineage(values),
+            slow=slow,
         )
+
+    def _signed(self) -> AssertionSettings | None:
+        """The assertion; one by the secret need not be written."""
+        if self.assertion is None and self.client_authentication == "client_secret_jwt":
+            return AssertionSettings(algorithm="HS256")
+        return self.assertion
+
+    def _secret_check(self) -> Callable[[str], None] | None:
+        """What a secret must be that signs."""
+        signed = self._signed()
+        if signed is None or self.client_authentication != "client_secret_jwt":
+            return None
+        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
+
+        algorithm = signed.algorithm
+
+        def check(text: str) -> None:
+            jose.load_secret(text, "text", algorithm)
+
+        return check
 
     def _lineage(self, values: Mapping[Keys, str]) -> Lineage:
         """A refresh token of the config that is another one begins a lineage: it wins over what was returned since."""
@@ -534,8 +561,8 @@ class OAuth2Settings(KindSettings):
 
     def _client(self, client_id: str, values: Mapping[Keys, str], sign: Sign | None) -> Client:
         secret = values.get(("client_secret",))
-        if self.client_authentication == "private_key_jwt":
-            return Client("private_key_jwt", client_id, sign=sign)
+        if self.client_authentication in ("private_key_jwt", "client_secret_jwt"):
+            return Client(self.client_authentication, client_id, sign=sign)
         if self.client_authentication == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:

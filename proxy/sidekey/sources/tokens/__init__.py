@@ -1,1 +1,1 @@
-"""Kinds that must call first: one call at a time, refresh ahead of expiry, back-off."""
+"""Kinds whose grants end: one call at a time, refresh ahead of expiry, back-off."""

@@ -22,8 +22,15 @@ class Schedule(NamedTuple):
     expires_at: float
 
 
-def schedule(called: float, life: float, jitter: float) -> Schedule:
-    """The schedule of a token that lives `life` seconds and whose call was sent at `called`; `jitter` is 0 to 1."""
+def schedule(called: float, life: float, jitter: float, renewed_after: float | None = None) -> Schedule:
+    """The schedule of a token that lives `life` seconds and whose call was sent at `called`; `jitter` is 0 to 1.
+
+    `renewed_after` is for one that costs no call: no process waits for another, and nothing is to be spared.
+    """
     expiry = called + life
-    margin = min(max(LEAST_MARGIN, life / 10), life / 2)
-    return Schedule(expiry - margin * (1 + JITTER * jitter), expiry - min(1.0, life / 20), expiry)
+    if renewed_after is None:
+        margin = min(max(LEAST_MARGIN, life / 10), life / 2)
+        refresh_at = expiry - margin * (1 + JITTER * jitter)
+    else:
+        refresh_at = called + renewed_after
+    return Schedule(refresh_at, expiry - min(1.0, life / 20), expiry)

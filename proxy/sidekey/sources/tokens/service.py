@@ -71,7 +71,7 @@ class Tokens:
             source = self._former[name] = self._sources.pop(name)
             source.retire()
             self._retired.add(source)
-        for name in [name for name in self._former if not _calls(integrations.get(name))]:
+        for name in [name for name in self._former if not _has_token(integrations.get(name))]:
             del self._former[name]
         self._fetcher.drop()
 
@@ -120,9 +120,9 @@ class Tokens:
         self._fetcher.close()
 
 
-def _calls(integration: Integration | None) -> bool:
+def _has_token(integration: Integration | None) -> bool:
     """Whether it has a token, or will have one."""
-    return integration is not None and integration.traits.calls
+    return integration is not None and integration.traits.ends
 
 
 async def _present(certificate: IdentitySource | None) -> ClientIdentity | None:

@@ -1,4 +1,4 @@
-"""The grant source of a kind that must call first: holds and refreshes one token, says why there is none.
+"""The grant source of a kind whose grants end: holds and refreshes one token, says why there is none.
 
 A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
 refreshed in the background becomes active when the next request asks for it, so that only what is used is refreshed
@@ -460,7 +460,7 @@ class TokenSource:
     async def _calling_credential(self) -> CallingCredential:
         credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
-            raise TypeError("a token source is for kinds that must call first")
+            raise TypeError("a token source is for kinds whose grants end")
         return credential
 
     async def _call(self, credential: CallingCredential) -> Obtained:
@@ -497,15 +497,18 @@ class TokenSource:
             clock=self._loop.time,
             count=self._series.count_call,
             learn=partial(_learn, self._policy),
+            in_thread=credential.slow,
         )
 
     def _keep(self, obtained: Obtained) -> Grant:
-        return self._hand_out(obtained.issued.grant, obtained.called, obtained.issued.life)
+        issued = obtained.issued
+        life = schedule(obtained.called, issued.life, self._jitter(), issued.renewed_after)
+        return self._hand_out(_Held(issued.grant, life), issued.life)
 
     def _keep_shared(self, found: Found) -> Grant:
         token, called = found
         self._number = token.number
-        return self._hand_out(token.grant, called, token.life)
+        return self._hand_out(_Held(token.grant, schedule(called, token.life, self._jitter())), token.life)
 
     def _is_newer(self, found: Found) -> bool:
         """Whether a token that another process has obtained is another than the last one here, and may be used."""
@@ -513,14 +516,14 @@ class TokenSource:
         ends_at = schedule(called, token.life, 0.0).ends_at
         return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
 
-    def _hand_out(self, grant: Grant, called: float, seconds: float) -> Grant:
+    def _hand_out(self, held: _Held, seconds: float) -> Grant:
         self._rejected = False
-        self.grant = grant if self._refresh.waiting else None
-        self._hold(_Held(grant, schedule(called, seconds, self._jitter())))
+        self.grant = held.grant if self._refresh.waiting else None
+        self._hold(held)
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
         self._log.debug("a token was issued", life=round(seconds, 3))
-        return grant
+        return held.grant
 
     def _hold(self, held: _Held) -> None:
         self._held = held
