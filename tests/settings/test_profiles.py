@@ -18,8 +18,7 @@ from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
 from support.issuing import first_call, settings_of
-from support.oauth import signer
-from support.profiles import auth_of
+from support.profiles import auth_of, environment
 
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
 
@@ -32,10 +31,48 @@ def urls(found: profiles.Profile, entries: profiles.Pairs | None = None) -> list
 
 
 IN_URLS = [(name, key) for name, key in PARAMETERS if f"{{{key}}}" in "".join(urls(profiles.profile(name)))]
-WHOLE_HOSTS = {("microsoft-entra", "api_host")}
+WHOLE_HOSTS = {("ghost", "host"), ("microsoft-entra", "api_host"), ("sap-btp", "api_host")}
 """Parameters that are a host name, and not a part of one of the platform's."""
+IN_QUERIES = {"yotpo-ugc"}
+"""Profiles whose platform takes the token in the query alone."""
+OWN_LABELS = {
+    ("auth0", "domain"),
+    ("braze", "instance"),
+    ("crowdstrike", "host"),
+    ("dynamics-365", "host"),
+    ("genesys-cloud", "region"),
+    ("intercom", "host"),
+    ("iterable", "host"),
+    ("okta", "domain"),
+    ("okta-api-token", "domain"),
+    ("onetrust", "host"),
+    ("onetrust-api-key", "host"),
+    ("segment", "host"),
+    ("sendgrid", "host"),
+}
+"""Parameters that are one of the platform's own hosts, or the end of one: it stands in their pattern."""
+PLATFORMS = {
+    "auth0": ("auth0.com",),
+    "braze": ("braze.com", "braze.eu"),
+    "crowdstrike": ("crowdstrike.com",),
+    "dynamics-365": ("dynamics.com",),
+    "genesys-cloud": (
+        *("mypurecloud.com", "mypurecloud.ie", "mypurecloud.de", "mypurecloud.jp", "mypurecloud.com.au"),
+        *("pure.cloud", "us-gov-pure.cloud"),
+    ),
+    "intercom": ("intercom.io",),
+    "iterable": ("iterable.com",),
+    "okta": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "okta-api-token": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "onetrust": ("onetrust.com",),
+    "onetrust-api-key": ("onetrust.com",),
+    "segment": ("segment.io", "segmentapis.com"),
+    "sendgrid": ("sendgrid.com",),
+}
+"""Whose hosts these are."""
 
-WHOLE = {f"https://{{{key}}}" for _, key in WHOLE_HOSTS}
+TENANTS = {(name, "tenant") for name, key in PARAMETERS if key == "tenant"}
+"""Those of Entra may have labels, and stand in a path."""
 
 HOSTILE = [
     "",
@@ -130,17 +167,22 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
     """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth_of(name)}}}))
-    loaded = load(path, {"SECRET": "hunter2", "KEY": signer().private_pem.decode()})
-    assert loaded.errors == loaded.unreadable == loaded.warnings == []
+    loaded = load(path, environment())
+    assert loaded.errors == loaded.unreadable == []
+    told = {warning.message for warning in loaded.warnings}
+    assert told == (
+        {"a token in the query appears in the logs of servers (RFC 6750 2.3)"} if name in IN_QUERIES else set()
+    )
     assert loaded.snapshot is not None
     shop = loaded.snapshot.integrations["shop"]
     assert shop.base is not None
     assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
+    credential = shop.secrets.credential
+    if isinstance(credential, FixedCredential):
+        assert b"hunter2" in credential.grant.secrets
     if not shop.traits.calls:
-        assert isinstance(shop.secrets.credential, FixedCredential)
-        assert b"hunter2" in shop.secrets.credential.grant.secrets
         return
-    call = first_call(cast(CallingCredential, shop.secrets.credential))
+    call = first_call(cast(CallingCredential, credential))
     endpoint = parse_target(call.url)
     filled = parse_target(dict(shop.filled)["auth.token_endpoint"])
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
@@ -174,10 +216,13 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
             continue
         host, target = template.split("/")[2], parse_target(url)
         suffix = host.rpartition("}")[2].lower()
-        if template == f"https://{{{key}}}":
+        if (name, key) in OWN_LABELS and f"{{{key}}}" in host:
+            assert any(target.origin.host.endswith(f".{platform}") for platform in PLATFORMS[name])
+        elif f"{{{key}}}" == host:
             assert (name, key) in WHOLE_HOSTS
             assert target.origin.host == value
-        assert suffix.count(".") >= 2 or "{" not in host or template in WHOLE or host.endswith(f".{{{key}}}")
+        elif f"{{{key}}}" in host:
+            assert suffix.count(".") >= 2
         assert target.origin.host.endswith(suffix)
         assert (target.origin.scheme, target.origin.port, target.query) == ("https", 443, None)
         assert target.path.count("/") == max(template.count("/") - 2, 1)
@@ -191,7 +236,7 @@ def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str)
     assert {value: parameter.error(value) for value in HOSTILE} == dict.fromkeys(HOSTILE, reason)
 
 
-@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")} - WHOLE_HOSTS))
+@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - TENANTS - WHOLE_HOSTS))
 def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
     """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
     assert profiles.profile(name).parameters[key].error("evil.example") is not None
@@ -726,3 +771,153 @@ def test_no_parameter_brings_braces(value: str) -> None:
     """They would stand for something else once they are filled in."""
     parameter = profiles.Parameter(description="d", rule="r", pattern=".*", example="e")
     assert parameter.error(value) == "must be r, such as e"
+
+
+API: dict[str, tuple[str, str]] = {
+    "acoustic-campaign": (
+        "https://api-campaign-us-1.goacoustic.com/rest/databases",
+        "https://api-campaign-eu-1.goacoustic.com/x",
+    ),
+    "adobe": ("https://platform.adobe.io/data/core/ups/access/entities", "https://ims-na1.adobe.io/x"),
+    "adyen": (
+        "https://1797a841fbb37ca7-acmeshop-checkout-live.adyenpayments.com/checkout/v71/payments",
+        "https://other-checkout-live.adyenpayments.com/checkout/v71/payments",
+    ),
+    "akeneo": (
+        "https://acme.cloud.akeneo.com/api/rest/v1/products",
+        "https://other.cloud.akeneo.com/api/rest/v1/products",
+    ),
+    "algolia": ("https://erbsowzo32.algolia.net/1/indexes/*/queries", "https://other00000.algolia.net/1/indexes"),
+    "app-store-connect": ("https://api.appstoreconnect.apple.com/v1/apps", "https://developer.apple.com/v1/apps"),
+    "attentive": ("https://api.attentivemobile.com/v1/me", "https://attentivemobile.com/v1/me"),
+    "auth0": ("https://acme.eu.auth0.com/api/v2/users", "https://other.eu.auth0.com/api/v2/users"),
+    "bigcommerce": (
+        "https://api.bigcommerce.com/stores/hpj4hvw2bb/v3/catalog/products",
+        "https://api.bigcommerce.com/stores/other/v3/catalog/products",
+    ),
+    "bird": ("https://api.bird.com/workspaces/1/channels", "https://email.us-west-2.api.bird.com/x"),
+    "bird-platform": ("https://eu1.platform.bird.com/v1/emails", "https://us1.platform.bird.com/v1/emails"),
+    "braze": ("https://rest.iad-02.braze.com/messages/send", "https://rest.iad-01.braze.com/messages/send"),
+    "business-central": (
+        "https://api.businesscentral.dynamics.com/v2.0/t/Production/ODataV4",
+        "https://api.dynamics.com/x",
+    ),
+    "checkout-com": ("https://vkuhvk4v.api.checkout.com/payments", "https://api.checkout.com/payments"),
+    "commercetools": (
+        "https://api.europe-west1.gcp.commercetools.com/shop",
+        "https://api.us-central1.gcp.commercetools.com/shop",
+    ),
+    "contentsquare": ("https://api.contentsquare.com/v1/metrics", "https://contentsquare.net/v1/metrics"),
+    "criteo": ("https://api.criteo.com/2024-07/campaigns", "https://rm-api.criteo.com/x"),
+    "crowdstrike": (
+        "https://api.eu-1.crowdstrike.com/devices/queries/devices/v1",
+        "https://api.us-2.crowdstrike.com/x",
+    ),
+    "docusign": ("https://na4.docusign.net/restapi/v2.1/accounts/1/envelopes", "https://eu.docusign.net/restapi"),
+    "dotdigital": ("https://r1-api.dotdigital.com/v2/contacts", "https://r2-api.dotdigital.com/v2/contacts"),
+    "dynamics-365": (
+        "https://contoso.api.crm4.dynamics.com/api/data/v9.2/accounts",
+        "https://other.api.crm4.dynamics.com/x",
+    ),
+    "dynamics-365-finance": (
+        "https://contoso.operations.dynamics.com/data/Customers",
+        "https://other.operations.dynamics.com/data",
+    ),
+    "ebay": ("https://api.ebay.com/buy/browse/v1/item", "https://api.sandbox.ebay.com/buy"),
+    "emarsys": ("https://api.emarsys.net/api/v3/contact", "https://suite.emarsys.net/api"),
+    "fedex": ("https://apis.fedex.com/ship/v1/shipments", "https://apis-sandbox.fedex.com/ship"),
+    "genesys-cloud": ("https://api.mypurecloud.de/api/v2/users", "https://api.mypurecloud.com/api/v2/users"),
+    "ghost": ("https://acme.ghost.io/ghost/api/admin/posts/", "https://acme.ghost.io/ghost/api/content/posts/"),
+    "google-service-account": ("https://storage.googleapis.com/storage/v1/b", "https://bigquery.googleapis.com/x"),
+    "hubspot": ("https://api.hubapi.com/crm/v3/objects/contacts", "https://app.hubspot.com/x"),
+    "infobip": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "infobip-oauth": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "intercom": ("https://api.eu.intercom.io/contacts", "https://api.intercom.io/contacts"),
+    "iterable": ("https://api.eu.iterable.com/api/events/track", "https://api.iterable.com/api/events/track"),
+    "klaviyo": ("https://a.klaviyo.com/api/events", "https://www.klaviyo.com/api/events"),
+    "listrak": ("https://api.listrak.com/email/v1/List", "https://www.listrak.com/x"),
+    "mailchimp": ("https://us6.api.mailchimp.com/3.0/lists", "https://us7.api.mailchimp.com/3.0/lists"),
+    "marketo": ("https://123-abc-456.mktorest.com/rest/v1/leads.json", "https://999-abc-456.mktorest.com/rest"),
+    "messagebird": ("https://rest.messagebird.com/messages", "https://voice.messagebird.com/x"),
+    "microsoft-entra": ("https://my-vault.vault.azure.net/secrets", "https://other.vault.azure.net/secrets"),
+    "mirakl-connect": ("https://miraklconnect.com/api/products", "https://www.mirakl.net/api"),
+    "okta": ("https://acme.okta.com/api/v1/users", "https://other.okta.com/api/v1/users"),
+    "okta-api-token": ("https://acme.okta.com/api/v1/users", "https://acme-admin.okta.com/api/v1/users"),
+    "onetrust": ("https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects", "https://app.onetrust.com/api"),
+    "onetrust-api-key": (
+        "https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects",
+        "https://app.onetrust.com/api",
+    ),
+    "paypal": ("https://api-m.paypal.com/v2/checkout/orders", "https://api-m.sandbox.paypal.com/v2"),
+    "power-bi": ("https://api.powerbi.com/v1.0/myorg/groups", "https://app.powerbi.com/groups"),
+    "salesforce": (
+        "https://acme--uat.sandbox.my.salesforce.com/services/data/v62.0/sobjects",
+        "https://acme.my.salesforce.com/x",
+    ),
+    "salesforce-marketing-cloud": (
+        "https://mc563885gzs27c5t9-63k636ttgm.rest.marketingcloudapis.com/messaging/v1/email/messages/1",
+        "https://mcother.rest.marketingcloudapis.com/x",
+    ),
+    "sap-btp": (
+        "https://api.acme.cfapps.eu10.hana.ondemand.com/orders",
+        "https://evil.cfapps.eu10.hana.ondemand.com/orders",
+    ),
+    "segment": ("https://events.eu1.segmentapis.com/v1/track", "https://api.segment.io/v1/track"),
+    "sendgrid": ("https://api.eu.sendgrid.com/v3/mail/send", "https://api.sendgrid.com/v3/mail/send"),
+    "servicenow": ("https://dev12345.service-now.com/api/now/table/incident", "https://other.service-now.com/api"),
+    "shopify": (
+        "https://my-store.myshopify.com/admin/api/2026-01/graphql.json",
+        "https://other.myshopify.com/admin/api",
+    ),
+    "sinch": (
+        "https://eu.conversation.api.sinch.com/v1/projects/1/messages:send",
+        "https://us.conversation.api.sinch.com/v1",
+    ),
+    "snowflake": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "snowflake-key-pair": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "spotify": ("https://api.spotify.com/v1/tracks/1", "https://open.spotify.com/track/1"),
+    "trustpilot": (
+        "https://invitations-api.trustpilot.com/v1/private/business-units/1/email-invitations",
+        "https://www.trustpilot.com/x",
+    ),
+    "twilio": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://console.twilio.com/x"),
+    "twilio-api-key": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://verify.twilio.com/v2"),
+    "ups": ("https://onlinetools.ups.com/api/rating/v2409/Shop", "https://wwwcie.ups.com/api"),
+    "vonage": ("https://api.nexmo.com/v1/messages", "https://rest.nexmo.com/sms/json"),
+    "yotpo-ugc": ("https://api.yotpo.com/v1/apps/1/reviews", "https://loyalty.yotpo.com/x"),
+    "zendesk": ("https://acme.zendesk.com/api/v2/tickets.json", "https://other.zendesk.com/api/v2/tickets.json"),
+    "zoom": ("https://api.zoom.us/v2/users", "https://marketplace.zoom.us/x"),
+}
+"""For each profile, by its examples: a URL of its API, and one that is another customer's, region's or API's."""
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: Path) -> None:
+    """Nor hosts that only look alike, and nothing without TLS."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"it": {"auth": auth_of(name)}}}))
+    loaded = load(path, environment())
+    assert loaded.snapshot is not None
+    policy = loaded.snapshot.integrations["it"].policy
+    url, neighbour = API[name]
+    host, target = url.split("/")[2], url.split("/", 3)[3]
+    if loaded.snapshot.integrations["it"].traits.learns:
+        policy = policy.learn(parse_learnt(f"https://{host}"))
+    assert decide(policy, "POST", url).allowed
+    for other in (
+        neighbour,
+        *(f"https://{each}/{target}" for each in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
+    ):
+        assert not decide(policy, "POST", other).allowed
+    for other in (
+        url.replace("https://", "http://"),
+        url.replace(host, f"{host}:8443"),
+        url.replace(host, f"{host}@evil.example"),
+    ):
+        assert not decide(policy, "POST", other).allowed

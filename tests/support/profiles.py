@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from sidekey.settings.profiles import Profile, profile
+from support.oauth import signer
 
 SECRET: Mapping[str, Any] = {"env": "SECRET"}
 KEY: Mapping[str, Any] = {"env": "KEY"}
-"""A reference to a private key."""
+EC_KEY: Mapping[str, Any] = {"env": "EC_KEY"}
+"""References to private keys."""
+HEX: Mapping[str, Any] = {"env": "HEX"}
+
+
+@cache
+def environment() -> dict[str, str]:
+    """What the references lead to."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return {"SECRET": "hunter2", "KEY": signer().private_pem.decode(), "EC_KEY": pem, "HEX": "ab" * 32}
 
 
 def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, Any]:
@@ -37,4 +52,14 @@ def _open(found: Profile) -> dict[str, Any]:
             needed = {"client_id": "id", "assertion": {"private_key": KEY}}
         if found.auth.get("grant") == "refresh_token":
             needed |= {"refresh_token": SECRET}
+        if found.auth.get("grant") == "password":
+            needed |= {"username": "svc", "password": SECRET}
+    if found.kind == "jwt":
+        by_secret = found.auth["algorithm"].startswith("HS")
+        needed = {
+            "key_id": "k1",
+            **(
+                {"secret": HEX} if by_secret else {"private_key": EC_KEY if found.auth["algorithm"] == "ES256" else KEY}
+            ),
+        }
     return {key: value for key, value in needed.items() if key == "assertion" or key not in found.auth}
