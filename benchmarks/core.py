@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
+from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.plane import DataPlane
@@ -62,12 +64,47 @@ class Wire:
         return
 
 
+Case = Literal["basic", "token", "signed"]
+"""What the exchange takes: a fixed header, a token that is there, or the same header and a signature over the body."""
+
+CASES: tuple[Case, ...] = ("basic", "token", "signed")
+
+
+class BodySigner(Signer):
+    """HMAC-SHA-256 over an ID, a time and the body, as most senders of webhooks have it."""
+
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        """Two lines beside the signature's."""
+        del request
+        message, seconds = unique.message.hex().encode(), b"%d" % now
+        digest = hmac.new(b"a key of 32 bytes for each secret", b"%b.%b." % (message, seconds), "sha256")
+        for piece in body:
+            digest.update(piece)
+        return [
+            b"\r\nWebhook-Id: msg_" + message,
+            b"\r\nWebhook-Timestamp: " + seconds,
+            b"\r\nWebhook-Signature: " + digest.hexdigest().encode(),
+        ]
+
+    def explain(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> list[bytes]:
+        """Never asked."""
+        raise RuntimeError(f"nothing is explained here: {request} {body!r} {now} {unique}")
+
+
+SIGNING = SigningRules(frozenset({b"webhook-id", b"webhook-timestamp", b"webhook-signature"}), body=True)
+
+
 class WarmSource:
     """A grant source whose grant is there, as a valid token is."""
 
-    grant: Grant | None = Grant(
-        headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),), secrets=(b"secret", b"YmVuY2g6c2VjcmV0")
-    )
+    def __init__(self, signer: Signer | None = None) -> None:
+        self.grant: Grant | None = Grant(
+            headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),),
+            secrets=(b"secret", b"YmVuY2g6c2VjcmV0"),
+            signer=signer,
+        )
 
     async def obtain(self) -> Grant:
         """Never called."""
@@ -82,23 +119,26 @@ class WarmSource:
         raise RuntimeError(f"a good response asks for no other grant: {grant}")
 
 
-def integration(*, token: bool) -> Integration:
-    """An integration like `basic`, or with `token` like `oauth2` in every way that the warm path can see."""
+def integration(case: Case) -> Integration:
+    """An integration like `basic`, with a token like `oauth2`, or signed, in every way that the warm path can see."""
     prefix = parse_prefix("http://upstream.test:8081/api")
     places = Places(headers=("Authorization",))
     policy, traits = Policy(prefixes=(prefix,)), Traits(places)
-    if token:
+    if case == "token":
         policy = Policy(domains=(Domain(prefix.origin),), forbidden=(Forbidden(prefix.origin, "/oauth2/token"),))
         traits = Traits(places, calls=True, watched=frozenset({401}))
+    elif case == "signed":
+        traits = Traits(places, signing=SIGNING)
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
-    return Integration("bench", "oauth2" if token else "basic", policy, prefix, secrets, traits)
+    return Integration("bench", "oauth2" if case == "token" else "basic", policy, prefix, secrets, traits)
 
 
 def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
     """A plane with one integration and these presets of it, access log `errors`."""
+    signer = None if made.traits.signing is None else BodySigner()
     return DataPlane(
         Snapshot(integrations={"bench": made}, presets={each.id: each for each in presets}),
-        source_of=lambda _: WarmSource(),
+        source_of=lambda _: WarmSource(signer),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
@@ -109,10 +149,10 @@ def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
 
 
 def exchange_once(
-    *, token: bool = False, request: bytes = REQUEST, presets: Sequence[Preset] = ()
+    case: Case = "basic", *, request: bytes = REQUEST, presets: Sequence[Preset] = ()
 ) -> tuple[Callable[[], None], Wire, Wire]:
     """A function that runs one exchange over warm connections, with the two wires it writes to."""
-    data_plane = plane(integration(token=token), presets)
+    data_plane = plane(integration(case), presets)
     caller, upstream = Wire(), Wire()
     downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))
@@ -132,9 +172,9 @@ def exchange_once(
     return once, caller, upstream
 
 
-def warm(*, token: bool) -> Callable[[], None]:
+def warm(case: Case) -> Callable[[], None]:
     """`exchange_once`, after one exchange that was looked at."""
-    once, caller, upstream = exchange_once(token=token)
+    once, caller, upstream = exchange_once(case)
     once()
     if b"Authorization: Basic YmVuY2g6c2VjcmV0\r\n" not in upstream.written or not caller.written.endswith(b"y" * 200):
         raise RuntimeError("the exchange did not go through")
@@ -142,27 +182,30 @@ def warm(*, token: bool) -> Callable[[], None]:
 
 
 def run() -> dict[str, float]:
-    """Microseconds for one exchange, with `basic` and with a token in turn: best and median of the rounds.
+    """Microseconds for one exchange of each case, in turn: best and median of the rounds.
 
-    `token_share` is the token's best over that of `basic`.
+    `token_share` is the token's best over that of `basic`, `signed_more_us` what a signature costs beside it.
     """
-    exchanges = {kind: warm(token=kind == "token") for kind in ("basic", "token")}
-    rounds: dict[str, list[float]] = {kind: [] for kind in exchanges}
+    exchanges = {case: warm(case) for case in CASES}
+    rounds: dict[Case, list[float]] = {case: [] for case in CASES}
     gc.collect()
     gc.freeze()
     for _ in range(ROUNDS):
-        for kind, once in exchanges.items():
+        for case, once in exchanges.items():
             began = time.perf_counter()
             for _ in range(EXCHANGES):
                 once()
-            rounds[kind].append((time.perf_counter() - began) / EXCHANGES * 1e6)
-    best = {kind: min(times) for kind, times in rounds.items()}
+            rounds[case].append((time.perf_counter() - began) / EXCHANGES * 1e6)
+    best = {case: min(times) for case, times in rounds.items()}
     return {
         "best_us": best["basic"],
         "median_us": statistics.median(rounds["basic"]),
         "token_best_us": best["token"],
         "token_median_us": statistics.median(rounds["token"]),
         "token_share": best["token"] / best["basic"],
+        "signed_best_us": best["signed"],
+        "signed_median_us": statistics.median(rounds["signed"]),
+        "signed_more_us": best["signed"] - best["basic"],
     }
 
 
@@ -174,7 +217,10 @@ def main() -> None:
         f"(best of {ROUNDS}; median {found['median_us']:.2f})\n"
         f"the same with a token:    {found['token_best_us']:.2f} us "
         f"(best of {ROUNDS}; median {found['token_median_us']:.2f}), "
-        f"{found['token_share']:.3f} of the first"
+        f"{found['token_share']:.3f} of the first\n"
+        f"the same signed:          {found['signed_best_us']:.2f} us "
+        f"(best of {ROUNDS}; median {found['signed_median_us']:.2f}), "
+        f"{found['signed_more_us']:.2f} us more than the first"
     )
 
 

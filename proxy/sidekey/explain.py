@@ -34,7 +34,7 @@ PLACEHOLDER_NOTE = (
     "the response to the login or token request names the one host that is allowed; targets at the host of that "
     "request are sent there instead, and judged again"
 )
-BODY_NOTE = "the body must be a form or a JSON object, which the token is added to: any other is credential_unplaceable"
+BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is credential_unplaceable"
 
 REDACTED_NOTE = "secrets that are injected are replaced by [redacted] in bodies of responses too"
 
@@ -137,6 +137,7 @@ class _Candidate:
             places.query + places.body,
             unresolved=integration.rebuild is not None,
             stored=integration.stored,
+            spelling=integration.traits.spelling,
             kept=integration.kept,
         )
         return cls(integration, rules)
@@ -217,7 +218,8 @@ def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Targe
         sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
         return None, None
-    return sent, sent if reverse else rules.aimed(sent)
+    judged = sent if reverse else rules.aimed(sent)
+    return sent, judged if rules.spelling is None else rules.spelling.spell(judged)
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:

@@ -42,6 +42,15 @@ def test_pairs_are_joined_as_in_a_query() -> None:
     assert parameters.encode((("a/b&", "c/d"), ("e", "f=~"))) == "a%2Fb%26=c%2Fd&e=f%3D~"
 
 
+def test_what_is_no_text_is_written_as_json_has_it() -> None:
+    """In a form as its text, in JSON as itself."""
+    pairs = (("a", True), ("b", 5), ("c", -1.5), ("d", "M\u00fcller"))
+    assert parameters.encode(pairs) == "a=true&b=5&c=-1.5&d=M%C3%BCller"
+    written = json.loads(parameters.placed(b"{}", JSON, pairs))
+    assert list(written.items()) == [*pairs]
+    assert written["a"] is True
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -312,6 +321,12 @@ def test_a_field_in_which_removal_puts_the_value_together_is_dropped() -> None:
 def test_a_field_may_consist_of_the_value_alone_or_of_several(field: bytes, left: bytes) -> None:
     """Wherever it begins and ends, and each injected parameter by its own name."""
     assert Scrubber((("t", "ab+c"), ("v", "d-e")))(field) == left
+
+
+def test_a_value_beyond_ascii_is_found_in_utf_8() -> None:
+    """As it is sent."""
+    clean = Scrubber((("t", "M\u00fcller"),))
+    assert clean(b"/x?a=1&t=M%C3%BCller#M\xc3\xbcller") == b"/x?a=1#"
 
 
 def test_each_occurrence_is_removed_however_many_there_are() -> None:

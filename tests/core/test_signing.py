@@ -76,6 +76,7 @@ def test_rules_of_two_signers() -> None:
     two = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
     both = SuccessiveRules(one, two)
     assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
+    assert both.signs(b"x-tenant") and not both.signs(b"x-id")
     assert both.needs_body(head)
     assert not SuccessiveRules(one, one).needs_body(head)
     assert both.refusal(head, Origin("https", "api.example.com", 443), Policy()) is None

@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -21,10 +22,13 @@ from sidekey.credentials.base import (
     Issued,
     KindSettings,
     Lineage,
+    PartSettings,
     Places,
     Reply,
     Sealed,
     SecretInput,
+    Supplemented,
+    SupplementSettings,
     Traits,
 )
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
@@ -34,6 +38,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.injected import InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.clients import Client, Proof
 from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
@@ -42,8 +47,14 @@ from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.credentials.signatures.keys import Hmac
+from sidekey.credentials.signatures.private_keys import load_key
+from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
+from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.template import Facts
 from support import oauth
 from support.issuing import credential_of, settings_of
+from support.outgoing import UNIQUE, outgoing, private_key
 
 SECRET = {"insecure_value": "hunter2"}
 PEM = {"insecure_value": "-----BEGIN hunter2-----"}
@@ -65,9 +76,11 @@ def models() -> Iterator[BaseModel]:
     signing = settings_of(SIGNING)
     assert isinstance(signing, OAuth2Settings)
     assert signing.assertion is not None
-    headers = settings_of({"type": "headers", "headers": API_KEY})
+    headers = settings_of({"type": "headers", "headers": API_KEY, "query": API_KEY, "body": API_KEY})
     assert isinstance(headers, HeadersSettings)
-    yield from (signing, signing.assertion, headers, *headers.headers.values())
+    yield from (signing, signing.assertion, headers)
+    yield from (*headers.headers.values(), *headers.query.values(), *headers.body.values())
+    yield AddedSettings.model_validate({"query": API_KEY})
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
     yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
@@ -93,12 +106,24 @@ def entered() -> StoredMapping:
     return mapping
 
 
+def signing() -> Iterator[object]:
+    """Keys of signatures, what signs with them, and what it signs."""
+    key = Hmac(b"hunter2", "hmac-sha256")
+    yield key
+    yield from (load_key(private_key(name)[0], name)[0] for name in ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"))
+    yield SCHEMES["github"].signer([key])
+    yield MessageSigner(key, "id", Parameters())
+    yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
+    yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
+
+
 SECRETS = [
     GRANT,
     Call("token endpoint", "POST", "https://auth.example.com/hunter2", HEADERS, b"hunter2"),
     Reply(200, {"x": "hunter2"}, b"hunter2"),
     Attempt(5.0, memory="hunter2"),
     FixedCredential(GRANT),
+    Supplemented(credential_of(RESPONSYS), GRANT),
     Issued(GRANT, 60.0, memory="hunter2"),
     Lineage(("hunter2",), ("hunter2",), ("hunter2",)),
     Reference("insecure_value", "hunter2"),
@@ -123,14 +148,18 @@ SECRETS = [
     credential_of(REFRESHING),
     credential_of(RESPONSYS),
     *models(),
+    *signing(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
+HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
 """What holds names, places and reasons alone."""
+
+BASES = (InjectedSettings, KindSettings, PartSettings, SupplementSettings)
 
 
 class Pair(KindSettings):
@@ -216,7 +245,7 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
         for name, kind in vars(module).items()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
         # What is no value: protocols, and the classes that others are made of.
-        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, KindSettings, CallFault)
+        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, *BASES, CallFault)
     }
     assert len(modules) > 15
     assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS

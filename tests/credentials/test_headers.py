@@ -1,81 +1,57 @@
+from typing import Any
+
 import pytest
-from pydantic import ValidationError
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.headers import HeadersSettings
 from support.stored import HEADERS, copied, destination, harmless
 
-VALUES = {"KEY": "hunter2", "SPACED": "hunter2 ", "REGION": "eu", "BEARER": "Bearer ", "NAME": "Müller"}
+SECRET = {"secret": {"insecure_value": "hunter2"}}
+WRITTEN: dict[str, Any] = {
+    "headers": {"X-Tenant": "a", "x_key": SECRET},
+    "query": {"key": SECRET},
+    "body": {"on": True},
+}
 
 
-def settings_of(headers: object) -> HeadersSettings:
-    return HeadersSettings.model_validate({"type": "headers", "headers": headers})
+def settings_of(**written: object) -> HeadersSettings:
+    return HeadersSettings.model_validate({"type": "headers", **written})
 
 
-def grant_of(headers: object) -> Grant:
-    settings = settings_of(headers)
-    values, reasons = settings.read(
-        lambda reference: VALUES[reference.value] if reference.source == "env" else reference.value, {}
-    )
-    if reasons:
-        raise SecretUnreadable(reasons)
+def test_the_traits_name_every_place() -> None:
+    """In the spelling of the file."""
+    assert settings_of(**WRITTEN).traits() == Traits(Places(("X-Tenant", "x_key"), ("key",), ("on",)))
+
+
+def test_the_values_are_the_grant() -> None:
+    """No call is needed for them."""
+    settings = settings_of(**WRITTEN)
+    values, reasons = settings.read(lambda reference: reference.value, {})
+    assert reasons == ()
     credential = settings.credential(values)
     assert isinstance(credential, FixedCredential)
-    return credential.grant
+    headers, query, body = (("X-Tenant", "a"), ("x_key", "hunter2")), (("key", "hunter2"),), (("on", True),)
+    assert credential.grant == Grant(headers, query, body, secrets=(b"hunter2", b"hunter2"))
 
 
 @pytest.mark.parametrize(
-    ("value", "sent"),
+    ("written", "place", "reason"),
     [
-        ("acme", "acme"),
-        ("", ""),
-        ({"env": "REGION"}, "eu"),
-        ({"secret": {"env": "KEY"}}, "hunter2"),
-        ({"prefix": "Bearer ", "secret": {"env": "KEY"}}, "Bearer hunter2"),
-        ({"prefix": {"env": "BEARER"}, "secret": {"insecure_value": "abc"}}, "Bearer abc"),
-        ({"env": "NAME"}, "M\u00c3\u00bcller"),
+        ({}, ("auth",), "needs headers, query or body"),
+        ({"query": {"key": "a"}, "body": {"Key": "b"}}, ("auth", "body", "Key"), "are the same parameter"),
     ],
 )
-def test_a_value_is_public_or_a_secret_behind_a_prefix(value: object, sent: str) -> None:
-    """Each way to write a value gives the header as it is sent, one character a byte of UTF-8."""
-    assert grant_of({"X-Key": value}).headers == (("X-Key", sent),)
+def test_errors_of_several_places_are_found(written: dict[str, Any], place: tuple[str, ...], reason: str) -> None:
+    """With the place in the integration."""
+    ((found, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
+    assert found == place
+    assert reason in said
 
 
-def test_headers_keep_the_order_and_spelling_of_the_file() -> None:
-    """Some servers count on both."""
-    names = ["X-Tenant", "authorization", "a.b", "X_Region"]
-    assert [name for name, _ in grant_of(dict.fromkeys(names, "a")).headers] == names
-
-
-def test_only_secrets_without_their_prefix_are_secrets() -> None:
-    """As they are sent: in UTF-8."""
-    secret = {"insecure_value": "Müller"}
-    headers = {"X-Tenant": "acme", "X-Region": {"env": "REGION"}, "X-A": {"secret": secret}}
-    grant = grant_of({**headers, "Authorization": {"prefix": "Bearer ", "secret": {"env": "KEY"}}})
-    assert grant.secrets == (b"M\xc3\xbcller", b"hunter2")
-    assert grant_of({"X-Tenant": "acme"}).secrets == ()
-
-
-def test_the_traits_name_every_header() -> None:
-    """In the spelling of the file."""
-    assert settings_of({"X-Tenant": "a", "x_key": "b"}).traits() == Traits(Places(headers=("X-Tenant", "x_key")))
-
-
-@pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])
-def test_one_header_is_given_once_whatever_its_spelling(other: str) -> None:
-    """Case does not count, and an underscore counts as a hyphen."""
-    with pytest.raises(ValidationError, match="are the same header"):
-        settings_of({"X-Api-Key": "a", other: "b"})
-
-
-def test_a_secret_that_ends_in_a_space_is_unusable() -> None:
-    """The recipient would drop the space, and the key would be wrong without anybody seeing why."""
-    with pytest.raises(SecretUnreadable) as caught:
-        grant_of({"X-Api-Key": {"secret": {"env": "SPACED"}}})
-    ((place, reason),) = caught.value.reasons
-    assert place == ("auth", "headers", "X-Api-Key", "secret")
-    assert reason == "must not begin or end with a space: HTTP drops it"
+def test_a_secret_in_public_text_is_a_warning() -> None:
+    """By the names that carry secrets."""
+    integration = {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2", "X-Tenant": "acme"}}}
+    assert [place for place, _ in HeadersSettings.find_warnings(integration)] == [("auth", "headers", "Authorization")]
 
 
 @pytest.mark.parametrize(
@@ -85,30 +61,17 @@ def test_a_secret_that_ends_in_a_space_is_unusable() -> None:
 )
 def test_settings_show_no_secret(dump: type[str]) -> None:
     """A dump of the settings holds REDACTED where values stand."""
-    shown = dump(settings_of({"X-Api-Key": {"prefix": "Key ", "secret": {"insecure_value": "hunter2"}}}))
+    secret = {"X-Api-Key": {"prefix": "Key ", **SECRET}}
+    shown = dump(settings_of(headers=secret, query={"key": SECRET}, body={"key": SECRET}))
     assert "hunter2" not in shown
     assert "REDACTED" in shown
 
 
-@pytest.mark.parametrize(
-    ("headers", "warned"),
-    [
-        ({"Authorization": "Bearer hunter2", "X-Tenant": "acme"}, ["Authorization"]),
-        ({"x_api_key": "hunter2"}, ["x_api_key"]),
-        ({"Authorization": {"secret": {"env": "KEY"}}}, []),
-        (["Authorization"], []),
-    ],
-)
-def test_a_secret_in_public_text_is_a_warning(headers: object, warned: list[str]) -> None:
-    """By the names that carry secrets."""
-    found = HeadersSettings.find_warnings({"auth": {"type": "headers", "headers": headers}})
-    assert [place for place, _ in found] == [("auth", "headers", name) for name in warned]
-
-
-def test_public_headers_move_no_stored_secret_unless_they_name_another_target() -> None:
+def test_public_values_move_no_stored_secret_unless_they_name_another_target() -> None:
     """Those that no caller may send count, since a server may go by them; the names of secrets are in their places."""
-    assert harmless(HeadersSettings) == {"provider"}
+    assert harmless(HeadersSettings) == {"provider", "query", "body"}
     document = copied(HEADERS)
+    document["auth"] |= {"query": {"a": "b"}, "body": {"c": 5}}
     headers = document["auth"]["headers"]
     headers |= {"X-Other": "public", "Authorization": {"prefix": "Token ", "secret": {"value": "x"}}}
     assert destination(document) == destination(HEADERS) == {**destination(HEADERS), "auth": {"type": "headers"}}
@@ -117,12 +80,3 @@ def test_public_headers_move_no_stored_secret_unless_they_name_another_target() 
         "type": "headers",
         "headers": {"x-original-url": "/a", "x-http-method-override": "PUT", "proxy-authorization": "y"},
     }
-
-
-def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
-    """A public text that is written stays public."""
-    headers = settings_of({"X-A": {"file": "a"}, "X-B": "b", "X-C": {"prefix": {"env": "P"}, "secret": {"file": "c"}}})
-    text, prefix, secret = headers.headers["X-A"].text, headers.headers["X-C"].prefix, headers.headers["X-C"].secret
-    assert text is not None
-    assert secret is not None
-    assert (text.form, prefix.form, secret.form) == ("secret", "text", "value")

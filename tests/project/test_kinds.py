@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.injected import InjectedSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import GlobalSettings, IntegrationSettings, PresetSettings
 
@@ -25,8 +26,10 @@ GENERIC = sorted(
 )
 NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(KINDS)})(?:$|[`\s.,;:)])")
 
-# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in.
-SHARED = {"type", "provider", "grant", *CertificateSettings.model_fields}
+# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. The others are keys
+# of values, placements and stores as well.
+SHARED = {"type", "provider", "grant", "key", "scheme", "secret"}
+SHARED |= CertificateSettings.model_fields.keys() | InjectedSettings.model_fields.keys()
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()
 
@@ -40,7 +43,8 @@ def named(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.module
         elif isinstance(node, ast.Constant):
             text = node.value if isinstance(node.value, str) else ""
-            if NAME.search(text) or text in KEYS:
+            # A kind may have the name of a key that is not its own.
+            if text not in SHARED and (NAME.search(text) or text in KEYS):
                 yield node.lineno, text
 
 

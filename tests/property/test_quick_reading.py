@@ -14,7 +14,9 @@ from sidekey.core import routing
 from sidekey.core.headers import Role
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
+from sidekey.core.spelling import Spelling
 from sidekey.core.urls import InvalidTarget, Origin, parse_target
+from sidekey.credentials.base import Places, Traits
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration
 from support.admission import admission, head_of
@@ -89,6 +91,36 @@ def test_admission_equals_the_policys_decision(served: Integration, rest: str) -
         assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
     elif routing.PLAIN.fullmatch(rest.encode("latin-1")):
         assert served in INTEGRATIONS[3:]
+
+
+SPELLING = Spelling("x-amz-")
+SPELLED = [
+    integration("h", *prefixes, traits=Traits(Places(), spelling=SPELLING))
+    for prefixes in (["https://up.test/api"], ["https://up.test"], ["https://up.test/a%20b"], ["https://up.test/a~b/"])
+]
+
+
+@given(st.sampled_from(SPELLED), soup())
+@settings(max_examples=examples(300), deadline=None)
+@example(SPELLED[0], "/a@b")
+@example(SPELLED[0], "/a-b/C.d~")
+@example(SPELLED[0], "/a?b=c+d")
+@example(SPELLED[0], "/a?")
+@example(SPELLED[0], "/%2e%2e/b")
+@example(SPELLED[1], "/a?x-amz-date=1")
+@example(SPELLED[2], "/c=d")
+@example(SPELLED[3], "")
+def test_targets_that_are_spelled_are_admitted_as_they_are_spelled(served: Integration, rest: str) -> None:
+    """At both doors: the spelled target is judged, and its bytes are what goes to the upstream."""
+    base = served.base
+    assert base is not None
+    verdict = decide(served.policy, "GET", f"{base}{rest}", SPELLING.spell)
+    expected = None
+    if verdict.allowed and verdict.target is not None and not SPELLING.reserves_any(verdict.target.query or ""):
+        expected = verdict.target.request_target.encode("latin-1")
+    assert admitted(served, rest) == expected
+    found = forwarded(served, f"{base}{rest}")
+    assert (None if found is None else found[1]) == expected
 
 
 AUTHORITIES = [

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
@@ -41,6 +42,7 @@ NESTED: dict[str, type[BaseModel]] = {
     "limits": IntegrationLimits,
     "test": TestSettings,
     "client_certificate": CertificateSettings,
+    "add": AddedSettings,
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
@@ -165,6 +167,7 @@ HARMLESS_EDITS = st.fixed_dictionaries(
     },
 )
 OF_AUTH = {
+    "added": st.fixed_dictionaries({"username": TEXT}),
     "basic": st.fixed_dictionaries({"username": TEXT}),
     "beside": st.fixed_dictionaries({"username": TEXT}),
     "headers": st.fixed_dictionaries({"headers": st.fixed_dictionaries({"X-Tenant": TEXT, "X-More": TEXT})}),

@@ -3,6 +3,9 @@ from dataclasses import replace
 import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
+from sidekey.core.signing import SigningRules
+from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import Caller
 from sidekey.settings import checks
 from support.plane import integration
@@ -240,3 +243,106 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     text = "no file has a preset of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
     assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known((), {"hook"}))) == []
+
+
+ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": {"secret": {"env": "KEY"}}}}
+OAUTH2 = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/token",
+    "client_id": "id",
+    "client_secret": {"env": "SECRET"},
+}
+
+
+def added(add: object, auth: object = AUTH) -> list[tuple[tuple[str | int, ...], str]]:
+    """The errors of an integration with this beside this."""
+    return [*checks.integration_errors({"endpoint_prefix": "https://api.example.com", "auth": auth, "add": add})]
+
+
+def test_what_is_added_stands_beside_any_credential() -> None:
+    """Where no name is the credential's own."""
+    assert added(ADD) == added(ADD, {"type": "mtls", **CERTIFICATE}) == added(ADD, OAUTH2) == []
+    assert added(None) == []
+
+
+def test_a_kind_that_injects_what_is_written_has_it_under_auth() -> None:
+    """There is one place for it."""
+    assert added(ADD, {"type": "headers", "headers": {"X-Key": "a"}}) == [
+        (("add",), "belongs under auth with type headers: move its headers, query and body there")
+    ]
+
+
+def test_what_is_added_says_something() -> None:
+    """And a parameter once."""
+    assert added({}) == [(("add",), "needs headers, query or body: names to values")]
+    assert [place for place, _ in added({"query": {"a": "b"}, "body": {"A": "b"}})] == [("add", "body", "A")]
+
+
+@pytest.mark.parametrize(
+    ("auth", "add", "place", "said"),
+    [
+        (
+            AUTH,
+            {"headers": {"authorization": "a"}},
+            ("headers", "authorization"),
+            "Authorization of auth and authorization of add are the same header (case does not count, _ counts as -): "
+            "remove one",
+        ),
+        (
+            {**OAUTH2, "token_placement": {"in": "header", "name": "X-Api-Key", "scheme": ""}},
+            {"headers": {"x_api_key": "a"}},
+            ("headers", "x_api_key"),
+            "X-Api-Key of auth and x_api_key of add are the same header (case does not count, _ counts as -): "
+            "remove one",
+        ),
+        (
+            {**OAUTH2, "token_placement": "query"},
+            {"query": {"Access.Token": "a"}},
+            ("query", "Access.Token"),
+            "access_token of auth and Access.Token of add are the same parameter to some servers (case does not "
+            "count, . and _ are one): remove one",
+        ),
+        (
+            {**OAUTH2, "token_placement": "body"},
+            {"query": {"ACCESS_TOKEN": "a"}},
+            ("query", "ACCESS_TOKEN"),
+            "access_token of auth and ACCESS_TOKEN of add are the same parameter to some servers (case does not "
+            "count, . and _ are one): remove one",
+        ),
+    ],
+)
+def test_a_name_that_two_parts_write_is_an_error_that_names_both(
+    auth: dict[str, object], add: dict[str, object], place: tuple[str, ...], said: str
+) -> None:
+    """At what is added, whatever else is wrong elsewhere."""
+    assert added(add, auth) == [(("add", *place), said)]
+    raw = {"auth": auth, "add": add, "endpoint_prefix": 5, "unknown": True}
+    assert (("add", *place), said) in list(checks.integration_errors(raw))
+
+
+@pytest.mark.parametrize("rules", [{"names": b"x-tenant"}, {"kept": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str)
+def test_what_a_signature_of_the_kind_is_about_is_not_added(
+    rules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what it writes, nor what it keeps of a caller's, nor what it signs."""
+    sets = {"names": frozenset[bytes](), **{key: frozenset({name}) for key, name in rules.items()}}
+    traits = Traits(Places(), signing=SigningRules(**sets, body=False))
+    monkeypatch.setattr(KINDS["basic"], "traits", lambda _: traits)
+    assert added({"headers": {"X_Tenant": "a", "X-Other": "b"}}) == [
+        (("add", "headers", "X_Tenant"), "X_Tenant belongs to the signature that auth makes: remove it")
+    ]
+
+
+def test_a_part_that_is_invalid_by_itself_is_left_to_the_models() -> None:
+    """Nothing is said of its names."""
+    assert added({"headers": {"Authorization": 5}}) == added({"headers": 5}) == added(5) == []
+    assert added({"headers": {"Authorization": "a"}}, {"type": "basic"}) == []
+
+
+def test_a_secret_that_is_added_in_the_clear_is_a_warning() -> None:
+    """As under auth."""
+    raw = {"auth": AUTH, "add": {"query": {"api_key": "a", "k": {"secret": {"insecure_value": "hunter2"}}}}}
+    assert [place for place, _ in checks.integration_warnings(raw)] == [
+        ("add", "query", "api_key"),
+        ("add", "query", "k", "secret", "insecure_value"),
+    ]

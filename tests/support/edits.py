@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from support.certificates import private_chain
-from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, jwt_bearer, mtls
+from support.stored import ADDED, AWS_SIGV4, BASIC, HEADERS, OAUTH2, RESPONSYS, jwt_bearer, mtls
 
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -18,6 +18,12 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "trusted_ca": (BASIC, {"trusted_ca": _CA}),
     "source_address": (BASIC, {"source_address": "127.0.0.1"}),
     "redact_response": ({**BASIC, "redact_response": True}, {"redact_response": False}),
+    "add.headers": (ADDED, {"add": {"headers": {"X-Tenant": "other"}}}),
+    "add.query": (ADDED, {"add": {"query": {"more": {"secret": {"value": "x"}}}}}),
+    "add.body": (ADDED, {"add": {"body": {"mode": False}}}),
+    "aws_sigv4.type": (AWS_SIGV4, {"auth": {"type": "basic"}}),
+    "aws_sigv4.region": (AWS_SIGV4, {"auth": {"region": "eu-west-2"}}),
+    "aws_sigv4.service": (AWS_SIGV4, {"auth": {"service": "sts"}}),
     "basic.type": (BASIC, {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}),
     "headers.type": (HEADERS, {"auth": {"type": "mtls"}}),
     "headers.headers": (HEADERS, {"auth": {"headers": {"X-Rewrite-URL": "/admin"}}}),

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -255,12 +256,13 @@ async def running(
     presets: Iterable[Preset] = (),
     leaves: LeafSource | None = None,
     carrier: Carrier = SOCKETS,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
     `sources` are grant sources by integration, in place of what its secrets give. Where it is `passing`, what none of
     these integrations covers goes on without a credential; with `matching` requests need not name one. `leaves` are the
-    certificates of tunnels.
+    certificates of tunnels. `wall` gives the time that is signed.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
     no deadline watched, and no defect reported.
@@ -297,6 +299,7 @@ async def running(
         access=AccessLog(writer, access, path=False),
         leaves=leaves or NoLeaves(),
         report=report,
+        wall=wall,
     )
     if carrier.ticks:
         plane.worker.deadlines.start(asyncio.get_running_loop())

@@ -34,6 +34,14 @@ HEADERS: dict[str, Any] = {
         "headers": {"X-Tenant": "acme", "Authorization": {"prefix": "Bearer ", "secret": {"value": CANARY}}},
     },
 }
+ADDED: dict[str, Any] = {
+    **BASIC,
+    "add": {
+        "headers": {"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": f"{CANARY}-header"}}},
+        "query": {"key": {"secret": {"value": f"{CANARY}-query"}}},
+        "body": {"mode": True, "key2": {"secret": {"value": f"{CANARY}-body"}}},
+    },
+}
 OAUTH2: dict[str, Any] = {
     "auth": {
         "type": "oauth2",
@@ -62,6 +70,17 @@ RESPONSYS: dict[str, Any] = {
         "username": "api",
         "password": {"value": CANARY},
     }
+}
+AWS_SIGV4: dict[str, Any] = {
+    "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
+    "auth": {
+        "type": "aws_sigv4",
+        "region": "eu-west-1",
+        "service": "sqs",
+        "access_key_id": "AKIAEXAMPLE",
+        "secret_access_key": {"value": CANARY},
+        "session_token": {"value": f"{CANARY}-token"},
+    },
 }
 
 
@@ -100,7 +119,7 @@ def _pair() -> dict[str, Any]:
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    found |= {"profile_key": PROFILE_KEY, "secret_name": SECRET_NAME}
+    found |= {"profile_key": PROFILE_KEY, "secret_name": SECRET_NAME, "added": ADDED}
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
 
 

@@ -7,7 +7,19 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, ClassVar
 
 from sidekey.core.policy import Policy, parse_domain
-from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Lineage, Places, Reply, Traits, Verdict
+from sidekey.credentials.base import (
+    Attempt,
+    Call,
+    CallFault,
+    Grant,
+    Issued,
+    Lineage,
+    Places,
+    Reply,
+    Supplemented,
+    Traits,
+    Verdict,
+)
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration
@@ -115,9 +127,9 @@ class Rig:
         self.source = self.make(self.loaded(self.kind) if secrets is None else secrets)
 
     @staticmethod
-    def loaded(kind: Kind) -> SecretLoader:
-        """Secrets that are read, with this credential."""
-        secrets = SecretLoader(lambda: kind)
+    def loaded(kind: Kind, supplement: Grant | None = None) -> SecretLoader:
+        """Secrets that are read, with this credential and what supplements its grants."""
+        secrets = SecretLoader(lambda: kind if supplement is None else Supplemented(kind, supplement))
         secrets.load()
         return secrets
 
@@ -179,4 +191,4 @@ async def nothing() -> None:
 
 def token_of(grant: Grant | None) -> str | None:
     """The token that a grant of `Kind` carries."""
-    return None if grant is None else grant.headers[0][1].removeprefix("Bearer ")
+    return None if grant is None else grant.headers[-1][1].removeprefix("Bearer ")

@@ -24,6 +24,7 @@ from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
+from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Authority, InvalidTarget, Target, parse_authority, parse_target
 from sidekey.errors import Problem
 
@@ -48,7 +49,8 @@ class IntegrationRules:
     `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
     has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
-    that callers may send by a preset too.
+    that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
+    base are in it already.
     """
 
     name: str
@@ -60,6 +62,7 @@ class IntegrationRules:
     unresolved: bool = False
     stored: bool = False
     kept: frozenset[bytes] = frozenset()
+    spelling: Spelling | None = None
 
     @classmethod
     def of(
@@ -72,12 +75,13 @@ class IntegrationRules:
         unresolved: bool,
         stored: bool = False,
         kept: frozenset[bytes] = frozenset(),
+        spelling: Spelling | None = None,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -596,19 +600,25 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
             target = rules.aimed(parse_target(url.decode("latin-1")))
         else:
             target = parse_target(f"{rules.base}{url.decode('latin-1')}")
+        if rules.spelling is not None:
+            target = rules.spelling.spell(target)
         decision = policy.judge(rules.policy, target)
     except (InvalidTarget, UnreadablePath) as error:
         return Denied(Problem("request_invalid", str(error)), candidate)
     if not decision.allowed:
         return Denied(Problem(decision.code, decision.reason), candidate)
-    problem = _check_query(target.query, rules.parameters)
+    problem = _check_query(target.query, rules)
     return Admitted(candidate, target, decision.rule) if problem is None else Denied(problem, candidate)
 
 
-def _check_query(query: str | None, own: tuple[str, ...]) -> Problem | None:
+def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
+    own, spelling = rules.parameters, rules.spelling
     try:
         if own and query and names_any(query, own):
             return Problem("request_invalid", "the query must not contain a parameter that Sidekey adds itself")
+        if spelling is not None and query and spelling.reserves_any(query):
+            detail = f"the query must not contain a parameter whose name begins with {spelling.reserved}"
+            return Problem("request_invalid", detail)
     except UnreadableNames as error:
         return Problem("request_invalid", f"the query {error}")
     return None

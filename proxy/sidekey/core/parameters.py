@@ -20,6 +20,9 @@ from sidekey.core.decoding import Bounded
 DECODINGS: Final = 4
 """How often servers on the way may decode a name: twice the whole query or form, and twice the name in it."""
 
+Scalar = str | int | float | bool
+"""The value of a parameter before any encoding."""
+
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
@@ -48,9 +51,13 @@ class Unplaceable(ValueError):
     """The body has no place for a parameter; the message says why."""
 
 
-def encode(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
+    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded.
+
+    What is no text is written as in JSON.
+    """
+    texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs)
+    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
 
 
 def names_any(encoded: str, names: Iterable[str]) -> bool:
@@ -61,6 +68,22 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
     """
     sought = tuple(names)
     return bool(sought) and _Fields(encoded, sought).have_any()
+
+
+def meets(name: str, others: Iterable[str]) -> bool:
+    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
+    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
+    return any(one == another or names_any(quote(one, safe=""), (_octets(another),)) for one, another in ways)
+
+
+def _octets(name: str) -> str:
+    """A name as it travels: its UTF-8 bytes, one character per byte."""
+    return name.encode().decode("latin-1")
+
+
+def begins_any(encoded: str, prefix: str) -> bool:
+    """Whether a query or form has a parameter whose name begins so, in any decoding; as `names_any` compares them."""
+    return _Fields(encoded, (prefix,), begin=True).have_any()
 
 
 def fold(name: str) -> str:
@@ -92,13 +115,13 @@ class _Sought(Bounded):
 
 
 class _Fields(_Sought):
-    """The fields of a query or form, among which parameters of these names are looked for."""
+    """The fields of a query or form, among which parameters are looked for of these names, or that `begin` so."""
 
     __slots__ = ("_foreign", "_shape", "_text")
 
-    def __init__(self, encoded: str, names: tuple[str, ...]) -> None:
+    def __init__(self, encoded: str, names: tuple[str, ...], *, begin: bool = False) -> None:
         super().__init__(len(encoded))
-        self._shape, self._foreign = _names_shape(names)
+        self._shape, self._foreign = _names_shape(names, begin)
         self._text: Final = f"&{encoded}"
 
     def have_any(self) -> bool:
@@ -152,19 +175,21 @@ class _Members(_Sought):
 
 
 @lru_cache(maxsize=256)
-def _names_shape(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _names_shape(names: tuple[str, ...], begin: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """One of these names with what may come before its value, and a field with a name that may be folded to one.
 
-    The latter has no letters of ASCII but theirs. The names are the config's: nothing of a caller is kept.
+    The latter has no letters of ASCII but theirs, where the names do not only `begin` so. The names are the config's,
+    or fixed: nothing of a caller is kept.
     """
     spelled = [
         "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
         for name in names
     ]
     letters = {each for name in names for each in fold(name) if each.isascii() and each.isalpha()}
-    others = re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
+    others = "" if begin else re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
+    end = "" if begin else r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
     foreign = rf"[&;][\s+?\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
-    return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)"), re.compile(foreign)
+    return re.compile(rf"(?:{'|'.join(spelled)}){end}"), re.compile(foreign)
 
 
 def append(encoded: str, addition: str) -> str:
@@ -214,7 +239,7 @@ def _no_constant(_: str) -> Any:
     raise ValueError("NaN and Infinity are not JSON (RFC 8259 6)")
 
 
-def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, str]]) -> bytes:
+def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
     """The body with the parameters appended; it has passed `check_body`."""
     if kind == FORM:
         return append(body.decode("latin-1"), encode(pairs)).encode("latin-1")
@@ -238,8 +263,8 @@ class Scrubber:
         pair = f"(?:{'|'.join(f'{name}={value}' for name, value in spelled)})"
         # The separator before stays where another pair follows, in place of the one between them: it is a group.
         shape = rf"[?&;#]{pair}(?:[&;]{pair})*(?![&;])|([?&;#])(?:{pair}[&;])+|{pair}(?:[&;]{pair})*"
-        self._pairs = re.compile(shape.encode("ascii"))
-        self._values = re.compile("|".join(value for _, value in spelled).encode("ascii"))
+        self._pairs = re.compile(shape.encode())
+        self._values = re.compile("|".join(value for _, value in spelled).encode())
 
     def __call__(self, field: bytes) -> bytes | None:
         """The field without the injected values; None where a value is left after that: the field must be dropped."""

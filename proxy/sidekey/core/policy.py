@@ -6,6 +6,7 @@ decides; `dataplane` may decide faster for plain paths only, and a property test
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -145,13 +146,16 @@ class Decision:
     rule: str = ""
 
 
-def decide(policy: Policy, method: str, url: str) -> Decision:
-    """Judge an absolute URL, one character per byte, as written; the forward door's upgrade comes before."""
+def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Target] | None = None) -> Decision:
+    """Judge an absolute URL, one character per byte; the forward door's upgrade comes before.
+
+    It is judged as written, or as `spell` spells it.
+    """
     if not method_allowed(policy, method):
         return Decision(False, "method_denied", f"the method {method} is not allowed")
     try:
         target = parse_target(url)
-        return judge(policy, target)
+        return judge(policy, target if spell is None else spell(target))
     except (InvalidTarget, paths.UnreadablePath) as error:
         return Decision(False, "request_invalid", str(error))
 

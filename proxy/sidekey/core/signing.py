@@ -120,6 +120,10 @@ class SigningRules:
         self.signed: Final = signed
         self.body: Final = body
 
+    def signs(self, name: bytes) -> bool:
+        """Whether it signs the fields of this normalised name: one of `signed`, or more than can be listed."""
+        return name in self.signed
+
     def needs_body(self, head: RequestHead) -> bool:
         """Whether a request with this head is signed with its body, which is then held until it is whole."""
         del head
@@ -173,6 +177,10 @@ class SuccessiveRules(SigningRules):
         )
         self._first: Final = first
         self._second: Final = second
+
+    def signs(self, name: bytes) -> bool:
+        """Where one of them does."""
+        return self._first.signs(name) or self._second.signs(name)
 
     def needs_body(self, head: RequestHead) -> bool:
         """Where one of them does."""

@@ -17,8 +17,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sidekey.core.parameters import Scalar
 from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.signing import Signer, SigningRules
+from sidekey.core.signing import Signer, SigningRules, Successive
+from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS
@@ -26,6 +28,9 @@ from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.renewal import RENEWAL_INTERVAL
 
 Pairs = tuple[tuple[str, str], ...]
+
+Fields = tuple[tuple[str, Scalar], ...]
+"""Of a body: what is no text is a number, true or false in JSON."""
 
 Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
 """The outcome of a call for a token; the metric's label."""
@@ -44,20 +49,41 @@ class Sealed:
 class Grant(Sealed):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
-    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt. `secrets` are those
-    of the values that must not be shown, as they are sent: without a public word before them, such as `Bearer`.
-    `signer` signs each request that has all of this in it.
+    `query` and `body` are names and values before any encoding, as characters; `base_url` is one the kind learnt.
+    `secrets` are those of the values that must not be shown, as they are sent: without a public word before them, such
+    as `Bearer`. `signer` signs each request that has all of this in it. `issued` is what a `supplemented` one was
+    before that: two with the same are for the same token.
     """
 
     headers: Pairs = ()
     query: Pairs = ()
-    body: Pairs = ()
+    body: Fields = ()
     base_url: str | None = None
     secrets: tuple[bytes, ...] = ()
     signer: Signer | None = None
+    issued: Grant | None = None
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
+
+    def secret_pairs(self) -> Pairs:
+        """The parameters, of the query and of the body, whose values are a secret, or end in one."""
+        secrets = tuple(secret.decode() for secret in self.secrets)
+        every = self.query + self.body
+        return tuple((name, value) for name, value in every if isinstance(value, str) and value.endswith(secrets))
+
+    def supplemented(self, supplement: Grant) -> Grant:
+        """The same grant with another's values before its own, and the other's signer after its own."""
+        own, further = self.signer, supplement.signer
+        return Grant(
+            headers=supplement.headers + self.headers,
+            query=supplement.query + self.query,
+            body=supplement.body + self.body,
+            base_url=self.base_url,
+            secrets=supplement.secrets + self.secrets,
+            signer=own or further if own is None or further is None else Successive(own, further),
+            issued=self,
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -195,9 +221,12 @@ class Lineage(Sealed):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind whose grants end. `calls_a_minute` bounds its calls whatever happens; None: not."""
+    """The credential of a kind whose grants end."""
 
-    calls_a_minute: ClassVar[int | None]
+    @property
+    def calls_a_minute(self) -> int | None:
+        """How many calls may be made in a minute, whatever happens; None: any number."""
+        ...
 
     @property
     def slow(self) -> bool:
@@ -222,6 +251,20 @@ class CallingCredential(Protocol):
 
 
 Credential = FixedCredential | CallingCredential
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Supplemented(Sealed):
+    """A credential that must call first, and what each of its grants is supplemented with.
+
+    What it obtains is the token alone: that is held, handed over and shared, and outlives a change of the supplement.
+    """
+
+    credential: CallingCredential
+    supplement: Grant
+
+    def __repr__(self) -> str:
+        return f"Supplemented({self.credential!r}, {self.supplement!r})"
 
 
 class GrantSource(Protocol):
@@ -253,6 +296,10 @@ class Places(NamedTuple):
     query: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
 
+    def beside(self, others: Places) -> Places:
+        """These, before others."""
+        return Places(self.headers + others.headers, self.query + others.query, self.body + others.body)
+
 
 class Traits(NamedTuple):
     """What is known about an integration's credential before any secret is read.
@@ -262,7 +309,9 @@ class Traits(NamedTuple):
     upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
-    presents. `signing` are the rules of the signer that its grants have.
+    presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
+    spelling before they are judged and sent. `anew` are the keys of inputs that others replace meanwhile: they are read
+    again before each attempt to obtain a grant.
     """
 
     places: Places
@@ -274,6 +323,8 @@ class Traits(NamedTuple):
     rotates: bool = False
     signing: SigningRules | None = None
     signs: bool = False
+    spelling: Spelling | None = None
+    anew: frozenset[Keys] = frozenset()
 
     @property
     def ends(self) -> bool:
@@ -307,7 +358,7 @@ class Destinations(NamedTuple):
 
 
 class SecretInput(NamedTuple):
-    """A value that a kind needs. `key` is its place under `auth`, `check` raises ValueError for an invalid value."""
+    """A value that a part needs. `key` is its place in the part, `check` raises ValueError for an invalid value."""
 
     key: Keys
     reference: Reference
@@ -347,14 +398,59 @@ Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 """Other keys, each with values of which it has one: one of them is enough, and none is needed where there are none."""
 
 
-class KindSettings(BaseModel, ABC):
+class PartSettings(BaseModel, ABC):
+    """A part of an integration that brings something into its requests: `auth`, or what supplements it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    place: ClassVar[str]
+    """Its key in the integration."""
+
+    @abstractmethod
+    def inputs(self) -> Iterator[SecretInput]:
+        """Every value that is a reference."""
+
+    def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
+        """Read every input that is not known yet: what could be read, by keys, and why the others could not."""
+        values = dict(known)
+        reasons: list[tuple[Keys, str]] = []
+        for key, reference, check in self.inputs():
+            if key in values:
+                continue
+            try:
+                value = read(reference)
+                if check is not None:
+                    check(value)
+                values[key] = value
+            except ValueError as error:
+                reasons.append(((self.place, *key), str(error)))
+        return values, tuple(reasons)
+
+
+class SupplementSettings(PartSettings):
+    """A part beside `auth`, whatever the kind: what it makes of its values supplements each grant."""
+
+    def places(self) -> Places:
+        """Where the values go."""
+        return Places()
+
+    def signing(self) -> SigningRules | None:
+        """The rules of the signer that it brings, if it brings one."""
+        return None
+
+    @abstractmethod
+    def supplement(self, values: Mapping[Keys, str]) -> Grant:
+        """What is made of the values of `inputs`, by key. It brings no base URL."""
+
+
+class KindSettings(PartSettings):
     """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
 
     All that is special to a kind is overridden in its own file: code that reads a config asks the registry and knows no
     kind by its name.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    place: ClassVar[str] = "auth"
 
     type: str
 
@@ -375,6 +471,9 @@ class KindSettings(BaseModel, ABC):
 
     brings_certificate: ClassVar[bool] = False
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
+
+    brings_added: ClassVar[bool] = False
+    """Whether the block contains the keys of `add`, which then has no own block."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """What is filled in for an unknown provider, so that the rest is still checked.
@@ -426,10 +525,6 @@ class KindSettings(BaseModel, ABC):
         """What is known before anything is read."""
 
     @abstractmethod
-    def inputs(self) -> Iterator[SecretInput]:
-        """Every value that is a reference."""
-
-    @abstractmethod
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential made of the values of `inputs`, by key."""
 
@@ -440,19 +535,3 @@ class KindSettings(BaseModel, ABC):
         """
         del values
         return Destinations()
-
-    def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
-        """Read every input that is not known yet: what could be read, and why the others could not."""
-        values = dict(known)
-        reasons: list[tuple[Keys, str]] = []
-        for key, reference, check in self.inputs():
-            if key in values:
-                continue
-            try:
-                value = read(reference)
-                if check is not None:
-                    check(value)
-                values[key] = value
-            except ValueError as error:
-                reasons.append((("auth", *key), str(error)))
-        return values, tuple(reasons)

@@ -38,6 +38,11 @@ def check_user_name(text: str) -> None:
         raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
+def basic(username: str, password: str) -> str:
+    """The value of `Authorization`, in UTF-8."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
+
+
 class BasicSettings(KindSettings):
     """User name and password, sent as `Authorization: Basic`."""
 
@@ -103,10 +108,10 @@ class BasicSettings(KindSettings):
             yield SecretInput(("password",), self.password)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """One `Authorization` header; each half that is secret is one alone as well, since an upstream decodes it."""
+        """One `Authorization` header; each half that is secret is one alone as well: an upstream decodes the pair."""
         name = values.get(("username",)) or values.get(("secret_username",), "")
-        password = values.get(("password",), "")
-        pair = b64encode(f"{name}:{password}".encode())
-        header = ("Authorization", f"Basic {pair.decode('ascii')}")
+        value = basic(name, values.get(("password",), ""))
+        pair = value.removeprefix("Basic ").encode("ascii")
         secret = (values.get((key,), "") for key in ("secret_username", "password"))
-        return FixedCredential(Grant(headers=(header,), secrets=(*(each.encode() for each in secret if each), pair)))
+        halves = (each.encode() for each in secret if each)
+        return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(*halves, pair)))

@@ -7,6 +7,7 @@ from functools import lru_cache
 from sidekey.core import paths
 from sidekey.core.addresses import literal
 from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.credentials.fields import Reference
 
 
 @lru_cache(maxsize=64)
@@ -35,6 +36,12 @@ def parse_endpoint(text: str) -> Target:
     if any(segment in (".", "..") for reading in readings for segment in reading.split("/")):
         raise ValueError("must not contain dot segments")
     return target
+
+
+def spelled_endpoint(endpoint: Reference) -> str:
+    """The URL of an endpoint in the one spelling that targets have."""
+    target = parse_endpoint(endpoint.value)
+    return f"{target.origin}{target.request_target}"
 
 
 def check_endpoint(text: str) -> None:

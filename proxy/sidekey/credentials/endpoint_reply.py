@@ -15,6 +15,16 @@ from sidekey.credentials.base import CallFault, Outcome, Reply
 # (RFC 9110 5.5, 11.4); b64token (RFC 6750 2.1) would shut out what is in use, such as the `!` of Salesforce.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _SECONDS = re.compile(r"[0-9]{1,9}")
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+
+DEFAULT_LIFE = 300.0
+"""Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
+
+LONGEST_LIFE = 366 * 86400
+
+LEAST_LIFE = 1.0
+"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
+and another one after that."""
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
@@ -27,9 +37,43 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def find(response: Mapping[str, Any], path: str) -> object:
+    """The value at a path (`FieldPath`) of a JSON object; None where there is none."""
+    found: object = response
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
 def is_token(value: object) -> bool:
     """Whether `value` is a token that may be put in a header."""
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def life_of(step: str, value: object, default: float) -> float:
+    """Seconds that a token lives; digits may be text, as in Microsoft Entra's first version. Raises CallFault.
+
+    `default` where `value` is no number, or an absurd one. A life below zero is over as well.
+    """
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
+        return default
+    if value < LEAST_LIFE:
+        raise CallFault("invalid", f"{step} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
+    return float(value)
+
+
+def check_life(seconds: float) -> float:
+    """Refuse a life that is over as soon as it begins."""
+    if seconds < LEAST_LIFE:
+        raise ValueError("must be at least 1s: with less left, a token counts as expired")
+    return seconds
+
+
+def sent_at(headers: Mapping[str, str]) -> float | None:
+    """The response's own `Date` (RFC 9110 6.6.1), in seconds since the epoch; None where it cannot be read."""
+    return _date(headers.get("date", ""))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -40,7 +84,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    until, sent = _date(value), _date(headers.get("date", ""))
+    until, sent = _date(value), sent_at(headers)
     return None if until is None or sent is None else max(0.0, until - sent)
 
 

@@ -42,6 +42,7 @@ _OF_FILES = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2."""
@@ -350,6 +351,13 @@ def check_header_name(name: str) -> str:
     return name
 
 
+def check_parameter_name(name: str) -> str:
+    """The name of an injected parameter of a query or body: one that is known again however a caller spells it."""
+    if not _PARAMETER.fullmatch(name):
+        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
+    return name
+
+
 def check_header_value(value: str) -> None:
     """Raise ValueError for spaces at the ends, which recipients drop (RFC 9110 5.5): the secret would be changed."""
     if value != value.strip(" "):
@@ -429,5 +437,18 @@ PemSecret = Annotated[
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
+
+def _check_path(path: str) -> str:
+    for name in path.split("."):
+        check_field_name(name)
+    return path
+
+
+FieldPath = Annotated[str, AfterValidator(_check_path)]
+"""Where a response contains a value: names, joined by dots where objects are nested."""
+
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""
+
+ParameterName = Annotated[str, AfterValidator(check_parameter_name)]
+"""The name of a parameter of a query or body that is injected."""

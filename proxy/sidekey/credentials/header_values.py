@@ -6,95 +6,42 @@ What is injected into requests and what a kind's own calls are sent with is writ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
 from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.destination import CountsAs, destination_of
 from sidekey.credentials.fields import (
     REDACT,
-    SECRET_SCHEMA,
-    TEXT_SCHEMA,
     Keys,
     Reference,
-    StoredMapping,
     check_header_name,
     check_header_value,
     check_prefix,
+    literally,
     normal_name,
     parse_secret,
     parse_text,
     wire,
 )
-
-_NOTHING = Reference("text", "")
-
-
-def _literal_value(reference: Reference) -> Reference:
-    if reference.source in ("text", "insecure_value"):
-        check_header_value(reference.value)
-    return reference
+from sidekey.credentials.written_values import NOTHING, WrittenValue, parse_public, shape, written_schema
 
 
-def _literal_prefix(reference: Reference) -> Reference:
-    if reference.source == "text":
-        check_prefix(reference.value)
-    return reference
+class WrittenHeader(WrittenValue):
+    """One header's value, of which HTTP drops spaces at the ends."""
+
+    text: Annotated[Reference | None, PlainValidator(parse_public), literally(check_header_value), REDACT] = None
+    prefix: Annotated[Reference, PlainValidator(parse_text), literally(check_prefix), REDACT] = NOTHING
+    secret: Annotated[Reference | None, PlainValidator(parse_secret), literally(check_header_value), REDACT] = None
 
 
-def _shape(raw: Any) -> Any:
-    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
-    if isinstance(raw, Mapping):
-        if "insecure_value" in raw:
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
-        if isinstance(raw, StoredMapping) and ("value" in raw or "set" in raw):
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
-        if "secret" in raw:
-            return raw
-        if "prefix" in raw:
-            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
-    return {"text": raw}
-
-
-# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
-_parse_public = partial(parse_text, form="secret")
-
-
-class WrittenHeader(BaseModel):
-    """One header's value: `text` where it is public, else `prefix` and `secret`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
-
-    text: Annotated[Reference | None, PlainValidator(_parse_public), AfterValidator(_literal_value), REDACT] = None
-    prefix: Annotated[Reference, PlainValidator(parse_text), AfterValidator(_literal_prefix), REDACT] = _NOTHING
-    secret: Annotated[Reference | None, PlainValidator(parse_secret), AfterValidator(_literal_value), REDACT] = None
-
-
-HeaderValue = Annotated[
-    WrittenHeader,
-    BeforeValidator(_shape),
-    WithJsonSchema(
-        {
-            "title": "HeaderValue",
-            "oneOf": [
-                TEXT_SCHEMA,
-                {
-                    "type": "object",
-                    "properties": {
-                        "prefix": {**TEXT_SCHEMA, "description": "Public text before the secret, such as 'Bearer '"},
-                        "secret": SECRET_SCHEMA,
-                    },
-                    "required": ["secret"],
-                    "additionalProperties": False,
-                },
-            ],
-        }
-    ),
-]
+HeaderValue = Annotated[WrittenHeader, BeforeValidator(shape), written_schema("HeaderValue")]
 """A public text, or {prefix, secret}."""
+
+
+SAME_HEADER: Final = "{} and {} are the same header (case does not count, _ counts as -)"
 
 
 def check_unique(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
@@ -103,7 +50,7 @@ def check_unique(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
     for name in headers:
         other = seen.setdefault(normal_name(name), name)
         if other is not name:
-            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
+            raise ValueError(f"{SAME_HEADER.format(other, name)}: remove one")
     return headers
 
 
@@ -133,19 +80,13 @@ def deciding(headers: dict[str, WrittenHeader]) -> dict[str, str] | None:
 def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[SecretInput]:
     """Each header's public text, or its prefix and secret; `place` is that of the headers under `auth`."""
     for name, value in headers.items():
-        if value.text is not None:
-            yield SecretInput((*place, name), value.text, check_header_value)
-        if value.secret is not None:
-            yield SecretInput((*place, name, "prefix"), value.prefix, check_prefix)
-            yield SecretInput((*place, name, "secret"), value.secret, check_header_value)
+        for key, reference in value.inputs(*place, name):
+            yield SecretInput(key, reference, check_prefix if reference is value.prefix else check_header_value)
 
 
 def filled_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
     """The headers in the order of the document, each value's prefix and secret joined, as they travel."""
-    joined = dict.fromkeys(headers, "")
-    for key, _, _ in inputs_of(headers, *place):
-        joined[key[len(place)]] += values[key]
-    return tuple((name, wire(value)) for name, value in joined.items())
+    return tuple((name, wire(value.joined(values, *place, name))) for name, value in headers.items())
 
 
 def compared_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:

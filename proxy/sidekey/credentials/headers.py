@@ -1,49 +1,49 @@
-"""Fixed headers: API keys, bearer tokens and tenant names in headers of any name."""
+"""Fixed values: API keys, bearer tokens and tenant names in headers, query parameters or body fields of any name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import ConfigDict, Field
 
 from sidekey.credentials.base import (
+    Conditions,
     Credential,
     Documentation,
     Findings,
     FixedCredential,
-    Grant,
     KindSettings,
-    Places,
     Provider,
-    SecretInput,
     Traits,
 )
-from sidekey.credentials.destination import CountsAs
-from sidekey.credentials.fields import HeaderName, Keys, mapping, normal_name
-from sidekey.credentials.header_values import (
-    HeaderValue,
-    check_public,
-    check_unique,
-    deciding,
-    filled_headers,
-    inputs_of,
-)
+from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.fields import Keys, mapping
+from sidekey.credentials.header_values import deciding
+from sidekey.credentials.injected import MAPS, Body, Headers, InjectedSettings, Query
 
 _PROFILE_EXAMPLE = """\
 mails:
   auth: {type: headers, provider: klaviyo, key: {file: /run/secrets/klaviyo}}
 """
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
-class HeadersSettings(KindSettings):
-    """Headers with fixed values, public or secret."""
+class HeadersSettings(InjectedSettings, KindSettings):
+    """Headers, query parameters and body fields with fixed values, public or secret."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 2})
 
     title: ClassVar[str] = "Headers"
+    brings_added: ClassVar[bool] = True
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(MAPS, ()))
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"headers": "A secret may have a public word before it, such as `Bearer ` in `Authorization`, with its space."}
+        {
+            "headers": "A secret may have a public word before it, such as `Bearer ` in `Authorization`, with its "
+            "space.",
+            "query": "For an API that takes its key as a parameter of the URL.",
+            "body": "Added to each body, which must be a form or a JSON object.",
+        }
     )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"headers": {"X-Provider": "unknown"}})
@@ -52,33 +52,26 @@ class HeadersSettings(KindSettings):
         profile_example=_PROFILE_EXAMPLE,
     )
 
-    type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
+    type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
     provider: Provider = None
-    headers: Annotated[
-        dict[HeaderName, HeaderValue], AfterValidator(check_unique), AfterValidator(check_public), CountsAs(deciding)
-    ] = Field(
-        min_length=1,
-        description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
-    )
+    headers: Annotated[Headers, CountsAs(deciding)] = Field(default={})
+    query: Annotated[Query, HARMLESS] = Field(default={})
+    body: Annotated[Body, HARMLESS] = Field(default={})
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """No value at all, or one twice."""
+        yield from cls.find_errors_in(mapping(integration.get(cls.place)))
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """A secret that is written in the file as public text."""
-        for name, value in mapping(mapping(integration.get("auth")).get("headers")).items():
-            if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
-                text = "this is public text: write a secret as {prefix: TEXT, secret: ...}"
-                yield ("auth", "headers", name), text
+        yield from cls.find_public(mapping(integration.get(cls.place)))
 
     def traits(self) -> Traits:
-        """The headers of the file."""
-        return Traits(Places(headers=tuple(self.headers)))
-
-    def inputs(self) -> Iterator[SecretInput]:
-        """Each header's public text, or its prefix and secret."""
-        yield from inputs_of(self.headers, "headers")
+        """The places of the file."""
+        return Traits(self.places())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The headers in the order of the file, each value's prefix and secret joined."""
-        headers = filled_headers(self.headers, values, "headers")
-        secret = (values["headers", name, "secret"] for name, value in self.headers.items() if value.secret is not None)
-        return FixedCredential(Grant(headers=headers, secrets=tuple(text.encode() for text in secret)))
+        """The values in the order of the file."""
+        return FixedCredential(self.grant(values))

@@ -18,7 +18,6 @@ from sidekey.credentials.base import (
     Attempt,
     Call,
     Conditions,
-    Credential,
     Documentation,
     Findings,
     Issued,
@@ -269,7 +268,7 @@ class JwtSettings(KindSettings):
             yield SecretInput(("key_id",), self.key_id, check_not_empty)
         yield from (SecretInput(*each) for each in references(self.claims, "claims"))
 
-    def credential(self, values: Mapping[Keys, str]) -> Credential:
+    def credential(self, values: Mapping[Keys, str]) -> JwtCredential:
         """The credential with everything read."""
         from sidekey.credentials import jose  # noqa: PLC0415 - as above
 

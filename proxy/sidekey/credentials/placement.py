@@ -12,19 +12,20 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Findings, Grant, Places
 from sidekey.credentials.destination import Json
-from sidekey.credentials.fields import WrittenAs, check_header_name, check_prefix, clean, mapping, normal_name, wire
+from sidekey.credentials.fields import (
+    WrittenAs,
+    check_header_name,
+    check_parameter_name,
+    check_prefix,
+    clean,
+    mapping,
+    normal_name,
+    wire,
+)
 
 Place = Literal["header", "body", "query"]
 
-_PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def _check_parameter(name: str) -> str:
-    """A name that is known again however a caller spells it."""
-    if not _PARAMETER.fullmatch(name):
-        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
-    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class WrittenPlacement(BaseModel):
     def _check_name(cls, name: str | None, info: ValidationInfo) -> str | None:
         if name is None or "place" not in info.data:
             return name
-        return check_header_name(name) if info.data["place"] == "header" else _check_parameter(name)
+        return check_header_name(name) if info.data["place"] == "header" else check_parameter_name(name)
 
     @field_validator("scheme")
     @classmethod

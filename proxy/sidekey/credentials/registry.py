@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from sidekey.credentials.aws.settings import AwsSigV4Settings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
@@ -13,15 +14,18 @@ from sidekey.credentials.jwt import JwtSettings
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
+from sidekey.credentials.session import SessionSettings
 from sidekey.credentials.signatures.settings import SignatureSettings
 
 KINDS: dict[str, type[KindSettings]] = {
+    "aws_sigv4": AwsSigV4Settings,
     "basic": BasicSettings,
     "headers": HeadersSettings,
     "jwt": JwtSettings,
     "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,
+    "session": SessionSettings,
     "signature": SignatureSettings,
 }
 

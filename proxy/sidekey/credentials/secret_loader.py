@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sidekey.credentials.base import Credential, Sealed
+from sidekey.credentials.base import Credential, Grant, Sealed, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import Problem, ProblemError
 from sidekey.refresh import Failed, Refresh, fixed
@@ -19,13 +19,15 @@ _PAUSE = fixed(RETRY_SECONDS)
 class SecretLoader(Sealed):
     """Reads the secrets with `read` (blocking, raises SecretUnreadable) and keeps the `credential`.
 
-    Nothing is read before `load` or `obtain` is called. `unreadable` is the last failure.
+    Nothing is read before `load` or `obtain` is called. `unreadable` is the last failure. `supplement` is what the
+    grants of a credential that must call first are supplemented with.
     """
 
-    __slots__ = ("_read", "_refresh", "credential", "unreadable")
+    __slots__ = ("_read", "_refresh", "credential", "supplement", "unreadable")
 
-    def __init__(self, read: Callable[[], Credential]) -> None:
+    def __init__(self, read: Callable[[], Credential | Supplemented]) -> None:
         self.credential: Credential | None = None
+        self.supplement: Grant | None = None
         self.unreadable: SecretUnreadable | None = None
         self._read = read
         self._refresh: Refresh[None, str] = Refresh(_PAUSE)
@@ -36,10 +38,16 @@ class SecretLoader(Sealed):
     def load(self) -> None:
         """Read the secrets now, blocking. A failure is kept in `unreadable`, and a former credential stays."""
         try:
-            self.credential, self.unreadable = self._read(), None
+            found = self._read()
         except SecretUnreadable as error:
             # A traceback holds frames, and these this loader and the integration: a cycle that outlives a reload.
             self.unreadable = error.with_traceback(None)
+            return
+        self.unreadable = None
+        if isinstance(found, Supplemented):
+            self.credential, self.supplement = found.credential, found.supplement
+        else:
+            self.credential, self.supplement = found, None
 
     async def obtain(self) -> Credential:
         """The credential; where there is none the secrets are read again, in a thread, once for all who wait.
@@ -49,14 +57,21 @@ class SecretLoader(Sealed):
         if self.credential is None and not self._refresh.blocked:
             await self._refresh.join(self._load_in_thread)
         if self.credential is None:
-            raise ProblemError(
-                Problem(
-                    "credential_unavailable",
-                    str(self.unreadable) if self.unreadable else "the secrets have not been read yet",
-                    error="proxy_configuration_error",
-                )
-            )
+            raise ProblemError(self._problem)
         return self.credential
+
+    async def obtain_anew(self) -> Credential:
+        """The credential, with the secrets read now, in a thread; otherwise as `obtain`."""
+        if not self._refresh.blocked:
+            await self._refresh.join(self._load_in_thread)
+        if self.credential is None or self.unreadable is not None:
+            raise ProblemError(self._problem)
+        return self.credential
+
+    @property
+    def _problem(self) -> Problem:
+        reason = "the secrets have not been read yet" if self.unreadable is None else str(self.unreadable)
+        return Problem("credential_unavailable", reason, error="proxy_configuration_error")
 
     async def _load_in_thread(self) -> Failed[str] | None:
         await asyncio.to_thread(self.load)

@@ -159,8 +159,8 @@ def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[
 def form_of(tree: Tree) -> Json:
     """What of a document decides where secrets may go: all that is public, and the names that its secrets have.
 
-    Those in a list do not count: each may be added, moved and removed without the others. Else each meaning has a form
-    of its own: that of a secret is an empty mapping, and that of an empty mapping is null, which no document has.
+    Each meaning has a form of its own: that of a secret is an empty mapping, and that of an empty mapping is null,
+    which no document has. In a list each secret may be added, moved and removed without the others.
     """
     return {name: _form(node) for name, node in tree.items()}
 
@@ -169,7 +169,8 @@ def _form(node: Node) -> Json:
     if isinstance(node, dict):
         return {name: _form(each) for name, each in node.items()} or None
     if isinstance(node, list):
-        return [_form(each) for each in node if not (isinstance(each, Reference) and each.source == "stored")]
+        public = [_form(each) for each in node if not _is_stored(each)]
+        return public if public or not node else {}
     if isinstance(node, Reference):
         return {} if _is_stored(node) else node.value
     return node

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sidekey.core.addresses import Only
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
-from sidekey.credentials.base import Credential, Destinations
+from sidekey.credentials.base import Credential, Destinations, Supplemented
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
@@ -27,6 +27,7 @@ from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_loca
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
+from sidekey.settings.parts import credential_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
 from sidekey.settings.presets import PresetJudge
 from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
@@ -56,11 +57,11 @@ def build_integration(
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
     client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
     """
-    auth = settings.auth
-    traits = auth.traits()
+    traits = traits_of(settings)
     where = _where(settings, read if noting is None else noting)
     # What was read decides the policy, and is not read a second time: the two always belong together.
-    loader = SecretLoader(partial(_credential, settings, read, where.values))
+    known = {key: value for key, value in where.values.items() if key not in traits.anew}
+    loader = SecretLoader(partial(_credential, settings, read, known))
     loader.load()
     trust, unusable = _trust(settings, trust, trust_of, noting)
     rebuild: Callable[[], snapshot.Integration] | None = None
@@ -74,7 +75,7 @@ def build_integration(
     test = settings.test
     integration = snapshot.Integration(
         id=name,
-        kind=auth.type,
+        kind=settings.auth.type,
         policy=where.policy,
         base=where.base,
         secrets=loader,
@@ -111,14 +112,17 @@ class _Where(NamedTuple):
 
 
 def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
+    traits = settings.auth.traits()
     prefixes, unread = _prefixes(settings, read)
-    values, unreadable = settings.auth.read(read, {})
+    values, unreadable = read_parts(settings, read, {})
     reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
-    destinations = settings.auth.destinations(values)
+    destinations = settings.auth.destinations(values_of(settings.auth, values))
     if unread or destinations is None:
         # A policy without a rule denies everything.
         return _Where(Policy(methods=methods), None, values, reasons, known=False)
+    if traits.spelling is not None:
+        prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
     policy = Policy(
         prefixes=prefixes,
         domains=(*settings.allowed_domains, *destinations.domains),
@@ -127,7 +131,7 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
         path=destinations.path,
         placeholder_origin=destinations.placeholder_origin,
     )
-    base = _base(prefixes, settings.allowed_domains, destinations, learns=settings.auth.traits().learns)
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
     return _Where(policy, base, values, reasons, known=True)
 
 
@@ -158,12 +162,14 @@ def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tup
     return tuple(prefixes), []
 
 
-def _credential(settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str]) -> Credential:
+def _credential(
+    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str]
+) -> Credential | Supplemented:
     _, unread = _prefixes(settings, read)
-    values, reasons = settings.auth.read(read, known)
+    values, reasons = read_parts(settings, read, known)
     if unread or reasons:
         raise SecretUnreadable((*unread, *reasons))
-    return settings.auth.credential(values)
+    return credential_of(settings, values)
 
 
 def _base(

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from sidekey.core.headers import normalise
 from sidekey.core.matching import overlaps
+from sidekey.core.parameters import meets
 from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
-from sidekey.credentials.base import FixedCredential, KindSettings
+from sidekey.core.signing import SigningRules
+from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.base import FixedCredential, KindSettings, Places, SupplementSettings
 from sidekey.credentials.fields import mapping
+from sidekey.credentials.header_values import SAME_HEADER
+from sidekey.credentials.injected import SAME_PARAMETER
 from sidekey.credentials.quantities import parse_size
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.rules import Limits
@@ -23,6 +31,9 @@ from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
+
+SUPPLEMENTS: Final[tuple[type[SupplementSettings], ...]] = (AddedSettings,)
+"""The models of the parts beside `auth`, in the order of `settings.parts.supplements_of`."""
 
 _LIMITS: Final = Limits()
 
@@ -47,7 +58,67 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
             name = raw["auth"]["type"]
             yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
         yield from kind.find_errors(raw)
+        yield from _supplement_errors(kind, raw)
     yield from _test_errors(raw)
+
+
+class _Writes(NamedTuple):
+    """What a part of an integration writes into requests."""
+
+    key: str
+    places: Places
+    signing: SigningRules | None
+
+
+def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Found:
+    """What is added where it does not belong, and names that two parts write."""
+    added = raw.get("add")
+    if added is not None and kind.brings_added:
+        yield ("add",), f"belongs under auth with type {raw['auth']['type']}: move its headers, query and body there"
+        return
+    if isinstance(added, Mapping):
+        yield from AddedSettings.find_errors_in(added)
+    auth = _valid(kind, raw.get("auth"))
+    earlier = [] if auth is None else [_Writes("auth", auth.traits().places, auth.traits().signing)]
+    for model in SUPPLEMENTS:
+        part = _valid(model, raw.get(model.place))
+        if part is not None:
+            writes = _Writes(part.place, part.places(), part.signing())
+            for other in earlier:
+                yield from _twice(other, writes)
+            earlier.append(writes)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _valid(model: type[_Model], raw: Any) -> _Model | None:
+    """A part by itself: an error elsewhere hides no other."""
+    try:
+        return None if raw is None else model.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _twice(first: _Writes, second: _Writes) -> Found:
+    """The names that the second part writes as well, or that the first one signs."""
+    names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
+    signing = first.signing
+    signed = frozenset() if signing is None else signing.names | signing.kept | signing.signed
+    for name in second.places.headers:
+        normal = normalise(name.encode("latin-1"))
+        if normal in names:
+            said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
+            yield (second.key, "headers", name), f"{said}: remove one"
+        elif normal in signed:
+            yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
+    parameters = first.places.query + first.places.body
+    for key, own in (("query", second.places.query), ("body", second.places.body)):
+        for name in own:
+            for other in parameters:
+                if meets(name, (other,)):
+                    said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
+                    yield (second.key, key, name), f"{said}: remove one"
 
 
 def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
@@ -279,8 +350,9 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
             )
     if kind is not None:
         yield from kind.find_warnings(raw)
-    yield from insecure_values(mapping(raw.get("auth")), ("auth",))
-    yield from insecure_values(mapping(raw.get("client_certificate")), ("client_certificate",))
+    yield from AddedSettings.find_public(mapping(raw.get("add")))
+    for key in ("auth", "add", "client_certificate"):
+        yield from insecure_values(mapping(raw.get(key)), (key,))
 
 
 Store = Literal["none", "file", "database"]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
@@ -46,6 +47,7 @@ def _names(kinds: Iterable[str]) -> str:
 
 _NEED_PREFIX = _names(name for name, kind in KINDS.items() if kind.needs_prefix)
 _BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_certificate)
+_BRING_ADDED = _names(name for name, kind in KINDS.items() if kind.brings_added)
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
@@ -394,6 +396,11 @@ class IntegrationSettings(Section):
         default=None, description="As `network.source_address`, for this integration, instead."
     )
     auth: AuthSettings = Field(description="The credential; `type` is its kind.")
+    add: AddedSettings | None = Field(
+        default=None,
+        description="What goes with each request beside `auth`, in its headers, query or body, at least one of them; "
+        f"the kind {_BRING_ADDED} has these keys under `auth`.",
+    )
     client_certificate: CertificateSettings | None = Field(
         default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
     )

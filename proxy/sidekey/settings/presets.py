@@ -191,7 +191,9 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
         return [(("integration",), "no integration has this ID")]
     found: list[tuple[Loc, str]] = []
     if integration.rebuild is None:
-        decision = decide(integration.policy, preset.rules.method.decode(), preset.rules.sample)
+        spelling = integration.traits.spelling
+        spell = None if spelling is None else spelling.spell
+        decision = decide(integration.policy, preset.rules.method.decode(), preset.rules.sample, spell)
         if not decision.allowed:
             key = "method" if decision.code == "method_denied" else "url"
             found.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))

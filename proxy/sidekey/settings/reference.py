@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.registry import KINDS
@@ -64,6 +65,7 @@ _SECTIONS = (
     ("IntegrationSettings", "integrations.ID", ""),
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
+    ("AddedSettings", "integrations.ID.add", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -322,6 +324,7 @@ def stored_page() -> str:
     """docs/stored.md: what a stored integration may say, and what of it may change without its secrets."""
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
+        "add": AddedSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
@@ -341,7 +344,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
         inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "client_certificate"):
+        elif inner is not None and key.name not in ("auth", "add", "client_certificate"):
             found += _harmless(inner, f"{above}{key.name}.")
     return found
 

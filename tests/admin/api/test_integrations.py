@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +246,43 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
     assert found(f"status=hidden&tag={word}") == []
     assert found(f"usable=false&tag={word}") == []
     assert len(found(f"usable=true&status=ok&tag={word}")) == 50
+
+
+def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: Running, named: Named) -> None:
+    """A new one is added before the old one, which goes later: no other is entered again, and each signs in place."""
+    name = named("hooks")
+    auth = {"type": "signature", "scheme": "custom", "signed": "{body}", "headers": {"Authorization": "{signatures}"}}
+    document = {"endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "auth": {**auth, "secret": {"value": "old"}}}
+
+    def signed() -> list[str]:
+        body = get(running.child.proxy_port, f"/i/{name}/x", TOKEN).body
+        return re.search("authorization: (.*)", body)[1].split(",")  # type: ignore[index]
+
+    old, new = (hmac.new(key, b"", "sha256").hexdigest() for key in (b"old", b"new"))
+    shown = editor.make("/integrations", {"id": name, **document})
+    assert signed() == [old]
+    shown["auth"]["secret"] = [{"value": "new"}, shown["auth"]["secret"]]
+    shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"1"').json
+    assert [each["set"] for each in shown["auth"]["secret"]] == [True, True]
+    assert signed() == [new, old]
+    shown["auth"]["secret"].reverse()
+    shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').json
+    assert signed() == [old, new]
+    row = shown["auth"]["secret"][1]["row"]
+    shown["auth"]["secret"] = [{"value": "third"}, shown["auth"]["secret"][1]]
+    shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"3"').json
+    assert signed()[1] == new
+    twice = {**shown["auth"], "secret": [{"set": True, "row": row}, {"set": True, "row": row}, {"set": True}]}
+    refused = editor.ask("PUT", f"/integrations/{name}", {**shown, "auth": twice}, match='"4"')
+    assert (refused.status, [each["pointer"] for each in refused.json["errors"]]) == (
+        422,
+        ["/auth/secret/1", "/auth/secret/2"],
+    )
+    changes = editor.get(f"/integrations/{name}/activity")["items"]
+    assert changes[0]["fields"][0] == "/auth/secret"
+    assert f"/auth/secret/{row}" in changes[2]["fields"]
+    elsewhere = editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://a.example"}, match='"4"')
+    assert (elsewhere.json["code"], [each["pointer"] for each in elsewhere.json["errors"]]) == (
+        "reenter",
+        ["/auth/secret/0", "/auth/secret/1"],
+    )

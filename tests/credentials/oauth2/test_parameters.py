@@ -3,6 +3,7 @@ from urllib.parse import quote
 
 import pytest
 
+from sidekey.core.parameters import meets
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.oauth2 import parameters
 
@@ -72,8 +73,8 @@ def test_what_sidekey_sends_cannot_be_overridden(spelling: str) -> None:
     ],
 )
 def test_two_names_meet_where_a_server_may_take_one_for_the_other(one: str, other: str, expected: bool) -> None:
-    """In either order."""
-    assert parameters.meets(one, (other,)) is parameters.meets(other, ("x", one)) is expected
+    """In either order, also in the query of a URL."""
+    assert meets(one, (other,)) is meets(other, ("x", one)) is expected
     assert parameters.holds(f"x&{quote(one)}=y", other) is expected
 
 

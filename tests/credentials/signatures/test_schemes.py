@@ -16,9 +16,10 @@ from stripe import Webhook as StripeWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
 from sidekey.core.headers import normalise
-from sidekey.credentials.signatures.keys import Hmac, webhook_key
+from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import errors_between
+from sidekey.credentials.signatures.written_keys import webhook_key
 from support.examples import examples
 from support.outgoing import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
 

@@ -13,7 +13,7 @@ from support.upstream import OK, answering
 
 TRAITS = Traits(Places(body=("access_token",)), calls=True, watched=frozenset({401}))
 TOKEN = "a.b-c/d+e="
-GRANT = Grant(body=(("access_token", TOKEN),))
+GRANT = Grant(body=(("access_token", TOKEN),), secrets=(TOKEN.encode(),))
 FORM = "Content-Type: application/x-www-form-urlencoded"
 JSON = "Content-Type: application/json; charset=utf-8"
 
@@ -67,14 +67,17 @@ async def test_a_caller_that_waits_for_100_gets_it_from_here() -> None:
         assert message.body.startswith(b"a=b&")
 
 
-TYPES = "the body has no place for the token: one Content-Type must name a form or JSON"
+ABSENT = "the request has no body, so nothing can be added to it"
+TYPES = "nothing can be added to the body: one Content-Type must name a form or JSON"
 DIGEST = "a digest covers the body, so nothing can be added to it"
 CODED = "the body has a content coding, so nothing can be added to it"
-LONG = "the body is over limits.replay_body, so the token is not added to it"
-NOMINATED = "Connection must not name Content-Type where a token goes into the body"
+LONG = "the body is over limits.replay_body, so nothing is added to it"
+NOMINATED = "Connection must not name Content-Type where fields are added to the body"
 
 UNPLACEABLE = {
-    "no body and no type": ("GET", (), None, TYPES),
+    "no body": ("GET", (), None, ABSENT),
+    "no body but a type": ("GET", (FORM,), None, ABSENT),
+    "no type": ("POST", (), b"a=b", TYPES),
     "a type of its own": ("POST", ("Content-Type: text/plain",), b"a=b", None),
     "multipart": ("POST", ("Content-Type: multipart/form-data; boundary=x",), b"--x--", None),
     "two types": ("POST", (FORM, JSON), b"a=b", TYPES),

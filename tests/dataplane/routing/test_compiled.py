@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
@@ -53,6 +55,14 @@ def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object,
 def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
     """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
     assert quick_marks(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
+
+
+def test_a_forbidden_path_at_a_host_that_no_target_has_leaves_no_mark() -> None:
+    """Unless grants tell the host."""
+    policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(Origin("https", "sts.test", 443), "/", below=True),))
+    assert quick_marks(policy) == ()
+    assert quick_marks(replace(policy, placeholder_origin=BASE.origin)) is None
+    assert quick_marks(replace(policy, forbidden=(Forbidden(None, "/"),))) is None
 
 
 async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:

@@ -9,7 +9,7 @@ from weakref import ref
 
 import pytest
 
-from sidekey.credentials.base import Credential, Lineage
+from sidekey.credentials.base import Credential, Grant, Lineage
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.secret_loader import SecretLoader
@@ -391,3 +391,57 @@ async def test_a_token_that_has_ended_is_not_taken_over(rig: Rig) -> None:
     assert rig.expiry is None
     assert token_of(await source.obtain()) == "t2"
     assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
+
+
+ONE = Grant(headers=(("X-Tenant", "one"),), query=(("key", "k1"),), secrets=(b"k1",))
+TWO = Grant(headers=(("X-Tenant", "two"),))
+
+
+def adding(rig: Rig, supplement: Grant | None) -> TokenSource:
+    """The source after a change of what is added, and of nothing else."""
+    return rig.change(rig.kind, secrets=rig.loaded(rig.kind, supplement))
+
+
+async def test_a_token_outlives_a_change_of_what_is_added_to_it(rig: Rig) -> None:
+    """Requests have the new one at once, and the token as it was: no call is made for it."""
+    bare = await rig.source.obtain()
+    for supplement in (ONE, TWO):
+        grant = await adding(rig, supplement).obtain()
+        assert grant.issued is bare
+        assert grant.headers == (*supplement.headers, *bare.headers)
+        assert grant.query == supplement.query
+        assert grant.secrets == supplement.secrets
+        assert rig.source.grant is await rig.source.obtain() is grant
+    assert await adding(rig, None).obtain() is bare
+    await adding(rig, ONE).obtain()
+    await rig.loop.advance(900)
+    renewed = await rig.source.obtain()
+    assert (token_of(renewed), renewed.headers[0]) == ("t2", ("X-Tenant", "one"))
+    assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1"]
+
+
+async def test_a_refusal_of_a_token_counts_with_whatever_was_added_to_it(rig: Rig) -> None:
+    """A request in flight was sent with what the former config adds: its token is the one that is held."""
+    old = await adding(rig, ONE).obtain()
+    former, source = rig.source, adding(rig, TWO)
+    assert (await source.obtain()).headers[0] == ("X-Tenant", "two")
+    assert former.report_rejection(old, 401, b"")
+    newer = await former.refreshed_after(old)
+    assert newer is not None
+    assert (token_of(newer), newer.headers[0]) == ("t2", ("X-Tenant", "one"))
+    assert len(rig.endpoint.calls) == 2
+    assert (await source.obtain()).headers == (("X-Tenant", "two"), ("Authorization", "Bearer t2"))
+    assert await former.obtain() is await former.obtain() is newer
+
+
+async def test_a_response_that_spends_a_token_drops_it_with_whatever_was_added_to_it(rig: Rig) -> None:
+    """And one to a request with a token of before does not."""
+    old = await adding(rig, ONE).obtain()
+    source = adding(rig, TWO)
+    await source.obtain()
+    assert not source.report_rejection(old, 500, b"")
+    assert source.held is None
+    await rig.loop.advance(1000)
+    assert token_of(await source.obtain()) == "t2"
+    assert not source.report_rejection(old, 500, b"")
+    assert source.held is not None

@@ -6,11 +6,11 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from operator import itemgetter
 from typing import Annotated
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from sidekey.core.parameters import names_any
+from sidekey.core.parameters import Scalar, meets, names_any
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -19,10 +19,8 @@ from sidekey.credentials.fields import (
     check_field_name,
     parse_secret,
     parse_text,
-    wire,
 )
 
-Scalar = str | int | float | bool
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""
 
@@ -61,12 +59,6 @@ def check_parameter_name(name: str) -> str:
     if meets(check_field_name(name), OWN):
         raise ValueError("this parameter may not be set: Sidekey sends it from the other keys")
     return name
-
-
-def meets(name: str, others: Iterable[str]) -> bool:
-    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
-    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
-    return any(one == another or names_any(quote(one, safe=""), (wire(another),)) for one, another in ways)
 
 
 def holds(query: str, name: str) -> bool:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, check_library
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import (
+    FieldPath,
     Keys,
     PemSecret,
     PemText,
     Text,
-    check_field_name,
     check_not_empty,
     literally,
     refuse_places,
@@ -27,7 +28,6 @@ from sidekey.credentials.oauth2.parameters import (
     FurtherClaims,
     FurtherParameters,
     filled,
-    meets,
     references,
 )
 
@@ -45,16 +45,6 @@ def require_key(section: BaseModel, key: str) -> None:
     if key not in section.model_fields_set:
         errors = [InitErrorDetails(type="missing", loc=(key,), input=None)]
         raise ValidationError.from_exception_data("config", errors, hide_input=True)
-
-
-def _check_path(path: str) -> str:
-    for name in path.split("."):
-        check_field_name(name)
-    return path
-
-
-FieldPath = Annotated[str, AfterValidator(_check_path)]
-"""Where a response contains a value: names, joined by dots where objects are nested."""
 
 
 class _Section(BaseModel):

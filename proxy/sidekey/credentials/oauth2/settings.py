@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.core.parameters import meets
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
@@ -28,7 +29,8 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
+from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
+from sidekey.credentials.endpoint_reply import DEFAULT_LIFE, check_life
 from sidekey.credentials.fields import (
     Keys,
     Reference,
@@ -53,7 +55,7 @@ from sidekey.credentials.oauth2.grants import (
     Password,
     RefreshToken,
 )
-from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, meets, references
+from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
     AssertionSettings,
@@ -61,7 +63,7 @@ from sidekey.credentials.oauth2.sections import (
     TokenResponseSettings,
     refuse_keys,
 )
-from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
+from sidekey.credentials.oauth2.token_response import ResponseShape
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
@@ -98,12 +100,6 @@ def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
     check_query(text.partition("?")[2], further)
 
 
-def _check_lifetime(seconds: float) -> float:
-    if seconds < LEAST_LIFE:
-        raise ValueError("must be at least 1s: with less left, a token counts as expired")
-    return seconds
-
-
 def _check_grant_type(name: str) -> str:
     if name in _KNOWN_TYPES:
         raise ValueError(f"write grant: {_KNOWN_TYPES[name]} in place of this")
@@ -117,12 +113,6 @@ def _check_raw_id(text: str) -> None:
     check_not_empty(text)
     if ":" in text:
         raise ValueError("client_id must not contain a colon with raw_basic (RFC 7617 2)")
-
-
-def _spelled(endpoint: Reference) -> str:
-    """The URL of a token endpoint in the one spelling that targets have."""
-    target = parse_endpoint(endpoint.value)
-    return f"{target.origin}{target.request_target}"
 
 
 def _needs_secret(found: Mapping[str, Any]) -> bool:
@@ -181,7 +171,7 @@ class OAuth2Settings(KindSettings):
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None
-    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(_spelled)] = Field(
+    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
         "a target."
     )
@@ -250,7 +240,7 @@ class OAuth2Settings(KindSettings):
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
-    token_lifetime: Annotated[Duration, AfterValidator(_check_lifetime), HARMLESS] = Field(
+    token_lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
         default=DEFAULT_LIFE,
         description="How long a token is used whose response does not say how long it lives; at least `1s`.",
     )

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidekey.credentials.base import CallFault, Reply, Sealed
-from sidekey.credentials.endpoint_reply import error_of_status, is_success, is_token, json_object, retry_after
+from sidekey.credentials.endpoint_reply import (
+    DEFAULT_LIFE,
+    error_of_status,
+    find,
+    is_success,
+    is_token,
+    json_object,
+    life_of,
+    retry_after,
+)
 
 STEP = "token endpoint"
-
-DEFAULT_LIFE = 300.0
-"""Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
-
-LONGEST_LIFE = 366 * 86400
-
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
-
-LEAST_LIFE = 1.0
-"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
-and another one after that."""
 
 _CODES = frozenset(
     {
@@ -80,7 +78,7 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise error_of_status(STEP, reply, said, settings=bool(known))
     if response is None:
         raise CallFault("invalid", f"{STEP} did not return a JSON object")
-    token = _find(response, shape.access_token)
+    token = find(response, shape.access_token)
     if token is None and known:
         # Some return 200 for everything.
         reason = f"{STEP} returned {reply.status} {said}"
@@ -91,8 +89,8 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        _life(_find(response, shape.expires_in), shape.lifetime),
-        None if shape.base_url is None else _base_url(_find(response, shape.base_url), shape.base_url),
+        life_of(STEP, find(response, shape.expires_in), shape.lifetime),
+        None if shape.base_url is None else _base_url(find(response, shape.base_url), shape.base_url),
     )
 
 
@@ -115,27 +113,9 @@ def _number(response: dict[str, Any]) -> str:
     return "" if found is None else found[1]
 
 
-def _find(response: dict[str, Any], path: str) -> object:
-    found: object = response
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
 def _is_bearer(token_type: object) -> bool:
     """RFC 6749 7.1: a token of an unknown type is not used. The type is often left out, although it must not be."""
     return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
-
-
-def _life(value: object, default: float) -> float:
-    """Seconds; digits may be text, as in Microsoft Entra's first version. A life below zero is over as well."""
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
-        return default
-    if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
-    return float(value)
 
 
 def _base_url(value: object, path: str) -> str:

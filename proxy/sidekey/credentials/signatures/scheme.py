@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.credentials.signatures.keys import Ed25519, HmacAlgorithm, Key
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import (
     BODY,
     BODY_SHA256,
@@ -51,7 +52,7 @@ class Scheme:
 
     signed: str
     headers: Mapping[str, str]
-    algorithm: HmacAlgorithm = "hmac-sha256"
+    algorithm: str = "hmac-sha256"
     encoding: Encoding = "hex"
     each: str = "{signature}"
     join: str = ","
@@ -73,9 +74,9 @@ class Scheme:
             body=not signed.names.isdisjoint((BODY, BODY_SHA256)),
         )
 
-    def signer(self, keys: Sequence[Key]) -> Signer:
+    def signer(self, keys: Sequence[SigningKey]) -> Signer:
         """What signs with these keys, once with each."""
-        return _SchemeSigner(self, keys)
+        return SchemeSigner(self, keys)
 
 
 def read_signed(text: str) -> Template:
@@ -93,10 +94,10 @@ def read_field(text: str) -> Template:
     return read(text, (SIGNATURE, SIGNATURES, *SENT))
 
 
-class _SchemeSigner(Signer):
+class SchemeSigner(Sealed, Signer):
     """Signs by the templates of a scheme."""
 
-    def __init__(self, scheme: Scheme, keys: Sequence[Key]) -> None:
+    def __init__(self, scheme: Scheme, keys: Sequence[SigningKey]) -> None:
         signed = read_signed(scheme.signed)
         headers = {name: read_field(text) for name, text in scheme.headers.items()}
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
@@ -106,7 +107,7 @@ class _SchemeSigner(Signer):
         self._required = sorted(signed.fields)
         self._signed = Pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
-        self._keys = tuple((key, _each(scheme.asymmetric if isinstance(key, Ed25519) else scheme.each)) for key in keys)
+        self._keys = tuple((key, _each(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
         join = scheme.join.encode()
         values: dict[str, Value] = {
             SIGNATURE: lambda facts: facts.signature,
@@ -117,6 +118,9 @@ class _SchemeSigner(Signer):
             for name, template in headers.items()
             if name != self._id_name
         )
+
+    def __repr__(self) -> str:
+        return f"SchemeSigner({self._normal_id!r}, REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """A message ID that could stand for another text, and a field that is signed and not there once."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -35,18 +35,33 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import (
+    PEM_SECRET_SCHEMA,
     REDACT,
     SECRET_SCHEMA,
     HeaderName,
     Keys,
     Reference,
     Secret,
+    Text,
     check_header_value,
+    literally,
     mapping,
     normal_name,
     parse_secret,
+    refuse,
 )
-from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, Key, SecretEncoding, decode, webhook_key
+from sidekey.credentials.quantities import Duration
+from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SigningKey
+from sidekey.credentials.signatures.rfc9421 import (
+    DEFAULT_COMPONENTS,
+    DEFAULT_LABEL,
+    Asymmetric,
+    MessageSigner,
+    Parameters,
+    check_component,
+    check_label,
+    check_string,
+)
 from sidekey.credentials.signatures.scheme import (
     ID,
     SIGNATURE,
@@ -59,38 +74,51 @@ from sidekey.credentials.signatures.scheme import (
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
+from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
 
-SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom"]
+SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
+Algorithm = Literal[HmacAlgorithm, Asymmetric]
 
-MOST_SECRETS: Final = 8
-"""Each is one more signature over every request."""
+_ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"custom": get_args(HmacAlgorithm), "rfc9421": ("hmac-sha256", *get_args(Asymmetric))}
+)
+"""Those of the schemes that have no own one."""
 
-_CUSTOM: Final = frozenset({"custom"})
+_ASYMMETRIC: Final = frozenset(get_args(Asymmetric))
+
 _BELONGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "secret": frozenset(SCHEMES) | _CUSTOM,
-        **dict.fromkeys(("secret_encoding", "algorithm", "signed", "encoding", "each", "join", "headers"), _CUSTOM),
+        "algorithm": frozenset(_ALGORITHMS),
+        "secret": frozenset({*SCHEMES, "custom"}),
+        "secret_encoding": frozenset({"custom", "rfc9421"}),
+        **dict.fromkeys(("signed", "encoding", "each", "join", "headers"), frozenset({"custom"})),
+        **dict.fromkeys(("key", "key_id", "components", "expires", "nonce", "tag", "label"), frozenset({"rfc9421"})),
     }
 )
 """The schemes that a key counts with."""
 
-_NEEDED: Final = frozenset({"secret", "signed", "headers"})
-"""Keys that may not be left out with those schemes."""
+_NEEDED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
+"""Keys that may not be left out: with the schemes that they count with, or with one alone."""
 
-_SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1, max_length=MOST_SECRETS)])
+MOST_SECRETS: Final = 8
+"""Each is one more signature over every request."""
+
+_SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
 
 
 def _parse_secrets(raw: object) -> Reference | tuple[Reference, ...]:
-    return tuple(_SECRETS.validate_python(raw)) if isinstance(raw, list) else parse_secret(raw)
+    if not isinstance(raw, list):
+        return parse_secret(raw)
+    if len(raw) > MOST_SECRETS:
+        raise ValueError(f"must have at most {MOST_SECRETS} entries: each signs every request")
+    return tuple(_SECRETS.validate_python(raw))
 
 
 Secrets = Annotated[
     Reference | tuple[Reference, ...],
     PlainValidator(_parse_secrets),
     REDACT,
-    WithJsonSchema(
-        {"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1, "maxItems": MOST_SECRETS}]}
-    ),
+    WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
 ]
 """A secret, or a list of them."""
 
@@ -119,7 +147,7 @@ def check_field_text(text: str) -> None:
     check_header_value(text)
 
 
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+def _check_once(headers: dict[str, str]) -> dict[str, str]:
     seen: dict[str, str] = {}
     for name in headers:
         other = seen.setdefault(normal_name(name), name)
@@ -128,9 +156,13 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _check_written(text: str) -> str:
+def _read_written(text: str) -> Template:
     check_field_text(text)
-    read_field(text)
+    return read_field(text)
+
+
+def _check_written(text: str) -> str:
+    _read_written(text)
     return text
 
 
@@ -139,6 +171,38 @@ def _check_name(name: str) -> str:
     if REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES:
         raise ValueError("must not be a header by which a server may take the request for another")
     return name
+
+
+_Headers = dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_written)]]
+
+
+def _check_component(name: str) -> str:
+    check_component(name)
+    return name
+
+
+_Component = Annotated[str, AfterValidator(_check_component)]
+
+
+def _parse_key(raw: object, info: ValidationInfo) -> Reference:
+    """A shared secret has one line, a private key has those of PEM."""
+    return parse_secret(raw, pem=info.data.get("algorithm") != "hmac-sha256")
+
+
+def _check_expires(seconds: float) -> float:
+    if seconds < 1 or seconds % 1:
+        raise ValueError("must be a whole number of seconds, at least 1s")
+    return seconds
+
+
+def _check_string(text: str) -> str:
+    check_string(text)
+    return text
+
+
+def _check_label(label: str) -> str:
+    check_label(label)
+    return label
 
 
 class SignatureFields(BaseModel):
@@ -150,10 +214,11 @@ class SignatureFields(BaseModel):
         description="How requests are signed: as this platform does, or `custom`, by the keys below "
         "([table](signatures.md))."
     )
-    algorithm: Annotated[HmacAlgorithm | None, HARMLESS] = Field(
+    algorithm: Annotated[Algorithm | None, HARMLESS] = Field(
         default=None,
         validate_default=True,
-        description="With `custom`: the keyed hash (RFC 2104); default: `hmac-sha256`.",
+        description="With `custom`: the keyed hash (RFC 2104), one of `hmac-...`; default: `hmac-sha256`. With "
+        "`rfc9421` it must be given: `ed25519`, `ecdsa-p256-sha256`, `rsa-pss-sha512` or `hmac-sha256`.",
     )
     secret: Secrets | None = Field(
         default=None,
@@ -163,7 +228,9 @@ class SignatureFields(BaseModel):
         "elsewhere the whole text is the key.",
     )
     secret_encoding: Annotated[SecretEncoding, HARMLESS] = Field(
-        default="text", description="With `custom`: how the key is written in the secret: `text` is its UTF-8."
+        default="text",
+        description="With `custom`, and with `hmac-sha256` of `rfc9421`: how the key is written in the secret; "
+        "`text`: it is the key.",
     )
     signed: Annotated[str, AfterValidator(_check_signed), HARMLESS] | None = Field(
         default=None,
@@ -181,18 +248,43 @@ class SignatureFields(BaseModel):
     join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
         default=",", description="With `custom`: what is between two of them."
     )
-    headers: Annotated[
-        dict[
-            Annotated[HeaderName, AfterValidator(_check_name)],
-            Annotated[str, AfterValidator(_check_written)],
-        ]
-        | None,
-        HARMLESS,
-    ] = Field(
+    headers: Annotated[_Headers, AfterValidator(_check_once), HARMLESS] | None = Field(
         default=None,
+        min_length=1,
         validate_default=True,
         description="With `custom`: the headers that are written, such as `t={timestamp},{signatures}`. A header that "
         "is exactly `{id}` is kept where the caller sends one.",
+    )
+    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
+        "the secret.",
+    )
+    key_id: Annotated[Text, literally(check_string), HARMLESS] | None = Field(
+        default=None,
+        description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
+        "7638). For `hmac-sha256` it must be given.",
+    )
+    components: Annotated[list[_Component], HARMLESS] = Field(
+        default=[*DEFAULT_COMPONENTS],
+        min_length=1,
+        description="With `rfc9421`: what is signed: names of headers, in lower case, and `@method`, `@target-uri`, "
+        "`@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). `content-...` are left out "
+        "without a body. `content-digest` is written by Sidekey, of the body.",
+    )
+    expires: Annotated[Duration, AfterValidator(_check_expires), HARMLESS] | None = Field(
+        default=None,
+        description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
+    )
+    nonce: Annotated[bool, HARMLESS] = Field(
+        default=False, description="With `rfc9421`: whether it has a random nonce."
+    )
+    tag: Annotated[str, AfterValidator(_check_string), HARMLESS] | None = Field(
+        default=None, description="With `rfc9421`: the tag of the application that it is for."
+    )
+    label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
+        default=DEFAULT_LABEL, description="With `rfc9421`: the name of the signature in its two headers."
     )
 
     @field_validator("*")
@@ -205,37 +297,70 @@ class SignatureFields(BaseModel):
             return value
         if scheme not in schemes:
             if value != cls.model_fields[key].default:
-                raise ValueError(f"may be used only with scheme {_any_of(sorted(schemes))}: {scheme} says this itself")
-        elif value is None and key in _NEEDED:
+                raise ValueError(f"may be used only with scheme {_any_of(sorted(schemes))}")
+        elif value is None and not _NEEDED.isdisjoint(((key, ""), (key, scheme))):
             raise PydanticKnownError("missing")
         return value
 
-    @property
-    def secrets(self) -> Iterator[tuple[Keys, Reference]]:
-        """Every secret, with its place."""
-        if isinstance(self.secret, Reference):
+    @field_validator("components")
+    @classmethod
+    def _check_components(cls, components: list[str]) -> list[str]:
+        twice = (index for index, name in enumerate(components) if name in components[:index])
+        refuse(((index,), ValueError("is there already: remove one")) for index in twice)
+        return components
+
+    @field_validator("algorithm")
+    @classmethod
+    def _check_algorithm(cls, algorithm: str | None, info: ValidationInfo) -> str | None:
+        known = _ALGORITHMS.get(info.data.get("scheme", ""))
+        if algorithm is not None and known is not None and algorithm not in known:
+            raise ValueError(f"must be {_any_of(known)} with scheme {info.data['scheme']}")
+        return algorithm
+
+    def secret_inputs(self) -> Iterator[SecretInput]:
+        """Every value that is a reference."""
+        yield from (SecretInput(place, reference, self._check_key) for place, reference in self._keys())
+        if self.key_id is not None:
+            yield SecretInput(("key_id",), self.key_id, check_string)
+
+    def rules(self) -> SigningRules:
+        """What is known of the signer before any secret is read."""
+        return self._parameters().rules() if self.scheme == "rfc9421" else self._templates().rules()
+
+    def signer(self, values: Mapping[Keys, str]) -> Signer:
+        """What signs, with the values of `secret_inputs`."""
+        keys = [self._read_key(values[place]) for place, _ in self._keys()]
+        if self.scheme == "rfc9421":
+            ((key, thumbprint),) = keys
+            return MessageSigner(key, values.get(("key_id",), thumbprint), self._parameters())
+        return self._templates().signer([key for key, _ in keys])
+
+    def _keys(self) -> Iterator[tuple[Keys, Reference]]:
+        """Every key, with its place."""
+        if self.key is not None:
+            yield ("key",), self.key
+        elif isinstance(self.secret, Reference):
             yield ("secret",), self.secret
         elif self.secret is not None:
             yield from ((("secret", str(index)), each) for index, each in enumerate(self.secret))
 
-    def secret_inputs(self) -> Iterator[SecretInput]:
-        """Every value that is a reference."""
-        for key, reference in self.secrets:
-            yield SecretInput(key, reference, self._check_secret)
+    def _read_key(self, secret: str) -> tuple[SigningKey, str]:
+        """A key, and its thumbprint where it has one. Raises ValueError."""
+        if self.scheme == "rfc9421":
+            if self.algorithm in _ASYMMETRIC:
+                from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - only where it is needed
 
-    def rules(self) -> SigningRules:
-        """What is known of the signer before any secret is read."""
-        return self._scheme().rules()
+                return private_keys.load_key(secret, self.algorithm)
+            return Hmac(decode(secret, self.secret_encoding), "hmac-sha256"), ""
+        scheme = self._templates()
+        if scheme.asymmetric:
+            return webhook_key(secret), ""
+        return Hmac(decode(secret, self.secret_encoding), scheme.algorithm), ""
 
-    def signer(self, values: Mapping[Keys, str]) -> Signer:
-        """What signs, with the values of `secret_inputs`."""
-        return self._scheme().signer([self._key(values[key]) for key, _ in self.secrets])
+    def _check_key(self, secret: str) -> None:
+        self._read_key(secret)
 
-    def written(self) -> tuple[str, ...]:
-        """The headers that are written, in their spelling."""
-        return tuple(self._scheme().headers)
-
-    def _scheme(self) -> Scheme:
+    def _templates(self) -> Scheme:
         named = SCHEMES.get(self.scheme)
         if named is not None:
             return named
@@ -248,14 +373,8 @@ class SignatureFields(BaseModel):
             join=self.join,
         )
 
-    def _key(self, secret: str) -> Key:
-        scheme = self._scheme()
-        if scheme.asymmetric:
-            return webhook_key(secret)
-        return Hmac(decode(secret, self.secret_encoding), scheme.algorithm)
-
-    def _check_secret(self, secret: str) -> None:
-        self._key(secret)
+    def _parameters(self) -> Parameters:
+        return Parameters(tuple(self.components), self.label, int(self.expires or 0), self.nonce, self.tag or "")
 
 
 def _any_of(names: Sequence[str]) -> str:
@@ -272,6 +391,8 @@ def errors_between(raw: Mapping[str, Any]) -> Findings:
         if several > 1 and not named.several:
             yield ("secret",), f"{raw['scheme']} carries one signature: give one secret"
         return
+    if raw.get("scheme") == "rfc9421":
+        yield from _errors_of_message(raw)
     if raw.get("scheme") != "custom":
         return
     signed, headers = _readable(raw.get("signed"), read_signed), _headers(raw.get("headers"))
@@ -305,6 +426,15 @@ def _errors_of_signed(signed: Template, written: frozenset[str], headers: Mappin
         yield ("signed",), f"{{header:{name}}} is a header that this signature writes: no signature can cover itself"
 
 
+def _errors_of_message(raw: Mapping[str, Any]) -> Findings:
+    if raw.get("algorithm") == "hmac-sha256":
+        if raw.get("key_id") is None:
+            text = "needs key_id: a thumbprint, which others have by default, would tell of the secret (RFC 7638 7)"
+            yield ("algorithm",), text
+    elif raw.get("secret_encoding", "text") != "text":
+        yield ("secret_encoding",), "may be used only with hmac-sha256: a private key is PEM"
+
+
 _TELLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "timestamp": ("timestamp", "timestamp_ms", "date"),
@@ -316,12 +446,12 @@ _TELLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 def _headers(raw: Any) -> dict[str, Template] | None:
     """Those that can be read; None where there are none, or one cannot."""
-    found = {name: _readable(text, read_field) for name, text in mapping(raw).items()}
+    found = {name: _readable(text, _read_written) for name, text in mapping(raw).items()}
     readable = {name: template for name, template in found.items() if template is not None}
     return readable if readable and len(readable) == len(found) else None
 
 
-def _readable(raw: Any, read: Any) -> Template | None:
+def _readable(raw: Any, read: Callable[[str], Template]) -> Template | None:
     try:
         return read(raw) if isinstance(raw, str) else None
     except ValueError:
@@ -330,9 +460,14 @@ def _readable(raw: Any, read: Any) -> Template | None:
 
 def warnings_of(raw: Mapping[str, Any]) -> Findings:
     """What loads but should be known, by plain values: places are in it."""
-    signed = _readable(raw.get("signed"), read_signed)
+    signed, components = _readable(raw.get("signed"), read_signed), raw.get("components")
     if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
-        yield ("signed",), "the body is not signed, so anybody on the way can change it: add {body} or {body_sha256}"
+        yield ("signed",), f"{_NOT_SIGNED}: add {{body}} or {{body_sha256}}"
+    if raw.get("scheme") == "rfc9421" and isinstance(components, list) and "content-digest" not in components:
+        yield ("components",), f"{_NOT_SIGNED}: add content-digest"
+
+
+_NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
 
 def placed(findings: Findings, place: str) -> Findings:
@@ -345,10 +480,14 @@ FORM_WHEN: Final[Mapping[str, Conditions]] = MappingProxyType(
 )
 
 
+FORM_FIRST: Final[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(sorted(_NEEDED), ()))
+
+
 class SignatureSettings(KindSettings, SignatureFields):
     """A signature over each request, as receivers of webhooks check them; there is no other credential."""
 
     title: ClassVar[str] = "Signature"
+    form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
     form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")

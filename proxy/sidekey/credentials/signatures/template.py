@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sidekey.core.signing import OutgoingRequest, Unique
+from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
 
 REDACTED: Final = b"[redacted]"
@@ -27,7 +28,7 @@ _SIGNED = frozenset({"host", "content-length"})
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
-class Facts:
+class Facts(Sealed):
     """What a template is filled with. `body` is None where it is not to be shown.
 
     `signature` and `signatures` are the first one, and all of them as they stand among several.
@@ -45,6 +46,9 @@ class Facts:
         self.message_id = message_id
         self.signature = b""
         self.signatures: Sequence[bytes] = ()
+
+    def __repr__(self) -> str:
+        return "Facts(REDACTED)"
 
     def carry(self, signature: bytes, signatures: Sequence[bytes]) -> None:
         """Take note of what the signing has given."""

@@ -1,4 +1,4 @@
-"""Bodies that take a token: kept until they are whole, checked, and written again with the token in them.
+"""Bodies that fields are added to: kept until they are whole, checked, and written again with the fields in them.
 
 RFC 6750 2.2: the parameter goes into a form; JSON objects are supported as well. What cannot take it is refused before
 a token is fetched.
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sidekey.core.headers import BODY_DIGESTS, is_plain, line_values, nominated
-from sidekey.core.parameters import NamedAlready, Unplaceable, UnreadableNames, check_body, media_type, placed
+from sidekey.core.parameters import NamedAlready, Scalar, Unplaceable, UnreadableNames, check_body, media_type, placed
 from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
 
 
 def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
-    """Why a body of this head cannot take a token; `size` are its bytes as far as they are known, `limit` the most."""
+    """Why a body of this head cannot take fields; `size` are its bytes as far as they are known, `limit` the most."""
     if head.connection and b"content-type" in nominated(head.connection):
-        return _unplaceable("Connection must not name Content-Type where a token goes into the body")
+        return _unplaceable("Connection must not name Content-Type where fields are added to the body")
     if not BODY_DIGESTS.isdisjoint(head.names):
         return _unplaceable("a digest covers the body, so nothing can be added to it")
     if size > limit:
-        return _unplaceable("the body is over limits.replay_body, so the token is not added to it")
+        return _unplaceable("the body is over limits.replay_body, so nothing is added to it")
+    if not head.length and not head.length_given:
+        return _unplaceable("the request has no body, so nothing can be added to it")
     if not is_plain(head.fields):
         return _unplaceable("the body has a content coding, so nothing can be added to it")
     try:
@@ -44,7 +46,7 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
     return None
 
 
-def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
+def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, Scalar]]) -> bytes:
     """The body with these fields in it; there is no `conflict`."""
     return placed(body, _kind(head), fields)
 
@@ -52,7 +54,7 @@ def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, str]]) ->
 def _kind(head: RequestHead) -> str:
     types = line_values(head.fields, b"content-type")
     if len(types) != 1:
-        raise Unplaceable("the body has no place for the token: one Content-Type must name a form or JSON")
+        raise Unplaceable("nothing can be added to the body: one Content-Type must name a form or JSON")
     return media_type(types[0].decode("latin-1"))
 
 

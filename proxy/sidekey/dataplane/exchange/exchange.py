@@ -308,9 +308,7 @@ class Exchange(ExchangeEvents):
             self._fail(problem)
             return False
         reads_body = rules.needs_body(head)
-        self._signed = SignedRequest(
-            reads_body=reads_body, holds_body=reads_body and not integration.injection_points.body
-        )
+        self._signed = SignedRequest(reads_body=reads_body, fills_body=bool(integration.injection_points.body))
         return True
 
     def _gather(self) -> bool:
@@ -371,7 +369,7 @@ class Exchange(ExchangeEvents):
                 self._caller.deliver(_CONTINUE)
 
     def _buffer(self) -> bool:
-        """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
+        """Keep the body: True when it is whole and can take what is added. Where it cannot, the exchange fails."""
         request = self._request
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
@@ -396,6 +394,9 @@ class Exchange(ExchangeEvents):
             return False
         held = signed.held
         if held is None:
+            if request.complete and self._goes_at_once:
+                self._body = request.take()
+                return True
             if room is None:
                 raise RuntimeError("the integration has no room for bodies")
             held = HeldBody(room, most)
@@ -412,6 +413,12 @@ class Exchange(ExchangeEvents):
             return True
         self._await_body()
         return False
+
+    @property
+    def _goes_at_once(self) -> bool:
+        """Whether nothing has to be waited for, so that a body that is whole is not held."""
+        integration, pool = self._admitted(), self._aim().route.pool
+        return integration.source.grant is not None and pool is not None and pool.has_idle
 
     def room_found(self) -> None:
         """There is room for the body that is held."""
@@ -491,13 +498,12 @@ class Exchange(ExchangeEvents):
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body = self._body or []
+        body: list[bytes] = []
         length, stripped = head.length, integration.strip
-        if integration.injection_points.body:
-            body = [bodies.filled(head, b"".join(body), grant.body)]
-        elif not signed.holds_body:
-            body = []
-        if signed.holds_body or body:
+        if not signed.streams_body:
+            body = self._body or []
+            if integration.injection_points.body:
+                body = [bodies.filled(head, b"".join(body), grant.body)]
             length = sum(map(len, body))
             if head.expects_continue:
                 stripped |= _EXPECT
@@ -643,28 +649,22 @@ class Exchange(ExchangeEvents):
         """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
         request, destination = self._request, self._aim()
         self._redactor = destination.route.redactor
-        pieces = signed.head(self._worker.wall())
-        body, self._body = self._body or [], None
-        is_held = signed.holds_body or bool(destination.integration.injection_points.body)
-        if not is_held:
-            body = body + request.take()
         whole, size = request.complete, max(request.head.length, request.received)
-        self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
-        signed.begin_body(in_one_piece=whole)
-        if not is_held:
+        pieces, written = signed.write(self._worker.wall, in_one_piece=whole)
+        body, self._body = self._body or [], None
+        if signed.streams_body:
+            body = body + request.take()
             pieces += self._framed(body, chunked=request.head.length == CHUNKED)
-            self._write(connection, b"".join(pieces), whole=whole)
-            return
-        first = signed.next_body()
-        pieces.append(first)
-        self._write(connection, b"".join(pieces), whole=signed.is_written)
-        signed.written(len(first))
-        self._pour(connection, signed)
+        self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+        self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
+        signed.written(written)
+        if not signed.is_written:
+            self._pour(connection, signed)
 
     def _pour(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
         """Write what is left of a body that was held, as far as the upstream takes it."""
         while not (signed.is_written or connection.full) and connection.exchange is self:
-            piece = signed.next_body()
+            piece = b"".join(signed.next_pieces())
             whole = signed.is_written
             if whole:
                 self._enter(phases.SENT)
@@ -815,7 +815,7 @@ class Exchange(ExchangeEvents):
     def _has_answered_expectation(self) -> bool:
         """Whether an expectation ends here (RFC 9110 10.1.1), since all of the body came before it was sent on."""
         signed = self._signed
-        return (signed is not None and signed.holds_body) or bool(self._admitted().injection_points.body)
+        return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         if head is not None and self._redactor is not None and self._admitted().redacts:

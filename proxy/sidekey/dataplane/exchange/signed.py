@@ -22,10 +22,11 @@ Signing = Callable[[], list[bytes]]
 
 
 class SignedRequest:
-    """One request, while its exchange lasts. `reads_body` says that it is signed with its body.
+    """One request, while its exchange lasts.
 
-    `holds_body` says that the body is held for that alone, and `held` what room it takes, if there is one;
-    `in_one_piece` that all of the request was there when it was written.
+    `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
+    says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
+    the request was there when it was written.
     """
 
     __slots__ = (
@@ -34,18 +35,20 @@ class SignedRequest:
         "_is_over",
         "_message",
         "_outgoing",
+        "_reads_body",
         "_rest",
         "_signature",
         "_signer",
         "held",
         "holds_body",
         "in_one_piece",
-        "reads_body",
+        "streams_body",
     )
 
-    def __init__(self, *, reads_body: bool, holds_body: bool) -> None:
-        self.reads_body: Final = reads_body
-        self.holds_body: Final = holds_body
+    def __init__(self, *, reads_body: bool, fills_body: bool) -> None:
+        self._reads_body: Final = reads_body
+        self.holds_body: Final = reads_body and not fills_body
+        self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
         self.in_one_piece = False
         self._message = b""
@@ -70,7 +73,7 @@ class SignedRequest:
     def is_slow(self) -> bool:
         """Whether it is signed in a thread."""
         signer = self._signer
-        return signer is not None and (signer.slow or (self.reads_body and sum(map(len, self._body)) > INLINE))
+        return signer is not None and (signer.slow or (self._reads_body and sum(map(len, self._body)) > INLINE))
 
     def _stated(self) -> tuple[OutgoingRequest, Signer]:
         outgoing, signer = self._outgoing, self._signer
@@ -81,7 +84,7 @@ class SignedRequest:
     def signing(self, now: float) -> Signing:
         """What signs it at that time, in seconds since the epoch: with a nonce of its own each time."""
         outgoing, signer = self._stated()
-        unique, body = self._unique(), self._body if self.reads_body else []
+        unique, body = self._unique(), self._body if self._reads_body else []
         return lambda: signer.sign(outgoing, body, now, unique)
 
     def _unique(self) -> Unique:
@@ -100,38 +103,37 @@ class SignedRequest:
         if self._is_over:
             self.end()
 
-    def head(self, now: float) -> list[bytes]:
-        """The pieces of the head with its signature: the one that was made in a thread, once, or one of now."""
-        outgoing, signer = self._stated()
-        signature, self._signature = self._signature, None
-        if signature is None:
-            signature = signer.sign(outgoing, self._body if self.reads_body else (), now, self._unique())
-        return [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
+    def write(self, wall: Callable[[], float], *, in_one_piece: bool) -> tuple[list[bytes], int]:
+        """The pieces of the head with its signature, and of the body as much as goes with it; and how much that is.
 
-    def begin_body(self, *, in_one_piece: bool) -> None:
-        """All of the body that is held is to be written now."""
+        The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
+        """
+        outgoing, signer = self._stated()
+        body, signature = self._body, self._signature
+        if signature is None:
+            signature = signer.sign(outgoing, body if self._reads_body else (), wall(), self._unique())
         self.in_one_piece = in_one_piece
-        self._rest, self._body = self._body[::-1], []
+        self._rest, self._body, self._signature = body[::-1], [], None
+        pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
+        if not body:
+            return pieces, 0
+        first = self.next_pieces()
+        return pieces + first, sum(map(len, first))
 
     @property
     def is_written(self) -> bool:
         """Whether nothing of what is held is left to write."""
         return not self._rest
 
-    def next_body(self) -> bytes:
-        """The next bytes of the body to write; pieces that are short are joined."""
+    def next_pieces(self) -> list[bytes]:
+        """What to write next of the body, which is not empty: one piece, or several that are short."""
         rest = self._rest
-        if not rest:
-            return b""
-        piece = rest.pop()
-        if len(piece) < _AT_ONCE and rest:
-            pieces, size = [piece], len(piece)
-            while rest and size + len(rest[-1]) <= _AT_ONCE:
-                piece = rest.pop()
-                pieces.append(piece)
-                size += len(piece)
-            piece = b"".join(pieces)
-        return piece
+        pieces = [rest.pop()]
+        size = len(pieces[0])
+        while rest and size + len(rest[-1]) <= _AT_ONCE:
+            pieces.append(rest.pop())
+            size += len(pieces[-1])
+        return pieces
 
     def written(self, size: int) -> None:
         """So many bytes of the body are written."""

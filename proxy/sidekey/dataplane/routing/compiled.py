@@ -12,6 +12,7 @@ from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.redaction import Redactor, searchable
 from sidekey.core.signing import SigningRules
+from sidekey.core.spelling import PLAIN
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
@@ -121,6 +122,7 @@ class CompiledIntegration:
         "_learnt",
         "_marks",
         "_part",
+        "_plain",
         "_pools",
         "_quick",
         "_redactor",
@@ -204,6 +206,7 @@ class CompiledIntegration:
                 places.query + places.body,
                 unresolved=unresolved,
                 stored=integration.stored,
+                spelling=integration.traits.spelling,
                 kept=integration.kept,
             )
         )
@@ -217,8 +220,9 @@ class CompiledIntegration:
         base = rules.base
         marks = quick_marks(rules.policy)
         self._marks = marks or ()
-        # Whether the caller names such a parameter is for the exact reading to see.
-        self._judges_query = bool(rules.parameters)
+        # Whether the caller names such a parameter, or how one is spelled, is for the exact reading to see.
+        self._judges_query = bool(rules.parameters) or rules.spelling is not None
+        self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
         self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
             # What comes by the reverse proxy could end at the base itself, or just below it.
@@ -285,7 +289,7 @@ class CompiledIntegration:
         """Whether the quick reading may judge the path (and query) that begins at `start`."""
         if self._judges_query and target.find(b"?", start) >= 0:
             return False
-        if not _PLAIN(target, start):
+        if not self._plain(target, start):
             return False
         if not self._marks:
             return True
@@ -368,7 +372,7 @@ class CompiledIntegration:
     def redactor(self, grant: Grant) -> Redactor | None:
         """What removes the grant's secrets from responses; None where it has none that can be searched."""
         if self._redactor is None or self._redactor[0] is not grant:
-            pairs = grant.query + grant.body
+            pairs = grant.secret_pairs()
             redactor = Redactor(grant.secrets, pairs) if pairs or searchable(grant.secrets) else None
             self._redactor = (grant, redactor)
         return self._redactor[1]
@@ -406,6 +410,10 @@ def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
     """
     marks = []
     for forbidden in policy.forbidden:
+        # Where grants do not tell the host of targets, it is that of a prefix.
+        known = policy.prefixes and policy.placeholder_origin is None
+        if known and not any(forbidden.concerns(prefix.origin) for prefix in policy.prefixes):
+            continue
         path = forbidden.path.rstrip("/").lower().encode("latin-1")
         last = path[path.rfind(b"/") :]
         if not _PLAIN(path) or len(last) < 2 or last == b"/*" or b"?" in path:

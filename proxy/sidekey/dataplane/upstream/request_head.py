@@ -43,5 +43,6 @@ def field_lines(
     head: RequestHead, injected: Sequence[bytes], stripped: frozenset[bytes], *, length: int, via: bytes
 ) -> list[bytes]:
     """The field lines of the same head, one by one, for whom it is not written yet; `via` is our own."""
-    passing = request_head(head, b"", b"", stripped, length=length, head_end=via)[5:]
-    return [*injected, *(line for line in passing if line)]
+    lines = request_head(head, b"", b"", stripped, length=length, head_end=via)
+    lines[:5] = injected
+    return [line for line in lines if line] if b"" in lines else lines

@@ -18,6 +18,7 @@ from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.parts import read_parts
 from sidekey.settings.secrets import ReferenceReader
 from sidekey.settings.stored.document import (
     KEPT,
@@ -271,7 +272,7 @@ def _reasons(
 ) -> Iterator[Finding]:
     """What is wrong with the values that were entered, as far as those that are kept need not be known."""
     reader = EnteredReader(entered)
-    _, reasons = settings.auth.read(reader, {})
+    _, reasons = read_parts(settings, reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)

@@ -16,6 +16,14 @@ class CallLimit:
         self.most = most
         self._made: deque[float] = deque(maxlen=most or 0)
 
+    def at_most(self, most: int | None) -> CallLimit:
+        """The limit for another number of calls, which remembers those that were made."""
+        if most == self.most:
+            return self
+        found = CallLimit(most)
+        found._made.extend(self._made)
+        return found
+
     def wait(self, now: float) -> float:
         """Seconds until a call may be made, 0 where it may be made now."""
         if self.most is None or len(self._made) < self.most:

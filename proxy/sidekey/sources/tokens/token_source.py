@@ -65,6 +65,9 @@ _RELOADED = Problem(
 
 
 class _Held(NamedTuple):
+    """A token, what requests are sent with (`SecretLoader.supplement`), and how long."""
+
+    token: Grant
     grant: Grant
     life: Schedule
 
@@ -109,6 +112,7 @@ class TokenSource:
         self._policy = integration.policy
         self._interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
+        self._reads_anew = bool(integration.traits.anew)
         self._fetch = fetch
         self._ready = ready
         self._report = report
@@ -184,11 +188,11 @@ class TokenSource:
             return False
         held = self.held
         if verdict is Verdict.SPENT:
-            if held is not None and held.grant == grant and self._may_force():
+            if held is not None and held.token == _token(grant) and self._may_force():
                 self._force("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if held is not None and held.grant != grant:
+        if held is not None and held.token != _token(grant):
             return True
         if self._refresh.running:
             if held is not None and self._may_force():
@@ -208,11 +212,11 @@ class TokenSource:
         if heir is not None:
             newer = await heir.refreshed_after(grant) if self._is_one_with(heir) else None
             return None if newer is None else self._borrow(heir)
-        held = self.held
-        if self._refresh.running and (held is None or held.grant == grant):
+        held, token = self.held, _token(grant)
+        if self._refresh.running and (held is None or held.token == token):
             await self._refresh.wait()
             held = self.held
-        if held is None or held.grant == grant:
+        if held is None or held.token == token:
             return None
         return self._activate(held)
 
@@ -360,8 +364,8 @@ class TokenSource:
         if own.asks_like(others):
             self._refresh.go_on(known.refresh)
         held = known.held
-        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.grant):
-            self._hold(held)
+        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.token):
+            self._hold(self._supplemented(held.token, held.life))
             self._log.debug("the token outlives the change of its integration")
 
     @property
@@ -392,11 +396,12 @@ class TokenSource:
 
     def _borrow(self, heir: TokenSource) -> Grant | None:
         """Hand out the heir's token, where the policy of this source's config allows that as well."""
-        held = heir.held
-        if held is None or not self._is_one_with(heir) or not self._allows(held.grant):
+        held, own = heir.held, self._held
+        if held is None or not self._is_one_with(heir) or not self._allows(held.token):
             return None
-        self._held = held
-        return self._activate(held)
+        if own is None or own.token is not held.token:
+            own = self._held = self._supplemented(held.token, held.life)
+        return self._activate(own)
 
     async def _obtain_by(self, heir: TokenSource) -> Grant:
         if self._is_one_with(heir):
@@ -458,7 +463,7 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await self._secrets.obtain()
+        credential = await (self._secrets.obtain_anew() if self._reads_anew else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants end")
         return credential
@@ -488,9 +493,7 @@ class TokenSource:
         )
 
     def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
-        limit = self._limit
-        if limit is None or limit.most != credential.calls_a_minute:
-            limit = self._limit = CallLimit(credential.calls_a_minute)
+        limit = self._limit = (self._limit or CallLimit(None)).at_most(credential.calls_a_minute)
         return FlowRunner(
             fetch=fetch,
             limit=limit,
@@ -503,18 +506,23 @@ class TokenSource:
     def _keep(self, obtained: Obtained) -> Grant:
         issued = obtained.issued
         life = schedule(obtained.called, issued.life, self._jitter(), issued.renewed_after)
-        return self._hand_out(_Held(issued.grant, life), issued.life)
+        return self._hand_out(self._supplemented(issued.grant, life), issued.life)
 
     def _keep_shared(self, found: Found) -> Grant:
         token, called = found
         self._number = token.number
-        return self._hand_out(_Held(token.grant, schedule(called, token.life, self._jitter())), token.life)
+        life = schedule(called, token.life, self._jitter())
+        return self._hand_out(self._supplemented(token.grant, life), token.life)
 
     def _is_newer(self, found: Found) -> bool:
         """Whether a token that another process has obtained is another than the last one here, and may be used."""
         token, called = found
         ends_at = schedule(called, token.life, 0.0).ends_at
         return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
+
+    def _supplemented(self, token: Grant, life: Schedule) -> _Held:
+        supplement = self._secrets.supplement
+        return _Held(token, token if supplement is None else token.supplemented(supplement), life)
 
     def _hand_out(self, held: _Held, seconds: float) -> Grant:
         self._rejected = False
@@ -539,6 +547,11 @@ class TokenSource:
         """The problem, with Retry-After where no attempt is made before."""
         wait = self._refresh.not_before - self._loop.time()
         return replace(problem, headers=(("Retry-After", str(math.ceil(wait))),)) if wait > 0 else problem
+
+
+def _token(grant: Grant) -> Grant:
+    """The token that is in what a request was sent with."""
+    return grant if grant.issued is None else grant.issued
 
 
 def _learn(policy: Policy, base_url: str) -> object:

@@ -109,6 +109,20 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
         "endpoint_prefix": ["https://a.example"],
         "auth": {"type": "headers", "headers": {"X-A": {"secret": READ, "prefix": ""}, "X-B": READ, "X-C": ""}},
     },
+    "signature": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {
+            "type": "signature",
+            "scheme": "custom",
+            "secret": [{**READ, "row": "r_1"}, READ, {**READ, "row": "r_2"}],
+            "signed": "{timestamp}.{body}",
+            "headers": {"X-Signature": "t={timestamp},v1={signatures}"},
+        },
+    },
+    "one secret": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "signature", "scheme": "github", "secret": READ},
+    },
     "responsys": {
         "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
     },

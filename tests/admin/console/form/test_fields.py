@@ -73,16 +73,29 @@ def test_a_new_kind_has_fields_for_whatever_its_schema_says() -> None:
             "mode": {"enum": ["a", "b", None]},
             "key": {"$ref": "#/components/schemas/Secret"},
             "labels": {"additionalProperties": {"type": "string"}},
+            "keys": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/Secret"},
+                    {"type": "array", "items": {"$ref": "#/components/schemas/Secret"}},
+                    {"type": "null"},
+                ]
+            },
+            "body": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"}},
             "odd": {"type": "array", "items": {"type": "object"}},
         },
     }
-    found = Reader(components()).fields(schema, "/auth")
+    value = {"$ref": "#/components/schemas/Value"}
+    ways = [{"type": "string"}, {"$ref": "#/components/schemas/Secret"}, {"type": "array", "items": value}]
+    known = {**components(), "Value": {"anyOf": [*ways, {"type": "object", "additionalProperties": value}]}}
+    found = Reader(known).fields(schema, "/auth")
     assert [(each.pointer, each.widget, each.required) for each in found] == [
         ("/auth/account", "text", True),
         ("/auth/attempts", "number", False),
         ("/auth/mode", "choice", False),
         ("/auth/key", "secret", False),
         ("/auth/labels", "rows", False),
+        ("/auth/keys", "secrets", False),
+        ("/auth/body", "tree", False),
     ]
 
 

@@ -16,6 +16,7 @@ FIRST = {
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
     "responsys": ["login_endpoint", "username", "password"],
+    "signature": ["endpoint_prefix", "scheme", "secret", "signed", "headers"],
 }
 
 

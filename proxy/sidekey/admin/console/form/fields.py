@@ -100,9 +100,8 @@ class Reader:
             if self._is_tree(node["additionalProperties"]):
                 return field("tree")
             kinds, prefixed = self._values(node["additionalProperties"])
-            if (required or prefixed) and "secret" in kinds:
-                # What must be there, or has a word before it, is the credential: what is typed is not public unless
-                # somebody says so.
+            if prefixed:
+                # What is injected is mostly a credential: what is typed is not public unless somebody says so.
                 kinds = ("secret", *(each for each in kinds if each != "secret"))
             return field("rows", sources=kinds, prefixed=prefixed)
         if "enum" in node:

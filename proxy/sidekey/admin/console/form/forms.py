@@ -50,6 +50,7 @@ _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "redact_response",
     ),
     "Credential": ("/auth",),
+    "Beside the credential": ("add",),
     "Connection": ("client_certificate", "trusted_ca", "source_address", "limits"),
 }
 """What may be left as it is, under headings; what none of them names is under the last."""
@@ -62,6 +63,7 @@ _HELP: Final[Mapping[str, str]] = {
     "allowed_domains": "Base URLs, such as `https://api.example.com` or `https://*.example.com`.",
     "test": "Sent with an empty body; only 200 is success.",
     "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
+    "add": "Sent with each request beside the credential, such as the ID of a tenant or a second key.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }
 """What a form says of a key of every integration, where its description is for whoever writes a file."""
@@ -112,8 +114,8 @@ def form_for(kind: str, provider: str = "") -> Form:
         if profile is not None and field.key in brought:
             named = replace(named, help=f"{named.help} Left empty: {_shown(brought[field.key])}.".strip())
         (first if needs_prefix else more).append(replace(named, required=True) if needs_prefix else named)
-    if model.brings_certificate:
-        more = [each for each in more if each.key != "client_certificate"]
+    elsewhere = {"client_certificate": model.brings_certificate, "add": model.brings_added}
+    more = [each for each in more if not elsewhere.get(each.key, False)]
     order = [*parameters, *secrets]
     first.sort(
         key=lambda each: (

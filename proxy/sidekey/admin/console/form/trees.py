@@ -15,16 +15,6 @@ from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, number_in, ro
 from sidekey.credentials.fields import is_kept
 from sidekey.settings.stored.document import pointer
 
-KINDS: Final[Mapping[str, str]] = {
-    "text": "text",
-    "number": "number",
-    "flag": "true or false",
-    "secret": "secret",
-    "list": "empty list",
-    "mapping": "empty mapping",
-}
-"""What a value may be, and what people call it."""
-
 _LONGEST_INDEX: Final = 4
 
 Place = tuple[str | int, ...]
@@ -135,7 +125,8 @@ def read_tree(where: str, sent: Sent, former: Any) -> TypedMapping | None:
             rows.append(_put(root, row, where, sent, stored))
     places: dict[int, Place] = {}
     document = root.value((), places)
-    return TypedMapping(document, [_placed(each, where, places) for each in rows]) if rows else None
+    placed = [_placed(each, where, places) for each in rows]
+    return TypedMapping(document, placed) if rows or former == {} else None
 
 
 def _placed(row: Row, where: str, places: Mapping[int, Place]) -> Row:

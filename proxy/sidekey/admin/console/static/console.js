@@ -56,7 +56,7 @@ for (const kept of document.querySelectorAll("[data-kept]")) {
 }
 
 // A value that is secret is not shown while it is typed.
-for (const input of document.querySelectorAll("[data-secret-of]")) {
+const hideSecret = (input) => {
   const kind = document.getElementById(input.dataset.secretOf);
   const look = () => {
     const secret = kind?.value === "secret";
@@ -65,7 +65,8 @@ for (const input of document.querySelectorAll("[data-secret-of]")) {
   };
   kind?.addEventListener("change", look);
   look();
-}
+};
+for (const input of document.querySelectorAll("[data-secret-of]")) hideSecret(input);
 
 // A file that is PEM is read here; any other is sent as it is, for the server to say what it is instead.
 for (const upload of document.querySelectorAll(".upload")) {
@@ -133,7 +134,8 @@ const show = (form, refused, from) => {
     for (let part = field.closest("details"); part !== null; part = part.parentElement.closest("details")) part.open = true;
     const replace = (rowOf(field, pointer) ?? field).querySelector("[data-kept] input[value=replace]");
     if (refused.code === "reenter" && replace !== null) replace.checked = true;
-    const input = field.querySelector("input:not([type=hidden], [type=radio], [type=file]), select, textarea");
+    const inputs = [...field.querySelectorAll("input:not([type=hidden], [type=radio], [type=file]), select, textarea")];
+    const input = inputs.find((each) => each.checkVisibility({ visibilityProperty: true })) ?? inputs[0];
     input?.setAttribute("aria-invalid", "true");
     first ??= input;
   }
@@ -274,6 +276,7 @@ for (const form of document.querySelectorAll("form[data-form]")) {
   for (const back of form.querySelectorAll("[data-back]")) {
     back.addEventListener("click", () => {
       const field = back.closest("[data-pointer]");
+      field.querySelector("[data-rows]")?.dispatchEvent(new Event("restore"));
       const inputs = [...field.querySelectorAll("input:not([type=hidden]), select, textarea")];
       for (const input of inputs) {
         if (input.matches("[type=radio], [type=checkbox]")) input.checked = input.defaultChecked;
@@ -286,7 +289,8 @@ for (const form of document.querySelectorAll("form[data-form]")) {
   }
 }
 
-// Presets. Rows are added and removed, and are found by what is typed into them; each parameter has a sample beside.
+// Rows are added, removed and moved. Those of presets are found by what is typed into them, others by their numbers,
+// which the server knows; each parameter of a preset has a sample beside.
 const sampleOf = (row) => document.querySelector(`[data-sample-of="${CSS.escape(row.dataset.row)}"]`);
 
 const look = (row, where) => {
@@ -309,9 +313,10 @@ const look = (row, where) => {
 
 const numbered = (part, from, to) => {
   for (const each of [part, ...part.querySelectorAll("*")]) {
-    for (const name of ["id", "name", "for", "data-row", "data-sample-of"]) {
+    for (const name of ["id", "name", "for", "data-row", "data-pointer", "data-secret-of", "aria-describedby", "data-sample-of"]) {
       const value = each.getAttribute(name);
-      if (value !== null) each.setAttribute(name, `${value}#`.replace(`${from}#`, `${to}#`).slice(0, -1));
+      if (value === null) continue;
+      each.setAttribute(name, value === `${from}!error` ? `${to}!error` : `${value}#`.replace(`${from}#`, `${to}#`).slice(0, -1));
     }
   }
   return part;
@@ -325,33 +330,65 @@ for (const rows of document.querySelectorAll("[data-rows]")) {
   const model = last.cloneNode(true);
   const sample = sampleOf(last)?.cloneNode(true);
   const samples = sampleOf(last)?.parentElement;
-  let next = all.length;
+  let next = Number(last.dataset.row.split("#").at(-1)) + 1;
+  const changed = () => {
+    // Where there are places, they are those that one sees.
+    for (const [at, row] of [...rows.querySelectorAll("[data-row]")].entries()) {
+      const ordinal = row.querySelector("[data-ordinal]");
+      if (ordinal === null) continue;
+      ordinal.textContent = at + 1;
+      row.querySelector("[name$='#name']").value = at + 1;
+    }
+    add.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  const first = (row) => [...row?.querySelectorAll("input, button") ?? []].find((each) => each.checkVisibility({ visibilityProperty: true }));
   const ready = (row) => {
     const remove = row.querySelector("[data-remove]");
     remove.hidden = false;
     remove.addEventListener("click", () => {
-      const near = row.nextElementSibling?.querySelector("input") ?? add;
+      const near = first(row.nextElementSibling) ?? add;
       sampleOf(row)?.remove();
       row.remove();
       near.focus();
-      add.dispatchEvent(new Event("change", { bubbles: true }));
+      changed();
     });
+    for (const move of row.querySelectorAll("[data-move]")) {
+      move.hidden = false;
+      move.addEventListener("click", () => {
+        // The other one moves, so that the focus stays.
+        const other = move.dataset.move === "up" ? row.previousElementSibling : row.nextElementSibling;
+        if (!other?.matches("[data-row]")) return;
+        if (move.dataset.move === "up") row.after(other);
+        else row.before(other);
+        changed();
+      });
+    }
+    if ("placed" in rows.dataset) return;
     row.addEventListener("input", () => { look(row, where); });
     look(row, where);
   };
   for (const row of all) {
-    // Empty ones are for who has no script.
-    if ([...row.querySelectorAll("input, textarea")].some((each) => each.value)) ready(row);
+    // Empty ones are for who has no script; one is there to begin with, where something must be.
+    const filled = [...row.querySelectorAll("input, textarea")].some((each) => each.value);
+    if (filled || (row === all[0] && row.querySelector("[data-ordinal]") !== null)) ready(row);
     else { sampleOf(row)?.remove(); row.remove(); }
   }
+  const before = [...rows.querySelectorAll("[data-row]")];
+  rows.addEventListener("restore", () => {
+    for (const row of rows.querySelectorAll("[data-row]")) if (!before.includes(row)) row.remove();
+    for (const row of before) add.before(row);
+    changed();
+  });
   add.hidden = false;
   add.addEventListener("click", () => {
     const row = numbered(model.cloneNode(true), last.dataset.row, `${where}#${next}`);
     if (sample) samples.insertBefore(numbered(sample.cloneNode(true), last.dataset.row, `${where}#${next}`), samples.lastElementChild);
     next += 1;
     add.before(row);
+    for (const input of row.querySelectorAll("[data-secret-of]")) hideSecret(input);
     ready(row);
-    row.querySelector("input").focus();
+    first(row).focus();
+    if ("placed" in rows.dataset) changed();
   });
 }
 

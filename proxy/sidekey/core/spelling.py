@@ -1,0 +1,67 @@
+"""One spelling for each target: every segment of the path and every part of the query is decoded once, encoded once.
+
+For upstreams that compute over a target what clients have computed over it: two spellings of one target must not be
+two texts there. The spelled target is what is judged, signed and sent; `core.paths` reads it as it reads any other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from sidekey.core.decoding import decode
+from sidekey.core.parameters import begins_any
+from sidekey.core.policy import Prefix
+from sidekey.core.urls import Target
+
+PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?")
+"""A path that is in its one spelling and that every server reads the same way (`routing.PLAIN`), without a query."""
+
+
+class Spelling:
+    """How targets of an integration are spelled. `reserved` begins names of parameters that no caller may send."""
+
+    __slots__ = ("reserved",)
+
+    def __init__(self, reserved: str) -> None:
+        self.reserved: Final = reserved
+
+    def spell(self, target: Target) -> Target:
+        """The target in its one spelling; nothing is sent of a query without parts."""
+        return target._replace(path=spelled_path(target.path), query=spelled_query(target.query) or None)
+
+    def spell_prefix(self, prefix: Prefix) -> Prefix:
+        """A prefix as it is in spelled targets."""
+        return Prefix(prefix.origin, spelled_path(prefix.path))
+
+    def reserves_any(self, query: str) -> bool:
+        """Whether any reading of the query has a parameter with a reserved name. Raises UnreadableNames."""
+        return begins_any(query, self.reserved)
+
+
+def spelled_path(path: str) -> str:
+    """A path with each segment decoded once and encoded once."""
+    return "/".join([_encoded(decode(segment)) for segment in path.split("/")])
+
+
+def encoded_path(text: str) -> str:
+    """A decoded text as a path, whose slashes separate segments."""
+    return quote(text, encoding="latin-1")
+
+
+def spelled_query(query: str | None) -> str:
+    """A query with each part decoded once and encoded once, in its own order; empty parts are left out.
+
+    A `+` is a space, as in forms.
+    """
+    return "&".join([_spelled_part(part) for part in (query or "").split("&") if part])
+
+
+def _spelled_part(part: str) -> str:
+    name, equals, value = part.replace("+", " ").partition("=")
+    return f"{_encoded(decode(name))}{equals}{_encoded(decode(value))}"
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="", encoding="latin-1")

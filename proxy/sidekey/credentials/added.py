@@ -1,0 +1,24 @@
+"""What is added beside a credential: headers, query parameters and body fields, public or secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from sidekey.credentials.base import Grant, SupplementSettings
+from sidekey.credentials.fields import Keys
+from sidekey.credentials.injected import InjectedSettings
+
+
+class AddedSettings(InjectedSettings, SupplementSettings):
+    """Headers, query parameters and body fields that go with each request, beside the credential."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    place: ClassVar[str] = "add"
+
+    def supplement(self, values: Mapping[Keys, str]) -> Grant:
+        """The values in the order of the file."""
+        return self.grant(values)

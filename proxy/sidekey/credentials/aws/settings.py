@@ -1,0 +1,287 @@
+"""The config of the AWS kind, and the credential made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.core.policy import Forbidden
+from sidekey.core.sigv4 import S3, AccessKey, Scope, SigV4Rules
+from sidekey.core.spelling import Spelling
+from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential, check_token, grant_of
+from sidekey.credentials.base import (
+    Conditions,
+    Credential,
+    Destinations,
+    Documentation,
+    Findings,
+    FixedCredential,
+    KindSettings,
+    Places,
+    SecretInput,
+    Traits,
+)
+from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.endpoint import parse_endpoint
+from sidekey.credentials.fields import (
+    REDACT,
+    Keys,
+    PublicText,
+    Reference,
+    Secret,
+    StoredMapping,
+    Text,
+    elsewhere,
+    literally,
+    mapping,
+    reference_schema,
+    single,
+)
+
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
+_SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_IDENTITY = re.compile(r"[A-Za-z0-9_]{4,128}")
+_SECRET = re.compile(r"[\x21-\x7e]+")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{1,12}:role/[\x21-\x7e]{1,1024}")
+_SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
+_AWS = re.compile(r".+\.amazonaws\.com(?:\.cn)?")
+
+_TOKEN: Keys = ("web_identity", "token")
+
+RESERVED = "x-amz-"
+"""Query parameters that begin so sign a URL (presigned URLs), or change what is signed."""
+
+
+def _check_region(text: str) -> None:
+    if not _REGION.fullmatch(text):
+        raise ValueError("must be the name of a region, such as eu-west-1")
+
+
+def _check_service(text: str) -> str:
+    if not _SERVICE.fullmatch(text):
+        raise ValueError("must be the signing name of a service, such as s3, sqs or execute-api")
+    return text
+
+
+def _check_identity(text: str) -> None:
+    if not _IDENTITY.fullmatch(text):
+        raise ValueError("must be an access key ID: 4 to 128 letters and digits")
+
+
+def _check_secret(text: str) -> None:
+    if not _SECRET.fullmatch(text):
+        raise ValueError("must be visible ASCII characters only")
+
+
+def _check_role(text: str) -> None:
+    if not _ROLE.fullmatch(text):
+        raise ValueError("must be the ARN of a role, such as arn:aws:iam::123456789012:role/name")
+
+
+def _check_session(text: str) -> None:
+    if not _SESSION.fullmatch(text):
+        raise ValueError("must be 2 to 64 letters, digits and _+=,.@-")
+
+
+def _check_sts(text: str) -> None:
+    if parse_endpoint(text).query is not None:
+        raise ValueError("must not contain a query")
+
+
+def _spelled(endpoint: Reference | None) -> str | None:
+    """The URL of the endpoint in the one spelling that targets have."""
+    if endpoint is None:
+        return None
+    target = parse_endpoint(endpoint.value)
+    return f"{target.origin}{target.request_target}"
+
+
+def _parse_file(raw: object) -> Reference:
+    way_out = "write {file: PATH}: the token is read anew for each call"
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"must be a file: {way_out}")  # noqa: TRY004 - a reason to show, as the others
+    return elsewhere(*single(raw, ("file",), way_out))
+
+
+def _refuse_stored(raw: Any) -> Any:
+    if isinstance(raw, StoredMapping):
+        raise ValueError(  # noqa: TRY004 - as above
+            "reads a file of Sidekey's machine, which a stored integration may not: give access_key_id and "
+            "secret_access_key, or write the integration in a file"
+        )
+    return raw
+
+
+def _missing() -> None:
+    raise PydanticKnownError("missing")
+
+
+TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(reference_schema("file"))]
+
+
+class WebIdentitySettings(BaseModel):
+    """Keys of a role, which STS returns for a token of an identity provider: for a pod's, for example."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    role_arn: Annotated[Text, literally(_check_role)] = Field(description="The role's ARN.")
+    token: TokenFile = Field(
+        description="The file with the identity provider's token, as `{file: PATH}`; it is read anew for each call."
+    )
+    session_name: Annotated[PublicText, literally(_check_session)] = Field(
+        default_factory=lambda: Reference("text", "sidekey"), description="The session's name, which AWS logs."
+    )
+
+
+class AwsSigV4Settings(KindSettings):
+    """Requests to AWS, or to what speaks its protocol, signed with an access key (Signature Version 4)."""
+
+    title: ClassVar[str] = "AWS Signature Version 4"
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"access_key_id": (), "secret_access_key": ()})
+    documentation: ClassVar[Documentation] = Documentation(
+        "How SDKs are set up, and what a prefix does not limit, is in [aws.md](aws.md).", {"web_identity": ""}
+    )
+
+    # The order counts: each check sees the keys above its own.
+    type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
+    region: Annotated[Text, literally(_check_region)] = Field(
+        description="The region that requests are signed for, such as `eu-west-1`."
+    )
+    service: Annotated[str, AfterValidator(_check_service)] = Field(
+        description="The service's signing name: `s3`, `sqs`, `dynamodb`, `execute-api`, `bedrock`, ..."
+    )
+    web_identity: Annotated[WebIdentitySettings | None, BeforeValidator(_refuse_stored)] = Field(
+        default=None, description="In place of the keys: a role's, obtained from STS and renewed ahead of their end."
+    )
+    sts_endpoint: Annotated[Annotated[Text, literally(_check_sts)] | None, CountsAs(_spelled)] = Field(
+        default=None,
+        description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
+        "`.com.cn` in China. It is never a target.",
+    )
+    access_key_id: Annotated[Annotated[Text, literally(_check_identity)] | None, HARMLESS] = Field(
+        default=None, validate_default=True, description="The access key's ID."
+    )
+    secret_access_key: Annotated[Secret, literally(_check_secret)] | None = Field(
+        default=None, validate_default=True, description="The secret access key, as a reference."
+    )
+    session_token: Annotated[Secret, literally(_check_secret)] | None = Field(
+        default=None, description="The session token of a temporary key, as a reference."
+    )
+    payload: Annotated[Literal["signed", "unsigned"], HARMLESS] = Field(
+        default="signed",
+        description="Whether the body is signed, for which it is held until it is whole. `unsigned`: of S3 by https "
+        "alone, where TLS protects it; it then streams.",
+    )
+
+    @field_validator("sts_endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: Reference | None, info: ValidationInfo) -> Reference | None:
+        if endpoint is not None and info.data.get("web_identity", endpoint) is None:
+            raise ValueError("may be used only with web_identity")
+        return endpoint
+
+    @field_validator("access_key_id", "secret_access_key", "session_token")
+    @classmethod
+    def _check_keys(cls, key: Reference | None, info: ValidationInfo) -> Reference | None:
+        if "web_identity" not in info.data:
+            return key
+        by_identity = info.data["web_identity"] is not None
+        if by_identity and key is not None:
+            raise ValueError("may not be used with web_identity, which brings the keys: remove one")
+        if not by_identity and key is None and info.field_name != "session_token":
+            _missing()
+        return key
+
+    @field_validator("payload")
+    @classmethod
+    def _check_payload(cls, payload: str, info: ValidationInfo) -> str:
+        if payload == "unsigned" and info.data.get("service", "s3") not in S3:
+            raise ValueError("must be signed: only S3 takes an unsigned payload")
+        return payload
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """An unsigned payload that would travel in the clear."""
+        written = integration.get("endpoint_prefix")
+        prefixes = written if isinstance(written, list) else [written]
+        plain = any(isinstance(each, str) and each.lower().startswith("http://") for each in prefixes)
+        if plain and mapping(integration.get("auth")).get("payload") == "unsigned":
+            yield ("auth", "payload"), "must be signed: by http:// nothing else protects the body"
+
+    def traits(self) -> Traits:
+        """The signer's fields, and the one spelling of targets that it signs."""
+        return Traits(
+            Places(),
+            calls=self.web_identity is not None,
+            signing=SigV4Rules(self.service, payload=self.payload == "signed"),
+            spelling=Spelling(RESERVED),
+            anew=frozenset() if self.web_identity is None else frozenset({_TOKEN}),
+        )
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Every text and secret that is given."""
+        yield SecretInput(("region",), self.region, _check_region)
+        for name, reference, check in (
+            ("sts_endpoint", self.sts_endpoint, _check_sts),
+            ("access_key_id", self.access_key_id, _check_identity),
+            ("secret_access_key", self.secret_access_key, _check_secret),
+            ("session_token", self.session_token, _check_secret),
+        ):
+            if reference is not None:
+                yield SecretInput((name,), reference, check)
+        identity = self.web_identity
+        if identity is not None:
+            yield SecretInput(("web_identity", "role_arn"), identity.role_arn, _check_role)
+            yield SecretInput(("web_identity", "session_name"), identity.session_name, _check_session)
+            yield SecretInput(_TOKEN, identity.token, check_token)
+
+    def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
+        """The endpoint of STS is no target: it returns keys. At AWS's own hosts nothing else is."""
+        if self.web_identity is None:
+            return Destinations()
+        endpoint = self._sts(values)
+        if endpoint is None:
+            return None
+        target = parse_endpoint(endpoint)
+        whole = _AWS.fullmatch(target.origin.host) is not None
+        return Destinations(forbidden=(Forbidden(target.origin, "/" if whole else target.path, below=whole),))
+
+    def _sts(self, values: Mapping[Keys, str]) -> str | None:
+        """The URL of STS; None where it is not known."""
+        if self.sts_endpoint is not None:
+            return values.get(("sts_endpoint",))
+        region = values.get(("region",))
+        if region is None:
+            return None
+        return f"https://sts.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}/"
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """The credential with everything read."""
+        scope = Scope(values["region",], self.service)
+        payload = self.payload == "signed"
+        if self.web_identity is None:
+            token = values.get(("session_token",))
+            key = AccessKey(
+                values["access_key_id",].encode(),
+                values["secret_access_key",].encode(),
+                None if token is None else token.encode(),
+            )
+            return FixedCredential(grant_of(key, scope, payload=payload))
+        role, session, token = (values["web_identity", name] for name in ("role_arn", "session_name", "token"))
+        identity = WebIdentity(self._sts(values) or "", role, session, token)
+        return WebIdentityCredential(identity, scope, payload)

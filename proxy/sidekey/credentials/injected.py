@@ -1,0 +1,142 @@
+"""Values that an integration writes itself, public or secret, and their places: headers, query and body."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from sidekey.core.parameters import meets
+from sidekey.credentials.base import Findings, Grant, PartSettings, Places, SecretInput
+from sidekey.credentials.fields import HeaderName, Keys, ParameterName, mapping, normal_name
+from sidekey.credentials.header_values import HeaderValue, check_public, check_unique, filled_headers, inputs_of
+from sidekey.credentials.written_values import WrittenValue, shape, written_schema
+
+MAPS: Final = ("headers", "query", "body")
+"""The keys of the maps, which are the places."""
+
+_SECRET_NAMES = frozenset(
+    {"access-token", "api-key", "apikey", "authorization", "cookie", "proxy-authorization", "x-api-key"}
+)
+
+
+def _field_shape(raw: Any) -> Any:
+    """`shape` of the field of a body, which may be a number, true or false as well."""
+    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
+        return {"scalar": raw}
+    return shape(raw)
+
+
+class WrittenField(WrittenValue):
+    """The value of a field of a body, which may be a `scalar` that is no text."""
+
+    scalar: int | float | bool | None = None
+
+
+ParameterValue = Annotated[WrittenValue, BeforeValidator(shape), written_schema("ParameterValue")]
+FieldValue = Annotated[
+    WrittenField, BeforeValidator(_field_shape), written_schema("FieldValue", {"type": "number"}, {"type": "boolean"})
+]
+
+
+SAME_PARAMETER: Final = "{} and {} are the same parameter to some servers (case does not count, . and _ are one)"
+
+
+def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    names = [*parameters]
+    for index, name in enumerate(names):
+        for other in names[:index]:
+            if meets(name, (other,)):
+                raise ValueError(f"{SAME_PARAMETER.format(other, name)}: remove one")
+    return parameters
+
+
+Headers = Annotated[
+    dict[HeaderName, HeaderValue],
+    AfterValidator(check_unique),
+    AfterValidator(check_public),
+    Field(
+        min_length=1,
+        description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
+    ),
+]
+Query = Annotated[
+    dict[ParameterName, ParameterValue],
+    AfterValidator(_check_parameters),
+    Field(
+        min_length=1,
+        description="Names of query parameters to values, likewise. Servers log queries: prefer a header where the API "
+        "takes both.",
+    ),
+]
+Body = Annotated[
+    dict[ParameterName, FieldValue],
+    AfterValidator(_check_parameters),
+    Field(
+        min_length=1,
+        description="Names of body fields to values, likewise, or a number, `true` or `false`. The body must be a "
+        "form or a JSON object, of at most `limits.replay_body`; else the response is 415 `credential_unplaceable`.",
+    ),
+]
+
+
+class InjectedSettings(PartSettings):
+    """Values with fixed places, at least one."""
+
+    headers: Headers = Field(default={})
+    query: Query = Field(default={})
+    body: Body = Field(default={})
+
+    @classmethod
+    def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """No place at all, and one parameter in two, by the plain values of the part."""
+        if not any(key in raw for key in MAPS):
+            yield (cls.place,), "needs headers, query or body: names to values"
+        query, body = ([name for name in mapping(raw.get(key)) if name.isascii()] for key in ("query", "body"))
+        for name in body:
+            for other in query:
+                if meets(name, (other,)):
+                    said = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
+                    yield (cls.place, "body", name), f"{said}: remove one"
+
+    @classmethod
+    def find_public(cls, raw: Mapping[str, Any]) -> Findings:
+        """Secrets that are written as public text, by the names that carry secrets."""
+        for key in MAPS:
+            for name, value in mapping(raw.get(key)).items():
+                if isinstance(value, str) and normal_name(name) in _SECRET_NAMES:
+                    yield (cls.place, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
+
+    def places(self) -> Places:
+        """Every name, in its spelling."""
+        return Places(tuple(self.headers), tuple(self.query), tuple(self.body))
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Each value's public text, or its prefix and secret."""
+        yield from inputs_of(self.headers, "headers")
+        for place, parameters in (("query", self.query), ("body", self.body)):
+            for name, value in parameters.items():
+                for key, reference in value.inputs(place, name):
+                    yield SecretInput(key, reference)
+
+    def grant(self, values: Mapping[Keys, str]) -> Grant:
+        """The values in the order of the file, each one's prefix and secret joined."""
+        every: list[tuple[str, Mapping[str, WrittenValue]]]
+        every = [("headers", self.headers), ("query", self.query), ("body", self.body)]
+        secrets = [
+            values[place, name, "secret"]
+            for place, written in every
+            for name, value in written.items()
+            if value.secret is not None
+        ]
+        return Grant(
+            headers=filled_headers(self.headers, values, "headers"),
+            query=tuple((name, value.joined(values, "query", name)) for name, value in self.query.items()),
+            body=tuple(
+                (name, value.joined(values, "body", name) if value.scalar is None else value.scalar)
+                for name, value in self.body.items()
+            ),
+            secrets=tuple(text.encode() for text in secrets),
+        )

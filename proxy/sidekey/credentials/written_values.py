@@ -1,0 +1,72 @@
+"""Values as a config writes them that are public texts, or secrets with a public word before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, WithJsonSchema
+
+from sidekey.credentials.fields import (
+    REDACT,
+    SECRET_SCHEMA,
+    TEXT_SCHEMA,
+    Keys,
+    Reference,
+    StoredMapping,
+    parse_secret,
+    parse_text,
+)
+
+NOTHING = Reference("text", "")
+
+
+def shape(raw: Any) -> Any:
+    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
+    if isinstance(raw, Mapping):
+        if "insecure_value" in raw:
+            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
+        if isinstance(raw, StoredMapping) and ("value" in raw or "set" in raw):
+            raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
+        if "secret" in raw:
+            return raw
+        if "prefix" in raw:
+            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
+    return {"text": raw}
+
+
+# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
+parse_public = partial(parse_text, form="secret")
+
+
+class WrittenValue(BaseModel):
+    """A value: `text` where it is public, else `prefix` and `secret`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    text: Annotated[Reference | None, PlainValidator(parse_public), REDACT] = None
+    prefix: Annotated[Reference, PlainValidator(parse_text), REDACT] = NOTHING
+    secret: Annotated[Reference | None, PlainValidator(parse_secret), REDACT] = None
+
+    def inputs(self, *key: str) -> Iterator[tuple[Keys, Reference]]:
+        """What must be read: the public text, or the prefix and the secret; `key` is the place of the value."""
+        if self.text is not None:
+            yield key, self.text
+        if self.secret is not None:
+            yield (*key, "prefix"), self.prefix
+            yield (*key, "secret"), self.secret
+
+    def joined(self, values: Mapping[Keys, str], *key: str) -> str:
+        """What was read of it, joined."""
+        return "".join(values[each] for each, _ in self.inputs(*key))
+
+
+def written_schema(title: str, *further: dict[str, Any]) -> WithJsonSchema:
+    """The JSON schema of a value that may be `further` things as well."""
+    properties = {
+        "prefix": {**TEXT_SCHEMA, "description": "Public text before the secret, such as 'Bearer '"},
+        "secret": SECRET_SCHEMA,
+    }
+    secret = {"type": "object", "properties": properties, "required": ["secret"], "additionalProperties": False}
+    return WithJsonSchema({"title": title, "oneOf": [TEXT_SCHEMA, *further, secret]})

@@ -1,0 +1,104 @@
+"""How keys are written in secrets: what is taken, and what is refused without being repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import pickle
+from base64 import b64encode
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidekey.credentials.signatures.private_keys import Ed25519
+from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
+
+SEED = bytes(range(32))
+PUBLIC = Ed25519PrivateKey.from_private_bytes(SEED).public_key()
+
+
+def whsec(key: bytes) -> str:
+    return f"whsec_{b64encode(key).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("secret", "encoding", "key"),
+    [
+        ("whsec_Müller", "text", "whsec_Müller".encode()),
+        ("00fFa1", "hex", b"\x00\xff\xa1"),
+        ("+/8=", "base64", b"\xfb\xff"),
+        ("+/8", "base64", b"\xfb\xff"),
+    ],
+)
+def test_a_key_is_written_as_text_hex_or_base64(secret: str, encoding: SecretEncoding, key: bytes) -> None:
+    """Text is the key, whole; padding may be missing."""
+    assert decode(secret, encoding) == key
+
+
+@pytest.mark.parametrize(
+    ("secret", "encoding"),
+    [
+        ("hunter2", "hex"),
+        ("abc", "hex"),
+        ("ab cd", "hex"),
+        ("-_8=", "base64"),
+        ("hunter2!", "base64"),
+        ("=", "base64"),
+        ("abcde", "base64"),
+        ("ab\ncd", "base64"),
+        ("ab=c", "base64"),
+    ],
+)
+def test_a_key_that_is_not_written_so_is_refused(secret: str, encoding: SecretEncoding) -> None:
+    """And not repeated."""
+    with pytest.raises(ValueError, match=r"^must be ") as caught:
+        decode(secret, encoding)
+    assert str(caught.value) in (
+        "must be hexadecimal digits, two for each byte, as secret_encoding says",
+        "must be base64 with + and /, as secret_encoding says",
+    )
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("size", [24, 25, 32, 64])
+def test_a_key_of_standard_webhooks_has_24_to_64_bytes(size: int) -> None:
+    key = hashlib.sha512(b"key").digest()[:size]
+    for secret in (whsec(key), whsec(key).rstrip("=")):
+        assert webhook_key(secret).sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha256")
+
+
+@pytest.mark.parametrize("secret", [SEED, SEED + PUBLIC.public_bytes_raw()], ids=["alone", "pair"])
+def test_an_ed25519_key_may_stand_before_its_public_one(secret: bytes) -> None:
+    """Svix writes the pair."""
+    key = webhook_key(f"whsk_{b64encode(secret).decode()}")
+    assert isinstance(key, Ed25519)
+    PUBLIC.verify(key.sign([b"a", b"b"]), b"ab")
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason"),
+    [
+        (whsec(b"x" * 23), "24 to 64 bytes"),
+        (whsec(b"x" * 65), "24 to 64 bytes"),
+        ("whsec_", "base64 behind whsec_"),
+        ("whsec_not base64", "base64 behind whsec_"),
+        (f"whpk_{b64encode(SEED).decode()}", "begin with whsec_"),
+        ("_hunter2", "begin with whsec_"),
+        ("whsk_", "base64 behind whsk_"),
+        ("whsk_%%", "base64 behind whsk_"),
+        (f"whsk_{b64encode(b'x' * 33).decode()}", "32 bytes, or 64"),
+        (f"whsk_{b64encode(SEED * 2).decode()}", "public key that goes with"),
+    ],
+)
+def test_a_key_that_is_none_of_standard_webhooks_is_refused(secret: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        webhook_key(secret)
+    assert secret.partition("_")[2] not in str(caught.value) or secret in ("whsec_", "whsk_")
+
+
+@pytest.mark.parametrize("secret", [whsec(b"k" * 32), f"whsk_{b64encode(SEED).decode()}"])
+def test_a_key_is_not_shown_and_not_pickled(secret: str) -> None:
+    key = webhook_key(secret)
+    assert repr(key) == str(key) == f"{type(key).__name__}(REDACTED)"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(key)

@@ -1,0 +1,69 @@
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from sidekey.credentials.fields import StoredMapping
+from sidekey.credentials.written_values import WrittenValue, shape, written_schema
+
+SECRET = {"insecure_value": "hunter2"}
+ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(
+    Annotated[WrittenValue, BeforeValidator(shape), written_schema("Title", {"type": "number"})]
+)
+
+
+def value_of(raw: Any) -> WrittenValue:
+    return ADAPTER.validate_python(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "inputs", "joined"),
+    [
+        ("acme", ["place"], "acme"),
+        ({"file": "a"}, ["place"], "a"),
+        ({"secret": SECRET}, ["place.prefix", "place.secret"], "hunter2"),
+        ({"prefix": "Key ", "secret": SECRET}, ["place.prefix", "place.secret"], "Key hunter2"),
+    ],
+)
+def test_a_value_is_a_public_text_or_a_secret_behind_a_prefix(raw: Any, inputs: list[str], joined: str) -> None:
+    """What must be read of it has places below its own, and is joined in their order."""
+    value = value_of(raw)
+    values = {key: reference.value for key, reference in value.inputs("place")}
+    assert [".".join(key) for key in values] == inputs
+    assert value.joined(values, "place") == joined
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (SECRET, "must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}"),
+        ({"prefix": "Bearer "}, "secret is missing: write {prefix: TEXT, secret: REFERENCE}"),
+        (5, "must be a text"),
+        ({"secret": SECRET, "other": 1}, "Extra inputs"),
+        ({"secret": "hunter2"}, "a secret may not be written inline"),
+    ],
+)
+def test_what_is_neither_is_refused_with_the_way_out(raw: Any, reason: str) -> None:
+    """Nothing of it is repeated."""
+    with pytest.raises(ValidationError) as caught:
+        value_of(raw)
+    (error,) = caught.value.errors(include_input=False)
+    assert reason in error["msg"]
+    assert "hunter2" not in error["msg"]
+
+
+@pytest.mark.parametrize("key", ["value", "set"])
+def test_a_secret_of_a_store_is_not_put_in_place_of_a_public_text(key: str) -> None:
+    """As a file's would be."""
+    mapping = StoredMapping("/add/query/key")
+    mapping[key] = "hunter2"
+    with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
+        value_of(mapping)
+
+
+def test_the_schema_says_what_else_a_value_may_be() -> None:
+    """For editors, and the console's forms."""
+    schema = ADAPTER.json_schema()
+    assert schema["title"] == "Title"
+    text, number, secret = schema["oneOf"]
+    assert (text["title"], number, secret["required"]) == ("Text", {"type": "number"}, ["secret"])

@@ -1,0 +1,297 @@
+"""What is added beside a credential, as it arrives at an upstream, byte for byte."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import responsys
+from fakes.responsys import Responsys
+from fakes.server import Arrived
+from support import authlib_server
+from support.authlib_server import AuthlibServer
+from support.ca import Authority
+from support.files import replace
+from support.plane import eventually
+from support.raw import connect
+from support.serving import HEAD, Serving, problem, serving
+from support.upstream import RawUpstream, answering
+
+BASIC = b64encode(b"svc:hunter2")
+PLACES = "headers: {X-Tenant: acme, X-Key: {prefix: 'Key ', secret: {file: key}}}, query: {key: {secret: {file: key}}}"
+QUERY = b"key=a%2Bb%20%C3%BC%26c%3Dd"
+"""How the secret of these tests travels in a query or form."""
+
+
+def beside(port: int, add: str, more: str = "") -> str:
+    return (
+        f"  it: {{endpoint_prefix: 'http://127.0.0.1:{port}/v1', auth: {{type: basic, username: svc, "
+        f"password: {{file: password}}}}, add: {{{add}}}{more}}}\n"
+    )
+
+
+@asynccontextmanager
+async def added(
+    folder: Path, ca: Authority, add: str = PLACES, more: str = ""
+) -> AsyncIterator[tuple[Serving, RawUpstream]]:
+    (folder / "key").write_text("a+b \u00fc&c=d\n")
+    (folder / "password").write_text("hunter2\n")
+    async with RawUpstream() as upstream:
+        head = HEAD.replace("log:", "ca: {{folder: ca}}\nlog:")
+        async with serving(beside(upstream.port, add, more), folder, ca, head=head) as sidekey:
+            yield sidekey, upstream
+
+
+def sent(port: int, target: bytes, body: bytes = b"", *fields: bytes, method: bytes = b"GET") -> bytes:
+    """A request as it must arrive."""
+    lines = [
+        b"%b %b HTTP/1.1" % (method, target),
+        b"Host: 127.0.0.1:%d" % port,
+        b"X-Tenant: acme",
+        b"X-Key: Key a+b \xc3\xbc&c=d",
+        b"Authorization: Basic " + BASIC,
+        *fields,
+    ]
+    return b"\r\n".join([*lines, b"", b""]) + body
+
+
+def without_via(data: bytes) -> bytes:
+    """Via names the process."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Via:")) + end + body
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("/a", b"/v1/a?"), ("/a?x=%20y", b"/v1/a?x=%20y&"), ("/a?", b"/v1/a?"), ("/%61?key2=1&", b"/v1/%61?key2=1&")],
+)
+async def test_headers_and_query_go_beside_the_credential(
+    path: str, target: bytes, ca: Authority, tmp_path: Path
+) -> None:
+    """By the reverse proxy, by the forward proxy, and in a tunnel: what is added first, then the grant."""
+    async with added(tmp_path, ca) as (sidekey, upstream):
+        port = upstream.port
+        assert (await sidekey.reverse(path)).status == 200
+        assert (await sidekey.forward(f"http://127.0.0.1:{port}/v1{path}")).status == 200
+        async with connect(sidekey.port) as caller:
+            opening = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nProxy-Authorization: Basic "
+            await caller.send(f"{opening}{b64encode(b'it:').decode()}\r\n\r\n".encode())
+            assert (await caller.response(to_head=True)).status == 200
+            await caller.send(f"GET /v1{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            assert (await caller.response()).status == 200
+        whole = b"".join(upstream.received)
+        every = [without_via(request) for request in whole.replace(b"GET ", b"\0GET ").split(b"\0")[1:]]
+        assert every == [sent(port, target + QUERY)] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "arrived"),
+    [
+        ("application/json", b'{"to": 1.0}', b'{"to": 1.0,"key":"a+b \\u00fc&c=d","async":true,"n":5,"t":"x"}'),
+        ("application/json", b"{}", b'{"key":"a+b \\u00fc&c=d","async":true,"n":5,"t":"x"}'),
+        ("application/x-www-form-urlencoded", b"to=a%20b", b"to=a%20b&" + QUERY + b"&async=true&n=5&t=x"),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_fields_are_added_to_a_body(
+    kind: str, body: bytes, arrived: bytes, chunked: bool, ca: Authority, tmp_path: Path
+) -> None:
+    """To what was sent, which stays as it is; with its new length, and beside the credential."""
+    add = "body: {key: {secret: {file: key}}, async: true, n: 5, t: x}, headers: {X-Tenant: acme}"
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    sent_body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    async with added(tmp_path, ca, add) as (sidekey, upstream):
+        head = b"POST /i/it/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\n%b\r\n\r\n"
+        assert (await sidekey.ask(head % (kind.encode(), framing) + sent_body)).status == 200
+        (message,) = upstream.requests
+        assert message.body == arrived
+        assert message.values(b"content-length") == [b"%d" % len(arrived)]
+        assert message.values(b"authorization") == [b"Basic " + BASIC]
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "body", "said"),
+    [
+        ("GET", (), b"", "the request has no body, so nothing can be added to it"),
+        ("POST", ("Content-Type: text/plain",), b"a", "Content-Type must be application/x-www-form-urlencoded or JSON"),
+        ("POST", (), b"a", "nothing can be added to the body: one Content-Type must name a form or JSON"),
+    ],
+)
+async def test_a_request_whose_body_takes_no_field_is_refused(
+    method: str, fields: tuple[str, ...], body: bytes, said: str, ca: Authority, tmp_path: Path
+) -> None:
+    """415, and nothing is sent."""
+    async with added(tmp_path, ca, "body: {key: {secret: {file: key}}}") as (sidekey, upstream):
+        answer = await sidekey.reverse("/a", *fields, method=method, body=body)
+        assert answer.status == 415
+        assert (problem(answer)["code"], problem(answer)["detail"]) == ("credential_unplaceable", said)
+        assert upstream.connections == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "body"),
+    [
+        ("/a?key=x", "Content-Type: application/json", b"{}"),
+        ("/a?b=1&k%65y=x", "Content-Type: application/json", b"{}"),
+        ("/a?KEY[]=x", "Content-Type: application/json", b"{}"),
+        ("/a", "Content-Type: application/json", b'{"Mode": 1}'),
+        ("/a", "Content-Type: application/x-www-form-urlencoded", b"m%6fde=1"),
+        ("/a?mode=1", "Content-Type: application/json", b"{}"),
+    ],
+)
+async def test_a_caller_cannot_give_a_parameter_that_is_added(
+    path: str, field: str, body: bytes, ca: Authority, tmp_path: Path
+) -> None:
+    """It would be for the server to say which one counts."""
+    add = "query: {key: {secret: {file: key}}}, body: {mode: live}"
+    async with added(tmp_path, ca, add) as (sidekey, upstream):
+        answer = await sidekey.reverse(path, field, method="POST", body=body)
+        assert answer.status == 400
+        assert problem(answer)["code"] == "request_invalid"
+        assert upstream.connections == []
+
+
+async def test_a_callers_own_header_does_not_reach_the_upstream(ca: Authority, tmp_path: Path) -> None:
+    """Nor can Connection take away what is added."""
+    async with added(tmp_path, ca) as (sidekey, upstream):
+        fields = (
+            "x_tenant: evil",
+            "X-KEY: evil",
+            "Authorization: evil",
+            "Connection: X-Tenant, X-Key",
+            "X-Other: mine",
+        )
+        assert (await sidekey.reverse("/a", *fields)).status == 200
+        arrived = without_via(upstream.received[0])
+        assert arrived == sent(upstream.port, b"/v1/a?" + QUERY, b"", b"X-Other: mine")
+
+
+async def test_a_preset_is_sent_with_what_is_added(ca: Authority, tmp_path: Path) -> None:
+    """In its URL, its headers and its filled body."""
+    more = (
+        "\npresets:\n  welcome: {{integration: it, url: 'http://127.0.0.1:{port}/v1/users/{{{{user}}}}?lang=en', "
+        "headers: {{X-Source: sidekey}}, content_type: application/json, parameters: {{user: {{type: text}}}}, "
+        "body: {{name: '{{{{user}}}}'}}}}"
+    )
+    (tmp_path / "key").write_text("a+b \u00fc&c=d\n")
+    (tmp_path / "password").write_text("hunter2\n")
+    async with RawUpstream() as upstream:
+        text = beside(upstream.port, f"{PLACES}, body: {{mode: live}}") + more.format(port=upstream.port)[1:]
+        async with serving(text, tmp_path, ca) as sidekey:
+            body = b'{"user": "ann"}'
+            head = (
+                b"POST /p/welcome HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body)
+            )
+            answer = await sidekey.ask(head + body)
+            assert answer.status == 200, answer
+        written = b'{"name":"ann","mode":"live"}'
+        expected = sent(
+            upstream.port,
+            b"/v1/users/ann?lang=en&" + QUERY,
+            written,
+            *(b"X-Source: sidekey", b"Content-Type: application/json", b"Content-Length: %d" % len(written)),
+            method=b"POST",
+        )
+        assert without_via(upstream.received[0]) == expected
+
+
+async def test_a_secret_that_is_added_is_not_shown_to_the_caller(ca: Authority, tmp_path: Path) -> None:
+    """In a redirect that repeats the URL; what is public stays."""
+    (tmp_path / "key").write_text("canary-of-a-query")
+    (tmp_path / "password").write_text("hunter2")
+    location = b"/v1/b?v=3&key=canary-of-a-query&w=4"
+    echo = b"HTTP/1.1 302 Found\r\nLocation: %b\r\nX-Echo: canary-of-a-query\r\nContent-Length: 0\r\n\r\n" % location
+    async with RawUpstream(answering(echo)) as upstream:
+        text = beside(upstream.port, "query: {v: '3', key: {secret: {file: key}}}")
+        async with serving(text, tmp_path, ca) as sidekey:
+            answer = await sidekey.reverse("/a")
+            assert answer.values(b"location") == [b"/v1/b?v=3&w=4"]
+            assert answer.values(b"x-echo") == [b"[redacted]"]
+            assert "canary-of-a-query" not in sidekey.log.read_text()
+
+
+OAUTH2 = (
+    "  it: {{auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, client_secret: {{env: SECRET}}}}, "
+    "add: {{{add}}}}}\n"
+)
+
+
+def shown(arrived: Arrived) -> tuple[Any, ...]:
+    """What of an API's request is injected."""
+    return arrived.values("x-tenant"), arrived.query, arrived.values("authorization")
+
+
+async def test_a_token_is_kept_while_what_is_added_changes(ca: Authority, tmp_path: Path) -> None:
+    """By the reload of the config, and of a secret's file: the next request has the new values, and the old token."""
+    key = tmp_path / "key"
+    key.write_text("k1")
+    async with AuthlibServer(ca) as server:
+
+        def text(add: str) -> str:
+            return OAUTH2.format(endpoint=server.token_endpoint, add=add)
+
+        add = "headers: {X-Tenant: one}, query: {key: {secret: {file: key}}}"
+        environ = {"SECRET": authlib_server.SECRET}
+        async with serving(text(add), tmp_path, ca, environ=environ) as sidekey:
+            reloads = 0
+
+            async def reloaded() -> None:
+                nonlocal reloads
+                reloads += 1
+                sidekey.hang_up()
+                await eventually(
+                    lambda: [line["event"] for line in sidekey.lines()].count("config reloaded") >= reloads
+                )
+
+            async def ask() -> tuple[Any, ...]:
+                assert (await sidekey.reverse("/api/orders?a=b")).status == 200
+                return shown(server.received[-1])
+
+            tenant, query, token = await ask()
+            assert (tenant, query) == (["one"], "a=b&key=k1")
+            replace(key, "k2")
+            await reloaded()
+            assert await ask() == (["one"], "a=b&key=k2", token)
+            head, _, _ = (tmp_path / "sidekey.yaml").read_text().partition("  it:")
+            replace(tmp_path / "sidekey.yaml", head + text("headers: {X-Tenant: two}"))
+            await reloaded()
+            assert await ask() == (["two"], "a=b", token)
+            # A refusal is about the token, whatever was added to it.
+            server.tokens.revoke()
+            tenant, query, renewed = await ask()
+            assert (tenant, query) == (["two"], "a=b")
+            assert renewed != token
+        assert [arrived.path for arrived in server.received].count("/token") == 2
+
+
+async def test_what_is_added_goes_where_the_token_leads(ca: Authority, tmp_path: Path) -> None:
+    """To the API that the login names, and not to the login itself."""
+    auth = (
+        "  it: {auth: {type: responsys, login_endpoint: 'https://login2.responsys.net', username: api_user, "
+        "password: {env: PASSWORD}}, add: {headers: {X-Tenant: acme}, query: {key: {secret: {env: KEY}}}}}\n"
+    )
+    environ = {"PASSWORD": responsys.PASSWORD, "KEY": "k1"}
+    async with Responsys(ca) as platform:
+        async with serving(auth, tmp_path, ca, hosts=platform.hosts, environ=environ) as sidekey:
+            assert (await sidekey.reverse("/campaigns?a=b")).status == 200
+        (login,), (call,) = platform.login.received, platform.api.received
+        assert shown(login)[:2] == ([], "")
+        assert shown(call) == (["acme"], "a=b&key=k1", platform.issued)
+
+
+async def test_what_is_added_and_cannot_be_read_is_named(ca: Authority, tmp_path: Path) -> None:
+    """Until it can be, nothing is sent."""
+    async with RawUpstream() as upstream:
+        (tmp_path / "password").write_text("hunter2")
+        text = beside(upstream.port, "query: {key: {secret: {file: key}}}")
+        async with serving(text, tmp_path, ca, whole=False) as sidekey:
+            said = problem(await sidekey.reverse("/a"))
+            assert said["code"] == "credential_unavailable"
+            assert said["detail"].startswith("add.query.key.secret: ")
+            assert upstream.connections == []

@@ -1,0 +1,245 @@
+"""Tokens that Sidekey signs, verified at a raw upstream by PyJWT as platforms verify them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from jwt.algorithms import OKPAlgorithm
+
+from support.ca import Authority
+from support.files import replace
+from support.plane import eventually
+from support.raw import RawConnection
+from support.serving import Serving, serving
+from support.upstream import OK, RawUpstream
+from support.wire import Message
+
+SECRET = "0123456789abcdef" * 4
+"""Of 64 characters, as HS512 needs it."""
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
+
+
+@cache
+def private_key(algorithm: str) -> Any:
+    if algorithm in CURVES:
+        return ec.generate_private_key(CURVES[algorithm])
+    if algorithm in ("EdDSA", "Ed25519"):
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, 2048)
+
+
+def written(key: Any, folder: Path, form: PrivateFormat = PrivateFormat.PKCS8) -> Path:
+    path = folder / "key.pem"
+    replace(path, key.private_bytes(Encoding.PEM, form, NoEncryption()).decode())
+    return path
+
+
+def config(upstream: RawUpstream, auth: str) -> str:
+    return f"  it: {{endpoint_prefix: 'http://127.0.0.1:{upstream.port}', auth: {{type: jwt, {auth}}}}}\n"
+
+
+def token_in(message: Message, scheme: str = "Bearer") -> str:
+    (value,) = message.values(b"authorization")
+    found, _, token = value.decode("ascii").partition(" ")
+    assert found == scheme
+    return token
+
+
+def verifier() -> jwt.PyJWT:
+    """PyJWT, with the name that RFC 9864 gives to EdDSA by Ed25519."""
+    made = jwt.PyJWT()
+    made._jws.register_algorithm("Ed25519", OKPAlgorithm())
+    return made
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+    + ["HS256", "HS384", "HS512"],
+)
+async def test_a_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
+    """Its times count from 30 s back, and what the claims say arrives as it was written."""
+    if algorithm[:2] == "HS":
+        auth, key = f"secret: {{env: KEY}}, algorithm: {algorithm}", SECRET
+    else:
+        private = private_key(algorithm)
+        auth = f"private_key: {{file: {written(private, tmp_path)}}}, algorithm: {algorithm}"
+        key = private.public_key()
+    claims = "claims: {iss: me, aud: [a, b], n: 1, f: 1.5, yes: true, deep: {list: [1, x, {env: KEY}]}}"
+    before = int(time.time())
+    async with (
+        RawUpstream() as upstream,
+        serving(config(upstream, f"{auth}, key_id: k/1, {claims}"), tmp_path, ca, environ={"KEY": SECRET}) as sidekey,
+    ):
+        assert (await sidekey.reverse("/x")).status == 200
+        assert (await sidekey.reverse("/y")).status == 200
+        first, second = (token_in(request) for request in upstream.requests)
+        assert [sidekey.app.metrics.calls, sidekey.calls("ok")] == [{}, 0]
+        expiry = await sidekey.metric(
+            'sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}'
+        )
+    assert first == second
+    header = jwt.get_unverified_header(first)
+    assert header == {"alg": algorithm, "typ": "JWT", "kid": "k/1"}
+    found = verifier().decode(first, key, algorithms=[algorithm], audience="b", issuer="me")
+    issued, expires = found.pop("iat"), found.pop("exp")
+    assert before - 30 <= issued <= time.time() - 30
+    assert expires == issued + 300
+    assert abs(expiry - expires) < 1.5
+    text = json.dumps(found)
+    assert text == json.dumps(
+        {"iss": "me", "aud": ["a", "b"], "n": 1, "f": 1.5, "yes": True, "deep": {"list": [1, "x", SECRET]}}
+    )
+
+
+async def test_as_ghost_verifies_it(ca: Authority, tmp_path: Path) -> None:
+    """The secret is hex, the scheme `Ghost`, and no token is older than five minutes."""
+    secret = SECRET
+    auth = (
+        "algorithm: HS256, secret: {env: KEY}, secret_encoding: hex, key_id: 6489d2, claims: {aud: /admin/}, "
+        "token_placement: {in: header, scheme: Ghost}"
+    )
+    async with (
+        RawUpstream() as upstream,
+        serving(config(upstream, auth), tmp_path, ca, environ={"KEY": secret}) as sidekey,
+    ):
+        await sidekey.reverse("/ghost/api/admin/posts/")
+        token = token_in(upstream.requests[0], "Ghost")
+    found = jwt.decode(token, bytes.fromhex(secret), algorithms=["HS256"], audience="/admin/")
+    assert found["exp"] - found["iat"] == 300
+    assert jwt.get_unverified_header(token)["kid"] == "6489d2"
+
+
+async def test_as_snowflake_verifies_it(ca: Authority, tmp_path: Path) -> None:
+    """The issuer has the fingerprint of the public key, which the server knows of the user."""
+    private = private_key("RS256")
+    der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(der).digest()).decode()}"
+    auth = (
+        f"algorithm: RS256, private_key: {{file: {written(private, tmp_path)}}}, life: 1h, "
+        'claims: {iss: "ACME-ORG.SVC.SHA256:{public_key_sha256}", sub: ACME-ORG.SVC}'
+    )
+    async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
+        await sidekey.reverse("/api/v2/statements")
+        token = token_in(upstream.requests[0])
+    found = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer=f"ACME-ORG.SVC.{fingerprint}")
+    assert (found["sub"], found["exp"] - found["iat"]) == ("ACME-ORG.SVC", 3600)
+
+
+async def test_as_app_store_connect_verifies_it(ca: Authority, tmp_path: Path) -> None:
+    """A .p8 file as Apple issues it, and at most twenty minutes."""
+    private = private_key("ES256")
+    auth = (
+        f"algorithm: ES256, private_key: {{file: {written(private, tmp_path)}}}, key_id: 2X9R4HXF34, life: 20m, "
+        "claims: {iss: 57246542-96fe-1a63, aud: appstoreconnect-v1, scope: [GET /v1/apps]}"
+    )
+    async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
+        await sidekey.reverse("/v1/apps")
+        token = token_in(upstream.requests[0])
+    found = jwt.decode(token, private.public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
+    assert found["exp"] - time.time() <= 1200
+    assert found["scope"] == ["GET /v1/apps"]
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": "2X9R4HXF34"}
+
+
+async def test_as_github_verifies_it(ca: Authority, tmp_path: Path) -> None:
+    """A PKCS #1 file as GitHub issues it, in a variable of the environment."""
+    private = private_key("RS256")
+    pem = written(private, tmp_path, PrivateFormat.TraditionalOpenSSL).read_text()
+    auth = "algorithm: RS256, private_key: {env: KEY}, life: 10m, claims: {iss: Iv1.8a61f9b3a7aba766}"
+    async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca, environ={"KEY": pem}) as it:
+        await it.reverse("/app")
+        token = token_in(upstream.requests[0])
+    found = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer="Iv1.8a61f9b3a7aba766")
+    assert found["exp"] - time.time() < 600
+
+
+async def test_a_refused_token_is_signed_anew_once(ca: Authority, tmp_path: Path) -> None:
+    """And the request is sent once more; within the renewal interval a 401 passes. None of it counts as a call."""
+    auth = "algorithm: HS256, secret: {env: KEY}, jti: true"
+
+    answers = iter((REFUSED, OK, REFUSED))
+
+    async def refuse_twice(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(next(answers))
+
+    async with (
+        RawUpstream(refuse_twice) as upstream,
+        serving(config(upstream, auth), tmp_path, ca, environ={"KEY": SECRET}) as sidekey,
+    ):
+        assert (await sidekey.reverse("/x", method="POST", body=b"once")).status == 200
+        assert (await sidekey.reverse("/x")).status == 401
+        tokens = [token_in(request) for request in upstream.requests]
+        assert [request.body for request in upstream.requests] == [b"once", b"once", b""]
+        assert sidekey.app.metrics.calls == {}
+        await sidekey.logged("the upstream rejected the token; it is refreshed")
+    assert tokens[0] != tokens[1] == tokens[2]
+    ids = [jwt.decode(token, SECRET, algorithms=["HS256"])["jti"] for token in tokens]
+    assert len(set(ids)) == 2
+
+
+async def test_a_changed_key_signs_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
+    """Whoever rotates a key ends the tokens of the old one; a change that concerns no token leaves it what it is."""
+    old, new = rsa.generate_private_key(65537, 2048), rsa.generate_private_key(65537, 2048)
+    auth = f"algorithm: PS256, private_key: {{file: {written(old, tmp_path)}}}, jti: true"
+    async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
+        await sidekey.reverse("/1")
+        path = tmp_path / "sidekey.yaml"
+        replace(path, path.read_text().replace("  it: {", "  it: {description: other words, "))
+        await reloaded(sidekey, 1)
+        await sidekey.reverse("/2")
+        written(new, tmp_path)
+        await reloaded(sidekey, 2)
+        await sidekey.reverse("/3")
+        tokens = [token_in(request) for request in upstream.requests]
+    assert tokens[0] == tokens[1] != tokens[2]
+    assert jwt.decode(tokens[0], old.public_key(), algorithms=["PS256"])
+    assert jwt.decode(tokens[2], new.public_key(), algorithms=["PS256"])
+
+
+async def reloaded(sidekey: Serving, times: int) -> None:
+    await eventually(lambda: [line["event"] for line in sidekey.lines()].count("config reloaded") >= times)
+
+
+async def test_a_token_goes_where_the_placement_says(ca: Authority, tmp_path: Path) -> None:
+    """Into a header of any name after any text, or into the query."""
+    placements = {
+        "{in: header, name: X-Session, prefix: 'Token token='}": (b"x-session", b"Token token="),
+        "{in: header, name: X-Session, scheme: ''}": (b"x-session", b""),
+    }
+    for placement, (name, prefix) in placements.items():
+        auth = f"algorithm: HS256, secret: {{env: KEY}}, token_placement: {placement}"
+        async with (
+            RawUpstream() as upstream,
+            serving(config(upstream, auth), tmp_path, ca, environ={"KEY": SECRET}) as sidekey,
+        ):
+            await sidekey.reverse("/x", "X-Session: the caller's")
+            (value,) = upstream.requests[0].values(name)
+            assert value.startswith(prefix)
+            assert jwt.decode(value.removeprefix(prefix), SECRET, algorithms=["HS256"])
+    auth = "algorithm: HS256, secret: {env: KEY}, token_placement: query"
+    async with (
+        RawUpstream() as upstream,
+        serving(config(upstream, auth), tmp_path, ca, environ={"KEY": SECRET}) as sidekey,
+    ):
+        await sidekey.reverse("/x?a=b")
+        target = upstream.requests[0].start.split(b" ")[1]
+        assert jwt.decode(target.removeprefix(b"/x?a=b&access_token=").decode(), SECRET, algorithms=["HS256"])
