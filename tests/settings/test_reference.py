@@ -123,7 +123,7 @@ def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     page = reference.stored_page()
     assert "| auth, type basic | `provider`, `username` |" in page
     assert "`assertion.key_id`" in page
-    assert "| auth, type headers | `provider`, `query`, `body` |" in page
+    assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page
     freely = "`description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
     assert f"| the integration | {freely} |" in page

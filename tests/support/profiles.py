@@ -35,7 +35,7 @@ def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, A
         "type": found.kind,
         "provider": name,
         **examples,
-        **dict.fromkeys(found.secrets, SECRET),
+        **{key: KEY if found.is_pem(key) else SECRET for key in found.secrets},
         **_open(found),
         **given,
     }

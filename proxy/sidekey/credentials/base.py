@@ -406,6 +406,9 @@ class PartSettings(BaseModel, ABC):
     place: ClassVar[str]
     """Its key in the integration."""
 
+    filled_later: ClassVar[frozenset[str]] = frozenset()
+    """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
+
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
         """Every value that is a reference."""

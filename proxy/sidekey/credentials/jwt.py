@@ -152,6 +152,8 @@ class JwtSettings(KindSettings):
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})
 
+    filled_later: ClassVar[frozenset[str]] = frozenset({_FINGERPRINT.strip("{}")})
+
     # The order counts: each check sees the keys above its own.
     type: Literal["jwt"] = Field(description="The kind: a signed JWT (RFC 7519).")
     provider: Provider = None

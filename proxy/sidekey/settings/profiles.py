@@ -19,7 +19,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from sidekey.credentials.base import KindSettings
-from sidekey.credentials.fields import SECRET_SCHEMA
+from sidekey.credentials.fields import (
+    PEM_SECRET_SCHEMA,
+    SECRET_SCHEMA,
+    NotAReference,
+    StoredMapping,
+    parse_secret,
+)
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.document import parse
@@ -33,27 +39,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _BRACES = re.compile(r"[{}]")
 _LEFT_OUT = object()
 
-RUNTIME = frozenset(
-    {
-        "body",
-        "body_sha256",
-        "date",
-        "host",
-        "id",
-        "method",
-        "nonce",
-        "path",
-        "public_key_sha256",
-        "query",
-        "scheme",
-        "signature",
-        "signatures",
-        "target",
-        "timestamp",
-        "timestamp_ms",
-        "url",
-    }
-)
+LATER = frozenset[str]().union(*(kind.filled_later for kind in KINDS.values()))
 """What `{name}` may stand for in a text that is filled anew for each request or token; a profile leaves it as it is."""
 
 
@@ -125,6 +111,10 @@ Grounds = Literal["one source", "memory"]
 """What something rests on that two sources do not say."""
 
 
+_ABOUT = frozenset({"kind", "title", "documentation", "sources", "unconfirmed", "parameters", "secrets", "notes"})
+"""The keys of a profile that are not an integration's."""
+
+
 class Profile(Section):
     """One platform: what it fills in of `auth`, which is of the kind `kind`, and of the integration beside it.
 
@@ -152,9 +142,9 @@ class Profile(Section):
         if not takes_profiles(self.kind):
             raise ValueError(f"kind: {self.kind} takes no profiles")
         used = {*_placeholders(self.brought), *(name for each in self.parameters.values() for name in each.depends_on)}
-        if not used >= self.names or used - self.names - RUNTIME or self.parameters.keys() & self.secrets.keys():
+        if not used >= self.names or used - self.names - LATER or self.parameters.keys() & self.secrets.keys():
             raise ValueError("parameters and placeholders are not the same")
-        if self.signature and self.names & RUNTIME:
+        if self.signature and self.names & LATER:
             raise ValueError("a parameter has the name of what a signature is made of")
         if any(self._has_secret(text) and not _PLACEHOLDER.fullmatch(text) for text in _texts(self.brought)):
             raise ValueError("a secret is part of a text")
@@ -172,6 +162,10 @@ class Profile(Section):
                     raise ValueError(f"the example or default of {name} is not what its pattern takes")
             above[name] = parameter.example
 
+    def is_pem(self, secret: str) -> bool:
+        """Whether a secret is in PEM: it is put where a private key belongs."""
+        return any(key.endswith("private_key") and text == f"{{{secret}}}" for key, text in self.entries())
+
     def _has_secret(self, text: str) -> bool:
         return not self.secrets.keys().isdisjoint(_placeholders(text))
 
@@ -183,9 +177,9 @@ class Profile(Section):
     @property
     def brought(self) -> dict[str, Any]:
         """The keys of an integration that the profile brings, with placeholders."""
-        beside = {"endpoint_prefix": self.endpoint_prefix, "add": self.add, "signature": self.signature}
-        domains = {"allow_other_domains": True, "allowed_domains": self.allowed_domains} if self.allowed_domains else {}
-        return {"auth": self.auth, **{key: value for key, value in beside.items() if value}, **domains}
+        found = {key: getattr(self, key) for key in Profile.model_fields if key not in _ABOUT}
+        switch = {"allow_other_domains": True} if self.allowed_domains else {}
+        return {"auth": self.auth, **switch, **{key: value for key, value in found.items() if value}}
 
     def needs(self, *, domains: bool = True, prefix: bool = True) -> frozenset[str]:
         """The parameters and secrets of what is filled in, with the `domains` and the `prefix` or without them."""
@@ -298,6 +292,7 @@ def read_profile(file: str, data: bytes) -> Profile:
 def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
     """JSON schema properties of all parameters and secrets of a kind's profiles; whose they are is left to `expand`."""
     types: dict[str, set[str]] = {}
+    pem: set[str] = set()
     meanings: dict[str, list[str]] = {}
     for provider in names_of(kind):
         for name, parameter in profile(provider).parameters.items():
@@ -305,16 +300,20 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
             meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
         for name, description in profile(provider).secrets.items():
             meanings.setdefault(name, []).append(f"`{provider}`: {description}")
+            pem |= {name} if profile(provider).is_pem(name) else set()
     return {
-        name: {**_type_of(types.get(name)), "description": f"Parameter of a provider. {' '.join(said)}"}
+        name: {
+            **_type_of(types.get(name), pem=name in pem),
+            "description": f"Parameter of a provider. {' '.join(said)}",
+        }
         for name, said in sorted(meanings.items())
     }
 
 
-def _type_of(types: set[str] | None) -> dict[str, Any]:
+def _type_of(types: set[str] | None, *, pem: bool) -> dict[str, Any]:
     """The schema of a parameter of these types; None: of a secret."""
     if types is None:
-        return SECRET_SCHEMA
+        return PEM_SECRET_SCHEMA if pem else SECRET_SCHEMA
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
@@ -349,7 +348,9 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
         keys = _without_domains(keys)
     parameters = {key: auth[key] for key in auth if key in taken}
     secrets = tuple(key for key in found.secrets if key in values)
-    expansion = merged(raw, Brought(provider, parameters, keys, domains, prefix, secrets))
+    wrong = {str(loc[1]): _NO_SECRET for loc, _ in errors if loc[1] in secrets}
+    brought = Brought(provider, parameters, keys, domains, prefix, secrets)
+    expansion = merged({**raw, "auth": {**auth, **wrong}} if wrong else raw, brought)
     errors += expansion.errors
     return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
 
@@ -437,9 +438,27 @@ def _arguments(
     for name, description in found.secrets.items():
         if name in auth or name in needed:
             values[name] = f"{{{name}}}"
-        if name in needed and name not in auth and name not in meant:
+        if name in auth:
+            reason = _secret_error(auth[name], found.is_pem(name), stored=isinstance(auth, StoredMapping))
+            errors += [] if reason is None else [(("auth", name), reason)]
+        elif name in needed and name not in meant:
             errors.append((("auth", name), f"this secret is missing: {description}"))
     return values, taken, errors
+
+
+def _secret_error(value: object, pem: bool, *, stored: bool) -> str | None:
+    """What is wrong with a secret, or with each of several, as it is written.
+
+    Checked here too, since not every place that it may be put in takes secrets alone.
+    """
+    try:
+        for each in value if isinstance(value, list) else [value]:
+            parse_secret(each, pem=pem)
+    except NotAReference as error:
+        return error.stored if stored else str(error)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple[set[str], set[str], Found]:

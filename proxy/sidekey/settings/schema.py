@@ -44,9 +44,10 @@ def _let_profiles_fill_in(kind: str, definition: dict[str, Any]) -> None:
     by_what_remains: dict[tuple[str, ...], list[str]] = {}
     for name in names_of(kind):
         brought = profile(name).auth
-        remaining = [tuple(key for key in way["required"] if key not in brought) for way in ways]
-        fewest = min(map(len, remaining))
-        by_what_remains.setdefault(next(keys for keys in remaining if len(keys) == fewest), []).append(name)
+        # Of several ways the one that the profile has begun.
+        way = max(ways, key=lambda each: len(brought.keys() & each["required"]))
+        remaining = tuple(key for key in way["required"] if key not in brought)
+        by_what_remains.setdefault(remaining, []).append(name)
     definition["anyOf"] = [
         *ways,
         *(

@@ -73,7 +73,7 @@ from sidekey.credentials.signatures.scheme import (
     read_signed,
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
+from sidekey.credentials.signatures.template import BODY, BODY_SHA256, KNOWN, SENT, Template
 from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
@@ -489,6 +489,7 @@ class SignatureSettings(KindSettings, SignatureFields):
     title: ClassVar[str] = "Signature"
     form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
     form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
+    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")
 

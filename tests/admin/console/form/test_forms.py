@@ -85,6 +85,15 @@ def test_a_profile_of_one_key_asks_for_that_key_alone() -> None:
 def test_a_profile_of_a_user_and_a_key_asks_for_what_it_does_not_bring() -> None:
     """Its parameters come first, as everywhere."""
     assert [each.key for each in form_for("basic", "mailchimp").first] == ["dc", "key"]
+    assert [each.key for each in form_for("basic", "segment").first] == ["write_key"]
+    assert [each.key for each in form_for("basic", "dotdigital").first] == ["region", "username", "password"]
+    assert [each.key for each in form_for("jwt", "app-store-connect").first] == ["issuer_id", "private_key", "key_id"]
+    assert [each.key for each in form_for("session", "yotpo").first] == ["store_id", "api_secret"]
+    assert [(each.key, each.widget) for each in form_for("session", "github-app").first] == [
+        ("app_client_id", "text"),
+        ("installation_id", "text"),
+        ("app_private_key", "pem"),
+    ]
     by_hand = {each.key: each.required for each in form_for("basic").first}
     assert by_hand == {"endpoint_prefix": True, "username": True, "password": True}
 

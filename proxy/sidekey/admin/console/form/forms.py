@@ -105,8 +105,10 @@ def form_for(kind: str, provider: str = "") -> Form:
             named = replace(named, help=secrets[field.key], required=True)
         if field.key in required and field.key not in brought_auth:
             named = replace(named, required=True)
-        chosen = field.key in brought_auth and not isinstance(brought_auth[field.key], Mapping)
-        at_once = not chosen and field.key in model.form_first and _met(model.form_first[field.key], values)
+        chosen = field.key in brought_auth and field.widget != "group"
+        conditions = None if chosen else model.form_first.get(field.key)
+        # What is always shown is the credential, which a profile with a secret of its own brings.
+        at_once = conditions is not None and bool(conditions or not secrets) and _met(conditions, values)
         (first if field.key in needed | required or at_once else more).append(named)
     for field in common:
         named = _helped(field, _HELP)
@@ -164,11 +166,12 @@ def _required(schema: Mapping[str, Any], provider: str) -> set[str]:
 def _with_default(field: Field, brought: Any) -> Field:
     """A field whose default is what a profile brings."""
     if isinstance(brought, Mapping):
-        return replace(field, parts=tuple(_with_default(each, brought.get(each.key)) for each in field.parts))
+        parts = tuple(_with_default(each, brought.get(each.key)) for each in field.parts)
+        return replace(field, parts=parts, required=False)
     if isinstance(brought, str) and "{" in brought:
         # What it will be is only known with the parameters.
-        return field
-    return replace(field, default=brought) if isinstance(brought, str | bool | int) else field
+        return replace(field, required=False)
+    return replace(field, default=brought, required=False) if isinstance(brought, str | bool | int) else field
 
 
 def _as_parameter(field: Field, parameter: Any) -> Field:
