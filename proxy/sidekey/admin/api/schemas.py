@@ -199,7 +199,8 @@ def _as_stored(node: Any) -> Any:
         elif key == "mapping":
             said[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
         elif key in ("properties", "$defs"):
-            said[key] = {name: _as_stored(each) for name, each in value.items()}
+            made = {name: _as_stored(each) for name, each in value.items()}
+            said[key] = {name: each for name, each in made.items() if each is not _UNSAID}
         else:
             said[key] = _as_stored(value)
     return said
