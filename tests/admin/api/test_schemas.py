@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import pytest
@@ -43,6 +44,11 @@ def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -
     good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
     assert list(validator("NewIntegration").iter_errors(good)) == []
     assert list(validator("NewIntegration").iter_errors({**good, **change})) != []
+
+
+def test_the_schemas_are_json() -> None:
+    """Also where a key has nothing that a stored document may say."""
+    assert json.loads(json.dumps(schemas.components())) == schemas.components()
 
 
 def test_a_certificate_that_was_read_is_what_the_schema_says() -> None:
