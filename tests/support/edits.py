@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from support.certificates import private_chain
-from support.stored import ADDED, AWS_SIGV4, BASIC, HEADERS, JWT, OAUTH2, RESPONSYS, SESSION, jwt_bearer, mtls
+from support.stored import (
+    ADDED,
+    AWS_SIGV4,
+    BASIC,
+    HEADERS,
+    JWT,
+    OAUTH2,
+    RESPONSYS,
+    SESSION,
+    SIGNATURE,
+    jwt_bearer,
+    mtls,
+)
 
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -64,6 +76,7 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"auth": {**OAUTH2["auth"], "token_response": {"base_url": "url", "pin_base_url": True}}},
         {"auth": {"token_response": {"pin_base_url": False}}},
     ),
+    "signature.type": (SIGNATURE, {"auth": {"type": "headers"}}),
     "responsys.type": (RESPONSYS, {"endpoint_prefix": "https://login2.responsys.net", "auth": {"type": "basic"}}),
     "responsys.login_endpoint": (RESPONSYS, {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
     "session.type": (SESSION, {"endpoint_prefix": "https://ws.example.com", "auth": {"type": "mtls"}}),

@@ -510,7 +510,18 @@ _OWN: Final[Mapping[str, Schema]] = {
                         "title": _TEXT,
                         "documentation": _TEXT,
                         "notes": _TEXT,
+                        "sources": {"type": "array", "items": _TEXT, "description": "None: from memory."},
+                        "unconfirmed": {
+                            "type": "object",
+                            "additionalProperties": {"enum": ["one source", "memory"]},
+                            "description": "Facts that less than two sources say, with what they rest on.",
+                        },
                         "parameters": {"type": "array", "items": {"type": "object"}},
+                        "secrets": {
+                            "type": "array",
+                            "items": _object({"name": _TEXT, "description": _TEXT}),
+                            "description": "Each is a key of `auth`, written as a secret.",
+                        },
                     }
                 ),
             }
