@@ -162,7 +162,7 @@ HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Schema"}
 """What holds names, places and reasons alone."""
 
 BASES = (InjectedSettings, KindSettings, PartSettings, SupplementSettings)
