@@ -28,7 +28,8 @@ NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(KINDS)})(?:$|[`\s.
 
 # `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. The others are keys
 # of values, placements and stores as well.
-SHARED = {"type", "provider", "grant", "key", "scheme", "secret"}
+# Callers and operators have tokens as well, and grants are rejected whatever brought them.
+SHARED = {"type", "provider", "grant", "key", "rejected", "scheme", "secret", "token"}
 SHARED |= CertificateSettings.model_fields.keys() | InjectedSettings.model_fields.keys()
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()

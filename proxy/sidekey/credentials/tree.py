@@ -18,7 +18,6 @@ from sidekey.credentials.fields import (
     SECRET_SCHEMA,
     Keys,
     Reference,
-    StoredMapping,
     check_field_name,
     is_kept,
     parse_secret,
@@ -105,9 +104,10 @@ def _leaf(raw: object) -> Node:
 def _is_reference(raw: Mapping[str, Any]) -> bool:
     """Whether a mapping stands for a secret, or was meant to.
 
-    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field.
+    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field. What
+    is one in a store must not be a mapping in a file, or importing the file would change what is sent.
     """
-    if isinstance(raw, StoredMapping) and (is_kept(raw) or [*raw] == ["value"]):
+    if is_kept(raw) or [*raw] == ["value"]:
         return True
     return "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _OF_FILES)
 
