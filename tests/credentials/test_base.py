@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.credentials import jose
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import (
     Attempt,
@@ -69,7 +70,9 @@ API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
 CERTIFICATE = {"certificate": {"inline": "hunter2"}, "private_key": SECRET, "key_passphrase": SECRET}
 IDENTITY = ClientIdentity(b"hunter2", b"hunter2", "0" * 64, 0.0, 1.0, "CN=client", "CN=ca")
 MATERIAL = Material(b"hunter2", b"hunter2", "hunter2")
-SIGNED = assertion.Assertion(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2", "hunter2", "hunter2")
+SIGNER = jose.TokenSigner(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2")
+SIGNED = assertion.Assertion(SIGNER, "hunter2", "hunter2", "hunter2")
+JWT = {"type": "jwt", "algorithm": "HS256", "secret": SECRET, "claims": {"a": [SECRET, {"b": "hunter2"}]}}
 
 
 SESSION = {
@@ -97,6 +100,7 @@ def models() -> Iterator[BaseModel]:
     yield AddedSettings.model_validate({"query": API_KEY})
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
     yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
+    yield settings_of(JWT)
     session = settings_of(SESSION)
     assert isinstance(session, SessionSettings)
     logins = (LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}) for each in AUTHENTICATIONS)
@@ -156,7 +160,9 @@ SECRETS = [
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),
     Token("hunter2", 60.0, "https://hunter2.example.com"),
+    SIGNER,
     SIGNED,
+    credential_of({**JWT, "secret": {"insecure_value": "hunter2" * 5}}),
     Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
     Client("body", "hunter2", "hunter2", sign=SIGNED.sign),
     RefreshToken("hunter2"),

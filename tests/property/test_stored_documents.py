@@ -18,6 +18,7 @@ from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.session import LoginSettings, SessionTokenSettings
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
@@ -44,6 +45,7 @@ NESTED: dict[str, type[BaseModel]] = {
     "test": TestSettings,
     "client_certificate": CertificateSettings,
     "add": AddedSettings,
+    "signature": SignatureBesideSettings,
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
@@ -52,7 +54,7 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
+SECRETS = {"key", "password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem", "secret"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 
@@ -118,6 +120,7 @@ DEFAULTS: dict[str, Any] = {
     "auth.login.auth": {"type": "none"},
     "auth.login.format": "json",
     "auth.login.method": "POST",
+    "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
     "auth.assertion.algorithm": "RS256",
@@ -183,6 +186,7 @@ OF_AUTH = {
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
     "session": st.fixed_dictionaries(
         {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
     ),

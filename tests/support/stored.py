@@ -78,6 +78,10 @@ SESSION: dict[str, Any] = {
         "token": {"from": "data.token"},
     }
 }
+SIGNATURE: dict[str, Any] = {
+    **PREFIX,
+    "auth": {"type": "signature", "scheme": "stripe", "secret": [{"value": f"{CANARY}-new"}, {"value": CANARY}]},
+}
 AWS_SIGV4: dict[str, Any] = {
     "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
     "auth": {
@@ -115,6 +119,23 @@ def jwt_bearer() -> dict[str, Any]:
     return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
 
 
+JWT: dict[str, Any] = {
+    **PREFIX,
+    "auth": {
+        "type": "jwt",
+        "algorithm": "HS256",
+        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
+    },
+}
+
+
+def message() -> dict[str, Any]:
+    """A signature by a private key."""
+    auth = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512", "key_id": "ours"}
+    return {**PREFIX, "auth": {**auth, "key": {"value": signer().private_pem.decode()}}}
+
+
 def _pair() -> dict[str, Any]:
     return {
         "certificate": {"inline": chain().leaf.pem.decode()},
@@ -125,9 +146,18 @@ def _pair() -> dict[str, Any]:
 
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
-    found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    found |= {"added": ADDED, "session": SESSION}
-    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
+    found = {
+        "added": ADDED,
+        "basic": BASIC,
+        "headers": HEADERS,
+        "jwt": JWT,
+        "oauth2": OAUTH2,
+        "profile": PROFILE,
+        "responsys": RESPONSYS,
+        "session": SESSION,
+        "signature": SIGNATURE,
+    }
+    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 
 
 def copied(document: Mapping[str, Any]) -> Any:
