@@ -113,6 +113,7 @@ DEFAULTS: dict[str, Any] = {
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
+    "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
     "auth.assertion.algorithm": "RS256",
@@ -178,6 +179,10 @@ OF_AUTH = {
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
+    "session": st.fixed_dictionaries(
+        {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
+    ),
     "mtls": st.fixed_dictionaries({"allow_private_ca": st.just(True)}),
     "jwt_bearer": st.fixed_dictionaries({"client_id": TEXT, "token_lifetime": st.sampled_from(["5s", "1m"])}),
 }

@@ -68,6 +68,16 @@ RESPONSYS: dict[str, Any] = {
         "password": {"value": CANARY},
     }
 }
+SESSION: dict[str, Any] = {
+    "auth": {
+        "type": "session",
+        "login": {
+            "url": "https://ws.example.com/login",
+            "body": {"user": {"name": "svc", "key": {"value": CANARY}}},
+        },
+        "token": {"from": "data.token"},
+    }
+}
 SIGNATURE: dict[str, Any] = {
     **PREFIX,
     "auth": {"type": "signature", "scheme": "stripe", "secret": [{"value": f"{CANARY}-new"}, {"value": CANARY}]},
@@ -109,6 +119,17 @@ def jwt_bearer() -> dict[str, Any]:
     return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
 
 
+JWT: dict[str, Any] = {
+    **PREFIX,
+    "auth": {
+        "type": "jwt",
+        "algorithm": "HS256",
+        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
+    },
+}
+
+
 def message() -> dict[str, Any]:
     """A signature by a private key."""
     auth = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512", "key_id": "ours"}
@@ -129,9 +150,11 @@ def documents() -> dict[str, dict[str, Any]]:
         "added": ADDED,
         "basic": BASIC,
         "headers": HEADERS,
+        "jwt": JWT,
         "oauth2": OAUTH2,
         "profile": PROFILE,
         "responsys": RESPONSYS,
+        "session": SESSION,
         "signature": SIGNATURE,
     }
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -241,7 +241,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity(Sealed):
     """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
 
     who: tuple[Hashable, ...]

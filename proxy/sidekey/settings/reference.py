@@ -274,9 +274,10 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
 
 **Destination.** A secret is sealed for all that decides where it may go: kind, prefixes, domains, endpoints and
 whatever else is not in the table below. Where that changes, each secret must be entered again; a value that was
-entered for another destination does not open, whoever changed the document. Of headers only those count that
-no caller may send, such as `X-Original-URL`; they must be public. Parameters of a token request and claims count, of
-secret ones the names. `redact_response` may be switched on without the secrets, and not off.
+entered for another destination does not open, whoever changed the document. Of headers under `auth` only those count
+that no caller may send, such as `X-Original-URL`; they must be public. All of `add` counts, and so do parameters of a
+token request and claims; of secret ones the names. `redact_response` may be switched on without the secrets, and not
+off.
 
 **Beside files.** The ID of a file hides a stored one until it is released, also once the file's is gone. A stored
 integration dials global addresses and `store.allow_private`, never `network.allow_private`. In tunnels it is used

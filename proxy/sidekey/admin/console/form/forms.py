@@ -65,6 +65,9 @@ _HELP: Final[Mapping[str, str]] = {
     "test": "Sent with an empty body; only 200 is success.",
     "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
     "add": "Sent with each request beside the credential, such as the ID of a tenant or a second key.",
+    "add.headers": "A secret may have a public word before it, with its space.",
+    "add.query": "Parameters of the URL. Servers log them: prefer a header where the API takes both.",
+    "add.body": "Added to each body, which must be a form or a JSON object.",
     "signature": "A signature over each request, with all that the credential brings into it.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }
@@ -138,11 +141,12 @@ def _place(field: Field) -> tuple[int, int]:
     return [*_SECTIONS].index(title), keys.index(field.key) if field.key in keys else len(keys)
 
 
-def _helped(field: Field, words: Mapping[str, str]) -> Field:
+def _helped(field: Field, words: Mapping[str, str], above: str = "") -> Field:
     """A field with what a form says of it; nothing, where that is only its label again."""
-    text = words.get(field.key, field.help)
+    key = f"{above}{field.key}"
+    text = words.get(key, field.help)
     help_text = "" if text.rstrip(".").lower() == field.label.lower() else text
-    return replace(field, help=help_text, parts=tuple(_helped(each, {}) for each in field.parts))
+    return replace(field, help=help_text, parts=tuple(_helped(each, words, f"{key}.") for each in field.parts))
 
 
 def _required(schema: Mapping[str, Any], provider: str) -> set[str]:
