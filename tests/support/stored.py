@@ -60,6 +60,9 @@ PROFILE: dict[str, Any] = {
         "client_secret": {"value": CANARY},
     }
 }
+PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
+"""The secret has the profile's name for it."""
+SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
         "type": "responsys",
@@ -153,7 +156,9 @@ def documents() -> dict[str, dict[str, Any]]:
         "jwt": JWT,
         "oauth2": OAUTH2,
         "profile": PROFILE,
+        "profile_key": PROFILE_KEY,
         "responsys": RESPONSYS,
+        "secret_name": SECRET_NAME,
         "session": SESSION,
         "signature": SIGNATURE,
     }

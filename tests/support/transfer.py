@@ -108,4 +108,4 @@ def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str
     validated = validate(raw)
     assert validated.errors == ()
     assert validated.settings is not None
-    return rewritten(raw, validated.settings, SecretReader(folder, environ or {}))
+    return rewritten(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.written)

@@ -69,7 +69,7 @@ from sidekey.credentials.signatures.scheme import (
     read_signed,
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.template import BODY, BODY_SHA256, SENT, Template
+from sidekey.credentials.signatures.template import BODY, BODY_SHA256, KNOWN, SENT, Template
 from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
@@ -207,6 +207,7 @@ class SignatureFields(PartSettings):
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
     )
+    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
         description="How requests are signed: as this platform does, or `custom`, by the keys below "
