@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.base import FixedCredential, Places
 from sidekey.credentials.fields import Keys, Reference
-from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signature import SignatureSettings
-from sidekey.credentials.signatures.settings import MOST_SECRETS, SignatureBesideSettings
+from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.settings import MOST_SECRETS
 from support.outgoing import NOW, UNIQUE, outgoing, private_key, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
