@@ -107,7 +107,7 @@ def _twice(first: _Writes, second: _Writes) -> Found:
     """The names that the second part writes as well, or that the first one signs."""
     names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
     signed = first.signing
-    # What is written before the signer is signed as well where it cannot list what it signs; what a signer writes is not.
+    # What is added is signed as well by a signer that cannot list what it signs; what a later signer writes is not.
     own = frozenset() if signed is None else signed.names | signed.kept | signed.signed
     for name in second.places.headers:
         normal = normalise(name.encode("latin-1"))
