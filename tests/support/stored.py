@@ -96,6 +96,10 @@ AWS_SIGV4: dict[str, Any] = {
         "session_token": {"value": f"{CANARY}-token"},
     },
 }
+SIGNED: dict[str, Any] = {
+    **BASIC,
+    "signature": {"scheme": "github", "secret": {"value": f"{CANARY}-beside"}},
+}
 
 
 @cache
@@ -161,6 +165,7 @@ def documents() -> dict[str, dict[str, Any]]:
         "secret_name": SECRET_NAME,
         "session": SESSION,
         "signature": SIGNATURE,
+        "signed": SIGNED,
     }
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 
