@@ -69,7 +69,10 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
+    keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
     return {
+        "aws": {**prefix, "auth": {**aws, **keys}},
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
         "mtls": {**prefix, "auth": {"type": "mtls", **pair}},
