@@ -10,7 +10,11 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.core.sigv4 import Scope
 from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.aws.settings import WebIdentitySettings
+from sidekey.credentials.aws.sts_response import _Leaves
+from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -86,6 +90,18 @@ def models() -> Iterator[BaseModel]:
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
+def aws() -> Iterator[object]:
+    """Whoever asks STS, what it returned, and the settings of fixed keys and of these."""
+    identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
+    yield from (identity, WebIdentityCredential(identity, Scope("eu-west-1", "sqs"), True))
+    leaves = _Leaves()
+    leaves.found["SessionToken"] = "hunter2"
+    yield leaves
+    scope = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs"}
+    yield settings_of({**scope, "access_key_id": "AKIA", "secret_access_key": SECRET, "session_token": SECRET})
+    yield WebIdentitySettings.model_validate({"role_arn": identity.role_arn, "token": {"file": "hunter2"}})
+
+
 def secrets() -> SecretLoader:
     made = SecretLoader(lambda: FixedCredential(GRANT))
     made.load()
@@ -149,6 +165,7 @@ SECRETS = [
     credential_of(RESPONSYS),
     *models(),
     *signing(),
+    *aws(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
