@@ -11,8 +11,12 @@ from pydantic import BaseModel
 
 from sidekey import credentials
 from sidekey.core.signing import OutgoingRequest, Signer, Unique
+from sidekey.core.sigv4 import Scope
 from sidekey.credentials import jose
 from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.aws.settings import WebIdentitySettings
+from sidekey.credentials.aws.sts_response import _Leaves
+from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -109,6 +113,18 @@ def models() -> Iterator[BaseModel]:
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
+def aws() -> Iterator[object]:
+    """Whoever asks STS, what it returned, and the settings of fixed keys and of these."""
+    identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
+    yield from (identity, WebIdentityCredential(identity, Scope("eu-west-1", "sqs"), True))
+    leaves = _Leaves()
+    leaves.found["SessionToken"] = "hunter2"
+    yield leaves
+    scope = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs"}
+    yield settings_of({**scope, "access_key_id": "AKIA", "secret_access_key": SECRET, "session_token": SECRET})
+    yield WebIdentitySettings.model_validate({"role_arn": identity.role_arn, "token": {"file": "hunter2"}})
+
+
 def secrets() -> SecretLoader:
     made = SecretLoader(lambda: FixedCredential(GRANT))
     made.load()
@@ -177,6 +193,7 @@ SECRETS = [
     Identity(("hunter2",), ("hunter2",)),
     *models(),
     *signing(),
+    *aws(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 

@@ -197,3 +197,24 @@ def test_a_loader_shows_no_secret() -> None:
     assert repr(loader) == "SecretLoader(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(loader)
+
+
+@in_still_time
+async def test_what_others_replace_is_read_anew() -> None:
+    """Each time, also where a credential is there; one that cannot be read is not replaced by the former one."""
+    secrets = Secrets(there=True)
+    loader = SecretLoader(secrets)
+    loader.load()
+    assert await loader.obtain_anew() is CREDENTIAL
+    assert secrets.readings == 2
+    secrets.there = False
+    with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
+        await loader.obtain_anew()
+    with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
+        await loader.obtain_anew()
+    assert secrets.readings == 3
+    assert await loader.obtain() is CREDENTIAL
+    secrets.there = True
+    await advance(RETRY_SECONDS)
+    assert await loader.obtain_anew() is CREDENTIAL
+    assert (secrets.readings, loader.unreadable) == (4, None)
