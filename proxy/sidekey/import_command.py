@@ -323,10 +323,11 @@ class _Planning:
         integrations.take(name, raw, self._target.side.trust, None)
         errors = [*one.errors, *one.unreadable]
         errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
-        settings = validate(raw).settings
+        validated = validate(raw)
+        settings = validated.settings
         if settings is None:
             return errors
-        document, unread, warnings = rewritten(raw, settings, reader)
+        document, unread, warnings = rewritten(raw, settings, reader, validated.expansion.written)
         told = {error.message for error in errors}
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:

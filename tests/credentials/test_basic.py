@@ -72,5 +72,53 @@ def test_the_traits_name_one_header() -> None:
 
 def test_a_stored_password_stays_with_another_user_name() -> None:
     """It goes to the same server; all else needs it again."""
-    assert harmless(BasicSettings) == {"username"}
+    assert harmless(BasicSettings) == {"provider", "username"}
     assert destination(BASIC)["auth"] == {"type": "basic"}
+
+
+def named(secret: str, **more: object) -> BasicSettings:
+    """Of a user name that is a secret."""
+    name = {"insecure_value": secret}
+    return BasicSettings.model_validate({"type": "basic", "secret_username": name, **more})
+
+
+def test_a_secret_user_name_needs_no_password() -> None:
+    """As with API keys that are user names: what is behind the colon is empty, and the key alone is a secret too."""
+    settings = named("sk_live")
+    read, reasons = settings.read(lambda ref: ref.value, {})
+    credential = settings.credential(read)
+    assert reasons == ()
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant.headers == (("Authorization", "Basic c2tfbGl2ZTo="),)
+    assert credential.grant.secrets == (b"sk_live", b"c2tfbGl2ZTo=")
+
+
+def test_a_secret_user_name_may_have_a_password() -> None:
+    """Both are secrets then."""
+    settings = named("sk", password={"insecure_value": "pw"})
+    read, _ = settings.read(lambda ref: ref.value, {})
+    credential = settings.credential(read)
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant.secrets == (b"sk", b"pw", b"c2s6cHc=")
+
+
+@pytest.mark.parametrize(
+    ("auth", "places"),
+    [
+        ({}, {("username",): "missing", ("password",): "missing"}),
+        ({"username": "svc"}, {("password",): "missing"}),
+        ({"password": {"env": "P"}}, {("username",): "missing"}),
+        ({"secret_username": {"env": "K"}}, {}),
+        ({"secret_username": {"env": "K"}, "username": "svc"}, {("username",): "value_error"}),
+        ({"secret_username": {"insecure_value": "a:b"}}, {("secret_username",): "value_error"}),
+        ({"secret_username": "bare"}, {("secret_username",): "value_error"}),
+    ],
+)
+def test_there_is_exactly_one_user_name(auth: dict[str, object], places: dict[tuple[str, ...], str]) -> None:
+    """And a password, unless the name is the secret."""
+    found: dict[tuple[int | str, ...], str] = {}
+    try:
+        BasicSettings.model_validate({"type": "basic", **auth})
+    except ValidationError as error:
+        found = {each["loc"]: each["type"] for each in error.errors()}
+    assert found == places

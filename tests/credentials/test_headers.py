@@ -69,7 +69,7 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
 
 def test_public_values_move_no_stored_secret_unless_they_name_another_target() -> None:
     """Those that no caller may send count, since a server may go by them; the names of secrets are in their places."""
-    assert harmless(HeadersSettings) == {"query", "body"}
+    assert harmless(HeadersSettings) == {"provider", "query", "body"}
     document = copied(HEADERS)
     document["auth"] |= {"query": {"a": "b"}, "body": {"c": 5}}
     headers = document["auth"]["headers"]

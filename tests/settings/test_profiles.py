@@ -10,26 +10,70 @@ from hypothesis import strategies as st
 
 from sidekey.core.policy import decide, parse_domain, parse_learnt
 from sidekey.core.urls import parse_target
-from sidekey.credentials.base import CallingCredential
+from sidekey.credentials.base import CallingCredential, FixedCredential
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.settings import profiles
 from sidekey.settings.config_errors import Finding, Table, error_at, error_of
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
 from support.issuing import first_call, settings_of
-from support.oauth import signer
+from support.profiles import auth_of, environment
 
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
-IN_URLS = [
-    (name, key)
-    for name, key in PARAMETERS
-    if f"{{{key}}}" in profiles.profile(name).auth["token_endpoint"] + "".join(profiles.profile(name).allowed_domains)
-]
-WHOLE_HOSTS = {("microsoft-entra", "api_host")}
-"""Parameters that are a host name, and not a part of one of the platform's."""
 
-WHOLE = {f"https://{{{key}}}" for _, key in WHOLE_HOSTS}
+
+def urls(found: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
+    """The URLs of a profile, with placeholders; or what became of them in these entries."""
+    keys = [key for key, text in found.entries() if text.startswith("https://")]
+    filled = dict(found.entries() if entries is None else entries)
+    return [text for key in keys for text in filled[key].split(", ")]
+
+
+IN_URLS = [(name, key) for name, key in PARAMETERS if f"{{{key}}}" in "".join(urls(profiles.profile(name)))]
+WHOLE_HOSTS = {("ghost", "host"), ("microsoft-entra", "api_host"), ("sap-btp", "api_host")}
+"""Parameters that are a host name, and not a part of one of the platform's."""
+IN_QUERIES = {"yotpo-ugc"}
+"""Profiles whose platform takes the token in the query alone."""
+OWN_LABELS = {
+    ("auth0", "domain"),
+    ("braze", "instance"),
+    ("crowdstrike", "host"),
+    ("dynamics-365", "host"),
+    ("genesys-cloud", "region"),
+    ("intercom", "host"),
+    ("iterable", "host"),
+    ("okta", "domain"),
+    ("okta-api-token", "domain"),
+    ("onetrust", "host"),
+    ("onetrust-api-key", "host"),
+    ("segment", "host"),
+    ("sendgrid", "host"),
+}
+"""Parameters that are one of the platform's own hosts, or the end of one: it stands in their pattern."""
+PLATFORMS = {
+    "auth0": ("auth0.com",),
+    "braze": ("braze.com", "braze.eu"),
+    "crowdstrike": ("crowdstrike.com",),
+    "dynamics-365": ("dynamics.com",),
+    "genesys-cloud": (
+        *("mypurecloud.com", "mypurecloud.ie", "mypurecloud.de", "mypurecloud.jp", "mypurecloud.com.au"),
+        *("pure.cloud", "us-gov-pure.cloud"),
+    ),
+    "intercom": ("intercom.io",),
+    "iterable": ("iterable.com",),
+    "okta": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "okta-api-token": ("okta.com", "oktapreview.com", "okta-emea.com"),
+    "onetrust": ("onetrust.com",),
+    "onetrust-api-key": ("onetrust.com",),
+    "segment": ("segment.io", "segmentapis.com"),
+    "sendgrid": ("sendgrid.com",),
+}
+"""Whose hosts these are."""
+
+TENANTS = {(name, "tenant") for name, key in PARAMETERS if key == "tenant"}
+"""Those of Entra may have labels, and stand in a path."""
 
 HOSTILE = [
     "",
@@ -71,10 +115,7 @@ def shown(text: str) -> list[str]:
 
 def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
     """A profile expanded with its examples for parameters."""
-    parameters = profiles.profile(name).parameters
-    examples = {key: found.example for key, found in parameters.items() if optional or found.required}
-    lines = [f"  {key}: {value!r}" for key, value in {"provider": name, **examples, **given}.items()]
-    return expand(table("\n".join(["auth:", "  type: oauth2", *lines, ""])))
+    return expand({"auth": auth_of(name, optional=optional, **given)})
 
 
 def texts(data: Any) -> Iterator[str]:
@@ -92,54 +133,72 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
     """With and without the optional parameters; nothing that stands for a parameter is left."""
     expansion = with_examples(name, optional)
     assert expansion.errors == []
-    auth = expansion.table["auth"]
-    assert parse_target(auth["token_endpoint"]).origin.scheme == "https"
+    found = profiles.profile(name)
+    filled = expansion.filled
+    assert filled is not None
+    assert urls(found)
     domains = expansion.table.get("allowed_domains", [])
     assert all(parse_domain(domain).origin.scheme == "https" for domain in domains)
+    for text in urls(found, filled.entries):
+        assert text in domains or parse_target(text).origin.scheme == "https"
     assert expansion.table.get("allow_other_domains", False) is bool(domains)
-    assert not [text for text in texts(expansion.table) if "{" in text or "}" in text]
+    left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
+    assert left <= profiles.LATER
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     """A parameter has no name that means something under auth already."""
     found = profiles.profile(name)
-    known = KINDS["oauth2"].model_fields.keys()
+    known = KINDS[found.kind].model_fields.keys()
     assert found.auth.keys() <= known - {"type", "provider", "client_secret", "refresh_token"}
     assert "private_key" not in found.auth.get("assertion", {})
-    assert found.parameters.keys().isdisjoint(known)
+    assert found.names.isdisjoint(known)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.takes_profiles(kind)])
+def test_a_name_is_that_of_a_secret_to_all_profiles_of_a_kind_or_to_none(kind: str) -> None:
+    """A schema describes a key once."""
+    found = [profiles.profile(name) for name in profiles.names_of(kind)]
+    assert {key for each in found for key in each.secrets}.isdisjoint(key for each in found for key in each.parameters)
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
     """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
-    found = profiles.profile(name)
-    auth = {"type": "oauth2", "provider": name, **{key: each.example for key, each in found.parameters.items()}}
-    if found.auth.get("grant") == "jwt_bearer":
-        auth |= {"assertion": {"private_key": {"env": "KEY"}}}
-    else:
-        auth |= {"client_id": "id", "client_secret": {"env": "SECRET"}}
-    if found.auth.get("grant") == "refresh_token":
-        auth |= {"refresh_token": {"env": "SECRET"}}
     path = tmp_path / "sidekey.yaml"
-    path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth}}}))
-    loaded = load(path, {"SECRET": "hunter2", "KEY": signer().private_pem.decode()})
-    assert loaded.errors == loaded.unreadable == loaded.warnings == []
+    path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth_of(name)}}}))
+    loaded = load(path, environment())
+    assert loaded.errors == loaded.unreadable == []
+    told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
+    assert told == (
+        {"a token in the query appears in the logs of servers (RFC 6750 2.3)"} if name in IN_QUERIES else set()
+    )
     assert loaded.snapshot is not None
     shop = loaded.snapshot.integrations["shop"]
-    call = first_call(cast(CallingCredential, shop.secrets.credential))
-    endpoint = parse_target(call.url)
-    filled = parse_target(dict(shop.filled)["auth.token_endpoint"])
-    assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
-    assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
     assert shop.base is not None
     assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
+    credential = shop.secrets.credential
+    if isinstance(credential, FixedCredential):
+        assert b"hunter2" in credential.grant.secrets
+    if not shop.traits.calls:
+        return
+    assert credential is not None
+    call = first_call(cast(CallingCredential, credential))
+    endpoint = parse_target(call.url)
+    filled = parse_target(dict(shop.filled)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"])
+    assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
+    assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_says_where_it_is_from(name: str) -> None:
-    """The provider's own page, and what users should know."""
+    """The provider's own page, what users should know, and where its facts were read."""
     found = profiles.profile(name)
+    assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in found.sources)
+    assert len(set(found.sources)) == len(found.sources)
+    if len(found.sources) < 2:
+        assert set(found.unconfirmed.values()) >= {"one source" if found.sources else "memory"}
     assert parse_target(found.documentation.partition("#")[0]).origin.scheme == "https"
     assert found.title
     assert found.notes
@@ -153,17 +212,19 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
     value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
     expansion = with_examples(name, **{key: value})
     assert expansion.errors == []
-    written = [found.auth["token_endpoint"], *found.allowed_domains]
-    filled = [expansion.table["auth"]["token_endpoint"], *expansion.table.get("allowed_domains", [])]
-    for template, url in zip(written, filled, strict=True):
+    assert expansion.filled is not None
+    for template, url in zip(urls(found), urls(found, expansion.filled.entries), strict=True):
         if "*" in template:
             continue
         host, target = template.split("/")[2], parse_target(url)
         suffix = host.rpartition("}")[2].lower()
-        if template == f"https://{{{key}}}":
+        if (name, key) in OWN_LABELS and f"{{{key}}}" in host:
+            assert any(target.origin.host.endswith(f".{platform}") for platform in PLATFORMS[name])
+        elif f"{{{key}}}" == host:
             assert (name, key) in WHOLE_HOSTS
             assert target.origin.host == value
-        assert suffix.count(".") >= 2 or "{" not in host or template in WHOLE
+        elif f"{{{key}}}" in host:
+            assert suffix.count(".") >= 2
         assert target.origin.host.endswith(suffix)
         assert (target.origin.scheme, target.origin.port, target.query) == ("https", 443, None)
         assert target.path.count("/") == max(template.count("/") - 2, 1)
@@ -177,7 +238,7 @@ def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str)
     assert {value: parameter.error(value) for value in HOSTILE} == dict.fromkeys(HOSTILE, reason)
 
 
-@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")} - WHOLE_HOSTS))
+@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - TENANTS - WHOLE_HOSTS))
 def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
     """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
     assert profiles.profile(name).parameters[key].error("evil.example") is not None
@@ -245,7 +306,7 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
 def test_a_profile_may_say_how_tokens_are_renewed() -> None:
     """Its `auth` takes these keys as any other."""
     text = (
-        "kind: oauth2\ntitle: T\ndocumentation: https://docs.example.com\nnotes: N\n"
+        "kind: oauth2\ntitle: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
     )
     found = profiles.read_profile("t.yaml", text.encode())
@@ -502,8 +563,8 @@ def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
     [
         ("comercetools", "did you mean commercetools?"),
         ("Criteo", "did you mean criteo?"),
-        ("../credentials/basic", f"known: {', '.join(profiles.names())}"),
-        ("", f"known: {', '.join(profiles.names())}"),
+        ("../credentials/basic", f"known: {', '.join(profiles.names_of('oauth2'))}"),
+        ("", f"known: {', '.join(profiles.names_of('oauth2'))}"),
     ],
 )
 def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: str) -> None:
@@ -520,7 +581,7 @@ def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: st
     "text",
     [
         "auth: {type: oauth2, token_endpoint: 'https://a.example.com/token'}\n",
-        "auth: {type: basic, provider: criteo, region: x}\n",
+        "auth: {type: mtls, provider: criteo, region: x}\n",
         "auth: {provider: criteo}\n",
         "auth: {type: oauth2, provider: [criteo]}\n",
         "auth: criteo\n",
@@ -536,19 +597,28 @@ def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
     """With its type, and what it means to each provider that has it."""
-    properties = profiles.parameter_properties("oauth2")
-    assert properties.keys() == {key for _, key in PARAMETERS}
-    assert properties["region"]["type"] == "string"
-    assert properties["account_id"]["type"] == ["integer", "string"]
-    for name, key in PARAMETERS:
-        assert f"`{name}`: " in properties[key]["description"]
+    for kind in filter(profiles.takes_profiles, KINDS):
+        properties = profiles.parameter_properties(kind)
+        found = {name: profiles.profile(name) for name in profiles.names_of(kind)}
+        assert properties.keys() == {key for each in found.values() for key in each.names}
+        for name, each in found.items():
+            assert all(f"`{name}`: " in properties[key]["description"] for key in each.names)
+            assert all(properties[key]["title"].startswith("Secret") for key in each.secrets)
+    assert profiles.parameter_properties("oauth2")["region"]["type"] == "string"
+    assert profiles.parameter_properties("oauth2")["account_id"]["type"] == ["integer", "string"]
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("kind: oauth2\nauth: {grant: x}", "auth.token_endpoint is missing"),
-        ("kind: basic\nauth: {username: x}", "kind: basic takes no profiles"),
+        ("kind: mtls\nauth: {username: x}", "kind: mtls takes no profiles"),
+        ("kind: headers\nauth: {headers: {X: '{a}'}}", "parameters and placeholders are not the same"),
+        ("kind: headers\nauth: {headers: {X: y}}\nsecrets: {a: A key}", "parameters and placeholders are not the same"),
+        ("kind: headers\nauth: {headers: {X: 'Bearer {a}'}}\nsecrets: {a: A key}", "a secret is part of a text"),
+        (
+            "kind: headers\nauth: {headers: {X: '{id}'}}\nsecrets: {id: A key}\nsignature: {secret: '{id}'}",
+            "a parameter has the name of what a signature is made of",
+        ),
         ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
         ("auth: {token_endpoint: x}", "kind"),
         (
@@ -589,6 +659,276 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
 )
 def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
     """Whoever writes one learns it from the first run."""
-    data = f"title: T\ndocumentation: https://docs.example.com\nnotes: N\n{broken}\n"
+    data = f"title: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n{broken}\n"
     with pytest.raises(ValueError, match=re.escape(reason)):
         profiles.read_profile("t.yaml", data.encode())
+
+
+KLAVIYO = "auth: {type: headers, provider: klaviyo, key: {file: k}}\n"
+
+
+def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
+    """The very value that was written, so that it is read, sealed and checked as any other."""
+    raw = table(KLAVIYO)
+    expansion = expand(raw)
+    assert expansion.errors == []
+    assert expansion.table == {
+        "auth": {
+            "type": "headers",
+            "provider": "klaviyo",
+            "headers": {"Authorization": {"prefix": "Klaviyo-API-Key ", "secret": {"file": "k"}}},
+        },
+        "endpoint_prefix": "https://a.klaviyo.com",
+    }
+    assert expansion.table["auth"]["headers"]["Authorization"]["secret"] is raw["auth"]["key"]
+
+
+def test_what_a_profile_brought_has_no_secret() -> None:
+    """It is shown, and stored beside the document."""
+    expansion = expand(table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"))
+    assert "hunter2" not in f"{expansion.filled}{expansion.brought}{expansion.origins}"
+    assert expansion.filled is not None
+    assert ("auth.headers.Authorization.secret", "{key}") in expansion.filled.entries
+    assert expansion.brought is not None
+    assert expansion.brought.secrets == ("key",)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "auth: {type: headers, provider: klaviyo}\n",
+            "c.yaml:1:7: auth.key: this secret is missing: A private API key, of Settings > API keys; it has only the "
+            "scopes that it was made with.",
+        ),
+        (
+            "auth: {type: headers, provider: klaviyo, kye: {file: k}}\n",
+            "c.yaml:1:47: auth.kye: unknown key; did you mean key?",
+        ),
+        (
+            "auth: {type: headers, provider: klaviyo, key: {file: k}, headers: {Authorization: x}}\n",
+            "c.yaml:1:47: auth.key: is used nowhere: what it is for is written here as well; remove one",
+        ),
+        (
+            "auth: {type: basic, provider: klaviyo, key: {file: k}}\n",
+            "c.yaml:1:31: auth.provider: this provider needs type: headers; known: "
+            f"{', '.join(profiles.names_of('basic'))}",
+        ),
+    ],
+)
+def test_a_secret_that_is_missing_or_goes_nowhere_is_one_error(text: str, error: str) -> None:
+    """Nothing would check, seal or use it."""
+    assert shown(text) == [error]
+
+
+def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
+    """And at its place; what the profile filled in has that of the provider."""
+    raw = table("auth:\n  type: headers\n  provider: klaviyo\n  key: bare\n")
+    expansion = expand(raw)
+    secret = ("auth", "headers", "Authorization", "secret")
+    assert str(error_of(raw, expansion.placed(Finding(secret, "wrong")))) == "c.yaml:4:8: auth.key: wrong"
+    assert expansion.written((*secret, 0)) == ("auth", "key", 0)
+    assert expansion.written(("endpoint_prefix",)) == ("auth", "provider")
+
+
+def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
+    """And a parameter that only stands in it is not needed then."""
+    text = "auth: {type: basic, provider: mailchimp, key: {file: k}}\n"
+    assert [path for path, _ in expand(table(text)).errors] == [("auth", "dc")]
+    own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"))
+    assert (own.errors, own.table["endpoint_prefix"]) == ([], "https://mail.example.com")
+
+
+def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
+    """Whatever the secret is; with the prefix left to the profile, what it brings for the parameters counts again."""
+    text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
+    brought = expand(table(text)).brought
+    assert brought is not None
+    known = brought._replace(keys={**brought.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
+
+    def prefix(written: str) -> object:
+        return expand(table(written), known).table.get("endpoint_prefix")
+
+    assert prefix(text.replace("file: k", "env: OTHER")) == "https://us6.of-then.example.com"
+    assert prefix(text.replace("us6", "us7")) == "https://us7.api.mailchimp.com"
+    assert prefix(f"{text}endpoint_prefix: https://own.example.com\n") == "https://own.example.com"
+
+
+def test_names_of_a_request_are_left_for_it() -> None:
+    """A profile fills in its own parameters, and nothing that is known only when a request is signed."""
+    text = (
+        "kind: headers\ntitle: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
+        "secrets: {key: A key}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}\n"
+        "auth: {headers: {X: y}}\nsignature: {secret: '{key}', signed: '{timestamp}.{a}.{body}'}\n"
+    )
+    found = profiles.read_profile("t.yaml", text.encode())
+    assert profiles._fill(found.brought, {"a": "b", "key": "{key}"}, found.names)["signature"] == {
+        "secret": "{key}",
+        "signed": "{timestamp}.b.{body}",
+    }
+
+
+@pytest.mark.parametrize("value", ["{key}", "{", "a}"])
+def test_no_parameter_brings_braces(value: str) -> None:
+    """They would stand for something else once they are filled in."""
+    parameter = profiles.Parameter(description="d", rule="r", pattern=".*", example="e")
+    assert parameter.error(value) == "must be r, such as e"
+
+
+API: dict[str, tuple[str, str]] = {
+    "acoustic-campaign": (
+        "https://api-campaign-us-1.goacoustic.com/rest/databases",
+        "https://api-campaign-eu-1.goacoustic.com/x",
+    ),
+    "adobe": ("https://platform.adobe.io/data/core/ups/access/entities", "https://ims-na1.adobe.io/x"),
+    "adyen": (
+        "https://1797a841fbb37ca7-acmeshop-checkout-live.adyenpayments.com/checkout/v71/payments",
+        "https://other-checkout-live.adyenpayments.com/checkout/v71/payments",
+    ),
+    "akeneo": (
+        "https://acme.cloud.akeneo.com/api/rest/v1/products",
+        "https://other.cloud.akeneo.com/api/rest/v1/products",
+    ),
+    "algolia": ("https://erbsowzo32.algolia.net/1/indexes/*/queries", "https://other00000.algolia.net/1/indexes"),
+    "app-store-connect": ("https://api.appstoreconnect.apple.com/v1/apps", "https://developer.apple.com/v1/apps"),
+    "attentive": ("https://api.attentivemobile.com/v1/me", "https://attentivemobile.com/v1/me"),
+    "auth0": ("https://acme.eu.auth0.com/api/v2/users", "https://other.eu.auth0.com/api/v2/users"),
+    "bigcommerce": (
+        "https://api.bigcommerce.com/stores/hpj4hvw2bb/v3/catalog/products",
+        "https://api.bigcommerce.com/stores/other/v3/catalog/products",
+    ),
+    "bird": ("https://api.bird.com/workspaces/1/channels", "https://email.us-west-2.api.bird.com/x"),
+    "bird-platform": ("https://eu1.platform.bird.com/v1/emails", "https://us1.platform.bird.com/v1/emails"),
+    "braze": ("https://rest.iad-02.braze.com/messages/send", "https://rest.iad-01.braze.com/messages/send"),
+    "business-central": (
+        "https://api.businesscentral.dynamics.com/v2.0/t/Production/ODataV4",
+        "https://api.dynamics.com/x",
+    ),
+    "checkout-com": ("https://vkuhvk4v.api.checkout.com/payments", "https://api.checkout.com/payments"),
+    "commercetools": (
+        "https://api.europe-west1.gcp.commercetools.com/shop",
+        "https://api.us-central1.gcp.commercetools.com/shop",
+    ),
+    "contentsquare": ("https://api.contentsquare.com/v1/metrics", "https://contentsquare.net/v1/metrics"),
+    "criteo": ("https://api.criteo.com/2024-07/campaigns", "https://rm-api.criteo.com/x"),
+    "crowdstrike": (
+        "https://api.eu-1.crowdstrike.com/devices/queries/devices/v1",
+        "https://api.us-2.crowdstrike.com/x",
+    ),
+    "docusign": ("https://na4.docusign.net/restapi/v2.1/accounts/1/envelopes", "https://eu.docusign.net/restapi"),
+    "dotdigital": ("https://r1-api.dotdigital.com/v2/contacts", "https://r2-api.dotdigital.com/v2/contacts"),
+    "dynamics-365": (
+        "https://contoso.api.crm4.dynamics.com/api/data/v9.2/accounts",
+        "https://other.api.crm4.dynamics.com/x",
+    ),
+    "dynamics-365-finance": (
+        "https://contoso.operations.dynamics.com/data/Customers",
+        "https://other.operations.dynamics.com/data",
+    ),
+    "ebay": ("https://api.ebay.com/buy/browse/v1/item", "https://api.sandbox.ebay.com/buy"),
+    "emarsys": ("https://api.emarsys.net/api/v3/contact", "https://suite.emarsys.net/api"),
+    "fedex": ("https://apis.fedex.com/ship/v1/shipments", "https://apis-sandbox.fedex.com/ship"),
+    "genesys-cloud": ("https://api.mypurecloud.de/api/v2/users", "https://api.mypurecloud.com/api/v2/users"),
+    "ghost": ("https://acme.ghost.io/ghost/api/admin/posts/", "https://acme.ghost.io/ghost/api/content/posts/"),
+    "google-service-account": ("https://storage.googleapis.com/storage/v1/b", "https://bigquery.googleapis.com/x"),
+    "hubspot": ("https://api.hubapi.com/crm/v3/objects/contacts", "https://app.hubspot.com/x"),
+    "infobip": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "infobip-oauth": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),
+    "intercom": ("https://api.eu.intercom.io/contacts", "https://api.intercom.io/contacts"),
+    "iterable": ("https://api.eu.iterable.com/api/events/track", "https://api.iterable.com/api/events/track"),
+    "klaviyo": ("https://a.klaviyo.com/api/events", "https://www.klaviyo.com/api/events"),
+    "listrak": ("https://api.listrak.com/email/v1/List", "https://www.listrak.com/x"),
+    "mailchimp": ("https://us6.api.mailchimp.com/3.0/lists", "https://us7.api.mailchimp.com/3.0/lists"),
+    "marketo": ("https://123-abc-456.mktorest.com/rest/v1/leads.json", "https://999-abc-456.mktorest.com/rest"),
+    "messagebird": ("https://rest.messagebird.com/messages", "https://voice.messagebird.com/x"),
+    "microsoft-entra": ("https://my-vault.vault.azure.net/secrets", "https://other.vault.azure.net/secrets"),
+    "mirakl-connect": ("https://miraklconnect.com/api/products", "https://www.mirakl.net/api"),
+    "okta": ("https://acme.okta.com/api/v1/users", "https://other.okta.com/api/v1/users"),
+    "okta-api-token": ("https://acme.okta.com/api/v1/users", "https://acme-admin.okta.com/api/v1/users"),
+    "onetrust": ("https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects", "https://app.onetrust.com/api"),
+    "onetrust-api-key": (
+        "https://app-eu.onetrust.com/api/consentmanager/v1/datasubjects",
+        "https://app.onetrust.com/api",
+    ),
+    "paypal": ("https://api-m.paypal.com/v2/checkout/orders", "https://api-m.sandbox.paypal.com/v2"),
+    "power-bi": ("https://api.powerbi.com/v1.0/myorg/groups", "https://app.powerbi.com/groups"),
+    "salesforce": (
+        "https://acme--uat.sandbox.my.salesforce.com/services/data/v62.0/sobjects",
+        "https://acme.my.salesforce.com/x",
+    ),
+    "salesforce-marketing-cloud": (
+        "https://mc563885gzs27c5t9-63k636ttgm.rest.marketingcloudapis.com/messaging/v1/email/messages/1",
+        "https://mcother.rest.marketingcloudapis.com/x",
+    ),
+    "sap-btp": (
+        "https://api.acme.cfapps.eu10.hana.ondemand.com/orders",
+        "https://evil.cfapps.eu10.hana.ondemand.com/orders",
+    ),
+    "segment": ("https://events.eu1.segmentapis.com/v1/track", "https://api.segment.io/v1/track"),
+    "sendgrid": ("https://api.eu.sendgrid.com/v3/mail/send", "https://api.sendgrid.com/v3/mail/send"),
+    "servicenow": ("https://dev12345.service-now.com/api/now/table/incident", "https://other.service-now.com/api"),
+    "shopify": (
+        "https://my-store.myshopify.com/admin/api/2026-01/graphql.json",
+        "https://other.myshopify.com/admin/api",
+    ),
+    "sinch": (
+        "https://eu.conversation.api.sinch.com/v1/projects/1/messages:send",
+        "https://us.conversation.api.sinch.com/v1",
+    ),
+    "snowflake": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "snowflake-key-pair": (
+        "https://myorg-myaccount.snowflakecomputing.com/api/v2/statements",
+        "https://other.snowflakecomputing.com/api",
+    ),
+    "spotify": ("https://api.spotify.com/v1/tracks/1", "https://open.spotify.com/track/1"),
+    "trustpilot": (
+        "https://invitations-api.trustpilot.com/v1/private/business-units/1/email-invitations",
+        "https://www.trustpilot.com/x",
+    ),
+    "github-app": ("https://api.github.com/repos/acme/x/issues", "https://github.com/acme/x"),
+    "mandrill": ("https://mandrillapp.com/api/1.3/messages/send", "https://mandrillapp.com/login"),
+    "sap-ariba": ("https://openapi-eu.ariba.com/api/orders/v1/prod/items", "https://openapi.ariba.com/api/orders"),
+    "tableau": (
+        "https://10ax.online.tableau.com/api/3.27/sites/1/workbooks",
+        "https://10ay.online.tableau.com/api/3.27/x",
+    ),
+    "toast": ("https://ws-api.toasttab.com/orders/v2/orders", "https://www.toasttab.com/orders/v2/orders"),
+    "yotpo": ("https://api.yotpo.com/core/v3/stores/1/products", "https://loyalty.yotpo.com/core/v3/stores"),
+    "twilio": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://console.twilio.com/x"),
+    "twilio-api-key": ("https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json", "https://verify.twilio.com/v2"),
+    "ups": ("https://onlinetools.ups.com/api/rating/v2409/Shop", "https://wwwcie.ups.com/api"),
+    "vonage": ("https://api.nexmo.com/v1/messages", "https://rest.nexmo.com/sms/json"),
+    "yotpo-ugc": ("https://api.yotpo.com/v1/apps/1/reviews", "https://loyalty.yotpo.com/x"),
+    "zendesk": ("https://acme.zendesk.com/api/v2/tickets.json", "https://other.zendesk.com/api/v2/tickets.json"),
+    "zoom": ("https://api.zoom.us/v2/users", "https://marketplace.zoom.us/x"),
+}
+"""For each profile, by its examples: a URL of its API, and one that is another customer's, region's or API's."""
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_reaches_its_api_and_no_neighbour_of_it(name: str, tmp_path: Path) -> None:
+    """Nor hosts that only look alike, and nothing without TLS."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"it": {"auth": auth_of(name)}}}))
+    loaded = load(path, environment())
+    assert loaded.snapshot is not None
+    policy = loaded.snapshot.integrations["it"].policy
+    url, neighbour = API[name]
+    host, target = url.split("/")[2], url.split("/", 3)[3]
+    if loaded.snapshot.integrations["it"].traits.learns:
+        policy = policy.learn(parse_learnt(f"https://{host}"))
+    assert decide(policy, "POST", url).allowed
+    for other in (
+        neighbour,
+        *(f"https://{each}/{target}" for each in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
+    ):
+        assert not decide(policy, "POST", other).allowed
+    for other in (
+        url.replace("https://", "http://"),
+        url.replace(host, f"{host}:8443"),
+        url.replace(host, f"{host}@evil.example"),
+    ):
+        assert not decide(policy, "POST", other).allowed

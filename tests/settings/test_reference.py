@@ -5,6 +5,7 @@ import pytest
 
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.registry import KINDS as AUTH_KINDS
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.errors import KINDS
 from sidekey.settings import profiles, reference
@@ -45,14 +46,25 @@ def test_every_response_has_a_row(code: str) -> None:
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_has_a_section(name: str) -> None:
-    """With each parameter, the token endpoint, the allowed domains and the provider's page."""
+    """With each parameter and secret, all that it fills in, its sources and the provider's page."""
     found = profiles.profile(name)
     section = reference.providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"({found.documentation})" in section
-    assert all(f"\n| `{key}` |" in section for key in found.parameters)
-    for text in (found.auth["token_endpoint"], *found.allowed_domains):
-        assert text in section
-    assert f"| [`{name}`](#{name}) | {found.title} |" in reference.providers_page()
+    assert all(f"\n| `{key}` |" in section for key in found.names)
+    for _, text in found.entries():
+        assert f"| `{text}` |" in section
+    assert all(source in section for source in found.sources)
+    assert f"| [`{name}`](#{name}) | {found.title} | `{found.kind}` |" in reference.providers_page()
+
+
+def test_what_rests_on_less_than_two_sources_is_told_in_one_table() -> None:
+    """Each such fact of each profile; a profile of one source, or of none, has at least one."""
+    page = reference.providers_page().partition("## What rests on less than two sources")[2].partition("\n## ")[0]
+    for name in profiles.names():
+        found = profiles.profile(name)
+        for fact, grounds in found.unconfirmed.items():
+            assert f"| [`{name}`](#{name}) | {fact} | {grounds} |" in page
+        assert len(found.sources) >= 2 or found.unconfirmed
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,7 @@ def test_each_mapping_of_a_kind_has_a_section(section: str, keys: set[str]) -> N
 def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
     """Users copy it from the page of providers."""
     (block,) = re.findall(r"^```yaml\n(.*?)^```", reference.providers_page(), re.M | re.S)
+    assert block.count("provider:") == len([name for name in AUTH_KINDS if profiles.takes_profiles(name)])
     (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
     assert load(tmp_path / "sidekey.yaml", {}).errors == []
 
@@ -108,9 +121,9 @@ def test_the_examples_load_as_one_folder() -> None:
 def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
     page = reference.stored_page()
-    assert "| auth, type basic | `username` |" in page
+    assert "| auth, type basic | `provider`, `username` |" in page
     assert "`assertion.key_id`" in page
-    assert "| auth, type headers | `query`, `body` |" in page
+    assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page
     freely = "`description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
     assert f"| the integration | {freely} |" in page

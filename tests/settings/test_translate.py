@@ -36,7 +36,7 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
         ("token_response: {zzz: x}", "unknown key; known: access_token, expires_in, base_url, pin_base_url"),
         ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme, prefix"),
         ("scope: read", "this is a parameter of the token request: write token_request: {body: {scope: ...}}"),
-        ("tenant: acme", "this is a parameter of a provider: write provider: microsoft-entra"),
+        ("munchkin_id: acme", "this is a parameter of a provider: write provider: marketo"),
         ("login_endpoint: x", "this key may be used only with type responsys"),
         ("path_prefix: /x", "this key may be used only with type responsys"),
         ("methods: [GET]", "this key belongs to the integration, not under auth"),

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sidekey.core.parameters import Scalar
 from sidekey.core.policy import Domain, Forbidden, Prefix
@@ -23,6 +23,7 @@ from sidekey.core.signing import Signer, SigningRules, Successive
 from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.renewal import RENEWAL_INTERVAL
 
@@ -386,6 +387,13 @@ class Documentation(NamedTuple):
     profile_example: str = ""
 
 
+Provider = Annotated[
+    str | None,
+    HARMLESS,
+    Field(description="Name of the provider profile that fills in the other keys; its parameters are keys here."),
+]
+"""The key by which an integration names a profile. What the profile brings decides where a secret may go."""
+
 Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 """Other keys, each with values of which it has one: one of them is enough, and none is needed where there are none."""
 
@@ -397,6 +405,12 @@ class PartSettings(BaseModel, ABC):
 
     place: ClassVar[str]
     """Its key in the integration."""
+
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
+    """Keys that count, and are shown in a form, only under conditions."""
+
+    filled_later: ClassVar[frozenset[str]] = frozenset()
+    """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
 
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
@@ -422,6 +436,18 @@ class PartSettings(BaseModel, ABC):
 class SupplementSettings(PartSettings):
     """A part beside `auth`, whatever the kind: what it makes of its values supplements each grant."""
 
+    @classmethod
+    def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """Errors between the keys of the part, by the file's plain values; places are in the integration."""
+        del raw
+        yield from ()
+
+    @classmethod
+    def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """What loads but should be known, likewise."""
+        del raw
+        yield from ()
+
     def places(self) -> Places:
         """Where the values go."""
         return Places()
@@ -429,6 +455,11 @@ class SupplementSettings(PartSettings):
     def signing(self) -> SigningRules | None:
         """The rules of the signer that it brings, if it brings one."""
         return None
+
+    def place_of(self, name: str) -> Keys:
+        """The keys in the part that say that its signer writes the header of this normalised name."""
+        del name
+        return ()
 
     @abstractmethod
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
@@ -455,9 +486,6 @@ class KindSettings(PartSettings):
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
     """Keys that a form shows at once although they may be left out, under what a profile may have chosen."""
 
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
-    """Keys that count, and are shown in a form, only under conditions."""
-
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """What a form says of a key, where its description is for whoever writes a file."""
 
@@ -468,9 +496,9 @@ class KindSettings(PartSettings):
     """Whether the block contains the keys of `add`, which then has no own block."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """The keys that every provider profile must fill in, with values for an unknown provider.
+    """What is filled in for an unknown provider, so that the rest is still checked.
 
-    Empty for a kind that takes no profiles; the others declare the key `provider`.
+    Empty for a kind that takes no profiles; the others declare the key `provider` (`Provider`).
     """
 
     documentation: ClassVar[Documentation] = Documentation()

@@ -82,7 +82,22 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
 
 
 def destination_of(settings: BaseModel) -> dict[str, Json]:
-    """Where secrets that are stored for these settings may go. Secrets themselves are no part of it."""
+    """Where secrets that are stored for these settings may go. Secrets themselves are no part of it.
+
+    A secret that a provider profile asks for under its own name is sealed under that: where the profile puts it counts.
+    """
+    found = _keys_form(settings)
+    places: dict[str, list[Json]] = {}
+    for place, reference in references_in(settings):
+        own = reference.value.split("/")[1:3]
+        if _is_stored(reference) and own[:1] == ["auth"] and [*place[:2]] != own:
+            named: Json = [part for part in place if isinstance(part, str)]
+            found_places = places.setdefault(own[1], [])
+            found_places += [] if named in found_places else [named]
+    return {**found, "provider_secrets": places} if places else found
+
+
+def _keys_form(settings: BaseModel) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
@@ -111,7 +126,7 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if value is None or type(value) is str:
         return value
     if isinstance(value, BaseModel):
-        return destination_of(value)
+        return _keys_form(value)
     if isinstance(value, Reference):
         return None if _is_stored(value) else value.value
     if isinstance(value, dict):

@@ -23,6 +23,7 @@ from sidekey.credentials.base import (
     Issued,
     KindSettings,
     Lineage,
+    Provider,
     Reply,
     Sealed,
     SecretInput,
@@ -55,6 +56,16 @@ BACK = 30
 
 LIFE, LEAST_LIFE, LONGEST_LIFE = 300.0, 60.0, 86_400.0
 """Seconds. Ghost takes no token of more than 5 minutes, GitHub of 10, App Store Connect of 20, Snowflake of an hour."""
+
+_PROFILE_EXAMPLE = """\
+apps:
+  auth:
+    type: jwt
+    provider: app-store-connect
+    issuer_id: 57246542-96fe-1a63-e053-0824d011072a
+    key_id: 2X9R4HXF34
+    private_key: {file: /run/secrets/apps.p8}
+"""
 
 _OWN = frozenset({"exp", "iat", "jti", "nbf"})
 _OFTEN_CLAIMS = frozenset({"aud", "audience", "iss", "issuer", "scope", "sub", "subject"})
@@ -134,11 +145,18 @@ class JwtSettings(KindSettings):
         }
     )
     documentation: ClassVar[Documentation] = Documentation(
-        sections={"token_placement": "Where the token goes, where one word does not say it."}
+        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
+        {"token_placement": "Where the token goes, where one word does not say it."},
+        _PROFILE_EXAMPLE,
     )
+
+    placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})
+
+    filled_later: ClassVar[frozenset[str]] = frozenset({_FINGERPRINT.strip("{}")})
 
     # The order counts: each check sees the keys above its own.
     type: Literal["jwt"] = Field(description="The kind: a signed JWT (RFC 7519).")
+    provider: Provider = None
     algorithm: Algorithm = Field(
         description="How it is signed (RFC 7518 3.1, RFC 8037, RFC 9864): by a `private_key`, or with `HS256`, `HS384` "
         "and `HS512` by a `secret`."

@@ -8,7 +8,8 @@ import re
 from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -26,6 +27,7 @@ from sidekey.credentials.base import (
     KindSettings,
     Lineage,
     Pairs,
+    Provider,
     Reply,
     Sealed,
     SecretInput,
@@ -66,6 +68,14 @@ from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.tree import WrittenTree, filled, references
 
+_PROFILE_EXAMPLE = """\
+reviews:
+  auth:
+    type: session
+    provider: yotpo
+    store_id: rvR3359XuCuuuEgCgcHNrQ9TE8zwC5dMzWMULHZm
+    api_secret: {file: /run/secrets/yotpo}
+"""
 STEP = "login"
 
 _AUTH = ("login", "auth")
@@ -241,7 +251,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity(Sealed):
     """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
 
     who: tuple[Hashable, ...]
@@ -496,12 +507,20 @@ class SessionSettings(KindSettings):
 
     title: ClassVar[str] = "Session"
     needs_prefix = False
+    placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}
+    )
     documentation: ClassVar[Documentation] = Documentation(
-        "[Tokens](tokens.md) says when a login is made.",
+        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but the secrets of "
+        "the platforms they are for.",
         {"login": "", "token": "", "placement": "Where the token goes, where one word does not say it."},
+        _PROFILE_EXAMPLE,
     )
 
+    filled_later: ClassVar[frozenset[str]] = JwtAuthentication.filled_later
+
     type: Literal["session"] = Field(description="The kind: a login that brings a token.")
+    provider: Provider = None
     login: LoginSettings = Field(description="The login.")
     token: SessionTokenSettings = Field(description="Where its response has the token.")
     placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(

@@ -83,7 +83,7 @@ class Integrations:
         if former is not None and certificate is not None and integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is only for the destinations it was read for.
             integration, unreadable = build(certificate=self._certificate(settings))
-        read = tuple(Finding(placed(raw, keys), reason) for keys, reason in unreadable)
+        read = tuple(expansion.placed(Finding(placed(expansion.table, keys), reason)) for keys, reason in unreadable)
         if not expansion.errors:
             # Otherwise the policy contains examples, which say nothing about the intended one.
             found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))

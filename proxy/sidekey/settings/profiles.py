@@ -1,24 +1,33 @@
-"""Provider profiles: data that fills in an `auth` block of one kind, and the domains beside it, for one platform.
+"""Provider profiles: data that fills in an `auth` block of one kind, and keys beside it, for one platform.
 
 A profile is a file of `sidekey/providers`. Its parameters are beside `provider` in the config and replace `{name}` in
-its texts. They become part of host names, so each must match its whole pattern before it is used.
+its texts. They become part of host names, so each must match its whole pattern before it is used. Its secrets are
+beside them as references, and each goes whole where the profile says `{name}`: nothing here reads one.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from sidekey.credentials.base import KindSettings
+from sidekey.credentials.fields import (
+    PEM_SECRET_SCHEMA,
+    SECRET_SCHEMA,
+    NotAReference,
+    StoredMapping,
+    parse_secret,
+)
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.config_errors import Loc, show
+from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.document import parse
 from sidekey.settings.models import Section
 
@@ -27,16 +36,26 @@ Found = list[tuple[Loc, str]]
 Pairs = tuple[tuple[str, str], ...]
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_BRACES = re.compile(r"[{}]")
 _LEFT_OUT = object()
+
+LATER = frozenset[str]().union(*(kind.filled_later for kind in KINDS.values()))
+"""What `{name}` may stand for in a text that is filled anew for each request or token; a profile leaves it as it is."""
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """The texts in `data`."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping | list):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            yield from _texts(value)
 
 
 def _placeholders(data: Any) -> Iterator[str]:
     """The names in the texts of `data`."""
-    if isinstance(data, str):
-        yield from _PLACEHOLDER.findall(data)
-    elif isinstance(data, Mapping | list):
-        for value in data.values() if isinstance(data, Mapping) else data:
-            yield from _placeholders(value)
+    for text in _texts(data):
+        yield from _PLACEHOLDER.findall(text)
 
 
 class Parameter(Section):
@@ -60,7 +79,9 @@ class Parameter(Section):
         if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
             kind = "text (put numbers in quotes)" if self.type == "text" else "a number"
             return f"must be {kind}, not a reference: write {self.hint}"
-        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"must be {self.hint}"
+        # Braces would stand for something else once they are filled in, whatever the pattern takes.
+        taken = re.fullmatch(self.pattern, str(value), re.ASCII) and not _BRACES.search(str(value))
+        return None if taken else f"must be {self.hint}"
 
     @property
     def hint(self) -> str:
@@ -77,7 +98,7 @@ class Parameter(Section):
         for name, known in self.defaults.items():
             if str(values.get(name)) in known:
                 return known[str(values[name])]
-        filled = None if self.default is None else _fill(self.default, values)
+        filled = None if self.default is None else _fill(self.default, values, self.depends_on)
         return None if filled is _LEFT_OUT else filled
 
     def missing(self, provider: str) -> str:
@@ -86,27 +107,51 @@ class Parameter(Section):
         return f"this key is missing: {given}{provider} needs {self.hint}"
 
 
+Grounds = Literal["one source", "memory"]
+"""What something rests on that two sources do not say."""
+
+
+_ABOUT = frozenset({"kind", "title", "documentation", "sources", "unconfirmed", "parameters", "secrets", "notes"})
+"""The keys of a profile that are not an integration's."""
+
+
 class Profile(Section):
-    """One platform. Texts of `auth`, which is of the kind `kind`, and `allowed_domains` hold parameters as `{name}`."""
+    """One platform: what it fills in of `auth`, which is of the kind `kind`, and of the integration beside it.
+
+    Texts hold parameters as `{name}`; one that is the `{name}` of a secret and nothing else is replaced by it.
+    `secrets` are the names of secrets, each with what it is. `sources` say where its facts are from, none: from memory.
+    `unconfirmed` are those of its facts that rest on less than two sources.
+    """
 
     kind: str
     title: str
     documentation: str
+    sources: list[str]
+    unconfirmed: dict[str, Grounds] = Field(default={})
     parameters: dict[str, Parameter] = Field(default={})
+    secrets: dict[str, str] = Field(default={})
     auth: dict[str, Any]
+    endpoint_prefix: str | list[str] = Field(default=[])
     allowed_domains: list[str] = Field(default=[])
+    add: dict[str, Any] = Field(default={})
+    signature: dict[str, Any] = Field(default={})
     notes: str
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
-        needed = KINDS[self.kind].placeholder_profile.keys() if self.kind in KINDS else ()
-        if not needed:
+        if not takes_profiles(self.kind):
             raise ValueError(f"kind: {self.kind} takes no profiles")
-        for key in needed - self.auth.keys():
-            raise ValueError(f"auth.{key} is missing")
         used = {*_placeholders(self.brought), *(name for each in self.parameters.values() for name in each.depends_on)}
-        if used != self.parameters.keys():
+        if not used >= self.names or used - self.names - LATER or self.parameters.keys() & self.secrets.keys():
             raise ValueError("parameters and placeholders are not the same")
+        if self.signature and self.names & LATER:
+            raise ValueError("a parameter has the name of what a signature is made of")
+        if any(self._has_secret(text) and not _PLACEHOLDER.fullmatch(text) for text in _texts(self.brought)):
+            raise ValueError("a secret is part of a text")
+        self._check_parameters()
+        return self
+
+    def _check_parameters(self) -> None:
         above: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             if not parameter.depends_on <= above.keys():
@@ -116,27 +161,48 @@ class Profile(Section):
                 if value is not None and parameter.error(value) is not None:
                     raise ValueError(f"the example or default of {name} is not what its pattern takes")
             above[name] = parameter.example
-        return self
+
+    def is_pem(self, secret: str) -> bool:
+        """Whether a secret is in PEM: it is put where a private key belongs."""
+        return any(key.endswith("private_key") and text == f"{{{secret}}}" for key, text in self.entries())
+
+    def _has_secret(self, text: str) -> bool:
+        return not self.secrets.keys().isdisjoint(_placeholders(text))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The keys that it has beside `provider`."""
+        return frozenset({*self.parameters, *self.secrets})
 
     @property
     def brought(self) -> dict[str, Any]:
         """The keys of an integration that the profile brings, with placeholders."""
-        domains = {"allow_other_domains": True, "allowed_domains": self.allowed_domains} if self.allowed_domains else {}
-        return {"auth": self.auth, **domains}
+        found = {key: getattr(self, key) for key in Profile.model_fields if key not in _ABOUT}
+        switch = {"allow_other_domains": True} if self.allowed_domains else {}
+        return {"auth": self.auth, **switch, **{key: value for key, value in found.items() if value}}
 
-    def needs(self, domains: bool) -> frozenset[str]:
-        """The parameters of what is filled in, with the `domains` or without them."""
-        found = set(_placeholders(self.brought if domains else self.auth))
+    def needs(self, *, domains: bool = True, prefix: bool = True) -> frozenset[str]:
+        """The parameters and secrets of what is filled in, with the `domains` and the `prefix` or without them."""
+        brought = self.brought
+        for key, counts in (("allowed_domains", domains), ("endpoint_prefix", prefix)):
+            if not counts:
+                brought.pop(key, None)
+        found = set(_placeholders(brought))
         for name, parameter in reversed(self.parameters.items()):
             if name in found:
                 found |= parameter.depends_on
-        return frozenset(found)
+        return frozenset(found & self.names)
 
     def entries(self) -> Pairs:
         """`brought` as paths of keys and texts."""
-        filling = _Filling()
+        filling = _Filling({})
         filling.merge({}, self.brought, ())
         return tuple(filling.entries)
+
+
+def takes_profiles(kind: str) -> bool:
+    """Whether there may be profiles for a kind."""
+    return kind in KINDS and "provider" in KINDS[kind].model_fields
 
 
 class Filled(NamedTuple):
@@ -153,8 +219,13 @@ class Brought(NamedTuple):
     parameters: Mapping[str, Value]
     """As they were written; those with a default may be missing."""
     keys: Mapping[str, Any]
+    """With `{name}` for each secret, so that it may be shown and stored."""
     domains: bool
     """Whether the profile's domains are among the keys, where it has any."""
+    prefix: bool = True
+    """Whether its endpoint prefix is."""
+    secrets: tuple[str, ...] = ()
+    """The names of those that the keys have."""
 
 
 class Expansion(NamedTuple):
@@ -162,21 +233,32 @@ class Expansion(NamedTuple):
 
     The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to check the
     rest of the integration: it contains examples for what is missing or wrong, and nothing may be built of it.
-    `added` are the places of what was filled in.
+    `origins` are the places of what was filled in, each with that of what filled it: the provider, or a secret.
     """
 
     table: Mapping[str, Any]
     errors: Found
     filled: Filled | None
     brought: Brought | None = None
-    added: frozenset[Loc] = frozenset()
+    origins: Mapping[Loc, Loc] = MappingProxyType({})
 
     def written(self, loc: Loc) -> Loc:
         """Where the mapping that was expanded has what is at a place of `table`: what was brought, at `provider`."""
-        return _PROVIDER if any(loc[:length] in self.added for length in range(1, len(loc) + 1)) else loc
+        for length in range(len(loc), 0, -1):
+            origin = self.origins.get(loc[:length])
+            if origin is not None:
+                return origin if origin == _PROVIDER else (*origin, *loc[length:])
+        return loc
+
+    def placed(self, finding: Finding) -> Finding:
+        """A finding about `table`, as it is told: what was filled in is at the provider, a secret at its own."""
+        where = self.written(finding.loc)
+        return finding._replace(written=where, loc=finding.loc if where == _PROVIDER else where)
 
 
 _PROVIDER: Loc = ("auth", "provider")
+_NO_SECRET = MappingProxyType({"env": "SECRET"})
+"""Stands for a secret that is missing."""
 
 
 @cache
@@ -208,20 +290,31 @@ def read_profile(file: str, data: bytes) -> Profile:
 
 
 def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
-    """JSON schema properties of every parameter of a kind's profiles; which ones a provider has is left to `expand`."""
+    """JSON schema properties of all parameters and secrets of a kind's profiles; whose they are is left to `expand`."""
     types: dict[str, set[str]] = {}
+    pem: set[str] = set()
     meanings: dict[str, list[str]] = {}
     for provider in names_of(kind):
         for name, parameter in profile(provider).parameters.items():
             types.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
             meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
+        for name, description in profile(provider).secrets.items():
+            meanings.setdefault(name, []).append(f"`{provider}`: {description}")
+            pem |= {name} if profile(provider).is_pem(name) else set()
     return {
         name: {
-            "type": found.pop() if len(found) == 1 else sorted(found),
-            "description": f"Parameter of a provider. {' '.join(meanings[name])}",
+            **_type_of(types.get(name), pem=name in pem),
+            "description": f"Parameter of a provider. {' '.join(said)}",
         }
-        for name, found in sorted(types.items())
+        for name, said in sorted(meanings.items())
     }
+
+
+def _type_of(types: set[str] | None, *, pem: bool) -> dict[str, Any]:
+    """The schema of a parameter of these types; None: of a secret."""
+    if types is None:
+        return PEM_SECRET_SCHEMA if pem else SECRET_SCHEMA
+    return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
 def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
@@ -234,47 +327,68 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
     if not isinstance(auth, Mapping) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     name, provider = str(auth.get("type")), auth["provider"]
-    # Whoever writes the domains decides alone where the token may go.
-    domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
-    kind = KINDS.get(name)
-    if kind is None or not kind.placeholder_profile:
+    if not takes_profiles(name):
         return Expansion(raw, [], None)
-    if known is not None and _same(known, kind, auth, domains=domains):
+    # Whoever writes the domains, or the prefix, decides alone where the credential may go.
+    domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
+    prefix = "endpoint_prefix" not in raw
+    if known is not None and _same(known, KINDS[name], auth, (domains, prefix)):
         return merged(raw, known)
-    if provider in names() and profile(provider).kind == name:
+    alike = names_of(name)
+    if provider in alike:
         found = profile(provider)
-        values, taken, errors = _arguments(auth, provider, found, domains=domains)
+        values, taken, errors = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
     else:
-        alike = names_of(name)
         close = get_close_matches(provider, alike, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
-        values, taken, _ = _arguments(auth, provider, found, domains=domains)
-        errors = [(_PROVIDER, f"no such provider; {_way_out(close, alike)}")]
-    keys = _fill(found.brought, values)
+        values, taken, _ = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
+        errors = [(_PROVIDER, f"{_no_provider(provider)}; {_way_out(close, alike)}")]
+    keys = _fill(found.brought, values, found.names)
     if not keys.get("allowed_domains"):
-        keys = {"auth": keys["auth"]}
-    brought = Brought(provider, {key: auth[key] for key in auth if key in taken}, keys, domains)
-    expansion = merged(raw, brought)
+        keys = _without_domains(keys)
+    parameters = {key: auth[key] for key in auth if key in taken}
+    secrets = tuple(key for key in found.secrets if key in values)
+    wrong = {str(loc[1]): _NO_SECRET for loc, _ in errors if loc[1] in secrets}
+    brought = Brought(provider, parameters, keys, domains, prefix, secrets)
+    expansion = merged({**raw, "auth": {**auth, **wrong}} if wrong else raw, brought)
+    errors += expansion.errors
     return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
 
 
 def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
-    """An integration with what a profile brings; the parameters are taken out."""
-    keys = brought.keys
+    """An integration with what a profile brings; the parameters are taken out, and secrets are where it has them.
+
+    A secret that goes nowhere is an error: nothing would check, seal or use it.
+    """
+    keys, own = brought.keys, raw["auth"]
     if raw.get("allow_other_domains") is False:
-        keys = {"auth": keys["auth"]}
-    filling = _Filling()
-    auth = {key: value for key, value in raw["auth"].items() if key not in brought.parameters}
+        keys = _without_domains(keys)
+    filling = _Filling({name: own.get(name, _NO_SECRET) for name in brought.secrets})
+    auth = {key: value for key, value in own.items() if key not in (*brought.parameters, *brought.secrets)}
     table = filling.merge({**raw, "auth": auth}, keys, ())
+    used = frozenset(filling.origins.values())
+    unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
+    errors: Found = [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
     filled = Filled(brought.provider, tuple(filling.entries))
-    return Expansion(table, [], filled, brought, frozenset(filling.added))
+    return Expansion(table, errors, filled, brought, filling.origins)
 
 
-def _same(known: Brought, kind: type[KindSettings], auth: Mapping[str, Any], *, domains: bool) -> bool:
-    """Whether an `auth` block names the same provider with the same parameters."""
+def _without_domains(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if key not in ("allow_other_domains", "allowed_domains")}
+
+
+def _same(known: Brought, kind: type[KindSettings], auth: Mapping[str, Any], counts: tuple[bool, bool]) -> bool:
+    """Whether an `auth` block names the same provider with the same parameters, and has secrets of the same names.
+
+    `counts`: whether the profile's domains are filled in, and its prefix.
+    """
     given = {key: value for key, value in auth.items() if key in known.parameters or key not in kind.model_fields}
-    return (known.provider, known.domains) == (auth["provider"], domains) and _exactly(given) == _exactly(
-        known.parameters
+    secrets = tuple(key for key in known.secrets if key in given)
+    public = {key: value for key, value in given.items() if key not in secrets}
+    return (
+        (known.provider, known.domains, known.prefix) == (auth["provider"], *counts)
+        and known.secrets == secrets
+        and _exactly(public) == _exactly(known.parameters)
     )
 
 
@@ -285,18 +399,28 @@ def _exactly(parameters: Mapping[str, Any]) -> str:
 
 def _unknown_provider(kind: str) -> Profile:
     """Fills in for a provider without a similar name, so that the rest of the integration is still checked."""
-    return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].placeholder_profile), notes="")
+    model = KINDS[kind]
+    prefix: str | list[str] = "https://provider.invalid" if model.needs_prefix else []
+    placeholder = dict(model.placeholder_profile)
+    return Profile(
+        kind=kind, title="", documentation="", sources=[], auth=placeholder, endpoint_prefix=prefix, notes=""
+    )
+
+
+def _no_provider(name: str) -> str:
+    """What is wrong with a name that is not one of a kind's providers."""
+    return f"this provider needs type: {profile(name).kind}" if name in names() else "no such provider"
 
 
 def _arguments(
-    auth: Mapping[str, Any], provider: str, found: Profile, *, domains: bool
+    auth: Mapping[str, Any], provider: str, found: Profile, needed: frozenset[str]
 ) -> tuple[dict[str, Value], set[str], Found]:
     """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
-    An example replaces a value that is missing or wrong. `domains`: the profile's domains are filled in as well.
+    An example replaces a value that is missing or wrong. A secret has its own placeholder for a value. `needed` are the
+    names of what must have one.
     """
     taken, meant, errors = _other_keys(auth, provider, found)
-    needed = found.needs(domains)
     values: dict[str, Value] = {}
     for name, parameter in found.parameters.items():
         value, reason = auth.get(name), None
@@ -311,7 +435,30 @@ def _arguments(
         values[name] = parameter.example if value is None or reason is not None else value
         if reason is not None and (name in auth or name not in meant):
             errors.append((("auth", name), reason))
+    for name, description in found.secrets.items():
+        if name in auth or name in needed:
+            values[name] = f"{{{name}}}"
+        if name in auth:
+            reason = _secret_error(auth[name], found.is_pem(name), stored=isinstance(auth, StoredMapping))
+            errors += [] if reason is None else [(("auth", name), reason)]
+        elif name in needed and name not in meant:
+            errors.append((("auth", name), f"this secret is missing: {description}"))
     return values, taken, errors
+
+
+def _secret_error(value: object, pem: bool, *, stored: bool) -> str | None:
+    """What is wrong with a secret, or with each of several, as it is written.
+
+    Checked here too, since not every place that it may be put in takes secrets alone.
+    """
+    try:
+        for each in value if isinstance(value, list) else [value]:
+            parse_secret(each, pem=pem)
+    except NotAReference as error:
+        return error.stored if stored else str(error)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
@@ -324,14 +471,14 @@ def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple
     meant: set[str] = set()
     errors: Found = []
     for key in auth:
-        if key in known or key in found.parameters:
+        if key in known or key in found.names:
             continue
-        close = get_close_matches(key, [*known, *found.parameters], n=1)
-        if close and close[0] in found.parameters:
+        close = get_close_matches(key, [*known, *found.parameters, *found.secrets], n=1)
+        if close and close[0] in found.names:
             meant.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"
-        elif any(key in profile(other).parameters for other in names_of(found.kind)):
-            message = f"{provider} has no such parameter; {_way_out([], found.parameters)}"
+        elif any(key in profile(other).names for other in names_of(found.kind)):
+            message = f"{provider} has no such parameter; {_way_out([], (*found.parameters, *found.secrets))}"
         else:
             continue
         taken.add(key)
@@ -345,33 +492,41 @@ def _way_out(close: list[str], known: Any) -> str:
     return f"known: {', '.join(known)}" if known else "it has none"
 
 
-def _fill(data: Any, values: Mapping[str, Value]) -> Any:
-    """`data` with values for placeholders; without the entries, and what held nothing else, that lack one.
+def _fill(data: Any, values: Mapping[str, Value], names: Collection[str]) -> Any:
+    """`data` with values for the placeholders of these names; without the entries that lack one.
 
-    A text that is one placeholder and nothing else becomes the value itself: a number stays a number.
+    What held nothing else goes as well. A text that is one placeholder and nothing else becomes the value itself: a
+    number stays a number. Other placeholders stay: they stand for what is known later.
     """
     if isinstance(data, str):
-        if not values.keys() >= set(_placeholders(data)):
+        found = {name for name in _placeholders(data) if name in names}
+        if not values.keys() >= found:
             return _LEFT_OUT
         whole = _PLACEHOLDER.fullmatch(data)
-        return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda match: str(values[match[1]]), data)
+        if whole and found:
+            return values[whole[1]]
+        return _PLACEHOLDER.sub(lambda match: str(values[match[1]]) if match[1] in found else match[0], data)
     filled: Any
     if isinstance(data, Mapping):
-        filled = {key: _fill(value, values) for key, value in data.items()}
+        filled = {key: _fill(value, values, names) for key, value in data.items()}
         filled = {key: value for key, value in filled.items() if value is not _LEFT_OUT}
     elif isinstance(data, list):
-        filled = [value for value in (_fill(value, values) for value in data) if value is not _LEFT_OUT]
+        filled = [value for value in (_fill(value, values, names) for value in data) if value is not _LEFT_OUT]
     else:
         return data
     return filled if filled or not data else _LEFT_OUT
 
 
 class _Filling:
-    """Merges what a profile brings into an integration's mappings; notes what was new as `entries`, and its places."""
+    """Merges what a profile brings into an integration's mappings, with `secrets` in their places.
 
-    def __init__(self) -> None:
+    It notes what was new as `entries`, for people, and as `origins` (`Expansion.origins`).
+    """
+
+    def __init__(self, secrets: Mapping[str, Any]) -> None:
         self.entries: list[tuple[str, str]] = []
-        self.added: list[Loc] = []
+        self.origins: dict[Loc, Loc] = {}
+        self._secrets = secrets
 
     def merge(self, own: Mapping[str, Any], brought: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
         """A new mapping with all of `own`, and beside it, mapping by mapping, what it lacks of `brought`."""
@@ -382,7 +537,7 @@ class _Filling:
             merged[key] = self.merge(value, inner or {}, (*loc, key)) if both else value
         for key, value in brought.items():
             if key not in own:
-                self.added.append((*loc, key))
+                self.origins[*loc, key] = _PROVIDER
                 merged[key] = self._placed(value, (*loc, key))
         return merged
 
@@ -390,8 +545,18 @@ class _Filling:
         if isinstance(value, Mapping):
             return self.merge({}, value, loc)
         self.entries.append((show(loc), ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)))
-        return [*value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [self._secret(each, (*loc, index)) for index, each in enumerate(value)]
+        return self._secret(value, loc)
+
+    def _secret(self, value: Any, loc: Loc) -> Any:
+        """The secret that a text stands for; any other value itself."""
+        whole = _PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
+        if whole is None or whole[1] not in self._secrets:
+            return value
+        self.origins[loc] = ("auth", whole[1])
+        return self._secrets[whole[1]]
 
 
-def _text(value: str | float | None) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

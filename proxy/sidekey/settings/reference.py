@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.errors import KINDS as ERRORS
 from sidekey.settings import profiles
 from sidekey.settings.models import IntegrationSettings
@@ -66,6 +67,7 @@ _SECTIONS = (
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("AddedSettings", "integrations.ID.add", ""),
+    ("SignatureBesideSettings", "integrations.ID.signature", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -173,8 +175,8 @@ def _cell(text: str) -> str:
 _PROFILES_INTRODUCTION = """\
 # Provider profiles
 
-A profile fills in an `auth` block of type KINDS for one platform. Its parameters are beside `provider`, the
-credentials as everywhere:
+A profile fills in an `auth` block of type KINDS for one platform, and what belongs to it beside `auth`. Its parameters
+and its secrets are beside `provider`, further credentials as everywhere:
 
 ```yaml
 integrations:
@@ -184,21 +186,41 @@ EXAMPLES```
 - A profile fills in `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
   `allowed_domains` replace the list and keep the switch; with `allow_other_domains: false` neither is filled in, and in
   both cases a parameter that only stands in the domains is not needed. An `endpoint_prefix` narrows further.
+- A profile may fill in `endpoint_prefix`. The integration's own replaces it, and a parameter that only stands in it is
+  not needed then.
 - A parameter is plain text (or a number), never a reference, and its whole value must match: it cannot extend a host.
-- `sidekey explain` shows what was filled in. An entry whose parameter is missing is left out.
+- A secret of a profile is a reference like any other, and goes whole where the profile has its name in braces. Where
+  the integration writes that key itself, the secret must be left out.
+- `sidekey explain` shows what was filled in. An entry whose parameter is missing is left out. Names in braces that are
+  no parameter stand for what is known only when a request is signed or a token is made.
+- Two sources, at least, say what a profile fills in, but for what stands
+  [below](#what-rests-on-less-than-two-sources).
 """
 
 
 def providers_page() -> str:
     """docs/providers.md: every profile with its parameters, what it fills in, and where that is documented."""
-    rows = [f"| [`{name}`](#{name}) | {profiles.profile(name).title} |" for name in profiles.names()]
-    table = "\n".join(["| provider | platform |", "|---|---|", *rows, ""])
-    sections = (_profile_section(name, profiles.profile(name)) for name in profiles.names())
-    return "\n".join([_GENERATED_PROFILES, _profiles_introduction(), table, *sections])
+    found = {name: profiles.profile(name) for name in profiles.names()}
+    rows = [f"| [`{name}`](#{name}) | {each.title} | `{each.kind}` |" for name, each in found.items()]
+    table = "\n".join(["| provider | platform | type |", "|---|---|---|", *rows, ""])
+    sections = (_profile_section(name, each) for name, each in found.items())
+    return "\n".join([_GENERATED_PROFILES, _profiles_introduction(), table, _unconfirmed(found), *sections])
+
+
+def _unconfirmed(found: Mapping[str, profiles.Profile]) -> str:
+    """The facts that less than two sources say."""
+    rows = [
+        f"| [`{name}`](#{name}) | {_cell(fact)} | {grounds} |"
+        for name, each in found.items()
+        for fact, grounds in each.unconfirmed.items()
+    ]
+    return "\n".join(
+        ["## What rests on less than two sources\n", "| provider | what | rests on |", "|---|---|---|", *rows, ""]
+    )
 
 
 def _profiles_introduction() -> str:
-    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if kind.placeholder_profile}
+    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if profiles.takes_profiles(name)}
     text = _PROFILES_INTRODUCTION.replace("KINDS", " or ".join(f"`{name}`" for name in kinds))
     return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 
@@ -208,12 +230,13 @@ _GENERATED_PROFILES = _GENERATED.replace("the models", "proxy/sidekey/providers/
 
 def _profile_section(name: str, profile: profiles.Profile) -> str:
     parts = [f"## {name}\n", f"{profile.title}; see [its page]({profile.documentation}).\n", f"{profile.notes}\n"]
-    if profile.parameters:
+    if profile.names:
         parts += ["| parameter | | example | meaning |", "|---|---|---|---|"]
         parts += [
             f"| `{key}` | {_necessity(parameter)} | `{parameter.example}` | {_cell(parameter.description)} |"
             for key, parameter in profile.parameters.items()
         ]
+        parts += [f"| `{key}` | secret | | {_cell(description)} |" for key, description in profile.secrets.items()]
         parts.append("")
     for key, parameter in profile.parameters.items():
         for above, known in parameter.defaults.items():
@@ -222,7 +245,8 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
             parts.append("")
     parts += ["| fills in | with |", "|---|---|"]
     parts += [f"| `{key}` | `{text}` |" for key, text in profile.entries()]
-    return "\n".join([*parts, ""])
+    sources = ", ".join(profile.sources) or "from memory"
+    return "\n".join([*parts, "", f"Sources: {sources}.", ""])
 
 
 def _necessity(parameter: profiles.Parameter) -> str:
@@ -272,9 +296,10 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
 
 **Destination.** A secret is sealed for all that decides where it may go: kind, prefixes, domains, endpoints and
 whatever else is not in the table below. Where that changes, each secret must be entered again; a value that was
-entered for another destination does not open, whoever changed the document. Of headers only those count that
-no caller may send, such as `X-Original-URL`; they must be public. Parameters of a token request and claims count, of
-secret ones the names. `redact_response` may be switched on without the secrets, and not off.
+entered for another destination does not open, whoever changed the document. Of headers under `auth` only those count
+that no caller may send, such as `X-Original-URL`; they must be public. All of `add` counts, and so do parameters of a
+token request and claims; of secret ones the names. `redact_response` may be switched on without the secrets, and not
+off.
 
 **Beside files.** The ID of a file hides a stored one until it is released, also once the file's is gone. A stored
 integration dials global addresses and `store.allow_private`, never `network.allow_private`. In tunnels it is used
@@ -303,6 +328,7 @@ def stored_page() -> str:
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
         "add": AddedSettings,
+        "signature": SignatureBesideSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
@@ -322,7 +348,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
         inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "add", "client_certificate"):
+        elif inner is not None and key.name not in ("auth", "add", "signature", "client_certificate"):
             found += _harmless(inner, f"{above}{key.name}.")
     return found
 

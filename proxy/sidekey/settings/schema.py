@@ -9,14 +9,14 @@ from pydantic import BaseModel
 
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import Config
-from sidekey.settings.profiles import names_of, parameter_properties, profile
+from sidekey.settings.profiles import names_of, parameter_properties, profile, takes_profiles
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a config file. Defaults are spelled as in the file."""
     found = model_schema()
     for kind, settings in KINDS.items():
-        if settings.placeholder_profile:
+        if takes_profiles(kind):
             _let_profiles_fill_in(kind, found["$defs"][settings.__name__])
     return found
 
@@ -38,14 +38,18 @@ def model_schema() -> dict[str, Any]:
 def _let_profiles_fill_in(kind: str, definition: dict[str, Any]) -> None:
     """Allow the parameters of a kind's provider profiles, and let each profile replace the keys that it fills in."""
     properties, required = definition["properties"], definition.pop("required")
+    ways: list[dict[str, Any]] = definition.pop("anyOf", [{"required": required}])
     properties["provider"] = {**properties["provider"], "enum": [*names_of(kind), None]}
     properties |= parameter_properties(kind)
     by_what_remains: dict[tuple[str, ...], list[str]] = {}
     for name in names_of(kind):
         brought = profile(name).auth
-        by_what_remains.setdefault(tuple(key for key in required if key not in brought), []).append(name)
+        # Of several ways the one that the profile has begun.
+        way = max(ways, key=lambda each: len(brought.keys() & each["required"]))
+        remaining = tuple(key for key in way["required"] if key not in brought)
+        by_what_remains.setdefault(remaining, []).append(name)
     definition["anyOf"] = [
-        {"required": required},
+        *ways,
         *(
             {"properties": {"provider": {"enum": found}}, "required": [*keys, "provider"]}
             for keys, found in by_what_remains.items()

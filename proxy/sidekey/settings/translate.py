@@ -110,7 +110,7 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     hint = KINDS[kind].hint(key)
     if hint:
         return hint
-    providers = [name for name in names_of(kind) if key in profile(name).parameters]
+    providers = [name for name in names_of(kind) if key in profile(name).names]
     if providers:
         return f"this is a parameter of a provider: write provider: {' or '.join(providers)}"
     kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]

@@ -56,7 +56,7 @@ def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored
         found += findings_of(error, IntegrationSettings, lambda _: table, stored=stored)
 
     def placed(findings: Iterable[Finding]) -> Iterator[Finding]:
-        return (each._replace(written=expansion.written(each.loc)) for each in findings)
+        return map(expansion.placed, findings)
 
     own = (Finding(*each) for each in expansion.errors)
     return Validated(settings, (*own, *placed(found)), tuple(placed(warnings)), expansion)

@@ -11,9 +11,13 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
     """In the registry's order; what it refers to comes with it."""
     found = viewer.get("/kinds")
     assert [each["kind"] for each in found["items"]] == list(KINDS)
-    basic = found["items"][0]
-    assert (basic["needs_endpoint_prefix"], basic["brings_certificate"], basic["providers"]) == (True, False, [])
-    assert basic["schema"]["properties"]["password"]["$ref"] == "#/components/schemas/Secret"
+    basic = next(each for each in found["items"] if each["kind"] == "basic")
+    assert (basic["needs_endpoint_prefix"], basic["brings_certificate"], basic["providers"]) == (
+        True,
+        False,
+        list(profiles.names_of("basic")),
+    )
+    assert basic["schema"]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
     assert "Secret" in found["schemas"]
 
 
@@ -24,3 +28,7 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     region = found["commercetools"]["parameters"][0]
     assert (region["name"], region["required"]) == ("region", True)
     assert region["pattern"]
+    klaviyo = found["klaviyo"]
+    assert [each["name"] for each in klaviyo["secrets"]] == ["key"]
+    assert (klaviyo["kind"], len(klaviyo["sources"]), klaviyo["unconfirmed"]) == ("headers", 2, {})
+    assert found["criteo"]["unconfirmed"] == {"All of it.": "one source"}

@@ -20,7 +20,7 @@ from sidekey.settings.stored.exporting import (
 )
 from sidekey.settings.writing import write
 from sidekey.store.records import CallerRow, PresetRow
-from support.stored import BASIC, CANARY, HEADERS, PRESENT, PROFILE, opened, stored
+from support.stored import BASIC, CANARY, HEADERS, PRESENT, PROFILE, PROFILE_KEY, opened, stored
 from support.transfer import every_kind, fill
 
 KINDS = sorted(every_kind())
@@ -131,3 +131,19 @@ def test_a_caller_is_exported_without_the_hash_of_its_token(granted: tuple[str, 
     assert found.needs == ("secrets/callers/billing.txt",)
     presets = exported_caller(replace(row, presets=granted)).config.get("presets", [])
     assert presets == written
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_secret_of_a_profile_is_a_file_under_its_name(gone: bool) -> None:
+    """Also where the profile has changed since, and what it brought then is written out."""
+    row = stored(PROFILE_KEY)
+    if gone:
+        row = replace(row, document=row.document.replace("https://a.klaviyo.com", "https://b.klaviyo.com"))
+    found = exported_integration(row)
+    reference = {"file": "secrets/crm.auth.key.txt"}
+    assert found.needs == ("secrets/crm.auth.key.txt",)
+    if gone:
+        assert found.config["auth"]["headers"]["Authorization"]["secret"] == reference
+        assert found.config["endpoint_prefix"] == "https://b.klaviyo.com"
+    else:
+        assert found.config == {"auth": {"type": "headers", "provider": "klaviyo", "key": reference}}

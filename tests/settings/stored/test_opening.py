@@ -11,7 +11,19 @@ import pytest
 from sidekey.credentials.fields import Reference
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.store.ring import KeyRing
-from support.stored import BASIC, CANARY, HEADERS, OAUTH2, PROFILE, VAULT, documents, opened, settings_in, stored
+from support.stored import (
+    BASIC,
+    CANARY,
+    HEADERS,
+    OAUTH2,
+    PROFILE,
+    PROFILE_KEY,
+    VAULT,
+    documents,
+    opened,
+    settings_in,
+    stored,
+)
 
 
 @pytest.mark.parametrize("name", documents())
@@ -110,3 +122,21 @@ def test_what_a_profile_brought_decides_as_what_is_written() -> None:
     assert region != row.document
     assert opened(replace(row, document=region)).values
     assert settings_in(region) == settings_in(row.document)
+
+
+def test_a_secret_of_a_profile_opens_only_where_the_profile_put_it() -> None:
+    """It is sealed under the profile's name for it, so that its place is part of what it is sealed for."""
+    row = stored(PROFILE_KEY)
+    assert list(row.secrets) == ["/auth/key"]
+    elsewhere = row.document.replace('"Authorization"', '"X-Debug"')
+    assert elsewhere != row.document
+    assert opened(replace(row, document=elsewhere)).values == {}
+    other = row.document.replace("https://a.klaviyo.com", "https://evil.example.com")
+    assert other != row.document
+    assert opened(replace(row, document=other)).values == {}
+
+
+def test_no_document_that_is_saved_has_a_secret() -> None:
+    """Neither as it was written, nor in what a profile brought."""
+    for document in documents().values():
+        assert CANARY not in stored(document).document

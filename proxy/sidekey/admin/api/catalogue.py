@@ -61,6 +61,7 @@ def _providers() -> dict[str, Any]:
             }
             for key, each in found.parameters.items()
         ]
+        secrets = [{"name": key, "description": each} for key, each in found.secrets.items()]
         items.append(
             {
                 "provider": name,
@@ -68,7 +69,10 @@ def _providers() -> dict[str, Any]:
                 "title": found.title,
                 "documentation": found.documentation,
                 "notes": found.notes,
+                "sources": found.sources,
+                "unconfirmed": found.unconfirmed,
                 "parameters": parameters,
+                "secrets": secrets,
             }
         )
     return {"items": items}
@@ -88,7 +92,7 @@ ROUTES: Final = (
         method="GET",
         path="/providers",
         name="listProviders",
-        summary="List the provider profiles, with their parameters.",
+        summary="List the provider profiles, with their parameters and secrets.",
         role="viewer",
         handle=providers,
         gives="Providers",

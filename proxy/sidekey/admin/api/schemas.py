@@ -199,7 +199,8 @@ def _as_stored(node: Any) -> Any:
         elif key == "mapping":
             said[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
         elif key in ("properties", "$defs"):
-            said[key] = {name: _as_stored(each) for name, each in value.items()}
+            made = {name: _as_stored(each) for name, each in value.items()}
+            said[key] = {name: each for name, each in made.items() if each is not _UNSAID}
         else:
             said[key] = _as_stored(value)
     return said
@@ -509,7 +510,18 @@ _OWN: Final[Mapping[str, Schema]] = {
                         "title": _TEXT,
                         "documentation": _TEXT,
                         "notes": _TEXT,
+                        "sources": {"type": "array", "items": _TEXT, "description": "None: from memory."},
+                        "unconfirmed": {
+                            "type": "object",
+                            "additionalProperties": {"enum": ["one source", "memory"]},
+                            "description": "Facts that less than two sources say, with what they rest on.",
+                        },
                         "parameters": {"type": "array", "items": {"type": "object"}},
+                        "secrets": {
+                            "type": "array",
+                            "items": _object({"name": _TEXT, "description": _TEXT}),
+                            "description": "Each is a key of `auth`, written as a secret.",
+                        },
                     }
                 ),
             }

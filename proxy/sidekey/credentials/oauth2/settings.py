@@ -22,6 +22,7 @@ from sidekey.credentials.base import (
     Findings,
     KindSettings,
     Lineage,
+    Provider,
     ReadReference,
     Reasons,
     SecretInput,
@@ -169,10 +170,7 @@ class OAuth2Settings(KindSettings):
     )
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
-    provider: Annotated[str | None, HARMLESS] = Field(
-        default=None,
-        description="Name of the provider profile that fills in the other keys; its parameters are keys here.",
-    )
+    provider: Provider = None
     token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
         "a target."

@@ -273,6 +273,8 @@ class Saved:
                 "parameters": [*self.brought.parameters],
                 "keys": self.brought.keys,
                 "domains": self.brought.domains,
+                "prefix": self.brought.prefix,
+                "secrets": [*self.brought.secrets],
             }
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -287,6 +289,8 @@ class Saved:
                 return cls(written)
             auth, keys = dict(written["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
             parameters = {key: auth[key] for key in profile["parameters"]}
-            return cls(written, Brought(profile["provider"], parameters, keys, profile["domains"]))
+            # Versions that brought no prefix and no secrets did not write these.
+            further = (profile.get("prefix", True), tuple(profile.get("secrets", ())))
+            return cls(written, Brought(profile["provider"], parameters, keys, profile["domains"], *further))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MalformedError("is not what this version of Sidekey saves") from None

@@ -73,6 +73,7 @@ def exported_integration(row: IntegrationRow) -> Exported:
             values[reference.value] = {"file": file}
             needs.append(file)
     written, changed = saved.written, saved.brought is not None and not _is_current(saved.written, saved.brought)
+    written = replaced(written, values)
     if saved.brought is not None and changed:
         table = merged(written, saved.brought).table
         written = {**table, "auth": {key: value for key, value in table["auth"].items() if key != "provider"}}
@@ -81,11 +82,10 @@ def exported_integration(row: IntegrationRow) -> Exported:
             "is written out"
         )
     notes += _hidden(row)
-    config = replaced(written, values)
-    errors = validate(config).errors
+    errors = validate(written).errors
     if errors:
         raise NotExported(f"in a config file it is not valid: {_joined(errors)}")
-    return Exported(config, tuple(needs), tuple(notes))
+    return Exported(written, tuple(needs), tuple(notes))
 
 
 def exported_preset(row: PresetRow) -> Exported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sidekey.credentials.destination import references_in
@@ -27,14 +27,19 @@ class Rewritten(NamedTuple):
     warnings: tuple[Finding, ...]
 
 
-def rewritten(raw: Mapping[str, Any], settings: IntegrationSettings, read: SecretReader) -> Rewritten:
-    """Read all that an integration of a file refers to. `settings` are those of `raw`. Blocks."""
+def rewritten(
+    raw: Mapping[str, Any], settings: IntegrationSettings, read: SecretReader, written: Callable[[Loc], Loc]
+) -> Rewritten:
+    """Read all that an integration of a file refers to. `settings` are those of `raw`. Blocks.
+
+    `written` says where `raw` has what is at a place of the settings (`Expansion.written`).
+    """
     values: dict[str, Any] = {}
     errors: list[Finding] = []
     warnings: list[Finding] = []
     material = _material(settings)
     for place, reference in references_in(settings):
-        where = held(raw, place)
+        where = held(raw, written(place))
         if reference.source == "url" and reference.value.startswith(UNKNOWN_URL):
             errors.append(Finding(where, "must be the URL itself, which this stands for since the export"))
         if reference.source not in ("file", "env", "insecure_value"):

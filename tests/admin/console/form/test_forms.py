@@ -12,7 +12,7 @@ from sidekey.settings import profiles
 
 FIRST = {
     "basic": ["endpoint_prefix", "username", "password"],
-    "headers": ["endpoint_prefix", "headers"],
+    "headers": ["endpoint_prefix", "headers", "query", "body"],
     "jwt": ["endpoint_prefix", "algorithm", "private_key", "secret", "key_id", "claims"],
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
@@ -70,3 +70,36 @@ def test_what_may_be_left_as_it_is_stands_in_sections(kind: str) -> None:
 def test_a_certificate_is_asked_for_once() -> None:
     assert "client_certificate" not in {field.key for field in form_for("mtls").fields}
     assert "client_certificate" in {field.key for field in form_for("basic").fields}
+
+
+def test_a_profile_of_one_key_asks_for_that_key_alone() -> None:
+    """In the profile's words; where it sends is known, and may be set otherwise."""
+    form = form_for("headers", "klaviyo")
+    assert [(each.key, each.widget, each.required) for each in form.first] == [("key", "secret", True)]
+    assert form.first[0].help == profiles.profile("klaviyo").secrets["key"]
+    prefix = next(each for each in form.more if each.key == "endpoint_prefix")
+    assert not prefix.required
+    assert prefix.help.endswith("Left empty: `https://a.klaviyo.com`.")
+    assert "headers" in {each.key for each in form.more}
+
+
+def test_a_profile_of_a_user_and_a_key_asks_for_what_it_does_not_bring() -> None:
+    """Its parameters come first, as everywhere."""
+    assert [each.key for each in form_for("basic", "mailchimp").first] == ["dc", "key"]
+    assert [each.key for each in form_for("basic", "segment").first] == ["write_key"]
+    assert [each.key for each in form_for("basic", "dotdigital").first] == ["region", "username", "password"]
+    assert [each.key for each in form_for("jwt", "app-store-connect").first] == ["issuer_id", "private_key", "key_id"]
+    assert [each.key for each in form_for("session", "yotpo").first] == ["store_id", "api_secret"]
+    assert [(each.key, each.widget) for each in form_for("session", "github-app").first] == [
+        ("app_client_id", "text"),
+        ("installation_id", "text"),
+        ("app_private_key", "pem"),
+    ]
+    by_hand = {each.key: each.required for each in form_for("basic").first}
+    assert by_hand == {"endpoint_prefix": True, "username": True, "password": True}
+
+
+def test_no_form_asks_for_the_secrets_of_another_profile() -> None:
+    """Each has its own."""
+    keys = {each.key for each in form_for("headers").fields}
+    assert keys.isdisjoint(key for name in profiles.names_of("headers") for key in profiles.profile(name).secrets)

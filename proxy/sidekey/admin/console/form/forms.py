@@ -12,6 +12,7 @@ from sidekey.admin.console.form.fields import Field, Reader
 from sidekey.credentials.base import Conditions
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
 
@@ -50,7 +51,7 @@ _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "redact_response",
     ),
     "Credential": ("/auth",),
-    "Beside the credential": ("add",),
+    "Beside the credential": ("add", "signature"),
     "Connection": ("client_certificate", "trusted_ca", "source_address", "limits"),
 }
 """What may be left as it is, under headings; what none of them names is under the last."""
@@ -64,6 +65,10 @@ _HELP: Final[Mapping[str, str]] = {
     "test": "Sent with an empty body; only 200 is success.",
     "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
     "add": "Sent with each request beside the credential, such as the ID of a tenant or a second key.",
+    "add.headers": "A secret may have a public word before it, with its space.",
+    "add.query": "Parameters of the URL. Servers log them: prefer a header where the API takes both.",
+    "add.body": "Added to each body, which must be a form or a JSON object.",
+    "signature": "A signature over each request, with all that the credential brings into it.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }
 """What a form says of a key of every integration, where its description is for whoever writes a file."""
@@ -85,12 +90,15 @@ def form_for(kind: str, provider: str = "") -> Form:
     common = [each for each in reader.fields(schemas["IntegrationDocument"], "") if each.key not in _ABOUT]
     profile = profiles.profile(provider) if provider else None
     parameters = {} if profile is None else profile.parameters
-    brought: Mapping[str, Any] = {} if profile is None else profile.auth
-    foreign = {name for each in profiles.names() for name in profiles.profile(each).parameters}
-    foreign -= set(model.model_fields) | set(parameters)
+    secrets = {} if profile is None else profile.secrets
+    brought: Mapping[str, Any] = {} if profile is None else profile.brought
+    brought_auth: Mapping[str, Any] = brought.get("auth", {})
+    foreign = {name for each in profiles.names() for name in profiles.profile(each).names}
+    foreign -= {*model.model_fields, *parameters, *secrets}
     required = _required(schemas[model.__name__], provider)
     needed = {name for name, each in parameters.items() if each.required and each.default is None and not each.defaults}
-    fields = [_with_default(each, brought.get(each.key)) for each in auth]
+    needed |= secrets.keys()
+    fields = [_with_default(each, brought_auth.get(each.key)) for each in auth]
     values = {each.key: each.default for each in fields}
     first: list[Field] = []
     more: list[Field] = []
@@ -98,17 +106,24 @@ def form_for(kind: str, provider: str = "") -> Form:
         if field.key == "provider" or field.key in foreign:
             continue
         named = _as_parameter(_helped(field, model.form_help), parameters.get(field.key))
-        if field.key in required and field.key not in brought:
+        if field.key in secrets:
+            named = replace(named, help=secrets[field.key], required=True)
+        if field.key in required and field.key not in brought_auth:
             named = replace(named, required=True)
-        at_once = field.key in model.form_first and _met(model.form_first[field.key], values)
+        chosen = field.key in brought_auth and field.widget != "group"
+        conditions = None if chosen else model.form_first.get(field.key)
+        # What is always shown is the credential, which a profile with a secret of its own brings.
+        at_once = conditions is not None and bool(conditions or not secrets) and _met(conditions, values)
         (first if field.key in needed | required or at_once else more).append(named)
     for field in common:
         named = _helped(field, _HELP)
-        needs_prefix = field.key == "endpoint_prefix" and model.needs_prefix and profile is None
+        needs_prefix = field.key == "endpoint_prefix" and model.needs_prefix and field.key not in brought
+        if profile is not None and field.key in brought:
+            named = replace(named, help=f"{named.help} Left empty: {_shown(brought[field.key])}.".strip())
         (first if needs_prefix else more).append(replace(named, required=True) if needs_prefix else named)
     elsewhere = {"client_certificate": model.brings_certificate, "add": model.brings_added}
     more = [each for each in more if not elsewhere.get(each.key, False)]
-    order = [*parameters]
+    order = [*parameters, *secrets]
     first.sort(
         key=lambda each: (
             each.pointer.startswith("/auth"),
@@ -117,8 +132,9 @@ def form_for(kind: str, provider: str = "") -> Form:
     )
     more.sort(key=_place)
     when = {
-        f"/auth/{key}": tuple((f"/auth/{other}", values) for other, values in conditions)
-        for key, conditions in model.form_when.items()
+        f"/{part.place}/{key}": tuple((f"/{part.place}/{other}", values) for other, values in conditions)
+        for part in (model, *SUPPLEMENTS)
+        for key, conditions in part.form_when.items()
     }
     return Form(kind, provider, when, tuple(first), tuple(more))
 
@@ -135,32 +151,34 @@ def _place(field: Field) -> tuple[int, int]:
     return [*_SECTIONS].index(title), keys.index(field.key) if field.key in keys else len(keys)
 
 
-def _helped(field: Field, words: Mapping[str, str]) -> Field:
+def _helped(field: Field, words: Mapping[str, str], above: str = "") -> Field:
     """A field with what a form says of it; nothing, where that is only its label again."""
-    text = words.get(field.key, field.help)
+    key = f"{above}{field.key}"
+    text = words.get(key, field.help)
     help_text = "" if text.rstrip(".").lower() == field.label.lower() else text
-    return replace(field, help=help_text, parts=tuple(_helped(each, {}) for each in field.parts))
+    return replace(field, help=help_text, parts=tuple(_helped(each, words, f"{key}.") for each in field.parts))
 
 
 def _required(schema: Mapping[str, Any], provider: str) -> set[str]:
-    """What must be there: by the schema, and by the branch of it that has the provider."""
+    """What must be there: by the schema, and by its branch for the provider, or the first that needs none."""
     required = set(schema.get("required", ()))
     for branch in schema.get("anyOf", ()):
-        names = set(branch["required"])
-        by_hand = not provider and "type" in names and "provider" not in names
+        by_hand = not provider and "type" in branch["required"] and "provider" not in branch["required"]
         if by_hand or provider in branch.get("properties", {}).get("provider", {}).get("enum", ()):
-            required |= names
+            required |= {*branch["required"]}
+            break
     return required - {"type", "provider"}
 
 
 def _with_default(field: Field, brought: Any) -> Field:
     """A field whose default is what a profile brings."""
     if isinstance(brought, Mapping):
-        return replace(field, parts=tuple(_with_default(each, brought.get(each.key)) for each in field.parts))
+        parts = tuple(_with_default(each, brought.get(each.key)) for each in field.parts)
+        return replace(field, parts=parts, required=False)
     if isinstance(brought, str) and "{" in brought:
         # What it will be is only known with the parameters.
-        return field
-    return replace(field, default=brought) if isinstance(brought, str | bool | int) else field
+        return replace(field, required=False)
+    return replace(field, default=brought, required=False) if isinstance(brought, str | bool | int) else field
 
 
 def _as_parameter(field: Field, parameter: Any) -> Field:
@@ -177,6 +195,14 @@ def _as_parameter(field: Field, parameter: Any) -> Field:
         required=needed,
         default=parameter.default,
     )
+
+
+def _shown(brought: Any) -> str:
+    """What a profile brings, for people; parameters are in it by their names."""
+    if isinstance(brought, Mapping):
+        return "what the provider brings"
+    texts = brought if isinstance(brought, list) else [brought]
+    return ", ".join(f"`{str(each).lower() if isinstance(each, bool) else each}`" for each in texts)
 
 
 def _example(text: str) -> str:

@@ -1,0 +1,65 @@
+"""Whole integrations of provider profiles: their examples for parameters, and the credentials that they leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sidekey.settings.profiles import Profile, profile
+from support.oauth import signer
+
+SECRET: Mapping[str, Any] = {"env": "SECRET"}
+KEY: Mapping[str, Any] = {"env": "KEY"}
+EC_KEY: Mapping[str, Any] = {"env": "EC_KEY"}
+"""References to private keys."""
+HEX: Mapping[str, Any] = {"env": "HEX"}
+
+
+@cache
+def environment() -> dict[str, str]:
+    """What the references lead to."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return {"SECRET": "hunter2", "KEY": signer().private_pem.decode(), "EC_KEY": pem, "HEX": "ab" * 32}
+
+
+def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, Any]:
+    """An `auth` block by a profile, with all that it asks for."""
+    found = profile(name)
+    examples = {key: each.example for key, each in found.parameters.items() if optional or each.required}
+    return {
+        "type": found.kind,
+        "provider": name,
+        **examples,
+        **{key: KEY if found.is_pem(key) else SECRET for key in found.secrets},
+        **_open(found),
+        **given,
+    }
+
+
+def _open(found: Profile) -> dict[str, Any]:
+    """The credentials that are keys of the kind, as far as the profile does not bring them."""
+    needed: dict[str, Any] = {}
+    if found.kind == "basic" and "secret_username" not in found.auth:
+        needed = {"username": "svc", "password": SECRET}
+    if found.kind == "oauth2":
+        needed = {"client_id": "id", "client_secret": SECRET}
+        if found.auth.get("grant") == "jwt_bearer" or found.auth.get("client_authentication") == "private_key_jwt":
+            needed = {"client_id": "id", "assertion": {"private_key": KEY}}
+        if found.auth.get("grant") == "refresh_token":
+            needed |= {"refresh_token": SECRET}
+        if found.auth.get("grant") == "password":
+            needed |= {"username": "svc", "password": SECRET}
+    if found.kind == "jwt":
+        by_secret = found.auth["algorithm"].startswith("HS")
+        needed = {
+            "key_id": "k1",
+            **(
+                {"secret": HEX} if by_secret else {"private_key": EC_KEY if found.auth["algorithm"] == "ES256" else KEY}
+            ),
+        }
+    return {key: value for key, value in needed.items() if key == "assertion" or key not in found.auth}
