@@ -128,7 +128,7 @@ def secrets_in(document: Any) -> Iterator[str]:
     """The values of a document that are sealed."""
     if isinstance(document, dict):
         for key, value in document.items():
-            if key in ("value", "url") and isinstance(value, str):
+            if key in ("value", "url") and len(document) == 1 and isinstance(value, str):
                 yield value
             else:
                 yield from secrets_in(value)

@@ -89,5 +89,5 @@ def test_a_new_kind_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch) ->
         found = schemas.components()
     finally:
         schemas.components.cache_clear()
-    assert found["PinnedSettings"]["properties"]["password"]["$ref"] == "#/components/schemas/Secret"
+    assert found["PinnedSettings"]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
     assert {"$ref": "#/components/schemas/PinnedSettings"} in found["NewIntegration"]["properties"]["auth"]["oneOf"]

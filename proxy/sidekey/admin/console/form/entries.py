@@ -109,6 +109,7 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
     common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
     about = {key: value for key, value in former.items() if key not in {"auth", *ABOUT}}
     named = {"provider": form.provider} if form.provider else {}
+<<<<<<< HEAD
     said = document_of(own, sent, _auth(former))
     auth = {**_counting(form, "auth", said, sent), "type": form.kind, **named}
     whole = document_of(common if former else (ID, *common), sent, about)
@@ -132,6 +133,11 @@ def _counting(form: Form, place: str, part: Mapping[str, Any], sent: Sent) -> di
         return not conditions or any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
 
     return {key: value for key, value in part.items() if counts(key)}
+=======
+    hidden = form.hidden(sent)
+    auth = {**document_of(own, sent, _auth(former), hidden), "type": form.kind, **named}
+    return {**document_of(common if former else (ID, *common), sent, about, hidden), "auth": auth}
+>>>>>>> rows
 
 
 def wrong_files(form: Form, sent: Sent) -> tuple[ItemError, ...]:
