@@ -19,10 +19,7 @@ FIRST = {
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
     "responsys": ["login_endpoint", "username", "password"],
-<<<<<<< HEAD
-=======
     "session": ["login", "token"],
->>>>>>> rows
     "signature": ["endpoint_prefix", "scheme", "algorithm", "secret", "signed", "headers", "key"],
 }
 
@@ -55,11 +52,7 @@ def test_a_provider_asks_for_its_parameters_and_none_of_others(provider: str) ->
 def test_fields_that_count_only_with_another_value_say_so() -> None:
     when = form_for("oauth2").when
     assert when["/auth/refresh_token"] == (("/auth/grant", ("refresh_token",)),)
-<<<<<<< HEAD
-    pointers = {each.pointer for field in form_for("oauth2").fields for each in (field, *field.walk())}
-=======
     pointers = {field.pointer for field in every(form_for("oauth2").fields)}
->>>>>>> rows
     assert {*when, *(other for conditions in when.values() for other, _ in conditions)} <= pointers
 
 
