@@ -67,8 +67,28 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     assertion = {"private_key": {"value": signer().private_pem.decode()}}
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
+    new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
+    message = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512"}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
+    claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
+    secret = {"secret": {"value": "canary-of-a-signature-of-32-bytes"}, "claims": claims}
+    session = {
+        "type": "session",
+        "login": {
+            "url": f"https://127.0.0.1:{port}/login",
+            "headers": {"X-Key": {"secret": {"value": "canary-of-a-login"}}},
+            "query": {"key": {"value": "canary-of-its-query"}},
+            "body": {"user": {"name": "svc", "key": {"value": "canary-of-its-body"}}},
+            "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-of-its-user"}},
+        },
+        "token": {"from": "t"},
+    }
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    added = {
+        "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
+        "query": {"key": {"secret": {"value": "canary-added-to-the-query"}}},
+    }
+    field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
     return {
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
@@ -79,8 +99,23 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "refresh": {"auth": {**oauth2, "client_secret": {"value": "canary-of-a-client"}, **refresh}},
         "password": {"auth": {**oauth2, **owner}},
         "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": assertion}},
+        "jwt": {**prefix, "auth": {"type": "jwt", "algorithm": "HS256", **secret}},
+        "signed": {**prefix, "auth": {"type": "jwt", "algorithm": "RS256", **assertion}},
+        "by_secret": {
+            "auth": {
+                **oauth2,
+                "client_authentication": "client_secret_jwt",
+                "client_secret": {"value": "canary-of-a-client-that-signs-by-it"},
+            }
+        },
         "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
+        "session": {"auth": session},
+        "signature": {**prefix, "auth": {"type": "signature", "scheme": "stripe", "secret": [new, old]}},
+        "message": {**prefix, "auth": {**message, "key": {"value": signer().private_pem.decode()}}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
+        "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
+        "added": {**basic(port, "canary-below-it"), "add": added},
+        "field": {**basic(port, "canary-beside-a-field"), "add": field},
     }
 
 

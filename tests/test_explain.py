@@ -169,6 +169,16 @@ def test_the_place_of_a_token_is_named(placement: str, shown: str, tmp_path: Pat
     assert found.notes == ((BODY_NOTE,) if placement == "body" else ())
 
 
+def test_what_is_added_is_named_with_the_credential(tmp_path: Path) -> None:
+    """By name alone, in the order in which it is written."""
+    add = "{headers: {X-Tenant: acme}, query: {key: {secret: {insecure_value: hunter2}}}, body: {mode: live}}"
+    found = explain(loaded(tmp_path, OAUTH2, f"    add: {add}\n"), "/v1/x")
+    shown = "headers: X-Tenant, Authorization; query: key; body: mode"
+    assert f"credential   goes to https://auth.example.com in {shown}" in str(found).splitlines()
+    assert found.notes == (BODY_NOTE,)
+    assert "hunter2" not in str(found) + str(found.as_json())
+
+
 def test_redaction_of_bodies_is_named(tmp_path: Path) -> None:
     """A reader of a response that looks odd finds out why."""
     found = explain(replace(CRM, redact_response=True), "/send")

@@ -70,6 +70,19 @@ def test_one_slow_signer_makes_both_slow() -> None:
     assert not Successive(Stamp(b"One"), Stamp(b"Two")).slow
 
 
+def test_rules_that_say_the_same_are_equal() -> None:
+    """However often they are made: an integration that is built again is known by them."""
+    names = frozenset({b"x-one"})
+    one, same, other = SigningRules(names, body=True), SigningRules(names, body=True), SigningRules(names, body=False)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != names
+    assert SuccessiveRules(one, other) == SuccessiveRules(same, other)
+    assert SuccessiveRules(one, other) != SuccessiveRules(other, one)
+    assert SuccessiveRules(one, one) != one
+
+
 def test_rules_of_two_signers() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
     one = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)

@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.credentials import jose
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import (
     Attempt,
@@ -47,6 +48,7 @@ from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, SessionSettings
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.private_keys import load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
@@ -68,7 +70,22 @@ API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
 CERTIFICATE = {"certificate": {"inline": "hunter2"}, "private_key": SECRET, "key_passphrase": SECRET}
 IDENTITY = ClientIdentity(b"hunter2", b"hunter2", "0" * 64, 0.0, 1.0, "CN=client", "CN=ca")
 MATERIAL = Material(b"hunter2", b"hunter2", "hunter2")
-SIGNED = assertion.Assertion(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2", "hunter2", "hunter2")
+SIGNER = jose.TokenSigner(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2")
+SIGNED = assertion.Assertion(SIGNER, "hunter2", "hunter2", "hunter2")
+JWT = {"type": "jwt", "algorithm": "HS256", "secret": SECRET, "claims": {"a": [SECRET, {"b": "hunter2"}]}}
+
+
+SESSION = {
+    "type": "session",
+    "login": {"url": "https://ws.example.com", "body": {"a": {"b": SECRET}}, "query": {"c": SECRET}},
+    "token": {"from": "t"},
+}
+AUTHENTICATIONS = (
+    {"type": "basic", "username": "u", "password": SECRET},
+    {"type": "headers", "headers": API_KEY},
+    {"type": "jwt", "algorithm": "HS256", "secret": SECRET},
+)
+"""Each way to authenticate a login that has a secret."""
 
 
 def models() -> Iterator[BaseModel]:
@@ -83,6 +100,11 @@ def models() -> Iterator[BaseModel]:
     yield AddedSettings.model_validate({"query": API_KEY})
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
     yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
+    yield settings_of(JWT)
+    session = settings_of(SESSION)
+    assert isinstance(session, SessionSettings)
+    logins = (LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}) for each in AUTHENTICATIONS)
+    yield from (session, session.login, *(login.auth for login in logins))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
@@ -138,7 +160,9 @@ SECRETS = [
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),
     Token("hunter2", 60.0, "https://hunter2.example.com"),
+    SIGNER,
     SIGNED,
+    credential_of({**JWT, "secret": {"insecure_value": "hunter2" * 5}}),
     Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
     Client("body", "hunter2", "hunter2", sign=SIGNED.sign),
     RefreshToken("hunter2"),
@@ -147,6 +171,9 @@ SECRETS = [
     TokenRequest("https://auth.example.com/hunter2", body=(("key", "hunter2"),), query=(("key", "hunter2"),)),
     credential_of(REFRESHING),
     credential_of(RESPONSYS),
+    credential_of(SESSION),
+    LoginRequest("https://ws.example.com/hunter2", "POST", HEADERS, b"hunter2"),
+    Identity(("hunter2",), ("hunter2",)),
     *models(),
     *signing(),
 ]
@@ -157,6 +184,7 @@ HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenRespo
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
+HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 
 BASES = (InjectedSettings, KindSettings, PartSettings, SupplementSettings)

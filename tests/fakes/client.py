@@ -67,10 +67,10 @@ class Client:
         headers = {"Content-Type": "application/x-www-form-urlencoded"} | _fields(authorization)
         return await self._ask("POST", url, headers, urlencode(fields).encode())
 
-    async def json(self, url: str, value: Mapping[str, Any], authorization: str | None = None) -> Reply:
-        """POST a JSON object."""
-        headers = {"Content-Type": "application/json"} | _fields(authorization)
-        return await self._ask("POST", url, headers, json.dumps(value).encode())
+    async def json(self, url: str, value: Mapping[str, Any], authorization: str | None = None, **headers: str) -> Reply:
+        """POST a JSON object; `headers` as for `get`."""
+        fields = {"Content-Type": "application/json"} | _fields(authorization) | headers
+        return await self._ask("POST", url, fields, json.dumps(value).encode())
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         async with self._session.request(method, url, headers=headers, data=body, allow_redirects=False) as answer:

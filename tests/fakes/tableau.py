@@ -1,4 +1,4 @@
-"""Tableau: a sign-in by a personal access token brings a credentials token, which ends when the same one signs in again.
+"""Tableau: a personal access token signs in for a credentials token, which ends when the same one signs in again.
 
 https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_concepts_auth.htm
 https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_ref_authentication.htm

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from fakes import responsys
 from fakes.responsys import Responsys
 from fakes.server import Arrived
 from support import authlib_server
+from support.api import Api, basic, managed
 from support.authlib_server import AuthlibServer
 from support.ca import Authority
 from support.files import replace
 from support.plane import eventually
-from support.raw import connect
+from support.raw import DEADLINE, connect
+from support.recording import recording
 from support.serving import HEAD, Serving, problem, serving
 from support.upstream import RawUpstream, answering
 
@@ -295,3 +299,52 @@ async def test_what_is_added_and_cannot_be_read_is_named(ca: Authority, tmp_path
             assert said["code"] == "credential_unavailable"
             assert said["detail"].startswith("add.query.key.secret: ")
             assert upstream.connections == []
+
+
+def test_what_is_added_to_a_stored_integration_is_sealed_and_sent(tmp_path: Path) -> None:
+    """It reads without its secrets, which are kept with the document that is sent back, and entered again elsewhere."""
+    add = {
+        "headers": {"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "canary-header"}}},
+        "query": {"key": {"secret": {"value": "canary-query"}}},
+        "body": {"live": True, "field": {"secret": {"value": "canary-body"}}},
+    }
+    with recording() as upstream, managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        made = api.make("/integrations", {"id": "it", **basic(upstream.port), "add": add})
+        assert "canary" not in json.dumps(made)
+        assert made["add"]["headers"]["X-Tenant"] == "acme"
+        assert made["add"]["headers"]["X-Key"]["prefix"] == "Key "
+        assert made["add"]["body"]["live"] is True
+        token = api.make("/callers", {"name": "billing", "integrations": ["it"]})["token"]
+
+        def send() -> None:
+            with closing(HTTPConnection("127.0.0.1", child.proxy_port, timeout=DEADLINE)) as connection:
+                fields = {"Sidekey-Token": token, "Content-Type": "application/json"}
+                connection.request("POST", "/i/it/a?b=c", b'{"d": 1}', fields)
+                assert connection.getresponse().status == 200
+
+        send()
+        wrong = api.ask("POST", "/integrations", {"id": "two", **basic(1), "add": {"headers": {"authorization": "a"}}})
+        assert (wrong.status, wrong.pointers) == (422, {"/add/headers/authorization"})
+        # Sent back as it reads, it keeps all; what is added differently needs all the secrets.
+        own = {key: made[key] for key in ("endpoint_prefix", "auth", "test", "add")}
+        kept = api.ask("PUT", "/integrations/it", {**own, "description": "edited"}, match='"1"')
+        assert kept.status == 200, kept
+        moved = api.ask("PATCH", "/integrations/it", {"add": {"headers": {"X-Tenant": "evil"}}}, match='"2"')
+        assert (moved.status, moved.code) == (422, "reenter")
+        assert moved.pointers == {
+            "/auth/password",
+            "/add/headers/X-Key/secret",
+            "/add/query/key/secret",
+            "/add/body/field/secret",
+        }
+        send()
+        explained = api.ask("POST", "/integrations/it/explain", {"url": "/a"}).json
+        assert explained["credential"]["query"] == ["key"]
+        assert explained["credential"]["headers"] == ["X-Tenant", "X-Key", "Authorization"]
+        first, second = upstream.requests
+    assert first == second
+    assert first.target == b"/v1/a?b=c&key=canary-query"
+    assert first.body == b'{"d": 1,"live":true,"field":"canary-body"}'
+    assert first.values(b"x-key") == [b"Key canary-header"]
+    assert first.values(b"x-tenant") == [b"acme"]

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
+from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
 from support.ca import Authority
 from support.files import replace
 from support.plane import eventually
@@ -70,8 +71,7 @@ def verifier() -> jwt.PyJWT:
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
-    + ["HS256", "HS384", "HS512"],
+    [*OF_PAIRS, *OF_SECRETS],
 )
 async def test_a_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
     """Its times count from 30 s back, and what the claims say arrives as it was written."""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from fakes import tableau, toast
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from fakes import github_app, tableau, toast
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Arrived
+from fakes.server import Answer, Arrived, Host, Platform
 from support.ca import Authority
-from support.serving import problem, serving
+from support.files import replace
+from support.oauth import signer
+from support.plane import eventually
+from support.serving import Serving, problem, serving
 
 TABLEAU = f"""\
   it:
@@ -37,25 +49,312 @@ TOAST = f"""\
         body: {{clientId: {CLIENT_ID}, clientSecret: {{env: SECRET}}, userAccessType: TOAST_MACHINE_CLIENT}}
       token: {{from: token.accessToken, expires_in: token.expiresIn}}
 """
+GITHUB = f"""\
+  it:
+    auth:
+      type: session
+      login:
+        url: https://api.github.com{github_app.LOGIN}
+        headers: {{Accept: application/vnd.github+json, X-GitHub-Api-Version: "2022-11-28"}}
+        auth: {{type: jwt, algorithm: RS256, private_key: {{env: KEY}}, claims: {{iss: {github_app.CLIENT_ID}}}}}
+      token: {{from: token, expires_at: expires_at}}
+"""
+
+
+def github(ca: Authority) -> Platform:
+    """A fake that knows the app's key."""
+    return github_app.GitHubApp(ca, RSAKey.import_key(signer().public_jwk))
+
+
+class Case(NamedTuple):
+    """One platform: its fake, the integration of a user who read our docs, and an API call by each door."""
+
+    make: Callable[[Authority], Platform]
+    text: str
+    secret: dict[str, str]
+    login: str
+    path: str
+    url: str
+    fields: tuple[str, ...] = ()
+    header: str = "authorization"
+
+
 WORKBOOKS = f"/sites/{tableau.SITE_ID}/workbooks?pageSize=1"
+CASES = {
+    "tableau": Case(
+        tableau.Tableau,
+        TABLEAU,
+        {"SECRET": tableau.TOKEN_SECRET},
+        f"10ax.online.tableau.com{tableau.SIGN_IN}",
+        WORKBOOKS,
+        f"10ax.online.tableau.com/api/{tableau.VERSION}{WORKBOOKS}",
+        header="x-tableau-auth",
+    ),
+    "toast": Case(
+        toast.Toast,
+        TOAST,
+        {"SECRET": CLIENT_SECRET},
+        f"ws-api.toasttab.com{toast.LOGIN}",
+        "/orders/v2/ordersBulk",
+        "ws-api.toasttab.com/orders/v2/ordersBulk",
+        (f"Toast-Restaurant-External-ID: {toast.RESTAURANT}",),
+    ),
+    "github-app": Case(
+        github,
+        GITHUB,
+        {"KEY": signer().private_pem.decode()},
+        f"api.github.com{github_app.LOGIN}",
+        "/installation/repositories",
+        "api.github.com/installation/repositories",
+        ("User-Agent: test",),
+    ),
+}
 
 
-async def test_a_nested_login_brings_a_token_in_a_header_of_its_own(ca: Authority, tmp_path: Path) -> None:
-    """Tableau: by both doors one sign-in, the token without a word before it, and nothing of either in the log."""
-    async with (
-        tableau.Tableau(ca) as fake,
-        serving(TABLEAU, tmp_path, ca, hosts=fake.hosts, environ={"SECRET": tableau.TOKEN_SECRET}) as sidekey,
-    ):
-        assert (await sidekey.reverse(WORKBOOKS)).status == 200
-        url = f"http://10ax.online.tableau.com/api/{tableau.VERSION}{WORKBOOKS}"
-        assert (await sidekey.forward(url, "X-Tableau-Auth: mine")).status == 200
-        login, *calls = fake.received
-        assert login.body == json.dumps({"credentials": json.loads(login.body)["credentials"]}).encode()
-        assert login.media_type == "application/json"
-        assert [call.values("x-tableau-auth") for call in calls] == [[fake.live]] * 2
-        assert [call.values("authorization") for call in calls] == [[], []]
-        fake.revoke()
-        assert (await sidekey.reverse(WORKBOOKS)).status == 200
-        assert len(fake.issued) == 2
+def served(case: Case, platform: Platform, folder: Path, ca: Authority) -> AbstractAsyncContextManager[Serving]:
+    """A Sidekey with the case's integration, which finds the platform's hosts."""
+    return serving(case.text, folder, ca, hosts=platform.hosts, environ=case.secret)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
+    """One login serves both doors; the caller sends no token that arrives, and the log holds none."""
+    case = CASES[name]
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
+        answers = [
+            await sidekey.reverse(case.path, *case.fields),
+            await sidekey.forward(f"http://{case.url}", *case.fields, f"{case.header}: mine"),
+        ]
+        assert [answer.status for answer in answers] == [200] * 2
+        login, *calls = platform.received
+        assert f"{login.host}{login.path}" == case.login
+        assert (sidekey.calls("ok"), len(calls)) == (1, 2)
+        (token,) = {value for call in calls for value in call.values(case.header)}
+        assert all(len(call.values(case.header)) == 1 for call in calls)
+        assert await sidekey.metric('sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}')
     text = (tmp_path / "sidekey.log").read_text()
-    assert all(secret not in text for secret in (tableau.TOKEN_SECRET, *fake.issued))
+    for secret in (token.removeprefix("Bearer "), *case.secret.values(), *login.values("authorization")):
+        assert secret not in text
+        assert json.dumps(secret) not in text
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
+    """The 401 leads to one login and one replay; the caller sees 200."""
+    case = CASES[name]
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
+        assert (await sidekey.reverse(case.path, *case.fields)).status == 200
+        getattr(platform, "tokens", platform).revoke()
+        assert (await sidekey.reverse(case.path, *case.fields)).status == 200
+        assert (sidekey.calls("ok"), len(platform.received)) == (2, 5)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_the_login_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
+    """By no spelling; nothing is called for it."""
+    case = CASES[name]
+    host, _, path = case.login.partition("/")
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
+        for spelled in (path, path.upper(), f"{path}/", f"/{path}", f"{path[:-1]}%{ord(path[-1]):02x}"):
+            answer = await sidekey.forward(f"http://{host}/{spelled}", method="POST")
+            assert problem(answer)["code"] == "target_denied", spelled
+        assert platform.received == []
+
+
+async def test_a_github_app_logs_in_by_a_jwt_of_its_own(ca: Authority, tmp_path: Path) -> None:
+    """POST without a body, and with the headers of the config; another token is signed for another login."""
+    case = CASES["github-app"]
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
+        assert (await sidekey.reverse(case.path, *case.fields)).status == 200
+        login = platform.received[0]
+        assert (login.method, login.body) == ("POST", b"")
+        assert login.values("content-length") == ["0"]
+        assert login.values("content-type") == []
+        assert login.values("accept") == ["application/vnd.github+json"]
+        assert login.values("x-github-api-version") == ["2022-11-28"]
+        scheme, _, token = (login.value("authorization") or "").partition(" ")
+        claims = jwt.decode(token, RSAKey.import_key(signer().public_jwk), algorithms=["RS256"]).claims
+        assert (scheme, claims["iss"], claims["exp"] - claims["iat"]) == ("Bearer", github_app.CLIENT_ID, 300)
+
+
+@dataclass
+class Login:
+    """A login that answers what a test says, and an API that takes one token in one place."""
+
+    answer: Answer
+    accepts: Callable[[Arrived], bool]
+    refusal: int = 401
+
+    def __post_init__(self) -> None:
+        self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
+
+    def _respond(self, arrived: Arrived) -> Answer:
+        if arrived.path == "/login":
+            return self.answer
+        return Answer.json(200 if self.accepts(arrived) else self.refusal, {})
+
+    @property
+    def logins(self) -> list[Arrived]:
+        """Every login."""
+        return [arrived for arrived in self.host.received if arrived.path == "/login"]
+
+
+@asynccontextmanager
+async def logging_in(
+    login: Login, auth: str, ca: Authority, folder: Path, environ: dict[str, str] | None = None
+) -> AsyncIterator[Serving]:
+    """A Sidekey with a session; `{port}` in its block is that of the login."""
+    await login.host.open(ca)
+    try:
+        text = f"  it: {{auth: {{type: session, {auth.replace('{port}', str(login.host.port))}}}}}\n"
+        async with serving(text, folder, ca, environ=environ or {}) as sidekey:
+            yield sidekey
+    finally:
+        await login.host.close()
+
+
+def sent(arrived: Arrived) -> dict[str, str]:
+    """The headers of a call, but those that every call has."""
+    usual = {"Host", "Content-Length", "Accept-Encoding", "User-Agent"}
+    return {key.decode(): value.decode() for key, value in arrived.headers if key.decode() not in usual}
+
+
+URL = "url: 'https://127.0.0.1:{port}/login'"
+
+
+async def test_a_token_may_come_in_a_header_and_go_into_the_query(ca: Authority, tmp_path: Path) -> None:
+    """A login by a form and the query, whose response has no body."""
+    answer = Answer(204, (("X-Auth-Token", "tok-1"),))
+    login = Login(answer, lambda arrived: arrived.query == "a=b&session=tok-1")
+    auth = (
+        f"login: {{{URL}, format: form, query: {{tenant: a b, n: 5}}, body: {{user: svc, password: {{env: PASSWORD}}, "
+        "remember: true}}, token: {from: 'header:x-auth-token', life: 1h}, placement: {in: query, name: session}"
+    )
+    async with logging_in(login, auth, ca, tmp_path, {"PASSWORD": "pä ss&"}) as sidekey:
+        assert (await sidekey.reverse("/orders?a=b")).status == 200
+        assert (await sidekey.reverse("/orders?session=mine")).status == 400
+        assert "tok-1" not in sidekey.log.read_text()
+    (arrived,) = login.logins
+    assert (arrived.method, arrived.query) == ("POST", "tenant=a%20b&n=5")
+    assert arrived.body == b"user=svc&password=p%C3%A4+ss%26&remember=true"
+    assert sent(arrived) == {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize("body", [b"tok-1", b'"tok-1"', b" tok-1\r\n", b'\xef\xbb\xbf"tok-1"'])
+async def test_a_token_may_be_the_whole_body_and_go_into_the_body(body: bytes, ca: Authority, tmp_path: Path) -> None:
+    """A login by GET and HTTP Basic: text, or a JSON string."""
+    login = Login(
+        Answer(200, (("Content-Type", "text/plain"),), body), lambda each: each.body == b'{"a":1,"key":"tok-1"}'
+    )
+    auth = (
+        f"login: {{{URL}, method: GET, headers: {{X-App: {{secret: {{env: APP}}}}}}, "
+        "auth: {type: basic, username: svc, password: {env: PASSWORD}}}, "
+        "token: {from: body}, placement: {in: body, name: key}"
+    )
+    environ = {"PASSWORD": "hunter2", "APP": "app-key"}
+    async with logging_in(login, auth, ca, tmp_path, environ) as sidekey:
+        answer = await sidekey.reverse("/orders", "Content-Type: application/json", method="POST", body=b'{"a":1}')
+        assert answer.status == 200, login.host.received[-1]
+        assert all(secret not in sidekey.log.read_text() for secret in ("tok-1", *environ.values()))
+    (arrived,) = login.logins
+    assert (arrived.method, arrived.body) == ("GET", b"")
+    basic = f"Basic {b64encode(b'svc:hunter2').decode()}"
+    assert sent(arrived) == {"Authorization": basic, "Accept": "*/*", "X-App": "app-key"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 419, 440, 498])
+async def test_the_statuses_of_the_config_reject_a_token(status: int, ca: Authority, tmp_path: Path) -> None:
+    """One login and one replay, with the same body; another status passes, and logs nobody in."""
+    login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("x-s") == "Token tok-2", refusal=status)
+    auth = (
+        f"login: {{{URL}}}, token: {{from: t}}, placement: {{in: header, name: X-S, prefix: 'Token '}}, "
+        f"rejected: [{status}], renewal_interval: 1s"
+    )
+    async with logging_in(login, auth, ca, tmp_path) as sidekey:
+        login.refusal = 404
+        assert (await sidekey.reverse("/orders")).status == 404
+        assert len(login.logins) == 1
+        login.refusal, login.answer = status, Answer.json(200, {"t": "tok-2"})
+        assert (await sidekey.reverse("/orders", method="POST", body=b"once")).status == 200
+        assert len(login.logins) == 2
+        calls = [(each.body, each.value("x-s")) for each in login.host.received if each.path != "/login"]
+        assert calls[1:] == [(b"once", "Token tok-1"), (b"once", "Token tok-2")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer.json(401, {"error": "hunter2"}), "login returned 401"),
+        (Answer(302, (("Location", "https://evil.example/hunter2"),)), "login returned 302"),
+        (Answer.json(200, {"error": "hunter2"}), "login did not return a usable token under t"),
+        (Answer.json(200, {"t": "hunter2 x"}), "login did not return a usable token under t"),
+        (Answer(200, (), b"hunter2"), "login did not return a JSON object"),
+    ],
+)
+async def test_a_login_that_fails_is_told_without_its_text(
+    answer: Answer, reason: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Nothing is sent to the API, and the login waits."""
+    login = Login(answer, lambda _: True)
+    async with logging_in(login, f"login: {{{URL}}}, token: {{from: t}}", ca, tmp_path) as sidekey:
+        response = await sidekey.reverse("/orders")
+        said = problem(response)
+        assert (response.status, said["code"], said["detail"], said["sent"]) == (
+            502,
+            "credential_unavailable",
+            reason,
+            "no",
+        )
+        assert response.values(b"retry-after")
+        assert (await sidekey.reverse("/orders")).status == 502
+        assert [each.path for each in login.host.received] == ["/login"]
+        assert "hunter2" not in sidekey.log.read_text()
+
+
+async def test_logins_have_a_limit_that_a_reload_does_not_lift(ca: Authority, tmp_path: Path) -> None:
+    """Each token is rejected at once; after two logins in a minute none is made, whatever the config says then."""
+    login = Login(Answer.json(200, {"t": "tok"}), lambda _: False)
+    auth = f"login: {{{URL}}}, token: {{from: t, life: 1s}}, renewal_interval: 1s, logins_a_minute: 2"
+    async with logging_in(login, auth, ca, tmp_path) as sidekey:
+        while (answer := await sidekey.reverse("/orders")).status != 502:
+            assert answer.status == 401
+            await asyncio.sleep(0.05)
+        assert problem(answer)["detail"] == "login skipped: limit of 2 calls a minute reached"
+        assert len(login.logins) == 2
+        config = tmp_path / "sidekey.yaml"
+        replace(config, config.read_text().replace("logins_a_minute: 2", "logins_a_minute: 1"))
+        sidekey.hang_up()
+        await sidekey.logged("config reloaded")
+        assert problem(await sidekey.reverse("/orders"))["detail"].startswith("login skipped: limit of ")
+        assert len(login.logins) == 2
+
+
+async def test_a_session_outlives_a_reload_that_does_not_concern_it(ca: Authority, tmp_path: Path) -> None:
+    """A description and a status are nothing to it; another user of the body is, and logs in."""
+    login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
+    auth = f"login: {{{URL}, body: {{user: ann}}}}, token: {{from: t, life: 1h}}"
+    async with logging_in(login, auth, ca, tmp_path) as sidekey:
+        config = tmp_path / "sidekey.yaml"
+
+        async def change(one: str, other: str) -> None:
+            count = sum(line["event"] == "config reloaded" for line in sidekey.lines())
+            replace(config, config.read_text().replace(one, other))
+            sidekey.hang_up()
+            await eventually(lambda: sum(line["event"] == "config reloaded" for line in sidekey.lines()) > count)
+
+        assert (await sidekey.reverse("/orders")).status == 200
+        await change("token: {from: t", "rejected: [401, 403], logins_a_minute: 9, token: {from: t")
+        assert (await sidekey.reverse("/orders")).status == 200
+        assert len(login.logins) == 1
+        await change("user: ann", "user: ben")
+        assert (await sidekey.reverse("/orders")).status == 200
+        assert [json.loads(each.body) for each in login.logins] == [{"user": "ann"}, {"user": "ben"}]
+
+
+async def test_many_cold_requests_make_one_login(ca: Authority, tmp_path: Path) -> None:
+    """They wait for the same one."""
+    login = Login(Answer.json(201, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
+    async with logging_in(login, f"login: {{{URL}}}, token: {{from: 'json:t'}}", ca, tmp_path) as sidekey:
+        answers = await asyncio.gather(*(sidekey.reverse("/orders") for _ in range(50)))
+        assert {answer.status for answer in answers} == {200}
+        assert len(login.logins) == 1

@@ -28,7 +28,12 @@ from support.serving import Serving, problem, serving
 PAUSE = 0.02
 """Seconds between two requests where they go on until tokens have ended: for the machine's sake."""
 
-ENVIRON = {"OIDC_SECRET": oidc.SECRET, "AUTHLIB_SECRET": authlib_server.SECRET}
+ENVIRON = {
+    "OIDC_SECRET": oidc.SECRET,
+    "OIDC_SIGNING_SECRET": oidc.SIGNING_SECRET,
+    "AUTHLIB_SECRET": authlib_server.SECRET,
+    "AUTHLIB_SIGNING_SECRET": authlib_server.SIGNING_SECRET,
+}
 
 
 def auth(endpoint: str, more: str) -> str:
@@ -46,6 +51,8 @@ def key(folder: Path) -> str:
 OIDC_METHODS = {
     "header": "client_id: basic, client_secret: {env: OIDC_SECRET}",
     "body": "client_id: post, client_secret: {env: OIDC_SECRET}, client_authentication: body",
+    "client_secret_jwt": "client_id: hmac, client_secret: {env: OIDC_SIGNING_SECRET}, "
+    "client_authentication: client_secret_jwt",
     "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
 }
 
@@ -81,6 +88,10 @@ async def test_short_lives_under_load_send_no_expired_token(ca: Authority, tmp_p
 AUTHLIB_METHODS = {
     "header": "client_id: basic, client_secret: {env: AUTHLIB_SECRET}",
     "body": "client_id: post, client_secret: {env: AUTHLIB_SECRET}, client_authentication: body",
+    "client_secret_jwt": "client_id: hmac, client_secret: {env: AUTHLIB_SIGNING_SECRET}, "
+    "client_authentication: client_secret_jwt",
+    "client_secret_jwt with a key ID": "client_id: hmac, client_secret: {env: AUTHLIB_SIGNING_SECRET}, "
+    "client_authentication: client_secret_jwt, assertion: {algorithm: HS256, key_id: k1}",
     "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
 }
 
@@ -101,7 +112,7 @@ async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
         assert asked.media_type == "application/x-www-form-urlencoded"
         assert bool(asked.values("authorization")) is (method == "header")
         assert ("client_secret" in fields) is (method == "body")
-        assert ("client_assertion" in fields) is (method == "private_key_jwt")
+        assert ("client_assertion" in fields) is ("jwt" in method)
 
 
 async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:

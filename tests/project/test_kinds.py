@@ -12,6 +12,7 @@ import pytest
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.injected import InjectedSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import GlobalSettings, IntegrationSettings, PresetSettings
 
 PACKAGE = Path(__file__).parents[2] / "proxy" / "sidekey"
@@ -24,11 +25,12 @@ GENERIC = sorted(
     for path in (PACKAGE / folder).rglob("*.py")
     if path.relative_to(PACKAGE / folder).parts[0].removesuffix(".py") not in {*OWN, "registry"}
 )
-NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(KINDS)})(?:$|[`\s.,;:)])")
+NAMES = KINDS.keys() - IntegrationSettings.model_fields.keys()
+NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(sorted(NAMES))})(?:$|[`\s.,;:)])")
 
-# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. The others are keys
-# of values, placements and stores as well.
-SHARED = {"type", "provider", "grant", "key", "scheme", "secret"}
+# `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. Of certificates and
+# signatures there are blocks beside `auth` as well.
+SHARED = {"type", "provider", "grant", *CertificateSettings.model_fields, *SignatureBesideSettings.model_fields}
 SHARED |= CertificateSettings.model_fields.keys() | InjectedSettings.model_fields.keys()
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()

@@ -17,6 +17,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
@@ -43,13 +44,17 @@ NESTED: dict[str, type[BaseModel]] = {
     "test": TestSettings,
     "client_certificate": CertificateSettings,
     "add": AddedSettings,
+    "signature": SignatureBesideSettings,
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {"password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
+SECRETS = {
+    *("key", "password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"),
+    "secret",
+}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 
@@ -111,6 +116,7 @@ DEFAULTS: dict[str, Any] = {
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
+    "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
     "auth.assertion.algorithm": "RS256",
@@ -176,6 +182,10 @@ OF_AUTH = {
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
+    "session": st.fixed_dictionaries(
+        {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
+    ),
     "mtls": st.fixed_dictionaries({"allow_private_ca": st.just(True)}),
     "jwt_bearer": st.fixed_dictionaries({"client_id": TEXT, "token_lifetime": st.sampled_from(["5s", "1m"])}),
 }

@@ -24,7 +24,7 @@ from authlib.oauth2.rfc6749 import (
 )
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
-from joserfc.jwk import RSAKey
+from joserfc.jwk import OctKey, RSAKey
 
 from fakes import oauth2
 from fakes.server import Answer, Arrived, Host
@@ -34,10 +34,15 @@ from support.ca import Authority
 SECRET = "s3cret/+ &=%:~"
 """Of the clients `basic` and `post`. In a Basic header Authlib reads its space as `%20` alone, never as `+`."""
 
+SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithms!"
+"""Of the client `hmac`, whose assertions it signs."""
+
 SCOPE = "orders"
 PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
 TLS_CLIENT_AUTH = "tls_client_auth"
 METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT, TLS_CLIENT_AUTH]
+CLIENTS = {**dict(zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)), "hmac": PRIVATE_KEY_JWT}
+"""By which method each authenticates; Authlib has one for assertions, by whatever key the client has."""
 SEEN = "X-Seen-Certificate"
 """Where a TLS server in front names the client certificate that it has verified."""
 
@@ -110,9 +115,7 @@ class _State:
     rotates: bool = False
     used: set[str] = field(default_factory=set)
     clients: dict[str, Client] = field(
-        default_factory=lambda: {
-            name: Client(name, method) for name, method in zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)
-        }
+        default_factory=lambda: {name: Client(name, method) for name, method in CLIENTS.items()}
     )
 
 
@@ -189,7 +192,9 @@ class _Assertion(JWTBearerClientAssertion):
         super().__init__()
         self._state = state
 
-    def resolve_client_public_key(self, client: Client) -> RSAKey:
+    def resolve_client_public_key(self, client: Client) -> RSAKey | OctKey:
+        if client.client_id == "hmac":
+            return OctKey.import_key(SIGNING_SECRET)
         return RSAKey.import_key(oauth.signer().public_jwk)
 
     def get_audiences(self) -> list[str]:
@@ -212,9 +217,10 @@ def _by_certificate(query_client: Callable[[str], Client | None], request: OAuth
 class AuthlibServer:
     """`async with AuthlibServer(ca) as server`: https on `server.port` of 127.0.0.1.
 
-    Clients are `basic`, `post` (with SECRET), `jwt` (by the key of `oauth.signer`) and `tls` (by the certificate that
-    `register_certificate` names): each may authenticate by that method alone, and take the grants client_credentials,
-    refresh_token and, signed by `oauth.signer`, jwt-bearer with its ID as issuer. `POST /token` is the token endpoint;
+    Clients are `basic`, `post` (with SECRET), `jwt` (by the key of `oauth.signer`), `hmac` (by SIGNING_SECRET), `tls`
+    (by the certificate that `register_certificate` names): each may authenticate by that method alone, and take the
+    grants client_credentials, refresh_token and, signed by `oauth.signer`, jwt-bearer with its ID as issuer. `POST
+    /token` is the token endpoint;
     below `/api/` a valid token is answered 200.
     """
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from support.certificates import private_chain
-from support.stored import ADDED, AWS_SIGV4, BASIC, HEADERS, OAUTH2, RESPONSYS, jwt_bearer, mtls
+from support.stored import (
+    ADDED,
+    AWS_SIGV4,
+    BASIC,
+    HEADERS,
+    JWT,
+    OAUTH2,
+    RESPONSYS,
+    SESSION,
+    SIGNATURE,
+    jwt_bearer,
+    mtls,
+)
 
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -27,6 +39,14 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "basic.type": (BASIC, {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}),
     "headers.type": (HEADERS, {"auth": {"type": "mtls"}}),
     "headers.headers": (HEADERS, {"auth": {"headers": {"X-Rewrite-URL": "/admin"}}}),
+    "jwt.type": (JWT, {"auth": {"type": "headers"}}),
+    "jwt.algorithm": (JWT, {"auth": {"algorithm": "HS384"}}),
+    "jwt.secret_encoding": (
+        {**JWT, "auth": {**JWT["auth"], "secret": {"value": "ab" * 32}}},
+        {"auth": {"secret_encoding": "hex"}},
+    ),
+    "jwt.claims": (JWT, {"auth": {"claims": {"user": {"name": "root"}}}}),
+    "jwt.token_placement": (JWT, {"auth": {"token_placement": {"in": "header", "prefix": "Token token="}}}),
     "mtls.type": (mtls(), {"auth": {"type": "headers"}}),
     "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
     "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
@@ -56,8 +76,22 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"auth": {**OAUTH2["auth"], "token_response": {"base_url": "url", "pin_base_url": True}}},
         {"auth": {"token_response": {"pin_base_url": False}}},
     ),
+    "signature.type": (SIGNATURE, {"auth": {"type": "headers"}}),
     "responsys.type": (RESPONSYS, {"endpoint_prefix": "https://login2.responsys.net", "auth": {"type": "basic"}}),
     "responsys.login_endpoint": (RESPONSYS, {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
+    "session.type": (SESSION, {"endpoint_prefix": "https://ws.example.com", "auth": {"type": "mtls"}}),
+    "session.login.url": (SESSION, {"auth": {"login": {"url": "https://evil.example.com/login"}}}),
+    "session.login.method": (SESSION, {"auth": {"login": {"method": "PUT"}}}),
+    "session.login.format": (
+        {"auth": {**SESSION["auth"], "login": {**SESSION["auth"]["login"], "body": {"key": {"value": "x"}}}}},
+        {"auth": {"login": {"format": "form"}}},
+    ),
+    "session.login.headers": (SESSION, {"auth": {"login": {"headers": {"X-Redirect": "evil"}}}}),
+    "session.login.query": (SESSION, {"auth": {"login": {"query": {"redirect": "evil"}}}}),
+    "session.login.body": (SESSION, {"auth": {"login": {"body": {"redirect": "evil"}}}}),
+    "session.login.auth": (SESSION, {"auth": {"login": {"auth": {"type": "headers", "headers": {"X-To": "evil"}}}}}),
+    "session.token.from": (SESSION, {"auth": {"token": {"from": "user.password"}}}),
+    "session.placement": (SESSION, {"auth": {"placement": "query"}}),
     "responsys.path_prefix": (RESPONSYS, {"auth": {"path_prefix": "/rest/api/v1.3/lists"}}),
 }
 """For each key that decides where a secret may go: a document, and a patch of that key alone."""

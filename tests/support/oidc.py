@@ -16,9 +16,12 @@ PROGRAM = Path(__file__).parents[1] / "peers" / "oidc"
 SECRET = "s3cret/+ &=%:~"
 """Of the clients `basic` and `post`; it holds what form-encoding must change."""
 
+SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithms!"
+"""Of the client `hmac`."""
+
 
 def clients() -> list[dict[str, Any]]:
-    """One client for each way of authentication: `basic`, `post` and `jwt` (by the key of `oauth.signer`)."""
+    """One client for each way of authentication: `basic`, `post`, `hmac` and `jwt` (by the key of `oauth.signer`)."""
     jwks = {"keys": [oauth.signer().public_jwk]}
     return [
         {
@@ -31,6 +34,7 @@ def clients() -> list[dict[str, Any]]:
             "scope": "orders offline_access",
         },
         {"client_id": "post", "client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"},
+        {"client_id": "hmac", "client_secret": SIGNING_SECRET, "token_endpoint_auth_method": "client_secret_jwt"},
         {"client_id": "jwt", "jwks": jwks, "token_endpoint_auth_method": "private_key_jwt"},
     ]
 

@@ -62,6 +62,10 @@ PROFILE: dict[str, Any] = {
 }
 PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
 """The secret has the profile's name for it."""
+PROFILE_SESSION: dict[str, Any] = {
+    "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
+}
+"""And its place is in a login's body."""
 SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
@@ -70,6 +74,20 @@ RESPONSYS: dict[str, Any] = {
         "username": "api",
         "password": {"value": CANARY},
     }
+}
+SESSION: dict[str, Any] = {
+    "auth": {
+        "type": "session",
+        "login": {
+            "url": "https://ws.example.com/login",
+            "body": {"user": {"name": "svc", "key": {"value": CANARY}}},
+        },
+        "token": {"from": "data.token"},
+    }
+}
+SIGNATURE: dict[str, Any] = {
+    **PREFIX,
+    "auth": {"type": "signature", "scheme": "stripe", "secret": [{"value": f"{CANARY}-new"}, {"value": CANARY}]},
 }
 AWS_SIGV4: dict[str, Any] = {
     "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
@@ -108,6 +126,23 @@ def jwt_bearer() -> dict[str, Any]:
     return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
 
 
+JWT: dict[str, Any] = {
+    **PREFIX,
+    "auth": {
+        "type": "jwt",
+        "algorithm": "HS256",
+        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
+    },
+}
+
+
+def message() -> dict[str, Any]:
+    """A signature by a private key."""
+    auth = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512", "key_id": "ours"}
+    return {**PREFIX, "auth": {**auth, "key": {"value": signer().private_pem.decode()}}}
+
+
 def _pair() -> dict[str, Any]:
     return {
         "certificate": {"inline": chain().leaf.pem.decode()},
@@ -118,9 +153,21 @@ def _pair() -> dict[str, Any]:
 
 def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
-    found = {"basic": BASIC, "headers": HEADERS, "oauth2": OAUTH2, "profile": PROFILE, "responsys": RESPONSYS}
-    found |= {"profile_key": PROFILE_KEY, "secret_name": SECRET_NAME, "added": ADDED}
-    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer()}
+    found = {
+        "added": ADDED,
+        "basic": BASIC,
+        "headers": HEADERS,
+        "jwt": JWT,
+        "oauth2": OAUTH2,
+        "profile": PROFILE,
+        "profile_key": PROFILE_KEY,
+        "profile_session": PROFILE_SESSION,
+        "responsys": RESPONSYS,
+        "secret_name": SECRET_NAME,
+        "session": SESSION,
+        "signature": SIGNATURE,
+    }
+    return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 
 
 def copied(document: Mapping[str, Any]) -> Any:

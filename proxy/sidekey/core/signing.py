@@ -120,6 +120,16 @@ class SigningRules:
         self.signed: Final = signed
         self.body: Final = body
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SigningRules) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[object, ...]:
+        """All that two rules differ by."""
+        return (type(self), self.names, self.kept, self.signed, self.body)
+
     def signs(self, name: bytes) -> bool:
         """Whether it signs the fields of this normalised name: one of `signed`, or more than can be listed."""
         return name in self.signed
@@ -177,6 +187,9 @@ class SuccessiveRules(SigningRules):
         )
         self._first: Final = first
         self._second: Final = second
+
+    def _compared(self) -> tuple[object, ...]:
+        return (self._first, self._second)
 
     def signs(self, name: bytes) -> bool:
         """Where one of them does."""

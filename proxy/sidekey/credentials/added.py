@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from sidekey.credentials.base import Grant, SupplementSettings
+from sidekey.credentials.base import Findings, Grant, SupplementSettings
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.injected import InjectedSettings
 
@@ -18,6 +18,11 @@ class AddedSettings(InjectedSettings, SupplementSettings):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     place: ClassVar[str] = "add"
+
+    @classmethod
+    def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """Secrets that are written as public text."""
+        yield from cls.find_public(raw)
 
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
         """The values in the order of the file."""

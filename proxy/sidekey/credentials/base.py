@@ -409,6 +409,9 @@ class PartSettings(BaseModel, ABC):
     filled_later: ClassVar[frozenset[str]] = frozenset()
     """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
 
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
+    """Keys that count, and are shown in a form, only under conditions."""
+
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
         """Every value that is a reference."""
@@ -433,6 +436,18 @@ class PartSettings(BaseModel, ABC):
 class SupplementSettings(PartSettings):
     """A part beside `auth`, whatever the kind: what it makes of its values supplements each grant."""
 
+    @classmethod
+    def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """Errors between the keys of the part, by the file's plain values; places are in the integration."""
+        del raw
+        yield from ()
+
+    @classmethod
+    def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
+        """What loads but should be known, likewise."""
+        del raw
+        yield from ()
+
     def places(self) -> Places:
         """Where the values go."""
         return Places()
@@ -440,6 +455,11 @@ class SupplementSettings(PartSettings):
     def signing(self) -> SigningRules | None:
         """The rules of the signer that it brings, if it brings one."""
         return None
+
+    def place_of(self, name: str) -> Keys:
+        """The keys in the part that say that its signer writes the header of this normalised name."""
+        del name
+        return ()
 
     @abstractmethod
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
@@ -465,9 +485,6 @@ class KindSettings(PartSettings):
 
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
     """Keys that a form shows at once although they may be left out, under what a profile may have chosen."""
-
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
-    """Keys that count, and are shown in a form, only under conditions."""
 
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """What a form says of a key, where its description is for whoever writes a file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import b64decode
 from typing import Literal
@@ -25,5 +24,5 @@ def decoded(text: str, encoding: SecretEncoding) -> bytes:
     bare = text.rstrip("=").translate(_URL_SAFE)
     try:
         return b64decode(f"{bare}{'=' * (-len(bare) % 4)}", validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("must be base64, as secret_encoding says (RFC 4648)") from None

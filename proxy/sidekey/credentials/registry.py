@@ -15,7 +15,7 @@ from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.credentials.session import SessionSettings
-from sidekey.credentials.signatures.settings import SignatureSettings
+from sidekey.credentials.signature import SignatureSettings
 
 KINDS: dict[str, type[KindSettings]] = {
     "aws_sigv4": AwsSigV4Settings,

@@ -9,7 +9,7 @@ from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -251,7 +251,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity(Sealed):
     """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
 
     who: tuple[Hashable, ...]
@@ -510,7 +511,7 @@ class SessionSettings(KindSettings):
         {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}
     )
     documentation: ClassVar[Documentation] = Documentation(
-        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but the secrets for "
+        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but secrets for "
         "the platforms they are made for.",
         {"login": "", "token": "", "placement": "Where the token goes, where one word does not say it."},
         _PROFILE_EXAMPLE,

@@ -64,18 +64,18 @@ class HeldBody:
         "_is_first",
         "_most",
         "_pace",
-        "_part",
         "_pieces",
         "_size",
         "_taken",
         "due",
+        "part",
         "ticket",
         "waits",
         "wanted",
     )
 
     def __init__(self, part: Part, most: int) -> None:
-        self._part: Final = part
+        self.part: Final = part
         self._most: Final = most
         self._pieces: list[bytes] = []
         self._size = self._taken = self._pace = 0
@@ -96,7 +96,7 @@ class HeldBody:
             elif size:
                 kept.append(piece)
         if self.due != NEVER and not self.waits and self._size >= self._pace:
-            self._part.expect_more(self)
+            self.part.expect_more(self)
 
     def has_room(self, length: int, *, complete: bool, holder: Holder) -> bool:
         """Whether the body may be held as far as it has come, and read on; else it waits, and `holder` is told.
@@ -115,42 +115,47 @@ class HeldBody:
             wanted = self._most
         wanted -= self._taken
         if wanted > 0:
-            if not self._part.may_take(wanted):
+            if not self.part.may_take(wanted):
                 self.wanted = wanted
                 self.waits = True
-                self._part.enqueue(self, holder)
+                self.part.enqueue(self, holder)
                 return False
             self._take(wanted)
         elif complete:
-            self._part.give_back(-wanted)
+            self.part.give_back(-wanted)
             self._taken += wanted
         if complete:
             self._end_upload()
         elif self.due == NEVER:
-            self._part.begin_upload(self, holder)
+            self.part.begin_upload(self, holder)
         return True
 
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return self._size
+
     def _counts_as_first(self) -> bool:
-        if not self._is_first and self._part.has_room_for_first(self._most):
+        if not self._is_first and self.part.has_room_for_first(self._most):
             self._is_first = True
-            self._part.count_first(1)
+            self.part.count_first(1)
         return self._is_first
 
     def _take(self, size: int) -> None:
         if self._is_first and self._taken:
             # It goes beyond its first bytes.
             self._is_first = False
-            self._part.count_first(-1)
+            self.part.count_first(-1)
         self._taken += size
-        self._part.take(size)
+        self.part.take(size)
 
     def _end_upload(self) -> None:
         if self.due != NEVER:
             self.due = NEVER
-            self._part.end_upload(self)
+            self.part.end_upload(self)
         if self._is_first:
             self._is_first = False
-            self._part.count_first(-1)
+            self.part.count_first(-1)
 
     def be_due(self, when: float) -> None:
         """Have until then: for room, or for the next bytes."""
@@ -175,7 +180,7 @@ class HeldBody:
     def written(self, size: int) -> None:
         """So many bytes of it are not held any more."""
         self._taken -= size
-        self._part.give_back(size)
+        self.part.give_back(size)
 
     def end(self) -> None:
         """Hold nothing any more, and wait for nothing."""
@@ -183,11 +188,11 @@ class HeldBody:
         if self.waits:
             self.waits = False
             self.due = NEVER
-            self._part.leave_line(self)
+            self.part.leave_line(self)
         self._end_upload()
         taken, self._taken = self._taken, 0
         if taken:
-            self._part.give_back(taken)
+            self.part.give_back(taken)
 
 
 class Part:
@@ -351,6 +356,11 @@ class Room:
         if hold is None:
             hold = self._parts[name] = frozenset((Part(self),))
         return hold
+
+    @property
+    def worker(self) -> Worker:
+        """Whose room it is."""
+        return self._worker
 
     @property
     def now(self) -> float:

@@ -20,11 +20,12 @@ from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import FixedCredential, KindSettings, Places, SupplementSettings
-from sidekey.credentials.fields import mapping
+from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import SAME_HEADER
 from sidekey.credentials.injected import SAME_PARAMETER
 from sidekey.credentials.quantities import parse_size
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen
 from sidekey.settings.config_errors import Loc
@@ -32,7 +33,7 @@ from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
 
-SUPPLEMENTS: Final[tuple[type[SupplementSettings], ...]] = (AddedSettings,)
+SUPPLEMENTS: Final[tuple[type[SupplementSettings], ...]] = (AddedSettings, SignatureBesideSettings)
 """The models of the parts beside `auth`, in the order of `settings.parts.supplements_of`."""
 
 _LIMITS: Final = Limits()
@@ -63,27 +64,29 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
 
 
 class _Writes(NamedTuple):
-    """What a part of an integration writes into requests."""
+    """What a part of an integration writes into requests, and the keys in it that say so of a signer's header."""
 
     key: str
     places: Places
     signing: SigningRules | None
+    place_of: Callable[[str], Keys] = lambda _: ()
 
 
 def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Found:
     """What is added where it does not belong, and names that two parts write."""
-    added = raw.get("add")
-    if added is not None and kind.brings_added:
-        yield ("add",), f"belongs under auth with type {raw['auth']['type']}: move its headers, query and body there"
-        return
-    if isinstance(added, Mapping):
-        yield from AddedSettings.find_errors_in(added)
     auth = _valid(kind, raw.get("auth"))
     earlier = [] if auth is None else [_Writes("auth", auth.traits().places, auth.traits().signing)]
     for model in SUPPLEMENTS:
-        part = _valid(model, raw.get(model.place))
+        written = raw.get(model.place)
+        if written is not None and kind.brings_added and model is AddedSettings:
+            name = raw["auth"]["type"]
+            yield ("add",), f"belongs under auth with type {name}: move its headers, query and body there"
+            continue
+        if isinstance(written, Mapping):
+            yield from model.find_errors_in(written)
+        part = _valid(model, written)
         if part is not None:
-            writes = _Writes(part.place, part.places(), part.signing())
+            writes = _Writes(part.place, part.places(), part.signing(), part.place_of)
             for other in earlier:
                 yield from _twice(other, writes)
             earlier.append(writes)
@@ -103,15 +106,20 @@ def _valid(model: type[_Model], raw: Any) -> _Model | None:
 def _twice(first: _Writes, second: _Writes) -> Found:
     """The names that the second part writes as well, or that the first one signs."""
     names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
-    signing = first.signing
-    signed = frozenset() if signing is None else signing.names | signing.kept | signing.signed
     for name in second.places.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
             said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
             yield (second.key, "headers", name), f"{said}: remove one"
-        elif normal in signed:
+        elif _is_signers(first.signing, normal):
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
+    signing = second.signing
+    for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
+        place, name = (second.key, *second.place_of(normal.decode("latin-1"))), normal.decode("latin-1")
+        if normal in names:
+            yield place, f"this signature writes {name}, which {first.key} writes as well: remove one"
+        elif _is_signers(first.signing, normal):
+            yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
     parameters = first.places.query + first.places.body
     for key, own in (("query", second.places.query), ("body", second.places.body)):
         for name in own:
@@ -119,6 +127,11 @@ def _twice(first: _Writes, second: _Writes) -> Found:
                 if meets(name, (other,)):
                     said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
                     yield (second.key, key, name), f"{said}: remove one"
+
+
+def _is_signers(signing: SigningRules | None, name: bytes) -> bool:
+    """Whether a signer writes or signs the header of this normalised name."""
+    return signing is not None and (name in signing.names | signing.kept or signing.signs(name))
 
 
 def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
@@ -350,8 +363,9 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
             )
     if kind is not None:
         yield from kind.find_warnings(raw)
-    yield from AddedSettings.find_public(mapping(raw.get("add")))
-    for key in ("auth", "add", "client_certificate"):
+    for model in SUPPLEMENTS:
+        yield from model.find_warnings_in(mapping(raw.get(model.place)))
+    for key in ("auth", *(model.place for model in SUPPLEMENTS), "client_certificate"):
         yield from insecure_values(mapping(raw.get(key)), (key,))
 
 

@@ -17,6 +17,7 @@ from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import values
@@ -400,6 +401,11 @@ class IntegrationSettings(Section):
         default=None,
         description="What goes with each request beside `auth`, in its headers, query or body, at least one of them; "
         f"the kind {_BRING_ADDED} has these keys under `auth`.",
+    )
+    signature: SignatureBesideSettings | None = Field(
+        default=None,
+        description="A signature over each request beside `auth`, whatever its kind: over all that `auth` and `add` "
+        "bring into it as well.",
     )
     client_certificate: CertificateSettings | None = Field(
         default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."

@@ -23,7 +23,7 @@ from sidekey.settings.models import IntegrationSettings
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
     """The parts beside `auth` that there are, in the order in which they supplement a grant."""
-    parts: tuple[SupplementSettings | None, ...] = (settings.add,)
+    parts: tuple[SupplementSettings | None, ...] = (settings.add, settings.signature)
     return [part for part in parts if part is not None]
 
 

@@ -18,6 +18,7 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.errors import KINDS as ERRORS
 from sidekey.settings import profiles
 from sidekey.settings.models import IntegrationSettings
@@ -66,6 +67,7 @@ _SECTIONS = (
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("AddedSettings", "integrations.ID.add", ""),
+    ("SignatureBesideSettings", "integrations.ID.signature", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -294,9 +296,10 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
 
 **Destination.** A secret is sealed for all that decides where it may go: kind, prefixes, domains, endpoints and
 whatever else is not in the table below. Where that changes, each secret must be entered again; a value that was
-entered for another destination does not open, whoever changed the document. Of headers only those count that
-no caller may send, such as `X-Original-URL`; they must be public. Parameters of a token request and claims count, of
-secret ones the names. `redact_response` may be switched on without the secrets, and not off.
+entered for another destination does not open, whoever changed the document. Of headers under `auth` only those count
+that no caller may send, such as `X-Original-URL`; they must be public. All of `add` counts, and so do parameters of a
+token request and claims; of secret ones the names. `redact_response` may be switched on without the secrets, and not
+off.
 
 **Beside files.** The ID of a file hides a stored one until it is released, also once the file's is gone. A stored
 integration dials global addresses and `store.allow_private`, never `network.allow_private`. In tunnels it is used
@@ -325,6 +328,7 @@ def stored_page() -> str:
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
         "add": AddedSettings,
+        "signature": SignatureBesideSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}
@@ -344,7 +348,7 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
         inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "add", "client_certificate"):
+        elif inner is not None and key.name not in ("auth", "add", "signature", "client_certificate"):
             found += _harmless(inner, f"{above}{key.name}.")
     return found
 

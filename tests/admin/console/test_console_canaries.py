@@ -13,7 +13,20 @@ from support.api import TOKENS, Api, Running
 from support.pages import Form, Pages
 from test_app_canaries import documents, looked_for, secrets_in
 
-KINDS = ("basic", "headers", "mtls", "pem", "urls", "oauth2", "refresh", "password", "assertion", "responsys", "beside")
+KINDS = (
+    "basic",
+    "headers",
+    "mtls",
+    "pem",
+    "urls",
+    "oauth2",
+    "refresh",
+    "password",
+    "assertion",
+    "responsys",
+    "session",
+    "beside",
+)
 
 
 def shows(text: str, secrets: list[str]) -> list[str]:

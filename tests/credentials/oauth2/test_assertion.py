@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     KeySerializationEncryption,
     NoEncryption,
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from sidekey.credentials import jose
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2 import assertion
@@ -176,42 +176,6 @@ def test_a_grant_without_subject_names_the_client_as_issuer() -> None:
     assert "sub" not in claims
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "key", "reason"),
-    [
-        ("RS256", "ES256", "RS256"),
-        ("PS256", "EdDSA", "PS256"),
-        ("RS256", "small", "at least 2048 bits"),
-        ("ES256", "ES384", "on the curve secp256r1 for ES256"),
-        ("ES384", "RS256", "on the curve secp384r1 for ES384"),
-    ],
-)
-def test_a_key_of_another_kind_is_unusable(algorithm: str, key: str, reason: str) -> None:
-    """It is said when the key is read, not when a token is needed."""
-    with pytest.raises(ValueError, match=reason):
-        assertion.load_key(pem(private_key(key)), algorithm)
-
-
-def test_what_is_no_plain_private_key_is_unusable() -> None:
-    """Encrypted ones have no place for their passphrase; nothing of a key is repeated."""
-    encrypted = pem(private_key("RS256"), BestAvailableEncryption(b"hunter2"))
-    with pytest.raises(ValueError, match="must not be encrypted"):
-        assertion.load_key(encrypted, "RS256")
-    with pytest.raises(ValueError, match=r"^must be a private key in PEM$"):
-        assertion.load_key("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n", "RS256")
-    with pytest.raises(ValueError, match=r"^must be a certificate in PEM$"):
-        assertion.check_certificate(pem(private_key("RS256")))
-
-
-def test_older_forms_of_keys_are_read() -> None:
-    """PKCS #1 and SEC 1, as openssl wrote them for years."""
-    for algorithm in ("RS256", "ES256"):
-        older = pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL)
-        assert "PRIVATE KEY" in older
-        assert "BEGIN PRIVATE KEY" not in older
-        assert assertion.load_key(older, algorithm) is not None
-
-
 def test_an_unusable_key_is_named_by_its_place() -> None:
     """As every value that cannot be used."""
     settings = {"private_key": {"env": "KEY"}, "certificate": {"env": "KEY"}}
@@ -226,5 +190,5 @@ def test_an_unusable_key_is_named_by_its_place() -> None:
 
 def test_an_assertion_shows_no_key() -> None:
     """Only its algorithm."""
-    key = assertion.load_key(pem(private_key("ES256")), "ES256")
-    assert repr(assertion.Assertion(key, "ES256", "i", "s", "a")) == "Assertion(ES256, REDACTED)"
+    signer = jose.TokenSigner(jose.load_key(pem(private_key("ES256")), "ES256"), "ES256")
+    assert repr(assertion.Assertion(signer, "i", "s", "a")) == "Assertion(TokenSigner(ES256, REDACTED))"

@@ -58,9 +58,9 @@ def test_without_joserfc_the_error_says_how_to_get_it(monkeypatch: pytest.Monkey
     assert message.endswith("signed assertions need joserfc: pip install 'sidekey[jwt]'")
 
 
-@pytest.mark.parametrize("algorithm", ["none", "HS256", "rs256", "EdDSA"])
-def test_only_algorithms_of_private_keys_are_known(algorithm: str) -> None:
-    """A shared secret proves less, and `none` nothing."""
+@pytest.mark.parametrize("algorithm", ["none", "rs256", "Ed448", "HS1"])
+def test_only_algorithms_that_prove_something_are_known(algorithm: str) -> None:
+    """`none` proves nothing."""
     assert set(errors(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}
 
 

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.base import FixedCredential, Places
 from sidekey.credentials.fields import Keys, Reference
+from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.settings import MOST_SECRETS, SignatureSettings
+from sidekey.credentials.signatures.settings import MOST_SECRETS
 from support.outgoing import NOW, UNIQUE, outgoing, private_key, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = {"insecure_value": "hunter2"}
 TWO = [SECRET, SECRET]
-PLAIN = {"insecure_value": "hunter-2"}
+PLAIN = {"insecure_value": "hunter!2"}
 CUSTOM: dict[str, Any] = {
     "scheme": "custom",
     "secret": SECRET,
@@ -138,9 +139,9 @@ def test_a_secret_of_standard_webhooks_is_text_elsewhere() -> None:
         ({"scheme": "svix", "secret": SECRET}, ("secret",), "must begin with whsec_"),
         ({"scheme": "svix", "secret": [{"insecure_value": WHSEC}, SECRET]}, ("secret", "1"), "must begin with whsec_"),
         ({"scheme": "github", "secret": {"env": "NO"}}, ("secret",), "environment variable NO is not set"),
-        ({**CUSTOM, "secret_encoding": "hex"}, ("secret",), "must be hexadecimal"),
+        ({**CUSTOM, "secret_encoding": "hex"}, ("secret",), "must be hex"),
         ({**CUSTOM, "secret": PLAIN, "secret_encoding": "base64"}, ("secret",), "must be base64"),
-        ({**SHARED, "secret_encoding": "hex"}, ("key",), "must be hexadecimal"),
+        ({**SHARED, "secret_encoding": "hex"}, ("key",), "must be hex"),
         ({**ED25519, "algorithm": "rsa-pss-sha512"}, ("key",), "must be an RSA key, as algorithm says"),
         ({**SHARED, "key_id": {"env": "NO"}}, ("key_id",), "environment variable NO is not set"),
     ],

@@ -11,7 +11,7 @@ from sidekey.settings.stored.document import replaced
 from sidekey.settings.stored.importing import place_in
 from sidekey.settings.validated import validate
 from support.stored import PREFIX, chain, documents, draft, opened, stored
-from support.transfer import every_kind, rewritten_of
+from support.transfer import every_kind, rewritten_of, standing
 
 
 @pytest.fixture
@@ -129,7 +129,8 @@ def test_a_pointer_leads_to_a_place_in_a_file() -> None:
 def test_no_file_keeps_a_secret_that_is_stored(name: str, written: dict[str, Any]) -> None:
     """What would be sealed for another destination must come with the file: each place is an error."""
     document = every_kind()[name]
-    secrets = draft(document).entered
+    entered = draft(document).entered
+    secrets = [standing(where, entered) for where in entered]
     errors = validate(replaced(document, dict.fromkeys(secrets, written))).errors
     places = {each.loc for each in errors}
     for where in secrets:

@@ -29,6 +29,20 @@ def test_without_a_limit_nothing_waits() -> None:
     assert limit.wait(0.0) == 0
 
 
+def test_another_limit_remembers_the_calls_that_were_made() -> None:
+    """A change of the config lets no more through."""
+    limit = CallLimit(3)
+    for moment in (0.0, 1.0, 2.0):
+        limit.note(moment)
+    assert limit.at_most(3) is limit
+    assert limit.at_most(2).wait(2.0) == 59
+    assert limit.at_most(4).wait(2.0) == 0
+    more = limit.at_most(4)
+    more.note(2.0)
+    assert more.wait(2.0) == 58
+    assert limit.at_most(None).wait(2.0) == 0
+
+
 @given(st.integers(1, 6), st.lists(st.floats(0, 30), max_size=60))
 def test_no_minute_holds_more_calls_than_allowed(most: int, gaps: list[float]) -> None:
     """Whenever somebody asks and keeps to what it says."""

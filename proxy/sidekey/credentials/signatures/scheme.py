@@ -44,7 +44,7 @@ _ID_VALUE = re.compile(rb"[A-Za-z0-9_-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A scheme as data. `headers` are templates by the names of the fields that are written.
+    """A scheme as data: templates of what is signed, and of the fields that are written, by their names.
 
     `each` is how a signature stands among several, which `join` separates. Where a scheme has `asymmetric`, how one by
     an Ed25519 key does, its keys are written as Standard Webhooks says. `source` is where all of this is said.

@@ -1,4 +1,4 @@
-"""The config of signatures: as a kind of its own, and the checks of what its keys say together."""
+"""The config of signatures, and the checks of what its keys say together; and signatures beside any credential."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -24,16 +22,14 @@ from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.credentials.base import (
     Conditions,
-    Credential,
     Findings,
-    FixedCredential,
     Grant,
-    KindSettings,
-    Places,
+    PartSettings,
     SecretInput,
-    Traits,
+    SupplementSettings,
 )
 from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
     REDACT,
@@ -51,7 +47,7 @@ from sidekey.credentials.fields import (
     refuse,
 )
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm, SigningKey
+from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
@@ -74,7 +70,7 @@ from sidekey.credentials.signatures.scheme import (
 )
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, KNOWN, SENT, Template
-from sidekey.credentials.signatures.written_keys import SecretEncoding, decode, webhook_key
+from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
 
 SchemeName = Literal["standard-webhooks", "svix", "convoy", "github", "slack", "stripe", "shopify", "custom", "rfc9421"]
 Algorithm = Literal[HmacAlgorithm, Asymmetric]
@@ -205,10 +201,13 @@ def _check_label(label: str) -> str:
     return label
 
 
-class SignatureFields(BaseModel):
+class SignatureFields(PartSettings):
     """The keys of a signature, wherever it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
+    )
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
         description="How requests are signed: as this platform does, or `custom`, by the keys below "
@@ -232,7 +231,7 @@ class SignatureFields(BaseModel):
         description="With `custom`, and with `hmac-sha256` of `rfc9421`: how the key is written in the secret; "
         "`text`: it is the key.",
     )
-    signed: Annotated[str, AfterValidator(_check_signed), HARMLESS] | None = Field(
+    signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, HARMLESS] = Field(
         default=None,
         validate_default=True,
         description="With `custom`: what is signed, a text with values in braces, such as "
@@ -248,7 +247,7 @@ class SignatureFields(BaseModel):
     join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
         default=",", description="With `custom`: what is between two of them."
     )
-    headers: Annotated[_Headers, AfterValidator(_check_once), HARMLESS] | None = Field(
+    headers: Annotated[Annotated[_Headers, AfterValidator(_check_once)] | None, HARMLESS] = Field(
         default=None,
         min_length=1,
         validate_default=True,
@@ -261,7 +260,7 @@ class SignatureFields(BaseModel):
         description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
         "the secret.",
     )
-    key_id: Annotated[Text, literally(check_string), HARMLESS] | None = Field(
+    key_id: Annotated[Annotated[Text, literally(check_string)] | None, HARMLESS] = Field(
         default=None,
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
         "7638). For `hmac-sha256` it must be given.",
@@ -273,14 +272,14 @@ class SignatureFields(BaseModel):
         "`@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). `content-...` are left out "
         "without a body. `content-digest` is written by Sidekey, of the body.",
     )
-    expires: Annotated[Duration, AfterValidator(_check_expires), HARMLESS] | None = Field(
+    expires: Annotated[Annotated[Duration, AfterValidator(_check_expires)] | None, HARMLESS] = Field(
         default=None,
         description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
     )
     nonce: Annotated[bool, HARMLESS] = Field(
         default=False, description="With `rfc9421`: whether it has a random nonce."
     )
-    tag: Annotated[str, AfterValidator(_check_string), HARMLESS] | None = Field(
+    tag: Annotated[Annotated[str, AfterValidator(_check_string)] | None, HARMLESS] = Field(
         default=None, description="With `rfc9421`: the tag of the application that it is for."
     )
     label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
@@ -317,7 +316,7 @@ class SignatureFields(BaseModel):
             raise ValueError(f"must be {_any_of(known)} with scheme {info.data['scheme']}")
         return algorithm
 
-    def secret_inputs(self) -> Iterator[SecretInput]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every value that is a reference."""
         yield from (SecretInput(place, reference, self._check_key) for place, reference in self._keys())
         if self.key_id is not None:
@@ -328,7 +327,7 @@ class SignatureFields(BaseModel):
         return self._parameters().rules() if self.scheme == "rfc9421" else self._templates().rules()
 
     def signer(self, values: Mapping[Keys, str]) -> Signer:
-        """What signs, with the values of `secret_inputs`."""
+        """What signs, with the values of `inputs`."""
         keys = [self._read_key(values[place]) for place, _ in self._keys()]
         if self.scheme == "rfc9421":
             ((key, thumbprint),) = keys
@@ -351,11 +350,11 @@ class SignatureFields(BaseModel):
                 from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - only where it is needed
 
                 return private_keys.load_key(secret, self.algorithm)
-            return Hmac(decode(secret, self.secret_encoding), "hmac-sha256"), ""
+            return hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
         scheme = self._templates()
         if scheme.asymmetric:
             return webhook_key(secret), ""
-        return Hmac(decode(secret, self.secret_encoding), scheme.algorithm), ""
+        return hmac_key(secret, self.secret_encoding, scheme.algorithm), ""
 
     def _check_key(self, secret: str) -> None:
         self._read_key(secret)
@@ -470,47 +469,34 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
 
-def placed(findings: Findings, place: str) -> Findings:
+def below(findings: Findings, place: str) -> Findings:
     """The findings with their places below one of the integration."""
     return (((place, *keys), text) for keys, text in findings)
 
 
-FORM_WHEN: Final[Mapping[str, Conditions]] = MappingProxyType(
-    {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
-)
+class SignatureBesideSettings(SignatureFields, SupplementSettings):
+    """A signature over each request, with all that `auth` and `add` bring into it."""
 
-
-FORM_FIRST: Final[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(sorted(_NEEDED), ()))
-
-
-class SignatureSettings(KindSettings, SignatureFields):
-    """A signature over each request, as receivers of webhooks check them; there is no other credential."""
-
-    title: ClassVar[str] = "Signature"
-    form_first: ClassVar[Mapping[str, Conditions]] = FORM_FIRST
-    form_when: ClassVar[Mapping[str, Conditions]] = FORM_WHEN
-    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
-
-    type: Literal["signature"] = Field(description="The kind: a signature over each request.")
+    place: ClassVar[str] = "signature"
 
     @classmethod
-    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+    def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from placed(errors_between(mapping(integration.get("auth"))), "auth")
+        yield from below(errors_between(raw), cls.place)
 
     @classmethod
-    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+    def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from placed(warnings_of(mapping(integration.get("auth"))), "auth")
+        yield from below(warnings_of(raw), cls.place)
 
-    def traits(self) -> Traits:
-        """No place but the signer's headers."""
-        return Traits(Places(), signing=self.rules())
+    def signing(self) -> SigningRules:
+        """The rules of the signature."""
+        return self.rules()
 
-    def inputs(self) -> Iterator[SecretInput]:
-        """The secrets."""
-        yield from self.secret_inputs()
+    def place_of(self, name: str) -> Keys:
+        """The header of `custom`, else the scheme."""
+        return next((("headers", each) for each in self.headers or () if normal_name(each) == name), ("scheme",))
 
-    def credential(self, values: Mapping[Keys, str]) -> Credential:
+    def supplement(self, values: Mapping[Keys, str]) -> Grant:
         """Nothing but a signer."""
-        return FixedCredential(Grant(signer=self.signer(values)))
+        return Grant(signer=self.signer(values))

@@ -33,6 +33,7 @@ from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
+from sidekey.dataplane.skew import REFUSALS
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
@@ -839,6 +840,8 @@ class Exchange(ExchangeEvents):
         out = body
         if head is not None:
             integration = self._admitted()
+            if integration.skew is not None and head.status in REFUSALS:
+                integration.skew.look(head)
             pieces = self._response_head(head)
             if head.status in integration.watched:
                 self._enter_response(phases.HELD)

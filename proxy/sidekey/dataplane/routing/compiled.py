@@ -19,6 +19,7 @@ from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.dataplane.held_bodies import Hold as PartHold
 from sidekey.dataplane.held_bodies import Part, Room
 from sidekey.dataplane.shares import Hold, Share, Shares
+from sidekey.dataplane.skew import SkewLog
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.observe.metrics import IntegrationStats
@@ -106,7 +107,7 @@ class CompiledIntegration:
     holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `signing` are the rules by which they are signed, if they are, and `room` is for their bodies.
+    `signing` are the rules by which they are signed, if they are, `room` is for their bodies, `skew` tells of clocks.
     `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
     when the rules have changed.
     """
@@ -140,6 +141,7 @@ class CompiledIntegration:
         "rules",
         "share",
         "signing",
+        "skew",
         "source",
         "stats",
         "strip",
@@ -178,6 +180,7 @@ class CompiledIntegration:
         if signing is not None:
             strip |= signing.names - signing.kept
         self.strip: Final = strip
+        self.skew: Final = None if signing is None else SkewLog(room.worker, self.name)
         self._part: Final[PartHold | None] = room.part(self.name) if integration.traits.holds_bodies else None
         self.room: Part | None = None
         if self._part is not None:

@@ -40,6 +40,7 @@ WIDGETS = {
     "limits": "group",
     "source_address": "text",
     "client_certificate": "group",
+    "add": "group",
     "redact_response": "flag",
     "test": "group",
 }
@@ -54,8 +55,13 @@ def test_each_is_entered_as_what_it_is() -> None:
     assert oauth2["client_secret"].widget == "secret"
     body = next(each for each in oauth2["token_request"].parts if each.key == "body")
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
-    headers = next(each for each in fields_of("HeadersSettings") if each.key == "headers")
-    assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("secret", "text"), True)
+    for headers, query, added in (
+        [each for each in fields_of("HeadersSettings") if each.key != "provider"],
+        next(each for each in fields_of("IntegrationDocument") if each.key == "add").parts,
+    ):
+        for field in (headers, query):
+            assert (field.widget, field.sources, field.prefixed) == ("rows", ("secret", "text"), True)
+        assert (added.sources, added.prefixed) == (("secret", "text", "number", "flag"), True)
     signed = next(each for each in oauth2["assertion"].parts if each.key == "private_key")
     assert (signed.widget, signed.sources) == ("pem", ("secret",))
     key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")

@@ -12,7 +12,8 @@ from sidekey.settings import profiles
 
 FIRST = {
     "basic": ["endpoint_prefix", "username", "password"],
-    "headers": ["endpoint_prefix", "headers"],
+    "headers": ["endpoint_prefix", "headers", "query", "body"],
+    "jwt": ["endpoint_prefix", "algorithm", "private_key", "secret", "key_id", "claims"],
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
     "responsys": ["login_endpoint", "username", "password"],

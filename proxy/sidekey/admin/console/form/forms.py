@@ -12,6 +12,7 @@ from sidekey.admin.console.form.fields import Field, Reader
 from sidekey.credentials.base import Conditions
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
 
@@ -50,7 +51,7 @@ _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "redact_response",
     ),
     "Credential": ("/auth",),
-    "Beside the credential": ("add",),
+    "Beside the credential": ("add", "signature"),
     "Connection": ("client_certificate", "trusted_ca", "source_address", "limits"),
 }
 """What may be left as it is, under headings; what none of them names is under the last."""
@@ -64,6 +65,10 @@ _HELP: Final[Mapping[str, str]] = {
     "test": "Sent with an empty body; only 200 is success.",
     "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
     "add": "Sent with each request beside the credential, such as the ID of a tenant or a second key.",
+    "add.headers": "A secret may have a public word before it, with its space.",
+    "add.query": "Parameters of the URL. Servers log them: prefer a header where the API takes both.",
+    "add.body": "Added to each body, which must be a form or a JSON object.",
+    "signature": "A signature over each request, with all that the credential brings into it.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }
 """What a form says of a key of every integration, where its description is for whoever writes a file."""
@@ -127,8 +132,9 @@ def form_for(kind: str, provider: str = "") -> Form:
     )
     more.sort(key=_place)
     when = {
-        f"/auth/{key}": tuple((f"/auth/{other}", values) for other, values in conditions)
-        for key, conditions in model.form_when.items()
+        f"/{part.place}/{key}": tuple((f"/{part.place}/{other}", values) for other, values in conditions)
+        for part in (model, *SUPPLEMENTS)
+        for key, conditions in part.form_when.items()
     }
     return Form(kind, provider, when, tuple(first), tuple(more))
 
@@ -145,11 +151,12 @@ def _place(field: Field) -> tuple[int, int]:
     return [*_SECTIONS].index(title), keys.index(field.key) if field.key in keys else len(keys)
 
 
-def _helped(field: Field, words: Mapping[str, str]) -> Field:
+def _helped(field: Field, words: Mapping[str, str], above: str = "") -> Field:
     """A field with what a form says of it; nothing, where that is only its label again."""
-    text = words.get(field.key, field.help)
+    key = f"{above}{field.key}"
+    text = words.get(key, field.help)
     help_text = "" if text.rstrip(".").lower() == field.label.lower() else text
-    return replace(field, help=help_text, parts=tuple(_helped(each, {}) for each in field.parts))
+    return replace(field, help=help_text, parts=tuple(_helped(each, words, f"{key}.") for each in field.parts))
 
 
 def _required(schema: Mapping[str, Any], provider: str) -> set[str]:

@@ -1,0 +1,55 @@
+"""A signature over each request as the whole credential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from sidekey.credentials.base import (
+    Conditions,
+    Credential,
+    Documentation,
+    Findings,
+    FixedCredential,
+    Grant,
+    KindSettings,
+    Places,
+    Traits,
+)
+from sidekey.credentials.fields import Keys, mapping
+from sidekey.credentials.signatures.settings import SignatureFields, below, errors_between, warnings_of
+
+
+class SignatureSettings(SignatureFields, KindSettings):
+    """A signature over each request, as receivers of webhooks check them; there is no other credential."""
+
+    title: ClassVar[str] = "Signature"
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
+    )
+    documentation: ClassVar[Documentation] = Documentation(
+        "[signatures.md](signatures.md) has the schemes, and the values of templates."
+    )
+
+    type: Literal["signature"] = Field(description="The kind: a signature over each request.")
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from below(errors_between(mapping(integration.get("auth"))), "auth")
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """Of the signature."""
+        yield from below(warnings_of(mapping(integration.get("auth"))), "auth")
+
+    def traits(self) -> Traits:
+        """No place but the signer's headers."""
+        return Traits(Places(), signing=self.rules())
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """Nothing but a signer."""
+        return FixedCredential(Grant(signer=self.signer(values)))

@@ -1,0 +1,146 @@
+"""credentials/jose.py: keys of each algorithm, and what is signed by them."""
+
+import hashlib
+from base64 import b64encode
+from functools import cache
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from sidekey.credentials import jose
+from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
+from sidekey.credentials.encodings import SecretEncoding
+
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+
+
+@cache
+def private_key(algorithm: str) -> Any:
+    if algorithm in CURVES:
+        return ec.generate_private_key(CURVES[algorithm])
+    if algorithm in ("EdDSA", "Ed25519"):
+        return ed25519.Ed25519PrivateKey.generate()
+    if algorithm == "Ed448":
+        return ed448.Ed448PrivateKey.generate()
+    return rsa.generate_private_key(65537, 1024 if algorithm == "small" else 2048)
+
+
+def pem(
+    key: Any, encryption: KeySerializationEncryption | None = None, form: PrivateFormat = PrivateFormat.PKCS8
+) -> str:
+    return str(key.private_bytes(Encoding.PEM, form, encryption or NoEncryption()).decode())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "reason"),
+    [
+        ("RS256", "ES256", "RS256"),
+        ("PS256", "EdDSA", "PS256"),
+        ("RS256", "small", "at least 2048 bits"),
+        ("ES256", "ES384", "on the curve secp256r1 for ES256"),
+        ("ES384", "RS256", "on the curve secp384r1 for ES384"),
+        ("EdDSA", "ES256", "an Ed25519 key for EdDSA"),
+        ("Ed25519", "Ed448", "an Ed25519 key for Ed25519"),
+    ],
+)
+def test_a_key_of_another_kind_is_unusable(algorithm: str, key: str, reason: str) -> None:
+    """It is said when the key is read, not when a token is needed."""
+    with pytest.raises(ValueError, match=reason):
+        jose.load_key(pem(private_key(key)), algorithm)
+
+
+def test_what_is_no_plain_private_key_is_unusable() -> None:
+    """Encrypted ones have no place for their passphrase; nothing of a key is repeated."""
+    encrypted = pem(private_key("RS256"), BestAvailableEncryption(b"hunter2"))
+    with pytest.raises(ValueError, match="must not be encrypted"):
+        jose.load_key(encrypted, "RS256")
+    with pytest.raises(ValueError, match=r"^must be a private key in PEM$"):
+        jose.load_key("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n", "RS256")
+    with pytest.raises(ValueError, match=r"^must be a certificate in PEM$"):
+        jose.check_certificate(pem(private_key("RS256")))
+
+
+def test_older_forms_of_keys_are_read() -> None:
+    """PKCS #1 and SEC 1, as openssl wrote them for years."""
+    for algorithm in ("RS256", "ES256"):
+        older = pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL)
+        assert "PRIVATE KEY" in older
+        assert "BEGIN PRIVATE KEY" not in older
+        assert jose.load_key(older, algorithm) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "algorithm"),
+    [
+        ("a" * 31, "text", "HS256"),
+        ("a" * 47, "text", "HS384"),
+        ("a" * 63, "text", "HS512"),
+        ("ab" * 31, "hex", "HS256"),
+        ("YWJj" * 10, "base64", "HS256"),
+    ],
+)
+def test_a_secret_is_as_long_as_the_hash(text: str, encoding: SecretEncoding, algorithm: str) -> None:
+    """RFC 7518 3.2; it is counted in bytes of the key, and neither it nor its length is repeated."""
+    with pytest.raises(ValueError, match=rf"at least [0-9]+ bytes for {algorithm} \(RFC 7518 3\.2\)") as caught:
+        jose.load_secret(text, encoding, algorithm)
+    assert text not in str(caught.value)
+
+
+def test_a_secret_signs_by_its_bytes() -> None:
+    """However it is written, and where it is not ASCII by UTF-8."""
+    key = bytes(range(200, 248))
+    spelled: dict[SecretEncoding, str] = {"hex": key.hex(), "base64": b64encode(key).decode()}
+    for encoding, text in spelled.items():
+        token = jose.TokenSigner(jose.load_secret(text, encoding, "HS384"), "HS384").sign({"a": 1})
+        assert jwt.decode(token, key, algorithms=["HS384"]) == {"a": 1}
+    token = jose.TokenSigner(jose.load_secret("\u00fc" * 16, "text", "HS256"), "HS256").sign({"a": 1})
+    assert jwt.decode(token, ("\u00fc" * 16).encode(), algorithms=["HS256"]) == {"a": 1}
+
+
+@pytest.mark.parametrize("algorithm", [each for each in (*OF_PAIRS, *OF_SECRETS) if each != "Ed25519"])
+def test_another_library_verifies_what_is_signed(algorithm: str) -> None:
+    """The header has what is known, and nothing empty; EdDSA is signed without a warning."""
+    key = "s" * 64 if algorithm in OF_SECRETS else private_key(algorithm).public_key()
+    loaded = (
+        jose.load_secret("s" * 64, "text", algorithm)
+        if algorithm in OF_SECRETS
+        else jose.load_key(pem(private_key(algorithm)), algorithm)
+    )
+    token = jose.TokenSigner(loaded, algorithm, "k", "t").sign({"a": ["\u00fc", 1, {"b": True}]})
+    assert jwt.decode(token, key, algorithms=[algorithm]) == {"a": ["\u00fc", 1, {"b": True}]}
+    assert jwt.get_unverified_header(token) == {"typ": "JWT", "alg": algorithm, "kid": "k", "x5t#S256": "t"}
+    bare = jose.TokenSigner(loaded, algorithm).sign({})
+    assert jwt.get_unverified_header(bare) == {"typ": "JWT", "alg": algorithm}
+
+
+def test_the_two_names_of_eddsa_sign_the_same_key() -> None:
+    """RFC 8037 and RFC 9864."""
+    key = pem(private_key("EdDSA"))
+    for algorithm in ("EdDSA", "Ed25519"):
+        token = jose.TokenSigner(jose.load_key(key, algorithm), algorithm).sign({})
+        message, _, signature = token.rpartition(".")
+        private_key("EdDSA").public_key().verify(jwt.utils.base64url_decode(signature), message.encode())
+
+
+def test_a_public_key_has_a_fingerprint() -> None:
+    """As `openssl rsa -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64` prints it."""
+    public = private_key("RS256").public_key()
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert jose.public_key_sha256(pem(private_key("RS256"))) == b64encode(hashlib.sha256(der).digest()).decode()
+
+
+def test_only_rsa_is_slow() -> None:
+    """The others sign in less time than a thread takes to begin."""
+    loaded = {"RS256": private_key("RS256"), "ES256": private_key("ES256"), "EdDSA": private_key("EdDSA")}
+    slow = {name: jose.TokenSigner(jose.load_key(pem(key), name), name).slow for name, key in loaded.items()}
+    assert slow == {"RS256": True, "ES256": False, "EdDSA": False}

@@ -1,0 +1,397 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.base import Attempt, CallFault, Destinations, Lineage, Places, Reply, Verdict
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.session import SessionSettings, TokenField, parse_token_field, seconds_of
+from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
+from support.oauth import signer
+from support.stored import SESSION, copied, destination
+
+URL = "https://ws.example.com/login"
+AUTH: dict[str, Any] = {"type": "session", "login": {"url": URL}, "token": {"from": "t"}}
+BASIC = {"type": "basic", "username": "svc", "password": {"env": "SECRET"}}
+KEYS = {"KEY": signer().private_pem.decode(), "P": "x"}
+JWT = {"type": "jwt", "algorithm": "RS256", "private_key": {"env": "KEY"}, "claims": {"iss": "app"}}
+
+
+def auth(login: dict[str, Any] | None = None, token: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The block with further keys."""
+    return {**AUTH, "login": {**AUTH["login"], **(login or {})}, "token": {**AUTH["token"], **(token or {})}, **more}
+
+
+def errors(block: dict[str, Any]) -> dict[str, str]:
+    """Places and messages."""
+    with pytest.raises(ValidationError) as caught:
+        settings_of(block)
+    found = caught.value.errors()
+    return {".".join(map(str, each["loc"][1:])): each["msg"].removeprefix("Value error, ") for each in found}
+
+
+@pytest.mark.parametrize(
+    ("block", "place", "message"),
+    [
+        (auth({"url": "http://ws.example.com/login"}), "login.url", "must be an https URL"),
+        (auth({"method": "DELETE"}), "login.method", "Input should be 'POST', 'PUT' or 'GET'"),
+        (auth({"format": "xml"}), "login.format", "Input should be 'form' or 'json'"),
+        (auth({"headers": {"Host": "x"}}), "login.headers.Host.[key]", "may not be injected"),
+        (auth({"headers": {"content-type": "x"}}), "login.headers.content-type.[key]", "may not be set"),
+        (auth({"query": {"a": {"b": "c"}}}), "login.query.a", "a query has no lists and mappings"),
+        (auth({"format": "form", "body": {"a": ["b"]}}), "login.body.a", "a form has no lists and mappings"),
+        (auth({"method": "GET", "body": {"a": "b"}}), "login.body", "may not be used with GET"),
+        (auth({"auth": {"type": "digest"}}), "login.auth", "does not match any of the expected tags"),
+        (auth({"auth": {**BASIC, "username": "a:b"}}), "login.auth.basic.username", "must not contain a colon"),
+        (auth({"auth": BASIC, "headers": {"authorization": "x"}}), "login.auth", "also in login.headers"),
+        (auth({"auth": {"type": "headers", "headers": {}}}), "login.auth.headers.headers", "at least 1 item"),
+        (
+            auth({"auth": {**JWT, "token_placement": "query"}}),
+            "login.auth.jwt.token_placement",
+            "must be in a header",
+        ),
+        (auth({"auth": {**JWT, "renewal_interval": "1m"}}), "login.auth.jwt.renewal_interval", "may not be set here"),
+        (auth(token={"from": ""}), "token.from", "must not be empty"),
+        (auth(token={"from": "a..b"}), "token.from", "must not be empty"),
+        (auth(token={"from": "header:a b"}), "token.from", "must be a header name"),
+        (auth(token={"expires_in": "a", "expires_at": "b"}), "token.expires_at", "may not be used with expires_in"),
+        (auth(token={"life": "999ms"}), "token.life", "must be at least 1s"),
+        (auth(rejected=[]), "rejected", "must be a list of 401, 403, 419, 440, 498"),
+        (auth(rejected=[401, 401]), "rejected", "each once"),
+        (auth(rejected=[500]), "rejected", "may have been processed"),
+        (auth(logins_a_minute=0), "logins_a_minute", "greater than or equal to 1"),
+        (auth(logins_a_minute=61), "logins_a_minute", "less than or equal to 60"),
+        (auth(renewal_interval="5ms"), "renewal_interval", "must be at least 1s"),
+    ],
+)
+def test_an_error_is_at_its_key(block: dict[str, Any], place: str, message: str) -> None:
+    """Alone: one error brings no others."""
+    found = errors(block)
+    assert list(found) == [place]
+    assert message in found[place]
+
+
+def test_all_errors_are_told_at_once() -> None:
+    """Of the login, the token and the rest."""
+    block = auth({"url": "x", "method": "X"}, {"from": "", "life": "0s"}, rejected=[200], placement="cookie")
+    assert set(errors(block)) == {"login.url", "login.method", "token.from", "token.life", "rejected", "placement"}
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ("token", TokenField("json", "token")),
+        ("data.token", TokenField("json", "data.token")),
+        ("body", TokenField("body")),
+        ("json:body", TokenField("json", "body")),
+        ("json:header:x", TokenField("json", "header:x")),
+        ("header:X-Token", TokenField("header", "x-token")),
+        ("ns:token", TokenField("json", "ns:token")),
+    ],
+)
+def test_the_token_has_a_place(written: str, field: TokenField) -> None:
+    """`body` is all of it, and a field of that name is named by `json:`."""
+    assert parse_token_field(written) == field
+
+
+def test_a_login_is_sent_as_it_is_written() -> None:
+    """Nested, with numbers as numbers, and its secrets in their places."""
+    login = {
+        "query": {"a b": "c", "n": 5, "key": {"env": "SECRET"}},
+        "headers": {"X-App": {"prefix": "App ", "secret": {"env": "P"}}},
+        "body": {"user": {"name": "svc", "key": {"env": "P"}}, "roles": ["a", {"env": "P"}], "n": 1.5, "b": True},
+    }
+    call = first_call(credential_of(auth(login), KEYS))
+    assert call.url == f"{URL}?a%20b=c&n=5&key=s3cret%2F%2B%20%26%3D%25%3A~"
+    assert json.loads(call.body) == {"user": {"name": "svc", "key": "x"}, "roles": ["a", "x"], "n": 1.5, "b": True}
+    assert call.headers == (("Accept", "application/json"), ("X-App", "App x"), ("Content-Type", "application/json"))
+    assert (call.step, call.method, call.own_connection) == ("login", "POST", False)
+    assert "SECRET" not in repr(call)
+
+
+@pytest.mark.parametrize("source", ["body", "header:x-t"])
+def test_any_media_type_is_accepted_where_the_token_is_not_in_json(source: str) -> None:
+    """A server that has only text/plain would answer 406; an Accept of the config counts."""
+    call = first_call(credential_of(auth(token={"from": source})))
+    assert call.headers == (("Accept", "*/*"),)
+    call = first_call(credential_of(auth({"headers": {"accept": "text/plain"}}, {"from": source})))
+    assert call.headers == (("accept", "text/plain"),)
+
+
+@pytest.mark.parametrize(
+    ("how", "headers"),
+    [
+        ({"type": "none"}, ()),
+        (BASIC | {"username": "é"}, (("Authorization", "Basic w6k6czNjcmV0LysgJj0lOn4="),)),
+        ({"type": "headers", "headers": {"X-A": "b", "X-K": {"secret": {"env": "P"}}}}, (("X-A", "b"), ("X-K", "x"))),
+    ],
+)
+def test_a_login_may_be_authenticated_beside_what_it_says(how: dict[str, Any], headers: tuple[Any, ...]) -> None:
+    """Before its other headers."""
+    call = first_call(credential_of(auth({"auth": how, "headers": {"X-B": "c"}}), KEYS))
+    assert call.headers == (*headers, ("Accept", "application/json"), ("X-B", "c"))
+
+
+def test_each_login_has_a_jwt_of_its_own() -> None:
+    """On a connection of its own, since a server may know it again."""
+    credential = credential_of(auth({"auth": {**JWT, "jti": True}}), KEYS)
+    calls = [first_call(credential) for _ in range(2)]
+    assert len({dict(call.headers)["Authorization"] for call in calls}) == 2
+    assert all(call.own_connection and call.headers[0][1].startswith("Bearer ey") for call in calls)
+    assert credential.slow
+    assert not credential_of(AUTH).slow
+
+
+def test_a_value_that_cannot_be_used_is_named() -> None:
+    """Where it is read."""
+    block = auth({"url": {"env": "U"}, "auth": BASIC | {"username": {"env": "N"}}, "body": {"a": {"env": "NO"}}})
+    with pytest.raises(SecretUnreadable) as caught:
+        credential_of(block, {"U": "http://a.example/", "N": "a:b"})
+    places = [place for place, _ in caught.value.reasons]
+    assert places == [("auth", "login", *rest) for rest in (("url",), ("body", "a"), ("auth", "username"))]
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("t", reply({"t": "tok-1"})),
+        ("t", reply({"t": "tok-1"}, 201)),
+        ("data.t", reply({"data": {"t": "tok-1"}}, 299)),
+        ("json:body", reply({"body": "tok-1"})),
+        ("header:X-T", Reply(204, {"x-t": "tok-1"}, b"")),
+        ("header:x-t", Reply(200, {"x-t": " tok-1"}, b"<html>")),
+        ("body", reply(b"tok-1")),
+        ("body", reply(b"\xef\xbb\xbf tok-1\r\n")),
+        ("body", reply(b'"tok-1"')),
+        ("body", reply(b'"tok\\u002d1"\n')),
+    ],
+)
+def test_a_success_brings_the_token_from_its_place(source: str, answer: Reply) -> None:
+    """Whatever the success is called."""
+    issued, _ = issue(credential_of(auth(token={"from": source})), answer)
+    assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
+    assert issued.grant.secrets == (b"tok-1",)
+    assert (issued.life, issued.memory) == (300.0, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "answer", "reason"),
+    [
+        ("t", reply({"t": 5}), "did not return a usable token under t"),
+        ("t", reply({"t": "a b"}), "did not return a usable token under t"),
+        ("t", reply({"t": "a\r\nb"}), "did not return a usable token under t"),
+        ("t", reply({"t": ""}), "did not return a usable token under t"),
+        ("t", reply({"t": "é"}), "did not return a usable token under t"),
+        ("t", reply([]), "did not return a JSON object"),
+        ("t", reply(b"tok-1"), "did not return a JSON object"),
+        ("header:x-t", reply({}), "did not return a usable token in the header x-t"),
+        ("header:x-t", Reply(200, {"x-t": "a, b"}, b""), "did not return a usable token in the header x-t"),
+        *(
+            ("body", reply(body), "did not return a usable token as its body")
+            for body in (
+                b"",
+                b"null",
+                b"true",
+                b'{"a":1}',
+                b"[1]",
+                b"<html></html>",
+                b'"a',
+                b"{a",
+                b"a b",
+                b"\xff",
+                b'"a b"',
+            )
+        ),
+        ("body", reply(b"[" * 100_000), "did not return a usable token as its body"),
+        ("t", reply({"t": "tok-1"}, 302), "returned 302"),
+        ("t", reply({"t": "tok-1"}, 401), "returned 401"),
+        ("t", reply({"t": "tok-1"}, 500), "returned 500"),
+    ],
+)
+def test_anything_else_brings_none_and_is_not_repeated(source: str, answer: Reply, reason: str) -> None:
+    """Tokens are what may be put in a header."""
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(auth(token={"from": source})), answer)
+    assert caught.value.reason == f"login {reason}"
+
+
+@pytest.mark.parametrize("number", ["123456789012", "1.5"])
+def test_a_number_as_the_whole_body_is_a_text(number: str) -> None:
+    """Its digits are what the platform gave out, whatever JSON makes of them."""
+    issued, _ = issue(credential_of(auth(token={"from": "body"})), reply(number.encode()))
+    assert issued.grant.secrets == (number.encode(),)
+
+
+DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
+"""A quarter of an hour after or before NOW: the platform's clock is another."""
+THERE = 1_790_000_000
+
+
+@pytest.mark.parametrize(
+    ("token", "said", "life"),
+    [
+        ({}, {}, 300),
+        ({"life": "2h"}, {}, 7200),
+        ({"expires_in": "e"}, {"e": 60}, 60),
+        ({"expires_in": "e"}, {"e": "60"}, 60),
+        ({"expires_in": "d.e", "life": "1h"}, {"d": {"e": None}}, 3600),
+        ({"expires_in": "e", "life": "1h"}, {"e": "soon"}, 3600),
+        ({"expires_in": "e", "life": "1h"}, {"e": 1e12}, 3600),
+        ({"expires_at": "e"}, {"e": NOW + 60}, 60),
+        ({"expires_at": "e"}, {"e": (NOW + 60) * 1000}, 60),
+        ({"expires_at": "e"}, {"e": str(int(NOW + 60))}, 60),
+        ({"expires_at": "e"}, {"e": str(int(NOW + 60) * 1000)}, 60),
+        ({"expires_at": "e"}, {"e": "2026-09-21T14:14:20Z"}, 60),
+        ({"expires_at": "e"}, {"e": "2026-09-21T16:14:20.500000123+02:00"}, 60.5),
+        ({"expires_at": "e", "life": "1h"}, {"e": "2026-09-21T14:14:20"}, 3600),
+        ({"expires_at": "e", "life": "1h"}, {"e": "2026-02-31T14:14:20Z"}, 3600),
+        ({"expires_at": "e", "life": "1h"}, {"e": True}, 3600),
+        ({"expires_at": "e", "life": "1h"}, {}, 3600),
+    ],
+)
+def test_the_response_may_say_how_long_the_token_lives(
+    token: dict[str, str], said: dict[str, Any], life: float
+) -> None:
+    """In seconds, or by the time of its end; what cannot be read counts as left out."""
+    answer = reply({"t": "tok-1", **said})
+    issued, _ = issue(credential_of(auth(token=token)), answer, attempt=Attempt(NOW))
+    assert issued.life == pytest.approx(life, abs=1e-3)
+
+
+def test_an_end_counts_by_the_clock_that_set_it() -> None:
+    """The response's own Date, where there is one: ours may differ."""
+    answer = reply({"t": "tok-1", "e": NOW + 60}, headers=DATE)
+    issued, _ = issue(credential_of(auth(token={"expires_at": "e"})), answer, attempt=Attempt(NOW - 900))
+    assert issued.life == 60
+
+
+@pytest.mark.parametrize("token", [{"expires_in": "e"}, {"expires_at": "e"}])
+def test_a_token_that_has_ended_is_none(token: dict[str, str]) -> None:
+    """The next login may bring another."""
+    with pytest.raises(CallFault, match="has expired") as caught:
+        issue(credential_of(auth(token=token)), reply({"t": "tok-1", "e": 0}))
+    assert caught.value.expired
+
+
+@given(st.integers(0, 2**36))
+def test_seconds_and_milliseconds_are_told_by_their_size(seconds: int) -> None:
+    """From 1973 on, and up to the year 4147."""
+    assert seconds_of(seconds) == seconds
+    if seconds * 1000 >= 1e11:
+        assert seconds_of(seconds * 1000) == seconds_of(str(seconds * 1000)) == seconds
+
+
+@given(st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers()))
+def test_no_time_is_an_error(value: object) -> None:
+    """A response may say anything."""
+    found = seconds_of(value)
+    assert found is None or isinstance(found, float)
+
+
+def test_the_statuses_of_the_config_reject_the_token() -> None:
+    """All others are for the caller."""
+    credential = credential_of(auth(rejected=[403, 440]))
+    verdicts = {status: credential.verdict(status, b"") for status in (200, 401, 403, 440, 500)}
+    assert {status for status, verdict in verdicts.items() if verdict is Verdict.REJECTED} == {403, 440}
+    assert credential_of(AUTH).verdict(401, None) is Verdict.REJECTED
+    assert settings_of(auth(rejected=[403, 440])).traits().watched == {403, 440}
+
+
+def test_the_traits_say_what_the_config_says() -> None:
+    """Before any secret is read."""
+    traits = settings_of(auth(placement={"in": "query", "name": "s"}, single_live_token=True)).traits()
+    assert (traits.places, traits.calls, traits.one_at_a_time) == (Places(query=("s",)), True, True)
+    assert credential_of(AUTH).calls_a_minute == 5
+    assert credential_of(auth(logins_a_minute=9)).calls_a_minute == 9
+
+
+def test_the_login_itself_is_never_a_target() -> None:
+    """Its base URL is allowed."""
+    origin = Origin("https", "ws.example.com", 443)
+    settings = settings_of(AUTH)
+    assert settings.destinations({("login", "url"): URL}) == Destinations(
+        domains=(Domain(origin),), forbidden=(Forbidden(origin, "/login"),), base=Prefix(origin, "")
+    )
+    assert settings.destinations({}) is None
+    assert not settings.needs_prefix
+
+
+def test_what_loads_but_should_be_known_is_told() -> None:
+    """As of other tokens."""
+    block = auth(placement="query", single_live_token=True)
+    assert [place for place, _ in SessionSettings.find_warnings({"auth": block})] == [("auth", "placement")]
+    assert [place for place, _ in SessionSettings.find_single_process({"auth": block})] == [
+        ("auth", "single_live_token")
+    ]
+    assert list(SessionSettings.find_warnings({"auth": AUTH})) == []
+    assert list(SessionSettings.find_single_process({"auth": AUTH})) == []
+
+
+WHOLE = auth({"body": {"user": "ann", "key": {"env": "P"}}, "headers": {"X-A": "b"}, "auth": BASIC})
+
+
+@pytest.mark.parametrize(
+    ("block", "parts"),
+    [
+        (WHOLE, set()),
+        ({**WHOLE, "rejected": [403], "logins_a_minute": 9, "renewal_interval": "5s"}, set()),
+        ({**WHOLE, "token": {"from": "json:t", "expires_in": "e", "life": "9s"}}, set()),
+        ({**WHOLE, "login": {**WHOLE["login"], "body": {"key": {"env": "P"}, "user": "ann"}}}, set()),
+        ({**WHOLE, "login": {**WHOLE["login"], "headers": {"x_a": "b"}}}, set()),
+        ({**WHOLE, "login": {**WHOLE["login"], "auth": {**BASIC, "password": {"env": "P"}}}}, {"proof"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "auth": {**BASIC, "username": "ben"}}}, {"client"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "auth": JWT}}, {"client", "proof"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "url": f"{URL}2"}}, {"client"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "body": {"user": "ben", "key": {"env": "P"}}}}, {"token"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "body": {"user": "ann", "key": {"env": "SECRET"}}}}, {"token"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "query": {"a": "b"}}}, {"token"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "headers": {"X-A": "c"}}}, {"token"}),
+        ({**WHOLE, "login": {**WHOLE["login"], "method": "PUT"}}, {"token"}),
+        ({**WHOLE, "token": {"from": "u"}}, {"token"}),
+        ({**WHOLE, "placement": "query"}, {"token"}),
+    ],
+)
+def test_a_change_counts_where_it_may_be_another_session(block: dict[str, Any], parts: set[str]) -> None:
+    """A secret of the body may be the name of who logs in; a password of its own is not."""
+    one, other = credential_of(WHOLE, KEYS).lineage, credential_of(block, KEYS).lineage
+    assert {name for name in ("client", "token", "proof") if getattr(one, name) != getattr(other, name)} == parts
+
+
+def test_a_lineage_can_be_written() -> None:
+    """Processes that share a token compare what it is asked for."""
+    for how in (BASIC, JWT, {"type": "none"}, {"type": "headers", "headers": {"X-K": {"secret": {"env": "P"}}}}):
+        lineage = credential_of(auth({"auth": how}), KEYS).lineage
+        assert isinstance(lineage, Lineage)
+        assert repr(lineage) == "Lineage(REDACTED)"
+        hash((lineage.client, lineage.token, lineage.proof))
+
+
+def test_the_whole_login_decides_where_a_stored_secret_goes() -> None:
+    """But its secrets; and in one form for each meaning."""
+
+    def having(**login: Any) -> Any:
+        document = copied(SESSION)
+        document["auth"]["login"] |= login
+        return document
+
+    assert destination(having(url="https://WS.example.com:443/login")) == destination(SESSION)
+    assert destination(having(method="POST", format="json", auth={"type": "none"})) == destination(SESSION)
+    body = SESSION["auth"]["login"]["body"]
+    for other in (
+        having(url="https://ws.example.com/other"),
+        having(method="PUT"),
+        having(headers={"X-A": "b"}),
+        having(query={"a": "b"}),
+        having(body={**body, "user": {**body["user"], "name": "other"}}),
+        having(auth={"type": "basic", "username": "a", "password": {"value": "x"}}),
+    ):
+        assert destination(other) != destination(SESSION)
+    named = [having(auth={"type": "basic", "username": name, "password": {"value": "x"}}) for name in ("ann", "ben")]
+    assert destination(named[0]) != destination(named[1])
