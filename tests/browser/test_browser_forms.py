@@ -189,7 +189,9 @@ def test_every_kind_and_provider_has_a_form_for_everybody(tab: Open, scheme: str
     for query, form in forms:
         one.open(f"/add?{query}")
         for field in form.first:
-            assert one.page.is_visible(f'[data-pointer="{field.pointer}"]'), (query, field.pointer)
+            shown = one.page.is_visible(f'[data-pointer="{field.pointer}"]')
+            # What counts with a choice is there once that is made.
+            assert shown or field.pointer in form.when, (query, field.pointer)
         assert not any(one.page.is_visible(f'[data-pointer="{field.pointer}"]') for field in form.more), query
         one.page.eval_on_selector_all("details", "all => all.forEach((each) => { each.open = true; })")
         found = Axe().run(one.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
@@ -233,3 +235,159 @@ def test_a_key_that_signs_keeps_its_lines(tab: Open, api: Api) -> None:
     page.wait_for_url("**/integrations/robot?done=saved")
     assert api.get("/integrations/robot")["usable"] is True
     assert "PRIVATE KEY" not in page.content()
+
+
+def row(page: Any, number: int, field: str = "/auth/claims") -> Any:
+    """A row of a document, or of a list of secrets."""
+    return page.locator(f'[data-row="{field}#{number}"]')
+
+
+def fill_row(page: Any, number: int, path: str, kind: str, value: str) -> None:
+    """Fill a row of claims, which is added where it is not there yet."""
+    if not row(page, number).count():
+        page.click("button:text-is('Add value')")
+    page.fill(f'[id="/auth/claims#{number}#name"]', path)
+    page.select_option(f'[id="/auth/claims#{number}#kind"]', label=kind)
+    page.fill(f'[id="/auth/claims#{number}#value"]', value)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_nested_claims_are_rows_and_a_secret_among_them_is_entered_once(tab: Open, api: Api, script: bool) -> None:
+    """With script and without: made, edited, moved; errors stand at their rows, and nothing typed is lost."""
+    name = f"claims-{script}".lower()
+    one = tab(script=script)
+    page = one.page
+    one.open("/add?kind=jwt")
+    page.fill('[id="/id"]', name)
+    page.fill('[id="/endpoint_prefix"]', "https://api.example.com/v1")
+    page.select_option('[id="/auth/algorithm"]', "HS256")
+    page.fill('[id="/auth/secret"]', "canary-canary-canary-canary-secret")
+    first = 2 if script else 0
+    fill_row(page, first, "team.name", "text", "ours")
+    fill_row(page, first + 1, "team.name", "number", "x")
+    page.click("button:text-is('Save')")
+    wrong = page.locator(f'[id="/auth/claims#{first + 1}!error"]:visible')
+    wrong.wait_for()
+    assert wrong.inner_text() == "the value must be a number, such as 5 or 0.5; the path must not be there twice"
+    assert page.input_value(f'[id="/auth/claims#{first + 1}#value"]') == "x"
+    assert row(page, first).locator(".error:visible").count() == 0
+    page.fill(f'[id="/auth/claims#{first + 1}#name"]', "keys.0")
+    page.select_option(f'[id="/auth/claims#{first + 1}#kind"]', label="secret")
+    page.fill(f'[id="/auth/claims#{first + 1}#value"]', "canary-first")
+    fill_row(page, first + 2, "keys.1", "secret", "canary-second")
+    if not script:
+        page.fill('[id="/auth/secret"]', "canary-canary-canary-canary-secret")
+    page.click("button:text-is('Save')")
+    page.wait_for_url(f"**/integrations/{name}?done=saved")
+    made = api.get(f"/integrations/{name}")["auth"]["claims"]
+    assert made["team"] == {"name": "ours"}
+    assert [each["set"] for each in made["keys"]] == [True, True]
+    assert "canary" not in page.content()
+    # Each takes the place of the other, and a number is added.
+    assert page.input_value('[id="/auth/claims#1#name"]') == "keys.0"
+    page.fill('[id="/auth/claims#1#name"]', "keys.1")
+    page.fill('[id="/auth/claims#2#name"]', "keys.0")
+    page.click("button:text-is('Save')")
+    page.wait_for_url(f"**/integrations/{name}?done=saved")
+    page.wait_for_function(
+        "([id, path]) => document.getElementById(id).value === path", arg=["/auth/claims#1#name", "keys.0"]
+    )
+    moved = api.get(f"/integrations/{name}")["auth"]["claims"]
+    assert moved == {**made, "keys": made["keys"][::-1]}
+    assert api.get(f"/integrations/{name}")["usable"] is True
+
+
+SECRET = "/auth/secret"
+
+
+def saved_secrets(page: Any, api: Api, name: str, version: int) -> list[str]:
+    """Save, and wait until that version is shown; the row IDs of its secrets."""
+    page.click("button:text-is('Save')")
+    page.wait_for_selector(f'[name=version][value="{version}"]', state="attached")
+    return [each.get("row", "") for each in api.get(f"/integrations/{name}")["auth"]["secret"]]
+
+
+def test_a_new_secret_that_signs_is_put_first_and_the_old_one_removed(tab: Open, api: Api) -> None:
+    """By the keyboard alone; no other is entered again, the focus stays, and removing can be taken back."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    name = "rotation"
+    auth = {"type": "signature", "scheme": "stripe", "secret": {"value": "canary-old"}}
+    api.make("/integrations", {"id": name, "endpoint_prefix": "https://a.example", "auth": auth})
+    one = tab()
+    page = one.page
+    one.open(f"/integrations/{name}")
+    assert row(page, 0, SECRET).locator("text=Set on").is_visible()
+    assert not page.is_visible(f'[id="{SECRET}#0#name"]')
+    assert not page.is_visible('[data-pointer="/auth/signed"]')
+    page.select_option('[id="/auth/scheme"]', "custom")
+    assert page.is_visible('[data-pointer="/auth/signed"]')
+    page.select_option('[id="/auth/scheme"]', "stripe")
+    page.focus("button:text-is('Add another')")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.type") == "password"
+    page.keyboard.type("canary-new")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Up"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Up"
+    assert page.locator(".listed .pair").first.locator("input[type=password]").input_value() == "canary-new"
+    assert page.locator(".listed .pair label[for$='#value']").all_inner_texts() == ["Secret 1", "Secret 2"]
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+    assert found.violations_count == 0, found.generate_report()
+    new, old = saved_secrets(page, api, name, 2)
+    assert (new[:2], old) == ("r_", "")
+    assert "canary" not in page.content()
+    page.locator(".listed .pair").nth(1).locator("[data-remove]").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".listed .pair").count() == 1
+    assert page.evaluate("document.activeElement.textContent") == "Add another"
+    assert saved_secrets(page, api, name, 3) == [new]
+
+
+def test_secrets_that_sign_are_put_in_order_without_script(tab: Open, api: Api) -> None:
+    """By their places; what is removed is said."""
+    name = "in-order"
+    secrets = [{"value": "canary-one"}, {"value": "canary-two"}]
+    auth = {"type": "signature", "scheme": "stripe", "secret": secrets}
+    made = api.make("/integrations", {"id": name, "endpoint_prefix": "https://a.example", "auth": auth})
+    first, second = (each["row"] for each in made["auth"]["secret"])
+    one = tab(script=False)
+    page = one.page
+    one.open(f"/integrations/{name}")
+    page.fill(f'[id="{SECRET}#0#name"]', "3")
+    assert saved_secrets(page, api, name, 2) == [second, first]
+    page.fill(f'[id="{SECRET}#2#value"]', "canary-three")
+    page.fill(f'[id="{SECRET}#2#name"]', "0")
+    page.check(f'[name="{SECRET}#1#value#do"][value=remove]')
+    third, last = saved_secrets(page, api, name, 3)
+    assert (last, third in {first, second}) == (second, False)
+    assert "canary" not in page.content()
+
+
+def test_rows_are_put_back_as_they_were(tab: Open, api: Api) -> None:
+    """Also those that were removed, and not those that were added."""
+    claims = {"team": "ours", "keys": [{"value": "canary"}], "level": 3}
+    auth = {"type": "jwt", "algorithm": "HS256", "secret": {"value": "canary" * 8}, "claims": claims}
+    api.make("/integrations", {"id": "put-back", "endpoint_prefix": "https://a.example", "auth": auth})
+    one = tab()
+    page = one.page
+    one.open("/integrations/put-back")
+
+    def names() -> list[str]:
+        found: list[str] = page.eval_on_selector_all(
+            "[data-row] [name$='#name']", "all => all.map((each) => each.value)"
+        )
+        return found
+
+    before = names()
+    assert before == ["team", "keys.0", "level"]
+    row(page, 0).locator("[data-remove]").click()
+    fill_row(page, 5, "more", "text", "x")
+    page.wait_for_selector("[data-preview]:has-text('Enter again: keys.0, Secret; or put more, team back.')")
+    assert row(page, 1).locator("text=enter again").is_visible()
+    assert names() == ["keys.0", "level", "more"]
+    page.locator('[data-pointer="/auth/claims"] button:text-is("Put back")').click()
+    page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
+    assert names() == before
+    assert api.get("/integrations/put-back")["version"] == 1

@@ -101,7 +101,7 @@ def addresses() -> Iterator[str]:
 _addresses = addresses()
 
 
-def _listen() -> socket.socket:
+def listen() -> socket.socket:
     """A socket on port 443 of a loopback address that nobody listens on. Skips the test where there can be none."""
     failure: OSError | None = None
     for address in itertools.islice(_addresses, 100):
@@ -143,7 +143,7 @@ class Host:
         """Listen, first with the CA that is to issue the certificate, later again on the same address."""
         if ca is not None:
             self._ssl = ca.server_context(self.name)
-        listener = socket.create_server((self.address, self.port)) if self.address else _listen()
+        listener = socket.create_server((self.address, self.port)) if self.address else listen()
         self.address, self.port = listener.getsockname()
         self._site = web.Server(self._serve, access_log=None)
         self._server = await asyncio.get_running_loop().create_server(self._site, sock=listener, ssl=self._ssl)

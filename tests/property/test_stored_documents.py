@@ -51,10 +51,8 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {
-    *("key", "password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"),
-    "secret",
-}
+SECRETS = {"key", "password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
+SECRETS |= {"pem", "secret"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 

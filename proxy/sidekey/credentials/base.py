@@ -406,11 +406,11 @@ class PartSettings(BaseModel, ABC):
     place: ClassVar[str]
     """Its key in the integration."""
 
-    filled_later: ClassVar[frozenset[str]] = frozenset()
-    """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
-
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
     """Keys that count, and are shown in a form, only under conditions."""
+
+    filled_later: ClassVar[frozenset[str]] = frozenset()
+    """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
 
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:

@@ -511,8 +511,8 @@ class SessionSettings(KindSettings):
         {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}
     )
     documentation: ClassVar[Documentation] = Documentation(
-        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but secrets for "
-        "the platforms they are made for.",
+        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but the secrets of "
+        "the platforms they are for.",
         {"login": "", "token": "", "placement": "Where the token goes, where one word does not say it."},
         _PROFILE_EXAMPLE,
     )

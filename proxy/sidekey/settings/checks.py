@@ -106,12 +106,15 @@ def _valid(model: type[_Model], raw: Any) -> _Model | None:
 def _twice(first: _Writes, second: _Writes) -> Found:
     """The names that the second part writes as well, or that the first one signs."""
     names = {normalise(name.encode("latin-1")): name for name in first.places.headers}
+    signed = first.signing
+    # What is added is signed as well by a signer that cannot list what it signs; what a later signer writes is not.
+    own = frozenset() if signed is None else signed.names | signed.kept | signed.signed
     for name in second.places.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
             said = SAME_HEADER.format(f"{names[normal]} of {first.key}", f"{name} of {second.key}")
             yield (second.key, "headers", name), f"{said}: remove one"
-        elif _is_signers(first.signing, normal):
+        elif normal in own:
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
     signing = second.signing
     for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
@@ -121,8 +124,8 @@ def _twice(first: _Writes, second: _Writes) -> Found:
         elif _is_signers(first.signing, normal):
             yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
     parameters = first.places.query + first.places.body
-    for key, own in (("query", second.places.query), ("body", second.places.body)):
-        for name in own:
+    for key, written in (("query", second.places.query), ("body", second.places.body)):
+        for name in written:
             for other in parameters:
                 if meets(name, (other,)):
                     said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")

@@ -140,8 +140,8 @@ def form_for(kind: str, provider: str = "") -> Form:
 
 
 def _met(conditions: Conditions, values: Mapping[str, Any]) -> bool:
-    """Whether one of the conditions holds, or there is none."""
-    return not conditions or any(values.get(other) in wanted for other, wanted in conditions)
+    """Whether one of the conditions holds, or may hold once a value is chosen, or there is none."""
+    return not conditions or any(values.get(other) in (None, *wanted) for other, wanted in conditions)
 
 
 def _place(field: Field) -> tuple[int, int]:

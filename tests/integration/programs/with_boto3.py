@@ -1,0 +1,80 @@
+"""A service that uses AWS by boto3 and knows nothing of Sidekey: it says what came of each call, as JSON.
+
+What it is run with, proxies and a bundle of CAs among it, is the environment's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+KEY = "reports 2026/a+b@c=d/\u00e9~'!*().txt"
+BODY = b"0123456789abcdef" * 4096
+
+
+def said(call: Callable[[], Any]) -> Any:
+    """What a call returned, or its error's code and status."""
+    try:
+        return call()
+    except ClientError as error:
+        return [error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]]
+    except BotoCoreError as error:
+        return type(error).__name__
+
+
+def with_s3() -> dict[str, Any]:
+    """An object with a name that is hard to spell, and copies of it."""
+    s3 = boto3.client("s3")
+    where = {"LocationConstraint": "eu-west-1"}
+    return {
+        "create": said(lambda: bool(s3.create_bucket(Bucket="mine", CreateBucketConfiguration=where))),
+        "put": said(lambda: bool(s3.put_object(Bucket="mine", Key=KEY, Body=BODY, Metadata={"a": "b  c"})["ETag"])),
+        "get": said(lambda: s3.get_object(Bucket="mine", Key=KEY)["Body"].read() == BODY),
+        "list": said(lambda: [each["Key"] == KEY for each in s3.list_objects_v2(Bucket="mine")["Contents"]]),
+        "copy": said(
+            lambda: bool(s3.copy_object(Bucket="mine", Key="copy", CopySource={"Bucket": "mine", "Key": KEY}))
+        ),
+        "copied": said(lambda: s3.get_object(Bucket="mine", Key="copy")["Body"].read() == BODY),
+        "copy from another": said(lambda: s3.copy_object(Bucket="mine", Key="stolen", CopySource="other/secret")),
+        "another": said(lambda: s3.get_object(Bucket="other", Key="secret")),
+    }
+
+
+def with_sqs() -> dict[str, Any]:
+    """A message that is sent and received."""
+    sqs = boto3.client("sqs")
+    url = said(lambda: sqs.create_queue(QueueName="jobs")["QueueUrl"])
+    if not isinstance(url, str):
+        return {"create": url}
+    return {
+        "create": True,
+        "send": said(lambda: bool(sqs.send_message(QueueUrl=url, MessageBody="work")["MessageId"])),
+        "receive": said(lambda: [each["Body"] for each in sqs.receive_message(QueueUrl=url)["Messages"]]),
+    }
+
+
+def with_dynamodb() -> dict[str, Any]:
+    """An item that is put and found."""
+    table = {
+        "TableName": "things",
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+    dynamodb = boto3.client("dynamodb")
+    return {
+        "create": said(lambda: dynamodb.create_table(**table)["TableDescription"]["TableStatus"]),
+        "put": said(lambda: bool(dynamodb.put_item(TableName="things", Item={"id": {"S": "\u00e9"}}))),
+        "scan": said(lambda: dynamodb.scan(TableName="things")["Items"]),
+    }
+
+
+CALLS = {"s3": with_s3, "sqs": with_sqs, "dynamodb": with_dynamodb}
+
+if __name__ == "__main__":
+    json.dump({name: CALLS[name]() for name in sys.argv[1:]}, sys.stdout)

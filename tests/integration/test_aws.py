@@ -1,0 +1,127 @@
+"""AWS end to end: boto3 as services use it, with keys that are none, against a server that verifies signatures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from support.ca import Authority
+from support.moto import REGION, Moto
+from support.serving import HEAD, serving
+
+PROGRAM = Path(__file__).parent / "programs" / "with_boto3.py"
+HOSTS = [f"{name}.{REGION}.amazonaws.com" for name in ("s3", "mine.s3", "other.s3", "sqs", "dynamodb", "sts")]
+WITH_CA = HEAD.replace("integrations:", "forward: {{match_by_host: true}}\nca: {{folder: state}}\nintegrations:")
+DONE: dict[str, dict[str, Any]] = {
+    "s3": {
+        "create": True,
+        "put": True,
+        "get": True,
+        "list": [True],
+        "copy": True,
+        "copied": True,
+        "copy from another": ["403", 403],
+        "another": ["403", 403],
+    },
+    "sqs": {"create": True, "send": True, "receive": ["work"]},
+    "dynamodb": {"create": "ACTIVE", "put": True, "scan": [{"id": {"S": "\u00e9"}}]},
+}
+
+
+@pytest.fixture
+def moto(tmp_path: Path) -> Iterator[Moto]:
+    """A server with one key, and a bucket with a secret that is for others."""
+    with Moto(tmp_path) as found:
+        (tmp_path / "id").write_text(found.key_id)
+        (tmp_path / "key").write_text(found.secret)
+        (tmp_path / "wrong").write_text(found.secret[::-1])
+        direct = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{found.port}",
+            region_name=REGION,
+            aws_access_key_id=found.key_id,
+            aws_secret_access_key=found.secret,
+        )
+        direct.create_bucket(Bucket="other", CreateBucketConfiguration={"LocationConstraint": REGION})
+        direct.put_object(Bucket="other", Key="secret", Body=b"of others")
+        yield found
+
+
+def integration(name: str, prefixes: str, more: str = "", key: str = "key") -> str:
+    keys = f"access_key_id: {{file: id}}, secret_access_key: {{file: {key}}}"
+    service = name.partition("-")[0]
+    auth = f"{{type: aws_sigv4, region: {REGION}, service: {service}, {keys}{more}}}"
+    return f"  {name}: {{endpoint_prefix: {prefixes}, auth: {auth}}}\n"
+
+
+def url(name: str) -> str:
+    return f"https://{name}.{REGION}.amazonaws.com"
+
+
+EACH = (
+    integration("s3", f"['{url('mine.s3')}', '{url('s3')}/mine']")
+    + integration("sqs", url("sqs"))
+    + integration("dynamodb", url("dynamodb"))
+)
+
+
+def boto(services: tuple[str, ...], **variables: str) -> dict[str, Any]:
+    """What a service says, which has dummy keys and these variables."""
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    keys = {"AWS_ACCESS_KEY_ID": "dummy", "AWS_SECRET_ACCESS_KEY": "dummy", "AWS_SESSION_TOKEN": "theirs"}
+    files = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *services],
+        env={**environment, **keys, **files, "AWS_DEFAULT_REGION": REGION, "AWS_MAX_ATTEMPTS": "1", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+async def test_by_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """HTTPS_PROXY and a bundle are all that there is; bodies by https have a trailer that is not signed."""
+    async with moto.by_https(ca, *HOSTS) as address:
+        hosts = {host: [address] for host in HOSTS}
+        async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
+            variables = {
+                "HTTPS_PROXY": f"http://127.0.0.1:{sidekey.port}",
+                "AWS_CA_BUNDLE": str(tmp_path / "state" / "trust" / "bundle.pem"),
+            }
+            # To the host of another bucket no tunnel is opened.
+            expected = {**DONE, "s3": {**DONE["s3"], "another": "ProxyConnectionError"}}
+            assert await asyncio.to_thread(boto, tuple(DONE), **variables) == expected
+
+
+async def test_by_http_that_becomes_https(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """HTTP_PROXY and endpoints by http; bodies are signed by their hash."""
+    async with moto.by_https(ca, *HOSTS) as address:
+        hosts = {host: [address] for host in HOSTS}
+        async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
+            endpoints = {f"AWS_ENDPOINT_URL_{name.upper()}": url(name).replace("https", "http") for name in DONE}
+            proxy = f"http://127.0.0.1:{sidekey.port}"
+            assert await asyncio.to_thread(boto, tuple(DONE), HTTP_PROXY=proxy, **endpoints) == DONE
+
+
+async def test_a_wrong_key_is_refused(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """So the server does verify, and it is not the caller's key that it sees."""
+    text = integration("sqs", url("sqs"), key="wrong") + integration("dynamodb", url("dynamodb"), key="wrong")
+    async with moto.by_https(ca, *HOSTS) as address:
+        hosts = {host: [address] for host in HOSTS}
+        async with serving(text, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
+            endpoints = {f"AWS_ENDPOINT_URL_{name.upper()}": url(name).replace("https", "http") for name in DONE}
+            proxy = f"http://127.0.0.1:{sidekey.port}"
+            found = await asyncio.to_thread(boto, ("sqs", "dynamodb"), HTTP_PROXY=proxy, **endpoints)
+    assert found["sqs"]["create"][1] == found["dynamodb"]["create"][1] == 403

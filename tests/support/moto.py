@@ -1,0 +1,115 @@
+"""moto's server with its authentication on, as a peer: it verifies signatures as AWS does, and allows by IAM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import boto3
+
+from fakes.server import listen
+from support import peers
+from support.ca import Authority
+from support.ports import free_port
+from support.raw import DEADLINE
+
+REGION = "eu-west-1"
+_EVERYTHING = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+_UNJUDGED = 3
+"""Requests before authentication is on: those that make the first user."""
+
+
+class Moto:
+    """`with Moto(tmp_path) as moto`: listens by http on `port`, and knows one access key, which may do everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self._binary = peers.require("moto_server")
+        self._log = folder / "moto.log"
+        self.port = free_port()
+        self.key_id = ""
+        self.secret = ""
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_UNJUDGED)}
+        command = [self._binary, "-H", "127.0.0.1", "-p", str(self.port)]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            self._wait_until_ready()
+            self._make_key()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=DEADLINE)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+            with suppress(ConnectionError):
+                connection.request("GET", "/moto-api/")
+                connection.getresponse().read()
+                return
+            connection.close()
+            time.sleep(0.05)
+        raise TimeoutError(f"moto_server is not ready: {self._log.read_text()}")
+
+    def _make_key(self) -> None:
+        iam = boto3.client(
+            "iam",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name=REGION,
+            aws_access_key_id="nobody",
+            aws_secret_access_key="nobody",
+        )
+        iam.create_user(UserName="sidekey")
+        key = iam.create_access_key(UserName="sidekey")["AccessKey"]
+        iam.put_user_policy(UserName="sidekey", PolicyName="everything", PolicyDocument=_EVERYTHING)
+        self.key_id, self.secret = key["AccessKeyId"], key["SecretAccessKey"]
+
+    @asynccontextmanager
+    async def by_https(self, ca: Authority, *names: str) -> AsyncIterator[str]:
+        """The address on whose port 443 these hosts answer: TLS ends there, and bytes go on untouched."""
+        context: ssl.SSLContext = ca.server_context(*names)
+        server = await asyncio.start_server(self._relay, sock=listen(), ssl=context)
+        async with server:
+            address: str = server.sockets[0].getsockname()[0]
+            yield address
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", self.port)
+        with suppress(ConnectionError, ssl.SSLError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, forth))
+                group.create_task(_pump(back, writer))
+        forth.close()
+        writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
