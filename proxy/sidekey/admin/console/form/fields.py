@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sidekey.credentials.fields import PEM_SECRET_SCHEMA
+from sidekey.credentials.fields import EXACT_TEXT, PEM_SECRET_SCHEMA
 
 Schema = Mapping[str, Any]
 Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "secrets", "pem", "rows", "tree", "group"]
@@ -26,7 +26,7 @@ class Field:
 
     `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
     "inline", "secret", "url"), and of rows what a value may be ("text", "number", "flag", "secret"); `prefixed`: a
-    secret in a row has a public text before it. `default` is what the value is where it is left out.
+    secret in a row has a public text before it; `exact`: spaces at the ends of a text count. `default` is what the value is where it is left out.
     """
 
     pointer: str
@@ -38,6 +38,7 @@ class Field:
     choices: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     prefixed: bool = False
+    exact: bool = False
     parts: tuple[Field, ...] = ()
 
     @property
@@ -109,7 +110,7 @@ class Reader:
         if node.get("type") == "boolean":
             return field("flag")
         if _is_text(node):
-            return field("text")
+            return field("text", exact=node.get("title") == EXACT_TEXT)
         if node.get("type") in _NUMBERS:
             return field("number")
         if node.get("type") == "array" and _is_text(self._bare(node.get("items", {}))):
