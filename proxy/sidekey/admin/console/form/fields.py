@@ -26,7 +26,8 @@ class Field:
 
     `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
     "inline", "secret", "url"), and of rows what a value may be ("text", "number", "flag", "secret"); `prefixed`: a
-    secret in a row has a public text before it; `exact`: spaces at the ends of a text count. `default` is what the value is where it is left out.
+    secret in a row has a public text before it; `exact`: spaces at the ends of a text count. `default` is what the
+    value is where it is left out.
     """
 
     pointer: str
