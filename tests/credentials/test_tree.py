@@ -124,6 +124,13 @@ def test_depth_and_size_have_bounds() -> None:
     assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
 
 
+@pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "updated_by": "eve"}])
+def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, Any]) -> None:
+    """Else a file would be sent otherwise once it is imported."""
+    found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
+    assert set(found) == {("body", "a")}
+
+
 def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
     """With other names beside it, `value` is the name of a field; no file is read."""
     raw = located(

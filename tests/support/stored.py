@@ -62,6 +62,10 @@ PROFILE: dict[str, Any] = {
 }
 PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
 """The secret has the profile's name for it."""
+PROFILE_SESSION: dict[str, Any] = {
+    "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
+}
+"""And its place is in a login's body."""
 SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
@@ -95,6 +99,10 @@ AWS_SIGV4: dict[str, Any] = {
         "secret_access_key": {"value": CANARY},
         "session_token": {"value": f"{CANARY}-token"},
     },
+}
+SIGNED: dict[str, Any] = {
+    **BASIC,
+    "signature": {"scheme": "github", "secret": {"value": f"{CANARY}-beside"}},
 }
 
 
@@ -157,10 +165,12 @@ def documents() -> dict[str, dict[str, Any]]:
         "oauth2": OAUTH2,
         "profile": PROFILE,
         "profile_key": PROFILE_KEY,
+        "profile_session": PROFILE_SESSION,
         "responsys": RESPONSYS,
         "secret_name": SECRET_NAME,
         "session": SESSION,
         "signature": SIGNATURE,
+        "signed": SIGNED,
     }
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 

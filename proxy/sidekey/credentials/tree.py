@@ -105,7 +105,8 @@ def _leaf(raw: object) -> Node:
 def _is_reference(raw: Mapping[str, Any]) -> bool:
     """Whether a mapping stands for a secret, or was meant to, in a file or a stored document.
 
-    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field.
+    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field. What
+    is one in a store must not be a mapping in a file, or importing the file would change what is sent.
     """
     return is_kept(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _NAMES)
 
