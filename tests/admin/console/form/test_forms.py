@@ -11,6 +11,7 @@ from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 
 FIRST = {
+    "aws_sigv4": ["endpoint_prefix", "region", "service", "access_key_id", "secret_access_key"],
     "basic": ["endpoint_prefix", "username", "password"],
     "headers": ["endpoint_prefix", "headers", "query", "body"],
     "jwt": ["endpoint_prefix", "algorithm", "private_key", "secret", "key_id", "claims"],
