@@ -4,13 +4,20 @@ import threading
 
 import pytest
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant
+from sidekey.credentials.base import Credential, FixedCredential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import RETRY_SECONDS, SecretLoader
 from sidekey.errors import ProblemError
+from support.issuing import credential_of
 from support.still import advance, in_still_time
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))
+RESPONSYS = {
+    "type": "responsys",
+    "login_endpoint": "https://login.example.com",
+    "username": "u",
+    "password": {"insecure_value": "hunter2"},
+}
 UNREADABLE = SecretUnreadable(((("auth", "password"), "the file does not exist"),))
 
 
@@ -43,6 +50,18 @@ def test_a_load_gets_the_credential() -> None:
     loader.load()
     assert loader.credential is CREDENTIAL
     assert loader.unreadable is None
+
+
+def test_what_supplements_a_credential_is_kept_beside_it() -> None:
+    """And not longer than the credential that it was read with."""
+    kind = credential_of(RESPONSYS)
+    found: list[Credential | Supplemented] = [Supplemented(kind, CREDENTIAL.grant), CREDENTIAL]
+    loader = SecretLoader(lambda: found.pop(0))
+    loader.load()
+    assert (loader.credential, loader.supplement) == (kind, CREDENTIAL.grant)
+    loader.load()
+    assert (loader.credential, loader.supplement) == (CREDENTIAL, None)
+    assert "hunter2" not in repr(loader)
 
 
 def test_a_failed_load_keeps_the_reason() -> None:

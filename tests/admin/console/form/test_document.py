@@ -20,6 +20,30 @@ READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
 CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
+    "signature beside": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "basic", "username": "svc", "password": READ},
+        "signature": {
+            "scheme": "custom",
+            "secret": READ,
+            "signed": "{timestamp}\n{body}",
+            "headers": {"X-Signature": "t={timestamp}, {signatures}"},
+            "each": "v1={signature}",
+            "join": " ",
+        },
+    },
+    "message": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {
+            "type": "signature",
+            "scheme": "rfc9421",
+            "algorithm": "ed25519",
+            "key": READ,
+            "components": ["@method", "content-digest"],
+            "expires": "5m",
+            "nonce": True,
+        },
+    },
     "basic": {
         "description": 'for <b>people</b> & "others"',
         "tags": ["crm", "eu"],
@@ -117,6 +141,23 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "secret": [{**READ, "row": "r_1"}, READ, {**READ, "row": "r_2"}],
             "signed": "{timestamp}.{body}",
             "headers": {"X-Signature": "t={timestamp},v1={signatures}"},
+        },
+    },
+    "session": {
+        "signature": {"scheme": "rfc9421", "algorithm": "ed25519", "key": READ, "components": ["@method"]},
+        "add": {"headers": {"X-Tenant": "acme"}, "body": {"key": {"secret": READ}, "n": 5}},
+        "auth": {
+            "type": "session",
+            "login": {
+                "url": "https://ws.example.com/login",
+                "body": {
+                    "user": {"name": "svc", "key": READ, "a.b": {"1": "x", "none": {}}},
+                    "scopes": ["a", {**READ, "row": "r_1"}, [0.5, True], []],
+                },
+                "auth": {"type": "jwt", "algorithm": "ES256", "private_key": READ, "claims": {"iss": "t"}},
+            },
+            "token": {"from": "data.token", "life": "20m"},
+            "rejected": [401, 419],
         },
     },
     "one secret": {
@@ -219,6 +260,19 @@ def test_what_counts_only_with_another_choice_goes_with_it() -> None:
     assert sent_document(form, sent, {"auth": auth})["auth"] == auth
     changed = sent_document(form, {**sent, "/auth/grant": "client_credentials"}, {"auth": auth})
     assert changed["auth"] == {"type": "oauth2", "grant": "client_credentials"}
+
+
+def test_what_counts_only_with_another_scheme_goes_with_it() -> None:
+    """Of a signature beside the credential too; and without a scheme there is none."""
+    document = DOCUMENTS["signature beside"]
+    form = form_of(document)
+    assert form is not None
+    sent = page_of(form, document).fields
+    assert sent_document(form, sent, document) == document
+    changed = sent_document(form, {**sent, "/signature/scheme": "github"}, document)
+    assert changed == {**document, "signature": {"scheme": "github", "secret": READ}}
+    without = sent_document(form, {**sent, "/signature/scheme": ""}, document)
+    assert without == {key: value for key, value in document.items() if key != "signature"}
 
 
 def test_a_row_is_of_the_type_that_is_said() -> None:
