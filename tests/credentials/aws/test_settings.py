@@ -150,7 +150,7 @@ def test_a_stored_integration_takes_keys_alone() -> None:
     auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
     found = judged({**AWS_SIGV4, "auth": auth})
     assert isinstance(found, Invalid)
-    (said,) = [each.message for each in found.errors if each.place[:2] == ("auth", "web_identity")]
+    (said,) = [each.detail for each in found.errors if each.pointer == "/auth/web_identity"]
     assert "give access_key_id and secret_access_key" in said
 
 

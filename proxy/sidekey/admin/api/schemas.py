@@ -19,7 +19,6 @@ from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
 _UNSAID: Final = object()
-_ONLY_IN_FILES: Final = {kind.__name__: kind.only_in_files for kind in KINDS.values()}
 _ROOTS: Final = ("IntegrationSettings", "PresetSettings", *(kind.__name__ for kind in KINDS.values()))
 
 Schema = dict[str, Any]
@@ -145,11 +144,12 @@ def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
     definitions: Mapping[str, Any] = config_schema()["$defs"]
     found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
+    only_in_files = {kind.__name__: kind.only_in_files for kind in KINDS.values()}
     waiting = list(_ROOTS)
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = _without(_as_stored(definitions[name]), _ONLY_IN_FILES.get(name, frozenset()))
+            found[name] = _without(_as_stored(definitions[name]), only_in_files.get(name, frozenset()))
             waiting += [each for each in _names_in(found[name]) if each not in found]
     # Only operators of the machine let integrations dial what is not global.
     integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private"}))
