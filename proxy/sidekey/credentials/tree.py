@@ -19,7 +19,7 @@ from sidekey.credentials.fields import (
     Keys,
     Reference,
     check_field_name,
-    is_kept,
+    is_of_store,
     parse_secret,
     parse_text,
     refuse,
@@ -107,9 +107,7 @@ def _is_reference(raw: Mapping[str, Any]) -> bool:
     Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field. What
     is one in a store must not be a mapping in a file, or importing the file would change what is sent.
     """
-    if is_kept(raw) or [*raw] == ["value"]:
-        return True
-    return "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _OF_FILES)
+    return is_of_store(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _OF_FILES)
 
 
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:

@@ -123,6 +123,32 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
         "endpoint_prefix": ["https://a.example"],
         "auth": {"type": "signature", "scheme": "github", "secret": READ},
     },
+    "session": {
+        "auth": {
+            "type": "session",
+            "login": {
+                "url": "https://ws.example/login",
+                "headers": {"X-A": "b", "X-K": {"secret": READ}},
+                "query": {"a": 5},
+                "body": {"user": {"name": "svc", "key": READ}},
+                "auth": {"type": "basic", "username": "u", "password": READ},
+            },
+            "token": {"from": "t", "life": "2h"},
+            "placement": {"in": "header", "name": "X-S", "prefix": "Token "},
+            "rejected": [401, 403],
+            "logins_a_minute": 9,
+        },
+    },
+    "session by a jwt": {
+        "auth": {
+            "type": "session",
+            "login": {
+                "url": "https://ws.example/login",
+                "auth": {"type": "jwt", "algorithm": "RS256", "private_key": READ, "claims": {"iss": "a"}},
+            },
+            "token": {"from": "t"},
+        },
+    },
     "responsys": {
         "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
     },
@@ -159,6 +185,35 @@ def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
 def browser_sends(name: str, text: str) -> str:
     """What is left of a text in an input of one line (HTML, "value sanitization algorithm")."""
     return text.replace("\n", "") if name == "/description" else text.replace("\n", "\r\n")
+
+
+def test_of_several_objects_only_the_chosen_one_is_sent() -> None:
+    """What was typed into the others, or stored of them, is left out; nothing chosen is the default."""
+    document = DOCUMENTS["session"]
+    form = form_of(document)
+    assert form is not None
+    sent = dict(page_of(form, document).fields)
+    where = "/auth/login/auth"
+
+    def logging_in(**more: str) -> Any:
+        return sent_document(form, {**sent, **more}, document)["auth"]["login"].get("auth")
+
+    assert logging_in() == {"type": "basic", "username": "u", "password": READ}
+    assert logging_in(**{f"{where}/username": "v"}) == {"type": "basic", "username": "v", "password": READ}
+    chosen = {f"{where}/type": "jwt", f"{where}/algorithm": "HS256", f"{where}/secret": "new"}
+    assert logging_in(**chosen) == {"type": "jwt", "algorithm": "HS256", "secret": {"value": "new"}}
+    assert logging_in(**{f"{where}/type": ""}) is None
+    assert logging_in(**{f"{where}/type": "none"}) == {"type": "none"}
+
+
+def test_a_list_of_numbers_is_one() -> None:
+    """What is no number is told by whoever reads it."""
+    document = DOCUMENTS["session"]
+    form = form_of(document)
+    assert form is not None
+    sent = {**page_of(form, document).fields, "/auth/rejected": "401\r\n 440 \r\n\r\nx"}
+    assert sent_document(form, sent, document)["auth"]["rejected"] == [401, 440, "x"]
+    assert "rejected" not in sent_document(form, {**sent, "/auth/rejected": " "}, document)["auth"]
 
 
 @pytest.mark.parametrize("source", ["inline", "text"])

@@ -88,11 +88,23 @@ def test_a_new_kind_has_fields_for_whatever_its_schema_says() -> None:
             },
             "body": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"}},
             "odd": {"type": "array", "items": {"type": "object"}},
+            "statuses": {"type": "array", "items": {"type": "integer"}},
+            "how": {
+                "oneOf": [{"$ref": "#/components/schemas/One"}, {"$ref": "#/components/schemas/Other"}],
+                "discriminator": {
+                    "propertyName": "type",
+                    "mapping": {"one": "#/components/schemas/One", "other": "#/components/schemas/Other"},
+                },
+                "default": {"type": "other"},
+            },
         },
     }
     value = {"$ref": "#/components/schemas/Value"}
     ways = [{"type": "string"}, {"$ref": "#/components/schemas/Secret"}, {"type": "array", "items": value}]
-    known = {**components(), "Value": {"anyOf": [*ways, {"type": "object", "additionalProperties": value}]}}
+    one = {"required": ["a"], "properties": {"type": {"const": "one"}, "a": {"type": "string"}}}
+    other = {"properties": {"type": {"const": "other"}, "b": {"type": "string"}, "a": {"type": "string"}}}
+    known = {**components(), "One": one, "Other": other}
+    known |= {"Value": {"anyOf": [*ways, {"type": "object", "additionalProperties": value}]}}
     found = Reader(known).fields(schema, "/auth")
     assert [(each.pointer, each.widget, each.required) for each in found] == [
         ("/auth/account", "text", True),
@@ -102,7 +114,17 @@ def test_a_new_kind_has_fields_for_whatever_its_schema_says() -> None:
         ("/auth/labels", "rows", False),
         ("/auth/keys", "secrets", False),
         ("/auth/body", "tree", False),
+        ("/auth/statuses", "lines", False),
+        ("/auth/how", "group", False),
     ]
+    # What one of several objects must have, the others may have or not: what is missing is said once it is sent.
+    how = found[-1]
+    assert [(each.pointer, each.widget, each.required, each.default) for each in how.parts] == [
+        ("/auth/how/type", "choice", False, "other"),
+        ("/auth/how/a", "text", False, None),
+        ("/auth/how/b", "text", False, None),
+    ]
+    assert how.variants == {"one": ("a",), "other": ("b", "a")}
 
 
 def test_labels_are_words() -> None:

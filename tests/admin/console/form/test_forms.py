@@ -17,6 +17,7 @@ FIRST = {
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
     "responsys": ["login_endpoint", "username", "password"],
+    "session": ["login", "token"],
     "signature": ["endpoint_prefix", "scheme", "secret", "signed", "headers"],
 }
 

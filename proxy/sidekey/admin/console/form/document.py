@@ -34,7 +34,9 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
     match field.widget:
         case "group":
             parts = parts_of(field, former)
-            found = document_of(field.parts, sent, parts)
+            chosen = _chosen(field, sent)
+            others = {each.key for each in field.parts} - {each.key for each in chosen}
+            found = document_of(chosen, sent, {key: each for key, each in parts.items() if key not in others})
             if former is not None and found == parts and not (found and isinstance(former, Mapping)):
                 return former
             return found or None
@@ -54,6 +56,15 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
             return text.strip() or None if number is None else number
         case "choice" | "text":
             return text.strip() or None
+
+
+def _chosen(field: Field, sent: Sent) -> tuple[Field, ...]:
+    """The parts of a group that count: of several objects those of the one that was chosen, with the choice."""
+    if not field.variants:
+        return field.parts
+    choice, *parts = field.parts
+    keys = field.variants.get(sent.get(choice.pointer) or choice.default, ())
+    return (choice, *(each for each in parts if each.key in keys))
 
 
 def _is_shown(field: Field, text: str, former: Any) -> bool:
@@ -125,9 +136,13 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     return text
 
 
-def _lines(field: Field, text: str) -> list[str] | None:
-    parts = re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)
-    return [part.strip() for part in parts if part.strip()] or None
+def _lines(field: Field, text: str) -> list[str | int] | None:
+    parts = [part.strip() for part in re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)]
+    found: list[str | int] = []
+    for part in filter(None, parts):
+        number = whole_in(part) if "number" in field.sources else None
+        found.append(part if number is None else number)
+    return found or None
 
 
 _READ: Final[Mapping[str, Callable[[Field, Sent, Any], Any]]] = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from sidekey.credentials.fields import PEM_SECRET_SCHEMA
@@ -26,7 +27,9 @@ class Field:
 
     `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
     "inline", "secret", "url"), and of rows what a value may be ("text", "number", "flag", "secret"); `prefixed`: a
-    secret in a row has a public text before it. `default` is what the value is where it is left out.
+    secret in a row has a public text before it. `default` is what the value is where it is left out. `variants` are of
+    a group whose first part chooses one of several: the keys that each of them has. `lines` of numbers say so in
+    `sources`.
     """
 
     pointer: str
@@ -39,6 +42,7 @@ class Field:
     sources: tuple[str, ...] = ()
     prefixed: bool = False
     parts: tuple[Field, ...] = ()
+    variants: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def key(self) -> str:
@@ -96,6 +100,9 @@ class Reader:
             return field(widget, sources=sources)
         if "properties" in node:
             return field("group", parts=self.fields(node, pointer))
+        if "discriminator" in node:
+            parts, variants = self._variants(node["discriminator"], default, pointer)
+            return field("group", parts=parts, variants=variants)
         if isinstance(node.get("additionalProperties"), Mapping):
             if self._is_tree(node["additionalProperties"]):
                 return field("tree")
@@ -112,9 +119,33 @@ class Reader:
             return field("text")
         if node.get("type") in _NUMBERS:
             return field("number")
-        if node.get("type") == "array" and _is_text(self._bare(node.get("items", {}))):
-            return field("lines")
         return self._of_alternatives(node, field)
+
+    def _of_items(self, items: Schema, field: Callable[..., Field]) -> Field:
+        """A list of texts or of numbers."""
+        if _is_text(items):
+            return field("lines")
+        if items.get("type") in _NUMBERS:
+            return field("lines", sources=("number",))
+        raise Unsupported
+
+    def _variants(
+        self, discriminator: Schema, default: Any, pointer: str
+    ) -> tuple[tuple[Field, ...], dict[str, tuple[str, ...]]]:
+        """The choice of one of several objects, with the fields of all; and which each of them has."""
+        name = discriminator["propertyName"]
+        found: dict[str, Field] = {}
+        variants: dict[str, tuple[str, ...]] = {}
+        for word, where in discriminator["mapping"].items():
+            fields = self.fields(self._bare({"$ref": where}), pointer)
+            variants[word] = tuple(each.key for each in fields)
+            # What one of them must have the others may not have.
+            found |= {each.key: replace(each, required=False) for each in fields if each.key not in found}
+        own = default.get(name) if isinstance(default, Mapping) else None
+        choice = Field(
+            pointer=f"{pointer}/{name}", label=label_of(name), widget="choice", default=own, choices=tuple(variants)
+        )
+        return (choice, *found.values()), variants
 
     def _of_secrets(self, node: Schema) -> tuple[Widget, tuple[str, ...]] | None:
         """How a secret is entered, a list of them, or what is in PEM, and how it may come; None: it is none of them."""
@@ -129,7 +160,9 @@ class Reader:
         return None
 
     def _of_alternatives(self, node: Schema, field: Any) -> Field:
-        """What stands for several ways to write the same: the one that can say most."""
+        """What is a list, or stands for several ways to write the same: the one that can say most."""
+        if node.get("type") == "array":
+            return self._of_items(self._bare(node.get("items", {})), field)
         ways = [self._bare(each) for each in (*node.get("oneOf", ()), *node.get("anyOf", ()))]
         words = next((each["enum"] for each in ways if "enum" in each), ())
         references = {each.get("$ref") for way in ways for each in way.get("anyOf", ())}

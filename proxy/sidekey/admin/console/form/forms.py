@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
@@ -136,7 +136,17 @@ def form_for(kind: str, provider: str = "") -> Form:
         for part in (model, *SUPPLEMENTS)
         for key, conditions in part.form_when.items()
     }
+    when |= {pointer: condition for field in fields for pointer, condition in _of_variants(field)}
     return Form(kind, provider, when, tuple(first), tuple(more))
+
+
+def _of_variants(field: Field) -> Iterator[tuple[str, tuple[Condition, ...]]]:
+    """The pointers of what only some of several objects have, with the choice that it takes."""
+    for part in field.parts:
+        words = tuple(word for word, keys in field.variants.items() if part.key in keys)
+        if words:
+            yield part.pointer, ((field.parts[0].pointer, words),)
+        yield from _of_variants(part)
 
 
 def _met(conditions: Conditions, values: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sidekey.admin.console.form.rows import Row, TypedMapping, row_id, stored_in
 from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, number_in, rows_in, secret_in
-from sidekey.credentials.fields import is_kept
+from sidekey.credentials.fields import is_of_store
 from sidekey.settings.stored.document import pointer
 
 _LONGEST_INDEX: Final = 4
@@ -74,7 +74,7 @@ def shown_tree(value: Any, where: str) -> list[Row]:
 
 
 def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
-    if isinstance(value, Mapping) and not is_kept(value) and (value or not place):
+    if isinstance(value, Mapping) and (not place or (value and not is_of_store(value))):
         for name, each in value.items():
             yield from _leaves(each, (*place, name))
     elif isinstance(value, list) and value:
@@ -107,7 +107,7 @@ def _kind_of(value: Any) -> tuple[str, str]:
     if isinstance(value, list):
         return "list", ""
     if isinstance(value, Mapping):
-        return "secret" if is_kept(value) else "mapping", ""
+        return "secret" if is_of_store(value) else "mapping", ""
     return "text", "" if value is None else str(value)
 
 
