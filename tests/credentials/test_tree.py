@@ -91,6 +91,8 @@ def test_every_error_is_told_at_its_place() -> None:
         "f": float("inf"),
         "g": "two\nlines",
         "h": {"insecure_value": ""},
+        "i": {"value": "as a stored document has it"},
+        "j": {"set": True},
     }
     found = errors_of(raw)
     assert {place[1:] for place in found} == {
@@ -103,6 +105,8 @@ def test_every_error_is_told_at_its_place() -> None:
         ("f",),
         ("g",),
         ("h",),
+        ("i",),
+        ("j",),
     }
     assert "hunter2" not in str(found)
     assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"

@@ -23,7 +23,7 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
-CANARY = "canary-of-the-tests"
+CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
 BASIC: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": "svc", "password": {"value": CANARY}}}
@@ -96,6 +96,10 @@ AWS_SIGV4: dict[str, Any] = {
         "session_token": {"value": f"{CANARY}-token"},
     },
 }
+SIGNED: dict[str, Any] = {
+    **BASIC,
+    "signature": {"scheme": "github", "secret": {"value": f"{CANARY}-beside"}},
+}
 
 
 @cache
@@ -127,7 +131,7 @@ JWT: dict[str, Any] = {
     "auth": {
         "type": "jwt",
         "algorithm": "HS256",
-        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "secret": {"value": CANARY},
         "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
     },
 }
@@ -161,6 +165,7 @@ def documents() -> dict[str, dict[str, Any]]:
         "secret_name": SECRET_NAME,
         "session": SESSION,
         "signature": SIGNATURE,
+        "signed": SIGNED,
     }
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 

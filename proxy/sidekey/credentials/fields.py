@@ -273,11 +273,6 @@ def is_kept(raw: Mapping[str, Any]) -> bool:
     return raw.get("set") is True and raw.keys() <= READ_KEYS
 
 
-def is_of_store(raw: Mapping[str, Any]) -> bool:
-    """Whether a mapping is how a stored document has a secret: what keeps one, or {value}, whatever is in it."""
-    return is_kept(raw) or [*raw] == ["value"]
-
-
 def refuse_elsewhere(raw: StoredMapping, way_out: str) -> None:
     """Raise ValueError for a reference that only a config file may write."""
     for key, reason in _OF_FILES.items():

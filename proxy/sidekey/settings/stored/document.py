@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
-from sidekey.credentials.fields import StoredMapping, is_kept, is_of_store
+from sidekey.credentials.fields import StoredMapping, is_kept
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
 from sidekey.store.canonical import canonical
@@ -114,7 +114,7 @@ class _Locating:
 
     def mapping(self, raw: Mapping[str, Any], where: str, listed: Place, depth: int) -> StoredMapping:
         row = _row_of(raw, listed)
-        found = StoredMapping(_lasting(where, listed, row) if is_of_store(raw) else where, row)
+        found = StoredMapping(_lasting(where, listed, row) if _is_secret(raw) else where, row)
         for key, value in raw.items():
             found[_checked(key)] = self._value(value, where, key, listed, depth + 1)
         return found
@@ -139,11 +139,16 @@ class _Locating:
         return _checked(raw)
 
 
+def _is_secret(raw: Mapping[str, Any]) -> bool:
+    """Whether a mapping is what a secret is sent as, or reads as."""
+    return is_kept(raw) or list(raw) == ["value"]
+
+
 def _row_of(raw: Mapping[str, Any], listed: Place) -> str | None:
     """The row ID of a secret: the one that it was read with, or a new one where it is new in a list."""
     if is_kept(raw):
         return str(raw["row"]) if "row" in raw else None
-    return new_secret_row() if listed and is_of_store(raw) else None
+    return new_secret_row() if listed and _is_secret(raw) else None
 
 
 def new_secret_row() -> str:

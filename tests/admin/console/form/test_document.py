@@ -20,6 +20,30 @@ READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
 CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
+    "signature beside": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "basic", "username": "svc", "password": READ},
+        "signature": {
+            "scheme": "custom",
+            "secret": READ,
+            "signed": "{timestamp}\n{body}",
+            "headers": {"X-Signature": "t={timestamp}, {signatures}"},
+            "each": "v1={signature}",
+            "join": " ",
+        },
+    },
+    "message": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {
+            "type": "signature",
+            "scheme": "rfc9421",
+            "algorithm": "ed25519",
+            "key": READ,
+            "components": ["@method", "content-digest"],
+            "expires": "5m",
+            "nonce": True,
+        },
+    },
     "basic": {
         "description": 'for <b>people</b> & "others"',
         "tags": ["crm", "eu"],
@@ -119,35 +143,26 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "headers": {"X-Signature": "t={timestamp},v1={signatures}"},
         },
     },
+    "session": {
+        "signature": {"scheme": "rfc9421", "algorithm": "ed25519", "key": READ, "components": ["@method"]},
+        "add": {"headers": {"X-Tenant": "acme"}, "body": {"key": {"secret": READ}, "n": 5}},
+        "auth": {
+            "type": "session",
+            "login": {
+                "url": "https://ws.example.com/login",
+                "body": {
+                    "user": {"name": "svc", "key": READ, "a.b": {"1": "x", "none": {}}},
+                    "scopes": ["a", {**READ, "row": "r_1"}, [0.5, True], []],
+                },
+                "auth": {"type": "jwt", "algorithm": "ES256", "private_key": READ, "claims": {"iss": "t"}},
+            },
+            "token": {"from": "data.token", "life": "20m"},
+            "rejected": [401, 419],
+        },
+    },
     "one secret": {
         "endpoint_prefix": ["https://a.example"],
         "auth": {"type": "signature", "scheme": "github", "secret": READ},
-    },
-    "session": {
-        "auth": {
-            "type": "session",
-            "login": {
-                "url": "https://ws.example/login",
-                "headers": {"X-A": "b", "X-K": {"secret": READ}},
-                "query": {"a": 5},
-                "body": {"user": {"name": "svc", "key": READ}},
-                "auth": {"type": "basic", "username": "u", "password": READ},
-            },
-            "token": {"from": "t", "life": "2h"},
-            "placement": {"in": "header", "name": "X-S", "prefix": "Token "},
-            "rejected": [401, 403],
-            "logins_a_minute": 9,
-        },
-    },
-    "session by a jwt": {
-        "auth": {
-            "type": "session",
-            "login": {
-                "url": "https://ws.example/login",
-                "auth": {"type": "jwt", "algorithm": "RS256", "private_key": READ, "claims": {"iss": "a"}},
-            },
-            "token": {"from": "t"},
-        },
     },
     "responsys": {
         "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
@@ -185,35 +200,6 @@ def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
 def browser_sends(name: str, text: str) -> str:
     """What is left of a text in an input of one line (HTML, "value sanitization algorithm")."""
     return text.replace("\n", "") if name == "/description" else text.replace("\n", "\r\n")
-
-
-def test_of_several_objects_only_the_chosen_one_is_sent() -> None:
-    """What was typed into the others, or stored of them, is left out; nothing chosen is the default."""
-    document = DOCUMENTS["session"]
-    form = form_of(document)
-    assert form is not None
-    sent = dict(page_of(form, document).fields)
-    where = "/auth/login/auth"
-
-    def logging_in(**more: str) -> Any:
-        return sent_document(form, {**sent, **more}, document)["auth"]["login"].get("auth")
-
-    assert logging_in() == {"type": "basic", "username": "u", "password": READ}
-    assert logging_in(**{f"{where}/username": "v"}) == {"type": "basic", "username": "v", "password": READ}
-    chosen = {f"{where}/type": "jwt", f"{where}/algorithm": "HS256", f"{where}/secret": "new"}
-    assert logging_in(**chosen) == {"type": "jwt", "algorithm": "HS256", "secret": {"value": "new"}}
-    assert logging_in(**{f"{where}/type": ""}) is None
-    assert logging_in(**{f"{where}/type": "none"}) == {"type": "none"}
-
-
-def test_a_list_of_numbers_is_one() -> None:
-    """What is no number is told by whoever reads it."""
-    document = DOCUMENTS["session"]
-    form = form_of(document)
-    assert form is not None
-    sent = {**page_of(form, document).fields, "/auth/rejected": "401\r\n 440 \r\n\r\nx"}
-    assert sent_document(form, sent, document)["auth"]["rejected"] == [401, 440, "x"]
-    assert "rejected" not in sent_document(form, {**sent, "/auth/rejected": " "}, document)["auth"]
 
 
 @pytest.mark.parametrize("source", ["inline", "text"])
@@ -274,6 +260,19 @@ def test_what_counts_only_with_another_choice_goes_with_it() -> None:
     assert sent_document(form, sent, {"auth": auth})["auth"] == auth
     changed = sent_document(form, {**sent, "/auth/grant": "client_credentials"}, {"auth": auth})
     assert changed["auth"] == {"type": "oauth2", "grant": "client_credentials"}
+
+
+def test_what_counts_only_with_another_scheme_goes_with_it() -> None:
+    """Of a signature beside the credential too; and without a scheme there is none."""
+    document = DOCUMENTS["signature beside"]
+    form = form_of(document)
+    assert form is not None
+    sent = page_of(form, document).fields
+    assert sent_document(form, sent, document) == document
+    changed = sent_document(form, {**sent, "/signature/scheme": "github"}, document)
+    assert changed == {**document, "signature": {"scheme": "github", "secret": READ}}
+    without = sent_document(form, {**sent, "/signature/scheme": ""}, document)
+    assert without == {key: value for key, value in document.items() if key != "signature"}
 
 
 def test_a_row_is_of_the_type_that_is_said() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.admin.console.form.fields import Field
@@ -13,8 +13,10 @@ from sidekey.admin.console.form.trees import read_tree
 from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, kept_in, number_in, secret_in, whole_in
 
 
-def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
-    """What the fields say. A field that is left empty is left out, so that its default counts.
+def document_of(
+    fields: Iterable[Field], sent: Sent, former: Mapping[str, Any], hidden: Container[str] = ()
+) -> dict[str, Any]:
+    """What the fields say. A field that is left empty is left out, so that its default counts; so is a `hidden` one.
 
     `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what
     the form showed of it, or where no field is for it. The same can be written in several ways: saving must not choose.
@@ -23,20 +25,18 @@ def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) 
     keys = {field.key for field in fields}
     found = {key: value for key, value in former.items() if key not in keys}
     for field in fields:
-        value = _value(field, sent, former.get(field.key))
+        value = None if field.pointer in hidden else _value(field, sent, former.get(field.key), hidden)
         if value is not None:
             found[field.key] = value
     return found
 
 
-def _value(field: Field, sent: Sent, former: Any) -> Any:
+def _value(field: Field, sent: Sent, former: Any, hidden: Container[str]) -> Any:
     text = sent.get(field.pointer, "")
     match field.widget:
         case "group":
             parts = parts_of(field, former)
-            chosen = _chosen(field, sent)
-            others = {each.key for each in field.parts} - {each.key for each in chosen}
-            found = document_of(chosen, sent, {key: each for key, each in parts.items() if key not in others})
+            found = document_of(field.parts, sent, parts, hidden)
             if former is not None and found == parts and not (found and isinstance(former, Mapping)):
                 return former
             return found or None
@@ -56,15 +56,6 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
             return text.strip() or None if number is None else number
         case "choice" | "text":
             return text.strip() or None
-
-
-def _chosen(field: Field, sent: Sent) -> tuple[Field, ...]:
-    """The parts of a group that count: of several objects those of the one that was chosen, with the choice."""
-    if not field.variants:
-        return field.parts
-    choice, *parts = field.parts
-    keys = field.variants.get(sent.get(choice.pointer) or choice.default, ())
-    return (choice, *(each for each in parts if each.key in keys))
 
 
 def _is_shown(field: Field, text: str, former: Any) -> bool:
@@ -136,13 +127,14 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     return text
 
 
-def _lines(field: Field, text: str) -> list[str | int] | None:
+def _lines(field: Field, text: str) -> list[Any] | None:
     parts = [part.strip() for part in re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)]
-    found: list[str | int] = []
-    for part in filter(None, parts):
-        number = whole_in(part) if "number" in field.sources else None
-        found.append(part if number is None else number)
-    return found or None
+    return [_line(field, part) for part in parts if part] or None
+
+
+def _line(field: Field, text: str) -> Any:
+    number = whole_in(text) if "number" in field.sources else None
+    return text if number is None else number
 
 
 _READ: Final[Mapping[str, Callable[[Field, Sent, Any], Any]]] = {

@@ -108,16 +108,9 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
     common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
     about = {key: value for key, value in former.items() if key not in {"auth", *ABOUT}}
     named = {"provider": form.provider} if form.provider else {}
-    said = document_of(own, sent, _auth(former))
-    auth = {**{key: value for key, value in said.items() if _counts(form, key, sent)}, "type": form.kind, **named}
-    return {**document_of(common if former else (ID, *common), sent, about), "auth": auth}
-
-
-def _counts(form: Form, key: str, sent: Sent) -> bool:
-    """Whether a key counts with what was chosen elsewhere. Else the page hides it, and nobody could remove it there."""
-    conditions = form.when.get(f"/auth/{key}", ())
-    defaults = {each.pointer: each.default for each in form.fields}
-    return not conditions or any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
+    hidden = form.hidden(sent)
+    auth = {**document_of(own, sent, _auth(former), hidden), "type": form.kind, **named}
+    return {**document_of(common if former else (ID, *common), sent, about, hidden), "auth": auth}
 
 
 def wrong_files(form: Form, sent: Sent) -> tuple[ItemError, ...]:
