@@ -60,6 +60,9 @@ SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
 
+NOT_EDITED = {"auth", "allow_private"}
+
+
 def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
     """The keys of a model that are not declared harmless and hold no secret, those of its mappings included."""
     for key in keys_of(model):
@@ -67,7 +70,7 @@ def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Ite
         inner = NESTED.get(path)
         if inner is not None:
             yield from deciding(inner, f"{path}.", f"{name}.")
-        elif not key.harmless and key.name not in {*SECRETS, "auth", "allow_private", *only_in_files(model)}:
+        elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in NOT_EDITED:
             yield name
 
 
