@@ -85,12 +85,15 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "token": {"from": "t"},
     }
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
+    keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
     added = {
         "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
         "query": {"key": {"secret": {"value": "canary-added-to-the-query"}}},
     }
     field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
     return {
+        "aws": {**prefix, "auth": {**aws, **keys}},
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
         "mtls": {**prefix, "auth": {"type": "mtls", **pair}},
@@ -125,7 +128,7 @@ def secrets_in(document: Any) -> Iterator[str]:
     """The values of a document that are sealed."""
     if isinstance(document, dict):
         for key, value in document.items():
-            if key in ("value", "url") and isinstance(value, str):
+            if key in ("value", "url") and len(document) == 1 and isinstance(value, str):
                 yield value
             else:
                 yield from secrets_in(value)

@@ -17,6 +17,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.session import LoginSettings, SessionTokenSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
@@ -48,6 +49,8 @@ NESTED: dict[str, type[BaseModel]] = {
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
+    "auth.login": LoginSettings,
+    "auth.token": SessionTokenSettings,
 }
 """Keys whose mapping has keys of its own."""
 
@@ -114,6 +117,10 @@ DEFAULTS: dict[str, Any] = {
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
+    "auth.placement": ["header", "authorization", "bearer"],
+    "auth.login.auth": {"type": "none"},
+    "auth.login.format": "json",
+    "auth.login.method": "POST",
     "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],

@@ -23,7 +23,7 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
-CANARY = "canary-of-the-tests"
+CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
 BASIC: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": "svc", "password": {"value": CANARY}}}
@@ -131,7 +131,7 @@ JWT: dict[str, Any] = {
     "auth": {
         "type": "jwt",
         "algorithm": "HS256",
-        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "secret": {"value": CANARY},
         "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
     },
 }

@@ -143,6 +143,23 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "headers": {"X-Signature": "t={timestamp},v1={signatures}"},
         },
     },
+    "session": {
+        "signature": {"scheme": "rfc9421", "algorithm": "ed25519", "key": READ, "components": ["@method"]},
+        "add": {"headers": {"X-Tenant": "acme"}, "body": {"key": {"secret": READ}, "n": 5}},
+        "auth": {
+            "type": "session",
+            "login": {
+                "url": "https://ws.example.com/login",
+                "body": {
+                    "user": {"name": "svc", "key": READ, "a.b": {"1": "x", "none": {}}},
+                    "scopes": ["a", {**READ, "row": "r_1"}, [0.5, True], []],
+                },
+                "auth": {"type": "jwt", "algorithm": "ES256", "private_key": READ, "claims": {"iss": "t"}},
+            },
+            "token": {"from": "data.token", "life": "20m"},
+            "rejected": [401, 419],
+        },
+    },
     "one secret": {
         "endpoint_prefix": ["https://a.example"],
         "auth": {"type": "signature", "scheme": "github", "secret": READ},

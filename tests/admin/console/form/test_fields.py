@@ -55,13 +55,14 @@ def test_each_is_entered_as_what_it_is() -> None:
     assert oauth2["client_secret"].widget == "secret"
     body = next(each for each in oauth2["token_request"].parts if each.key == "body")
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
-    for headers, query, added in (
+    for parts in (
         fields_of("HeadersSettings"),
         next(each for each in fields_of("IntegrationDocument") if each.key == "add").parts,
     ):
-        for field in (headers, query):
+        added = {each.key: each for each in parts}
+        for field in (added["headers"], added["query"]):
             assert (field.widget, field.sources, field.prefixed) == ("rows", ("secret", "text"), True)
-        assert (added.sources, added.prefixed) == (("secret", "text", "number", "flag"), True)
+        assert (added["body"].sources, added["body"].prefixed) == (("secret", "text", "number", "flag"), True)
     signed = next(each for each in oauth2["assertion"].parts if each.key == "private_key")
     assert (signed.widget, signed.sources) == ("pem", ("secret",))
     key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")
@@ -102,6 +103,35 @@ def test_a_new_kind_has_fields_for_whatever_its_schema_says() -> None:
         ("/auth/labels", "rows", False),
         ("/auth/keys", "secrets", False),
         ("/auth/body", "tree", False),
+    ]
+
+
+def test_an_object_of_several_kinds_has_the_fields_of_the_one_that_is_chosen() -> None:
+    """None of them is asked for where another kind is chosen."""
+    (login,) = (each for each in fields_of("SessionSettings") if each.key == "login")
+    (auth,) = (each for each in login.parts if each.key == "auth")
+    kind, *fields = auth.parts
+    assert (kind.pointer, kind.widget, kind.default) == ("/login/auth/type", "choice", "none")
+    assert kind.choices == ("basic", "headers", "jwt", "none")
+    when = {each.key: each.when for each in fields}
+    assert when["username"] == (("/login/auth/type", ("basic",)),)
+    assert when["claims"] == (("/login/auth/type", ("jwt",)),)
+    assert not any(each.required for each in fields)
+    assert next(each for each in fields if each.key == "claims").widget == "tree"
+
+
+def test_a_key_of_two_kinds_is_one_field() -> None:
+    """That counts with both."""
+    text = {"properties": {"name": {"type": "string"}}}
+    known = {**components(), "A": text, "B": {"properties": {**text["properties"], "more": {"type": "boolean"}}}}
+    mapping = {kind: f"#/components/schemas/{kind.upper()}" for kind in ("a", "b")}
+    node = {"oneOf": [{"$ref": each} for each in mapping.values()]}
+    schema = {"properties": {"x": {**node, "discriminator": {"propertyName": "kind", "mapping": mapping}}}}
+    (group,) = Reader(known).fields(schema, "")
+    assert [(each.key, each.when) for each in group.parts] == [
+        ("kind", ()),
+        ("name", (("/x/kind", ("a", "b")),)),
+        ("more", (("/x/kind", ("b",)),)),
     ]
 
 

@@ -6,17 +6,20 @@ from itertools import groupby
 
 import pytest
 
+from sidekey.admin.console.form.fields import every
 from sidekey.admin.console.form.forms import form_for, section_of
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 
 FIRST = {
+    "aws_sigv4": ["endpoint_prefix", "region", "service", "access_key_id", "secret_access_key"],
     "basic": ["endpoint_prefix", "username", "password"],
     "headers": ["endpoint_prefix", "headers", "query", "body"],
     "jwt": ["endpoint_prefix", "algorithm", "private_key", "secret", "key_id", "claims"],
     "mtls": ["endpoint_prefix", "certificate", "private_key"],
     "oauth2": ["token_endpoint", "client_id", "client_secret"],
     "responsys": ["login_endpoint", "username", "password"],
+    "session": ["login", "token"],
     "signature": ["endpoint_prefix", "scheme", "algorithm", "secret", "signed", "headers", "key"],
 }
 
@@ -49,7 +52,7 @@ def test_a_provider_asks_for_its_parameters_and_none_of_others(provider: str) ->
 def test_fields_that_count_only_with_another_value_say_so() -> None:
     when = form_for("oauth2").when
     assert when["/auth/refresh_token"] == (("/auth/grant", ("refresh_token",)),)
-    pointers = {each.pointer for field in form_for("oauth2").fields for each in (field, *field.walk())}
+    pointers = {field.pointer for field in every(form_for("oauth2").fields)}
     assert {*when, *(other for conditions in when.values() for other, _ in conditions)} <= pointers
 
 
@@ -103,3 +106,13 @@ def test_no_form_asks_for_the_secrets_of_another_profile() -> None:
     """Each has its own."""
     keys = {each.key for each in form_for("headers").fields}
     assert keys.isdisjoint(key for name in profiles.names_of("headers") for key in profiles.profile(name).secrets)
+
+
+def test_what_is_hidden_by_a_choice_within_a_group_does_not_count() -> None:
+    """A signature that is not chosen has no further keys, and a login only those of how it is authenticated."""
+    form = form_for("session")
+    hidden = form.hidden({})
+    assert {"/signature/secret", "/signature/components", "/auth/login/auth/password"} <= hidden
+    chosen = form.hidden({"/signature/scheme": "custom", "/auth/login/auth/type": "basic"})
+    assert not {"/signature/secret", "/signature/signed", "/auth/login/auth/password"} & chosen
+    assert {"/signature/components", "/auth/login/auth/claims"} <= chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.admin.console.form.fields import Field
@@ -13,8 +13,10 @@ from sidekey.admin.console.form.trees import read_tree
 from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, kept_in, number_in, secret_in, whole_in
 
 
-def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
-    """What the fields say. A field that is left empty is left out, so that its default counts.
+def document_of(
+    fields: Iterable[Field], sent: Sent, former: Mapping[str, Any], hidden: Container[str] = ()
+) -> dict[str, Any]:
+    """What the fields say. A field that is left empty is left out, so that its default counts; so is a `hidden` one.
 
     `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what
     the form showed of it, or where no field is for it. The same can be written in several ways: saving must not choose.
@@ -23,18 +25,18 @@ def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) 
     keys = {field.key for field in fields}
     found = {key: value for key, value in former.items() if key not in keys}
     for field in fields:
-        value = _value(field, sent, former.get(field.key))
+        value = None if field.pointer in hidden else _value(field, sent, former.get(field.key), hidden)
         if value is not None:
             found[field.key] = value
     return found
 
 
-def _value(field: Field, sent: Sent, former: Any) -> Any:
+def _value(field: Field, sent: Sent, former: Any, hidden: Container[str]) -> Any:
     text = sent.get(field.pointer, "")
     match field.widget:
         case "group":
             parts = parts_of(field, former)
-            found = document_of(field.parts, sent, parts)
+            found = document_of(field.parts, sent, parts, hidden)
             if former is not None and found == parts and not (found and isinstance(former, Mapping)):
                 return former
             return found or None
@@ -125,9 +127,14 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     return text
 
 
-def _lines(field: Field, text: str) -> list[str] | None:
-    parts = re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)
-    return [part.strip() for part in parts if part.strip()] or None
+def _lines(field: Field, text: str) -> list[Any] | None:
+    parts = [part.strip() for part in re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)]
+    return [_line(field, part) for part in parts if part] or None
+
+
+def _line(field: Field, text: str) -> Any:
+    number = whole_in(text) if "number" in field.sources else None
+    return text if number is None else number
 
 
 _READ: Final[Mapping[str, Callable[[Field, Sent, Any], Any]]] = {

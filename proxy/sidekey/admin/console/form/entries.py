@@ -19,7 +19,6 @@ from sidekey.admin.console.form.typed import Sent
 from sidekey.credentials.certificates.pem import what_it_is
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
-from sidekey.settings.checks import SUPPLEMENTS
 from sidekey.settings.stored.document import found_at
 
 ID: Final = Field(
@@ -109,29 +108,9 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
     common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
     about = {key: value for key, value in former.items() if key not in {"auth", *ABOUT}}
     named = {"provider": form.provider} if form.provider else {}
-    said = document_of(own, sent, _auth(former))
-    auth = {**_counting(form, "auth", said, sent), "type": form.kind, **named}
-    whole = document_of(common if former else (ID, *common), sent, about)
-    for part in SUPPLEMENTS:
-        value = whole.get(part.place)
-        if isinstance(value, Mapping):
-            counting = _counting(form, part.place, value, sent)
-            if not counting:
-                del whole[part.place]
-            elif counting != value:
-                whole[part.place] = counting
-    return {**whole, "auth": auth}
-
-
-def _counting(form: Form, place: str, part: Mapping[str, Any], sent: Sent) -> dict[str, Any]:
-    """The keys that count with what was chosen elsewhere. The page hides the others: nobody could remove them there."""
-    defaults = {each.pointer: each.default for field in form.fields for each in field.walk()}
-
-    def counts(key: str) -> bool:
-        conditions = form.when.get(f"/{place}/{key}", ())
-        return not conditions or any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
-
-    return {key: value for key, value in part.items() if counts(key)}
+    hidden = form.hidden(sent)
+    auth = {**document_of(own, sent, _auth(former), hidden), "type": form.kind, **named}
+    return {**document_of(common if former else (ID, *common), sent, about, hidden), "auth": auth}
 
 
 def wrong_files(form: Form, sent: Sent) -> tuple[ItemError, ...]:

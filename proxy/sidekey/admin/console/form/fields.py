@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from sidekey.credentials.fields import PEM_SECRET_SCHEMA
+from sidekey.credentials.fields import PEM_SECRET_SCHEMA, mapping
 
 Schema = Mapping[str, Any]
 Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "secrets", "pem", "rows", "tree", "group"]
@@ -20,13 +20,18 @@ _PEM_SECRET: Final = PEM_SECRET_SCHEMA["title"]
 _NUMBERS: Final = frozenset({"integer", "number"})
 
 
+Condition = tuple[str, tuple[str, ...]]
+"""The pointer of a field, and the values of which it must have one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """One field. `pointer` (RFC 6901) is where its value stands in the document.
 
     `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
-    "inline", "secret", "url"), and of rows what a value may be ("text", "number", "flag", "secret"); `prefixed`: a
-    secret in a row has a public text before it. `default` is what the value is where it is left out.
+    "inline", "secret", "url"), of rows what a value may be ("text", "number", "flag", "secret"), and of lines that they
+    are numbers ("number"); `prefixed`: a secret in a row has a public text before it. `default` is what the value is
+    where it is left out. `when` has conditions of which one must be met for the field to count; without any it does.
     """
 
     pointer: str
@@ -39,6 +44,7 @@ class Field:
     sources: tuple[str, ...] = ()
     prefixed: bool = False
     parts: tuple[Field, ...] = ()
+    when: tuple[Condition, ...] = ()
 
     @property
     def key(self) -> str:
@@ -52,6 +58,13 @@ class Field:
                 yield from each.walk()
         else:
             yield self
+
+
+def every(fields: Iterable[Field]) -> Iterator[Field]:
+    """Fields with all that are in them, also the groups."""
+    for each in fields:
+        yield each
+        yield from every(each.parts)
 
 
 class Unsupported(Exception):
@@ -106,15 +119,34 @@ class Reader:
             return field("rows", sources=kinds, prefixed=prefixed)
         if "enum" in node:
             return field("choice", choices=tuple(str(each) for each in node["enum"] if each is not None))
-        if node.get("type") == "boolean":
-            return field("flag")
-        if _is_text(node):
-            return field("text")
-        if node.get("type") in _NUMBERS:
-            return field("number")
-        if node.get("type") == "array" and _is_text(self._bare(node.get("items", {}))):
-            return field("lines")
+        if "discriminator" in node:
+            return field("group", parts=self._of_kinds(node, pointer))
+        if node.get("type") == "array":
+            item = _simple(self._bare(node.get("items", {})))
+            if item in ("text", "number"):
+                return field("lines", sources=("number",) if item == "number" else ())
+        simple = _simple(node)
+        if simple is not None:
+            return field(simple)
         return self._of_alternatives(node, field)
+
+    def _of_kinds(self, node: Schema, where: str) -> tuple[Field, ...]:
+        """The fields of an object of several kinds: which it is, and those of each."""
+        name, kinds = node["discriminator"]["propertyName"], node["discriminator"]["mapping"]
+        chooses = f"{where}/{name}"
+        default = mapping(node.get("default")).get(name)
+        found = {
+            chooses: Field(
+                pointer=chooses, label=label_of(name), widget="choice", default=default, choices=tuple(sorted(kinds))
+            )
+        }
+        for kind, reference in sorted(kinds.items()):
+            for each in self.fields(self._bare({"$ref": reference}), where):
+                other = found.get(each.pointer)
+                also = () if other is None else other.when[0][1]
+                # What it is must be said by the kind that is chosen: else a field that is hidden would be asked for.
+                found[each.pointer] = replace(each, required=False, when=((chooses, (*also, kind)),))
+        return tuple(found.values())
 
     def _of_secrets(self, node: Schema) -> tuple[Widget, tuple[str, ...]] | None:
         """How a secret is entered, a list of them, or what is in PEM, and how it may come; None: it is none of them."""
@@ -186,6 +218,15 @@ class Reader:
         if not kinds:
             raise Unsupported
         return tuple(kinds), prefixed
+
+
+def _simple(node: Schema) -> Widget | None:
+    """How one plain value is entered; None: it is none."""
+    if node.get("type") == "boolean":
+        return "flag"
+    if _is_text(node):
+        return "text"
+    return "number" if node.get("type") in _NUMBERS else None
 
 
 def _is_text(node: Schema) -> bool:

@@ -8,17 +8,14 @@ from functools import cache
 from typing import Any, Final
 
 from sidekey.admin.api.schemas import components
-from sidekey.admin.console.form.fields import Field, Reader
+from sidekey.admin.console.form.fields import Condition, Field, Reader, every
+from sidekey.admin.console.form.typed import Sent
 from sidekey.credentials.base import Conditions
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
-
-
-Condition = tuple[str, tuple[str, ...]]
-"""The pointer of a field, and the values of which it must have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,18 @@ class Form:
     def fields(self) -> tuple[Field, ...]:
         """All of them."""
         return (*self.first, *self.more)
+
+    def hidden(self, sent: Sent) -> frozenset[str]:
+        """The pointers of fields that do not count with what was chosen elsewhere.
+
+        The page hides them, so that nobody could remove there what is in them.
+        """
+        defaults = {each.pointer: each.default for each in every(self.fields)}
+
+        def is_met(conditions: tuple[Condition, ...]) -> bool:
+            return any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
+
+        return frozenset(where for where, conditions in self.when.items() if not is_met(conditions))
 
 
 _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -136,6 +145,7 @@ def form_for(kind: str, provider: str = "") -> Form:
         for part in (model, *SUPPLEMENTS)
         for key, conditions in part.form_when.items()
     }
+    when |= {each.pointer: each.when for each in every((*first, *more)) if each.when}
     return Form(kind, provider, when, tuple(first), tuple(more))
 
 

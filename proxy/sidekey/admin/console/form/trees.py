@@ -74,7 +74,7 @@ def shown_tree(value: Any, where: str) -> list[Row]:
 
 
 def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
-    if isinstance(value, Mapping) and not is_kept(value) and (value or not place):
+    if isinstance(value, Mapping) and (not place or (value and not _is_secret(value))):
         for name, each in value.items():
             yield from _leaves(each, (*place, name))
     elif isinstance(value, list) and value:
@@ -82,6 +82,11 @@ def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
             yield from _leaves(each, (*place, index))
     else:
         yield place, value
+
+
+def _is_secret(value: Mapping[str, Any]) -> bool:
+    """Whether it is a secret that is stored, or that was sent: no public mapping of a stored document looks so."""
+    return is_kept(value) or [*value] == ["value"]
 
 
 def _shown(number: int, place: Place, value: Any, where: str) -> Row:
@@ -107,7 +112,7 @@ def _kind_of(value: Any) -> tuple[str, str]:
     if isinstance(value, list):
         return "list", ""
     if isinstance(value, Mapping):
-        return "secret" if is_kept(value) else "mapping", ""
+        return "secret" if _is_secret(value) else "mapping", ""
     return "text", "" if value is None else str(value)
 
 
