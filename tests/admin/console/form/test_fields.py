@@ -55,13 +55,14 @@ def test_each_is_entered_as_what_it_is() -> None:
     assert oauth2["client_secret"].widget == "secret"
     body = next(each for each in oauth2["token_request"].parts if each.key == "body")
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
-    for headers, query, added in (
+    own, added = (
         fields_of("HeadersSettings"),
-        next(each for each in fields_of("IntegrationDocument") if each.key == "add").parts,
-    ):
-        for field in (headers, query):
-            assert (field.widget, field.sources, field.prefixed) == ("rows", ("secret", "text"), True)
-        assert (added.sources, added.prefixed) == (("secret", "text", "number", "flag"), True)
+        next(each for each in fields_of("IntegrationDocument") if each.key == "add"),
+    )
+    for parts in ({each.key: each for each in own}, {each.key: each for each in added.parts}):
+        for key, more in (("headers", ()), ("query", ()), ("body", ("number", "flag"))):
+            field = parts[key]
+            assert (field.widget, field.sources, field.prefixed) == ("rows", ("secret", "text", *more), True)
     signed = next(each for each in oauth2["assertion"].parts if each.key == "private_key")
     assert (signed.widget, signed.sources) == ("pem", ("secret",))
     key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")

@@ -10,9 +10,8 @@ from typing import Any, Final
 from sidekey.admin.api.schemas import components
 from sidekey.admin.console.form.fields import Field, Reader
 from sidekey.credentials.base import Conditions
-from sidekey.credentials.registry import KINDS
+from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.settings import profiles
-from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
 
