@@ -59,8 +59,8 @@ SECRETS = {"key", "password", "secret_username", "client_secret", "refresh_token
 SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
-
-NOT_EDITED = {"auth", "allow_private"}
+ELSEWHERE = {"auth", "allow_private"}
+"""Keys of an integration that are edited by their own keys, or that no stored one has."""
 
 
 def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
@@ -70,7 +70,7 @@ def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Ite
         inner = NESTED.get(path)
         if inner is not None:
             yield from deciding(inner, f"{path}.", f"{name}.")
-        elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in NOT_EDITED:
+        elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in ELSEWHERE:
             yield name
 
 
