@@ -62,6 +62,10 @@ PROFILE: dict[str, Any] = {
 }
 PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
 """The secret has the profile's name for it."""
+PROFILE_SESSION: dict[str, Any] = {
+    "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
+}
+"""And its place is in a login's body."""
 SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
@@ -155,12 +159,14 @@ def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {
         "added": ADDED,
+        "aws_sigv4": AWS_SIGV4,
         "basic": BASIC,
         "headers": HEADERS,
         "jwt": JWT,
         "oauth2": OAUTH2,
         "profile": PROFILE,
         "profile_key": PROFILE_KEY,
+        "profile_session": PROFILE_SESSION,
         "responsys": RESPONSYS,
         "secret_name": SECRET_NAME,
         "session": SESSION,
