@@ -258,7 +258,7 @@ def test_a_secret_of_a_profile_that_cannot_be_read_has_the_profile_s_name_for_it
     path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
     loaded = load(path, {})
     assert [str(each) for each in loaded.unreadable] == [
-        f"{path}:2:68: integrations.it.auth.key: environment variable KEY is not set"
+        f"{path}:2:67: integrations.it.auth.key: environment variable KEY is not set"
     ]
     assert loaded.snapshot is not None
     unreadable = loaded.snapshot.integrations["it"].secrets.unreadable
