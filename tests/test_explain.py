@@ -486,3 +486,19 @@ def test_a_sample_that_cannot_be_sent_is_refused(written: dict[str, Any], said: 
 def test_a_sample_is_of_now_where_nothing_is_said() -> None:
     """And has its method in upper case."""
     assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
+
+
+AWS = "type: aws_sigv4, region: eu-west-1, service: s3, access_key_id: AKIA, secret_access_key: {insecure_value: key}"
+
+
+@pytest.mark.parametrize(
+    ("url", "upgraded"), [("/a@b?c=1+2", False), ("http://s3.eu-west-1.amazonaws.com/mine/a@b?c=1+2", True)]
+)
+def test_a_target_is_shown_in_the_one_spelling_that_is_sent(url: str, upgraded: bool, tmp_path: Path) -> None:
+    """Which is no upgrade by itself; and what is signed of it is shown."""
+    prefix = "    endpoint_prefix: https://s3.eu-west-1.amazonaws.com/mine\n"
+    explanation = explain(loaded(tmp_path, AWS, prefix), url, sample=Sample(0.0))
+    assert explanation.allowed
+    assert explanation.sent_on == "https://s3.eu-west-1.amazonaws.com/mine/a%40b?c=1%202"
+    assert explanation.upgraded is upgraded
+    assert "GET\\n/mine/a%40b\\nc=1%202\\nhost:s3.eu-west-1.amazonaws.com\\n" in str(explanation)

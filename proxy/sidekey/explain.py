@@ -269,7 +269,7 @@ def explain(
         passed = Decision(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
     notes = _notes(integration, sent, reverse=reverse)
-    upgraded = target is not None and target != sent
+    upgraded = target is not None and sent is not None and target.origin != sent.origin
     explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
     signing = integration.traits.signing
     if sample is None or signing is None or not explanation.allowed:

@@ -58,6 +58,7 @@ from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.private_keys import load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.credentials.signatures.template import Facts
 from support import oauth
 from support.issuing import credential_of, settings_of
@@ -154,6 +155,7 @@ def signing() -> Iterator[object]:
     yield MessageSigner(key, "id", Parameters())
     yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
+    yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET})
 
 
 SECRETS = [

@@ -159,6 +159,7 @@ def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {
         "added": ADDED,
+        "aws_sigv4": AWS_SIGV4,
         "basic": BASIC,
         "headers": HEADERS,
         "jwt": JWT,

@@ -37,6 +37,8 @@ def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
         {"trusted_ca": {"file": "x"}},
         {"allow_private": []},
         {"endpoint_prefix": {"file": "x"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "sts_endpoint": "https://sts.example.com"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "web_identity": {"role_arn": "x", "token": {"file": "x"}}}},
     ],
 )
 def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -> None:

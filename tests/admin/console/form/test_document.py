@@ -328,3 +328,16 @@ def test_a_file_counts_in_place_of_what_was_typed_or_kept() -> None:
         "certificate": {"inline": "-----BEGIN\nx\n"},
         "private_key": {"value": "-----BEGIN\ny\n"},
     }
+
+
+def test_a_text_whose_spaces_count_keeps_them() -> None:
+    """`Token ` before a token is another text than `Token`; of any other text the ends are dropped."""
+    form = form_for("jwt")
+    sent = {
+        "/auth/algorithm": "HS256",
+        "/auth/token_placement/in": "header",
+        "/auth/token_placement/name": " X-Session ",
+        "/auth/token_placement/prefix": "Token ",
+    }
+    placement = sent_document(form, sent, {})["auth"]["token_placement"]
+    assert placement == {"in": "header", "name": "X-Session", "prefix": "Token "}
