@@ -68,6 +68,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
+    aside = {"value": "canary-of-a-signature-beside"}
     message = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512"}
     refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
     claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
@@ -84,12 +85,15 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "token": {"from": "t"},
     }
     owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
+    keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
     added = {
         "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
         "query": {"key": {"secret": {"value": "canary-added-to-the-query"}}},
     }
     field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
     return {
+        "aws": {**prefix, "auth": {**aws, **keys}},
         "basic": basic(port, "canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
         "mtls": {**prefix, "auth": {"type": "mtls", **pair}},
@@ -112,6 +116,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "session": {"auth": session},
         "signature": {**prefix, "auth": {"type": "signature", "scheme": "stripe", "secret": [new, old]}},
         "message": {**prefix, "auth": {**message, "key": {"value": signer().private_pem.decode()}}},
+        "signed_beside": {**basic(port, "canary-that-is-signed"), "signature": {"scheme": "github", "secret": aside}},
         "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
         "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
         "added": {**basic(port, "canary-below-it"), "add": added},

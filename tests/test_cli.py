@@ -390,6 +390,30 @@ def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path
     assert ("auth.token_endpoint" in found["profile"]) is (name == "shop")
 
 
+SIGNED = """version: 1
+integrations:
+  hooks:
+    endpoint_prefix: https://hooks.example.com
+    auth: {type: signature, scheme: github, secret: {insecure_value: canary-of-a-signing-key}}
+"""
+
+
+def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
+    """Of a file or of standard input; never the key, nor a signature."""
+    path, body = tmp_path / "signed.yaml", tmp_path / "body"
+    path.write_text(SIGNED)
+    body.write_bytes(b"caf\xc3\xa9\n")
+    asked = ("explain", "hooks", "/x", "--config", str(path), "--method", "POST", "--header", "X-Own: 1")
+    found = run_cli(*asked, "--body", str(body), "--at", "2026-01-31T23:59:59Z")
+    assert found.returncode == 0
+    assert r"signed       caf\xc3\xa9\n" in found.stdout
+    assert "canary" not in found.stdout
+    assert "sha256=" not in found.stdout
+    wrong = run_cli(*asked, "--at", "then")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("--at must be a time with its offset, such as ")
+
+
 def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> None:
     """What to write is in the message."""
     result = run_cli("test", "crm", "--config", config(tmp_path))

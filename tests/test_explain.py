@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,12 @@ from sidekey.explain import (
     PASSED_CONNECT_NOTE,
     PLACEHOLDER_NOTE,
     REDACTED_NOTE,
+    SIGNED_NOTE,
     STORED_NOTE,
     Explanation,
+    Sample,
     explain,
+    read_sample,
 )
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings.load import load
@@ -358,3 +363,142 @@ def test_a_stored_integration_says_where_tunnels_may_use_it() -> None:
     given = replace(integration("https://up.test/api"), stored=True)
     assert STORED_NOTE in explain(given, "https://up.test/api/x").notes
     assert STORED_NOTE not in explain(given, "/x").notes
+
+
+# What is signed.
+
+WEBHOOK = "insecure_value: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+STANDARD = f"type: signature, scheme: standard-webhooks, secret: {{{WEBHOOK}}}"
+GITHUB = "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"
+HOOKS = "    endpoint_prefix: https://hooks.example.com/v1\n"
+ZEROS = "msg_" + "0" * 32
+
+
+def test_the_bytes_that_are_signed_are_shown_escaped(tmp_path: Path) -> None:
+    """At the time that is asked for, with an ID of zeros; and the signature is not shown."""
+    sample = read_sample("1700000000", "post", (), b'{"a": "\\\xff\x00"}\r\n\t', now=0)
+    found = explain(loaded(tmp_path, STANDARD, HOOKS), "/x", None, sample)
+    assert found.signed == (ZEROS + r'.1700000000.{"a": "\\\xff\x00"}\r\n\t',)
+    shown = str(found)
+    assert f"signed       {found.signed[0]}" in shown
+    assert f"note         {SIGNED_NOTE}" in shown
+    assert "v1," not in shown
+    said = found.as_json()
+    assert (said["signed"], said["unsigned"]) == (list(found.signed), None)
+    assert said["credential"]["signature"] == ["webhook-id", "webhook-signature", "webhook-timestamp"]
+
+
+TARGETS = """
+      scheme: custom
+      secret: {insecure_value: canary-of-the-signing-key}
+      algorithm: hmac-sha256
+      signed: "{timestamp}.{method}.{target}.{header:X-Own}.{body_sha256}.{body}"
+      headers: {X-Signature: "t={timestamp},{signature}"}
+"""
+
+
+def signed_with(folder: Path, added: str, method: str = "POST", *fields: str) -> Explanation:
+    """What is signed with a scheme over the target, of a request that values are added to."""
+    keys = f"{HOOKS}    {added}\n    signature:{TARGETS}"
+    sample = read_sample("2023-11-14T23:13:20+01:00", method, ("X-Own: mine", *fields), b"a=b", now=0)
+    return explain(loaded(folder, "type: basic, username: u, password: {env: SECRET}", keys), "/x?a=b", None, sample)
+
+
+def test_what_is_injected_is_redacted_where_it_is(tmp_path: Path) -> None:
+    """By its place: in the query, and never by a search for what it is."""
+    digest = hashlib.sha256(b"a=b").hexdigest()
+    found = signed_with(tmp_path, "add: {query: {key: {secret: {env: SECRET}}}}")
+    assert found.signed == (rf"1700000000.POST./v1/x?a=b&key=[redacted].mine.{digest}.a=b",)
+    assert SECRET not in str(found)
+    assert "canary" not in str(found)
+
+
+def test_a_body_with_a_secret_in_it_is_redacted_and_each_digest_of_it(tmp_path: Path) -> None:
+    """A digest would tell a guess from the secret."""
+    form = "Content-Type: application/x-www-form-urlencoded"
+    found = signed_with(tmp_path, "add: {body: {key: {secret: {env: SECRET}}}}", "POST", form)
+    assert found.signed == ("1700000000.POST./v1/x?a=b.mine.[redacted].[redacted]",)
+
+
+def test_a_request_that_cannot_be_signed_is_told_why(tmp_path: Path) -> None:
+    """As the data plane would answer it."""
+    keys = f"{HOOKS}    signature:{TARGETS}"
+    made = loaded(tmp_path, "type: basic, username: u, password: {env: SECRET}", keys)
+    found = explain(made, "/x", None, Sample(0))
+    assert (found.signed, found.unsigned) == (
+        (),
+        "request_invalid: the header x-own must be sent once: the signature covers it",
+    )
+    assert "not signed   request_invalid" in str(found)
+    assert found.as_json()["unsigned"] == found.unsigned
+
+
+def test_nothing_is_signed_of_what_is_denied_or_not_signed(tmp_path: Path) -> None:
+    """Nor where nobody asks for it."""
+    made = loaded(tmp_path, STANDARD, HOOKS)
+    sample = Sample(0)
+    for found in (explain(made, "/../x", None, sample), explain(made, "/x"), explain(CRM, "/x", None, sample)):
+        assert (found.signed, found.unsigned) == ((), "")
+        assert "signed" not in found.as_json()
+
+
+def test_a_signature_beside_a_token_is_shown_without_a_call(tmp_path: Path) -> None:
+    """Its key is in the config."""
+    prefix = "    endpoint_prefix: https://auth.example.com/v1\n"
+    found = explain(loaded(tmp_path, OAUTH2, prefix + GITHUB), "/x", None, Sample(0, "POST", (), b"{}"))
+    assert found.signed == ("{}",)
+
+
+def test_keys_that_come_by_a_call_are_not_asked_for(tmp_path: Path) -> None:
+    """Nor is a token endpoint's base URL."""
+    identity = "web_identity: {role_arn: 'arn:aws:iam::1:role/x', token: {file: token}, session_name: sidekey}"
+    sqs = "    endpoint_prefix: https://sqs.eu-west-1.amazonaws.com/\n"
+    (tmp_path / "token").write_text("a.b.c")
+    made = loaded(tmp_path, f"type: aws_sigv4, region: eu-west-1, service: sqs, {identity}", sqs)
+    found = explain(made, "/", None, Sample(0))
+    assert found.unsigned == "the key that signs cannot be read, or comes by a call: what is signed is not known here"
+    learnt = loaded(
+        tmp_path, RESPONSYS, "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"
+    )
+    found = explain(learnt, "/rest/api", None, Sample(0))
+    assert found.unsigned == "the base URL comes with the token, so what is signed is not known here"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"at": "yesterday"}, "--at must be a time"),
+        ({"at": "2026-01-31T23:59:59"}, "--at must be a time with its offset"),
+        ({"headers": ("X-Own",)}, "--header must be a name and a value"),
+        ({"headers": ("X Own: 1",)}, "--header must be a name and a value"),
+        ({"headers": ("X-Own: \x07",)}, "--header must be a name and a value"),
+        ({"headers": ("Host: a",)}, "--header must be one that goes on to the upstream: Host does not"),
+        ({"headers": ("Proxy-Foo: a",)}, "--header must be one that goes on"),
+    ],
+)
+def test_a_sample_that_cannot_be_sent_is_refused(written: dict[str, Any], said: str) -> None:
+    """What must be true is said."""
+    given: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **written}
+    with pytest.raises(ValueError, match=said):
+        read_sample(**given, now=0)
+
+
+def test_a_sample_is_of_now_where_nothing_is_said() -> None:
+    """And has its method in upper case."""
+    assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
+
+
+AWS = "type: aws_sigv4, region: eu-west-1, service: s3, access_key_id: AKIA, secret_access_key: {insecure_value: key}"
+
+
+@pytest.mark.parametrize(
+    ("url", "upgraded"), [("/a@b?c=1+2", False), ("http://s3.eu-west-1.amazonaws.com/mine/a@b?c=1+2", True)]
+)
+def test_a_target_is_shown_in_the_one_spelling_that_is_sent(url: str, upgraded: bool, tmp_path: Path) -> None:
+    """Which is no upgrade by itself; and what is signed of it is shown."""
+    prefix = "    endpoint_prefix: https://s3.eu-west-1.amazonaws.com/mine\n"
+    explanation = explain(loaded(tmp_path, AWS, prefix), url, sample=Sample(0.0))
+    assert explanation.allowed
+    assert explanation.sent_on == "https://s3.eu-west-1.amazonaws.com/mine/a%40b?c=1%202"
+    assert explanation.upgraded is upgraded
+    assert "GET\\n/mine/a%40b\\nc=1%202\\nhost:s3.eu-west-1.amazonaws.com\\n" in str(explanation)

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 import click
 
@@ -173,17 +173,37 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 @json_option
 @click.argument("integration_id", metavar="ID")
 @click.argument("url", metavar="URL")
-def explain(config: str | None, as_json: bool, integration_id: str, url: str) -> None:
-    """Say which rule allows a target, or why none does, and where the credential would go.
+@click.option("--method", metavar="METHOD", default="", help="The request's method; default: GET, where it is allowed.")
+@click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of it; can be repeated.")
+@click.option("--body", metavar="FILE", type=click.File("rb"), help="A file with its body; -: standard input.")
+@click.option("--at", metavar="TIME", help="When: as 2026-01-31T23:59:59Z, or in Unix seconds; default: now.")
+def explain(
+    config: str | None,
+    as_json: bool,
+    integration_id: str,
+    url: str,
+    *,
+    method: str,
+    headers: tuple[str, ...],
+    body: BinaryIO | None,
+    at: str | None,
+) -> None:
+    """Say which rule allows a target, or why none does, where the credential would go, and what is signed.
 
     URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
-    reverse proxy.
+    reverse proxy. Where requests are signed, the bytes that are signed are shown with what is injected as [redacted];
+    the signature is not.
     """
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
     from sidekey.explain import explain as judge
+    from sidekey.explain import read_sample
 
-    explanation = judge(integration, url, snapshot.passing)
+    try:
+        sample = read_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
+    except ValueError as error:
+        _fail(error)
+    explanation = judge(integration, url, snapshot.passing, sample)
     if as_json:
         _print_json(explanation.as_json())
     else:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
 
+from sidekey.core.codings import acceptable
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
-from sidekey.core.headers import Role
+from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
 from sidekey.core.matching import Matching
 from sidekey.core.policy import Decision, Policy
 from sidekey.core.presets import Preset
+from sidekey.core.redaction import MARK
 from sidekey.core.request import RequestHead
+from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, SuccessiveRules, Unique
 from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.credentials.base import FixedCredential
+from sidekey.credentials.fields import TOKEN
+from sidekey.dataplane.upstream.request_head import field_lines
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration, Passing
 
@@ -36,7 +44,51 @@ PLACEHOLDER_NOTE = (
 )
 BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is credential_unplaceable"
 
+SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
+
 REDACTED_NOTE = "secrets that are injected are replaced by [redacted] in bodies of responses too"
+
+
+_ZEROS: Final = Unique(bytes(16), bytes(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request of which it is shown what is signed, at a time in seconds since the epoch.
+
+    Without a `method` it has one that the integration allows.
+    """
+
+    at: float
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
+    """A sample as it is written on a command line. Raises ValueError, which says what must be true."""
+    return Sample(now if at is None else _moment(at), method.upper(), tuple(map(_header, headers)), body)
+
+
+def _moment(written: str) -> float:
+    try:
+        if written.isascii() and written.isdigit():
+            return float(written)
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("--at must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
+    return moment.timestamp()
+
+
+def _header(written: str) -> tuple[str, str]:
+    name, colon, value = (part.strip() for part in written.partition(":"))
+    if not (colon and TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
+        raise ValueError("--header must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
+    if classify(name.encode(), REQUEST_ROLES).role is not Role.FORWARD:
+        raise ValueError(f"--header must be one that goes on to the upstream: {name} does not")
+    return name, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +96,7 @@ class Explanation:
     """The decision on one target. `sent_on` is the target the upstream would get; None where it cannot be read.
 
     `upgraded` says that it became https at the forward proxy, `passes` that it is forwarded without a credential.
+    `signed` are the texts that are signed, escaped; where there is none, `unsigned` says why.
     """
 
     integration: Integration
@@ -54,6 +107,8 @@ class Explanation:
     upgraded: bool = False
     passes: bool = False
     notes: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+    unsigned: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -63,6 +118,9 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         decision = self.decision
+        signed: dict[str, Any] = {}
+        if self.signed or self.unsigned:
+            signed = {"signed": list(self.signed), "unsigned": self.unsigned or None}
         return {
             "integration": self.integration.id,
             "kind": self.integration.kind,
@@ -80,6 +138,7 @@ class Explanation:
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
             "profile": dict(self.integration.filled),
             "note": "; ".join(self.notes) or None,
+            **signed,
         }
 
     def __str__(self) -> str:
@@ -108,6 +167,8 @@ class Explanation:
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
+        rows += [("signed", text) for text in self.signed]
+        rows += [("not signed", self.unsigned)] if self.unsigned else []
         rows += [("note", note) for note in self.notes]
         return _table(rows)
 
@@ -115,9 +176,13 @@ class Explanation:
     def _origin(self) -> str | None:
         """Where the credential would go; None where only the response that brings it says so."""
         target = self.decision.target
-        if target is None or LEARNT_NOTE in self.notes or target.origin == self.integration.policy.placeholder_origin:
-            return None
-        return str(target.origin)
+        return None if target is None or self.has_learnt_origin else str(target.origin)
+
+    @property
+    def has_learnt_origin(self) -> bool:
+        """Whether only the response that brings the credential says where it goes."""
+        target, placeholder = self.decision.target, self.integration.policy.placeholder_origin
+        return LEARNT_NOTE in self.notes or (target is not None and target.origin == placeholder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +233,13 @@ class _Routes:
         return host is not None
 
 
-def explain(integration: Integration, url: str, passing: Passing | None = None) -> Explanation:
+def explain(
+    integration: Integration, url: str, passing: Passing | None = None, sample: Sample | None = None
+) -> Explanation:
     """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
 
     The decision is the data plane's own (`core.decide`), for a request of a method that the integration allows, from a
-    caller who may use it. `passing` is the snapshot's.
+    caller who may use it. `passing` is the snapshot's. With a `sample`, what is signed of such a request is shown.
     """
     candidate = _Candidate.of(integration)
     reverse = url.startswith(("/", "?")) or not url
@@ -180,7 +247,8 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
     unmatched = None
     if passing is not None:
         unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.unresolved)
-    decision = decide(_head(candidate.rules, as_sent, named=not reverse), None, _Routes(candidate, unmatched))
+    head = _head(candidate.rules, as_sent, sample, named=not reverse)
+    decision = decide(head, None, _Routes(candidate, unmatched))
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
@@ -201,15 +269,84 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
         passed = Decision(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
     notes = _notes(integration, sent, reverse=reverse)
-    upgraded = target is not None and target != sent
-    return Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
+    upgraded = target is not None and sent is not None and target.origin != sent.origin
+    explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
+    signing = integration.traits.signing
+    if sample is None or signing is None or not explanation.allowed:
+        return explanation
+    texts = _signed(explanation, signing, candidate.rules.policy, head, sample)
+    if isinstance(texts, str):
+        return replace(explanation, unsigned=texts)
+    return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
 
 
-def _head(rules: IntegrationRules, target: str, *, named: bool) -> RequestHead:
-    """A request for this target, of a method that the integration allows."""
+def _head(rules: IntegrationRules, target: str, sample: Sample | None, *, named: bool) -> RequestHead:
+    """A request for this target, of a method that the integration allows where the sample has none."""
     method = b"GET" if b"GET" in rules.methods else min(rules.methods, default=b"GET")
     marks = {Role.INTEGRATION_ID: rules.name.encode()} if named else None
-    return RequestHead(method, target.encode(), b"localhost", [], [], marks)
+    if sample is None:
+        return RequestHead(method, target.encode(), b"localhost", [], [], marks)
+    method, size = sample.method.encode() or method, len(sample.body)
+    names = [normalise(name.encode()) for name, _ in sample.headers]
+    lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
+    return RequestHead(method, target.encode(), b"localhost", lines, names, marks, None, size, length_given=bool(size))
+
+
+def _signed(
+    explanation: Explanation, rules: SigningRules, policy: Policy, head: RequestHead, sample: Sample
+) -> tuple[str, ...] | str:
+    """The texts that are signed of a request, escaped; or why there are none."""
+    integration, target = explanation.integration, explanation.decision.target
+    if target is None or explanation.has_learnt_origin:
+        return "the base URL comes with the token, so what is signed is not known here"
+    signer = _signer(integration, rules)
+    if signer is None:
+        return "the key that signs cannot be read, or comes by a call: what is signed is not known here"
+    places = integration.traits.places
+    lines = [b"\r\nHost: " + target.origin.authority.encode()]
+    lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]
+    if integration.redact_response:
+        lines.append(acceptable(head.fields))
+    lines = field_lines(head, lines, integration.stripped, length=head.length, via=b"")
+    request = OutgoingRequest(
+        head.method,
+        target.origin.scheme.encode(),
+        target.origin.authority.encode(),
+        _with_query(target.request_target, places.query).encode("latin-1"),
+        lines,
+        head,
+    )
+    problem = rules.refusal(head, target.origin, policy) or signer.check(request)
+    if problem is not None:
+        return f"{problem.code}: {problem.detail}"
+    body: Sequence[bytes] | None = [sample.body] if rules.needs_body(head) and sample.body else ()
+    texts = signer.explain(request, None if places.body else body, sample.at, _ZEROS)
+    return tuple(map(_escaped, texts))
+
+
+def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
+    """What signs, as far as it is known without a call."""
+    credential, supplement = integration.secrets.credential, integration.secrets.supplement
+    if isinstance(credential, FixedCredential):
+        return credential.grant.signer
+    # Where another signer comes with the token, the supplement's signs what that has written.
+    return None if supplement is None or isinstance(rules, SuccessiveRules) else supplement.signer
+
+
+def _with_query(target: str, names: Sequence[str]) -> str:
+    added = "&".join(f"{name}={MARK.decode()}" for name in names)
+    if not added:
+        return target
+    joint = "?" if "?" not in target else "" if target.endswith(("?", "&")) else "&"
+    return f"{target}{joint}{added}"
+
+
+_ESCAPES: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+def _escaped(text: bytes) -> str:
+    r"""Bytes as text of printable ASCII: what is none is `\n`, `\r`, `\t` or `\xhh`, and a backslash is two."""
+    return "".join(_ESCAPES.get(byte) or (chr(byte) if " " <= chr(byte) <= "~" else f"\\x{byte:02x}") for byte in text)
 
 
 def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
@@ -250,6 +387,9 @@ def _where(integration: Integration) -> dict[str, list[str]]:
     """What would hold the credential, by name alone."""
     places = integration.traits.places
     found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    signing = integration.traits.signing
+    if signing is not None:
+        found["signature"] = sorted(name.decode() for name in signing.names)
     return found if integration.certificate is None else {**found, "handshake": ["client certificate"]}
 
 

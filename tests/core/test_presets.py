@@ -228,3 +228,17 @@ def test_a_preset_without_a_body_takes_no_parameters() -> None:
 def test_a_preset_shows_its_id() -> None:
     """And nothing that is sent."""
     assert repr(PLAIN) == "Preset(hook)"
+
+
+def test_what_a_signer_keeps_goes_on_but_for_the_preset_s_own() -> None:
+    """The caller's ID of a message, under the integration's rules; and not where Connection names it."""
+    kept = frozenset({b"webhook-id", b"x-source"})
+    lines = ("Content-Type: application/json", "Webhook_Id: m1", "X-Source: forged", "X-Other: 1")
+    found = PLAIN.receive(head(*lines), kept)
+    assert isinstance(found, RequestHead)
+    assert found.names == [b"content-type", b"webhook-id", b"x-source", b"accept"]
+    assert b"\r\nX-Source: sidekey" in found.fields
+    assert b"webhook-id" not in received(PLAIN, *lines).names
+    left = PLAIN.receive(head(*lines, connection=b"webhook-id"), kept)
+    assert isinstance(left, RequestHead)
+    assert b"webhook-id" not in left.names

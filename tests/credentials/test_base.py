@@ -1,5 +1,5 @@
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from importlib import import_module
 from pkgutil import walk_packages
@@ -10,8 +10,13 @@ from joserfc.jwk import RSAKey
 from pydantic import BaseModel
 
 from sidekey import credentials
+from sidekey.core.signing import OutgoingRequest, Signer, Unique
+from sidekey.core.sigv4 import Scope
 from sidekey.credentials import jose
 from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.aws.settings import WebIdentitySettings
+from sidekey.credentials.aws.sts_response import _Leaves
+from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -53,6 +58,7 @@ from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.private_keys import load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.credentials.signatures.template import Facts
 from support import oauth
 from support.issuing import credential_of, settings_of
@@ -108,6 +114,18 @@ def models() -> Iterator[BaseModel]:
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
+def aws() -> Iterator[object]:
+    """Whoever asks STS, what it returned, and the settings of fixed keys and of these."""
+    identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
+    yield from (identity, WebIdentityCredential(identity, Scope("eu-west-1", "sqs"), True))
+    leaves = _Leaves()
+    leaves.found["SessionToken"] = "hunter2"
+    yield leaves
+    scope = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs"}
+    yield settings_of({**scope, "access_key_id": "AKIA", "secret_access_key": SECRET, "session_token": SECRET})
+    yield WebIdentitySettings.model_validate({"role_arn": identity.role_arn, "token": {"file": "hunter2"}})
+
+
 def secrets() -> SecretLoader:
     made = SecretLoader(lambda: FixedCredential(GRANT))
     made.load()
@@ -137,6 +155,7 @@ def signing() -> Iterator[object]:
     yield MessageSigner(key, "id", Parameters())
     yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
+    yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET})
 
 
 SECRETS = [
@@ -176,6 +195,7 @@ SECRETS = [
     Identity(("hunter2",), ("hunter2",)),
     *models(),
     *signing(),
+    *aws(),
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
@@ -183,7 +203,7 @@ HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
 HARMLESS |= {"Fill", "Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 
@@ -300,3 +320,46 @@ def test_what_holds_secrets_is_not_pickled(secret: object) -> None:
     """Pickling fails instead of writing the secret out."""
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(secret)
+
+
+def test_a_grant_is_supplemented_and_still_known() -> None:
+    """Values before its own, a signer after its own; it brings the base URL, and is what was issued."""
+    supplement = Grant((("X-Tenant", "a"),), (("q", "b"),), (("f", 5),), "https://elsewhere.example.com", (b"b",))
+    own = Grant((("X-Key", "k"),), (("p", "c"),), (("g", "d"),), "https://api.example.com", (b"k",))
+    found = own.supplemented(supplement)
+    assert found.issued is own
+    assert found == Grant(
+        (("X-Tenant", "a"), ("X-Key", "k")),
+        (("q", "b"), ("p", "c")),
+        (("f", 5), ("g", "d")),
+        "https://api.example.com",
+        (b"b", b"k"),
+        issued=own,
+    )
+
+
+@pytest.mark.parametrize(("own", "further"), [(True, False), (False, True), (True, True), (False, False)])
+def test_the_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None:
+    """What the grant's own has written as well."""
+    first, second = (Signing(b"X-First"), Signing(b"X-Second"))
+    grant = Grant(signer=first if own else None).supplemented(Grant(signer=second if further else None))
+    request = OutgoingRequest(b"GET", b"https", b"a.example", b"/", [b"\r\nHost: a.example"])
+    lines = [] if grant.signer is None else grant.signer.sign(request, (), 0.0, Unique(b"", b""))
+    expected = [b"\r\nX-First: 1"] if own else []
+    expected += [b"\r\nX-Second: %d" % (2 if own else 1)] if further else []
+    assert lines == expected
+
+
+class Signing(Signer):
+    """Signs by the number of lines that are there."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+        return [b"\r\n%b: %d" % (self._name, len(request.lines))]
+
+    def explain(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> list[bytes]:
+        return []

@@ -4,13 +4,20 @@ import threading
 
 import pytest
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant
+from sidekey.credentials.base import Credential, FixedCredential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import RETRY_SECONDS, SecretLoader
 from sidekey.errors import ProblemError
+from support.issuing import credential_of
 from support.still import advance, in_still_time
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))
+RESPONSYS = {
+    "type": "responsys",
+    "login_endpoint": "https://login.example.com",
+    "username": "u",
+    "password": {"insecure_value": "hunter2"},
+}
 UNREADABLE = SecretUnreadable(((("auth", "password"), "the file does not exist"),))
 
 
@@ -43,6 +50,18 @@ def test_a_load_gets_the_credential() -> None:
     loader.load()
     assert loader.credential is CREDENTIAL
     assert loader.unreadable is None
+
+
+def test_what_supplements_a_credential_is_kept_beside_it() -> None:
+    """And not longer than the credential that it was read with."""
+    kind = credential_of(RESPONSYS)
+    found: list[Credential | Supplemented] = [Supplemented(kind, CREDENTIAL.grant), CREDENTIAL]
+    loader = SecretLoader(lambda: found.pop(0))
+    loader.load()
+    assert (loader.credential, loader.supplement) == (kind, CREDENTIAL.grant)
+    loader.load()
+    assert (loader.credential, loader.supplement) == (CREDENTIAL, None)
+    assert "hunter2" not in repr(loader)
 
 
 def test_a_failed_load_keeps_the_reason() -> None:
@@ -178,3 +197,24 @@ def test_a_loader_shows_no_secret() -> None:
     assert repr(loader) == "SecretLoader(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(loader)
+
+
+@in_still_time
+async def test_what_others_replace_is_read_anew() -> None:
+    """Each time, also where a credential is there; one that cannot be read is not replaced by the former one."""
+    secrets = Secrets(there=True)
+    loader = SecretLoader(secrets)
+    loader.load()
+    assert await loader.obtain_anew() is CREDENTIAL
+    assert secrets.readings == 2
+    secrets.there = False
+    with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
+        await loader.obtain_anew()
+    with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
+        await loader.obtain_anew()
+    assert secrets.readings == 3
+    assert await loader.obtain() is CREDENTIAL
+    secrets.there = True
+    await advance(RETRY_SECONDS)
+    assert await loader.obtain_anew() is CREDENTIAL
+    assert (secrets.readings, loader.unreadable) == (4, None)

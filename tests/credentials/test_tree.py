@@ -91,6 +91,8 @@ def test_every_error_is_told_at_its_place() -> None:
         "f": float("inf"),
         "g": "two\nlines",
         "h": {"insecure_value": ""},
+        "i": {"value": "as a stored document has it"},
+        "j": {"set": True},
     }
     found = errors_of(raw)
     assert {place[1:] for place in found} == {
@@ -103,6 +105,8 @@ def test_every_error_is_told_at_its_place() -> None:
         ("f",),
         ("g",),
         ("h",),
+        ("i",),
+        ("j",),
     }
     assert "hunter2" not in str(found)
     assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
@@ -118,6 +122,13 @@ def test_depth_and_size_have_bounds() -> None:
     # The document itself, and the list.
     assert parse_tree({"a": [1] * (MOST_VALUES - 2)})
     assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
+
+
+@pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "updated_by": "eve"}])
+def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, Any]) -> None:
+    """Else a file would be sent otherwise once it is imported."""
+    found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
+    assert set(found) == {("body", "a")}
 
 
 def test_in_a_stored_document_secrets_are_values_or_kept() -> None:

@@ -171,8 +171,8 @@ async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_n
     source = Renewed()
     async with Upstream() as upstream:
         second = base_url(upstream.port, "/second")
-        # What is forbidden cannot be told quickly, so no route but the base's is compiled into the integration.
-        forbidden = (("https://b.a.test", "/*"),)
+        # What is forbidden there cannot be told quickly, so no route but the base's is compiled into the integration.
+        forbidden = ((second, "/elsewhere/*"),)
         made = integration("h", base_url(1), second, domains=("https://*.a.test", second[:-7]), forbidden=forbidden)
         raw = f"GET {second}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\nAuthorization: mine\r\n\r\n".encode()
         async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:

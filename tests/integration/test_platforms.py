@@ -17,6 +17,7 @@ from fakes import (
     contentsquare,
     criteo,
     entra,
+    issuers,
     listrak,
     marketo,
     responsys,
@@ -40,6 +41,8 @@ class Case(NamedTuple):
     path: str
     url: str
     method: str = "GET"
+    header: str = "authorization"
+    """The field that takes the token."""
 
 
 def oauth2(provider: str, parameters: str = "") -> str:
@@ -104,6 +107,39 @@ CASES = {
         "/asset/v1/content/assets",
         f"{REST.replace('https', 'http')}/asset/v1/content/assets",
     ),
+    "shopify": Case(
+        issuers.issuing(issuers.SHOPIFY),
+        oauth2("shopify", "shop: my-store, "),
+        "/admin/api/2026-01/products.json",
+        "http://my-store.myshopify.com/admin/api/2026-01/products.json",
+        header="x-shopify-access-token",
+    ),
+    "infobip-oauth": Case(
+        issuers.issuing(issuers.INFOBIP),
+        oauth2("infobip-oauth", "base: 4ktdq1, "),
+        "/sms/3/messages",
+        "http://4ktdq1.api.infobip.com/sms/3/messages",
+        "POST",
+    ),
+    "trustpilot": Case(
+        issuers.issuing(issuers.TRUSTPILOT),
+        oauth2("trustpilot"),
+        "/v1/private/business-units/1/reviews",
+        "http://api.trustpilot.com/v1/private/business-units/1/reviews",
+    ),
+    "ups": Case(
+        issuers.issuing(issuers.UPS),
+        oauth2("ups"),
+        "/api/rating/v2409/Shop",
+        "http://onlinetools.ups.com/api/rating/v2409/Shop",
+        "POST",
+    ),
+    "crowdstrike": Case(
+        issuers.issuing(issuers.CROWDSTRIKE),
+        oauth2("crowdstrike", "host: api.eu-1.crowdstrike.com, "),
+        "/devices/queries/devices/v1?limit=1",
+        "http://api.eu-1.crowdstrike.com/devices/queries/devices/v1?limit=1",
+    ),
     "responsys": Case(
         responsys.Responsys,
         "{type: responsys, login_endpoint: 'https://login2.responsys.net/', username: api_user, "
@@ -137,8 +173,8 @@ async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: 
         assert [answer.status for answer in answers] == [200] * 3
         assert (sidekey.calls("ok"), len(platform.received)) == (1, 4)
         api = [arrived for arrived in platform.received if arrived.values("via")]
-        assert len({tuple(arrived.values("authorization")) for arrived in api}) == 1
-        (token,) = api[0].values("authorization")
+        assert len({tuple(arrived.values(case.header)) for arrived in api}) == 1
+        (token,) = api[0].values(case.header)
         assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
         assert await sidekey.metric('sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}')
     text = (tmp_path / "sidekey.log").read_text()
@@ -210,6 +246,11 @@ ENDPOINTS = {
     "salesforce-marketing-cloud": [
         (f"{salesforce_marketing_cloud.SUBDOMAIN}.auth.marketingcloudapis.com", "/v2/token")
     ],
+    "shopify": [(issuers.SHOPIFY.host, issuers.SHOPIFY.token_path)],
+    "infobip-oauth": [(issuers.INFOBIP.host, issuers.INFOBIP.token_path)],
+    "trustpilot": [(issuers.TRUSTPILOT.host, issuers.TRUSTPILOT.token_path)],
+    "ups": [(issuers.UPS.host, issuers.UPS.token_path)],
+    "crowdstrike": [(issuers.CROWDSTRIKE.host, issuers.CROWDSTRIKE.token_path)],
     "responsys": [
         ("login2.responsys.net", "/rest/api/v1.3/auth/token"),
         ("api2-009.responsys.net", "/rest/api/v1.3/auth"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from joserfc.jwk import RSAKey
 from fakes import github_app, tableau, toast
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Answer, Arrived, Host, Platform
+from support.ask import get
 from support.ca import Authority
+from support.child import Child
 from support.files import replace
 from support.oauth import signer
 from support.plane import eventually
@@ -358,3 +361,43 @@ async def test_many_cold_requests_make_one_login(ca: Authority, tmp_path: Path) 
         answers = await asyncio.gather(*(sidekey.reverse("/orders") for _ in range(50)))
         assert {answer.status for answer in answers} == {200}
         assert len(login.logins) == 1
+
+
+async def test_processes_share_the_one_session_of_a_user(ca: Authority, tmp_path: Path) -> None:
+    """On one store the second takes what the first has, and neither ends the session of the other."""
+    (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
+    async with tableau.Tableau(ca) as fake:
+        network = {"allow_private": ["127.0.0.0/8"], "hosts": fake.hosts, "trusted_ca": {"file": str(ca.bundle)}}
+        text = f"""\
+network: {json.dumps(network)}
+store: {{path: {tmp_path}/store.db, keys: [{{id: k1, key: {{file: {tmp_path}/key}}}}]}}
+callers: {{all: {{token: {{insecure_value: caller}}, integrations: "*"}}}}
+integrations:
+{TABLEAU}"""
+        secret = {"SECRET": tableau.TOKEN_SECRET}
+
+        def ask(child: Child) -> int:
+            return get(child.proxy_port, f"/i/it{WORKBOOKS}", {"Sidekey-Token": "caller"}).status
+
+        def both() -> list[int]:
+            folders = [tmp_path / name for name in ("one", "two")]
+            for folder in folders:
+                folder.mkdir()
+            children = [Child(text, folder, head=OF_CHILDREN, environment=secret) for folder in folders]
+            with children[0] as one, children[1] as two:
+                statuses = [ask(child) for child in (one, two, one, two)]
+                fake.revoke()
+                with ThreadPoolExecutor(2) as pool:
+                    statuses += pool.map(ask, (one, two))
+                return statuses
+
+        assert await asyncio.to_thread(both) == [200] * 6
+        assert len(fake.issued) == 2
+        tokens = [call.value("x-tableau-auth") for call in fake.received if call.path != tableau.SIGN_IN]
+        assert set(tokens[:4]) == {fake.issued[0]}
+
+
+OF_CHILDREN = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""

@@ -55,6 +55,10 @@ PROMISED = {
     "auth.token_placement, type oauth2": "in name scheme prefix",
     "auth.token_response, type oauth2": "access_token expires_in base_url",
     "auth.assertion, type oauth2": "private_key key_id algorithm certificate audience issuer subject claims",
+    "auth, type signature": "type scheme algorithm secret secret_encoding signed encoding each join headers key key_id "
+    "components expires nonce tag label",
+    "integrations.ID.signature": "scheme algorithm secret secret_encoding signed encoding each join headers key key_id "
+    "components expires nonce tag label",
     "auth, type responsys": "type login_endpoint username password path_prefix",
 }
 """The keys of version 1: users' files hold them, so none of them may go without a new version."""

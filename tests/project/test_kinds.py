@@ -29,8 +29,9 @@ NAMES = KINDS.keys() - IntegrationSettings.model_fields.keys()
 NAME = re.compile(rf"(?:^|`|\b(?:type|kind):? `?)(?:{'|'.join(sorted(NAMES))})(?:$|[`\s.,;:)])")
 
 # `provider` is no kind's own: kinds that take profiles have it. `grant` is what every kind ends in. Of certificates and
-# signatures there are blocks beside `auth` as well.
-SHARED = {"type", "provider", "grant", *CertificateSettings.model_fields, *SignatureBesideSettings.model_fields}
+# signatures there are blocks beside `auth` as well. Others are keys of values, placements, stores and callers too.
+SHARED = {"type", "provider", "grant", "key", "rejected", "scheme", "secret", "token"}
+SHARED |= SignatureBesideSettings.model_fields.keys()
 SHARED |= CertificateSettings.model_fields.keys() | InjectedSettings.model_fields.keys()
 KEYS = {key for kind in KINDS.values() for key in kind.model_fields}
 KEYS -= SHARED | IntegrationSettings.model_fields.keys() | GlobalSettings.model_fields.keys()

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
 from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.session import LoginSettings, SessionTokenSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
@@ -48,12 +50,17 @@ NESTED: dict[str, type[BaseModel]] = {
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
+    "auth.login": LoginSettings,
+    "auth.token": SessionTokenSettings,
 }
 """Keys whose mapping has keys of its own."""
 
 SECRETS = {"key", "password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
-SECRETS |= {"pem", "secret"}
+SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
+
+ELSEWHERE = {"auth", "allow_private"}
+"""Keys of an integration that are edited by their own keys, or that no stored one has."""
 
 
 def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
@@ -63,8 +70,13 @@ def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Ite
         inner = NESTED.get(path)
         if inner is not None:
             yield from deciding(inner, f"{path}.", f"{name}.")
-        elif not key.harmless and key.name not in {*SECRETS, "auth", "allow_private"}:
+        elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in ELSEWHERE:
             yield name
+
+
+def only_in_files(model: type[BaseModel]) -> frozenset[str]:
+    """The keys that no stored document has."""
+    return model.only_in_files if issubclass(model, KindSettings) else frozenset()
 
 
 def test_every_key_that_decides_is_tried() -> None:
@@ -114,6 +126,10 @@ DEFAULTS: dict[str, Any] = {
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
+    "auth.placement": ["header", "authorization", "bearer"],
+    "auth.login.auth": {"type": "none"},
+    "auth.login.format": "json",
+    "auth.login.method": "POST",
     "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
@@ -171,6 +187,7 @@ HARMLESS_EDITS = st.fixed_dictionaries(
     },
 )
 OF_AUTH = {
+    "aws_sigv4": st.fixed_dictionaries({"access_key_id": st.sampled_from(["AKIAOTHER", "AKIAEXAMPLE"])}),
     "added": st.fixed_dictionaries({"username": TEXT}),
     "basic": st.fixed_dictionaries({"username": TEXT}),
     "beside": st.fixed_dictionaries({"username": TEXT}),

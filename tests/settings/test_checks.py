@@ -346,3 +346,23 @@ def test_a_secret_that_is_added_in_the_clear_is_a_warning() -> None:
         ("add", "query", "api_key"),
         ("add", "query", "k", "secret", "insecure_value"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "place"),
+    [
+        ({}, None),
+        ({"signed_body": "32MiB"}, None),
+        ({"signed_body": "33MiB"}, "signed_body"),
+        ({"held_bodies": "16MiB"}, None),
+        ({"held_bodies": "15MiB"}, "held_bodies"),
+        ({"signed_body": "1KiB", "held_bodies": "2KiB"}, None),
+        ({"signed_body": "1KiB", "held_bodies": "2047B"}, "held_bodies"),
+        ({"signed_body": 5, "held_bodies": "1B"}, None),
+    ],
+)
+def test_the_room_for_held_bodies_has_two_of_them(limits: dict[str, object], place: str | None) -> None:
+    """Each of two integrations must find room for one; a value that is invalid by itself is not compared."""
+    found = list(checks.global_errors({"limits": limits}))
+    assert [loc for loc, _ in found] == ([] if place is None else [("limits", place)])
+    assert all(text.startswith("limits.held_bodies must be at least twice limits.signed_body") for _, text in found)

@@ -15,12 +15,16 @@ from support.loading import good
 from support.missing import Missing
 from support.plane import base_url, integration
 from support.presets import preset, refused
+from support.signing import HmacSigner, signing
 from support.standings import certified
 
 CRM = "crm: {endpoint_prefix: https://crm.example.com/v1, auth: {type: headers, headers: {X-Tenant: acme}}}"
 MOVED = CRM.replace("/v1", "/v2")
 HOOK = "hook: {integration: crm, url: https://crm.example.com/v1/hook, content_type: text/plain}"
 OTHER = HOOK.replace("hook:", "other:")
+
+
+PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"id": "{{id}}"}}
 
 
 def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
@@ -245,3 +249,10 @@ def test_defaults_are_values_of_their_type() -> None:
         ("parameters.o", "must not be nested deeper than 32 levels"),
         ("body.o", "a placeholder must name one of the parameters"),
     ]
+
+
+def test_a_preset_sets_no_header_that_a_signer_writes() -> None:
+    """But for one that it keeps, such as the ID of a message."""
+    made = signing(HmacSigner())
+    found = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), made)
+    assert found == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

@@ -10,7 +10,18 @@ from typing import Any, ClassVar
 import pytest
 
 from sidekey.core.policy import Policy, parse_domain
-from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Lineage, Places, Reply, Traits
+from sidekey.credentials.base import (
+    Attempt,
+    Call,
+    CallFault,
+    Grant,
+    Issued,
+    Lineage,
+    Places,
+    Reply,
+    Supplemented,
+    Traits,
+)
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
@@ -176,9 +187,16 @@ class Node:
     """One process: a source of the integration `crm` at a time, and the ledger that it shares with others."""
 
     def __init__(
-        self, name: str, shared: Shared, endpoint: Endpoint, traits: Traits = ROTATING, *, ahead: float = 0.0
+        self,
+        name: str,
+        shared: Shared,
+        endpoint: Endpoint,
+        traits: Traits = ROTATING,
+        *,
+        ahead: float = 0.0,
+        supplement: Grant | None = None,
     ) -> None:
-        """`ahead`: of the ledger's clock is its own, by so many seconds."""
+        """`ahead`: of the ledger's clock is its own, by so many seconds. `supplement` is added to each token."""
         self.ledger = Process(name, shared)
         self.turns = Turns(self.ledger)
         self.metrics = Metrics()
@@ -186,11 +204,13 @@ class Node:
         self._endpoint = endpoint
         self._traits = traits
         self._ahead = ahead
+        self._supplement = supplement
         self.sources: list[TokenSource] = []
         self.source = self.make(Rotating(endpoint))
 
     def make(self, kind: Kind, former: TokenSource | None = None, **integration: Any) -> TokenSource:
-        secrets = SecretLoader(lambda: kind)
+        supplement = self._supplement
+        secrets = SecretLoader(lambda: kind if supplement is None else Supplemented(kind, supplement))
         secrets.load()
         policy = Policy(domains=(parse_domain("https://*.example.com"),))
         loop = asyncio.get_running_loop()

@@ -23,7 +23,7 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
-CANARY = "canary-of-the-tests"
+CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
 BASIC: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": "svc", "password": {"value": CANARY}}}
@@ -62,6 +62,10 @@ PROFILE: dict[str, Any] = {
 }
 PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
 """The secret has the profile's name for it."""
+PROFILE_SESSION: dict[str, Any] = {
+    "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
+}
+"""And its place is in a login's body."""
 SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
@@ -96,6 +100,10 @@ AWS_SIGV4: dict[str, Any] = {
         "session_token": {"value": f"{CANARY}-token"},
     },
 }
+SIGNED: dict[str, Any] = {
+    **BASIC,
+    "signature": {"scheme": "github", "secret": {"value": f"{CANARY}-beside"}},
+}
 
 
 @cache
@@ -127,7 +135,7 @@ JWT: dict[str, Any] = {
     "auth": {
         "type": "jwt",
         "algorithm": "HS256",
-        "secret": {"value": f"{CANARY}-of-at-least-32-bytes"},
+        "secret": {"value": CANARY},
         "claims": {"iss": "team", "scopes": ["read", 1], "user": {"key": {"value": f"{CANARY}-claim"}}},
     },
 }
@@ -151,16 +159,19 @@ def documents() -> dict[str, dict[str, Any]]:
     """One of every kind, and of every way to have a secret."""
     found = {
         "added": ADDED,
+        "aws_sigv4": AWS_SIGV4,
         "basic": BASIC,
         "headers": HEADERS,
         "jwt": JWT,
         "oauth2": OAUTH2,
         "profile": PROFILE,
         "profile_key": PROFILE_KEY,
+        "profile_session": PROFILE_SESSION,
         "responsys": RESPONSYS,
         "secret_name": SECRET_NAME,
         "session": SESSION,
         "signature": SIGNATURE,
+        "signed": SIGNED,
     }
     return {**found, "mtls": mtls(), "beside": beside(), "jwt_bearer": jwt_bearer(), "message": message()}
 

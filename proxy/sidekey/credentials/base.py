@@ -489,6 +489,9 @@ class KindSettings(PartSettings):
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """What a form says of a key, where its description is for whoever writes a file."""
 
+    only_in_files: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a stored integration may not have; their own checks say why."""
+
     brings_certificate: ClassVar[bool] = False
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticKnownError
@@ -397,6 +397,9 @@ def reference_schema(*sources: Source) -> dict[str, Any]:
         "additionalProperties": False,
     }
 
+
+EXACT_TEXT: Final = "Exact text"
+"""The title of a text whose spaces at its ends count, for whoever asks for one in a form."""
 
 SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
 TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}

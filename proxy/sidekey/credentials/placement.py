@@ -13,6 +13,7 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import Findings, Grant, Places
 from sidekey.credentials.destination import Json
 from sidekey.credentials.fields import (
+    EXACT_TEXT,
     WrittenAs,
     check_header_name,
     check_parameter_name,
@@ -160,6 +161,7 @@ _SCHEMA: dict[str, Any] = {
                     "description": 'Word before the token in a header; left out, `Bearer`; `""` for none.',
                 },
                 "prefix": {
+                    "title": EXACT_TEXT,
                     "type": "string",
                     "minLength": 1,
                     "description": "In place of `scheme`: the text before the token in a header, as it is, such as "

@@ -1,4 +1,4 @@
-"""The registered kinds: one line each. The config's union and its schema are built from this table."""
+"""The registered kinds, one line each, and the parts beside them. The config's union and its schema are made of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.aws.settings import AwsSigV4Settings
-from sidekey.credentials.base import KindSettings
+from sidekey.credentials.base import KindSettings, SupplementSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.jwt import JwtSettings
@@ -16,6 +17,7 @@ from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.credentials.session import SessionSettings
 from sidekey.credentials.signature import SignatureSettings
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
 
 KINDS: dict[str, type[KindSettings]] = {
     "aws_sigv4": AwsSigV4Settings,
@@ -28,6 +30,9 @@ KINDS: dict[str, type[KindSettings]] = {
     "session": SessionSettings,
     "signature": SignatureSettings,
 }
+
+SUPPLEMENTS: tuple[type[SupplementSettings], ...] = (AddedSettings, SignatureBesideSettings)
+"""The parts beside `auth`, in the order in which they supplement a grant."""
 
 if TYPE_CHECKING:
     AuthSettings = KindSettings

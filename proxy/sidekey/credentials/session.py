@@ -337,8 +337,19 @@ class HeadersAuthentication(_Section):
         return Identity(compared_headers(self.headers, values, "headers"), ())
 
 
+_NOT_OF_LOGINS = ("provider", "renewal_interval")
+"""Keys of the kind that a login has no use for."""
+
+
+def _leave_out(schema: dict[str, Any]) -> None:
+    for key in _NOT_OF_LOGINS:
+        del schema["properties"][key]
+
+
 class JwtAuthentication(JwtSettings):
     """A token that is signed for each login, as a GitHub App does."""
+
+    model_config = ConfigDict(json_schema_extra=_leave_out)
 
     @field_validator("token_placement")
     @classmethod
@@ -347,11 +358,11 @@ class JwtAuthentication(JwtSettings):
             raise ValueError("must be in a header: write the token of a login there")
         return placement
 
-    @field_validator("renewal_interval")
+    @field_validator(*_NOT_OF_LOGINS)
     @classmethod
-    def _check_interval(cls, interval: float) -> float:
-        del interval
-        raise ValueError("may not be set here: each login has a token of its own")
+    def _check_unused(cls, value: object) -> object:
+        del value
+        raise ValueError("may not be set here: each login has a token of its own, and no profile")
 
     @property
     def names(self) -> tuple[str, ...]:

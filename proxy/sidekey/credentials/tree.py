@@ -18,7 +18,6 @@ from sidekey.credentials.fields import (
     SECRET_SCHEMA,
     Keys,
     Reference,
-    StoredMapping,
     check_field_name,
     is_kept,
     parse_secret,
@@ -41,7 +40,8 @@ DEEPEST: Final = 16
 MOST_VALUES: Final = 2000
 """Values of one document: it is filled and encoded whole, on the event loop."""
 
-_OF_FILES: Final = frozenset({"file", "env", "insecure_value"})
+_NAMES: Final = frozenset({"file", "env", "insecure_value", "value"})
+"""What a mapping has that stands for a secret: the same everywhere, so that no document means something else there."""
 
 
 def parse_tree(raw: object) -> Tree:
@@ -103,13 +103,12 @@ def _leaf(raw: object) -> Node:
 
 
 def _is_reference(raw: Mapping[str, Any]) -> bool:
-    """Whether a mapping stands for a secret, or was meant to.
+    """Whether a mapping stands for a secret, or was meant to, in a file or a stored document.
 
-    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field.
+    Other names beside that of a reference make it a mapping of the document: `value` is the name of many a field. What
+    is one in a store must not be a mapping in a file, or importing the file would change what is sent.
     """
-    if isinstance(raw, StoredMapping) and (is_kept(raw) or [*raw] == ["value"]):
-        return True
-    return "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _OF_FILES)
+    return is_kept(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _NAMES)
 
 
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:

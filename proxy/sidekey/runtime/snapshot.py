@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from sidekey.authority.rules import CaRules
-from sidekey.core import addresses
+from sidekey.core import addresses, headers
 from sidekey.core.addresses import AllowPrivate, Network, Only
 from sidekey.core.coverage import Coverage
 from sidekey.core.matching import Matching
@@ -102,6 +102,17 @@ class Integration:
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
         object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
+
+    @property
+    def stripped(self) -> frozenset[bytes]:
+        """The normalised names of what a caller may not send to an upstream."""
+        names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.places.headers)
+        if self.policy.methods is not None:
+            names |= headers.METHOD_OVERRIDES
+        if self.redact_response:
+            names |= headers.ASKING_FOR_CODED
+        signing = self.traits.signing
+        return names if signing is None else names | (signing.names - signing.kept)
 
     @property
     def kept(self) -> frozenset[bytes]:

@@ -19,22 +19,18 @@ from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.added import AddedSettings
-from sidekey.credentials.base import FixedCredential, KindSettings, Places, SupplementSettings
+from sidekey.credentials.base import FixedCredential, KindSettings, Places
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import SAME_HEADER
 from sidekey.credentials.injected import SAME_PARAMETER
 from sidekey.credentials.quantities import parse_size
-from sidekey.credentials.registry import KINDS
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
-
-SUPPLEMENTS: Final[tuple[type[SupplementSettings], ...]] = (AddedSettings, SignatureBesideSettings)
-"""The models of the parts beside `auth`, in the order of `settings.parts.supplements_of`."""
 
 _LIMITS: Final = Limits()
 

@@ -18,12 +18,13 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.fields import Keys
+from sidekey.credentials.registry import SUPPLEMENTS
 from sidekey.settings.models import IntegrationSettings
 
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
     """The parts beside `auth` that there are, in the order in which they supplement a grant."""
-    parts: tuple[SupplementSettings | None, ...] = (settings.add, settings.signature)
+    parts = (getattr(settings, model.place) for model in SUPPLEMENTS)
     return [part for part in parts if part is not None]
 
 

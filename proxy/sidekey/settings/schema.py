@@ -27,8 +27,10 @@ def model_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = generated["$defs"]
     for model in {*_models(Config), *KINDS.values()}:
         target = generated if model is Config else definitions[model.__name__]
-        for name, default in written_defaults(model).items():
-            target["properties"][name]["default"] = default
+        # A model may leave out of its schema what it takes no value for.
+        defaults = written_defaults(model)
+        for name in defaults.keys() & target["properties"].keys():
+            target["properties"][name]["default"] = defaults[name]
     for node in _objects(generated):
         if "patternProperties" in node:
             node["additionalProperties"] = False

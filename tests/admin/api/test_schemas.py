@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import pytest
@@ -36,6 +37,8 @@ def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
         {"trusted_ca": {"file": "x"}},
         {"allow_private": []},
         {"endpoint_prefix": {"file": "x"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "sts_endpoint": "https://sts.example.com"}},
+        {"auth": {**documents()["aws_sigv4"]["auth"], "web_identity": {"role_arn": "x", "token": {"file": "x"}}}},
     ],
 )
 def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -> None:
@@ -43,6 +46,11 @@ def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -
     good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
     assert list(validator("NewIntegration").iter_errors(good)) == []
     assert list(validator("NewIntegration").iter_errors({**good, **change})) != []
+
+
+def test_the_schemas_are_json() -> None:
+    """Also where a key has nothing that a stored document may say."""
+    assert json.loads(json.dumps(schemas.components())) == schemas.components()
 
 
 def test_a_certificate_that_was_read_is_what_the_schema_says() -> None:

@@ -12,8 +12,9 @@ from sidekey.core.sigv4 import SigV4Signer
 from sidekey.core.urls import Origin
 from sidekey.credentials.aws.settings import AwsSigV4Settings
 from sidekey.credentials.base import Destinations, FixedCredential
+from sidekey.settings.stored.saving import Invalid
 from support.issuing import settings_of
-from support.stored import AWS_SIGV4, destination
+from support.stored import AWS_SIGV4, destination, judged
 
 KEYS = {"access_key_id": {"file": "id"}, "secret_access_key": {"file": "key"}}
 AUTH: dict[str, Any] = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", **KEYS}
@@ -142,6 +143,15 @@ def test_sts_is_never_a_target() -> None:
 
 def test_the_token_is_read_anew() -> None:
     assert made(BY_IDENTITY).traits().anew == {("web_identity", "token")}
+
+
+def test_a_stored_integration_takes_keys_alone() -> None:
+    """Web identity reads a file of the machine."""
+    auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
+    found = judged({**AWS_SIGV4, "auth": auth})
+    assert isinstance(found, Invalid)
+    (said,) = [each.detail for each in found.errors if each.pointer == "/auth/web_identity"]
+    assert "give access_key_id and secret_access_key" in said
 
 
 def test_region_and_service_decide_where_a_stored_secret_goes() -> None:

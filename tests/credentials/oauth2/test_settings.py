@@ -1,5 +1,7 @@
 from typing import Any
+from urllib.parse import parse_qs
 
+import jwt
 import pytest
 from pydantic import ValidationError
 
@@ -445,3 +447,71 @@ def test_the_grant_has_one_name() -> None:
         (("auth", "grant_type"), "takes the place of grant: remove grant or grant_type")
     ]
     assert list(OAuth2Settings.find_errors({"auth": {**AUTH, "grant_type": "x"}})) == []
+
+
+BY_SECRET: dict[str, Any] = {"client_authentication": "client_secret_jwt", "client_secret": {"env": "LONG"}}
+LONG = "a secret of 64 characters, which signs by any of the algorithms!"
+
+
+@pytest.mark.parametrize("algorithm", [None, "HS256", "HS384", "HS512"])
+def test_a_secret_may_sign_what_proves_the_client(algorithm: str | None) -> None:
+    """RFC 7523 2.2: the secret itself is not sent, and the assertion need not be written."""
+    more = {} if algorithm is None else {"assertion": {"algorithm": algorithm, "key_id": "k", "claims": {"a": 1}}}
+    credential = credential_of({**AUTH, **BY_SECRET, **more}, {"LONG": LONG})
+    call = first_call(credential)
+    fields = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
+    assert LONG not in str(fields) + str(call.headers)
+    used = algorithm or "HS256"
+    found = jwt.decode(
+        fields["client_assertion"],
+        LONG,
+        algorithms=[used],
+        audience=AUTH["token_endpoint"],
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert (found["iss"], found["sub"]) == (AUTH["client_id"], AUTH["client_id"])
+    assert found.get("a") == (None if algorithm is None else 1)
+    assert jwt.get_unverified_header(fields["client_assertion"]).get("kid") == (None if algorithm is None else "k")
+    assert call.own_connection
+    assert not credential.slow
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        ({"client_secret": None}, "client_secret", "Field required"),
+        ({"client_secret": None, "grant": "refresh_token"}, "client_secret", "Field required"),
+        ({"grant": "jwt_bearer"}, "client_authentication", "must not be client_secret_jwt: with grant jwt_bearer"),
+        ({"assertion": {}}, "assertion.algorithm", "must be one of HS256, HS384, HS512 with client_secret_jwt"),
+        ({"assertion": {"algorithm": "ES256"}}, "assertion.algorithm", "must be one of HS256, HS384, HS512"),
+        ({"assertion": KEY}, "assertion.private_key", "may not be used with client_secret_jwt"),
+        ({"assertion": {"algorithm": "HS256", "issuer": "x"}}, "assertion.issuer", "both are the client_id"),
+    ],
+)
+def test_a_secret_that_signs_has_rules_of_its_own(changes: dict[str, Any], place: str, message: str) -> None:
+    """It is the only proof."""
+    found = {".".join(map(str, key)): text for key, text in errors(**{**BY_SECRET, **changes}).items()}
+    assert message in found[place]
+
+
+def test_a_private_key_signs_by_no_algorithm_of_secrets() -> None:
+    """And must be there."""
+    method = {"client_authentication": "private_key_jwt", "client_secret": None}
+    assert errors(**method, assertion={**KEY, "algorithm": "HS256"}) == {
+        ("assertion", "algorithm"): "may be used only with client_authentication client_secret_jwt"
+    }
+    assert errors(**method, assertion={}) == {("assertion", "private_key"): "Field required"}
+
+
+def test_a_secret_that_signs_is_long_enough() -> None:
+    """Whoever has one assertion could else guess it; it is said when it is read."""
+    with pytest.raises(SecretUnreadable) as caught:
+        credential_of({**AUTH, **BY_SECRET, "assertion": {"algorithm": "HS512"}}, {"LONG": LONG[:63]})
+    ((place, reason),) = caught.value.reasons
+    assert place == ("auth", "client_secret")
+    assert reason.startswith("must have at least 64 bytes for HS512")
+
+
+def test_only_a_client_that_signs_by_rsa_is_slow() -> None:
+    """Its steps are for a thread."""
+    assert not credential_of(AUTH).slow

@@ -6,6 +6,7 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import new
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -164,6 +165,19 @@ def test_a_named_scheme_is_a_custom_one_with_a_source(name: str) -> None:
     assert not list(errors_between(raw))
     assert scheme.source.startswith("https://")
     assert scheme.rules().body
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_page_says_what_a_scheme_signs_and_writes(name: str) -> None:
+    """In its table: docs/signatures.md."""
+    scheme = SCHEMES[name]
+    page = (Path(__file__).parents[3] / "docs" / "signatures.md").read_text("utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    _, _, signed, headers, secrets, source, _ = (cell.strip() for cell in row.split("|"))
+    assert signed == f"`{scheme.signed}`"
+    assert headers == ", ".join(f"`{header}`" for header in scheme.headers)
+    assert secrets.partition(",")[0] == ("several" if scheme.several else "one")
+    assert f"({scheme.source})" in source
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -6,7 +6,10 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from sidekey.core.framing import CHUNKED
+from sidekey.core.request import RequestHead
 from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from support.memory import Upstream, running
 from support.plane import CREDENTIAL, FixedSource, Running, base_url, forwarded, get, integration, problem, request
 from support.wire import Message
@@ -197,3 +200,25 @@ async def test_a_callers_own_token_in_the_query_is_refused(path: str) -> None:
         answer = await sidekey.ask(get(path))
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
         assert upstream.connections == []
+
+
+@pytest.mark.parametrize("via", [b"", b"\r\nVia: 1.1 sidekey (x)"])
+@pytest.mark.parametrize(
+    ("length", "framing"),
+    [(0, []), (5, [b"\r\nContent-Length: 5"]), (CHUNKED, [b"\r\nTransfer-Encoding: chunked"])],
+)
+def test_field_lines_are_those_of_the_head_one_by_one(length: int, framing: list[bytes], via: bytes) -> None:
+    """In the order in which they are written, and none of them empty."""
+    lines, names = [b"\r\nX-A: 1", b"\r\nX_B: 2", b"\r\nX-C: 3"], [b"x-a", b"x-b", b"x-c"]
+    head = RequestHead(b"POST", b"/a", b"h", lines, names, None, b"x-c", length)
+    injected, stripped = (b"\r\nHost: h", b"\r\nX-B: ours"), frozenset({b"x-b"})
+    found = field_lines(head, injected, stripped, length=length, via=via)
+    assert found == [*injected, b"\r\nX-A: 1", *framing, *([via] if via else [])]
+    whole = request_head(head, b"/a", b"".join(injected), stripped, length=length, head_end=via + b"\r\n\r\n")
+    assert b"".join(whole) == b"POST /a HTTP/1.1" + b"".join(found) + b"\r\n\r\n"
+
+
+def test_a_body_that_turned_out_empty_has_a_length() -> None:
+    """It came in chunks, which a server may expect of no body at all."""
+    head = RequestHead(b"POST", b"/a", b"h", [], [], None, None, CHUNKED)
+    assert field_lines(head, (), frozenset(), length=0, via=b"") == [b"\r\nContent-Length: 0"]

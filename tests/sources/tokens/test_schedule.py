@@ -47,3 +47,11 @@ def test_jitter_only_makes_a_refresh_earlier_by_a_tenth_of_the_margin(life: floa
     assert moved.ends_at == plain.ends_at
     assert plain.refresh_at - margin / 10 <= moved.refresh_at + 1e-6 * life
     assert moved.refresh_at <= plain.refresh_at
+
+
+@given(LIVES, JITTERS, st.floats(0.0, 1.0))
+def test_what_costs_no_call_is_renewed_when_it_says(life: float, jitter: float, part: float) -> None:
+    """No process waits for another; its end is as that of every token."""
+    plan = schedule(100.0, life, jitter, life * part)
+    assert plan.refresh_at == 100.0 + life * part
+    assert plan[1:] == schedule(100.0, life, jitter)[1:]

@@ -73,6 +73,23 @@ async def test_one_process_calls_and_the_others_take_its_token(world: World) -> 
     assert world.presented == ["r0", "r1", "r2", "r3"]
 
 
+async def test_a_shared_token_gets_what_each_process_adds_itself(world: World) -> None:
+    """What one adds is nobody else's, and is not kept."""
+    one, two = (Grant(headers=(("X-Tenant", word),), secrets=(word.encode(),)) for word in ("one", "two"))
+    nodes = [world.node(supplement=one), world.node(supplement=two), world.node()]
+    grants = [await node.source.obtain() for node in nodes]
+    assert [token_of(grant) for grant in grants] == ["t1"] * 3
+    token = ("Authorization", "Bearer t1")
+    assert [grant.headers for grant in grants] == [(("X-Tenant", "one"), token), (("X-Tenant", "two"), token), (token,)]
+    (entry,) = world.shared.entries.values()
+    assert entry.left.token is not None
+    assert entry.left.token.grant == Grant((token,), secrets=(b"t1",))
+    # A response that refuses it is about the token that all have.
+    assert nodes[1].source.report_rejection(grants[1], 401, b"")
+    assert await nodes[1].token() == "t2"
+    assert world.presented == ["r0", "r1"]
+
+
 async def test_the_intent_is_kept_before_the_call_and_the_result_before_it_is_used(world: World) -> None:
     node = world.node("a")
     world.endpoint.open.clear()

@@ -332,3 +332,31 @@ async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> No
     ]
     assert lines == [{"integration": "crm", **line} for line in expected]
     assert "t1" not in repr(rig.source)
+
+
+async def test_what_others_replace_is_read_anew_for_each_attempt() -> None:
+    """And where it cannot be read nothing is called, until it can."""
+    readings = 0
+    there = True
+
+    def read() -> Credential:
+        nonlocal readings
+        readings += 1
+        if not there:
+            raise SecretUnreadable(((("auth", "token"), "the file does not exist"),))
+        return rig.kind
+
+    secrets = SecretLoader(read)
+    rig = Rig(secrets=secrets, traits={"anew": frozenset({("token",)})})
+    secrets.load()
+    await rig.source.obtain()
+    assert (readings, len(rig.endpoint.calls)) == (2, 1)
+    there = False
+    await rig.loop.advance(999)
+    code, detail, _ = await failure(rig)
+    assert (code, detail) == ("credential_unavailable", "auth.token: the file does not exist")
+    assert len(rig.endpoint.calls) == 1
+    there = True
+    await rig.loop.advance(1)
+    assert token_of(await rig.source.obtain()) == "t2"
+    await rig.close()

@@ -144,19 +144,27 @@ def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
     definitions: Mapping[str, Any] = config_schema()["$defs"]
     found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
+    only_in_files = {kind.__name__: kind.only_in_files for kind in KINDS.values()}
     waiting = list(_ROOTS)
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = _as_stored(definitions[name])
+            found[name] = _without(_as_stored(definitions[name]), only_in_files.get(name, frozenset()))
             waiting += [each for each in _names_in(found[name]) if each not in found]
-    integration, preset = found.pop("IntegrationSettings"), found.pop("PresetSettings")
     # Only operators of the machine let integrations dial what is not global.
-    properties = {key: value for key, value in integration["properties"].items() if key != "allow_private"}
+    integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private"}))
+    preset = found.pop("PresetSettings")
     text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
-    found |= _documents("Integration", {**integration, "properties": properties}, _ABOUT_SCHEMAS, text)
+    found |= _documents("Integration", integration, _ABOUT_SCHEMAS, text)
     text = "A preset; of one whose row was altered there is no document."
     return {**found, **_documents("Preset", preset, _ABOUT_PRESET, text), **_OWN}
+
+
+def _without(schema: Schema, keys: frozenset[str]) -> Schema:
+    """A schema without some of its properties."""
+    if not keys:
+        return schema
+    return {**schema, "properties": {key: value for key, value in schema["properties"].items() if key not in keys}}
 
 
 def _documents(name: str, document: Schema, said: Mapping[str, Schema], description: str) -> dict[str, Schema]:

@@ -9,7 +9,7 @@ from typing import Any
 from xml.parsers import expat
 
 from sidekey.core.sigv4 import AccessKey
-from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.base import CallFault, Reply, Sealed
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after, sent_at
 
 STEP = "AWS STS"
@@ -101,12 +101,17 @@ def _values(body: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-class _Leaves:
+class _Leaves(Sealed):
     """Collects the texts of the elements directly in `Credentials` or `Error`, whatever their namespace."""
+
+    __slots__ = ("_open", "found")
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
         self._open: list[str] = []
+
+    def __repr__(self) -> str:
+        return "_Leaves(REDACTED)"
 
     def begin(self, name: str, _: dict[str, str]) -> None:
         self._open.append(name)

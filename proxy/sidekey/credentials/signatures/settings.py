@@ -204,10 +204,10 @@ def _check_label(label: str) -> str:
 class SignatureFields(PartSettings):
     """The keys of a signature, wherever it is."""
 
+    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
     )
-    filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
         description="How requests are signed: as this platform does, or `custom`, by the keys below "

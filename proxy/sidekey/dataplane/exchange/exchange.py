@@ -500,19 +500,19 @@ class Exchange(ExchangeEvents):
         if signer is None:
             raise RuntimeError("the grant has no signer")
         body: list[bytes] = []
-        length, stripped = head.length, integration.strip
+        size, length, stripped = 0, head.length, integration.strip
         if not signed.streams_body:
             body = self._body or []
             if integration.injection_points.body:
                 body = [bodies.filled(head, b"".join(body), grant.body)]
-            length = sum(map(len, body))
+            size = length = sum(map(len, body))
             if head.expects_continue:
                 stripped |= _EXPECT
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
         target = self._injected_path(destination)
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, target, lines, head)
-        problem = signed.state(outgoing, body, signer)
+        problem = signed.state(outgoing, body, size, signer)
         if problem is not None:
             self._fail(problem)
         return problem is None

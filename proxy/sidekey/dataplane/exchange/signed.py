@@ -26,7 +26,7 @@ class SignedRequest:
 
     `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
     says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
-    the request was there when it was written.
+    the request was there when it was written, `is_slow` that it is signed in a thread.
     """
 
     __slots__ = (
@@ -42,6 +42,7 @@ class SignedRequest:
         "held",
         "holds_body",
         "in_one_piece",
+        "is_slow",
         "streams_body",
     )
 
@@ -50,7 +51,7 @@ class SignedRequest:
         self.holds_body: Final = reads_body and not fills_body
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
-        self.in_one_piece = False
+        self.in_one_piece = self.is_slow = False
         self._message = b""
         self._signer: Signer | None = None
         self._outgoing: OutgoingRequest | None = None
@@ -63,27 +64,21 @@ class SignedRequest:
         """Hold the body from now on."""
         self.held = held
 
-    def state(self, outgoing: OutgoingRequest, body: list[bytes], signer: Signer) -> Problem | None:
-        """Say what is to be written, as far as it is known, and who signs it; or why that cannot be."""
+    def state(self, outgoing: OutgoingRequest, body: list[bytes], size: int, signer: Signer) -> Problem | None:
+        """Say what is to be written, as far as it is known, and who signs it; or why that cannot be.
+
+        `size` is that of `body`, which is empty where the body streams.
+        """
         self._outgoing, self._body, self._signer = outgoing, body, signer
         self._signature = None
+        self.is_slow = signer.slow or (size > INLINE and self._reads_body)
         return signer.check(outgoing)
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether it is signed in a thread."""
-        signer = self._signer
-        return signer is not None and (signer.slow or (self._reads_body and sum(map(len, self._body)) > INLINE))
-
-    def _stated(self) -> tuple[OutgoingRequest, Signer]:
-        outgoing, signer = self._outgoing, self._signer
-        if outgoing is None or signer is None:
-            raise RuntimeError("the request was not stated")
-        return outgoing, signer
 
     def signing(self, now: float) -> Signing:
         """What signs it at that time, in seconds since the epoch: with a nonce of its own each time."""
-        outgoing, signer = self._stated()
+        outgoing, signer = self._outgoing, self._signer
+        if outgoing is None or signer is None:
+            raise RuntimeError("the request was not stated")
         unique, body = self._unique(), self._body if self._reads_body else []
         return lambda: signer.sign(outgoing, body, now, unique)
 
@@ -108,14 +103,23 @@ class SignedRequest:
 
         The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
         """
-        outgoing, signer = self._stated()
-        body, signature = self._body, self._signature
+        outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
+        if outgoing is None or signer is None:
+            raise RuntimeError("the request was not stated")
         if signature is None:
             signature = signer.sign(outgoing, body if self._reads_body else (), wall(), self._unique())
         self.in_one_piece = in_one_piece
-        self._rest, self._body, self._signature = body[::-1], [], None
+        self._body, self._signature = [], None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
         if not body:
+            return pieces, 0
+        size = len(body[0])
+        if size <= _AT_ONCE and len(body) == 1:
+            pieces.append(body[0])
+            return pieces, size
+        self._rest = body[::-1]
+        if size > _AT_ONCE:
+            # Not joined with the head, which would copy it.
             return pieces, 0
         first = self.next_pieces()
         return pieces + first, sum(map(len, first))

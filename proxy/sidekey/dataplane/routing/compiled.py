@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sidekey.core import headers, parameters, routing
+from sidekey.core import parameters, routing
 from sidekey.core.decide import IntegrationRules
 from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
@@ -169,17 +169,10 @@ class CompiledIntegration:
         self.injection_points: Final = places
         self.watched: Final = integration.traits.watched
         self.learns: Final = integration.traits.learns
-        strip = frozenset(headers.normalise(name.encode("latin-1")) for name in places.headers)
-        if integration.policy.methods is not None:
-            strip |= headers.METHOD_OVERRIDES
         self.redacts: Final = integration.redact_response
-        if self.redacts:
-            strip |= headers.ASKING_FOR_CODED
+        self.strip: Final = integration.stripped
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
-        if signing is not None:
-            strip |= signing.names - signing.kept
-        self.strip: Final = strip
         self.skew: Final = None if signing is None else SkewLog(room.worker, self.name)
         self._part: Final[PartHold | None] = room.part(self.name) if integration.traits.holds_bodies else None
         self.room: Part | None = None

@@ -44,5 +44,10 @@ def field_lines(
 ) -> list[bytes]:
     """The field lines of the same head, one by one, for whom it is not written yet; `via` is our own."""
     lines = request_head(head, b"", b"", stripped, length=length, head_end=via)
+    if not lines[-2]:
+        # No framing.
+        del lines[-2]
+    if not via:
+        del lines[-1]
     lines[:5] = injected
-    return [line for line in lines if line] if b"" in lines else lines
+    return lines

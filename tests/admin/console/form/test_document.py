@@ -20,6 +20,30 @@ READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
 CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
+    "signature beside": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "basic", "username": "svc", "password": READ},
+        "signature": {
+            "scheme": "custom",
+            "secret": READ,
+            "signed": "{timestamp}\n{body}",
+            "headers": {"X-Signature": "t={timestamp}, {signatures}"},
+            "each": "v1={signature}",
+            "join": " ",
+        },
+    },
+    "message": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {
+            "type": "signature",
+            "scheme": "rfc9421",
+            "algorithm": "ed25519",
+            "key": READ,
+            "components": ["@method", "content-digest"],
+            "expires": "5m",
+            "nonce": True,
+        },
+    },
     "basic": {
         "description": 'for <b>people</b> & "others"',
         "tags": ["crm", "eu"],
@@ -238,6 +262,19 @@ def test_what_counts_only_with_another_choice_goes_with_it() -> None:
     assert changed["auth"] == {"type": "oauth2", "grant": "client_credentials"}
 
 
+def test_what_counts_only_with_another_scheme_goes_with_it() -> None:
+    """Of a signature beside the credential too; and without a scheme there is none."""
+    document = DOCUMENTS["signature beside"]
+    form = form_of(document)
+    assert form is not None
+    sent = page_of(form, document).fields
+    assert sent_document(form, sent, document) == document
+    changed = sent_document(form, {**sent, "/signature/scheme": "github"}, document)
+    assert changed == {**document, "signature": {"scheme": "github", "secret": READ}}
+    without = sent_document(form, {**sent, "/signature/scheme": ""}, document)
+    assert without == {key: value for key, value in document.items() if key != "signature"}
+
+
 def test_a_row_is_of_the_type_that_is_said() -> None:
     """What is no such value becomes nothing that is saved; however many rows there are, none is lost."""
     fields = [each for each in form_for("oauth2").fields if each.key == "assertion"]
@@ -291,3 +328,16 @@ def test_a_file_counts_in_place_of_what_was_typed_or_kept() -> None:
         "certificate": {"inline": "-----BEGIN\nx\n"},
         "private_key": {"value": "-----BEGIN\ny\n"},
     }
+
+
+def test_a_text_whose_spaces_count_keeps_them() -> None:
+    """`Token ` before a token is another text than `Token`; of any other text the ends are dropped."""
+    form = form_for("jwt")
+    sent = {
+        "/auth/algorithm": "HS256",
+        "/auth/token_placement/in": "header",
+        "/auth/token_placement/name": " X-Session ",
+        "/auth/token_placement/prefix": "Token ",
+    }
+    placement = sent_document(form, sent, {})["auth"]["token_placement"]
+    assert placement == {"in": "header", "name": "X-Session", "prefix": "Token "}

@@ -54,6 +54,8 @@ def _value(field: Field, sent: Sent, former: Any, hidden: Container[str]) -> Any
         case "number":
             number = whole_in(text.strip())
             return text.strip() or None if number is None else number
+        case "text" if field.exact:
+            return text or None
         case "choice" | "text":
             return text.strip() or None
 

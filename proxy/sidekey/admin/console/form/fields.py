@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from sidekey.credentials.fields import PEM_SECRET_SCHEMA, mapping
+from sidekey.credentials.fields import EXACT_TEXT, PEM_SECRET_SCHEMA, mapping
 
 Schema = Mapping[str, Any]
 Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "secrets", "pem", "rows", "tree", "group"]
@@ -30,8 +30,9 @@ class Field:
 
     `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
     "inline", "secret", "url"), of rows what a value may be ("text", "number", "flag", "secret"), and of lines that they
-    are numbers ("number"); `prefixed`: a secret in a row has a public text before it. `default` is what the value is
-    where it is left out. `when` has conditions of which one must be met for the field to count; without any it does.
+    are numbers ("number"); `prefixed`: a secret in a row has a public text before it; `exact`: spaces at the ends of a
+    text count. `default` is what the value is where it is left out. `when` has conditions of which one must be met for
+    the field to count; without any it does.
     """
 
     pointer: str
@@ -43,6 +44,7 @@ class Field:
     choices: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     prefixed: bool = False
+    exact: bool = False
     parts: tuple[Field, ...] = ()
     when: tuple[Condition, ...] = ()
 
@@ -127,7 +129,7 @@ class Reader:
                 return field("lines", sources=("number",) if item == "number" else ())
         simple = _simple(node)
         if simple is not None:
-            return field(simple)
+            return field(simple, exact=node.get("title") == EXACT_TEXT)
         return self._of_alternatives(node, field)
 
     def _of_kinds(self, node: Schema, where: str) -> tuple[Field, ...]:

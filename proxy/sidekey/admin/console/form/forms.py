@@ -11,9 +11,8 @@ from sidekey.admin.api.schemas import components
 from sidekey.admin.console.form.fields import Condition, Field, Reader, every
 from sidekey.admin.console.form.typed import Sent
 from sidekey.credentials.base import Conditions
-from sidekey.credentials.registry import KINDS
+from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.settings import profiles
-from sidekey.settings.checks import SUPPLEMENTS
 
 _ABOUT: Final = frozenset({"id", "auth"})
 

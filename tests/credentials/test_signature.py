@@ -1,0 +1,164 @@
+"""The kind whose whole credential is a signature, and the same keys beside another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sidekey.core.signing import Signer
+from sidekey.credentials.base import FixedCredential, Grant, Places
+from sidekey.credentials.fields import Keys
+from sidekey.credentials.signature import SignatureSettings
+from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.settings.validated import validate
+from support.outgoing import NOW, UNIQUE, outgoing
+from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, opened, stored
+
+SECRET = {"insecure_value": "hunter2"}
+PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
+CUSTOM: dict[str, Any] = {
+    "scheme": "custom",
+    "secret": SECRET,
+    "signed": "{body}",
+    "headers": {"X-Signature": "{signature}", "X-Id": "{id}"},
+}
+
+
+def errors(document: dict[str, Any]) -> dict[tuple[Any, ...], str]:
+    return {each.loc: each.message for each in validate({**PREFIX, **document}).errors}
+
+
+def signed(signer: Signer | None) -> list[bytes]:
+    assert signer is not None
+    return signer.sign(outgoing(), [b"body"], NOW, UNIQUE)
+
+
+def test_both_have_the_same_keys_and_sign_alike() -> None:
+    """One is a credential, the other supplements one: with the signer, and nothing else."""
+    kind = SignatureSettings.model_validate({"type": "signature", **CUSTOM})
+    beside = SignatureBesideSettings.model_validate(CUSTOM)
+    assert {*SignatureSettings.model_fields} == {*SignatureBesideSettings.model_fields, "type"}
+    values: dict[Keys, str] = {("secret",): "hunter2"}
+    credential, supplement = kind.credential(values), beside.supplement(values)
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant == Grant(signer=credential.grant.signer)
+    assert supplement == Grant(signer=supplement.signer)
+    assert signed(credential.grant.signer) == signed(supplement.signer)
+    assert kind.traits().places == beside.places() == Places()
+    assert kind.traits().signing == beside.signing()
+
+
+def test_the_kind_needs_a_prefix() -> None:
+    auth = {"type": "signature", **CUSTOM}
+    assert errors({"auth": auth}) == {}
+    found = validate({"auth": auth}).errors
+    assert [each.loc for each in found] == [("endpoint_prefix",)]
+
+
+BASIC = {"auth": {"type": "basic", "username": "svc", "password": SECRET}}
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "reason"),
+    [
+        (
+            {**BASIC, "signature": {**CUSTOM, "headers": {"authorization": "{signature}"}}},
+            ("signature", "headers", "authorization"),
+            "this signature writes authorization, which auth writes as well: remove one",
+        ),
+        (
+            {**BASIC, "add": {"headers": {"X_Signature": "a"}}, "signature": CUSTOM},
+            ("signature", "headers", "X-Signature"),
+            "this signature writes x-signature, which add writes as well: remove one",
+        ),
+        (
+            {**BASIC, "add": {"headers": {"X-ID": "a"}}, "signature": CUSTOM},
+            ("signature", "headers", "X-Id"),
+            "this signature writes x-id, which add writes as well: remove one",
+        ),
+        (
+            {
+                "auth": {"type": "signature", "scheme": "github", "secret": SECRET},
+                "signature": {**CUSTOM, "headers": {"x-hub-signature-256": "{signature}"}},
+            },
+            ("signature", "headers", "x-hub-signature-256"),
+            "this signature writes x-hub-signature-256, which belongs to the signature that auth makes",
+        ),
+        (
+            {
+                "auth": {"type": "signature", **CUSTOM, "signed": "{header:X-Other}{body}"},
+                "signature": {**CUSTOM, "headers": {"X-Other": "{signature}"}},
+            },
+            ("signature", "headers", "X-Other"),
+            "this signature writes x-other, which belongs to the signature that auth makes",
+        ),
+        (
+            {
+                "endpoint_prefix": "https://sqs.eu-west-1.amazonaws.com",
+                "auth": {
+                    "type": "aws_sigv4",
+                    "region": "eu-west-1",
+                    "service": "sqs",
+                    "access_key_id": "AKIAEXAMPLE",
+                    "secret_access_key": SECRET,
+                },
+                "signature": {**CUSTOM, "headers": {"X-Amz-Signature": "{signature}"}},
+            },
+            ("signature", "headers", "X-Amz-Signature"),
+            "this signature writes x-amz-signature, which belongs to the signature that auth makes",
+        ),
+        (
+            {"auth": {"type": "signature", **CUSTOM}, "add": {"headers": {"X-Signature": "a"}}},
+            ("add", "headers", "X-Signature"),
+            "X-Signature belongs to the signature that auth makes: remove it",
+        ),
+    ],
+)
+def test_no_two_parts_write_one_header(document: dict[str, Any], place: Keys, reason: str) -> None:
+    """Nor one that an earlier signature covers."""
+    assert errors(document)[place] == reason
+
+
+def test_a_named_scheme_is_named_where_its_header_is_another_parts() -> None:
+    document = {**BASIC, "add": {"headers": {"Webhook-Id": "a"}}}
+    signature = {"scheme": "standard-webhooks", "secret": SECRET}
+    assert errors({**document, "signature": signature}) == {
+        ("signature", "scheme"): "this signature writes webhook-id, which add writes as well: remove one",
+    }
+
+
+def test_a_header_that_another_part_brings_may_be_signed() -> None:
+    """It covers what is added and the credential, whatever its kind."""
+    signature = {**CUSTOM, "signed": "{header:Authorization}{header:X-Tenant}{body}"}
+    assert errors({**BASIC, "add": {"headers": {"X-Tenant": "acme"}}, "signature": signature}) == {}
+
+
+def test_errors_and_warnings_of_one_beside_have_its_place() -> None:
+    found = errors({**BASIC, "signature": {**CUSTOM, "secret": [SECRET, SECRET], "signed": "{nonce}"}})
+    assert {*found} == {("signature", "secret"), ("signature", "signed")}
+    warned = validate({**PREFIX, **BASIC, "signature": {**CUSTOM, "signed": "{target}"}}).warnings
+    assert ("signature", "signed") in [each.loc for each in warned]
+    assert ("signature", "secret", "insecure_value") in [each.loc for each in warned]
+
+
+def test_schemes_and_components_move_no_stored_secret() -> None:
+    """Not one that is there, and not by being added or removed."""
+    public = {*SignatureBesideSettings.model_fields} - {"secret", "key"}
+    assert harmless(SignatureSettings) == harmless(SignatureBesideSettings) == public
+    assert destination(SIGNATURE) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "signature"}}
+    without = {key: value for key, value in SIGNED.items() if key != "signature"}
+    assert destination(SIGNED) == destination(without)
+
+
+def test_a_stored_secret_stays_when_another_is_put_before_it_and_the_scheme_is_another() -> None:
+    """None of them is entered again, and each is where it is said to be."""
+    row = stored(SIGNATURE)
+    before = {value: where for where, value in opened(row).values.items()}
+    document = json.loads(row.document)["integration"]
+    document["auth"] |= {"scheme": "convoy", "secret": [{"value": "newest"}, *reversed(document["auth"]["secret"])]}
+    found = stored(document, before=row)
+    values = opened(found).values
+    assert [*values.values()] == ["newest", CANARY, f"{CANARY}-new"]
+    assert [where for where, value in values.items() if value != "newest"] == [before[CANARY], before[f"{CANARY}-new"]]

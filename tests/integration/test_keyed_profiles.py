@@ -1,0 +1,75 @@
+"""Profiles of static keys end to end: one key and nothing else, and the platform gets what its page asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fakes.keyed import KEY, KEYED, Keys
+from support.ca import Authority
+from support.serving import serving
+
+PROFILES = {
+    "klaviyo": "{type: headers, provider: klaviyo, key: {env: KEY}}",
+    "mailchimp": "{type: basic, provider: mailchimp, dc: us6, key: {env: KEY}}",
+    "bigcommerce": "{type: headers, provider: bigcommerce, hash: hpj4hvw2bb, token: {env: KEY}}",
+    "algolia": "{type: headers, provider: algolia, app: ERBSOWZO32, key: {env: KEY}}",
+    "segment": "{type: basic, provider: segment, host: events.eu1.segmentapis.com, write_key: {env: KEY}}",
+    "mandrill": "{type: headers, provider: mandrill, key: {env: KEY}}",
+}
+SENT = b'{"data": 1}'
+JSON = ("Content-Type: application/json", "Authorization: Bearer of-the-caller", "X-Auth-Token: mine")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+async def test_one_key_opens_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
+    """By both doors, whatever the caller sends; neither response nor log has the key."""
+    keyed = KEYED[name]
+    key = "writekey" if name == "segment" else KEY
+    async with (
+        Keys(ca, keyed) as fake,
+        serving(f"  it: {{auth: {PROFILES[name]}}}\n", tmp_path, ca, hosts=fake.hosts, environ={"KEY": key}) as sidekey,
+    ):
+        url = f"http://{keyed.host}{keyed.api}"
+        base = {"bigcommerce": "/stores/hpj4hvw2bb", "mandrill": "/api"}.get(name, "")
+        for answer in (
+            await sidekey.reverse(keyed.api.removeprefix(base), *JSON, method="POST", body=SENT),
+            await sidekey.forward(url, *JSON, method="POST", body=SENT),
+        ):
+            assert answer.status == 200
+        assert len(fake.received) == 2
+        for arrived in fake.received:
+            assert {field: arrived.values(field) for field in keyed.headers} == {
+                field: [value] for field, value in keyed.headers.items()
+            }
+            assert json.loads(arrived.body) == {**json.loads(SENT), **keyed.body}
+    assert key not in (tmp_path / "sidekey.log").read_text()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+async def test_a_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
+    """As the platform says it."""
+    keyed = KEYED[name]
+    text = f"  it: {{auth: {PROFILES[name]}}}\n"
+    async with (
+        Keys(ca, keyed) as fake,
+        serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": "not-it-at-all"}) as sidekey,
+    ):
+        answer = await sidekey.forward(f"http://{keyed.host}{keyed.api}", *JSON, method="POST", body=SENT)
+        assert (answer.status, json.loads(answer.body)) == keyed.denied
+        assert answer.values(b"proxy-status") == []
+
+
+async def test_a_key_goes_to_no_other_store_of_a_shared_host(ca: Authority, tmp_path: Path) -> None:
+    """The prefix of BigCommerce keeps to one store."""
+    keyed = KEYED["bigcommerce"]
+    text = f"  it: {{auth: {PROFILES['bigcommerce']}}}\n"
+    async with (
+        Keys(ca, keyed) as fake,
+        serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": KEY}) as sidekey,
+    ):
+        for path in ("/stores/other/v3/orders", "/stores/hpj4hvw2bb/../other/v3/orders", "/stores/hpj4hvw2bbx"):
+            assert (await sidekey.forward(f"http://{keyed.host}{path}")).status in (400, 403)
+        assert fake.received == []
