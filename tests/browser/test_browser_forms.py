@@ -242,13 +242,13 @@ def row(page: Any, number: int, field: str = "/auth/claims") -> Any:
     return page.locator(f'[data-row="{field}#{number}"]')
 
 
-def fill_row(page: Any, number: int, path: str, kind: str, value: str) -> None:
-    """Fill a row of claims, which is added where it is not there yet."""
-    if not row(page, number).count():
-        page.click("button:text-is('Add value')")
-    page.fill(f'[id="/auth/claims#{number}#name"]', path)
-    page.select_option(f'[id="/auth/claims#{number}#kind"]', label=kind)
-    page.fill(f'[id="/auth/claims#{number}#value"]', value)
+def fill_row(page: Any, number: int, path: str, kind: str, value: str, field: str = "/auth/claims") -> None:
+    """Fill a row, which is added where it is not there yet."""
+    if not row(page, number, field).count():
+        page.click(f'[data-rows="{field}"] > button:text-is("Add value")')
+    page.fill(f'[id="{field}#{number}#name"]', path)
+    page.select_option(f'[id="{field}#{number}#kind"]', label=kind)
+    page.fill(f'[id="{field}#{number}#value"]', value)
 
 
 @pytest.mark.parametrize("script", [True, False])
@@ -297,7 +297,64 @@ def test_nested_claims_are_rows_and_a_secret_among_them_is_entered_once(tab: Ope
     assert api.get(f"/integrations/{name}")["usable"] is True
 
 
+@pytest.mark.parametrize(
+    ("script", "scheme", "width"), [(True, "light", 1280), (True, "dark", 360), (False, "light", 800)]
+)
+def test_a_login_with_a_nested_body_is_edited_without_its_secrets(
+    tab: Open, api: Api, script: bool, scheme: str, width: int
+) -> None:
+    """Made of rows; described, and its secrets put in another order, it keeps them, and everybody can use its page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    name, body = f"login-{width}", "/auth/login/body"
+    one = tab(script=script, scheme=scheme, width=width)
+    page = one.page
+    one.open("/add?kind=session")
+    page.fill('[id="/id"]', name)
+    page.fill('[id="/auth/login/url"]', "https://ws.example.com/login")
+    page.fill('[id="/auth/token/from"]', "data.token")
+    first = 2 if script else 0
+    fill_row(page, first, "user.name", "text", "svc", body)
+    fill_row(page, first + 1, "user.key", "secret", "canary-key", body)
+    page.click("button:text-is('Save')")
+    page.wait_for_url(f"**/integrations/{name}?done=saved")
+    assert api.get(f"/integrations/{name}")["auth"]["login"]["body"]["user"]["key"]["set"] is True
+    keys = {"keys": [{"value": "canary-a"}, {"value": "canary-b"}], "flags": {"on": True, "off": [], "n": 2}}
+    user = {"user": {"name": "svc", "key": {"value": "canary-key"}}}
+    patch = {"auth": {"login": {"body": {**user, **keys}}}}
+    made = api.ask("PATCH", f"/integrations/{name}", patch, match='"1"').json["auth"]["login"]["body"]
+    one.open(f"/integrations/{name}")
+    shown = {each: page.input_value(f'[id="{body}#{each}#name"]') for each in range(7)}
+    assert [*shown.values()] == ["user.name", "user.key", "keys.0", "keys.1", "flags.on", "flags.off", "flags.n"]
+    if script:
+        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.fill(f'[id="{body}#2#name"]', "keys.1")
+    page.fill(f'[id="{body}#3#name"]', "keys.0")
+    page.click("summary:has-text('More settings')")
+    page.fill('[id="/description"]', "Logs in.")
+    page.click("button:text-is('Save')")
+    page.wait_for_url(f"**/integrations/{name}?done=saved")
+    saved = api.get(f"/integrations/{name}")
+    assert saved["description"] == "Logs in."
+    assert saved["auth"]["login"]["body"] == {**made, "keys": made["keys"][::-1]}
+    # What is public decides where secrets go: all of them are asked for, each at its row.
+    page.fill(f'[id="{body}#0#value"]', "other")
+    if script:
+        page.wait_for_selector(
+            "[data-preview]:has-text('Enter again: keys.0, keys.1, user.key; or put user.name back.')"
+        )
+        marked = [row(page, each, body).locator("text=enter again").is_visible() for each in range(4)]
+        assert marked == [False, True, True, True]
+    page.click("button:text-is('Save')")
+    page.wait_for_selector(f'[id="{body}#1!error"]:visible')
+    assert "canary" not in page.content()
+    assert api.get(f"/integrations/{name}")["version"] == saved["version"]
+
+
 SECRET = "/auth/secret"
+LISTED = f'[data-rows="{SECRET}"]'
 
 
 def saved_secrets(page: Any, api: Api, name: str, version: int) -> list[str]:
@@ -323,7 +380,7 @@ def test_a_new_secret_that_signs_is_put_first_and_the_old_one_removed(tab: Open,
     page.select_option('[id="/auth/scheme"]', "custom")
     assert page.is_visible('[data-pointer="/auth/signed"]')
     page.select_option('[id="/auth/scheme"]', "stripe")
-    page.focus("button:text-is('Add another')")
+    page.focus(f"{LISTED} > button:text-is('Add another')")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.type") == "password"
     page.keyboard.type("canary-new")
@@ -331,16 +388,16 @@ def test_a_new_secret_that_signs_is_put_first_and_the_old_one_removed(tab: Open,
     assert page.evaluate("document.activeElement.textContent") == "Up"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.textContent") == "Up"
-    assert page.locator(".listed .pair").first.locator("input[type=password]").input_value() == "canary-new"
-    assert page.locator(".listed .pair label[for$='#value']").all_inner_texts() == ["Secret 1", "Secret 2"]
+    assert page.locator(f"{LISTED} .pair").first.locator("input[type=password]").input_value() == "canary-new"
+    assert page.locator(f"{LISTED} .pair label[for$='#value']").all_inner_texts() == ["Secret 1", "Secret 2"]
     found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
     assert found.violations_count == 0, found.generate_report()
     new, old = saved_secrets(page, api, name, 2)
     assert (new[:2], old) == ("r_", "")
     assert "canary" not in page.content()
-    page.locator(".listed .pair").nth(1).locator("[data-remove]").focus()
+    page.locator(f"{LISTED} .pair").nth(1).locator("[data-remove]").focus()
     page.keyboard.press("Enter")
-    assert page.locator(".listed .pair").count() == 1
+    assert page.locator(f"{LISTED} .pair").count() == 1
     assert page.evaluate("document.activeElement.textContent") == "Add another"
     assert saved_secrets(page, api, name, 3) == [new]
 
@@ -376,7 +433,7 @@ def test_rows_are_put_back_as_they_were(tab: Open, api: Api) -> None:
 
     def names() -> list[str]:
         found: list[str] = page.eval_on_selector_all(
-            "[data-row] [name$='#name']", "all => all.map((each) => each.value)"
+            "[data-rows='/auth/claims'] [name$='#name']", "all => all.map((each) => each.value)"
         )
         return found
 
