@@ -55,7 +55,7 @@ network:
 timeouts: {connect: 1s, request_head: 2s, response: 3s, idle: 4s, keep_alive: 5s,
   write: 6s, total: 7s, drain_delay: 8s, drain: 500ms}
 limits: {request_head: 1KiB, target: 2KiB, headers: 3, request_body: 4GiB,
-  response_head: 5KiB, replay_body: 0B, in_flight: 7, pipelined: 8}
+  response_head: 5KiB, replay_body: 0B, signed_body: 6KiB, held_bodies: 12KiB, in_flight: 7, pipelined: 8}
 log: {level: debug, access: off, path: true}
 via: false
 """,
@@ -68,7 +68,7 @@ via: false
     assert snapshot.network.allow_private == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
     assert snapshot.network.search is True
     assert snapshot.timeouts == Timeouts(1, 2, 3, 4, 5, 6, 7, 8, 0.5)
-    assert snapshot.limits == Limits(1024, 2048, 3, 4 << 30, 5120, 0, 7, 8)
+    assert snapshot.limits == Limits(1024, 2048, 3, 4 << 30, 5120, 0, 6144, 12_288, 7, 8)
     assert snapshot.log == Log("debug", "off", True)
     assert snapshot.via is False
 
