@@ -58,7 +58,8 @@ def pointers(document: Any, where: str = "") -> set[str]:
     """Where a document as it reads has secrets."""
     if isinstance(document, dict) and document.get("set") is True and "updated_by" in document:
         return {where}
-    items: Iterator[tuple[Any, Any]] = iter(document.items() if isinstance(document, dict) else ())
+    listed = enumerate(document) if isinstance(document, list) else ()
+    items: Iterator[tuple[Any, Any]] = iter(document.items() if isinstance(document, dict) else listed)
     return set().union(*(pointers(value, f"{where}/{key}") for key, value in items))
 
 

@@ -245,6 +245,12 @@ def test_what_it_signs_and_writes_is_known_before() -> None:
     ]
 
 
+def test_rules_are_the_same_where_they_say_the_same() -> None:
+    assert SigV4Rules("sqs", payload=True) == SigV4Rules("sns", payload=True)
+    others = (SigV4Rules("s3", payload=True), SigV4Rules("s3", payload=False))
+    assert len({SigV4Rules("sqs", payload=True), *others}) == 3
+
+
 def test_the_key_is_derived_anew_each_day() -> None:
     signer = SigV4Signer(KEY, Scope("us-east-1", "iam"), payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")

@@ -250,3 +250,16 @@ def test_an_integration_of_a_file_has_neither(tmp_path: Path) -> None:
     write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
     found = good(load(tmp_path, {})).integrations["crm"]
     assert (found.stored, found.row, found.destinations) == (False, "", ("",))
+
+
+def test_a_secret_of_a_profile_that_cannot_be_read_has_the_profile_s_name_for_it(tmp_path: Path) -> None:
+    """As it is written; callers and operators are told so."""
+    path = tmp_path / "c.yaml"
+    path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
+    loaded = load(path, {})
+    assert [str(each) for each in loaded.unreadable] == [
+        f"{path}:2:67: integrations.it.auth.key: environment variable KEY is not set"
+    ]
+    assert loaded.snapshot is not None
+    unreadable = loaded.snapshot.integrations["it"].secrets.unreadable
+    assert str(unreadable) == "auth.key: environment variable KEY is not set"

@@ -292,6 +292,9 @@ class SigV4Rules(SigningRules):
         super().__init__(_WRITTEN, signed=frozenset({b"host", b"content-type"}), body=payload)
         self._s3: Final = service in S3
 
+    def _compared(self) -> tuple[object, ...]:
+        return (*super()._compared(), self._s3)
+
     def signs(self, name: bytes) -> bool:
         """Every `x-amz-*` as well."""
         return name.startswith(_FAMILY) or super().signs(name)

@@ -7,7 +7,7 @@ two texts there. The spelled target is what is judged, signed and sent; `core.pa
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from sidekey.core.decoding import decode
@@ -19,13 +19,10 @@ PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?")
 """A path that is in its one spelling and that every server reads the same way (`routing.PLAIN`), without a query."""
 
 
-class Spelling:
+class Spelling(NamedTuple):
     """How targets of an integration are spelled. `reserved` begins names of parameters that no caller may send."""
 
-    __slots__ = ("reserved",)
-
-    def __init__(self, reserved: str) -> None:
-        self.reserved: Final = reserved
+    reserved: str
 
     def spell(self, target: Target) -> Target:
         """The target in its one spelling; nothing is sent of a query without parts."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
-from sidekey.settings.config_errors import Loc
+from sidekey.settings.config_errors import Loc, show
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.parts import credential_of, read_parts, traits_of, values_of
@@ -61,7 +61,7 @@ def build_integration(
     where = _where(settings, read if noting is None else noting)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     known = {key: value for key, value in where.values.items() if key not in traits.anew}
-    loader = SecretLoader(partial(_credential, settings, read, known))
+    loader = SecretLoader(partial(_credential, settings, read, known, filled))
     loader.load()
     trust, unusable = _trust(settings, trust, trust_of, noting)
     rebuild: Callable[[], snapshot.Integration] | None = None
@@ -163,13 +163,21 @@ def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tup
 
 
 def _credential(
-    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str]
+    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str], filled: Filled
 ) -> Credential | Supplemented:
     _, unread = _prefixes(settings, read)
     values, reasons = read_parts(settings, read, known)
     if unread or reasons:
-        raise SecretUnreadable((*unread, *reasons))
+        raise SecretUnreadable(tuple(_as_written((*unread, *reasons), filled)))
     return credential_of(settings, values)
+
+
+def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
+    """What cannot be read, where the integration has it: what a profile asks for has the profile's name."""
+    names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
+    for keys, reason in unread:
+        name = names.get(show(keys))
+        yield (keys if name is None else ("auth", name)), reason
 
 
 def _base(

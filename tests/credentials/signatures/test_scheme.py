@@ -149,12 +149,15 @@ def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed(
 def test_each_place_has_its_values() -> None:
     assert read_signed("{body}{header:x}{id}").names == {"body", "header:x", "id"}
     assert read_field("{id}{signature}{signatures}").names == {"id", "signature", "signatures"}
-    assert read_each("{signature}").names == {"signature"}
+    assert read_each("v1={signature}.") == ("v1=", ".")
     for read, text in ((read_signed, "{signature}"), (read_field, "{body}"), (read_field, "{header:x}")):
         with pytest.raises(ValueError, match="no value here"):
             read(text)
     for text in ("{signatures}", "{id}", "{timestamp}"):
         with pytest.raises(ValueError, match="no value here"):
+            read_each(text)
+    for text in ("", "v1", "{signature}{signature}"):
+        with pytest.raises(ValueError, match="once"):
             read_each(text)
 
 

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.core.signing import OutgoingRequest
-from sidekey.credentials.signatures.template import BODY, KNOWN, SENT, Facts, Fill, Pieces, check_signed_name, read
+from sidekey.credentials.signatures.template import (
+    BODY,
+    CARRIED,
+    KNOWN,
+    SENT,
+    Facts,
+    Pieces,
+    check_signed_name,
+    filler,
+    read,
+)
 from support.examples import examples
 from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
@@ -61,7 +71,7 @@ def test_a_body_stays_in_its_pieces() -> None:
     """The very objects: they are hashed one behind the other, and never joined."""
     body = [b"x" * 100, b"y" * 100]
     found = Pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
-    assert found == [NEW_ID + b".", *body, b".", *body, b""]
+    assert found == [NEW_ID + b".", *body, b".", *body]
     assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
 
@@ -135,6 +145,15 @@ def test_a_filled_template_is_its_text_with_each_value_replaced_once(
     assert b"".join(Pieces(template)(facts(request, body))) == expected
 
 
-def test_a_text_may_stand_before_a_template_and_values_beside_the_known() -> None:
-    fill = Fill(read("t={timestamp},{more}%", ["timestamp", "more"]), {"more": lambda _: b"%b"}, before="\r\nX: ")
-    assert fill(facts(outgoing(), ())) == b"\r\nX: t=1614265330,%b%"
+def test_a_text_may_stand_before_a_template_and_signatures_are_values() -> None:
+    given = facts(outgoing(), ())
+    given.carry(b"%b", b"{id}")
+    names = [*SENT, *CARRIED]
+    for text, expected in (
+        ("", b""),
+        ("%d", b"%d"),
+        ("t={timestamp}%", b"t=1614265330%"),
+        ("{signature},{signatures}%", b"%b,{id}%"),
+        ("{signatures}{timestamp}{signature}%", b"{id}1614265330%b%"),
+    ):
+        assert filler(read(text, names), before="\r\nX: ")(given) == b"\r\nX: " + expected

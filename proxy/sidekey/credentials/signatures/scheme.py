@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from sidekey.core.headers import normalise
@@ -18,10 +20,9 @@ from sidekey.credentials.signatures.template import (
     KNOWN,
     SENT,
     Facts,
-    Fill,
     Pieces,
     Template,
-    Value,
+    filler,
     read,
 )
 from sidekey.errors import Problem
@@ -34,9 +35,11 @@ ID: Final = "{id}"
 SIGNATURE: Final = "signature"
 SIGNATURES: Final = "signatures"
 
+_NONE: Final[Sequence[bytes]] = ()
+
 _ENCODE: Mapping[Encoding, Callable[[bytes], bytes]] = {
-    "hex": lambda signature: signature.hex().encode(),
-    "base64": b64encode,
+    "hex": hexlify,
+    "base64": partial(b2a_base64, newline=False),
     "base64url": lambda signature: urlsafe_b64encode(signature).rstrip(b"="),
 }
 _ID_VALUE = re.compile(rb"[A-Za-z0-9_-]{1,128}")
@@ -84,9 +87,12 @@ def read_signed(text: str) -> Template:
     return read(text, (*SENT, *KNOWN, BODY), fields=True)
 
 
-def read_each(text: str) -> Template:
-    """Read how one signature stands among several. Raises ValueError."""
-    return read(text, (SIGNATURE,))
+def read_each(text: str) -> tuple[str, str]:
+    """Read how one signature stands among several: the texts around it. Raises ValueError."""
+    template = read(text, (SIGNATURE,))
+    if len(template.values) != 1:
+        raise ValueError("must contain {signature}, once")
+    return template.values[0][0], template.end
 
 
 def read_field(text: str) -> Template:
@@ -101,23 +107,16 @@ class SchemeSigner(Sealed, Signer):
         signed = read_signed(scheme.signed)
         headers = {name: read_field(text) for name, text in scheme.headers.items()}
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
-        self._id_line = b"\r\n%b: %%b" % self._id_name.encode().replace(b"%", b"%%")
         self._needs_id = any("id" in template.names for template in (signed, *headers.values()))
         self._normal_id = normalise(self._id_name.encode())
         self._required = sorted(signed.fields)
         self._signed = Pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
-        self._keys = tuple((key, _each(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
-        join = scheme.join.encode()
-        values: dict[str, Value] = {
-            SIGNATURE: lambda facts: facts.signature,
-            SIGNATURES: lambda facts: join.join(facts.signatures),
-        }
-        self._lines = tuple(
-            Fill(template, values, before=f"\r\n{name}: ")
-            for name, template in headers.items()
-            if name != self._id_name
-        )
+        self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
+        self._join = scheme.join.encode()
+        fillers = {name: filler(template, before=f"\r\n{name}: ") for name, template in headers.items()}
+        self._lines = tuple(fillers.values())
+        self._lines_but_id = tuple(fill for name, fill in fillers.items() if name != self._id_name)
 
     def __repr__(self) -> str:
         return f"SchemeSigner({self._normal_id!r}, REDACTED)"
@@ -139,33 +138,28 @@ class SchemeSigner(Sealed, Signer):
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The fields of the scheme; that of the message ID where the caller sends none."""
-        facts, new = self._facts(request, body, now, unique)
+        kept = request.values(self._normal_id) if self._id_name else _NONE
+        facts = Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))
         pieces = self._signed(facts)
-        signatures = [(each, self._encode(key.sign(pieces))) for key, each in self._keys]
-        facts.carry(signatures[0][1], [each % signature for each, signature in signatures])
-        lines = [fill(facts) for fill in self._lines]
-        if new and self._id_name:
-            lines.insert(0, self._id_line % facts.message_id)
-        return lines
+        first, every = b"", []
+        for key, before, after in self._keys:
+            signature = self._encode(key.sign(pieces))
+            first = first or signature
+            every.append(before + signature + after)
+        facts.carry(first, self._join.join(every))
+        return [fill(facts) for fill in (self._lines_but_id if kept else self._lines)]
 
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
     ) -> list[bytes]:
         """One text: every key signs the same."""
-        facts, _ = self._facts(request, body, now, unique)
-        return [b"".join(self._signed(facts))]
+        kept = request.values(self._normal_id) if self._id_name else _NONE
+        return [b"".join(self._signed(Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))))]
 
-    def _facts(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
-    ) -> tuple[Facts, bool]:
-        """What the templates are filled with, and whether its message ID is new."""
-        known = request.values(self._normal_id) if self._id_name else ()
-        if known:
-            return Facts(request, body, now, unique, known[0]), False
-        message_id = b"msg_" + unique.message.hex().encode() if self._needs_id else b""
-        return Facts(request, body, now, unique, message_id), True
+    def _new_id(self, unique: Unique) -> bytes:
+        return b"msg_" + hexlify(unique.message) if self._needs_id else b""
 
 
-def _each(text: str) -> bytes:
-    """A pattern of the one value that `each` has."""
-    return Fill(read_each(text), {SIGNATURE: lambda facts: facts.signature}).pattern
+def _around(each: str) -> tuple[bytes, bytes]:
+    before, after = read_each(each)
+    return before.encode(), after.encode()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from binascii import hexlify
+from collections.abc import Callable, Collection, Sequence
 from email.utils import formatdate
-from types import MappingProxyType
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from sidekey.core.signing import OutgoingRequest, Unique
@@ -34,7 +35,7 @@ class Facts(Sealed):
     `signature` and `signatures` are the first one, and all of them as they stand among several.
     """
 
-    __slots__ = ("body", "message_id", "now", "request", "signature", "signatures", "unique")
+    __slots__ = ("body", "message_id", "now", "request", "signature", "signatures", "timestamp", "unique")
 
     def __init__(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique, message_id: bytes
@@ -42,23 +43,23 @@ class Facts(Sealed):
         self.request = request
         self.body = body
         self.now = now
+        # Most schemes sign it and send it.
+        self.timestamp = b"%d" % now
         self.unique = unique
         self.message_id = message_id
         self.signature = b""
-        self.signatures: Sequence[bytes] = ()
+        self.signatures = b""
 
     def __repr__(self) -> str:
         return "Facts(REDACTED)"
 
-    def carry(self, signature: bytes, signatures: Sequence[bytes]) -> None:
+    def carry(self, signature: bytes, signatures: bytes) -> None:
         """Take note of what the signing has given."""
         self.signature = signature
         self.signatures = signatures
 
 
 Value = Callable[[Facts], bytes]
-
-_NONE: Final[Mapping[str, Value]] = MappingProxyType({})
 
 
 def _body_sha256(facts: Facts) -> bytes:
@@ -76,13 +77,16 @@ def _date(facts: Facts) -> bytes:
 
 
 SENT: Final[dict[str, Value]] = {
-    "id": lambda facts: facts.message_id,
-    "timestamp": lambda facts: b"%d" % facts.now,
+    "id": attrgetter("message_id"),
+    "timestamp": attrgetter("timestamp"),
     "timestamp_ms": lambda facts: b"%d" % (facts.now * 1000),
     "date": _date,
-    "nonce": lambda facts: facts.unique.nonce.hex().encode(),
+    "nonce": lambda facts: hexlify(facts.unique.nonce),
 }
 """What is Sidekey's own, and so must be in a field: nobody else knows it."""
+
+CARRIED: Final[dict[str, Value]] = {"signature": attrgetter("signature"), "signatures": attrgetter("signatures")}
+"""What the signing gives."""
 
 KNOWN: Final[dict[str, Value]] = {
     "method": lambda facts: facts.request.method,
@@ -150,26 +154,34 @@ def _field(name: str) -> str:
     return normal_name(name.removeprefix(HEADER))
 
 
-class Fill:
-    """A template that is filled at one go. `further` are values beside those of requests, `before` is a text before."""
+def filler(template: Template, *, before: str = "") -> Value:
+    """What fills a template at one go, with a text before it."""
+    first, *texts = (text.encode() for text in (*(text for text, _ in template.values), template.end))
+    first = before.encode() + first
+    values = [_value(name) for _, name in template.values]
+    if not values:
+        return lambda _: first
+    if len(values) == 1:
+        (value,), (end,) = values, texts
+        return lambda facts: first + value(facts) + end
+    if len(values) == 2:
+        (one, two), (between, last) = values, texts
+        return lambda facts: first + one(facts) + between + two(facts) + last
 
-    __slots__ = ("_values", "pattern")
+    def fill(facts: Facts) -> bytes:
+        parts = [first]
+        for value, text in zip(values, texts, strict=True):
+            parts += value(facts), text
+        return b"".join(parts)
 
-    def __init__(self, template: Template, further: Mapping[str, Value] = _NONE, *, before: str = "") -> None:
-        texts = [before, *(part for each in template.values for part in (each[0], None)), template.end]
-        self.pattern = b"".join(b"%b" if text is None else text.encode().replace(b"%", b"%%") for text in texts)
-        self._values = tuple(_value(name, further) for _, name in template.values)
-
-    def __call__(self, facts: Facts) -> bytes:
-        """The text with every value in its place."""
-        return self.pattern % tuple([value(facts) for value in self._values])
+    return fill
 
 
-def _value(name: str, further: Mapping[str, Value]) -> Value:
+def _value(name: str) -> Value:
     if name.startswith(HEADER):
         normal = _field(name).encode()
         return lambda facts: facts.request.values(normal)[0]
-    return further.get(name) or SENT.get(name) or KNOWN[name]
+    return SENT.get(name) or KNOWN.get(name) or CARRIED[name]
 
 
 class Pieces:
@@ -187,12 +199,13 @@ class Pieces:
             else:
                 values.append((text, name))
         runs.append(Template(tuple(values), template.end))
-        self._first, *self._behind = map(Fill, runs)
+        self._first, *self._behind = (filler(run) if run.values or run.end else None for run in runs)
 
     def __call__(self, facts: Facts) -> list[bytes]:
         """The text in pieces."""
-        pieces = [self._first(facts)]
+        pieces = [] if self._first is None else [self._first(facts)]
         for fill in self._behind:
             pieces += (REDACTED,) if facts.body is None else facts.body
-            pieces.append(fill(facts))
+            if fill is not None:
+                pieces.append(fill(facts))
         return pieces
