@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.profiles import Brought, expand, merged
-from sidekey.settings.stored.document import MalformedError, Saved, parts_of, replaced
+from sidekey.settings.stored.document import MalformedError, Saved, listed_in, parts_of, replaced
 from sidekey.settings.stored.presets import build_preset, document_of
 from sidekey.settings.stored.saving import secrets_of
 from sidekey.settings.validated import validate, validate_saved
@@ -63,8 +63,10 @@ def exported_integration(row: IntegrationRow) -> Exported:
     values: dict[str, Any] = {}
     needs: list[str] = []
     notes: list[str] = []
+    # By their places, which are the same wherever this is imported: row IDs are made there anew.
+    places = {each.pointer: each.where for each in listed_in(saved.written)}
     for reference in secrets_of(settings).values():
-        name = _name(row.id, reference.value)
+        name = _name(row.id, places.get(reference.value, reference.value))
         if reference.source == "stored_url":
             values[reference.value] = f"{UNKNOWN_URL}{name}"
             needs.append(values[reference.value])
