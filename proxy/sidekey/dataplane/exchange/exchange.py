@@ -72,11 +72,7 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-<<<<<<< HEAD
-    says that a task gives it out. `_signing` is what is signed of it, where it is. `_preset` is the ID of the preset
-=======
     says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
->>>>>>> signer
     that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
     coming.
     """
@@ -106,11 +102,7 @@ class Exchange(ExchangeEvents):
         "_retry_bytes",
         "_sent",
         "_share",
-<<<<<<< HEAD
-        "_signing",
-=======
         "_signature",
->>>>>>> signer
         "_status",
         "_stepping",
         "_unfilled",
@@ -143,11 +135,7 @@ class Exchange(ExchangeEvents):
         self._held: HeldResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
-<<<<<<< HEAD
-        self._signing: SignedRequest | None = None
-=======
         self._signature: SignedRequest | None = None
->>>>>>> signer
         self._preset = ""
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
@@ -321,22 +309,14 @@ class Exchange(ExchangeEvents):
             self._fail(problem)
             return False
         reads_body = rules.needs_body(head)
-<<<<<<< HEAD
-        self._signing = SignedRequest(reads_body=reads_body, fills_body=bool(integration.injection_points.body))
-=======
         self._signature = SignedRequest(reads_body=reads_body, fills_body=bool(integration.injection_points.body))
->>>>>>> signer
         return True
 
     def _gather(self) -> bool:
         """Whether what is needed here of the body is there; where it can never be, the exchange fails."""
         if self._admitted().injection_points.body:
             return self._buffer()
-<<<<<<< HEAD
-        signed = self._signing
-=======
         signed = self._signature
->>>>>>> signer
         return signed is None or not signed.holds_body or self._hold(signed)
 
     async def _resolve(self) -> None:
@@ -491,11 +471,7 @@ class Exchange(ExchangeEvents):
                 self._wait(self._obtain_certificate)
                 return
             integration.bind_certificate(self._aim().route, identity)
-<<<<<<< HEAD
-        signed = self._signing
-=======
         signed = self._signature
->>>>>>> signer
         if signed is None:
             self._dispatch()
         elif self._state(signed, grant):
@@ -551,11 +527,7 @@ class Exchange(ExchangeEvents):
 
     async def _sign_in_thread(self) -> bool:
         """Sign in a thread: True where that counts. Where the grant is another one by then, it is begun with anew."""
-<<<<<<< HEAD
-        signed, signature = self._signing, None
-=======
         signed, signature = self._signature, None
->>>>>>> signer
         if signed is None or self.is_over:
             # It may have ended before this task had its first turn.
             return False
@@ -640,13 +612,8 @@ class Exchange(ExchangeEvents):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Write the head and what has arrived of the body, in one piece."""
-<<<<<<< HEAD
-        if self._signing is not None:
-            self._send_signed(connection, self._signing)
-=======
         if self._signature is not None:
             self._send_signed(connection, self._signature)
->>>>>>> signer
             return
         request, destination, grant = self._request, self._aim(), self._grant
         head, route, integration = request.head, destination.route, destination.integration
@@ -757,11 +724,7 @@ class Exchange(ExchangeEvents):
         if stale and self._may_retry and self._aim().route.pool is not None:
             self._retried = True
             self._upstream = None
-<<<<<<< HEAD
-            signed, grant = self._signing, self._grant
-=======
             signed, grant = self._signature, self._grant
->>>>>>> signer
             if signed is None or grant is None:
                 self._reconnect()
                 return
@@ -780,11 +743,7 @@ class Exchange(ExchangeEvents):
         """Whether it may be sent on a new connection (RFC 9112 9.3.1): once, and only where it was in one piece."""
         if self.is_over or self._request.head.method not in IDEMPOTENT:
             return False
-<<<<<<< HEAD
-        signed = self._signing
-=======
         signed = self._signature
->>>>>>> signer
         if signed is None:
             return self._retry_bytes is not None
         was_sent = self._request_phase == phases.SENT and signed.in_one_piece
@@ -856,11 +815,7 @@ class Exchange(ExchangeEvents):
     @property
     def _has_answered_expectation(self) -> bool:
         """Whether an expectation ends here (RFC 9110 10.1.1), since all of the body came before it was sent on."""
-<<<<<<< HEAD
-        signed = self._signing
-=======
         signed = self._signature
->>>>>>> signer
         return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
@@ -1122,13 +1077,8 @@ class Exchange(ExchangeEvents):
         if self._share is not None:
             self._share.leave()
             self._share = None
-<<<<<<< HEAD
-        if self._signing is not None:
-            self._signing.end()
-=======
         if self._signature is not None:
             self._signature.end()
->>>>>>> signer
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
         access = worker.access
@@ -1174,11 +1124,7 @@ class Exchange(ExchangeEvents):
 
     def upstream_drained(self) -> None:
         self._caller.release_body()
-<<<<<<< HEAD
-        signed = self._signing
-=======
         signed = self._signature
->>>>>>> signer
         if signed is not None and not signed.is_written and (connection := self._attached()) is not None:
             self._pour(connection, signed)
 
