@@ -21,9 +21,10 @@ def compiled() -> Iterator[str]:
     """The extensions of a compiled wheel, without what their names say of Python and platform."""
     yield "sidekey/compiled__mypyc"
     wheel = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    for glob in wheel["hooks"]["custom"]["modules"]:
-        for path in (SOURCE / "sidekey").glob(glob):
-            if path.name != "__init__.py":
+    hook, package = wheel["hooks"]["custom"], SOURCE / "sidekey"
+    for glob in hook["modules"]:
+        for path in package.glob(glob):
+            if path.name != "__init__.py" and path.relative_to(package).as_posix() not in hook["interpreted"]:
                 yield path.relative_to(SOURCE).with_suffix("").as_posix()
 
 

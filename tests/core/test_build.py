@@ -16,11 +16,18 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "proxy" / "sidekey"
 WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
 GLOBS = WHEEL["hooks"]["custom"]["modules"]
+INTERPRETED = WHEEL["hooks"]["custom"]["interpreted"]
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("sidekey", *path.relative_to(PACKAGE).with_suffix("").parts))
+
+
 HOT = sorted(
-    ".".join(("sidekey", *path.relative_to(PACKAGE).with_suffix("").parts))
+    name_of(path)
     for glob in GLOBS
     for path in PACKAGE.glob(glob)
-    if path.name != "__init__.py"
+    if path.name != "__init__.py" and path.relative_to(PACKAGE).as_posix() not in INTERPRETED
 )
 
 
@@ -34,6 +41,12 @@ def test_every_hot_module_is_of_that_build(name: str) -> None:
     """A wheel of which one half is compiled would tell a lie."""
     loader = importlib.import_module(name).__loader__
     assert isinstance(loader, ExtensionFileLoader if build() == "compiled" else SourceFileLoader)
+
+
+@pytest.mark.parametrize("path", INTERPRETED)
+def test_what_is_inherited_from_elsewhere_is_never_compiled(path: str) -> None:
+    """A class of an interpreted module cannot inherit from a compiled one."""
+    assert isinstance(importlib.import_module(name_of(PACKAGE / path)).__loader__, SourceFileLoader)
 
 
 @pytest.mark.parametrize("glob", GLOBS)
