@@ -85,7 +85,7 @@ async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
 
 async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
     """An upstream that repeats the URL it was asked for; the redirect stays one that can be followed."""
-    token = Grant(query=(("access_token", "s/e+c="),))
+    token = Grant(query=(("access_token", "s/e+c="),), secrets=(b"s/e+c=",))
     echoed = b"https://up.test/b?access_token=s%2Fe%2Bc%3D&x=1"
     head = b"".join(
         b"%b: %b\r\n" % (name, value)
