@@ -16,7 +16,7 @@ from sidekey.store.canonical import canonical
 from sidekey.store.records import IntegrationRow, SealedField
 from sidekey.store.state import Put, State
 from support.api import Api, managed
-from support.ask import get
+from support.ask import post
 from support.child import Child, run_cli
 from support.edits import EDITS
 from support.postgres import Postgres
@@ -50,7 +50,8 @@ def sidekey(place: Place, folder: Path) -> Child:
 
 def sent(child: Child, name: str) -> tuple[int, str]:
     """The status, and the code, of a request."""
-    answer = get(child.proxy_port, f"/i/{name}/v1/x", {"Sidekey-Token": "secret-of-billing"})
+    headers = {"Sidekey-Token": "secret-of-billing", "Content-Type": "application/json"}
+    answer = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
     return answer.status, json.loads(answer.body)["code"]
 
 

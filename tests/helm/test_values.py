@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -569,12 +570,17 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
     assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
 
 
-def test_no_provider_brings_what_only_one_process_may_use() -> None:
-    """The chart sees an integration's own keys, not what a profile fills in: it would have to know the name."""
+def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token() -> None:
+    """It sees an integration's own keys, not what a profile fills in."""
     for name in profiles.names():
         brought = profiles.profile(name).auth
-        assert brought.get("single_live_token") is None
         assert brought.get("grant") != "refresh_token" or brought["refresh_token_rotates"] is False
+        values = with_auth(provider=name) | {"replicaCount": 2}
+        single = brought.get("single_live_token") is True
+        if single:
+            assert f"by the provider {name}" in helm.refusal(helm.CHART, values)
+            values = with_auth(provider=name, single_live_token=False) | {"replicaCount": 2}
+        assert "only one process" not in json.dumps(helm.files(helm.CHART, values))
 
 
 EVERY = {

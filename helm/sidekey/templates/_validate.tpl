@@ -40,6 +40,10 @@ Integrations of the values' own config that only one process may use, as a JSON 
 refresh token that the provider ends with its use, and clients of which it keeps one token alive. Processes with a
 store in PostgreSQL share these.
 */}}
+{{- define "sidekey.singleTokenProviders" -}}
+["tableau"]
+{{- end }}
+
 {{- define "sidekey.singleProcess" -}}
 {{- $found := dict -}}
 {{- $config := .values.config | default dict -}}
@@ -50,8 +54,11 @@ store in PostgreSQL share these.
 {{- if and (eq (get $auth "grant" | toString) "refresh_token") (ne (get $auth "refresh_token_rotates" | toString) "false") -}}
 {{- $_ := set $found $id "its refresh token may end with each use; if the provider keeps it valid, write refresh_token_rotates: false" -}}
 {{- end -}}
-{{- if eq (get $auth "single_live_token" | toString) "true" -}}
+{{- $single := get $auth "single_live_token" | toString -}}
+{{- if eq $single "true" -}}
 {{- $_ := set $found $id "single_live_token" -}}
+{{- else if and (ne $single "false") (has (get $auth "provider") (include "sidekey.singleTokenProviders" . | fromJsonArray)) -}}
+{{- $_ := set $found $id (printf "single_live_token, by the provider %s" (get $auth "provider")) -}}
 {{- end -}}
 {{- end -}}
 {{- $found | toJson -}}

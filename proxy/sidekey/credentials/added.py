@@ -17,7 +17,7 @@ class AddedSettings(InjectedSettings, SupplementSettings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    place: ClassVar[str] = "add"
+    SECTION: ClassVar[str] = "add"
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:

@@ -403,7 +403,7 @@ class PartSettings(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    place: ClassVar[str]
+    SECTION: ClassVar[str]
     """Its key in the integration."""
 
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
@@ -429,7 +429,7 @@ class PartSettings(BaseModel, ABC):
                     check(value)
                 values[key] = value
             except ValueError as error:
-                reasons.append(((self.place, *key), str(error)))
+                reasons.append(((self.SECTION, *key), str(error)))
         return values, tuple(reasons)
 
 
@@ -473,7 +473,7 @@ class KindSettings(PartSettings):
     kind by its name.
     """
 
-    place: ClassVar[str] = "auth"
+    SECTION: ClassVar[str] = "auth"
 
     type: str
 

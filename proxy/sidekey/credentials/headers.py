@@ -61,12 +61,12 @@ class HeadersSettings(InjectedSettings, KindSettings):
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
         """No value at all, or one twice."""
-        yield from cls.find_errors_in(mapping(integration.get(cls.place)))
+        yield from cls.find_errors_in(mapping(integration.get(cls.SECTION)))
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """A secret that is written in the file as public text."""
-        yield from cls.find_public(mapping(integration.get(cls.place)))
+        yield from cls.find_public(mapping(integration.get(cls.SECTION)))
 
     def traits(self) -> Traits:
         """The places of the file."""

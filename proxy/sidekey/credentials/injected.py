@@ -93,13 +93,13 @@ class InjectedSettings(PartSettings):
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
         """No place at all, and one parameter in two, by the plain values of the part."""
         if not any(key in raw for key in MAPS):
-            yield (cls.place,), "needs headers, query or body: names to values"
+            yield (cls.SECTION,), "needs headers, query or body: names to values"
         query, body = ([name for name in mapping(raw.get(key)) if name.isascii()] for key in ("query", "body"))
         for name in body:
             for other in query:
                 if meets(name, (other,)):
                     said = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
-                    yield (cls.place, "body", name), f"{said}: remove one"
+                    yield (cls.SECTION, "body", name), f"{said}: remove one"
 
     @classmethod
     def find_public(cls, raw: Mapping[str, Any]) -> Findings:
@@ -107,7 +107,7 @@ class InjectedSettings(PartSettings):
         for key in MAPS:
             for name, value in mapping(raw.get(key)).items():
                 if isinstance(value, str) and normal_name(name) in _SECRET_NAMES:
-                    yield (cls.place, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
+                    yield (cls.SECTION, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
 
     def places(self) -> Places:
         """Every name, in its spelling."""

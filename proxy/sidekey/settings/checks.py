@@ -73,7 +73,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Foun
     auth = _valid(kind, raw.get("auth"))
     earlier = [] if auth is None else [_Writes("auth", auth.traits().places, auth.traits().signing)]
     for model in SUPPLEMENTS:
-        written = raw.get(model.place)
+        written = raw.get(model.SECTION)
         if written is not None and kind.brings_added and model is AddedSettings:
             name = raw["auth"]["type"]
             yield ("add",), f"belongs under auth with type {name}: move its headers, query and body there"
@@ -82,7 +82,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Foun
             yield from model.find_errors_in(written)
         part = _valid(model, written)
         if part is not None:
-            writes = _Writes(part.place, part.places(), part.signing(), part.place_of)
+            writes = _Writes(part.SECTION, part.places(), part.signing(), part.place_of)
             for other in earlier:
                 yield from _twice(other, writes)
             earlier.append(writes)
@@ -363,8 +363,8 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
     if kind is not None:
         yield from kind.find_warnings(raw)
     for model in SUPPLEMENTS:
-        yield from model.find_warnings_in(mapping(raw.get(model.place)))
-    for key in ("auth", *(model.place for model in SUPPLEMENTS), "client_certificate"):
+        yield from model.find_warnings_in(mapping(raw.get(model.SECTION)))
+    for key in ("auth", *(model.SECTION for model in SUPPLEMENTS), "client_certificate"):
         yield from insecure_values(mapping(raw.get(key)), (key,))
 
 

@@ -24,7 +24,7 @@ from sidekey.settings.models import IntegrationSettings
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
     """The parts beside `auth` that there are, in the order in which they supplement a grant."""
-    parts = (getattr(settings, model.place) for model in SUPPLEMENTS)
+    parts = (getattr(settings, model.SECTION) for model in SUPPLEMENTS)
     return [part for part in parts if part is not None]
 
 
@@ -49,14 +49,14 @@ def read_parts(
     reasons: Reasons = ()
     for part in (settings.auth, *supplements_of(settings)):
         found, unread = part.read(read, values_of(part, known))
-        values |= {(part.place, *key): value for key, value in found.items()}
+        values |= {(part.SECTION, *key): value for key, value in found.items()}
         reasons += unread
     return values, reasons
 
 
 def values_of(part: PartSettings, values: Mapping[Keys, str]) -> dict[Keys, str]:
     """Those of one part, by its own keys."""
-    return {key[1:]: value for key, value in values.items() if key[0] == part.place}
+    return {key[1:]: value for key, value in values.items() if key[0] == part.SECTION}
 
 
 def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> Credential | Supplemented:

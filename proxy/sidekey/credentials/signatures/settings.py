@@ -476,17 +476,17 @@ def below(findings: Findings, place: str) -> Findings:
 class SignatureBesideSettings(SignatureFields, SupplementSettings):
     """A signature over each request, with all that `auth` and `add` bring into it."""
 
-    place: ClassVar[str] = "signature"
+    SECTION: ClassVar[str] = "signature"
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from below(errors_between(raw), cls.place)
+        yield from below(errors_between(raw), cls.SECTION)
 
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Of the signature."""
-        yield from below(warnings_of(raw), cls.place)
+        yield from below(warnings_of(raw), cls.SECTION)
 
     def signing(self) -> SigningRules:
         """The rules of the signature."""

@@ -140,7 +140,7 @@ def form_for(kind: str, provider: str = "") -> Form:
     )
     more.sort(key=_place)
     when = {
-        f"/{part.place}/{key}": tuple((f"/{part.place}/{other}", values) for other, values in conditions)
+        f"/{part.SECTION}/{key}": tuple((f"/{part.SECTION}/{other}", values) for other, values in conditions)
         for part in (model, *SUPPLEMENTS)
         for key, conditions in part.form_when.items()
     }
