@@ -24,6 +24,7 @@ from support.plane import (
     FixedSource,
     RenewedSource,
     base_url,
+    eventually,
     get,
     problem,
     request,
@@ -282,6 +283,35 @@ async def test_a_replay_is_signed_anew(slow: bool, framing: str) -> None:
     assert (first.body, second.body) == (body, body)
     assert first.values(b"x-id") == second.values(b"x-id")
     assert first.values(b"x-nonce") != second.values(b"x-nonce")
+
+
+async def test_a_replay_gives_back_no_room_that_it_does_not_take() -> None:
+    """The room of a body is free once it was written: the second sending has none to give back."""
+    answers: list[asyncio.Future[bytes]] = [asyncio.Future(), asyncio.Future()]
+    coming = iter(answers)
+    body = b"x" * 1000
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(await next(coming))
+
+    async with Upstream(script) as upstream:
+        made, source, old, new = renewed(upstream.port)
+        async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
+            room = sidekey.plane.room
+            raw = request("POST", body=body)
+            await caller.send(raw[:-1])
+            await eventually(lambda: room.taken == len(body))
+            await caller.send(raw[-1:])
+            await eventually(lambda: room.taken == 0)
+            answers[0].set_result(REFUSED)
+            await eventually(lambda: len(new.signed) == 1)
+            assert room.taken == 0
+            answers[1].set_result(OK)
+            assert (await caller.response()).status == 200
+            assert room.taken == 0
+        check(upstream.received, old, new)
 
 
 async def test_a_body_over_the_limit_for_replays_is_sent_once() -> None:
