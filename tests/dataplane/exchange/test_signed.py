@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidekey.core.signing import OutgoingRequest, Unique
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.exchange.signed import INLINE
+from sidekey.dataplane.worker import SIGNING_THREADS
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Integration
 from support import wire
@@ -235,6 +240,34 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
         long, short = check(upstream.received, signer)
     assert (long.body == body, short.target) == (True, b"/api/next")
     assert len(signer.signed[0].body) > 1
+
+
+async def test_slow_signers_leave_threads_to_others() -> None:
+    """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
+    going = threading.Event()
+
+    class Blocking(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+            lines = super().sign(request, body, now, unique)
+            assert going.wait(30)
+            return lines
+
+    signer = Blocking(slow=True)
+    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+        async with AsyncExitStack() as stack:
+            callers = [await stack.enter_async_context(sidekey.connect()) for _ in range(SIGNING_THREADS + 40)]
+            try:
+                for caller in callers:
+                    caller.transport.write(get())
+                await eventually(lambda: len(signer.signed) == SIGNING_THREADS)
+                assert await asyncio.to_thread(lambda: "a thread") == "a thread"
+                assert len(signer.signed) == SIGNING_THREADS
+                callers.pop().transport.abort()
+                await eventually(lambda: sidekey.metrics.in_flight == len(callers))
+            finally:
+                going.set()
+            assert [(await caller.response()).status for caller in callers] == [200] * len(callers)
+        assert len(signer.signed) == len(callers)
 
 
 async def test_rules_and_signer_may_refuse_a_request() -> None:
