@@ -73,6 +73,10 @@ CASES: tuple[Case, ...] = ("basic", "token", "signed")
 class BodySigner(Signer):
     """HMAC-SHA-256 over an ID, a time and the body, as most senders of webhooks have it."""
 
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        """Never asked: there is no second one."""
+        raise RuntimeError(f"nobody signs what this one writes: {request}")
+
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """Two lines beside the signature's."""
         del request

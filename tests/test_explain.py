@@ -468,6 +468,8 @@ def test_keys_that_come_by_a_call_are_not_asked_for(tmp_path: Path) -> None:
     ("written", "said"),
     [
         ({"at": "yesterday"}, "--at must be a time"),
+        ({"at": "9" * 20}, "--at must be a time"),
+        ({"at": "9" * 500}, "--at must be a time"),
         ({"at": "2026-01-31T23:59:59"}, "--at must be a time with its offset"),
         ({"headers": ("X-Own",)}, "--header must be a name and a value"),
         ({"headers": ("X Own: 1",)}, "--header must be a name and a value"),

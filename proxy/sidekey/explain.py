@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidekey.core.codings import acceptable
@@ -72,10 +72,9 @@ def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes
 
 def _moment(written: str) -> float:
     try:
-        if written.isascii() and written.isdigit():
-            return float(written)
-        moment = datetime.fromisoformat(written)
-    except ValueError:
+        is_number = written.isascii() and written.isdigit()
+        moment = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+    except (ValueError, OverflowError, OSError):
         moment = None
     if moment is None or moment.tzinfo is None:
         raise ValueError("--at must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")

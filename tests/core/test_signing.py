@@ -23,6 +23,9 @@ class Stamp(Signer):
     def check(self, request: OutgoingRequest) -> Problem | None:
         return self.problem
 
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        return [self.name]
+
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         return [b"\r\n%b: %d/%d" % (self.name, len(request.lines), sum(map(len, body)))]
 
@@ -60,6 +63,22 @@ def test_the_first_reason_of_two_is_said() -> None:
     assert Successive(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
     assert Successive(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
     assert Successive(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
+
+
+def test_the_second_is_asked_with_what_the_first_will_write() -> None:
+    """So that it may sign a field that is not there yet, whatever the first one signs it by."""
+
+    class Needy(Stamp):
+        """Signs the field One."""
+
+        def check(self, request: OutgoingRequest) -> Problem | None:
+            return None if len(request.values(b"one")) == 1 else Problem("request_invalid", "One must be sent")
+
+    both = Successive(Stamp(b"One"), Needy(b"Two"))
+    assert both.check(outgoing()) is None
+    assert both.names(outgoing()) == [b"One", b"Two"]
+    assert Successive(both, Needy(b"Three")).check(outgoing()) is None
+    assert Successive(Stamp(b"Other"), Needy(b"Two")).check(outgoing()) is not None
 
 
 def test_one_slow_signer_makes_both_slow() -> None:

@@ -251,6 +251,15 @@ def test_rules_are_the_same_where_they_say_the_same() -> None:
     assert len({SigV4Rules("sqs", payload=True), *others}) == 3
 
 
+@pytest.mark.parametrize("service", ["s3", "sqs"])
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_the_names_that_it_writes_are_told_before(service: str, token: bytes | None) -> None:
+    """To whoever signs what it has written."""
+    signer = SigV4Signer(KEY._replace(token=token), Scope("us-east-1", service), payload=True)
+    lines = signer.sign(outgoing(), [], NOW, UNIQUE)
+    assert signer.names(outgoing()) == [line[2 : line.index(b":")].lower() for line in lines]
+
+
 def test_the_key_is_derived_anew_each_day() -> None:
     signer = SigV4Signer(KEY, Scope("us-east-1", "iam"), payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")

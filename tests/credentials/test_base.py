@@ -356,6 +356,9 @@ class Signing(Signer):
     def __init__(self, name: bytes) -> None:
         self._name = name
 
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        return [self._name]
+
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         return [b"\r\n%b: %d" % (self._name, len(request.lines))]
 

@@ -49,6 +49,9 @@ class HmacSigner(Signer):
     def check(self, request: OutgoingRequest) -> Problem | None:
         return UNSIGNABLE if request.values(b"x-unsignable") else None
 
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        return sorted(NAMES - {b"x-id"} if request.values(b"x-id") else NAMES)
+
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         given = Signed(request, tuple(body), now, unique)
         self.signed.append(given)

@@ -82,6 +82,10 @@ class Signer(ABC):
         return None
 
     @abstractmethod
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        """The names of the fields that `sign` adds to this request."""
+
+    @abstractmethod
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The field lines to add, each after its line end; `now` is in seconds since the epoch.
 
@@ -157,8 +161,13 @@ class Successive(Signer):
         self.slow = first.slow or second.slow
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """The first reason of the two."""
-        return self._first.check(request) or self._second.check(request)
+        """The first reason of the two; to the second, the fields of the first are there."""
+        lines = [b"\r\n%b: -" % name for name in self._first.names(request)]
+        return self._first.check(request) or self._second.check(request.and_lines(lines))
+
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        """Those of both."""
+        return self._first.names(request) + self._second.names(request)
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The lines of both."""

@@ -178,7 +178,8 @@ class HeldBody:
         return pieces
 
     def written(self, size: int) -> None:
-        """So many bytes of it are not held any more."""
+        """So many bytes of it are not held any more; what is written a second time takes no room by then."""
+        size = min(size, self._taken)
         self._taken -= size
         self.part.give_back(size)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import os
 import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sidekey.dataplane.buffers import BULK
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
+"""Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
+are resolved there, secrets read and tokens fetched, whatever is being signed."""
 
 
 class Closable(Protocol):
@@ -60,7 +65,8 @@ class Worker:
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
     many of one origin, `is_divided` whether that is less. `descriptors` is how many there are for connections on either
     side. `instance` is the random word in this process's Via. `report` logs a defect and returns the id under which it
-    did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
+    did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch. `signing` is passed
+    by whoever signs in a thread, first come, first served.
     """
 
     __slots__ = (
@@ -84,6 +90,7 @@ class Worker:
         "metrics",
         "origin_limit",
         "rules",
+        "signing",
         "wall",
     )
 
@@ -106,6 +113,7 @@ class Worker:
         self.deadlines = Deadlines()
         self.clock = time.monotonic
         self.wall = wall
+        self.signing = asyncio.Semaphore(SIGNING_THREADS)
         self.draining = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins

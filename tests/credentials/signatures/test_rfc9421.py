@@ -228,6 +228,16 @@ def test_a_field_that_is_signed_must_be_there(
     assert problem.detail == f"the header {missing} must be sent: the signature covers it"
 
 
+@pytest.mark.parametrize("lines", [(), (b"Content-Length: 18",)], ids=["without a body", "with one"])
+@pytest.mark.parametrize("components", [DEFAULT_COMPONENTS, ("@method",)])
+def test_the_names_that_it_writes_are_told_before(components: tuple[str, ...], lines: tuple[bytes, ...]) -> None:
+    """To whoever signs what it has written."""
+    signer, _ = signer_of("hmac-sha256", components=components)
+    request = outgoing(*lines)
+    found = written(signer.sign(request, [BODY] if lines else [], NOW, UNIQUE))
+    assert [name.decode() for name in signer.names(request)] == [name.lower() for name in found]
+
+
 def test_an_empty_field_is_there() -> None:
     signer, _ = signer_of("hmac-sha256", components=("x-tenant",))
     assert signer.check(outgoing(b"X-Tenant:")) is None

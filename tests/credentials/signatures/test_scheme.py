@@ -134,6 +134,14 @@ def test_what_is_shown_is_what_is_signed_once_for_all_keys() -> None:
     assert hidden == b"%b.1614265330.%b.[redacted].[redacted]" % (NEW_ID, NONCE)
 
 
+@pytest.mark.parametrize("request_", [outgoing(), outgoing(b"X_Message_Id: mine")], ids=["without an ID", "with one"])
+def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> None:
+    """To whoever signs what it has written."""
+    scheme = Scheme("{id}", WITH_ID)
+    signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
+    assert signer.names(request_) == [name.encode() for name in signed(scheme, request_)]
+
+
 def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed() -> None:
     rules = Scheme("{id}{header:X_Tenant}{body_sha256}", {**WITH_ID, "X_Time": "{timestamp}"}).rules()
     assert rules.names == {b"x-message-id", b"x-signature", b"x-time"}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidekey.core.signing import OutgoingRequest, Unique
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.exchange.signed import INLINE
+from sidekey.dataplane.worker import SIGNING_THREADS
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Integration
 from support import wire
@@ -24,6 +29,7 @@ from support.plane import (
     FixedSource,
     RenewedSource,
     base_url,
+    eventually,
     get,
     problem,
     request,
@@ -236,6 +242,34 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
     assert len(signer.signed[0].body) > 1
 
 
+async def test_slow_signers_leave_threads_to_others() -> None:
+    """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
+    going = threading.Event()
+
+    class Blocking(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+            lines = super().sign(request, body, now, unique)
+            assert going.wait(30)
+            return lines
+
+    signer = Blocking(slow=True)
+    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+        async with AsyncExitStack() as stack:
+            callers = [await stack.enter_async_context(sidekey.connect()) for _ in range(SIGNING_THREADS + 40)]
+            try:
+                for caller in callers:
+                    caller.transport.write(get())
+                await eventually(lambda: len(signer.signed) == SIGNING_THREADS)
+                assert await asyncio.to_thread(lambda: "a thread") == "a thread"
+                assert len(signer.signed) == SIGNING_THREADS
+                callers.pop().transport.abort()
+                await eventually(lambda: sidekey.metrics.in_flight == len(callers))
+            finally:
+                going.set()
+            assert [(await caller.response()).status for caller in callers] == [200] * len(callers)
+        assert len(signer.signed) == len(callers)
+
+
 async def test_rules_and_signer_may_refuse_a_request() -> None:
     """The rules before anything is waited for, the signer once its grant is known; no connection is asked for."""
     signer = HmacSigner()
@@ -282,6 +316,35 @@ async def test_a_replay_is_signed_anew(slow: bool, framing: str) -> None:
     assert (first.body, second.body) == (body, body)
     assert first.values(b"x-id") == second.values(b"x-id")
     assert first.values(b"x-nonce") != second.values(b"x-nonce")
+
+
+async def test_a_replay_gives_back_no_room_that_it_does_not_take() -> None:
+    """The room of a body is free once it was written: the second sending has none to give back."""
+    answers: list[asyncio.Future[bytes]] = [asyncio.Future(), asyncio.Future()]
+    coming = iter(answers)
+    body = b"x" * 1000
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(await next(coming))
+
+    async with Upstream(script) as upstream:
+        made, source, old, new = renewed(upstream.port)
+        async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
+            room = sidekey.plane.room
+            raw = request("POST", body=body)
+            await caller.send(raw[:-1])
+            await eventually(lambda: room.taken == len(body))
+            await caller.send(raw[-1:])
+            await eventually(lambda: room.taken == 0)
+            answers[0].set_result(REFUSED)
+            await eventually(lambda: len(new.signed) == 1)
+            assert room.taken == 0
+            answers[1].set_result(OK)
+            assert (await caller.response()).status == 200
+            assert room.taken == 0
+        check(upstream.received, old, new)
 
 
 async def test_a_body_over_the_limit_for_replays_is_sent_once() -> None:

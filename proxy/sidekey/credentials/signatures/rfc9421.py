@@ -128,6 +128,11 @@ class MessageSigner(Sealed, Signer):
                 return Problem("request_invalid", f"the header {name} must be sent: the signature covers it")
         return None
 
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        """Those of the RFC, and `Content-Digest` where there is a body."""
+        names = [b"signature-input", b"signature"]
+        return [_DIGEST.encode(), *names] if self._digest and _has_body(request) else names
+
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """`Content-Digest` where there is a body, `Signature-Input` and `Signature`."""
         digest = self._digest_of(request, body)

@@ -115,6 +115,7 @@ class SchemeSigner(Sealed, Signer):
         self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
         self._join = scheme.join.encode()
         fillers = {name: filler(template, before=f"\r\n{name}: ") for name, template in headers.items()}
+        self._names = [name.encode() for name in fillers]
         self._lines = tuple(fillers.values())
         self._lines_but_id = tuple(fill for name, fill in fillers.items() if name != self._id_name)
 
@@ -135,6 +136,11 @@ class SchemeSigner(Sealed, Signer):
             if len(request.values(name.encode())) != 1:
                 return Problem("request_invalid", f"the header {name} must be sent once: the signature covers it")
         return None
+
+    def names(self, request: OutgoingRequest) -> list[bytes]:
+        """Those of the scheme, but that of the message ID where the caller sends one."""
+        is_kept = bool(self._id_name) and bool(request.values(self._normal_id))
+        return [name for name in self._names if not (is_kept and normalise(name) == self._normal_id)]
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The fields of the scheme; that of the message ID where the caller sends none."""

@@ -527,15 +527,16 @@ class Exchange(ExchangeEvents):
 
     async def _sign_in_thread(self) -> bool:
         """Sign in a thread: True where that counts. Where the grant is another one by then, it is begun with anew."""
-        signed, signature = self._signature, None
-        if signed is None or self.is_over:
-            # It may have ended before this task had its first turn.
-            return False
-        signed.begin_in_thread()
-        try:
-            signature = await asyncio.to_thread(signed.signing(self._worker.wall()))
-        finally:
-            signed.leave_thread(signature)
+        signed, signature, worker = self._signature, None, self._worker
+        async with worker.signing:
+            if signed is None or self.is_over:
+                # It may have ended before this task had its first turn, or while others were signed.
+                return False
+            signed.begin_in_thread()
+            try:
+                signature = await asyncio.to_thread(signed.signing(worker.wall()))
+            finally:
+                signed.leave_thread(signature)
         if self.is_over:
             return False
         if self._grant is not self._admitted().source.grant:
