@@ -63,6 +63,12 @@ def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
     assert "canary" not in caught.value.reason
 
 
+@pytest.mark.parametrize("end", [float("nan"), 10**400])
+def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
+    with pytest.raises(CallFault, match="did not return when"):
+        read_key(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
+
+
 @pytest.mark.parametrize(
     "body",
     [
