@@ -131,6 +131,8 @@ class _Leaves(Sealed):
 def _of_xml(body: bytes) -> Mapping[str, Any]:
     leaves = _Leaves()
     parser = expat.ParserCreate("utf-8")
+    # Else each line end is a text of its own, and joining them one by one takes the square of their number.
+    parser.buffer_text = True
     parser.StartElementHandler = leaves.begin
     parser.EndElementHandler = leaves.end
     parser.CharacterDataHandler = leaves.text
