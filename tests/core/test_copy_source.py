@@ -112,6 +112,19 @@ def test_another_spelling_of_the_field_counts_as_well() -> None:
     assert refusal(IN_PATH, "x-amz-copy-source: /mine/a", "X-Amz-Copy-Source: /mine/b") == "request_invalid"
 
 
+def test_a_bucket_whose_name_begins_as_an_endpoint_is_in_the_host() -> None:
+    prefix = "http://s3.example.com.s3.eu-west-1.amazonaws.com"
+    assert source(prefix, "/s3.example.com/key") is None
+    assert source(prefix, "/other/key") == "target_denied"
+
+
+@pytest.mark.parametrize("name", ["X-Goog-Copy-Source", "x-oss-copy-source", "x_cos_copy_source"])
+def test_a_source_in_the_dialect_of_a_vendor_is_refused(name: str) -> None:
+    """Nothing judges it, and a server that speaks both would read it."""
+    assert refusal(IN_PATH, f"{name}: /mine/key") == "target_denied"
+    assert refusal(IN_PATH, "x-amz-copy-source: /mine/key", f"{name}: /other/key") == "target_denied"
+
+
 def test_a_rename_is_refused_and_other_fields_pass() -> None:
     assert refusal(IN_PATH, "x-amz-rename-source: /mine/key") == "target_denied"
     assert refusal(IN_PATH, "x-amz-meta-a: 1", "x-amz-copy-source-if-match: x") is None

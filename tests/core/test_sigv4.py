@@ -234,6 +234,14 @@ def test_payloads_that_cannot_be_signed(
     assert (problem.status, word in problem.detail) == (status, True)
 
 
+@pytest.mark.parametrize("service", ["s3", "s3express", "storage", "execute-api"])
+def test_the_source_of_a_copy_is_judged_whatever_the_service_is_called(service: str) -> None:
+    copy = head(b"x-amz-copy-source: /other/key")
+    problem = SigV4Rules(service, payload=True).refusal(copy, AWS, Policy())
+    assert problem is not None
+    assert problem.code == "target_denied"
+
+
 def test_what_it_signs_and_writes_is_known_before() -> None:
     rules = SigV4Rules("sqs", payload=True)
     assert {b"authorization", b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256", b"date"} == rules.names

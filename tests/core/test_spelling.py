@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import FrameType
 from urllib.parse import unquote, unquote_plus
 
 import pytest
@@ -64,6 +66,24 @@ def test_segments_are_decoded_once_and_encoded_once(path: str, spelled: str) -> 
 def test_parts_are_decoded_once_and_encoded_once_in_their_order(query: str | None, spelled: str) -> None:
     assert spelled_query(query) == spelled
     assert spelled_query(spelled) == spelled
+
+
+@pytest.mark.parametrize("part", ["a&", "%41&", "+&", "a==&", "%C3%A9=@&"])
+def test_no_part_of_a_query_takes_steps_of_its_own(part: str) -> None:
+    """A long one would hold up the event loop: what is done for each escape, or second equals sign, is bounded."""
+    steps = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    sys.setprofile(count)
+    try:
+        spelled = spelled_query(part * 1000)
+    finally:
+        sys.setprofile(None)
+    assert spelled == "&".join([spelled_query(part.strip("&"))] * 1000)
+    assert steps <= (part.count("%") + 2 * part.count("==")) * 1000 + 5
 
 
 @given(st.lists(WRITTEN, max_size=4), st.lists(st.tuples(WRITTEN, WRITTEN), max_size=4))

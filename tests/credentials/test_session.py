@@ -254,6 +254,8 @@ THERE = 1_790_000_000
         ({"expires_at": "e", "life": "1h"}, {"e": "2026-02-31T14:14:20Z"}, 3600),
         ({"expires_at": "e", "life": "1h"}, {"e": True}, 3600),
         ({"expires_at": "e", "life": "1h"}, {}, 3600),
+        ({"expires_at": "e", "life": "1h"}, {"e": 10**400}, 3600),
+        ({"expires_at": "e", "life": "1h"}, {"e": float("nan")}, 3600),
     ],
 )
 def test_the_response_may_say_how_long_the_token_lives(

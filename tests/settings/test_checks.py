@@ -333,6 +333,29 @@ def test_what_a_signature_of_the_kind_is_about_is_not_added(
     ]
 
 
+AWS = {
+    "type": "aws_sigv4",
+    "region": "eu-west-1",
+    "service": "s3",
+    "access_key_id": "AKIDEXAMPLE",
+    "secret_access_key": {"env": "SECRET"},
+}
+
+
+@pytest.mark.parametrize("name", ["X-Amz-Copy-Source", "x_amz_copy_source", "x-amz-rename-source"])
+def test_a_second_object_is_not_added_behind_what_judges_it(name: str) -> None:
+    assert added({"headers": {name: "/other/key", "x-amz-meta-a": "1"}}, AWS) == [
+        (("add", "headers", name), f"{name} belongs to the signature that auth makes: remove it")
+    ]
+
+
+@pytest.mark.parametrize("name", ["X-Amz-Security-Token", "x-amz-expires"])
+def test_parameters_that_sign_a_url_are_not_added(name: str) -> None:
+    assert added({"query": {name: "a", "x-id": "b"}}, AWS) == [
+        (("add", "query", name), "must not begin with x-amz-: such parameters sign a URL")
+    ]
+
+
 def test_a_part_that_is_invalid_by_itself_is_left_to_the_models() -> None:
     """Nothing is said of its names."""
     assert added({"headers": {"Authorization": 5}}) == added({"headers": 5}) == added(5) == []

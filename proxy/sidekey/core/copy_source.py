@@ -22,6 +22,8 @@ from sidekey.errors import Problem
 
 COPY_SOURCE: Final = b"x-amz-copy-source"
 RENAME_SOURCE: Final = b"x-amz-rename-source"
+_SUFFIX: Final = b"-copy-source"
+"""How vendors whose servers speak S3 call the same field in their own dialect: `x-goog-`, `x-oss-`, `x-cos-`."""
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION: Final = r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+"
@@ -37,6 +39,7 @@ _ARN: Final = Problem(
     "target_denied", "the source of a copy must be /bucket/key: an access point's ARN does not tell the bucket"
 )
 _RENAME: Final = Problem("target_denied", "X-Amz-Rename-Source is not supported: its source cannot be judged")
+_OF_A_VENDOR: Final = Problem("target_denied", "the source of a copy must be in X-Amz-Copy-Source, where it is judged")
 _REPEATED: Final = Problem("request_invalid", "X-Amz-Copy-Source must not be repeated")
 _MALFORMED: Final = Problem("request_invalid", "X-Amz-Copy-Source must be /bucket/key, percent-encoded")
 
@@ -45,6 +48,11 @@ def copy_refusal(head: RequestHead, origin: Origin, policy: Policy) -> Problem |
     """Why the source that a request to this origin names may not be read."""
     if RENAME_SOURCE in head.names:
         return _RENAME
+    # Most requests copy nothing.
+    if _SUFFIX not in b" ".join(head.names):
+        return None
+    if any(name.endswith(_SUFFIX) and name != COPY_SOURCE for name in head.names):
+        return _OF_A_VENDOR
     if COPY_SOURCE not in head.names:
         return None
     values = line_values(head.fields, COPY_SOURCE)
@@ -79,12 +87,15 @@ def _places(bucket: str, key: str, origin: Origin, policy: Policy) -> list[Targe
     """
     in_path = Target(origin, f"/{encoded_path(bucket)}/{key}", None)
     host = origin.host
-    if _ENDPOINT.fullmatch(host) or "." not in host or literal(host) is not None or host.startswith("s3."):
+    if _ENDPOINT.fullmatch(host) or "." not in host or literal(host) is not None:
         return [in_path]
     named = _BUCKET.fullmatch(bucket) is not None
     if _AWS.fullmatch(host):
         endpoint = _endpoint(host)
         return [Target(_at(origin, f"{bucket}.{endpoint}"), f"/{key}", None)] if named and endpoint else []
+    # At AWS a bucket may have a name that begins so.
+    if host.startswith("s3."):
+        return [in_path]
     # Nothing tells whose server it is: a prefix that has a path is taken to name the bucket in it.
     found = [in_path] if any(prefix.path and prefix.origin == origin for prefix in policy.prefixes) else []
     if named and host.partition(".")[0] == bucket:

@@ -13,7 +13,7 @@ from hmac import digest
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from sidekey.core.copy_source import copy_refusal
+from sidekey.core.copy_source import COPY_SOURCE, RENAME_SOURCE, copy_refusal
 from sidekey.core.headers import line_values
 from sidekey.core.policy import Policy
 from sidekey.core.request import RequestHead
@@ -295,7 +295,9 @@ class SigV4Rules(SigningRules):
     """The rules of such a signer. `payload`: whether the body is signed, and so held until it is whole."""
 
     def __init__(self, service: str, *, payload: bool) -> None:
-        super().__init__(_WRITTEN, signed=frozenset({b"host", b"content-type"}), body=payload)
+        # What names a second object is judged as callers send it: it must not be added behind that.
+        signed = frozenset({b"host", b"content-type", COPY_SOURCE, RENAME_SOURCE})
+        super().__init__(_WRITTEN, signed=signed, body=payload)
         self._s3: Final = service in S3
 
     def _compared(self) -> tuple[object, ...]:
@@ -315,7 +317,8 @@ class SigV4Rules(SigningRules):
             return _IN_THE_CLEAR
         if _PAYLOAD in head.names and (problem := self._framing_refusal(head, origin)) is not None:
             return problem
-        return copy_refusal(head, origin, policy) if self._s3 else None
+        # Whatever the service: directory buckets are signed for `s3express`, and other vendors have names of their own.
+        return copy_refusal(head, origin, policy)
 
     def _framing_refusal(self, head: RequestHead, origin: Origin) -> Problem | None:
         values = [value.upper() for value in line_values(head.fields, _PAYLOAD)]

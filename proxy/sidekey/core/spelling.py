@@ -10,13 +10,27 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from sidekey.core.decoding import decode
 from sidekey.core.parameters import begins_any
 from sidekey.core.policy import Prefix
 from sidekey.core.urls import Target
 
 PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?")
 """A path that is in its one spelling and that every server reads the same way (`routing.PLAIN`), without a query."""
+
+
+# Whole texts are spelled at once, not part by part: what a hostile target may have most of costs least so.
+_ESCAPE: Final = re.compile(r"%(?:[0-9A-Fa-f]{2})?")
+_SEPARATORS: Final = re.compile("&&+")
+_EQUALS_AGAIN: Final = re.compile("=[^&=]*=")
+_VALUE: Final = re.compile("=([^&]*)")
+
+_CHARACTERS: Final = {chr(code): quote(chr(code), safe="", encoding="latin-1") for code in range(256)}
+_SPELLED: Final = {"%": "%25"} | {f"%{ord(character):02X}": spelled for character, spelled in _CHARACTERS.items()}
+"""The one spelling of each escape; of a percent sign that begins none as well."""
+_OF_PATHS: Final = str.maketrans({each: spelled for each, spelled in _CHARACTERS.items() if each not in "%/"})
+_OF_QUERIES: Final = str.maketrans(
+    {each: _CHARACTERS[each] for each in _CHARACTERS if each not in "%&=+"} | {"+": "%20"}
+)
 
 
 class Spelling(NamedTuple):
@@ -39,7 +53,7 @@ class Spelling(NamedTuple):
 
 def spelled_path(path: str) -> str:
     """A path with each segment decoded once and encoded once."""
-    return "/".join([_encoded(decode(segment)) for segment in path.split("/")])
+    return _ESCAPE.sub(_spelled_escape, path).translate(_OF_PATHS)
 
 
 def encoded_path(text: str) -> str:
@@ -52,13 +66,15 @@ def spelled_query(query: str | None) -> str:
 
     A `+` is a space, as in forms.
     """
-    return "&".join([_spelled_part(part) for part in (query or "").split("&") if part])
+    parts = _SEPARATORS.sub("&", query or "").strip("&")
+    if _EQUALS_AGAIN.search(parts):
+        parts = _VALUE.sub(_encoded_equals, parts)
+    return _ESCAPE.sub(_spelled_escape, parts).translate(_OF_QUERIES)
 
 
-def _spelled_part(part: str) -> str:
-    name, equals, value = part.replace("+", " ").partition("=")
-    return f"{_encoded(decode(name))}{equals}{_encoded(decode(value))}"
+def _encoded_equals(value: re.Match[str]) -> str:
+    return "=" + value[1].replace("=", "%3D")
 
 
-def _encoded(text: str) -> str:
-    return quote(text, safe="", encoding="latin-1")
+def _spelled_escape(escape: re.Match[str]) -> str:
+    return _SPELLED[escape[0].upper()]

@@ -190,9 +190,15 @@ def seconds_of(value: object) -> float | None:
         if not _NUMBER.fullmatch(value):
             return None
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value / 1000 if value >= _MILLISECONDS else float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    if not math.isfinite(seconds):
+        return None
+    return seconds / 1000 if seconds >= _MILLISECONDS else seconds
 
 
 @dataclass(frozen=True, slots=True, repr=False)

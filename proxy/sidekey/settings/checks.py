@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Final, Literal, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +19,7 @@ from sidekey.core.parameters import meets
 from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.core.signing import SigningRules
+from sidekey.core.spelling import Spelling
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import FixedCredential, KindSettings, Places
 from sidekey.credentials.fields import Keys, mapping
@@ -66,12 +68,16 @@ class _Writes(NamedTuple):
     places: Places
     signing: SigningRules | None
     place_of: Callable[[str], Keys] = lambda _: ()
+    spelling: Spelling | None = None
 
 
 def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Found:
     """What is added where it does not belong, and names that two parts write."""
     auth = _valid(kind, raw.get("auth"))
-    earlier = [] if auth is None else [_Writes("auth", auth.traits().places, auth.traits().signing)]
+    earlier = []
+    if auth is not None:
+        traits = auth.traits()
+        earlier.append(_Writes("auth", traits.places, traits.signing, spelling=traits.spelling))
     for model in SUPPLEMENTS:
         written = raw.get(model.SECTION)
         if written is not None and kind.brings_added and model is AddedSettings:
@@ -119,6 +125,8 @@ def _twice(first: _Writes, second: _Writes) -> Found:
             yield place, f"this signature writes {name}, which {first.key} writes as well: remove one"
         elif _is_signers(first.signing, normal):
             yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
+    if first.spelling is not None:
+        yield from _reserved(first.spelling, second)
     parameters = first.places.query + first.places.body
     for key, written in (("query", second.places.query), ("body", second.places.body)):
         for name in written:
@@ -126,6 +134,13 @@ def _twice(first: _Writes, second: _Writes) -> Found:
                 if meets(name, (other,)):
                     said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
                     yield (second.key, key, name), f"{said}: remove one"
+
+
+def _reserved(spelling: Spelling, writes: _Writes) -> Found:
+    """The parameters of a part that no query may have."""
+    for name in writes.places.query:
+        if spelling.reserves_any(quote(name, safe="")):
+            yield (writes.key, "query", name), f"must not begin with {spelling.reserved}: such parameters sign a URL"
 
 
 def _is_signers(signing: SigningRules | None, name: bytes) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import FrameType
 
 import pytest
 
 from sidekey.core.sigv4 import AccessKey
-from sidekey.credentials.aws.sts_response import read_key
+from sidekey.credentials.aws.sts_response import _Leaves, read_key
 from sidekey.credentials.base import CallFault
 from support.issuing import NOW, reply
 
@@ -63,6 +65,12 @@ def test_what_cannot_be_used_is_no_key(name: str, value: object) -> None:
     assert "canary" not in caught.value.reason
 
 
+@pytest.mark.parametrize("end", [float("nan"), 10**400])
+def test_an_end_that_is_no_time_is_no_end(end: float) -> None:
+    with pytest.raises(CallFault, match="did not return when"):
+        read_key(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -81,6 +89,23 @@ def test_what_is_no_response_of_sts_is_no_key(body: bytes) -> None:
     with pytest.raises(CallFault) as caught:
         read_key(reply(body), NOW)
     assert caught.value.outcome == "invalid"
+
+
+def test_a_text_of_many_lines_is_read_in_few_pieces() -> None:
+    """What joins them would else take the square of their number, on the event loop."""
+    pieces = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal pieces
+        pieces += event == "call" and frame.f_code is _Leaves.text.__code__
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(CallFault):
+            read_key(reply(b"<Error><Message>%b</Message></Error>" % (b"\n" * 20_000)), NOW)
+    finally:
+        sys.setprofile(None)
+    assert 0 < pieces < 20
 
 
 def error(code: str) -> dict[str, object]:

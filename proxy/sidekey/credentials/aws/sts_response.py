@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -78,12 +79,10 @@ def _error(reply: Reply, values: Mapping[str, Any]) -> CallFault:
 
 def _moment(value: object) -> float | None:
     """Seconds since the epoch: JSON has a number, XML a date in ISO 8601."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return None
     try:
-        return datetime.fromisoformat(value).timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return None if math.isnan(value) else float(value)
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
 
@@ -132,6 +131,8 @@ class _Leaves(Sealed):
 def _of_xml(body: bytes) -> Mapping[str, Any]:
     leaves = _Leaves()
     parser = expat.ParserCreate("utf-8")
+    # Else each line end is a text of its own, and joining them one by one takes the square of their number.
+    parser.buffer_text = True
     parser.StartElementHandler = leaves.begin
     parser.EndElementHandler = leaves.end
     parser.CharacterDataHandler = leaves.text
