@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -572,15 +571,22 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
 
 def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token() -> None:
     """It sees an integration's own keys, not what a profile fills in."""
-    for name in profiles.names():
-        brought = profiles.profile(name).auth
-        assert brought.get("grant") != "refresh_token" or brought["refresh_token_rotates"] is False
-        values = with_auth(provider=name) | {"replicaCount": 2}
-        single = brought.get("single_live_token") is True
-        if single:
-            assert f"by the provider {name}" in helm.refusal(helm.CHART, values)
-            values = with_auth(provider=name, single_live_token=False) | {"replicaCount": 2}
-        assert "only one process" not in json.dumps(helm.files(helm.CHART, values))
+    gateway = {**helm.values_of("gateway"), "replicaCount": 2}
+    found = {name: profiles.profile(name) for name in profiles.names()}
+    single = {name for name, each in found.items() if each.auth.get("single_live_token") is True}
+    assert single
+    for name in single:
+        own = {"type": found[name].kind, "provider": name}
+        values = {**gateway, "config": {"integrations": {"crm": {"auth": own}}}}
+        assert f"single_live_token, by the provider {name}" in helm.refusal(helm.CHART, values)
+        own["single_live_token"] = False
+        assert helm.files(helm.CHART, values)
+    others = {
+        name: {"auth": {"type": each.kind, "provider": name}} for name, each in found.items() if name not in single
+    }
+    assert helm.files(helm.CHART, {**gateway, "config": {"integrations": others}})
+    for each in found.values():
+        assert each.auth.get("grant") != "refresh_token" or each.auth["refresh_token_rotates"] is False
 
 
 EVERY = {

@@ -61,7 +61,7 @@ def entered(data: st.DataObject, document: dict[str, Any]) -> Any:
     values = {
         where: data.draw(SECRETS)
         for where, value in draft(document).entered.items()
-        if CANARY in value and not where.endswith(("/url", "/key_passphrase", "/session_token"))
+        if CANARY in value and not where.endswith(("/url", "/key_passphrase", "/session_token", "/secret_access_key"))
     }
     return replaced(document, {where: {"value": value} for where, value in values.items()})
 
