@@ -616,6 +616,22 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
 
 
 @pytest.mark.usefixtures("listing")
+def test_a_secret_does_not_move_to_another_public_value_of_a_list() -> None:
+    """What is public is the same, and a password would be sent as the comment; so between lists in a list."""
+    tree = [{"name": "password", "key": OLD}, {"name": "comment", "key": MIDDLE}, [NEW], ["x"]]
+    row = stored({**BASIC, "tree": tree})
+    first, second, third, fourth = read(row)["tree"]
+    swapped = [{**first, "key": second["key"]}, {**second, "key": first["key"]}, third, fourth]
+    assert reenter({**read(row), "tree": swapped}, former(row)) == ("/tree/0/key", "/tree/1/key")
+    one = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
+    assert reenter({**read(row), "tree": one}, former(row)) == ("/tree/1/key",)
+    other = [first, second, [{"value": "mine"}], ["x", *third]]
+    assert reenter({**read(row), "tree": other}, former(row)) == ("/tree/3/1",)
+    renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
+    assert len(renewed.kept) == 3
+
+
+@pytest.mark.usefixtures("listing")
 def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> None:
     """A file has no row IDs."""
     row = stored(with_keys(OLD, NEW))

@@ -26,6 +26,7 @@ from sidekey.settings.stored.document import (
     MalformedError,
     Saved,
     differing,
+    elements_of,
     found_at,
     kept_as,
     listed_in,
@@ -208,7 +209,7 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         findings, (*rows, *(DocumentError(where, "no secret is stored here: send one") for where in absent))
     )
     saved = Saved(replaced(raw, {where: kept_as(listed.get(where)) for where in sent}), expansion.brought)
-    moved = _again(given, settings, former, kept, saved)
+    moved = {**_misplaced(raw, former, kept), **_again(given, settings, former, kept, saved)}
     again = {_where(listed, where): tuple(_where(listed, each) for each in because) for where, because in moved.items()}
     said = tuple(_said(warnings))
     if wrong or again:
@@ -312,6 +313,15 @@ def _again(
         if public_kept and private.value not in kept:
             again[public.value if public.value in kept else pointer(place)] = (private.value,)
     return again
+
+
+def _misplaced(raw: Any, former: Former | None, kept: set[str]) -> dict[str, tuple[str, ...]]:
+    """What the document keeps beside other public values of a list than those that it was entered beside.
+
+    Where secrets of two mappings in a list change places, the destination is the same: what is public is.
+    """
+    before = {} if former is None else dict(elements_of(former.saved.written))
+    return {where: (where,) for where, place in elements_of(raw) if where in kept and before.get(where, place) != place}
 
 
 def _may_keep(former: IntegrationSettings, settings: IntegrationSettings) -> bool:
