@@ -503,6 +503,17 @@ def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None
     assert found.again == {"/auth/password": ()}
 
 
+def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:
+    """And nothing at the places that the profile puts it in, where nobody has written anything."""
+    auth = {"type": "headers", "provider": "klaviyo"}
+    assert errors({"auth": {**auth, "key": {"value": " x "}}}).keys() == {"/auth/key"}
+    assert "this secret is missing" in errors({"auth": auth})["/auth/key"]
+    assert errors({"auth": auth}).keys() == {"/auth/key"}
+    app = {"type": "session", "provider": "github-app", "app_client_id": "a", "installation_id": "1"}
+    key = {"app_private_key": {"value": "-----BEGIN PRIVATE KEY-----\nx"}}
+    assert errors({"auth": {**app, **key}}) == {"/auth/app_private_key": "must be a private key in PEM"}
+
+
 def branch(raw: Any) -> Any:
     """What a document nests, with references in place of its secrets."""
     if isinstance(raw, list):
