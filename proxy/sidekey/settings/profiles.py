@@ -332,9 +332,10 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
     # Whoever writes the domains, or the prefix, decides alone where the credential may go.
     domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     prefix = "endpoint_prefix" not in raw
-    if known is not None and _same(known, KINDS[name], auth, (domains, prefix)):
-        return merged(raw, known)
     alike = names_of(name)
+    foreign = provider in names() and provider not in alike
+    if known is not None and not foreign and _same(known, KINDS[name], auth, (domains, prefix)):
+        return merged(raw, known)
     if provider in alike:
         found = profile(provider)
         values, taken, errors = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))

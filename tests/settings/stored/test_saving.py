@@ -514,6 +514,13 @@ def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> N
     assert errors({"auth": {**app, **key}}) == {"/auth/app_private_key": "must be a private key in PEM"}
 
 
+def test_a_provider_of_another_kind_is_told_whatever_was_saved() -> None:
+    """What the profile brought is for its own kind."""
+    row = stored({"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}})
+    other = {"auth": {"type": "basic", "provider": "klaviyo", "key": read(row)["auth"]["key"]}}
+    assert "this provider needs type: headers" in errors(other, former(row))["/auth/provider"]
+
+
 def branch(raw: Any) -> Any:
     """What a document nests, with references in place of its secrets."""
     if isinstance(raw, list):
