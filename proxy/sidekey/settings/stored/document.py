@@ -201,8 +201,8 @@ def elements_of(raw: Any, where: str = "") -> Iterator[tuple[str, str]]:
     """
     if isinstance(raw, Mapping):
         if isinstance(raw, StoredMapping) and _is_secret(raw):
+            # Or a whole document that looks so: then secrets may be below.
             yield raw.pointer, where
-            return
         for key, value in raw.items():
             yield from elements_of(value, f"{where}{pointer((key,))}")
     elif isinstance(raw, list):

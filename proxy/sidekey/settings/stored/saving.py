@@ -275,7 +275,8 @@ def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: flo
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
-    # What is kept is not known here, nor what stands for a secret that is missing; what a URL leads to is fetched later.
+    # What is kept is not known here, nor what stands for a secret that is missing, and what a URL leads to only once it
+    # is fetched.
     unknown = {
         tuple(map(str, place))
         for place, each in references_in(settings)
