@@ -521,6 +521,16 @@ def test_a_provider_of_another_kind_is_told_whatever_was_saved() -> None:
     assert "this provider needs type: headers" in errors(other, former(row))["/auth/provider"]
 
 
+@pytest.mark.parametrize("given", [CANARY, 5, {"x": CANARY}, [CANARY]])
+def test_a_secret_of_a_profile_is_never_saved_as_public_text(given: Any) -> None:
+    """Also where the profile of before is used again, and puts it where a public text may be."""
+    auth = {"type": "session", "provider": "yotpo", "store_id": "r" * 40, "api_secret": {"value": "s"}}
+    row = stored({"auth": auth})
+    document = {"auth": {**read(row)["auth"], "api_secret": given}}
+    assert errors(document, former(row)).keys() == {"/auth/api_secret"}
+    assert "send {value: SECRET}" in errors(document, former(row))["/auth/api_secret"]
+
+
 def branch(raw: Any) -> Any:
     """What a document nests, with references in place of its secrets."""
     if isinstance(raw, list):
