@@ -154,7 +154,7 @@ def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> No
     """Whatever a document that says nothing was sealed for stays as it is."""
     assert destination_of(Model()) == {}
     assert destination_of(Model(body=located(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]}))) == {
-        "body": {"user": {}, "scopes": ["a"], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
+        "body": {"user": {}, "scopes": ["a", {"": {}}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
     }
     places = [place for place, each in references_in(Model(body=BODY)) if each.source != "text"]
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
@@ -196,15 +196,19 @@ DOCUMENTS = st.dictionaries(
 )
 
 
+def is_secret(node: Any) -> bool:
+    return isinstance(node, dict) and [*node] == ["value"] and isinstance(node["value"], str) and node["value"] != ""
+
+
 def said(node: Any) -> Any:
     """A document without its secrets, in a form of the test's own; a list of them is as one."""
+    if is_secret(node):
+        return "secret"
     if isinstance(node, dict):
-        if node.keys() == {"value"} and isinstance(node["value"], str) and node["value"]:
-            return "secret"
         return ["mapping", sorted((name, said(each)) for name, each in node.items())]
     if isinstance(node, list):
-        public = [found for each in node if (found := said(each)) != "secret"]
-        return ["list", public] if public or not node else "secret"
+        public = [said(each) for each in node if not is_secret(each)]
+        return ["list", public, len(public) < len(node)] if public or not node else "secret"
     return ["value", type(node).__name__, node]
 
 
@@ -222,3 +226,11 @@ def test_two_documents_have_one_form_only_if_they_say_the_same(one: dict[str, An
     forms = form(one), form(other)
     if None not in forms:
         assert (forms[0] == forms[1]) is (json.dumps(said(one)) == json.dumps(said(other)))
+
+
+def test_a_secret_that_is_added_to_public_values_counts() -> None:
+    """It may be one more audience of a token; beside other secrets it may be added and moved."""
+    secret = {"value": "s"}
+    assert form({"aud": ["x"]}) != form({"aud": ["x", secret]})
+    assert form({"aud": ["x", secret]}) == form({"aud": [secret, "x", secret]})
+    assert form({"aud": [secret]}) == form({"aud": [secret, secret]}) == form({"aud": secret})

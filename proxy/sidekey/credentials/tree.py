@@ -155,11 +155,16 @@ def _filled(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[
     return node
 
 
+_BESIDE: Final[Json] = {"": {}}
+"""Stands for the secrets of a list that has public values as well: no name in a document is empty."""
+
+
 def form_of(tree: Tree) -> Json:
     """What of a document decides where secrets may go: all that is public, and the names that its secrets have.
 
     Each meaning has a form of its own: that of a secret is an empty mapping, and that of an empty mapping is null,
-    which no document has. In a list each secret may be added, moved and removed without the others.
+    which no document has. In a list of secrets each may be added, moved and removed without the others. What is public
+    in a list counts in its order, and whether secrets are beside it: whoever adds one may not know the others.
     """
     return {name: _form(node) for name, node in tree.items()}
 
@@ -169,7 +174,9 @@ def _form(node: Node) -> Json:
         return {name: _form(each) for name, each in node.items()} or None
     if isinstance(node, list):
         public = [_form(each) for each in node if not _is_stored(each)]
-        return public if public or not node else {}
+        if len(public) == len(node):
+            return public
+        return [*public, _BESIDE] if public else {}
     if isinstance(node, Reference):
         return {} if _is_stored(node) else node.value
     return node

@@ -164,7 +164,7 @@ class Profile(Section):
 
     def is_pem(self, secret: str) -> bool:
         """Whether a secret is in PEM: it is put where a private key belongs."""
-        return any(key.endswith("private_key") and text == f"{{{secret}}}" for key, text in self.entries())
+        return any(_is_key(key) and text == f"{{{secret}}}" for key, text in self.entries())
 
     def _has_secret(self, text: str) -> bool:
         return not self.secrets.keys().isdisjoint(_placeholders(text))
@@ -198,6 +198,11 @@ class Profile(Section):
         filling = _Filling({})
         filling.merge({}, self.brought, ())
         return tuple(filling.entries)
+
+
+def _is_key(place: str | int) -> bool:
+    """Whether what is there is a private key in PEM, by the last name of a place."""
+    return str(place).endswith("private_key")
 
 
 def takes_profiles(kind: str) -> bool:
@@ -332,9 +337,10 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
     # Whoever writes the domains, or the prefix, decides alone where the credential may go.
     domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     prefix = "endpoint_prefix" not in raw
-    if known is not None and _same(known, KINDS[name], auth, (domains, prefix)):
-        return merged(raw, known)
     alike = names_of(name)
+    foreign = provider in names() and provider not in alike
+    if known is not None and not foreign and _same(known, KINDS[name], auth, (domains, prefix)):
+        return merged(raw, known)
     if provider in alike:
         found = profile(provider)
         values, taken, errors = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
@@ -358,7 +364,8 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
 def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
     """An integration with what a profile brings; the parameters are taken out, and secrets are where it has them.
 
-    A secret that goes nowhere is an error: nothing would check, seal or use it.
+    What is no secret is an error, since some of those places take public texts: it would be stored and shown as one. So
+    is a secret that goes nowhere: nothing would check, seal or use it.
     """
     keys, own = brought.keys, raw["auth"]
     if raw.get("allow_other_domains") is False:
@@ -367,8 +374,12 @@ def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
     auth = {key: value for key, value in own.items() if key not in (*brought.parameters, *brought.secrets)}
     table = filling.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(filling.origins.values())
+    pem = {origin[1] for loc, origin in filling.origins.items() if len(origin) > 1 and _is_key(loc[-1])}
+    written = [name for name in brought.secrets if name in own]
+    found = ((name, _secret_error(own[name], name in pem, stored=isinstance(own, StoredMapping))) for name in written)
+    errors: Found = [(("auth", name), reason) for name, reason in found if reason is not None]
     unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
-    errors: Found = [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
+    errors += [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
     filled = Filled(brought.provider, tuple(filling.entries))
     return Expansion(table, errors, filled, brought, filling.origins)
 

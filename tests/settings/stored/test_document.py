@@ -17,6 +17,7 @@ from sidekey.settings.stored.document import (
     MalformedError,
     Saved,
     differing,
+    elements_of,
     found_at,
     listed_in,
     located,
@@ -246,3 +247,16 @@ def test_the_order_of_a_list_is_nothing_to_its_secrets(numbers: list[int], rando
     before = {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))}
     random.shuffle(rows)
     assert {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))} == before
+
+
+def test_the_public_values_that_a_secret_stands_beside_are_counted_without_secrets() -> None:
+    """Also below a document that has no other name than that of a secret's value."""
+    kept = [{"set": True, "row": f"r_{number}"} for number in range(4)]
+    raw = {"value": [kept[0], {"a": kept[1]}, kept[2], "x", [kept[3]]]}
+    found = dict(elements_of(located(raw)))
+    assert {where: found[where] for where in found if where} == {
+        "/value/r_0": "/value",
+        "/value/r_1/a": "/value/0/a",
+        "/value/r_2": "/value",
+        "/value/r_3/r_3": "/value/2",
+    }

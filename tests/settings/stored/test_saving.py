@@ -503,6 +503,34 @@ def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None
     assert found.again == {"/auth/password": ()}
 
 
+def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:
+    """And nothing at the places that the profile puts it in, where nobody has written anything."""
+    auth = {"type": "headers", "provider": "klaviyo"}
+    assert errors({"auth": {**auth, "key": {"value": " x "}}}).keys() == {"/auth/key"}
+    assert "this secret is missing" in errors({"auth": auth})["/auth/key"]
+    assert errors({"auth": auth}).keys() == {"/auth/key"}
+    app = {"type": "session", "provider": "github-app", "app_client_id": "a", "installation_id": "1"}
+    key = {"app_private_key": {"value": "-----BEGIN PRIVATE KEY-----\nx"}}
+    assert errors({"auth": {**app, **key}}) == {"/auth/app_private_key": "must be a private key in PEM"}
+
+
+def test_a_provider_of_another_kind_is_told_whatever_was_saved() -> None:
+    """What the profile brought is for its own kind."""
+    row = stored({"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}})
+    other = {"auth": {"type": "basic", "provider": "klaviyo", "key": read(row)["auth"]["key"]}}
+    assert "this provider needs type: headers" in errors(other, former(row))["/auth/provider"]
+
+
+@pytest.mark.parametrize("given", [CANARY, 5, {"x": CANARY}, [CANARY]])
+def test_a_secret_of_a_profile_is_never_saved_as_public_text(given: Any) -> None:
+    """Also where the profile of before is used again, and puts it where a public text may be."""
+    auth = {"type": "session", "provider": "yotpo", "store_id": "r" * 40, "api_secret": {"value": "s"}}
+    row = stored({"auth": auth})
+    document = {"auth": {**read(row)["auth"], "api_secret": given}}
+    assert errors(document, former(row)).keys() == {"/auth/api_secret"}
+    assert "send {value: SECRET}" in errors(document, former(row))["/auth/api_secret"]
+
+
 def branch(raw: Any) -> Any:
     """What a document nests, with references in place of its secrets."""
     if isinstance(raw, list):
@@ -613,6 +641,22 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
         "/tree/users/2",
         "/tree/users/3/0",
     )
+
+
+@pytest.mark.usefixtures("listing")
+def test_a_secret_does_not_move_to_another_public_value_of_a_list() -> None:
+    """What is public is the same, and a password would be sent as the comment; so between lists in a list."""
+    tree = [{"name": "password", "key": OLD}, {"name": "comment", "key": MIDDLE}, [NEW], ["x"]]
+    row = stored({**BASIC, "tree": tree})
+    first, second, third, fourth = read(row)["tree"]
+    swapped = [{**first, "key": second["key"]}, {**second, "key": first["key"]}, third, fourth]
+    assert reenter({**read(row), "tree": swapped}, former(row)) == ("/tree/0/key", "/tree/1/key")
+    one = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
+    assert reenter({**read(row), "tree": one}, former(row)) == ("/tree/1/key",)
+    other = [first, second, [{"value": "mine"}], ["x", *third]]
+    assert reenter({**read(row), "tree": other}, former(row)) == ("/tree/3/1",)
+    renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
+    assert len(renewed.kept) == 3
 
 
 @pytest.mark.usefixtures("listing")

@@ -55,8 +55,8 @@ An integration is one object: its document, as in a file, and what is said about
   ...}}`: never its value, length, a part or a hash. The same object sent back keeps it. Left out of a PATCH it
   stays, left out of a PUT it is removed. A value that is empty, or only `*` or `\u2022`, is refused.
 - A secret **in a list** reads with a `row` ID beside `set`. Sent back with it, it is kept wherever it stands in the
-  list, so that one can be added, moved or removed without the others. An `errors` pointer has the index, the audit the
-  row ID.
+  list, so that one can be added, moved or removed without the others. One that is within a mapping, or a list, of a
+  list stays in that. An `errors` pointer has the index, the audit the row ID.
 - A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. `{{"url": ...}}` is
   for certificates and keys, and is sealed like a secret.
 - `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private` and `trusted_ca: {{file}}` are for files alone.

@@ -193,6 +193,28 @@ def listed_in(raw: Any, where: str = "") -> Iterator[Listed]:
             yield from listed_in(value, f"{where}/{index}")
 
 
+def elements_of(raw: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """The secrets of a document by their pointers, each with the place of what it is a part of.
+
+    That is its own, but in a list: all secrets of a list are in one place, and what else is in it is counted without
+    them, so that they move as they like and nothing moves between public values.
+    """
+    if isinstance(raw, Mapping):
+        if isinstance(raw, StoredMapping) and _is_secret(raw):
+            # Or a whole document that looks so: then secrets may be below.
+            yield raw.pointer, where
+        for key, value in raw.items():
+            yield from elements_of(value, f"{where}{pointer((key,))}")
+    elif isinstance(raw, list):
+        public = 0
+        for value in raw:
+            if isinstance(value, StoredMapping) and _is_secret(value):
+                yield value.pointer, where
+            else:
+                yield from elements_of(value, f"{where}/{public}")
+                public += 1
+
+
 def _checked(text: str) -> str:
     if not text.isascii() and _SURROGATE.search(text):
         raise MalformedError("must not contain a lone surrogate, which is not a character")

@@ -26,6 +26,7 @@ from sidekey.settings.stored.document import (
     MalformedError,
     Saved,
     differing,
+    elements_of,
     found_at,
     kept_as,
     listed_in,
@@ -202,13 +203,13 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
     sent = {each.value: found_at(raw, _where(listed, each.value)) for each in secrets.values()}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
     entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
-    findings += _reasons(settings, entered, secrets, now)
+    findings += map(expansion.placed, _reasons(settings, entered, now))
     absent = sorted(kept - listed.keys() - (frozenset() if former is None else former.secrets))
     wrong = _errors(
         findings, (*rows, *(DocumentError(where, "no secret is stored here: send one") for where in absent))
     )
     saved = Saved(replaced(raw, {where: kept_as(listed.get(where)) for where in sent}), expansion.brought)
-    moved = _again(given, settings, former, kept, saved)
+    moved = {**_misplaced(raw, former, kept), **_again(given, settings, former, kept, saved)}
     again = {_where(listed, where): tuple(_where(listed, each) for each in because) for where, because in moved.items()}
     said = tuple(_said(warnings))
     if wrong or again:
@@ -267,20 +268,19 @@ def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
         yield ("tags",), f"must be at most {MOST_TAGS} texts, each of at most {LONGEST_TAG} characters"
 
 
-def _reasons(
-    settings: IntegrationSettings, entered: Mapping[str, str], secrets: Mapping[Loc, Reference], now: float
-) -> Iterator[Finding]:
+def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
     """What is wrong with the values that were entered, as far as those that are kept need not be known."""
     reader = EnteredReader(entered)
     _, reasons = read_parts(settings, reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
-    # What is kept is not known here, and what a URL leads to only once it is fetched.
+    # What is kept is not known here, nor what stands for a secret that is missing, and what a URL leads to only once it
+    # is fetched.
     unknown = {
         tuple(map(str, place))
-        for place, each in secrets.items()
-        if each.source == "stored_url" or each.value not in entered
+        for place, each in references_in(settings)
+        if each.source not in ("text", "inline") and (each.source == "stored_url" or each.value not in entered)
     }
     for place, reason in reasons:
         if place not in unknown:
@@ -312,6 +312,15 @@ def _again(
         if public_kept and private.value not in kept:
             again[public.value if public.value in kept else pointer(place)] = (private.value,)
     return again
+
+
+def _misplaced(raw: Any, former: Former | None, kept: set[str]) -> dict[str, tuple[str, ...]]:
+    """What the document keeps beside other public values of a list than those that it was entered beside.
+
+    Where secrets of two mappings in a list change places, the destination is the same: what is public is.
+    """
+    before = {} if former is None else dict(elements_of(former.saved.written))
+    return {where: (where,) for where, place in elements_of(raw) if where in kept and before.get(where, place) != place}
 
 
 def _may_keep(former: IntegrationSettings, settings: IntegrationSettings) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from sidekey.admin.console.form.rows import (
     SPARE,
     Row,
+    RowIndex,
     TypedList,
     TypedMapping,
     is_at,
-    row_at,
     row_id,
     spared,
     stored_in,
@@ -42,7 +42,7 @@ ROWS = (
 )
 def test_a_place_is_about_the_nearest_row(where: str, number: int | None) -> None:
     """Or about the field, which no row is then."""
-    found = row_at(ROWS, "/body", where)
+    found = RowIndex(ROWS, "/body").row_at(where)
     assert (None if found is None else found.number) == number
 
 

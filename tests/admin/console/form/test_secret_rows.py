@@ -46,6 +46,7 @@ def test_secrets_stand_where_they_are_put() -> None:
     assert read_secrets(WHERE, sent(ALONE, n0_value_do="remove"), ALONE) is None
     replaced = sent(former, n0_value_do="replace", n0_value="new")
     assert read_secrets(WHERE, replaced, former) == [{"value": "new"}, TWO]
+    assert read_secrets(WHERE, sent(former, n0_value_do="replace"), former) == [{"value": ""}, TWO]
 
 
 def test_a_secret_is_found_by_its_row_although_others_were_moved_meanwhile() -> None:

@@ -102,6 +102,8 @@ def test_a_path_leads_to_the_place_that_it_was_made_of(place: list[str | int]) -
         ("0.a", "must begin with a name"),
         ("a.12345", "smaller number"),
         ("a\\", "must not end with"),
+        (".".join("a" * 17), "must have at most 16"),
+        (".".join("a" * 5000), "must have at most 16"),
     ],
 )
 def test_what_is_no_path_is_an_error_of_its_row(path: str, reason: str) -> None:

@@ -43,3 +43,10 @@ def test_a_secret_is_typed_kept_or_not_there() -> None:
     assert secret_in({"k": "", "k#do": "keep"}, "k", former) is former
     assert secret_in({"k": "x", "k#do": "remove"}, "k", former) is None
     assert kept_in({"k#do": "replace"}, "k", former) is None
+
+
+def test_a_secret_that_is_replaced_by_nothing_is_not_removed() -> None:
+    """Its value is said to be empty, which is an error where it is read."""
+    sent = {"k": "", "k#do": "replace"}
+    assert secret_in(sent, "k", {"set": True}) == secret_in({"k#do": "replace"}, "k", {"set": True}) == {"value": ""}
+    assert secret_in(sent, "k", None) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -43,9 +43,9 @@ class Entries:
     version: int | None
     preview: Preview = NOTHING
 
-    def placed(self, where: str) -> str:
-        """Where the form shows what is at a pointer, as its script finds it: rows by their numbers."""
-        return placed((*self.first, *self.more), where)
+    def placed(self, places: Iterable[str]) -> list[str]:
+        """Where the form shows what is at these pointers, as its script finds it: rows by their numbers."""
+        return placed((*self.first, *self.more), places)
 
     @property
     def sections(self) -> list[tuple[str, list[Filled]]]:

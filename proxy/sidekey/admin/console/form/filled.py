@@ -8,7 +8,7 @@ from typing import Any
 
 from sidekey.admin.api.problems import ItemError
 from sidekey.admin.console.form.fields import Field
-from sidekey.admin.console.form.rows import Row, TypedList, TypedMapping, is_at, row_at, spared, stored_in
+from sidekey.admin.console.form.rows import Row, RowIndex, TypedList, TypedMapping, is_at, spared, stored_in
 from sidekey.admin.console.form.secret_rows import shown_secrets
 from sidekey.admin.console.form.trees import shown_tree
 
@@ -45,12 +45,20 @@ def fill(fields: Iterable[Field], document: Mapping[str, Any], errors: Sequence[
     return tuple(_filled(field, document.get(field.key), errors) for field in fields)
 
 
-def placed(filled: Iterable[Filled], where: str) -> str:
-    """Where a form shows what is at a pointer: a row by its number, else the pointer."""
+def placed(filled: Sequence[Filled], places: Iterable[str]) -> list[str]:
+    """Where a form shows what is at each of these pointers: a row by its number, else the pointer."""
+    indexes: dict[str, RowIndex] = {}
+    return [_placed(filled, where, indexes) for where in places]
+
+
+def _placed(filled: Iterable[Filled], where: str, indexes: dict[str, RowIndex]) -> str:
     for each in filled:
-        if is_at(where, each.field.pointer):
-            row = row_at(each.rows, each.field.pointer, where)
-            return placed(each.parts, where) if row is None else f"{each.field.pointer}#{row.number}"
+        pointer = each.field.pointer
+        if is_at(where, pointer):
+            if pointer not in indexes:
+                indexes[pointer] = RowIndex(each.rows, pointer)
+            row = indexes[pointer].row_at(where)
+            return _placed(each.parts, where, indexes) if row is None else f"{pointer}#{row.number}"
     return where
 
 
@@ -94,9 +102,13 @@ def _rows(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
     shown = shown_tree if field.widget == "tree" else shown_secrets
     typed = isinstance(value, TypedMapping | TypedList)
     rows = value.rows if typed else shown(value, field.pointer)
-    at = [(row_at(rows, field.pointer, each.pointer), each) for each in errors]
-    found = [replace(row, errors=_texts(each for of, each in at if of is row)) for row in rows]
-    return Filled(field=field, rows=tuple(spared(found)), errors=_texts(each for of, each in at if of is None))
+    index = RowIndex(rows, field.pointer)
+    of: dict[int | None, list[ItemError]] = {}
+    for each in errors:
+        row = index.row_at(each.pointer)
+        of.setdefault(None if row is None else row.number, []).append(each)
+    found = [replace(row, errors=_texts(of.get(row.number, ()))) for row in rows]
+    return Filled(field=field, rows=tuple(spared(found)), errors=_texts(of.get(None, ())))
 
 
 def parts_of(field: Field, value: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,13 +69,33 @@ def is_at(where: str, pointer: str) -> bool:
     return where == pointer or where.startswith((f"{pointer}/", f"{pointer}#"))
 
 
-def row_at(rows: Sequence[Row], field: str, where: str) -> Row | None:
-    """The row of a field that a place is about: its own, or the first of those below that place."""
-    found = [
-        each for each in rows if where == f"{field}#{each.number}" or (each.pointer and is_at(where, each.pointer))
-    ]
-    below = [each for each in rows if where != field and is_at(each.pointer, where)]
-    return next(iter([*sorted(found, key=lambda each: -len(each.pointer)), *below]), None)
+class RowIndex:
+    """The rows of a field by places: there are as many errors as rows, and each has its row."""
+
+    def __init__(self, rows: Sequence[Row], field: str) -> None:
+        self._field: Final = field
+        self._own: Final = {f"{field}#{each.number}": each for each in rows}
+        self._at: Final = {each.pointer: each for each in reversed(rows) if each.pointer}
+        self._below: Final[dict[str, Row]] = {}
+        for each in rows:
+            for above in _above(each.pointer):
+                self._below.setdefault(above, each)
+
+    def row_at(self, where: str) -> Row | None:
+        """The row that a place is about: its own, the nearest above it, or the first of those below it."""
+        if where in self._own:
+            return self._own[where]
+        for each in (where, *_above(where)):
+            if each in self._at:
+                return self._at[each]
+        return None if where == self._field else self._below.get(where)
+
+
+def _above(where: str) -> Iterator[str]:
+    """The places that a place is below, the nearest first."""
+    while (end := max(where.rfind("/"), where.rfind("#"))) > 0:
+        where = where[:end]
+        yield where
 
 
 def spared(rows: Sequence[Row]) -> list[Row]:

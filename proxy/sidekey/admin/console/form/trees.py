@@ -13,6 +13,7 @@ from typing import Any, Final
 from sidekey.admin.console.form.rows import Row, TypedMapping, row_id, stored_in
 from sidekey.admin.console.form.typed import BREAK, Sent, flag_in, number_in, rows_in, secret_in
 from sidekey.credentials.fields import is_kept
+from sidekey.credentials.tree import DEEPEST
 from sidekey.settings.stored.document import pointer
 
 _LONGEST_INDEX: Final = 4
@@ -44,6 +45,8 @@ def place_of(path: str) -> Place:
         raise ValueError("must be names with a dot between them, such as user.name")
     if _is_index(path.partition(".")[0]):
         raise ValueError("must begin with a name: write \\ before a number that is a name")
+    if len(place) > DEEPEST:
+        raise ValueError(f"must have at most {DEEPEST} names and numbers")
     return place
 
 

@@ -23,9 +23,13 @@ def kept_in(sent: Sent, name: str, former: Any) -> Any:
 
 
 def secret_in(sent: Sent, name: str, former: Any) -> Any:
-    """A secret that was typed, or the one that is kept; None: there is none."""
-    if sent.get(name) and sent.get(f"{name}#do") != "remove":
-        return {"value": BREAK.sub("\n", sent[name])}
+    """A secret that was typed, or the one that is kept; None: there is none.
+
+    One that is to be replaced by nothing is not removed: its value is said to be empty.
+    """
+    way = sent.get(f"{name}#do")
+    if way != "remove" and (sent.get(name) or (way == "replace" and former is not None)):
+        return {"value": BREAK.sub("\n", sent.get(name, ""))}
     return kept_in(sent, name, former)
 
 

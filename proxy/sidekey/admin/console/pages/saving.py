@@ -32,7 +32,9 @@ def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> 
     problem = for_people(problem)
     rest = without_field(entries.form, problem.errors)
     if visit.by_script:
-        said = [each._replace(pointer=entries.placed(each.pointer)) for each in worded(entries.form, problem.errors)]
+        errors = worded(entries.form, problem.errors)
+        places = entries.placed(each.pointer for each in errors)
+        said = [ItemError(where, each.detail) for where, each in zip(places, errors, strict=True)]
         return Refused(ApiProblem(problem.code, problem.detail, errors=said), rest, entries.version)
     return View(view.template, {**view.values, "entries": entries, "problem": problem, "rest": rest})
 
@@ -48,7 +50,7 @@ async def check(
 def checked(visit: Visit, preview: Preview, entries: Entries, view: View) -> View | Checked:
     """Show what saving would do: in the page that is there, or in the page made again, without secrets."""
     if visit.by_script:
-        return Checked(replace(preview, again=tuple(map(entries.placed, preview.again))))
+        return Checked(replace(preview, again=tuple(entries.placed(preview.again))))
     return View(view.template, {**view.values, "entries": entries, "rest": preview.rest})
 
 
