@@ -520,7 +520,7 @@ def completed(folder: Path, *words: str) -> list[str]:
     asked = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("sidekey", *words))}
     result = run_cli(environment={**asked, "COMP_CWORD": str(len(words))}, folder=folder)
     assert result.stderr == ""
-    return [line.partition(",")[2] for line in result.stdout.splitlines()]
+    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
 
 
 def test_ids_are_completed_from_the_config_that_is_named(tmp_path: Path) -> None:
