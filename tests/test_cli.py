@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -512,3 +513,50 @@ def test_the_trust_folder_of_another_users_sidekey_is_used(tmp_path: Path) -> No
     result = run_cli("env", "crm", "--config", path)
     assert (result.returncode, result.stdout) == (1, "")
     assert "authorities.json" in result.stderr
+
+
+def completed(folder: Path, *words: str) -> list[str]:
+    """What bash would offer for the last of these words, as the script of `completion` asks for it."""
+    asked = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("sidekey", *words))}
+    result = run_cli(environment={**asked, "COMP_CWORD": str(len(words))}, folder=folder)
+    assert result.stderr == ""
+    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
+
+
+def test_ids_are_completed_from_the_config_that_is_named(tmp_path: Path) -> None:
+    """Wherever a command takes one; an invalid config offers none, and says nothing."""
+    path = config(tmp_path)
+    for command in ("test", "explain", "env", "exec"):
+        assert completed(tmp_path, command, "--config", path, "c") == ["crm"]
+    assert completed(tmp_path, "exec", "--config", path, "crm", "c") == []
+    (tmp_path / "wrong.yaml").write_text("version: 2\n")
+    assert completed(tmp_path, "test", "--config", "wrong.yaml", "c") == []
+
+
+def test_ids_of_presets_are_completed(tmp_path: Path) -> None:
+    """As those of integrations."""
+    preset = "{integration: crm, url: 'https://api.example.com/v1/x', content_type: text/plain}"
+    path = config(tmp_path, f"{GOOD}presets:\n  welcome: {preset}\n")
+    assert completed(tmp_path, "preset", "preview", "--config", path, "w") == ["welcome"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_a_shell_reads(shell: str) -> None:
+    """It asks this program."""
+    result = run_cli("completion", shell)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"_SIDEKEY_COMPLETE={shell}_complete" in result.stdout
+    assert run_cli("completion", "tcsh").returncode == 2
+
+
+def test_a_real_bash_completes_commands(tmp_path: Path) -> None:
+    """With the script as a user's `.bashrc` has it."""
+    (tmp_path / "sidekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sidekey "$@"\n')
+    (tmp_path / "sidekey").chmod(0o755)
+    script = (
+        'eval "$(sidekey completion bash)"; COMP_WORDS=(sidekey expl); COMP_CWORD=1; '
+        '_sidekey_completion sidekey; echo "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("explain\n", "")

@@ -70,6 +70,12 @@ def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_proxy() -> None:
     assert found.allowed
 
 
+@pytest.mark.parametrize("rest", ["send?to=1", "send/now", "a:b"])
+def test_the_first_slash_of_a_path_may_be_left_out(rest: str) -> None:
+    """Some shells take what begins with one for a path of their own."""
+    assert explain(CRM, rest) == explain(CRM, f"/{rest}")
+
+
 @pytest.mark.parametrize("rest", ["", "?page=2"])
 def test_the_base_itself_is_a_target_of_the_reverse_proxy(rest: str) -> None:
     """`/i/crm` and `/i/crm?page=2` reach the base."""
@@ -109,7 +115,6 @@ def test_the_rule_that_matched_is_named() -> None:
         ("/a b", "request_invalid"),
         ("/%zz", "request_invalid"),
         ("ftp://api.example.com/v1", "request_invalid"),
-        ("no-url", "request_invalid"),
         ("http://api.example.com/v1/%0a", "request_invalid"),
     ],
 )

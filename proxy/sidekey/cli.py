@@ -29,6 +29,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+def _ids(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """What completes an ID: those of the config that begin so; none where it cannot be read."""
+    found = _loader(context.params.get("config")).load().snapshot
+    return [] if found is None else sorted(name for name in found.integrations if name.startswith(begun))
+
+
+def _first_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """What completes the first of several words, which is an ID."""
+    return [] if context.params.get("words") else _ids(context, parameter, begun)
+
+
+def _preset_ids(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """What completes the ID of a preset, likewise."""
+    found = _loader(context.params.get("config")).load().snapshot
+    return [] if found is None else sorted(name for name in found.presets if name.startswith(begun))
+
+
 def config_option(command: F) -> F:
     """Add `--config`."""
     text = "A config file, or a folder of them. Default: $SIDEKEY_CONFIG, then /etc/sidekey."
@@ -151,7 +168,7 @@ def check(config: str | None, as_json: bool) -> None:
 @main.command()
 @config_option
 @json_option
-@click.argument("integration_id", metavar="ID")
+@click.argument("integration_id", metavar="ID", shell_complete=_ids)
 def test(config: str | None, as_json: bool, integration_id: str) -> None:
     """Send the integration's `test` request through the data plane, without a listener; only 200 is success."""
     snapshot = _snapshot(config)
@@ -171,7 +188,7 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 @main.command()
 @config_option
 @json_option
-@click.argument("integration_id", metavar="ID")
+@click.argument("integration_id", metavar="ID", shell_complete=_ids)
 @click.argument("url", metavar="URL")
 @click.option("--method", metavar="METHOD", default="", help="The request's method; default: GET, where it is allowed.")
 @click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of it; can be repeated.")
@@ -191,8 +208,8 @@ def explain(
     """Say which rule allows a target, or why none does, where the credential would go, and what is signed.
 
     URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
-    reverse proxy. Where requests are signed, the bytes that are signed are shown with what is injected as [redacted];
-    the signature is not.
+    reverse proxy; its first slash may be left out. Where requests are signed, the bytes that are signed are shown with
+    what is injected as [redacted]; the signature is not.
     """
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
@@ -254,7 +271,7 @@ def service_options(command: F) -> F:
     default="sh",
     help="What to write: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
 )
-@click.argument("integration_id", metavar="ID", required=False)
+@click.argument("integration_id", metavar="ID", required=False, shell_complete=_ids)
 def env(
     *,
     integration_id: str | None,
@@ -297,7 +314,7 @@ def env(
 @main.command("exec")
 @service_options
 @click.option("--token-file", metavar="FILE", help="Holds the caller's token. Default: $SIDEKEY_TOKEN.")
-@click.argument("words", metavar="[ID] -- COMMAND...", nargs=-1, type=click.UNPROCESSED)
+@click.argument("words", metavar="[ID] -- COMMAND...", nargs=-1, type=click.UNPROCESSED, shell_complete=_first_id)
 def execute(
     *,
     words: tuple[str, ...],
@@ -402,7 +419,7 @@ def preset_list(config: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 @data_option
-@click.argument("preset_id", metavar="ID")
+@click.argument("preset_id", metavar="ID", shell_complete=_preset_ids)
 def preset_preview(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
     """Show the request that a preset makes of parameters or a payload. The credential is named; nothing is sent."""
     from sidekey.preset_command import preview_lines
@@ -423,7 +440,7 @@ def preset_preview(config: str | None, as_json: bool, data: str | None, preset_i
 @config_option
 @json_option
 @data_option
-@click.argument("preset_id", metavar="ID")
+@click.argument("preset_id", metavar="ID", shell_complete=_preset_ids)
 def preset_test(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
     """Send a preset: a real request, through the data plane, without a listener; a 2xx response is success."""
     from sidekey.preset_command import send
@@ -751,6 +768,22 @@ def _show_store(config: str | None, command: Callable[[StoreRules], dict[str, An
         for line in lines(found):
             click.echo(line)
     raise SystemExit(0 if ok else 1)
+
+
+@main.command()
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes bash, zsh or fish complete commands, options and IDs.
+
+    In ~/.bashrc: `eval "$(sidekey completion bash)"`; in ~/.zshrc likewise, with zsh. fish: `sidekey completion fish >
+    ~/.config/fish/completions/sidekey.fish`.
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise RuntimeError(f"click knows no {shell}")
+    click.echo(found(main, {}, "sidekey", "_SIDEKEY_COMPLETE").source())
 
 
 @main.command()

@@ -241,6 +241,9 @@ def explain(
     caller who may use it. `passing` is the snapshot's. With a `sample`, what is signed of such a request is shown.
     """
     candidate = _Candidate.of(integration)
+    if url and "://" not in url and not url.startswith(("/", "?")):
+        # Some shells take what begins with a slash for a path of their own, so it may be left out.
+        url = f"/{url}"
     reverse = url.startswith(("/", "?")) or not url
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
     unmatched = None

@@ -133,6 +133,32 @@ async def test_targets_arrive_in_one_spelling(service: str, ca: Authority, tmp_p
         assert others[-1].body == b"abc"
 
 
+async def test_a_body_is_signed_however_it_comes(ca: Authority, tmp_path: Path) -> None:
+    """A byte at a time, after 100, in chunks, empty, and so long that it is signed in a thread."""
+    head = b"PUT /i/it/mine/k HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    large = b"0123456789abcdef" * (20 << 10)
+    sent = (
+        (b"abc", [head + b"Content-Length: 3\r\n\r\n", b"a", b"b", b"c"]),
+        (b"abc", [head + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", b"2\r\nb", b"c\r\n0\r\n\r\n"]),
+        (b"abc", [head + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n", b"abc"]),
+        (b"", [head + b"Content-Length: 0\r\n\r\n"]),
+        (large, [head + b"Content-Length: %d\r\n\r\n" % len(large), large]),
+    )
+    async with front(tmp_path, ca, "s3") as (sidekey, upstream):
+        for _, parts in sent:
+            async with connect(sidekey.port) as caller:
+                for part in parts:
+                    await caller.send(part)
+                    if b"Expect" in part:
+                        assert (await caller.response()).status == 100
+                    await asyncio.sleep(0)
+                assert (await caller.response()).status == 200
+        for (body, _), arrived in zip(sent, upstream.requests, strict=True):
+            assert (arrived.body, arrived.values(b"content-length")) == (body, [b"%d" % len(body)])
+            assert not arrived.values(b"expect")
+            verify(arrived, "http", "s3")
+
+
 async def test_an_added_parameter_is_signed_as_it_is_sent(ca: Authority, tmp_path: Path) -> None:
     """In the one spelling too."""
     beside = ", add: {query: {k~y: 'a+b@c d'}, headers: {X-Amz-Meta-Own: 'a  b'}}"

@@ -131,6 +131,7 @@ def bodies() -> Iterator[tuple[str, bytes, list[bytes]]]:
     yield "empty, chunked", b"", [chunked + b"0\r\n\r\n"]
     yield "bytes", BODY, [sized, *(BODY[at : at + 1] for at in range(len(BODY)))]
     yield "chunks of bytes", BODY, [chunked, *(chunks[at : at + 1] for at in range(len(chunks)))]
+    yield "expected", BODY, [sized.removesuffix(b"\r\n") + b"Expect: 100-continue\r\n\r\n", BODY]
     yield "large", BODY * 20_000, [head % (b"POST", b"Content-Length: %d\r\n" % (len(BODY) * 20_000)), BODY * 20_000]
 
 
@@ -138,6 +139,8 @@ async def send(sidekey: Serving, parts: list[bytes]) -> Message:
     async with connect(sidekey.port) as caller:
         for part in parts:
             await caller.send(part)
+            if b"Expect: 100-continue" in part:
+                assert (await caller.response()).status == 100
             await asyncio.sleep(0)
         return await caller.response()
 
@@ -146,7 +149,7 @@ async def send(sidekey: Serving, parts: list[bytes]) -> Message:
 async def test_receivers_accept_however_a_body_comes(scheme: str, ca: Authority, tmp_path: Path) -> None:
     """With each of two secrets, over the bytes that arrive, of which none is changed."""
     secret, verify = LIBRARIES[scheme]
-    auth = f"auth: {{type: signature, scheme: {scheme}, secret: {secret}}}"
+    auth = f"auth: {{type: signature, scheme: {scheme}, secret: {secret}}}, add: {{query: {{tenant: acme}}}}"
     async with (
         RawUpstream() as upstream,
         serving(config(upstream, auth), tmp_path, ca, environ=ENVIRON) as sidekey,
@@ -156,6 +159,8 @@ async def test_receivers_accept_however_a_body_comes(scheme: str, ca: Authority,
     assert [status for _, status in sent] == [200] * len(sent)
     assert [message.body for message in arrived] == [body for body, _ in sent]
     for message in arrived:
+        assert message.target == b"/hooks?a=b&tenant=acme"
+        assert not message.values(b"expect")
         assert verify(message, NEW)
         assert verify(message, OLD) is ("OLD" in secret)
         assert not verify(message, WRONG)

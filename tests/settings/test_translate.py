@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import error_of
 from sidekey.settings.document import parse
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
@@ -63,3 +64,32 @@ def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None
     """The nearest key, or all of them."""
     (message,) = messages_of(GlobalSettings, f"version: 1\n{text}\n")
     assert message.endswith(f": {hint}")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("bearer", "headers"),
+        ("apikey", "headers"),
+        ("api-key", "headers"),
+        ("header", "headers"),
+        ("oauth", "oauth2"),
+        ("OAuth2", "oauth2"),
+        ("AWS", "aws_sigv4"),
+        ("basci", "basic"),
+        ("kerberos", None),
+    ],
+)
+def test_a_kind_that_there_is_not_is_said_with_the_one_that_was_meant(written: str, meant: str | None) -> None:
+    """By what people call it, or by a name that is close."""
+    (message,) = messages_of(
+        IntegrationSettings, f"auth: {{type: {written}}}\nendpoint_prefix: https://api.example.com\n"
+    )
+    known = "must be one of aws_sigv4, basic, headers, jwt, mtls, oauth2, responsys, session, signature"
+    assert message.endswith(f"{known}; did you mean {meant}?" if meant else known)
+
+
+def test_no_two_kinds_are_called_the_same() -> None:
+    """Neither by another word, nor by the name of another."""
+    words = [word for kind in KINDS.values() for word in kind.also_called]
+    assert len(words) == len({*words} - KINDS.keys())

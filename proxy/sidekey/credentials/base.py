@@ -480,6 +480,9 @@ class KindSettings(PartSettings):
     title: ClassVar[str]
     """What people call the kind."""
 
+    also_called: ClassVar[frozenset[str]] = frozenset()
+    """Other words for the kind that people write as its `type`, in lower case."""
+
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 

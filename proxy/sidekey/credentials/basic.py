@@ -53,6 +53,7 @@ class BasicSettings(KindSettings):
     )
 
     title: ClassVar[str] = "Basic"
+    also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"username": (), "password": ()})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"username": "unknown", "password": MappingProxyType({"env": "PASSWORD"})}

@@ -35,6 +35,7 @@ class HeadersSettings(InjectedSettings, KindSettings):
     model_config = ConfigDict(json_schema_extra={"minProperties": 2})
 
     title: ClassVar[str] = "Headers"
+    also_called: ClassVar[frozenset[str]] = frozenset({"api_key", "apikey", "bearer", "header", "query", "token"})
     brings_added: ClassVar[bool] = True
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(MAPS, ()))
     form_help: ClassVar[Mapping[str, str]] = MappingProxyType(

@@ -26,6 +26,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
     title: ClassVar[str] = "Client certificate"
+    also_called: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"certificate": (), "private_key": ()})
 
     brings_certificate: ClassVar[bool] = True

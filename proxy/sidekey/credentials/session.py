@@ -523,6 +523,7 @@ class SessionSettings(KindSettings):
     """A token from a login of the platform's own, sent with each request; a new login follows where it is rejected."""
 
     title: ClassVar[str] = "Session"
+    also_called: ClassVar[frozenset[str]] = frozenset({"cookie", "login"})
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}

@@ -27,6 +27,7 @@ class SignatureSettings(SignatureFields, KindSettings):
     """A signature over each request, as receivers of webhooks check them; there is no other credential."""
 
     title: ClassVar[str] = "Signature"
+    also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
     )

@@ -67,7 +67,7 @@ def _finding(
     if kind == "extra_forbidden":
         return Finding(loc, _unknown_key(loc, model, root), key=True)
     if kind == "union_tag_invalid":
-        return Finding(("auth", "type"), f"must be one of {_known()}")
+        return Finding(("auth", "type"), f"must be one of {_known()}{_meant(str(root_of(loc)['auth']['type']))}")
     if kind != "missing":
         # What a validator put around a single value is not in the document.
         loc = held(root, loc)
@@ -78,6 +78,14 @@ def _finding(
 
 def _known() -> str:
     return ", ".join(KINDS)
+
+
+def _meant(written: str) -> str:
+    """Which kind was meant, as far as it can be told."""
+    word = written.lower().replace("-", "_")
+    close = get_close_matches(word, KINDS, n=1, cutoff=0.7)
+    meant = [name for name, kind in KINDS.items() if word in kind.also_called] or close
+    return f"; did you mean {meant[0]}?" if meant else ""
 
 
 def _unknown_key(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> str:

@@ -152,6 +152,7 @@ class AwsSigV4Settings(KindSettings):
     """Requests to AWS, or to what speaks its protocol, signed with an access key (Signature Version 4)."""
 
     title: ClassVar[str] = "AWS Signature Version 4"
+    also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
     only_in_files: ClassVar[frozenset[str]] = frozenset({"web_identity", "sts_endpoint"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"access_key_id": (), "secret_access_key": ()})
     documentation: ClassVar[Documentation] = Documentation(

@@ -124,6 +124,7 @@ class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
     title: ClassVar[str] = "OAuth 2.0"
+    also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {
             "client_secret": (("grant", ("client_credentials", "refresh_token")),),
