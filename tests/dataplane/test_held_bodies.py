@@ -261,6 +261,28 @@ def test_a_reload_changes_the_room_and_keeps_what_is_held() -> None:
     assert room.part("h") is hold
 
 
+@pytest.mark.parametrize("leaves", [True, False], ids=["its caller leaves", "it has waited for too long"])
+def test_whoever_stands_behind_one_that_leaves_is_let_in(leaves: bool) -> None:
+    """It fits, and waited only for the one before it."""
+    room, worker = room_of(snapshot())
+    hold = room.part("h")
+    holding, large, small = Upload(hold, 2 * WHOLE - 10), Upload(hold, WHOLE), Upload(hold, 10)
+    assert holding.ask()
+    assert not large.ask()
+    worker.deadlines.look(worker.deadlines.now + 1)
+    assert not small.ask()
+    if leaves:
+        large.held.end()
+    else:
+        holding.bring(FIRST)
+        worker.deadlines.look(worker.deadlines.now + PATIENCE - 1)
+        assert isinstance(large.told[0], Problem)
+    assert small.told == ["room"]
+    for each in (holding, small):
+        each.held.end()
+    assert room.taken == 0
+
+
 class RoomMachine(RuleBasedStateMachine):
     """Uploads of three integrations come, go on, are written and leave, in any order; time passes."""
 

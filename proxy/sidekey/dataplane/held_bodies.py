@@ -283,10 +283,11 @@ class Part:
         body.be_due(self._room.now + PATIENCE)
 
     def leave_line(self, body: HeldBody) -> None:
-        """It waits no more."""
+        """It waits no more; there may be room for whoever stood behind it."""
         self._waiting.pop(body, None)
         if not self._waiting:
             self._room.nobody_waits(self)
+        self._room.serve()
 
     def admit_first(self, body: HeldBody) -> None:
         """Let in who waits longest."""
@@ -347,7 +348,7 @@ class Room:
 
         def commit() -> None:
             self._go_by(limits, divided=divided)
-            self._serve()
+            self.serve()
 
         return commit
 
@@ -393,8 +394,7 @@ class Room:
     def give_back(self, size: int) -> None:
         """Count bytes out; whoever waits for them is let in."""
         self._taken -= size
-        if self._waiting:
-            self._serve()
+        self.serve()
 
     def count_first(self, count: int) -> None:
         """So many more have, or wait for, their first bytes alone."""
@@ -416,12 +416,12 @@ class Room:
             self.deadline = NEVER
             self._worker.deadlines.forget(self)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         """Let in whom there is room for, in their order; those of a full part are passed over until it has room.
 
         Who is let in may give back room before this returns: one round at a time, however many wait.
         """
-        if self._serving:
+        if self._serving or not self._waiting:
             return
         self._serving = True
         try:
