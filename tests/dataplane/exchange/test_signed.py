@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sidekey.core.signing import OutgoingRequest, Unique
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.dataplane.exchange.signed import INLINE
+from sidekey.dataplane.exchange.signed import INLINE, SignedRequest
 from sidekey.dataplane.worker import SIGNING_THREADS
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Integration
@@ -240,6 +240,41 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
         long, short = check(upstream.received, signer)
     assert (long.body == body, short.target) == (True, b"/api/next")
     assert len(signer.signed[0].body) > 1
+
+
+def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_at_once() -> None:
+    """Each counts with its own length."""
+    body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]
+    signed = SignedRequest(reads_body=True, fills_body=False)
+    request = OutgoingRequest(b"POST", b"https", b"up.test", b"/", [b"\r\nHost: up.test"])
+    assert signed.state(request, body, sum(map(len, body)), HmacSigner()) is None
+    pieces, size = signed.write(lambda: 0.0, in_one_piece=True)
+    assert (pieces[-3:], size) == (body[:3], 40_002)
+    assert not signed.is_written
+    assert signed.next_pieces() == body[3:]
+    assert signed.is_written
+
+
+async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
+    """Nothing more comes of it, so nothing else sets it going."""
+    signer = HmacSigner()
+    limits = Limits(signed_body=128 << 10, held_bodies=256 << 10)
+    async with (
+        Upstream() as upstream,
+        running(signing(signer, port=upstream.port), limits=limits) as sidekey,
+        sidekey.connect() as first,
+        sidekey.connect() as second,
+        sidekey.connect() as third,
+    ):
+        for caller in (first, second):
+            await caller.send(request("POST", "/a", f"Content-Length: {128 << 10}"))
+        await eventually(lambda: sidekey.plane.room.taken == 256 << 10)
+        await third.send(request("POST", body=b"whole"))
+        await eventually(lambda: sidekey.metrics.in_flight == 3)
+        first.transport.abort()
+        assert (await third.response()).status == 200
+        (sent,) = check(upstream.received, signer)
+        assert sent.body == b"whole"
 
 
 async def test_slow_signers_leave_threads_to_others() -> None:
