@@ -142,8 +142,11 @@ class MemoryTransport(asyncio.Transport):
     # From one end to the other.
 
     def _pump(self, *, reset: bool = False) -> None:
-        """Hand on what the other end has room for, then the end where one was said."""
-        peer = self.peer
+        """Hand on what the other end has room for, then the end where one was said.
+
+        The other end is told only of what is new: while it does not read, nothing goes in a circle.
+        """
+        peer, is_new = self.peer, False
         while self._unsent and not peer._lost and (room := ROOM - peer._arrived_size) > 0:
             piece = self._unsent.popleft()
             if len(piece) > room:
@@ -152,6 +155,7 @@ class MemoryTransport(asyncio.Transport):
             self._unsent_size -= len(piece)
             peer._arrived_size += len(piece)
             peer._arrived.append(piece)
+            is_new = True
         if self._unsent and peer._lost:
             self._unsent.clear()
             self._unsent_size = 0
@@ -164,11 +168,12 @@ class MemoryTransport(asyncio.Transport):
                 self._full = False
                 self._loop.call_soon(self._drained)
             if self._ended and not self._end_is_sent:
-                self._end_is_sent = True
+                self._end_is_sent = is_new = True
                 peer._end = functools.partial(peer._lose, ConnectionResetError()) if reset else peer._finish
             if self._closing:
                 self._loop.call_soon(self._lose, None)
-        self._loop.call_soon(peer._deliver)
+        if is_new:
+            self._loop.call_soon(peer._deliver)
 
     def _drained(self) -> None:
         if not self._lost:
