@@ -86,10 +86,10 @@ def test_whose_token_is_revoked_is_out_and_loses_nothing_that_was_typed(
     assert api.get(path)["description"] == "Orders"
     one.page.reload()
     assert one.page.url.endswith(f"/login?next={path}")
-    one.page.fill("#token", token)
+    one.type_token(token)
     one.page.click("main button")
     one.page.wait_for_selector("text=This token is not known, or has expired.")
-    one.page.fill("#token", TOKENS["viewer"])
+    one.type_token(TOKENS["viewer"])
     one.page.click("main button")
     one.page.wait_for_url(f"**{path}")
     assert "viewer-of-file" in one.page.inner_text("header")
@@ -125,7 +125,7 @@ def test_200_wrong_tokens_cost_nobody_else_anything(browser: Any, tabs: list[Tab
         inside.open("/")
         assert "viewer-of-file" in inside.page.inner_text("header")
         outside.open("/login")
-        outside.page.fill("#token", "wrong")
+        outside.type_token("wrong")
         outside.page.keyboard.press("Enter")
         outside.page.wait_for_selector("text=Too many log-ins have failed: wait a minute.")
         assert outside.page.input_value("#token") == ""

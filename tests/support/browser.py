@@ -83,9 +83,14 @@ class Tab:
     def log_in(self, token: str) -> None:
         """By the form, as people do."""
         self.open("/login")
-        self.page.fill("#token", token)
+        self.type_token(token)
         self.page.click("main button")
         self.page.wait_for_selector("text=Log out")
+
+    def type_token(self, token: str) -> None:
+        """Into its field, once the page has given it the focus: Chromium complains where something had it before."""
+        self.page.wait_for_selector("#token:focus")
+        self.page.fill("#token", token)
 
     def be(self, token: str) -> None:
         """Have a session of this operator's, without the time that a browser takes for its form."""
