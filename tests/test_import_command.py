@@ -42,7 +42,7 @@ integrations:
 
 
 def without_rows(document: str, values: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """A document and its secrets, with numbers in place of row IDs, which each store makes anew."""
+    """A document and its secrets, with numbers in place of row IDs, of which each store makes its own."""
     rows = dict.fromkeys(re.findall(r"r_[0-9a-f]{16}", document))
 
     def plain(text: str) -> str:

@@ -205,16 +205,16 @@ async def test_what_others_replace_is_read_anew() -> None:
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     loader.load()
-    assert await loader.obtain_anew() is CREDENTIAL
+    assert await loader.obtain_reread() is CREDENTIAL
     assert secrets.readings == 2
     secrets.there = False
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
-        await loader.obtain_anew()
+        await loader.obtain_reread()
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
-        await loader.obtain_anew()
+        await loader.obtain_reread()
     assert secrets.readings == 3
     assert await loader.obtain() is CREDENTIAL
     secrets.there = True
     await advance(RETRY_SECONDS)
-    assert await loader.obtain_anew() is CREDENTIAL
+    assert await loader.obtain_reread() is CREDENTIAL
     assert (secrets.readings, loader.unreadable) == (4, None)

@@ -310,8 +310,8 @@ class Traits(NamedTuple):
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
     presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
-    spelling before they are judged and sent. `anew` are the keys of inputs that others replace meanwhile: they are read
-    again before each attempt to obtain a grant.
+    spelling before they are judged and sent. `reread` are the keys of inputs that others replace meanwhile, which are
+    read again before each attempt to obtain a grant.
     """
 
     places: Places
@@ -324,7 +324,7 @@ class Traits(NamedTuple):
     signing: SigningRules | None = None
     signs: bool = False
     spelling: Spelling | None = None
-    anew: frozenset[Keys] = frozenset()
+    reread: frozenset[Keys] = frozenset()
 
     @property
     def ends(self) -> bool:

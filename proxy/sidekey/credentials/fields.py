@@ -5,6 +5,7 @@ Every check here raises ValueError with a reason that is safe to show: it never 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -210,6 +211,17 @@ def parse_text(raw: object, *, pem: bool = False, form: Form = "text") -> Refere
         reason = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
         raise NotAReference(reason, "must be a text")
     return elsewhere(*single(raw, ("file", "env"), way_out), pem, form)
+
+
+def parse_scalar(raw: object, reason: str) -> Reference | int | float | bool:
+    """Read a text, a number, true, false, or the reference to a secret. Raises ValueError: else with this `reason`."""
+    if isinstance(raw, Mapping):
+        return parse_secret(raw)
+    if isinstance(raw, str):
+        return parse_text(raw)
+    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    raise ValueError(reason)
 
 
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:

@@ -6,7 +6,7 @@ What is injected into requests and what a kind's own calls are sent with is writ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
@@ -41,10 +41,12 @@ HeaderValue = Annotated[WrittenHeader, BeforeValidator(shape), written_schema("H
 """A public text, or {prefix, secret}."""
 
 
+T = TypeVar("T")
+
 SAME_HEADER: Final = "{} and {} are the same header (case does not count, _ counts as -)"
 
 
-def check_unique(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
+def check_unique(headers: dict[str, T]) -> dict[str, T]:
     """Refuse the same header in two spellings."""
     seen: dict[str, str] = {}
     for name in headers:

@@ -60,7 +60,7 @@ class SecretLoader(Sealed):
             raise ProblemError(self._problem)
         return self.credential
 
-    async def obtain_anew(self) -> Credential:
+    async def obtain_reread(self) -> Credential:
         """The credential, with the secrets read now, in a thread; otherwise as `obtain`."""
         if not self._refresh.blocked:
             await self._refresh.join(self._load_in_thread)

@@ -5,7 +5,6 @@ It consists of mappings, lists, texts, numbers, true and false. A mapping that i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -20,8 +19,7 @@ from sidekey.credentials.fields import (
     Reference,
     check_field_name,
     is_kept,
-    parse_secret,
-    parse_text,
+    parse_scalar,
     refuse,
 )
 
@@ -93,13 +91,7 @@ def _node(raw: object, place: Place, found: list[tuple[Place, ValueError]]) -> N
 
 
 def _leaf(raw: object) -> Node:
-    if isinstance(raw, Mapping):
-        return parse_secret(raw)
-    if isinstance(raw, str):
-        return parse_text(raw)
-    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
-        return raw
-    raise ValueError("must be a text, a number, true, false, a list, a mapping, or a secret as a reference")
+    return parse_scalar(raw, "must be a text, a number, true, false, a list, a mapping, or a secret as a reference")
 
 
 def _is_reference(raw: Mapping[str, Any]) -> bool:

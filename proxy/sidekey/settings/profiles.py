@@ -40,7 +40,7 @@ _BRACES = re.compile(r"[{}]")
 _LEFT_OUT = object()
 
 LATER = frozenset[str]().union(*(kind.filled_later for kind in KINDS.values()))
-"""What `{name}` may stand for in a text that is filled anew for each request or token; a profile leaves it as it is."""
+"""What `{name}` may stand for in a text that is filled for each request or token; a profile leaves it as it is."""
 
 
 def _texts(data: Any) -> Iterator[str]:

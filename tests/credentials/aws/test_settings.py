@@ -121,7 +121,7 @@ def test_fixed_keys_need_no_call() -> None:
     assert settings.destinations({}) == Destinations()
     traits = settings.traits()
     assert not traits.calls
-    assert not traits.anew
+    assert not traits.reread
     assert traits.signing is not None
     assert traits.signing.body
     unsigned = made({**AUTH, "payload": "unsigned"}).traits().signing
@@ -142,7 +142,7 @@ def test_sts_is_never_a_target() -> None:
 
 
 def test_the_token_is_read_anew() -> None:
-    assert made(BY_IDENTITY).traits().anew == {("web_identity", "token")}
+    assert made(BY_IDENTITY).traits().reread == {("web_identity", "token")}
 
 
 def test_a_stored_integration_takes_keys_alone() -> None:

@@ -347,7 +347,7 @@ async def test_what_others_replace_is_read_anew_for_each_attempt() -> None:
         return rig.kind
 
     secrets = SecretLoader(read)
-    rig = Rig(secrets=secrets, traits={"anew": frozenset({("token",)})})
+    rig = Rig(secrets=secrets, traits={"reread": frozenset({("token",)})})
     secrets.load()
     await rig.source.obtain()
     assert (readings, len(rig.endpoint.calls)) == (2, 1)

@@ -112,7 +112,7 @@ def _spelled(endpoint: Reference | None) -> str | None:
 
 
 def _parse_file(raw: object) -> Reference:
-    way_out = "write {file: PATH}: the token is read anew for each call"
+    way_out = "write {file: PATH}: the token is read again for each call"
     if not isinstance(raw, Mapping):
         raise ValueError(f"must be a file: {way_out}")  # noqa: TRY004 - a reason to show, as the others
     return elsewhere(*single(raw, ("file",), way_out))
@@ -141,7 +141,7 @@ class WebIdentitySettings(BaseModel):
 
     role_arn: Annotated[Text, literally(_check_role)] = Field(description="The role's ARN.")
     token: TokenFile = Field(
-        description="The file with the identity provider's token, as `{file: PATH}`; it is read anew for each call."
+        description="The file with the identity provider's token, as `{file: PATH}`; it is read again for each call."
     )
     session_name: Annotated[PublicText, literally(_check_session)] = Field(
         default_factory=lambda: Reference("text", "sidekey"), description="The session's name, which AWS logs."
@@ -232,7 +232,7 @@ class AwsSigV4Settings(KindSettings):
             calls=self.web_identity is not None,
             signing=SigV4Rules(self.service, payload=self.payload == "signed"),
             spelling=Spelling(RESERVED),
-            anew=frozenset() if self.web_identity is None else frozenset({_TOKEN}),
+            reread=frozenset() if self.web_identity is None else frozenset({_TOKEN}),
         )
 
     def inputs(self) -> Iterator[SecretInput]:

@@ -50,7 +50,7 @@ class WebIdentityCredential(Sealed):
 
     @property
     def lineage(self) -> Lineage:
-        """A key is the role's; a new token of the same identity only proves it anew."""
+        """A key is the role's; a new token of the same identity only proves it again."""
         identity = self.identity
         client = ("aws_sigv4", identity.endpoint, identity.role_arn, identity.session_name)
         return Lineage(client, (*self.scope, self.payload), (identity.token,))

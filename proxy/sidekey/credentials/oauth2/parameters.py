@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping
 from operator import itemgetter
 from typing import Annotated
@@ -17,8 +16,7 @@ from sidekey.credentials.fields import (
     Keys,
     Reference,
     check_field_name,
-    parse_secret,
-    parse_text,
+    parse_scalar,
 )
 
 Parameters = tuple[tuple[str, Scalar], ...]
@@ -45,13 +43,7 @@ _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
 def parse_value(raw: object) -> Written:
     """Read a value: a text, a number, true, false, or the reference to a secret. Raises ValueError."""
-    if isinstance(raw, Mapping):
-        return parse_secret(raw)
-    if isinstance(raw, str):
-        return parse_text(raw)
-    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
-        return raw
-    raise ValueError("must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
+    return parse_scalar(raw, "must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
 
 
 def check_parameter_name(name: str) -> str:

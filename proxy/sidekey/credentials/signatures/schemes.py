@@ -8,34 +8,30 @@ from typing import Final
 
 from sidekey.credentials.signatures.scheme import Scheme
 
+
+def _standard(prefix: str, source: str) -> Scheme:
+    """Standard Webhooks, which came of Svix: the two differ by the names of their headers."""
+    return Scheme(
+        source=source,
+        signed="{id}.{timestamp}.{body}",
+        encoding="base64",
+        each="v1,{signature}",
+        asymmetric="v1a,{signature}",
+        join=" ",
+        headers={
+            f"{prefix}-id": "{id}",
+            f"{prefix}-timestamp": "{timestamp}",
+            f"{prefix}-signature": "{signatures}",
+        },
+    )
+
+
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
     {
-        "standard-webhooks": Scheme(
-            source="https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md",
-            signed="{id}.{timestamp}.{body}",
-            encoding="base64",
-            each="v1,{signature}",
-            asymmetric="v1a,{signature}",
-            join=" ",
-            headers={
-                "webhook-id": "{id}",
-                "webhook-timestamp": "{timestamp}",
-                "webhook-signature": "{signatures}",
-            },
+        "standard-webhooks": _standard(
+            "webhook", "https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"
         ),
-        "svix": Scheme(
-            source="https://docs.svix.com/receiving/verifying-payloads/how-manual",
-            signed="{id}.{timestamp}.{body}",
-            encoding="base64",
-            each="v1,{signature}",
-            asymmetric="v1a,{signature}",
-            join=" ",
-            headers={
-                "svix-id": "{id}",
-                "svix-timestamp": "{timestamp}",
-                "svix-signature": "{signatures}",
-            },
-        ),
+        "svix": _standard("svix", "https://docs.svix.com/receiving/verifying-payloads/how-manual"),
         "convoy": Scheme(
             source="https://getconvoy.io/docs/product-manual/signatures",
             signed="{timestamp},{body}",

@@ -46,6 +46,7 @@ from sidekey.credentials.fields import (
     parse_secret,
     refuse,
 )
+from sidekey.credentials.header_values import check_unique
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey
 from sidekey.credentials.signatures.rfc9421 import (
@@ -140,15 +141,6 @@ def check_field_text(text: str) -> None:
     if not text.isascii() or not text.isprintable():
         raise ValueError("must consist of printable ASCII characters: it is part of a header")
     check_header_value(text)
-
-
-def _check_once(headers: dict[str, str]) -> dict[str, str]:
-    seen: dict[str, str] = {}
-    for name in headers:
-        other = seen.setdefault(normal_name(name), name)
-        if other is not name:
-            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
-    return headers
 
 
 def _read_written(text: str) -> Template:
@@ -246,7 +238,7 @@ class SignatureFields(PartSettings):
     join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
         default=",", description="With `custom`: what is between two of them."
     )
-    headers: Annotated[Annotated[_Headers, AfterValidator(_check_once)] | None, HARMLESS] = Field(
+    headers: Annotated[Annotated[_Headers, AfterValidator(check_unique)] | None, HARMLESS] = Field(
         default=None,
         min_length=1,
         validate_default=True,

@@ -526,7 +526,7 @@ class Exchange(ExchangeEvents):
             self._reconnect()
 
     async def _sign_in_thread(self) -> bool:
-        """Sign in a thread: True where that counts. Where the grant is another one by then, it is begun with anew."""
+        """Sign in a thread: True where that counts. Where the grant is another one by then, it begins again."""
         signed, signature, worker = self._signature, None, self._worker
         async with worker.signing:
             if signed is None or self.is_over:

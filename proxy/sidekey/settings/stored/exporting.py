@@ -63,7 +63,7 @@ def exported_integration(row: IntegrationRow) -> Exported:
     values: dict[str, Any] = {}
     needs: list[str] = []
     notes: list[str] = []
-    # By their places, which are the same wherever this is imported: row IDs are made there anew.
+    # By their places, which are the same wherever this is imported: there row IDs are new.
     places = {each.pointer: each.where for each in listed_in(saved.written)}
     for reference in secrets_of(settings).values():
         name = _name(row.id, places.get(reference.value, reference.value))

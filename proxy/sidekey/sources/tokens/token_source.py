@@ -112,7 +112,7 @@ class TokenSource:
         self._policy = integration.policy
         self._interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
-        self._reads_anew = bool(integration.traits.anew)
+        self._rereads = bool(integration.traits.reread)
         self._fetch = fetch
         self._ready = ready
         self._report = report
@@ -463,7 +463,7 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await (self._secrets.obtain_anew() if self._reads_anew else self._secrets.obtain())
+        credential = await (self._secrets.obtain_reread() if self._rereads else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants end")
         return credential
