@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_pem_x509_certificate
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -25,24 +25,17 @@ from joserfc.jws import JWSRegistry
 from sidekey.credentials.algorithms import is_slow, least_bytes
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.encodings import SecretEncoding, decoded
+from sidekey.credentials.private_key import read_private_key
 
 Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
 
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 """RFC 7518 3.4: each of these algorithms has one curve."""
 
-_LEAST_BITS = 2048
-"""RFC 7518 3.3 and 3.5."""
-
 
 def load_key(pem: str, algorithm: str) -> Key:
     """The private key in `pem`. Raises ValueError where it is none, or none for the algorithm."""
-    try:
-        key = load_pem_private_key(pem.encode(), None)
-    except TypeError:
-        raise ValueError("the private key must not be encrypted: write it without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("must be a private key in PEM") from None
+    key = read_private_key(pem)
     curve = _CURVES.get(algorithm)
     if curve is not None:
         if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != curve:
@@ -54,8 +47,6 @@ def load_key(pem: str, algorithm: str) -> Key:
         return OKPKey.import_key(key)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError(f"must be an RSA key for {algorithm}")  # noqa: TRY004 - as above
-    if key.key_size < _LEAST_BITS:
-        raise ValueError(f"an RSA key must have at least {_LEAST_BITS} bits (RFC 7518 3.3)")
     return RSAKey.import_key(key)
 
 
@@ -72,7 +63,7 @@ def load_secret(text: str, encoding: SecretEncoding, algorithm: str) -> Key:
 
 def public_key_sha256(pem: str) -> str:
     """Base64 of the SHA-256 over the public key's DER (SubjectPublicKeyInfo); `pem` has passed its checks."""
-    public = load_pem_private_key(pem.encode(), None).public_key()
+    public = read_private_key(pem).public_key()
     return b64encode(sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
 
 
@@ -99,7 +90,7 @@ def check_pair(certificate: str, private_key: str) -> None:
         public = load_pem_x509_certificate(certificate.encode()).public_key()
     except (ValueError, UnsupportedAlgorithm):
         public = None
-    if public != load_pem_private_key(private_key.encode(), None).public_key():
+    if public != read_private_key(private_key).public_key():
         raise ValueError("must be the certificate of private_key: it belongs to another key")
 
 

@@ -6,20 +6,16 @@ import hashlib
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sidekey.credentials.private_key import read_private_key
 from sidekey.credentials.signatures.keys import SigningKey
-
-_LEAST_BITS: Final = 2048
 
 
 class Ed25519(SigningKey):
@@ -84,12 +80,7 @@ def from_pair(pair: bytes) -> SigningKey:
 
 def load_key(pem: str, algorithm: str | None) -> tuple[SigningKey, str]:
     """The private key in `pem` for one of the asymmetric algorithms, and its thumbprint. Raises ValueError."""
-    try:
-        key = load_pem_private_key(pem.encode(), None)
-    except TypeError:
-        raise ValueError("the private key must not be encrypted: write it without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("must be a private key in PEM") from None
+    key = read_private_key(pem)
     if algorithm == "ed25519":
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError("must be an Ed25519 key, as algorithm says")
@@ -102,8 +93,6 @@ def load_key(pem: str, algorithm: str | None) -> tuple[SigningKey, str]:
         return EcdsaP256(key), _thumbprint(crv="P-256", kty="EC", x=x, y=y)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("must be an RSA key, as algorithm says")  # noqa: TRY004 - a reason to show, as the others
-    if key.key_size < _LEAST_BITS:
-        raise ValueError(f"an RSA key must have at least {_LEAST_BITS} bits")
     numbers = key.public_key().public_numbers()
     e, n = (number.to_bytes((number.bit_length() + 7) // 8, "big") for number in (numbers.e, numbers.n))
     return RsaPss(key), _thumbprint(e=e, kty="RSA", n=n)
