@@ -563,7 +563,7 @@ def test_what_the_config_says_of_stored_integrations_stays() -> None:
 
 def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None:
     """How many pods the service has is not the chart's to know; its notes say what must be true."""
-    values = with_auth(single_live_token=True) | {"mode": "none"}
+    values = with_auth(single_live_token=True) | {"mode": "none", "image": helm.values_of("gateway")["image"]}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
     assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
     assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
