@@ -288,7 +288,7 @@ HTTPS = [
         **helm.sidekey_values("sidecar-https-proxy"),
         "mode": "none",
         "image": helm.values_of("gateway")["image"],
-        "config": {"integrations": {"crm": {}}},
+        "config": {"integrations": {"crm": helm.values_of("gateway")["config"]["integrations"]["crm"]}},
     },
 ]
 
