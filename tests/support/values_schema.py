@@ -217,7 +217,7 @@ class _Shared:
     """
 
     def __init__(self, given: dict[str, Schema]) -> None:
-        self._counts = Counter(json.dumps(node) for schema in given.values() for node in _subschemas(schema))
+        self._counts = Counter(json.dumps(node) for schema in given.values() for node in subschemas(schema))
         self._names: dict[str, str] = {}
         self.definitions: dict[str, Schema] = {}
         for name, schema in given.items():
@@ -228,7 +228,7 @@ class _Shared:
 
     def _named(self, schema: Schema, place: str) -> Schema:
         text = json.dumps(schema)
-        if self._counts[text] == 1 or len(_subschemas(schema)) < LONG:
+        if self._counts[text] == 1 or len(subschemas(schema)) < LONG:
             return self._within(schema, place)
         if text not in self._names:
             self._names[text] = place
@@ -252,12 +252,12 @@ def _mapped(schema: Schema, change: Callable[[Schema, str], Schema]) -> Schema:
     return found
 
 
-def _subschemas(schema: Schema) -> list[Schema]:
+def subschemas(schema: Schema) -> list[Schema]:
     """A schema and all that are in it."""
     found = [schema]
 
     def visit(inner: Schema, _: str) -> Schema:
-        found.extend(_subschemas(inner))
+        found.extend(subschemas(inner))
         return inner
 
     _mapped(schema, visit)
