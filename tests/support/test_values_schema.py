@@ -1,4 +1,4 @@
-"""The chart's schema of values takes of a config what the config's own schema takes, but for what belongs to the chart."""
+"""The chart's schema of values takes what the config's own schema takes, but for what belongs to the chart."""
 
 from __future__ import annotations
 
