@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from sidekey.errors import Denial
 from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,17 +34,21 @@ class IntegrationStats:
 
     `outcomes` counts by outcome: `2xx` to `5xx`, or a status `APART`, for an upstream's response, else a code of ours
     (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the
-    sum of durations.
+    sum of durations. `connects` counts attempts to connect upstream that were begun for its requests: `ok`, or a
+    Proxy-Status error type (RFC 9209 2.3). `denials` counts its requests that were denied, by reason
+    (`errors.REASONS`).
     `label` is the rendered label of the integration, made once because each scrape needs it about 20 times.
     """
 
-    __slots__ = ("buckets", "integration", "label", "outcomes", "seconds")
+    __slots__ = ("buckets", "connects", "denials", "integration", "label", "outcomes", "seconds")
 
     def __init__(self, integration: str) -> None:
         self.integration = integration
         # An ID needs no escaping: core.routing.valid_id lets no quote, backslash or line feed through.
         self.label = f'integration="{integration}"'
         self.outcomes: dict[str, int] = {}
+        self.connects: dict[str, int] = {}
+        self.denials: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
@@ -54,11 +59,18 @@ class IntegrationStats:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
+    def count_connect(self, outcome: str) -> None:
+        """Count an attempt to connect by what came of it."""
+        self.connects[outcome] = self.connects.get(outcome, 0) + 1
+
+    def count_denial(self, denial: Denial) -> None:
+        """Count a denied request by why."""
+        self.denials[denial] = self.denials.get(denial, 0) + 1
+
 
 class Metrics:
     """Every number of the process. The public attributes are written in place by the part they describe.
 
-    `connects` counts attempts to connect upstream by outcome: `ok`, or a Proxy-Status error type (RFC 9209 2.3).
     `upstream_open` counts connections; which of them are idle is asked of `count_idle` at a scrape, since a
     connection changes between idle and active with every request. `fullness` tells of each origin, and each integration
     with a limit of its own, which part of its limit of requests in flight is used.
@@ -86,7 +98,6 @@ class Metrics:
         "calls",
         "config_loaded",
         "config_loaded_at",
-        "connects",
         "count_idle",
         "expiries",
         "failing",
@@ -118,7 +129,6 @@ class Metrics:
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
         self.fullness: Callable[[], Iterable[float]] = tuple
-        self.connects: defaultdict[str, int] = defaultdict(int)
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -183,9 +193,13 @@ class Metrics:
         """The counters of an integration that has had a request by now."""
         return self._stats.get(integration)
 
+    def all_stats(self) -> tuple[IntegrationStats, ...]:
+        """The counters of the integrations that were asked for by now, `passed` and `unknown` last."""
+        return (*self._stats.values(), self.passed, self.unknown)
+
     def recorded(self) -> Iterator[IntegrationStats]:
-        """Yield the counters of the integrations that have had a request by now, `passed` and `unknown` last."""
-        for stats in (*self._stats.values(), self.passed, self.unknown):
+        """Yield those of integrations that have had a request by now, in the same order."""
+        for stats in self.all_stats():
             if stats.outcomes:
                 yield stats
 
