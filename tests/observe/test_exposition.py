@@ -24,7 +24,7 @@ from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.runtime.standing import STATES
 from support.peers import require
-from support.plane import integration
+from support.plane import callers_of, integration
 from support.standings import certified, unread
 
 
@@ -45,6 +45,8 @@ def busy() -> Metrics:
     metrics.stats("crm").count_denial("outside_prefix")
     metrics.unknown.count_denial("integration_unlisted")
     metrics.calls["crm", "ok"] += 1
+    metrics.prepare(Snapshot(metrics.integrations, callers_of({"t": None})))()
+    metrics.count_caller("caller0", "2xx")
     for preset, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
         metrics.count_preset(preset, outcome)
     metrics.calls["crm", "rate_limited"] += 1
@@ -89,6 +91,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_denials_total", (("integration", "unknown"), ("reason", "integration_unlisted"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "ok"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "rate_limited"))): 1,
+        ("sidekey_caller_requests_total", (("caller", "caller0"), ("outcome", "2xx"))): 1,
         ("sidekey_preset_requests_total", (("outcome", "2xx"), ("preset", "welcome"))): 3,
         ("sidekey_preset_requests_total", (("outcome", "preset_denied"), ("preset", "unknown"))): 1,
         ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,

@@ -129,10 +129,17 @@ def _calls(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_token_requests_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
-def _presets(metrics: Metrics) -> Iterator[str]:
-    for preset, outcomes in list(metrics.presets.items()):
-        head = f'sidekey_preset_requests_total{{preset="{preset}",outcome="'
-        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
+def _by_outcome(
+    name: str, label: str, read: Callable[[Metrics], Mapping[str, Mapping[str, int]]]
+) -> Callable[[Metrics], Iterator[str]]:
+    """Render requests by something that they have beside an integration, and by outcome. It needs no escaping."""
+
+    def lines(metrics: Metrics) -> Iterator[str]:
+        for value, outcomes in list(read(metrics).items()):
+            head = f'{name}{{{label}="{value}",outcome="'
+            yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
+
+    return lines
 
 
 def _expiries(metrics: Metrics) -> Iterator[str]:
@@ -249,7 +256,18 @@ FAMILIES = (
         lambda stats: stats.connects,
     ),
     Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),
-    Family("sidekey_preset_requests_total", "counter", "Finished requests by preset and outcome.", _presets),
+    Family(
+        "sidekey_caller_requests_total",
+        "counter",
+        "Finished requests by caller and outcome.",
+        _by_outcome("sidekey_caller_requests_total", "caller", lambda metrics: metrics.callers),
+    ),
+    Family(
+        "sidekey_preset_requests_total",
+        "counter",
+        "Finished requests by preset and outcome.",
+        _by_outcome("sidekey_preset_requests_total", "preset", lambda metrics: metrics.presets),
+    ),
     Family(
         "sidekey_credential_expiry_timestamp_seconds",
         "gauge",

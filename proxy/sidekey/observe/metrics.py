@@ -84,6 +84,7 @@ class Metrics:
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
     integrations the last requests have failed, and since when (`traffic.Traffic`).
+    `callers` counts requests by caller and outcome, of callers that the config has and that have sent one.
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
@@ -91,10 +92,12 @@ class Metrics:
     """
 
     __slots__ = (
+        "_caller_names",
         "_stats",
         "admin_changes",
         "admin_logins",
         "ca_expires",
+        "callers",
         "calls",
         "config_loaded",
         "config_loaded_at",
@@ -121,6 +124,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._stats: dict[str, IntegrationStats] = {}
+        self._caller_names: frozenset[str] = frozenset()
         self.unknown = IntegrationStats(UNKNOWN)
         self.passed = IntegrationStats(NOBODY)
         self.in_flight = 0
@@ -137,6 +141,7 @@ class Metrics:
         self.failing: Callable[[], Mapping[str, int]] = dict
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.callers: dict[str, dict[str, int]] = {}
         self.presets: dict[str, dict[str, int]] = {}
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -158,11 +163,14 @@ class Metrics:
         return self.upstream_open - self.count_idle()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to show the integrations of another snapshot; the result does so, and shows no others any more.
+        """Get ready to show the integrations and callers of another snapshot; the result does so, and shows no others.
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
         integrations, presets, stored = snapshot.integrations, snapshot.presets, snapshot.stored
+        callers = (
+            frozenset() if snapshot.callers is None else frozenset(each.name for each in snapshot.callers.values())
+        )
 
         def commit() -> None:
             self.integrations = integrations
@@ -171,6 +179,8 @@ class Metrics:
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
+            self._caller_names = callers
+            self.callers = {name: each for name, each in self.callers.items() if name in callers}
             self.presets = {name: each for name, each in self.presets.items() if name in presets or name == UNKNOWN}
 
         return commit
@@ -180,6 +190,15 @@ class Metrics:
         outcomes = self.presets.get(preset)
         if outcomes is None:
             outcomes = self.presets[preset] = {}
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def count_caller(self, caller: str, outcome: str) -> None:
+        """Count one finished request of a caller; of one that has gone meanwhile it is not shown any more."""
+        outcomes = self.callers.get(caller)
+        if outcomes is None:
+            if caller not in self._caller_names:
+                return
+            outcomes = self.callers[caller] = {}
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
