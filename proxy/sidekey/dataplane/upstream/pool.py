@@ -61,6 +61,11 @@ class Waiter(Protocol):
     """An exchange that waits for a connection."""
 
     @property
+    def request_id(self) -> bytes:
+        """The id of its request."""
+        ...
+
+    @property
     def waits(self) -> bool:
         """Whether it still needs one."""
         ...
@@ -278,6 +283,7 @@ class Pool(Home):
 
     async def _attempt(
         self,
+        waiter: Waiter,
         stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> UpstreamConnection | Problem:
@@ -287,7 +293,7 @@ class Pool(Home):
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            return self.worker.defect(error)
+            return self.worker.defect(error, waiter.request_id)
 
     async def _connect_for_waiting(
         self,
@@ -296,7 +302,7 @@ class Pool(Home):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            made = await self._attempt(stats, timeout)
+            made = await self._attempt(waiter, stats, timeout)
         finally:
             self._connecting -= 1
         if isinstance(made, Problem):
@@ -311,7 +317,7 @@ class Pool(Home):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            made = await self._attempt(stats, timeout)
+            made = await self._attempt(waiter, stats, timeout)
         finally:
             self._reconnecting -= 1
         if isinstance(made, Problem):
