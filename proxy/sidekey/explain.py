@@ -262,7 +262,7 @@ def explain(
             unresolved = ", ".join(sorted(passing.unresolved))
             reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
-        verdict = Decision(False, problem.code, reason, target)
+        verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
     else:
