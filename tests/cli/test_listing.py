@@ -33,7 +33,7 @@ SAVED = replace(integration("saved", "https://saved.test"), stored=True)
 SEALED = replace(SAVED, id="sealed", base=None)
 JUDGEMENTS = {
     "saved": Judgement("ok"),
-    "sealed": Judgement("sealed", "auth.password: the stored secret cannot be opened"),
+    "sealed": Judgement("sealed", "auth.password: it cannot be opened here"),
     "file": Judgement("hidden", "a file has an integration of this ID, which is served instead"),
     "gone": Judgement("hidden", "a file had its ID: release it to serve it"),
 }
@@ -65,18 +65,18 @@ SNAPSHOT = Snapshot(
 def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
     """A file's stands for the stored one that it hides; one that nothing stands for is listed by itself."""
     assert lines(listed(SNAPSHOT, now=NOW, usable=False), UNKNOWN) == [
-        "ID      KIND   BASE                 STATUS  TAGS  REASON                                             DESCRIPTION",
-        "file    basic  https://file.test/x  ok      a, b                                                     of a file",
+        "ID      KIND   BASE                 STATUS  TAGS  REASON                                     DESCRIPTION",
+        "file    basic  https://file.test/x  ok      a, b                                             of a file",
         "gone    -      -                    hidden        a file had its ID: release it to serve it",
         "saved   basic  https://saved.test   ok",
-        "sealed  basic  -                    sealed        auth.password: the stored secret cannot be opened",
+        "sealed  basic  -                    sealed        auth.password: it cannot be opened here",
     ]
 
 
 def test_on_a_narrow_terminal_long_texts_go_below() -> None:
     """Piped, and where there is room, each integration is one line."""
     found = listed(SNAPSHOT, now=NOW, usable=False)
-    assert lines(found, UNKNOWN, 112) == lines(found, UNKNOWN)
+    assert lines(found, UNKNOWN, 104) == lines(found, UNKNOWN)
     assert lines(found, UNKNOWN, 48) == [
         "ID      KIND   BASE                 STATUS  TAGS",
         "file    basic  https://file.test/x  ok      a, b",
@@ -85,8 +85,7 @@ def test_on_a_narrow_terminal_long_texts_go_below() -> None:
         "    a file had its ID: release it to serve it",
         "saved   basic  https://saved.test   ok",
         "sealed  basic  -                    sealed",
-        "    auth.password: the stored secret cannot be",
-        "    opened",
+        "    auth.password: it cannot be opened here",
     ]
 
 
