@@ -96,7 +96,8 @@ def main() -> None:
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, or a preset does not fit its integration.",
+    help="Do not start while a secret or CA file cannot be read, a preset does not fit its integration, or something in "
+    "an integration can never work.",
 )
 def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
@@ -108,9 +109,8 @@ def run(config: str | None, strict: bool) -> None:
     keep_one_heap()
     loader = _loader(config)
     loaded = loader.load()
-    lacking = [*loaded.unreadable, *loaded.mismatched] if strict else []
-    if loaded.errors or loaded.absent or lacking:
-        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable, *loaded.mismatched)
+    if loaded.errors or loaded.absent or (strict and loaded.lacking):
+        _fail(*loaded.errors, *loaded.absent, *loaded.lacking)
     from sidekey import app
     from sidekey.errors import StartError
 
@@ -141,7 +141,7 @@ def check(config: str | None, as_json: bool) -> None:
         from sidekey.check_urls import check_urls
 
         check_urls(loaded)
-    errors = sorted([*loaded.errors, *loaded.unreadable, *loaded.mismatched])
+    errors = sorted([*loaded.errors, *loaded.lacking])
     warnings = sorted([*loaded.warnings, *loaded.absent])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
