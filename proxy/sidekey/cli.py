@@ -96,8 +96,8 @@ def main() -> None:
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, a preset does not fit its integration, or something in "
-    "an integration can never work.",
+    help="Do not start while a secret or CA file cannot be read, a preset does not fit its integration, or something "
+    "of one can never work.",
 )
 def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
