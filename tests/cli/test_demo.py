@@ -51,7 +51,7 @@ def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) 
 
 def test_the_readme_shows_this_output() -> None:
     """Line by line and in order, but for ports and the process's name in Via; it may leave out some."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
     printed = run_cli("demo", "--once", environment={"COLUMNS": "80"}).stdout
     shown, output = (

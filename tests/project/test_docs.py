@@ -14,6 +14,7 @@ import pytest
 
 import sidekey
 from sidekey.cli import COMMANDS, main
+from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
 from sidekey.errors import KINDS
 from sidekey.explain import explain
 from sidekey.runtime.snapshot import Snapshot
@@ -149,6 +150,12 @@ def test_the_index_lists_every_document() -> None:
     expected = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docs" / "decisions" / "README.md"} - {INDEX}
     assert len(listed) == len(set(listed))
     assert {path.resolve() for path in expected} - set(listed) == set()
+
+
+def test_every_kind_is_listed() -> None:
+    """docs/integrations.md says of each what it adds."""
+    text = (ROOT / "docs" / "integrations.md").read_text("utf-8").partition("## Kinds\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \| \S", text, re.M)) == set(CREDENTIAL_KINDS)
 
 
 def test_the_readme_leads_to_the_index() -> None:
