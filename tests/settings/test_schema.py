@@ -86,7 +86,8 @@ def test_a_validator_that_people_use_takes_every_example(tmp_path: Path) -> None
     """check-jsonschema, as in a pre-commit hook; of a misspelt key it names the place."""
     wrong = tmp_path / "sidekey.yaml"
     wrong.write_text(EXAMPLES[0].read_text("utf-8").replace("allowed_domains", "allowed_domain", 1))
-    command = [peers.require("check-jsonschema"), "--output-format", "json", "--schemafile", str(CONFIG / "schema.json")]
+    how = ["--output-format", "json", "--schemafile", str(CONFIG / "schema.json")]
+    command = [peers.require("check-jsonschema"), *how]
     result = subprocess.run([*command, *map(str, [*EXAMPLES, wrong])], capture_output=True, text=True, check=False)
     found = json.loads(result.stdout)
     assert [(error["filename"], error["path"]) for error in found["errors"]] == [(str(wrong), "$.integrations.ads")]
