@@ -49,6 +49,7 @@ def joined(own: Schema, config: Schema) -> Schema:
     Of a definition that is in both, the keywords of the chart's own count, null for none; so do single properties.
     """
     found = dict(_Converter(config["$defs"]).converted({**config["$defs"], "Config": _without(config, "$defs")}))
+    found["Config"] = _with_empty_sections(found)
     for name, replaced in own["definitions"].items():
         generated = found.get(name, {})
         both = {**generated, **replaced}
@@ -58,6 +59,17 @@ def joined(own: Schema, config: Schema) -> Schema:
     wanted = set(_reached(_without(own, "definitions"), found))
     definitions = _Shared({name: found[name] for name in sorted(found) if name in wanted}).definitions
     return {**own, "definitions": definitions}
+
+
+def _with_empty_sections(definitions: dict[str, Schema]) -> Schema:
+    """The config, whose sections may be null: Sidekey takes a key above all without anything below it for none."""
+    config = definitions["Config"]
+    sections = dict(config["properties"])
+    for key, inner in sections.items():
+        schema = definitions[inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner
+        if schema.get("type") == "object":
+            sections[key] = {"if": {"type": "null"}, "then": {}, "else": inner}
+    return {**config, "properties": sections}
 
 
 def _reached(node: Any, definitions: dict[str, Schema]) -> Iterator[str]:
