@@ -18,7 +18,7 @@ from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
-    from sidekey.observe.metrics import IntegrationStats, Metrics
+    from sidekey.observe.metrics import Metrics
     from sidekey.runtime.snapshot import Snapshot
 
 
@@ -161,12 +161,10 @@ class Worker:
         self.metrics.in_flight += 1
         return self.clock()
 
-    def leave(self, stats: IntegrationStats, outcome: str, began: float) -> float:
+    def leave(self, began: float) -> float:
         """Count a request out; its duration in seconds."""
         self.metrics.in_flight -= 1
-        seconds = self.clock() - began
-        stats.record(outcome, seconds)
-        return seconds
+        return self.clock() - began
 
     def bulk_buffer(self) -> memoryview:
         """Where a long read is received, for the length of one callback; made for the first long body."""
