@@ -18,7 +18,7 @@ from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
-    from sidekey.observe.metrics import Metrics
+    from sidekey.observe.metrics import IntegrationStats, Metrics
     from sidekey.runtime.snapshot import Snapshot
 
 

@@ -1117,11 +1117,8 @@ class Exchange(ExchangeEvents):
         outcome = code or _OUTCOMES[status]
         seconds = worker.leave(self._began)
         bucket = stats.record(outcome, seconds)
-        waits = self._waits
-        if waits is not None:
-            if is_answered and not waits.first_byte:
-                waits.head_came(self._began + seconds)
-            waits.count(worker.metrics)
+        if self._waits is not None:
+            self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
         elif is_answered:
             worker.metrics.first_bytes.add(bucket, seconds)
         if self._preset:

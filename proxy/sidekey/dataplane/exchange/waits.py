@@ -38,8 +38,10 @@ class Waits:
         """The response counts no more."""
         self.first_byte = 0.0
 
-    def count(self, metrics: Metrics) -> None:
-        """Count what was waited for."""
+    def end(self, metrics: Metrics, now: float, *, is_answered: bool) -> None:
+        """Count what was waited for. Where it `is_answered` and nothing was told of the head, all came just now."""
+        if is_answered and not self.first_byte:
+            self.head_came(now)
         if self.grant:
             metrics.grants.record(self.grant)
         if self.connect:
