@@ -42,7 +42,7 @@ from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN, Metrics
+from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats, Metrics
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -1085,8 +1085,6 @@ class Exchange(ExchangeEvents):
             head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
-        if problem.denial is not None:
-            (worker.metrics.unknown if integration is None else integration.stats).count_denial(problem.denial)
         self._enter_response(phases.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)
@@ -1126,10 +1124,8 @@ class Exchange(ExchangeEvents):
             # All of the response has come just now.
             self._first_byte = seconds - (self._turned_at - self._began)
         self._count_waits(worker.metrics)
-        if self._preset:
-            worker.metrics.count_preset(self._preset, outcome)
-        elif code and self._entry is None and request.head.target.startswith(PRESET):
-            worker.metrics.count_preset(UNKNOWN, outcome)
+        if code or self._preset or self._caller_name:
+            self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
             self._share.leave()
             self._share = None
@@ -1145,6 +1141,18 @@ class Exchange(ExchangeEvents):
                 self._log(code, seconds, problem)
         elif access.every:
             self._log(code, seconds, None)
+
+    def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
+        """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
+        metrics = self._worker.metrics
+        if self._caller_name:
+            metrics.count_caller(self._caller_name, outcome)
+        if self._preset:
+            metrics.count_preset(self._preset, outcome)
+        elif code and self._entry is None and self._request.head.target.startswith(PRESET):
+            metrics.count_preset(UNKNOWN, outcome)
+        if problem is not None and problem.denial is not None:
+            stats.count_denial(problem.denial)
 
     def _count_waits(self, metrics: Metrics) -> None:
         """Count what was waited for."""
