@@ -102,9 +102,9 @@ def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import ignore_hangups, keep_one_heap
+    from sidekey.process import ignore_early_signals, keep_one_heap
 
-    ignore_hangups()
+    ignore_early_signals()
     keep_one_heap()
     loader = _loader(config)
     loaded = loader.load()

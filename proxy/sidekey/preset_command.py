@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.app import App, run_logged
+from sidekey.core.printable import printable
 from sidekey.observe.writer import LineWriter
 from sidekey.preset_preview import Preview
 from sidekey.probe import Outcome, probe_preset
-from sidekey.runtime.snapshot import Preset, Snapshot
-from sidekey.terminal import printable, table
+from sidekey.runtime.snapshot import Log, Preset, Snapshot
+from sidekey.terminal import table
 
 
 class PresetCommandError(Exception):
@@ -86,7 +87,7 @@ def read_data(data: str | None, preset: Preset) -> bytes:
 def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
     """Send a preset with what a caller would send: a real request, through the data plane of this process."""
     quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
-    return run_logged("error", partial(_send, quiet, preset, data))
+    return run_logged(Log(level="error"), partial(_send, quiet, preset, data))
 
 
 async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> Outcome:

@@ -11,7 +11,7 @@ from functools import partial
 from sidekey.app import App, run_logged
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, target_of
-from sidekey.runtime.snapshot import Integration, Snapshot, TestRequest
+from sidekey.runtime.snapshot import Integration, Log, Snapshot, TestRequest
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.sources.tokens.ledger import Closed, Ledger
 
@@ -24,7 +24,7 @@ WOULD_SPEND = (
 def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse proxy."""
     quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
-    return run_logged("error", partial(_send, quiet, integration, test))
+    return run_logged(Log(level="error"), partial(_send, quiet, integration, test))
 
 
 async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Commit, Publisher
+from sidekey.runtime.publisher import Commit, Publisher, Refused
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded, Loader
@@ -49,7 +50,7 @@ class Rig:
     rotated: list[set[Path]] = field(default_factory=list)
     defects: list[BaseException] = field(default_factory=list)
     reloader: Reloader | None = None
-    fails: type[Exception] | None = None
+    fails: Callable[[], Exception] | None = None
     """What the next snapshot makes of it: an error while it is prepared."""
     fails_to_commit: type[Exception] | None = None
 
@@ -74,7 +75,7 @@ class Rig:
         assert not gc.isenabled()
         fails, self.fails = self.fails, None
         if fails is not None:
-            raise fails
+            raise fails()
 
         def commit() -> None:
             assert not gc.isenabled()
@@ -275,6 +276,20 @@ async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_cha
     assert (failed["log_level"], failed["defect"]) == ("error", "1")
     # Counted from the config that stayed in use.
     assert (reloaded["integrations"], reloaded["changed"], reloaded["removed"]) == (1, 1, 0)
+
+
+async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_path: Path) -> None:
+    """Such as a log file that cannot be opened; the reload has failed."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails = partial(Refused, "log.file: no")
+            rig.write("second")
+            await eventually(lambda: not rig.metrics.config_loaded and rig.fails is None)
+            assert rig.adopted == []
+    (line,) = lines
+    assert (line["log_level"], line["reason"]) == ("error", "log.file: no")
+    assert line["event"] == "the config was not reloaded; the previous one stays in use"
 
 
 async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tmp_path: Path) -> None:

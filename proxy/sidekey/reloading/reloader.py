@@ -23,7 +23,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
 from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
-from sidekey.runtime.publisher import CommitError, Publisher
+from sidekey.runtime.publisher import CommitError, Publisher, Refused
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.release_gradually import release_gradually
@@ -284,6 +284,9 @@ class Reloader:
             # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
             whole = False
+        except Refused as refused:
+            self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
+            return False
         except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
             self._log.error(
                 "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",

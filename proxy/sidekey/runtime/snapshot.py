@@ -244,11 +244,16 @@ class NetworkRules:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """`access` is off, errors or all; `path` allows paths and queries in access lines."""
+    """`access` is off, errors or all; `path` allows paths and queries in access lines.
+
+    Lines are written to `file`, or where it is None to standard error.
+    """
 
     level: str = "info"
     access: Literal["off", "errors", "all"] = "errors"
     path: bool = False
+    format: Literal["auto", "json", "text"] = "auto"
+    file: str | None = None
 
 
 StoredState = Literal["ok", "hidden", "invalid", "altered", "sealed"]

@@ -26,7 +26,7 @@ from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
 from sidekey.settings.config_errors import Loc, show
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
+from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings, LogSettings
 from sidekey.settings.parts import credential_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
 from sidekey.settings.presets import PresetJudge
@@ -289,7 +289,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         ),
         timeouts=Timeouts(**dict(settings.timeouts)),
         limits=Limits(**dict(settings.limits)),
-        log=snapshot.Log(**dict(settings.log)),
+        log=build_log(settings.log, side.read),
         via=settings.via,
         ca=side.ca,
         store=store,
@@ -323,6 +323,12 @@ def build_listen(settings: ListenSettings, read: SecretReader) -> snapshot.Liste
         metrics=None if settings.metrics is None else place(settings.metrics),
         names=tuple(settings.names),
     )
+
+
+def build_log(settings: LogSettings, read: SecretReader) -> snapshot.Log:
+    """What is logged and where, the file's path whole."""
+    log = snapshot.Log(**dict(settings))
+    return log if log.file is None else replace(log, file=str(read.path(log.file)))
 
 
 def moved(one: snapshot.Listen, other: snapshot.Listen) -> Iterator[str]:
