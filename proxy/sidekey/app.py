@@ -28,6 +28,7 @@ from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
 from sidekey.observe.metrics import Metrics
@@ -91,6 +92,7 @@ class App:
             self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of, ledger=ledger
         )
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
+        self._audit = AuditLog(writer, snapshot.log.audit)
         self.plane = DataPlane(
             snapshot,
             source_of=self._source,
@@ -109,6 +111,7 @@ class App:
             self.plane,
             self.metrics,
             access,
+            self._audit,
             LogLevel(snapshot.log.level),
             LogOutput(writer, snapshot.log),
             InFlightLimit(self.plane.worker),
@@ -124,7 +127,7 @@ class App:
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         """Reload from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect)
+        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect, self._audit)
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
         if self.managed is not None:

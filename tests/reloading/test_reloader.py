@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
+from sidekey.observe.writer import LineWriter
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher, Refused
 from sidekey.runtime.snapshot import Snapshot
@@ -58,7 +62,8 @@ class Rig:
         """What a reloader works by, with `loaded` in use."""
         assert loaded.snapshot is not None
         publisher = Publisher(loaded.snapshot, [self], self.report)
-        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report)
+        audit = AuditLog(LineWriter(os.open(self.folder / "audit", os.O_WRONLY | os.O_CREAT, 0o600)), "off")
+        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report, audit)
 
     @property
     def config(self) -> Path:
@@ -116,6 +121,31 @@ async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
         rig.write("second")
         await eventually(lambda: rig.adopted)
         assert rig.description() == "second"
+
+
+async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_not(tmp_path: Path) -> None:
+    """Not at the start either; a secret by its place alone. It is told before the reload is."""
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        assert told() == []
+        rig.write("second")
+        await eventually(lambda: len(told()) == 1)
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(told()) == 2)
+        adopted = len(rig.adopted)
+        rig.reloader.ask()
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(rig.adopted) > adopted)
+    first, second = told()
+    assert list(first) == ["timestamp", "level", "event", "source", "integrations"]
+    assert (first["level"], first["event"], first["source"]) == ("info", "config changed", "files")
+    assert first["integrations"] == {"changed": ["a"]}
+    assert second["secrets"] == ["integrations.a.auth.password"]
+    assert "two-and-secret" not in (tmp_path / "audit").read_text()
 
 
 async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: Path) -> None:

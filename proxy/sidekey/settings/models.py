@@ -218,6 +218,11 @@ class LogSettings(Section):
     path: bool = Field(
         default=_LOG.path, description="Whether access lines contain path and query, which may be secret."
     )
+    audit: Literal["off", "uses"] = Field(
+        default=_LOG.audit,
+        description="`uses`: a line for each request that was sent with a credential. Changes of the config are logged "
+        "in any case.",
+    )
     format: Literal["auto", "json", "text"] = Field(
         default=_LOG.format,
         description="`json`: a JSON object a line; `text`: lines for people; `auto`: text on a terminal, JSON "
