@@ -13,7 +13,7 @@ import click
 import pytest
 
 import sidekey
-from sidekey.cli import main
+from sidekey.cli import COMMANDS, main
 from sidekey.errors import KINDS
 from sidekey.explain import explain
 from sidekey.runtime.snapshot import Snapshot
@@ -66,6 +66,13 @@ PROMISED = {
 
 CODE = (ROOT, PACKAGE, PACKAGE / "dataplane", ROOT / "tests")
 """Where the paths of modules begin in the documents."""
+
+
+def command(name: str) -> click.Command:
+    """The command of this name."""
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
 
 
 def ids(path: Path) -> str:
@@ -163,15 +170,15 @@ def test_every_command_that_is_named_exists(document: Path) -> None:
     text = document.read_text("utf-8")
     code = [*re.findall(r"`([^`\n]+)`", text), *fenced(text, "sh")]
     named = {word for piece in code for word in re.findall(r"(?:^|[(\s])sidekey ([a-z]+)", piece)}
-    assert named - main.commands.keys() == set()
+    assert named - COMMANDS.keys() == set()
 
 
 def test_the_table_of_commands_is_whole() -> None:
     """README names every command, and only options that it has."""
     rows = re.findall(r"^\| `sidekey (\w+)[^`]*` \| (.*) \|$", README, re.M)
-    assert {name for name, _ in rows} == set(main.commands)
+    assert {name for name, _ in rows} == set(COMMANDS)
     for name, text in rows:
-        options = {flag for option in main.commands[name].params for flag in option.opts}
+        options = {flag for option in command(name).params for flag in option.opts}
         assert set(re.findall(r"`(--\w+)`", text)) <= options
 
 
@@ -180,8 +187,8 @@ def test_every_option_of_a_copied_line_exists() -> None:
     lines = [words for words in shell_lines(README) if words[0] == "sidekey"]
     assert lines
     for _, name, *arguments in lines:
-        command = main.commands[name]
-        command.make_parser(click.Context(command)).parse_args(arguments)
+        found = command(name)
+        found.make_parser(click.Context(found)).parse_args(arguments)
 
 
 @pytest.fixture
