@@ -25,7 +25,7 @@ from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.spelling import Spelling
-from sidekey.core.urls import Authority, InvalidTarget, Target, parse_authority, parse_target
+from sidekey.core.urls import Authority, InvalidTarget, Origin, Target, parse_authority, parse_target
 from sidekey.errors import Problem
 
 COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -236,33 +236,43 @@ class Admitted(Generic[C_co]):
     """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
 
     `target` is None where the candidate is unresolved: it is judged once it is known what by. So it is where a `preset`
-    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for.
+    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for. `caller`
+    is the name of who sends it; empty where nobody is asked.
     """
 
-    __slots__ = ("candidate", "head", "preset", "rule", "target")
+    __slots__ = ("caller", "candidate", "head", "preset", "rule", "target")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
         self,
         candidate: C_co,
         target: Target | None,
         rule: str = "",
         preset: Preset | None = None,
         head: RequestHead | None = None,
+        caller: str = "",
     ) -> None:
         self.candidate: Final = candidate
         self.target: Final = target
         self.rule: Final = rule
         self.preset: Final = preset
         self.head: Final = head
+        self.caller: Final = caller
+
+    def of(self, caller: Caller | None) -> Admitted[C_co]:
+        """The same decision, of a request of this caller."""
+        if caller is None:
+            return self
+        return Admitted(self.candidate, self.target, self.rule, self.preset, self.head, caller.name)
 
 
 class Denied(Generic[C_co]):
     """Why the request may not go on, and whose it is as far as that is known and allowed to be told.
 
-    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use.
+    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use, `caller` the name
+    of who sends it, once that is known.
     """
 
-    __slots__ = ("authority", "candidate", "preset", "problem")
+    __slots__ = ("authority", "caller", "candidate", "preset", "problem")
 
     def __init__(
         self,
@@ -270,11 +280,18 @@ class Denied(Generic[C_co]):
         candidate: C_co | None = None,
         authority: Authority | None = None,
         preset: str = "",
+        caller: str = "",
     ) -> None:
         self.problem: Final = problem
         self.candidate: Final = candidate
         self.authority: Final = authority
         self.preset: Final = preset
+        self.caller: Final = caller
+
+    def of(self, caller: Caller | None, authority: Authority | None = None) -> Denied[C_co]:
+        """The same denial, of a request of this caller, or of a CONNECT to this authority."""
+        name = self.caller if caller is None else caller.name
+        return Denied(self.problem, self.candidate, authority or self.authority, self.preset, name)
 
 
 class Named(Generic[C_co]):
@@ -326,6 +343,32 @@ def is_forward(target: bytes) -> bool:
     return not target.startswith(b"/") and target != b"*"
 
 
+def named_id(head: RequestHead, entry: Entry | None = None) -> str:
+    """The ID that a request gives, whatever was decided of it; empty where it gives none, or two."""
+    written = head.mark(Role.PROXY_AUTHORIZATION)
+    try:
+        user = routing.NO_USER if written is None else routing.proxy_user(written)
+        own = head.mark(Role.INTEGRATION_ID)
+        name = routing.agree(routing.reverse_id(head.target), own, user.name, None if entry is None else entry.name)
+    except routing.InvalidNaming:
+        return ""
+    return "" if name is None else name.decode("latin-1")
+
+
+def named_origin(head: RequestHead, base: Prefix | None, rules: IntegrationRules | None) -> Origin | None:
+    """Where a request was to go, whatever was decided of it: `base` and `rules` are those of the integration it names.
+
+    None where that is not known: of a target that cannot be read nothing is told.
+    """
+    if not is_forward(head.target):
+        return base.origin if base is not None and head.target.startswith(routing.REVERSE) else None
+    try:
+        target = parse_target(head.target.decode("latin-1"))
+    except InvalidTarget:
+        return None
+    return (target if rules is None else rules.aimed(target)).origin
+
+
 def decide(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None = None
 ) -> Admitted[C] | Denied[C]:
@@ -356,8 +399,13 @@ def _decide(
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     found = _name(head, callers, routes, named, entry)
-    if isinstance(found, Problem):
-        return Denied(found)
+    return found if isinstance(found, Denied) else _decide_named(head, found, routes, entry).of(found.caller)
+
+
+def _decide_named(
+    head: RequestHead, found: Named[C], routes: Routes[C], entry: Entry | None
+) -> Admitted[C] | Denied[C]:
+    """Decide on a request that says whose it is, as far as it does, and who sends it."""
     candidate = found.candidate
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
@@ -396,6 +444,14 @@ def _decide_preset(
     caller = _caller(head, callers, user, None)
     if isinstance(caller, Problem):
         return Denied(caller)
+    return _decide_sent(head, caller, user.name, routes).of(caller)
+
+
+def _decide_sent(head: RequestHead, caller: Caller | None, user: bytes, routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    """Decide on a request by a preset of somebody who is known, as far as it must be. `user` is the proxy user's name.
+
+    Raises InvalidNaming.
+    """
     name = routing.preset_id(head.target)
     known = name.decode("latin-1")
     preset = routes.find_preset(name) if caller is None or caller.may_send(known) else None
@@ -404,7 +460,7 @@ def _decide_preset(
     if isinstance(preset, Problem):
         return Denied(preset, preset=known)
     # Whoever names an integration as well must name the preset's.
-    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user.name)
+    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user)
     if head.method != METHOD:
         return Denied(_POST_ALONE, preset=known)
     return decide_by(preset, head, routes)
@@ -441,7 +497,7 @@ def _caller(
 
 def _name(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], named: bytes, entry: Entry | None
-) -> Named[C] | Problem:
+) -> Named[C] | Denied[C]:
     """What the request says of itself, or why it may not go on. `named` is the ID in its target.
 
     Raises InvalidNaming.
@@ -451,7 +507,7 @@ def _name(
     name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
     caller = _caller(head, callers, user, entry)
     if isinstance(caller, Problem):
-        return caller
+        return Denied(caller)
     token = user.password or head.mark(Role.TOKEN)
     if caller is not None and entry is not None:
         token = token or entry.token
@@ -460,7 +516,8 @@ def _name(
         if caller is None or caller.may_use(name.decode("latin-1")):
             candidate = routes.find(name)
         if candidate is None:
-            return Problem("integration_denied", "there is no such integration for this caller")
+            denied: Denied[C] = Denied(Problem("integration_denied", "there is no such integration for this caller"))
+            return denied.of(caller)
     return Named(candidate, caller, name, token or None)
 
 
@@ -479,18 +536,25 @@ def decide_connect(
         named = _name(head, callers, routes, b"", None)
     except routing.InvalidNaming as ambiguous:
         # A name of its own: compiled, one name would have the type of the first.
-        named = Problem("request_invalid", str(ambiguous))
-    if isinstance(named, Problem):
-        return Denied(named, None, authority)
+        named = Denied(Problem("request_invalid", str(ambiguous)))
+    if isinstance(named, Denied):
+        return named.of(None, authority)
+    return _decide_tunnel(head, named, authority, routes)
+
+
+def _decide_tunnel(
+    head: RequestHead, named: Named[C], authority: Authority, routes: Routes[C]
+) -> Tunnelled[C] | Denied[C]:
+    """Decide on a CONNECT that says whose it is, as far as it does, and who sends it."""
     candidate = named.candidate
     problem = _unsigned(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = _LOOP
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
-        return Denied(passes, candidate, authority)
+        return Denied(passes, candidate, authority).of(named.caller)
     if not passes and (problem := _out_of_reach(authority, candidate, named.caller, routes)) is not None:
-        return Denied(problem, candidate, authority)
+        return Denied(problem, candidate, authority).of(named.caller)
     if passes and routes.unmatched is not None:
         candidate = routes.unmatched.candidate
     return Tunnelled(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import sidekey
 from sidekey.core.build import build
 from sidekey.observe import process_figures
-from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
+from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
 from sidekey.runtime.standing import STATES, changed_states
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,16 +77,21 @@ _LE = (*(f',le="{bound}"}} ' for bound in BOUNDS), ',le="+Inf"} ')
 
 def _durations(metrics: Metrics) -> Iterator[str]:
     for stats in metrics.recorded():
-        yield _histogram(stats)
+        yield _histogram("sidekey_request_duration_seconds", stats.label, stats)
 
 
-def _histogram(stats: IntegrationStats) -> str:
-    name = "sidekey_request_duration_seconds"
-    counts = list(accumulate(stats.buckets))
-    head = f"{name}_bucket{{{stats.label}"
+def _histogram(name: str, label: str, durations: IntegrationStats | Durations) -> str:
+    counts = list(accumulate(durations.buckets))
+    head = f"{name}_bucket{{{label}"
     buckets = "".join([f"{head}{le}{count}\n" for le, count in zip(_LE, counts, strict=True)])
-    label = stats.label
-    return f"{buckets}{name}_sum{{{label}}} {stats.seconds!r}\n{name}_count{{{label}}} {counts[-1]}\n"
+    return f"{buckets}{name}_sum{{{label}}} {durations.seconds!r}\n{name}_count{{{label}}} {counts[-1]}\n"
+
+
+def _phases(metrics: Metrics) -> Iterator[str]:
+    phases = {"grant": metrics.grants, "connect": metrics.connections, "first_byte": metrics.first_bytes}
+    for phase, durations in phases.items():
+        if any(durations.buckets):
+            yield _histogram("sidekey_phase_duration_seconds", f'phase="{phase}"', durations)
 
 
 def _info(metrics: Metrics) -> Iterator[str]:
@@ -216,6 +221,12 @@ FAMILIES = (
         "histogram",
         "Seconds from the first byte of a request to the last byte of its response.",
         _durations,
+    ),
+    Family(
+        "sidekey_phase_duration_seconds",
+        "histogram",
+        "Seconds that requests waited for a grant, for a connection, and for the head of the response.",
+        _phases,
     ),
     _plain("sidekey_requests_in_flight", "Requests in flight.", lambda metrics: metrics.in_flight),
     _plain("sidekey_in_flight_limit", "The limit of requests in flight.", lambda metrics: metrics.in_flight_limit),

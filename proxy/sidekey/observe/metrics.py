@@ -55,6 +55,21 @@ class IntegrationStats:
         self.seconds += seconds
 
 
+class Durations:
+    """A histogram of durations: `buckets` are not cumulative and correspond to `BOUNDS`, `seconds` is their sum."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def record(self, seconds: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
 class Metrics:
     """Every number of the process. The public attributes are written in place by the part they describe.
 
@@ -72,6 +87,8 @@ class Metrics:
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
     integrations the last requests have failed, and since when (`traffic.Traffic`).
+    `grants`, `connections` and `first_bytes` are how long requests waited for a grant, for a connection, and for the
+    head of the response once they were written.
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
@@ -87,12 +104,15 @@ class Metrics:
         "calls",
         "config_loaded",
         "config_loaded_at",
+        "connections",
         "connects",
         "count_dropped",
         "count_idle",
         "expiries",
         "failing",
+        "first_bytes",
         "fullness",
+        "grants",
         "in_flight",
         "in_flight_limit",
         "integrations",
@@ -114,6 +134,9 @@ class Metrics:
         self._stats: dict[str, IntegrationStats] = {}
         self.unknown = IntegrationStats(UNKNOWN)
         self.passed = IntegrationStats(NOBODY)
+        self.grants = Durations()
+        self.connections = Durations()
+        self.first_bytes = Durations()
         self.in_flight = 0
         self.in_flight_limit = 0
         self.upstream_open = 0

@@ -24,7 +24,15 @@ PROBLEMS = [
 
 def serialised(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
     """The bytes of a problem."""
-    return local_reply.local_reply(refusal, integration=integration, sent=refusal.sent, close=close, head=head, via=VIA)
+    return local_reply.local_reply(
+        refusal,
+        request_id=b"w-1f",
+        integration=integration,
+        sent=refusal.sent,
+        close=close,
+        head=head,
+        via=VIA,
+    )
 
 
 @pytest.mark.parametrize("refusal", PROBLEMS)

@@ -17,7 +17,7 @@ from sidekey.core.urls import Authority
 from sidekey.dataplane.buffers import WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.tunnel.passage import QUIET, Passage
-from sidekey.dataplane.tunnel.tunnel import Lifetime
+from sidekey.dataplane.tunnel.tunnel import About, Lifetime
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.runtime.rules import Limits, Timeouts
 from support.blackhole import Blackhole
@@ -352,7 +352,7 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     )
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
-    passage = Passage(worker, Lifetime(worker, tunnels, opened), 60)
+    passage = Passage(worker, Lifetime(worker, tunnels, opened, About("w-1", "", 0.0)), 60)
     far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")
     assert not far.reading

@@ -58,6 +58,11 @@ class Waiter(Protocol):
     """An exchange that waits for a connection."""
 
     @property
+    def request_id(self) -> bytes:
+        """The id of its request."""
+        ...
+
+    @property
     def waits(self) -> bool:
         """Whether it still needs one."""
         ...
@@ -269,18 +274,18 @@ class Pool(Home):
         )
         return await worker.connecting(dialled)
 
-    async def _attempt(self, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
+    async def _attempt(self, waiter: Waiter, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
         """A connection, or why there is none."""
         try:
             return await self._connect(timeout)
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            return self.worker.defect(error)
+            return self.worker.defect(error, waiter.request_id)
 
     async def _connect_for_waiting(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
         try:
-            made = await self._attempt(timeout)
+            made = await self._attempt(waiter, timeout)
         finally:
             self._connecting -= 1
         if isinstance(made, Problem):
@@ -290,7 +295,7 @@ class Pool(Home):
 
     async def _connect_for(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
         try:
-            made = await self._attempt(timeout)
+            made = await self._attempt(waiter, timeout)
         finally:
             self._reconnecting -= 1
         if isinstance(made, Problem):
