@@ -53,6 +53,7 @@ def test_logrotate_turns_the_file_and_no_line_is_lost(tmp_path: Path) -> None:
     log, rotated = folder / "sidekey.log", folder / "sidekey.log.1"
     with Child(CONFIG.format(file="logs/sidekey.log"), tmp_path) as child:
         ask(child, 50)
+        until_said(log, '"event":"request"')
         rule = tmp_path / "rule"
         rule.write_text(
             f"{log} {{\n  rotate 7\n  nocreate\n  postrotate\n    kill -USR1 {child.process.pid}\n  endscript\n}}\n"

@@ -100,6 +100,7 @@ class App:
             dialer=self._dialer,
             metrics=self.metrics,
             access=access,
+            audit=self._audit,
             leaves=self.leaves,
             report=report_defect,
         )
@@ -399,6 +400,15 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         await app.serve()
 
     run_logged(of_files.log, main)
+
+
+def log_of_command(log: Log) -> Log:
+    """What a command logs that sends a request itself: errors, and with `log.audit` its use of a credential.
+
+    That is where the others are, while errors alone are for whoever has called the command.
+    """
+    errors = Log(level="error", access="off", audit=log.audit)
+    return errors if log.audit == "off" else replace(errors, format=log.format, file=log.file)
 
 
 def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:

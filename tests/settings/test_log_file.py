@@ -48,7 +48,10 @@ def test_a_relative_path_starts_at_the_config_and_an_error_has_its_place(tmp_pat
     """As all paths of a config do."""
     config = tmp_path / "sidekey.yaml"
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)
-    (error,) = Loader(config, {}).load().errors
+    loaded = Loader(config, {}).load()
+    (error,) = loaded.unwritable
+    # Commands that log nothing there go on.
+    assert loaded.snapshot is not None
     assert str(error).startswith(f"{config}:2:13: log.file: the folder {tmp_path / 'logs'} does not exist: make it")
     (tmp_path / "logs").mkdir()
     loaded = Loader(config, {}).load()
@@ -62,9 +65,9 @@ def test_a_file_in_use_keeps_no_reload_from_being_used(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)
     loader = Loader(config, {})
-    assert loader.load().errors == []
+    assert loader.load().unwritable == []
     (tmp_path / "logs").rmdir()
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST + REST.replace(" a:", " b:"))
-    assert loader.load().errors == []
+    assert loader.load().unwritable == []
     config.write_text(HEAD.format(file="logs/other.log") + REST)
-    assert len(loader.load().errors) == 1
+    assert [len(loader.load().unwritable) for _ in range(2)] == [1, 1]

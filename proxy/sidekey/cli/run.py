@@ -32,9 +32,9 @@ def command(config: str | None, strict: bool) -> None:
 
     loader = loader_of(config)
     loaded = loader.load()
-    lacking = [*loaded.unreadable, *loaded.mismatched] if strict else []
-    if loaded.errors or loaded.absent or lacking:
-        fail(*loaded.errors, *loaded.absent, *loaded.unreadable, *loaded.mismatched)
+    errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
+    if errors or (strict and (loaded.unreadable or loaded.mismatched)):
+        fail(*errors, *loaded.unreadable, *loaded.mismatched)
     from sidekey import app
     from sidekey.errors import StartError
 

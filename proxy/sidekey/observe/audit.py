@@ -8,14 +8,38 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from json.encoder import encode_basestring_ascii as quote
 from typing import Final, Literal
 
+from sidekey.observe.access import AccessLine
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.changes import Changes
 from sidekey.runtime.snapshot import Snapshot
 
 Source = Literal["files", "store"]
+
+USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
+    ("level", "`info`."),
+    ("event", "`credential used`."),
+    ("request_id", "The id of the request, as in its access line and in `Sidekey-Request-Id` of its response."),
+    (
+        "by",
+        "`caller`, or `operator`: a test that Sidekey itself has sent, for the API, the console, `sidekey test` or "
+        "`sidekey preset test`.",
+    ),
+    ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
+    ("peer", "Address and port of whoever connected to Sidekey, or `unix`; null for `operator`."),
+    ("integration", "The ID of the integration whose credential was sent."),
+    ("preset", "The ID of the preset that the request came by; null without one."),
+    ("method", "The method of the request; of a preset its own."),
+    ("host", "The host that it was sent to."),
+    ("port", "The port of the same."),
+    ("status", "The status that the caller got; 0 where it left before."),
+    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
+)
+"""The keys of a line of a use, in their order."""
 
 CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
@@ -67,6 +91,19 @@ class AuditLog:
         """Get ready to write as another snapshot asks; the result does so from then on."""
         return partial(self._set, snapshot.log.audit)
 
+    def use(self, line: AccessLine) -> None:
+        """Log that a request was sent with a credential; `line` is what the access log says of it."""
+        by = "caller" if line.peer else "operator"
+        self._put(
+            (
+                f'{{"timestamp":"{self._clock.stamp()}","level":"info","event":"credential used"'
+                f',"request_id":{quote(line.request_id)},"by":"{by}","caller":{_text(line.caller)}'
+                f',"peer":{_text(line.peer)},"integration":{quote(line.integration)},"preset":{_text(line.preset)}'
+                f',"method":{quote(line.method)},"host":{_text(line.host)},"port":{line.port or "null"}'
+                f',"status":{line.status},"code":{_text(line.code)}}}\n'
+            ).encode("ascii")
+        )
+
     def change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
         """Log what differs between a config and the one that took its place, if anything does."""
         if not changes:
@@ -74,3 +111,7 @@ class AuditLog:
         line = {"timestamp": self._clock.stamp(), "level": "info", "event": "config changed", "source": source}
         who = {"by": list(by)} if by else {}
         self._put(json.dumps({**line, **who, **changes.told()}, separators=(",", ":")).encode("ascii") + b"\n")
+
+
+def _text(value: str) -> str:
+    return quote(value) if value else "null"

@@ -320,12 +320,14 @@ class Reloader:
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:
-        return bool(loaded.absent) or (self._strict and bool(loaded.unreadable or loaded.mismatched))
+        return bool(loaded.absent or loaded.unwritable) or (
+            self._strict and bool(loaded.unreadable or loaded.mismatched)
+        )
 
     def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
             lacking = [*loaded.unreadable, *loaded.mismatched] if self._strict else []
-            log_errors([*loaded.errors, *loaded.absent, *lacking])
+            log_errors([*loaded.errors, *loaded.absent, *loaded.unwritable, *lacking])
         else:
             log_load(loaded)
 

@@ -199,7 +199,9 @@ class _Loading:
         self._noting.noted()
         self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
         log = build_log(settings.log, self._read)
-        self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings), *self._log_file(log.file)))
+        self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings)))
+        unwritable = list(self._log_file(log.file))
+        self._note(self.loaded.unwritable, unwritable)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
@@ -226,7 +228,7 @@ class _Loading:
             listen,
             store,
             admin.rules,
-            log.file,
+            self._memory.log_file if unwritable else log.file,
             written,
         )
 
