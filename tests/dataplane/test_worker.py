@@ -151,6 +151,7 @@ async def test_what_an_attempt_comes_to_is_answered() -> None:
 async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
     shared = Shared()
     metrics, outcomes = shared.metrics, []
+    stats = metrics.stats("h")
 
     async def dial(error: Exception | None) -> str:
         assert metrics.upstream_connecting == 1
@@ -160,12 +161,12 @@ async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it(
 
     for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
         try:
-            outcomes.append(await shared.worker.connecting(dial(error)))
+            outcomes.append(await shared.worker.connecting(dial(error), stats))
         except (ProblemError, LookupError) as raised:
             assert raised is error
         assert metrics.upstream_connecting == 0
     assert outcomes == ["connection"]
-    assert metrics.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
+    assert stats.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
 
 
 async def test_a_defect_is_told_by_its_id_alone() -> None:

@@ -15,7 +15,8 @@ from sidekey.cli.terminal import fail
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, or a preset does not fit its integration.",
+    help="Do not start while a secret or CA file cannot be read, a preset does not fit its integration, or something "
+    "of one can never work.",
 )
 def command(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
@@ -33,8 +34,8 @@ def command(config: str | None, strict: bool) -> None:
     loader = loader_of(config)
     loaded = loader.load()
     errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
-    if errors or (strict and (loaded.unreadable or loaded.mismatched)):
-        fail(*errors, *loaded.unreadable, *loaded.mismatched)
+    if errors or (strict and loaded.lacking):
+        fail(*errors, *loaded.lacking)
     from sidekey import app
     from sidekey.errors import StartError
 

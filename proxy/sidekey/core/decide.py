@@ -26,7 +26,7 @@ from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Authority, InvalidTarget, Origin, Target, parse_authority, parse_target
-from sidekey.errors import Problem
+from sidekey.errors import Denial, Problem
 
 COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
@@ -50,7 +50,7 @@ class IntegrationRules:
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
     has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
     that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
-    base are in it already.
+    base are in it already. `impossible`: as it is written none of its requests can ever be sent.
     """
 
     name: str
@@ -63,6 +63,7 @@ class IntegrationRules:
     stored: bool = False
     kept: frozenset[bytes] = frozenset()
     spelling: Spelling | None = None
+    impossible: bool = False
 
     @classmethod
     def of(
@@ -76,12 +77,13 @@ class IntegrationRules:
         stored: bool = False,
         kept: frozenset[bytes] = frozenset(),
         spelling: Spelling | None = None,
+        impossible: bool = False,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling, impossible)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -172,7 +174,7 @@ class Unmatched(Generic[C_co]):
         try:
             target = parse_target(url.decode("latin-1"))
         except InvalidTarget as error:
-            return None if named is not None else Problem("request_invalid", str(error))
+            return None if named is not None else _malformed(error)
         verdict = self.passes(target.origin.host, named)
         if isinstance(verdict, Problem):
             return verdict
@@ -189,7 +191,7 @@ class Unmatched(Generic[C_co]):
             detail = "what an integration covers cannot be read; until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
-            return Problem("target_denied", "the target's host must not end in a dot")
+            return Problem("target_denied", "the target's host must not end in a dot", denial="trailing_dot")
         return True
 
 
@@ -379,7 +381,7 @@ def decide(
     try:
         return _decide(head, callers, routes, entry)
     except routing.InvalidNaming as error:
-        return Denied(Problem("request_invalid", str(error)))
+        return Denied(Problem("request_invalid", str(error), denial="names_differ"))
 
 
 def _decide(
@@ -388,14 +390,14 @@ def _decide(
     forward = is_forward(head.target)
     if entry is not None and (not forward or head.method == b"CONNECT"):
         detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
-        return Denied(Problem("request_invalid", detail))
+        return Denied(Problem("request_invalid", detail, denial="target_malformed"))
     if routing.preset_id(head.target):
         return _decide_preset(head, callers, routes)
     named = routing.reverse_id(head.target)
     if not forward and not named:
         return Denied(_NO_DOOR)
     if head.method == b"TRACE":
-        return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
+        return Denied(_TRACE)
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     found = _name(head, callers, routes, named, entry)
@@ -409,7 +411,7 @@ def _decide_named(
     candidate = found.candidate
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
-        return Denied(Problem("misdirected", detail), candidate)
+        return Denied(Problem("misdirected", detail, denial="other_host"), candidate)
     if entry is not None and (problem := _unsigned(candidate, entry.origin.host, routes)) is not None:
         return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.unmatched)
@@ -425,9 +427,19 @@ def _decide_named(
 _NO_DOOR: Final = Problem(
     "not_found", "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY"
 )
-_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before")
-_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller")
-_POST_ALONE: Final = Problem("method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),))
+_TRACE: Final = Problem(
+    "method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),), denial="trace"
+)
+_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before", denial="loop")
+_NO_INTEGRATION: Final = Problem(
+    "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
+)
+_NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
+_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
+_NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
+_POST_ALONE: Final = Problem(
+    "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
+)
 
 
 def _decide_preset(
@@ -454,7 +466,10 @@ def _decide_sent(head: RequestHead, caller: Caller | None, user: bytes, routes: 
     """
     name = routing.preset_id(head.target)
     known = name.decode("latin-1")
-    preset = routes.find_preset(name) if caller is None or caller.may_send(known) else None
+    if caller is not None and not caller.may_send(known):
+        # Whether there is one of this ID is not even counted: who reads the metrics may be a caller.
+        return Denied(_NOT_ITS_PRESET)
+    preset = routes.find_preset(name)
     if preset is None:
         return Denied(_NO_PRESET)
     if isinstance(preset, Problem):
@@ -492,7 +507,10 @@ def _caller(
         return None
     token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
     caller = None if token is None else callers.get(hashlib.sha256(token).digest())
-    return _unknown_caller(forward=is_forward(head.target), inside=entry is not None) if caller is None else caller
+    if caller is None:
+        denial: Denial = "token_missing" if token is None else "token_unknown"
+        return _unknown_caller(denial, forward=is_forward(head.target), inside=entry is not None)
+    return caller
 
 
 def _name(
@@ -513,10 +531,11 @@ def _name(
         token = token or entry.token
     candidate: C | None = None
     if name is not None:
-        if caller is None or caller.may_use(name.decode("latin-1")):
-            candidate = routes.find(name)
+        is_listed = caller is None or caller.may_use(name.decode("latin-1"))
+        # As for presets.
+        candidate = routes.find(name) if is_listed else None
         if candidate is None:
-            denied: Denied[C] = Denied(Problem("integration_denied", "there is no such integration for this caller"))
+            denied: Denied[C] = Denied(_NO_INTEGRATION if is_listed else _NOT_ITS_INTEGRATION)
             return denied.of(caller)
     return Named(candidate, caller, name, token or None)
 
@@ -531,12 +550,12 @@ def decide_connect(
     try:
         authority = parse_authority(head.target.decode("latin-1"))
     except InvalidTarget as malformed:
-        return Denied(Problem("request_invalid", str(malformed)))
+        return Denied(_malformed(malformed))
     try:
         named = _name(head, callers, routes, b"", None)
     except routing.InvalidNaming as ambiguous:
         # A name of its own: compiled, one name would have the type of the first.
-        named = Denied(Problem("request_invalid", str(ambiguous)))
+        named = Denied(Problem("request_invalid", str(ambiguous), denial="names_differ"))
     if isinstance(named, Denied):
         return named.of(None, authority)
     return _decide_tunnel(head, named, authority, routes)
@@ -566,24 +585,33 @@ def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | Non
         return False
     passes = unmatched.passes(authority.host, None if named is None else named.rules)
     if passes is True and authority.port not in unmatched.ports:
-        return Problem("target_denied", "the port of the target is not in forward.pass_ports")
+        return Problem("target_denied", "the port of the target is not in forward.pass_ports", denial="pass_ports")
     return passes
 
 
 def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
     """Why nothing that a tunnel could be used for may be inside a policy."""
     if named is not None:
+        if named.rules.impossible:
+            return _IMPOSSIBLE
         if named.rules.unresolved or named.rules.reach(authority):
             return None
-        return Problem("target_denied", "no target at this host and port is inside the integration's policy")
+        detail = "no target at this host and port is inside the integration's policy"
+        return Problem("target_denied", detail, denial="outside_policy")
     if routes.matching is None:
         return _unnamed(inside=False)
     reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
     return None if reached else _UNMATCHED
 
 
+_IMPOSSIBLE: Final = Problem(
+    "credential_unavailable",
+    "the config of the integration can never work: `sidekey check` says what is wrong, and what to do",
+    error="proxy_configuration_error",
+)
+
 _UNMATCHED: Final = Problem(
-    "target_denied", "no integration of this caller covers the target: name one, or see policies"
+    "target_denied", "no integration of this caller covers the target: name one, or see policies", denial="not_covered"
 )
 
 
@@ -611,7 +639,8 @@ def _unsigned(candidate: C | None, host: str, routes: Routes[C]) -> Problem | No
     """Why a stored integration may not be used in a tunnel to this host: the operator says for which the CA signs."""
     if candidate is None or not candidate.rules.stored or is_under(host, routes.stored_at):
         return None
-    return Problem("ca_unavailable", "in a tunnel a stored integration may be used only at hosts under ca.hosts")
+    detail = "in a tunnel a stored integration may be used only at hosts under ca.hosts"
+    return Problem("ca_unavailable", detail, denial="ca_hosts")
 
 
 def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
@@ -621,7 +650,7 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
     try:
         host = parse_target(head.target.decode("latin-1")).origin.host
     except InvalidTarget as error:
-        return Denied(Problem("request_invalid", str(error)))
+        return Denied(_malformed(error))
     denied: Denied[C] | None = None
     for candidate in _matching(host, caller, routes):
         found = _judge_target(head, candidate)
@@ -643,10 +672,13 @@ def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> 
 def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
     """Judge method and target alone, by the rules of now."""
     rules = candidate.rules
+    if rules.impossible:
+        return Denied(_IMPOSSIBLE, candidate)
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"
-        return Denied(Problem("method_denied", detail, headers=(("Allow", rules.allow),)), candidate)
+        allow = ("Allow", rules.allow)
+        return Denied(Problem("method_denied", detail, headers=(allow,), denial="method_not_allowed"), candidate)
     return _judge_target(head, candidate)
 
 
@@ -668,9 +700,9 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
             target = rules.spelling.spell(target)
         decision = policy.judge(rules.policy, target)
     except (InvalidTarget, UnreadablePath) as error:
-        return Denied(Problem("request_invalid", str(error)), candidate)
+        decision = policy.unreadable(error)
     if not decision.allowed:
-        return Denied(Problem(decision.code, decision.reason), candidate)
+        return Denied(Problem(decision.code, decision.reason, denial=decision.denial), candidate)
     problem = _check_query(target.query, rules)
     return Admitted(candidate, target, decision.rule) if problem is None else Denied(problem, candidate)
 
@@ -679,43 +711,50 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
     own, spelling = rules.parameters, rules.spelling
     try:
         if own and query and names_any(query, own):
-            return Problem("request_invalid", "the query must not contain a parameter that Sidekey adds itself")
+            detail = "the query must not contain a parameter that Sidekey adds itself"
+            return Problem("request_invalid", detail, denial="parameter_injected")
         if spelling is not None and query and spelling.reserves_any(query):
             detail = f"the query must not contain a parameter whose name begins with {spelling.reserved}"
-            return Problem("request_invalid", detail)
+            return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:
-        return Problem("request_invalid", f"the query {error}")
+        return Problem("request_invalid", f"the query {error}", denial="parameters_unreadable")
     return None
 
 
 def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
     """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
-        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)")
+        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)", denial="browser")
     if head.mark(Role.ORIGIN) is not None and callers is None:
-        return Problem("door_denied", "requests of web pages are refused (Origin) where no callers are configured")
+        detail = "requests of web pages are refused (Origin) where no callers are configured"
+        return Problem("door_denied", detail, denial="browser")
     if not routes.is_own_host(head.host):
-        return Problem("door_denied", "Host must be this listener's: an IP address, localhost or one of listen.names")
+        detail = "Host must be this listener's: an IP address, localhost or one of listen.names"
+        return Problem("door_denied", detail, denial="foreign_host")
     return None
 
 
-def _unknown_caller(*, forward: bool, inside: bool) -> Problem:
+def _malformed(error: InvalidTarget) -> Problem:
+    return Problem("request_invalid", str(error), denial="target_malformed")
+
+
+def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
     if inside:
         # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
         detail = "the caller that opened the tunnel is none of now: open another one with a valid token"
-        return Problem("caller_denied", detail, status=403)
+        return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
-        return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
-    return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
+        return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,), denial=denial)
+    return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,), denial=denial)
 
 
 def _unnamed(*, inside: bool) -> Problem:
     detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
     if inside:
         # No challenge here either; a CONNECT gets one.
-        return Problem("integration_required", detail, status=403)
-    return Problem("integration_required", detail, headers=(_CHALLENGE,))
+        return Problem("integration_required", detail, status=403, denial="integration_missing")
+    return Problem("integration_required", detail, headers=(_CHALLENGE,), denial="integration_missing")
 
 
 def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C] | None:

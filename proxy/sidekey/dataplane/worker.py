@@ -293,8 +293,8 @@ class Worker:
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
 
-    async def connecting(self, dialled: Awaitable[T]) -> T:
-        """The connection to an upstream that is being made; it is counted meanwhile, and what comes of it."""
+    async def connecting(self, dialled: Awaitable[T], stats: IntegrationStats) -> T:
+        """The connection to an upstream that is being made, which is counted; what comes of it counts in `stats`."""
         metrics, outcome = self.metrics, "proxy_internal_error"
         metrics.upstream_connecting += 1
         try:
@@ -305,7 +305,7 @@ class Worker:
             raise
         finally:
             metrics.upstream_connecting -= 1
-            metrics.connects[outcome] = metrics.connects.get(outcome, 0) + 1
+            stats.count_connect(outcome)
         return connection
 
     @property

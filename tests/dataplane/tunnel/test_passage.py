@@ -339,7 +339,7 @@ async def test_the_connections_of_passages_are_counted() -> None:
         near.feed(connect_request("other.test:443", user=""))
         await sidekey.upstream(number - 1)
         await settle()
-        assert sidekey.metrics.connects == {"ok": number}
+        assert sidekey.metrics.passed.connects == {"ok": number}
         assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)
 
 

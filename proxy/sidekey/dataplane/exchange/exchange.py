@@ -603,7 +603,7 @@ class Exchange(ExchangeEvents):
         self._enter(phases.CONNECTING)
         if not self._request.complete:
             self._caller.hold_body()
-        pool.enqueue(self, self._request.rules.timeouts.connect)
+        pool.enqueue(self, self._admitted().stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
@@ -793,7 +793,7 @@ class Exchange(ExchangeEvents):
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
         self._enter(phases.CONNECTING)
-        pool.connect_for(self, self._request.rules.timeouts.connect)
+        pool.connect_for(self, self._admitted().stats, self._request.rules.timeouts.connect)
 
     def _begin_again(self) -> None:
         """Forget the response, so that the request may be written again; its body was kept."""
@@ -1085,6 +1085,8 @@ class Exchange(ExchangeEvents):
             head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
+        if problem.denial is not None:
+            (worker.metrics.unknown if integration is None else integration.stats).count_denial(problem.denial)
         self._enter_response(phases.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)

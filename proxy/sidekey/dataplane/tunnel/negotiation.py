@@ -182,7 +182,7 @@ class Negotiation(CallerEvents):
         begun = False
         self._dialled_at = worker.clock()
         try:
-            await self._pools.connect_bare(lambda: far, origin, nobody.integration, timeouts.connect)
+            await self._pools.connect_bare(lambda: far, origin, nobody.integration, nobody.stats, timeouts.connect)
             if far.is_lost:
                 far.transport.abort()
                 detail = "the upstream closed the connection at once"
@@ -225,7 +225,9 @@ class Negotiation(CallerEvents):
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
         if self._is_over:
             return
-        candidate = self._candidate
+        worker, candidate = self._worker, self._candidate
+        if problem.denial is not None:
+            (worker.metrics.unknown if candidate is None else candidate.stats).count_denial(problem.denial)
         reply = local_reply(
             problem,
             request_id=self._request_id,
