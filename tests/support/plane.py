@@ -25,6 +25,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Publisher
@@ -246,6 +247,7 @@ async def running(
     via: bool = True,
     log: Path | None = None,
     access: str = "all",
+    audit: str = "off",
     lookup: Lookup | None = None,
     port: int = 0,
     sources: Mapping[str, GrantSource] | None = None,
@@ -299,6 +301,7 @@ async def running(
         dialer=dialer,
         metrics=metrics,
         access=AccessLog(writer, access, path=False),
+        audit=AuditLog(writer, audit),
         leaves=leaves or NoLeaves(),
         report=report,
         wall=wall,

@@ -20,6 +20,7 @@ from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
@@ -242,6 +243,7 @@ class Scripted:
             dialer=self.dialer,
             metrics=metrics,
             access=access or AccessLog(NOWHERE, "off", path=False),
+            audit=AuditLog(NOWHERE, "off"),
             leaves=leaves or NoLeaves(),
             report=report,
         )

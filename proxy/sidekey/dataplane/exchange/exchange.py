@@ -1133,14 +1133,19 @@ class Exchange(ExchangeEvents):
             self._signature.end()
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
-        access = worker.access
+        access, audit = worker.access, worker.audit
+        logged = access.every
         if code or status >= 400:
             if worker.metrics.note_failure is not None:
                 worker.metrics.note_failure(stats, code, status)
-            if access.errors:
-                self._log(code, seconds, problem)
-        elif access.every:
-            self._log(code, seconds, None)
+            logged = access.errors
+        used = audit.uses and self._has_used_credential
+        if logged or used:
+            line = self._line(code, seconds, problem)
+            if logged:
+                access.write(line)
+            if used:
+                audit.use(line)
 
     def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
         """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
@@ -1163,8 +1168,14 @@ class Exchange(ExchangeEvents):
         if self._connecting:
             metrics.connections.record(self._connecting)
 
-    def _log(self, code: str, seconds: float, problem: Problem | None) -> None:
-        """Write the access line."""
+    @property
+    def _has_used_credential(self) -> bool:
+        """Whether it was sent to an upstream with what an integration adds, by a connection with what that has."""
+        integration = self._integration
+        return bool(self._address) and integration is not None and integration.name != NOBODY
+
+    def _line(self, code: str, seconds: float, problem: Problem | None) -> AccessLine:
+        """What the log says of it."""
         request, integration, destination = self._request, self._integration, self._destination
         entry, head = self._entry, request.head
         if entry is not None:
@@ -1192,7 +1203,7 @@ class Exchange(ExchangeEvents):
             door = "preset"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
-        line = AccessLine(
+        return AccessLine(
             request_id=self.request_id.decode(),
             integration=named or UNKNOWN,
             caller=self._caller_name,
@@ -1217,7 +1228,6 @@ class Exchange(ExchangeEvents):
             preset=self._preset,
             target=head.target.decode("latin-1") if shown else None,
         )
-        self._worker.access.write(line)
 
     @property
     def _peer(self) -> str:
