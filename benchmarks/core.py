@@ -22,6 +22,7 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Preset, Snapshot
@@ -147,6 +148,7 @@ def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),
+        audit=AuditLog(LineWriter.stderr(), "off"),
         leaves=Leaves(Metrics(), repr),
         report=lambda defect, _: repr(defect),
     )

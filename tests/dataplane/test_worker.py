@@ -10,6 +10,7 @@ from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Snapshot
@@ -27,6 +28,7 @@ class Shared:
             Snapshot(integrations={}, limits=limits),
             metrics=self.metrics,
             access=AccessLog(NOWHERE, "off", path=False),
+            audit=AuditLog(NOWHERE, "off"),
             report=self.report,
         )
 

@@ -39,7 +39,7 @@ PROMISED = {
     "network": "hosts allow_private trusted_ca search source_address",
     "timeouts": "connect request_head response idle keep_alive write total drain_delay drain",
     "limits": "request_head target headers request_body response_head replay_body in_flight pipelined",
-    "log": "level access path",
+    "log": "level access path audit format file",
     "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
     "trusted_ca source_address limits auth client_certificate redact_response test",

@@ -18,6 +18,7 @@ from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
+    from sidekey.observe.audit import AuditLog
     from sidekey.observe.metrics import IntegrationStats, Metrics
     from sidekey.runtime.snapshot import Snapshot
 
@@ -80,6 +81,7 @@ class Worker:
         "_requests",
         "_tasks",
         "access",
+        "audit",
         "clock",
         "deadlines",
         "descriptors",
@@ -100,6 +102,7 @@ class Worker:
         *,
         metrics: Metrics,
         access: AccessLog,
+        audit: AuditLog,
         report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -109,6 +112,7 @@ class Worker:
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
+        self.audit = audit
         self.deadlines = Deadlines()
         self.clock = time.monotonic
         self.wall = wall

@@ -111,7 +111,8 @@ class Metrics:
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
-    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks.
+    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks. `count_dropped` tells
+    how many log lines were lost.
     """
 
     __slots__ = (
@@ -125,6 +126,7 @@ class Metrics:
         "config_loaded",
         "config_loaded_at",
         "connections",
+        "count_dropped",
         "count_idle",
         "expiries",
         "failing",
@@ -161,6 +163,7 @@ class Metrics:
         self.upstream_open = 0
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
+        self.count_dropped: Callable[[], int] = int
         self.fullness: Callable[[], Iterable[float]] = tuple
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings import checks
+from sidekey.settings import checks, log_file
 from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
-from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
+from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.impossible import Dialling
@@ -199,7 +199,10 @@ class _Loading:
         admin = build_admin(settings.admin, self._noting, self._memory.admin)
         self._noting.noted()
         self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
+        log = build_log(settings.log, self._read)
         self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings)))
+        unwritable = list(self._log_file(log.file))
+        self._note(self.loaded.unwritable, unwritable)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
@@ -217,7 +220,25 @@ class _Loading:
         self.loaded.files = side
         written = settings.ca, ca.rules
         listen = build_listen(settings.listen, self._read)
-        return Memory(entries, callers.digests, presets, trust, self._joined.files, listen, store, admin.rules, written)
+        return Memory(
+            entries,
+            callers.digests,
+            presets,
+            trust,
+            self._joined.files,
+            listen,
+            store,
+            admin.rules,
+            self._memory.log_file if unwritable else log.file,
+            written,
+        )
+
+    def _log_file(self, path: str | None) -> Iterator[tuple[Loc, str]]:
+        """Why nothing can be logged to the file; that which is in use may be in a folder that is closed by now."""
+        if path is not None and path != self._memory.log_file:
+            reason = log_file.refusal(Path(path))
+            if reason is not None:
+                yield ("log", "file"), reason
 
     def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
         """Whether the admin listener would begin to speak TLS, or to speak without."""

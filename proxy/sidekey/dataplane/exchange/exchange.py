@@ -43,7 +43,7 @@ from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN
+from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -1078,8 +1078,6 @@ class Exchange(ExchangeEvents):
             head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
-        if problem.denial is not None:
-            (worker.metrics.unknown if integration is None else integration.stats).count_denial(problem.denial)
         self._enter_response(phases.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)
@@ -1121,10 +1119,8 @@ class Exchange(ExchangeEvents):
             self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
         elif is_answered:
             worker.metrics.first_bytes.add(bucket, seconds)
-        if self._preset:
-            worker.metrics.count_preset(self._preset, outcome)
-        elif code and self._entry is None and request.head.target.startswith(PRESET):
-            worker.metrics.count_preset(UNKNOWN, outcome)
+        if code or self._preset or self._caller_name:
+            self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
             self._share.leave()
             self._share = None
@@ -1132,17 +1128,40 @@ class Exchange(ExchangeEvents):
             self._signature.end()
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
-        access = worker.access
+        access, audit = worker.access, worker.audit
+        logged = access.every
         if code or status >= 400:
             if worker.metrics.note_failure is not None:
                 worker.metrics.note_failure(stats, code, status)
-            if access.errors:
-                self._log(code, seconds, is_answered, problem)
-        elif access.every:
-            self._log(code, seconds, is_answered, None)
+            logged = access.errors
+        used = audit.uses and self._has_used_credential
+        if logged or used:
+            line = self._line(code, seconds, is_answered, problem)
+            if logged:
+                access.write(line)
+            if used:
+                audit.use(line)
 
-    def _log(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> None:
-        """Write the access line."""
+    def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
+        """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
+        metrics = self._worker.metrics
+        if self._caller_name:
+            metrics.count_caller(self._caller_name, outcome)
+        if self._preset:
+            metrics.count_preset(self._preset, outcome)
+        elif code and self._entry is None and self._request.head.target.startswith(PRESET):
+            metrics.count_preset(UNKNOWN, outcome)
+        if problem is not None and problem.denial is not None:
+            stats.count_denial(problem.denial)
+
+    @property
+    def _has_used_credential(self) -> bool:
+        """Whether it was sent to an upstream with what an integration adds, by a connection with what that has."""
+        integration = self._integration
+        return bool(self._address) and integration is not None and integration.name != NOBODY
+
+    def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
+        """What the log says of it."""
         request, integration, destination = self._request, self._integration, self._destination
         entry, head = self._entry, request.head
         if entry is not None:
@@ -1171,7 +1190,7 @@ class Exchange(ExchangeEvents):
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         waits = self._waits
-        line = AccessLine(
+        return AccessLine(
             request_id=self.request_id.decode(),
             integration=named or UNKNOWN,
             caller=self._caller_name,
@@ -1196,7 +1215,6 @@ class Exchange(ExchangeEvents):
             preset=self._preset,
             target=head.target.decode("latin-1") if shown else None,
         )
-        self._worker.access.write(line)
 
     @property
     def _peer(self) -> str:
