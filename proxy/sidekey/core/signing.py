@@ -55,6 +55,11 @@ class OutgoingRequest:
                 found.append(line[end + 1 :].strip(b" \t"))
         return found
 
+    def sent(self, name: bytes) -> Sequence[bytes]:
+        """The same of a name that nobody but the caller writes: where their head has none, no line is looked at."""
+        received = self.received
+        return () if received is not None and name not in received.names else self.values(name)
+
     def and_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
         """The same request with these lines behind its own."""
         lines = (*self.lines, *lines)

@@ -189,21 +189,20 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
-        """Run a task whose problem, or defect, is answered by `fail`."""
+    def attempt(self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None]) -> None:
+        """Run a task. The problem that it returns or raises, or its defect, is answered by `fail`."""
         self.spawn(self._attempted(work, fail))
 
-    async def _attempted(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+    async def _attempted(self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None]) -> None:
         try:
-            await work()
+            problem = await work()
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             problem = self.defect(error)
-        else:
-            return
         # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
-        fail(problem)
+        if problem is not None:
+            fail(problem)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -125,8 +125,8 @@ class SchemeSigner(Sealed, Signer):
     def check(self, request: OutgoingRequest) -> Problem | None:
         """A message ID that could stand for another text, and a field that is signed and not there once."""
         if self._id_name:
-            values = request.values(self._normal_id)
-            if len(values) > 1 or not all(map(_ID_VALUE.fullmatch, values)):
+            values = request.sent(self._normal_id)
+            if values and (len(values) > 1 or not _ID_VALUE.fullmatch(values[0])):
                 return Problem(
                     "request_invalid",
                     f"{self._id_name} must be 1 to 128 letters, digits, _ and -, and be sent once: it is signed; "
@@ -139,12 +139,12 @@ class SchemeSigner(Sealed, Signer):
 
     def names(self, request: OutgoingRequest) -> list[bytes]:
         """Those of the scheme, but that of the message ID where the caller sends one."""
-        is_kept = bool(self._id_name) and bool(request.values(self._normal_id))
+        is_kept = bool(self._id_name) and bool(request.sent(self._normal_id))
         return [name for name in self._names if not (is_kept and normalise(name) == self._normal_id)]
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The fields of the scheme; that of the message ID where the caller sends none."""
-        kept = request.values(self._normal_id) if self._id_name else _NONE
+        kept = request.sent(self._normal_id) if self._id_name else _NONE
         facts = Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))
         pieces = self._signed(facts)
         first, every = b"", []
@@ -159,7 +159,7 @@ class SchemeSigner(Sealed, Signer):
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
     ) -> list[bytes]:
         """One text: every key signs the same."""
-        kept = request.values(self._normal_id) if self._id_name else _NONE
+        kept = request.sent(self._normal_id) if self._id_name else _NONE
         return [b"".join(self._signed(Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))))]
 
     def _new_id(self, unique: Unique) -> bytes:
