@@ -81,8 +81,6 @@ class RequestHead:
     @property
     def expects_continue(self) -> bool:
         """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1); HTTP/1.0 cannot."""
-        if self.marks is None:
-            return False
         expected = self.mark(Role.EXPECT)
         return expected is not None and self.http_1_1 and b"100-continue" in tokens(expected)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from sidekey.core.headers import normalise
 from sidekey.core.policy import Policy
@@ -66,11 +66,14 @@ class OutgoingRequest:
         return OutgoingRequest(self.method, self.scheme, self.authority, self.target, lines, self.received)
 
 
-class Unique(NamedTuple):
+class Unique:
     """Random bytes, 16 each: `message` stays the same however often a request is sent, `nonce` never does."""
 
-    message: bytes
-    nonce: bytes
+    __slots__ = ("message", "nonce")
+
+    def __init__(self, message: bytes, nonce: bytes) -> None:
+        self.message: Final = message
+        self.nonce: Final = nonce
 
 
 class Signer(ABC):

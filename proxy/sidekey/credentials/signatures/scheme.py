@@ -20,9 +20,9 @@ from sidekey.credentials.signatures.template import (
     KNOWN,
     SENT,
     Facts,
-    Pieces,
     Template,
     filler,
+    in_pieces,
     read,
 )
 from sidekey.errors import Problem
@@ -110,7 +110,7 @@ class SchemeSigner(Sealed, Signer):
         self._needs_id = any("id" in template.names for template in (signed, *headers.values()))
         self._normal_id = normalise(self._id_name.encode())
         self._required = sorted(signed.fields)
-        self._signed = Pieces(signed)
+        self._signed = in_pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
         self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
         self._join = scheme.join.encode()
@@ -147,12 +147,14 @@ class SchemeSigner(Sealed, Signer):
         kept = request.sent(self._normal_id) if self._id_name else _NONE
         facts = Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))
         pieces = self._signed(facts)
-        first, every = b"", []
+        first, every = b"", b""
         for key, before, after in self._keys:
             signature = self._encode(key.sign(pieces))
-            first = first or signature
-            every.append(before + signature + after)
-        facts.carry(first, self._join.join(every))
+            if first:
+                every += self._join + before + signature + after
+            else:
+                first, every = signature, before + signature + after
+        facts.carry(first, every)
         return [fill(facts) for fill in (self._lines_but_id if kept else self._lines)]
 
     def explain(

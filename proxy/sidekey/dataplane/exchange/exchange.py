@@ -495,8 +495,8 @@ class Exchange(ExchangeEvents):
             raise RuntimeError("the grant has no signer")
         body, size, length, stripped = _NOTHING, 0, head.length, integration.strip
         if not signed.streams_body:
-            body, size, stripped = _as_whole(head, self._body or _NOTHING, integration, grant)
-            length = size
+            body, length, stripped = _as_whole(head, self._body or _NOTHING, integration, grant)
+            size = length
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
         path = self._injected_path(destination) if route.query else destination.path
@@ -1131,7 +1131,9 @@ def _as_whole(
 
     The caller's expectation was answered here.
     """
+    stripped = integration.strip
     if integration.injection_points.body:
         body = [bodies.filled(head, b"".join(body), grant.body)]
-    stripped = integration.strip | _EXPECT if head.expects_continue else integration.strip
-    return body, sum(map(len, body)), stripped
+    if head.marks is not None and head.expects_continue:
+        stripped |= _EXPECT
+    return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped
