@@ -189,6 +189,19 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None]) -> None:
+        """Run what is not the business of whoever calls. Its problem, or its defect, is answered by `fail`."""
+        try:
+            problem = step()
+        except Exception as error:  # noqa: BLE001  a defect is reported and answered
+            problem = self.defect(error)
+        if problem is not None:
+            fail(problem)
+
+    def soon(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None]) -> None:
+        """The same once others have had their turn."""
+        asyncio.get_running_loop().call_soon(self.run, step, fail)
+
     def attempt(self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None]) -> None:
         """Run a task. The problem that it returns or raises, or its defect, is answered by `fail`."""
         self.spawn(self._attempted(work, fail))

@@ -74,7 +74,8 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
+    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next piece
+    of its held body is written in a turn of its own. `_preset` is the ID of the preset
     that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
     coming.
     """
@@ -92,6 +93,7 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
+        "_pouring",
         "_preset",
         "_redacted",
         "_redactor",
@@ -148,7 +150,7 @@ class Exchange(ExchangeEvents):
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = self._stepping = False
+        self._replayed = self._retried = self._stepping = self._pouring = False
 
     def __repr__(self) -> str:
         request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
@@ -284,15 +286,6 @@ class Exchange(ExchangeEvents):
             self._caller.hold_body()
         self._worker.attempt(work, self._fail)
 
-    def _run(self, step: Callable[[], Problem | None]) -> None:
-        """Run a step that somebody else's end lets begin: a defect of it is not their business."""
-        try:
-            problem = step()
-        except Exception as error:  # noqa: BLE001  not the business of whoever calls
-            problem = self._worker.defect(error)
-        if problem is not None:
-            self._fail(problem)
-
     # Each of these steps goes on with the next one as soon as it can, and returns why the request cannot go on at all.
 
     def _prepare(self) -> Problem | None:
@@ -424,7 +417,7 @@ class Exchange(ExchangeEvents):
 
     def room_found(self) -> None:
         """There is room for the body that is held."""
-        self._run(self._go_on_holding)
+        self._worker.run(self._go_on_holding, self._fail)
 
     def _go_on_holding(self) -> Problem | None:
         problem = self._gather(self._admitted(), judged=False)
@@ -581,7 +574,7 @@ class Exchange(ExchangeEvents):
                 self._fail(problem)
                 return
             self._begin_again()
-        self._run(self._acquire_again)
+        self._worker.run(self._acquire_again, self._fail)
 
     def _acquire_again(self) -> Problem | None:
         return self._acquire(self._admitted(), judged=False)
@@ -640,17 +633,31 @@ class Exchange(ExchangeEvents):
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
         if signed.held is not None or not signed.is_written:
             signed.written()
-            self._pour(connection, signed)
+            self._pour(signed)
 
-    def _pour(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
-        """Write what is left of a body that was held, as far as the upstream takes it."""
-        while not (signed.is_written or connection.full) and connection.exchange is self:
-            piece = signed.next_piece()
-            whole = signed.is_written
-            if whole:
-                self._enter(phases.SENT)
-            connection.send(piece, whole=whole)
-            signed.written()
+    def _pour(self, signed: SignedRequest) -> None:
+        """Write the next piece of a body that was held, if the upstream takes it; others have their turn before more.
+
+        An upstream that is fast enough takes all of it, which is some milliseconds.
+        """
+        connection = self._attached()
+        if self._pouring or signed.is_written or connection is None or connection.full:
+            return
+        piece = signed.next_piece()
+        whole = signed.is_written
+        if whole:
+            self._enter(phases.SENT)
+        connection.send(piece, whole=whole)
+        signed.written()
+        if not whole:
+            self._pouring = True
+            self._worker.soon(self._pour_on, self._fail)
+
+    def _pour_on(self) -> Problem | None:
+        self._pouring = False
+        if self._signature is not None:
+            self._pour(self._signature)
+        return None
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
         request = self._request
@@ -1111,8 +1118,8 @@ class Exchange(ExchangeEvents):
     def upstream_drained(self) -> None:
         self._caller.release_body()
         signed = self._signature
-        if signed is not None and not signed.is_written and (connection := self._attached()) is not None:
-            self._pour(connection, signed)
+        if signed is not None:
+            self._pour(signed)
 
     def caller_full(self) -> None:
         self._caller_blocked = True
