@@ -243,6 +243,11 @@ class Worker:
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
 
+    @property
+    def serves_several(self) -> bool:
+        """Whether more than one caller's connection is open."""
+        return len(self._connections) > 1
+
     def enter_passage(self, passage: Closable) -> bool:
         """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
 

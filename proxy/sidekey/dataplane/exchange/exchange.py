@@ -74,10 +74,9 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next piece
-    of its held body is written in a turn of its own. `_preset` is the ID of the preset
-    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
-    coming.
+    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next
+    piece of its held body is written in a turn of its own. `_preset` is the ID of the preset that it came by, if any,
+    and `_unfilled` that preset while the parameters that it is to be filled with are still coming.
     """
 
     __slots__ = (
