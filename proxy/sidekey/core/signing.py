@@ -76,13 +76,19 @@ class Unique:
         self.nonce: Final = nonce
 
 
+UNDRAWN: Final = Unique(b"", b"")
+"""For signers into whose signatures nothing random goes."""
+
+
 class Signer(ABC):
     """Signs requests with the keys that it holds. It does no I/O, reads no clock and draws nothing at random.
 
-    `slow` says that one signature costs so much that it is made in a thread (RSA).
+    `slow` says that one signature costs so much that it is made in a thread (RSA), `draws` that random bytes may go
+    into it: else those that it is given are empty.
     """
 
     slow = False
+    draws = True
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """Why this request cannot be signed: asked once its grant is known, before a connection is asked for."""
@@ -167,6 +173,7 @@ class Successive(Signer):
         self._first: Final = first
         self._second: Final = second
         self.slow = first.slow or second.slow
+        self.draws = first.draws or second.draws
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """The first reason of the two; to the second, the fields of the first are there."""

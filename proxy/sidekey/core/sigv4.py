@@ -180,6 +180,8 @@ class _Dated(NamedTuple):
 class SigV4Signer(Signer):
     """Signs with one access key for one region and service. `payload`: whether the body is signed."""
 
+    draws = False
+
     def __init__(self, key: AccessKey, scope: Scope, *, payload: bool) -> None:
         self._access_key: Final = key
         self._region: Final = scope.region.encode()

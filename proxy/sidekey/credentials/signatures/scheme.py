@@ -107,7 +107,9 @@ class SchemeSigner(Sealed, Signer):
         signed = read_signed(scheme.signed)
         headers = {name: read_field(text) for name, text in scheme.headers.items()}
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
-        self._needs_id = any("id" in template.names for template in (signed, *headers.values()))
+        names = signed.names.union(*(template.names for template in headers.values()))
+        self._needs_id = "id" in names
+        self.draws = self._needs_id or "nonce" in names
         self._normal_id = normalise(self._id_name.encode())
         self._required = sorted(signed.fields)
         self._signed = in_pieces(signed)

@@ -657,15 +657,16 @@ class Exchange(ExchangeEvents):
         request, destination = self._request, self._aim()
         self._redactor = destination.route.redactor
         head, whole = request.head, request.complete
-        size = max(head.length, request.received)
         pieces = signed.write(self._worker.wall, in_one_piece=whole)
         body, self._body = self._body or _NOTHING, None
         if signed.streams_body:
             body = body + request.take()
             pieces += self._framed(body, chunked=head.length == CHUNKED)
         # It is only sent again where the upstream may refuse the grant, or close a connection that was idle.
-        again = destination.integration.watched or head.method in IDEMPOTENT
-        self._replay_body = list(body) if again and size <= request.rules.limits.replay_body else None
+        self._replay_body = None
+        if destination.integration.watched or head.method in IDEMPOTENT:
+            size = max(head.length, request.received)
+            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
         if signed.held is not None or not signed.is_written:
             signed.written()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from sidekey.core.signing import OutgoingRequest, Signer, Unique
+from sidekey.core.signing import UNDRAWN, OutgoingRequest, Signer, Unique
 from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.errors import Problem
 
@@ -85,10 +85,12 @@ class SignedRequest:
         outgoing, signer = self._outgoing, self._signer
         if outgoing is None or signer is None:
             raise RuntimeError("the request was not stated")
-        unique, body = self._unique(), self._body if self._reads_body else _NOTHING
+        unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
 
-    def _unique(self) -> Unique:
+    def _unique(self, signer: Signer) -> Unique:
+        if not signer.draws:
+            return UNDRAWN
         drawn = os.urandom(2 * _RANDOM)
         message = self._message = self._message or drawn[_RANDOM:]
         return Unique(message, drawn[:_RANDOM])
@@ -113,7 +115,7 @@ class SignedRequest:
         if outgoing is None or signer is None:
             raise RuntimeError("the request was not stated")
         if signature is None:
-            signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique())
+            signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
         self.in_one_piece = in_one_piece
         self._body, self._signature = _NOTHING, None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
