@@ -441,7 +441,7 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
 
             await asyncio.to_thread(within, sent)
             listed = await asyncio.to_thread(run_cli, "list", "--config", str(child.config), environment=ENVIRONMENT)
-            assert listed.stdout.startswith("crm  basic  http://crm.test:")
+            assert "\ncrm  basic  http://crm.test:" in listed.stdout
             assert await asyncio.to_thread(child.stop) == 0
     (request,) = upstream.requests
     assert request.target == b"/v1/x"
@@ -596,7 +596,7 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
     """And says of one that is not served why."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
-    assert sqlite.run("list") == "crm  basic  https://crm.example.com/v1\n"
+    assert "\ncrm  basic  https://crm.example.com/v1  ok\n" in sqlite.run("list")
     assert "allowed      by https://crm.example.com/v1" in sqlite.run("explain", "crm", "/x")
     assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@" in sqlite.run("env", "crm", "--shell", "docker")
     assert "integrations.crm.test: this key is missing" in sqlite.run("test", "crm", status=1)
