@@ -165,6 +165,8 @@ class Explanation:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+        if self.integration.impossible:
+            rows.append(("never works", self.integration.impossible))
         for held in (self.integration.secrets, self.integration.certificate):
             if held is not None and held.unreadable is not None:
                 rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
@@ -208,6 +210,7 @@ class _Candidate:
             stored=integration.stored,
             spelling=integration.traits.spelling,
             kept=integration.kept,
+            impossible=bool(integration.impossible),
         )
         return cls(integration, rules)
 
@@ -267,7 +270,7 @@ def explain(
             unresolved = ", ".join(sorted(passing.unresolved))
             reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
-        verdict = Decision(False, problem.code, reason, target)
+        verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
     else:

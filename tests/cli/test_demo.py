@@ -49,6 +49,22 @@ def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) 
     assert sum(bool(re.fullmatch(r"POST http://api\.example:\d+/v1/messages HTTP/1\.1", line)) for line in sent) == 1
 
 
+def test_the_readme_shows_this_output() -> None:
+    """Line by line and in order, but for ports and the process's name in Via; it may leave out some."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
+    printed = run_cli("demo", "--once", environment={"COLUMNS": "80"}).stdout
+    shown, output = (
+        [
+            re.sub(r"(?<=:)\d{4,5}|(?<=sidekey \()\w+|(?<=urllib/)[\d.]+", "-", line).rstrip()
+            for line in text.splitlines()
+        ]
+        for text in (block, printed)
+    )
+    rest = iter(output)
+    assert [line for line in shown if line not in rest] == []
+
+
 def test_the_credential_is_said_to_be_made_up(once: str) -> None:
     """It is shown in full, so it must be clear that it is nobody's."""
     assert f"password {PASSWORD} (shown because it is made up)" in once
