@@ -560,3 +560,70 @@ def test_a_real_bash_completes_commands(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("explain\n", "")
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["check"], ["list"], ["explain", "crm", "/x"], ["test", "crm"], ["healthcheck"]]
+)
+@pytest.mark.parametrize("variable", [None, "/no/such/config.yaml"])
+def test_without_a_config_it_says_where_it_looked_and_how_to_name_one(command: list[str], variable: str | None) -> None:
+    """By the option, by the variable, or at the default place."""
+    looked = variable or "/etc/sidekey"
+    if variable is None and Path(looked).exists():
+        pytest.skip("this machine has a config at the default place")
+    result = run_cli(*command, environment={"SIDEKEY_CONFIG": variable or ""})
+    assert result.returncode == 1
+    assert (result.stdout + result.stderr).strip() == (
+        f"{looked}:1:1: (file): {looked} does not exist: name a config file or folder with --config, or in "
+        "SIDEKEY_CONFIG; the default is /etc/sidekey"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("integrations:\n\tcrm: {}\n", "3:1: (file): indentation must be spaces: there is a tab on this line"),
+        (
+            "log: {level: info\n",
+            "2:6: (file): this { is not closed: } must follow the last entry, and a comma each one before",
+        ),
+        ('via: "yes\n', '2:6: (file): this quote is not closed: " must also end the text'),
+        ("log: level: info\n", "2:11: (file): a text with a colon and a space in it must be in quotes"),
+        ("log: {}\nlog: {}\n", "3:1: log: this key is given twice: remove one; the first is in line 2"),
+        ("netwrok: {}\n", "2:1: netwrok: unknown key; did you mean network?"),
+    ],
+)
+def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp_path: Path) -> None:
+    """Where it was written."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(f"version: 1\n{text}")
+    result = run_cli("check", "--config", str(path))
+    assert (result.returncode, result.stdout.splitlines()[0]) == (1, f"{path}:{line}")
+
+
+def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
+    """One line for each, and a warning where a variable is not expanded."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(
+        "version: 1\nintegrations:\n"
+        "  a: {endpoint_prefix: https://a.example.com, auth: {type: bearer}}\n"
+        "  b: {endpoint_prefix: https://a.example.com, auth: {type: apikey}}\n"
+        "  c: {endpoint_prefix: https://a.example.com, auth: {type: header}}\n"
+        "  d: {auth: {type: oauth}}\n"
+        "  e: {endpoint_prefx: https://a.example.com, auth: {type: headers, headers: {X-Key: '${KEY}'}}}\n"
+        "  f: {auth: {type: oauth2, provider: comercetools, region: europe-west1.gcp, client_id: x, "
+        "client_secret: {env: NONE_SUCH}}}\n"
+    )
+    said = run_cli("check", "--config", str(path)).stdout
+    for place, meant in (
+        ("a.auth.type", "headers"),
+        ("b.auth.type", "headers"),
+        ("c.auth.type", "headers"),
+        ("d.auth.type", "oauth2"),
+        ("e.endpoint_prefx", "endpoint_prefix"),
+        ("f.auth.provider", "commercetools"),
+    ):
+        (line,) = [each for each in said.splitlines() if f" integrations.{place}: " in each]
+        assert line.endswith(f"did you mean {meant}?")
+    assert "integrations.f.auth.client_secret: environment variable NONE_SUCH is not set" in said
+    assert "integrations.e.auth.headers.X-Key: nothing is expanded: write {env: NAME}" in said

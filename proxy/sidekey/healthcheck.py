@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.models import ListenSettings
-from sidekey.settings.source import Joined, read_config
+from sidekey.settings.source import NAME_ONE, Joined, read_config
 
 TIMEOUT = 3.0
 """Seconds to wait for a response."""
@@ -28,7 +28,7 @@ class NotReady(Exception):
 
 def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
-    joined = read_config(Path(config))
+    joined = read_config(Path(config), way_out=NAME_ONE)
     where, tls = _address(joined)
     address = where.reachable()
     connection = HTTPConnection("localhost", timeout=TIMEOUT)
