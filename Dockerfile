@@ -20,7 +20,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
  && venv/bin/pip --python /opt/sidekey/bin/python install --no-cache-dir --no-compile --only-binary :all: \
       --require-hashes -r requirements.txt
 
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY pyproject.toml hatch_build.py hatch_readme.py README.md LICENSE ./
 COPY proxy proxy
 RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 venv/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
  && venv/bin/pip --python /opt/sidekey/bin/python install --no-index --no-deps --no-compile dist/sidekey-*.whl \

@@ -31,14 +31,14 @@ MITMPROXY := tests/peers/mitmproxy/.venv
 MOTO := tests/peers/moto/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-SOURCES := .ci hatch_build.py proxy tests benchmarks
+SOURCES := .ci hatch_build.py hatch_readme.py proxy tests benchmarks
 
 # A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test mutants wheel lint format docs charts clients pictures image bench bench-core peers lock clean
+.PHONY: help demo test mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -73,14 +73,14 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs 
 	$(BIN)/python -m sidekey.settings.reference
 	$(BIN)/python -m sidekey.admin.api.reference
 
-charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
+charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
 
 clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
 	@PYTHONPATH=tests $(BIN)/python -m support.clients
 
-pictures: $(VENV)/.dev ## Take the pictures in the README and the docs from the browser tests
+pictures: $(VENV)/.dev ## Take the pictures of the console in the docs from the browser tests
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/browser/test_browser_pictures.py
 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
@@ -91,6 +91,9 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 
 bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
+
+bench-page: $(VENV)/.runtime ## Write docs/performance.md, and plot and figures of the README, from benchmarks/results.json
+	@$(BIN)/python -m benchmarks.page
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
 	@$(BIN)/python -m benchmarks.core

@@ -1,4 +1,4 @@
-"""The command: measure the rows and print the table. A run of all rows writes results.json and the digest in README.md.
+"""The command: measure the rows and print the table. A run of all rows writes results.json and what is made of it.
 
 Rows are named as arguments or in the variable ROWS, separated by spaces or commas; none means all. COMPILED names the
 interpreter of the environment that holds the compiled wheel. Exit 0: measured, whatever was reached; 1: something could
@@ -19,17 +19,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.arena import Arena
-from benchmarks.digest import publish
 from benchmarks.figures import Outcome
 from benchmarks.machine import claim_cores, describe, find_program, raise_open_files
+from benchmarks.page import RESULTS, ROOT, publish
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Peer
 from benchmarks.processes import MeasureFailed
 from benchmarks.rows import ROWS
 from benchmarks.table import render
 
-_RESULTS = Path(__file__).with_name("results.json")
-_README = _RESULTS.parent.with_name("README.md")
 _ABSENT = "absent"
 
 
@@ -109,8 +107,8 @@ def _write(
         "seconds": seconds,
         "rows": {name: {"title": ROWS[name].title, **outcome.as_json()} for name, outcome in outcomes.items()},
     }
-    _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    _README.write_text(publish(_README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    (ROOT / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    publish(results)
 
 
 if __name__ == "__main__":

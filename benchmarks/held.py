@@ -25,12 +25,13 @@ class HeldUpstream:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._connections: list[wire.Requests] = []
         self._held: list[wire.Write] = []
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
         self._thread.start()
-        listening = self._loop.create_server(lambda: wire.Requests(self._handle), "127.0.0.1", 0, backlog=4096)
+        listening = self._loop.create_server(self._connection, "127.0.0.1", 0, backlog=4096)
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         self.upstream = Upstream(self._server.sockets[0].getsockname()[1])
         return self
@@ -38,10 +39,20 @@ class HeldUpstream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _connection(self) -> wire.Requests:
+        connection = wire.Requests(self._handle)
+        self._connections.append(connection)
+        return connection
+
+    async def _end(self) -> None:
+        """Close what listens, and each connection, before the loop stops: a loop that is closed ends none."""
+        self._server.close()
+        await asyncio.gather(*(each.end() for each in self._connections))
 
     def _handle(self, head: wire.Head, _: bytes, write: wire.Write) -> None:
         """Respond to a check; keep any other request in flight."""

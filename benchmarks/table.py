@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.figures import Line, Outcome
 
-_LEFT = ("row", "figure", "reach", "verdict")
+_LEFT = ("row", "figure", "goal", "verdict")
 
 
 def render(outcomes: Mapping[str, Outcome], columns: Sequence[str], absent: frozenset[str]) -> str:
     """The table of all rows. An absent peer has a column that says so."""
-    header = ["row", "figure", *columns, "reach", "measured", "verdict"]
+    header = ["row", "figure", *columns, "goal", "measured", "verdict"]
     body = [
         _cells(row if index == 0 else "", line, outcome, columns, absent)
         for row, outcome in outcomes.items()

@@ -89,11 +89,22 @@ class Requests(asyncio.Protocol):
     def __init__(self, handle: Callable[[Head, bytes, Write], None]) -> None:
         self._handle = handle
         self._received = b""
+        self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what is written to."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go on who waits for its end."""
+        del exc
+        self._lost.set()
+
+    async def end(self) -> None:
+        """Close the connection at once; returns when it is closed."""
+        self._transport.abort()
+        await self._lost.wait()
 
     def data_received(self, data: bytes) -> None:
         """Handle a request once it is whole."""

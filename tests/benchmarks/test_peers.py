@@ -103,6 +103,16 @@ def test_requests_are_held_in_flight_until_they_are_released(arena: Arena) -> No
             callers.expect_responses()
 
 
+def test_the_upstream_leaves_no_connection_open() -> None:
+    """Also one whose other end is open, which the loop alone would not end."""
+    with ExitStack() as stack:
+        with HeldUpstream() as held:
+            callers = stack.enter_context(Callers(held.upstream.port, "/hook", 1))
+            held.await_held(1)
+        with pytest.raises((ConnectionError, MeasureFailed)):
+            callers.expect_responses()
+
+
 def test_each_build_of_sidekey_is_run_by_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that COMPILED names is not resolved: a virtual environment's interpreter is a link."""
     link = tmp_path / "python"

@@ -19,7 +19,7 @@ import pytest
 import trustme
 import yaml
 
-from sidekey.environment import TOKEN_PLACE
+from sidekey.cli.environment import TOKEN_PLACE
 from sidekey.settings.load import load
 from support import helm, peers
 from support.api import Api

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidekey.environment import TOKEN_PLACE, Proxy, environment
+from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment
 from sidekey.runtime.snapshot import Address
 from support import helm
 from support.child import run_cli

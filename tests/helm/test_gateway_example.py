@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sidekey.authority import trust
-from sidekey.environment import TOKEN_PLACE
+from sidekey.cli.environment import TOKEN_PLACE
 from support import helm
 from support.child import run_cli
 

@@ -13,7 +13,8 @@ import click
 import pytest
 
 import sidekey
-from sidekey.cli import main
+from sidekey.cli import COMMANDS, main
+from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
 from sidekey.errors import KINDS
 from sidekey.explain import explain
 from sidekey.runtime.snapshot import Snapshot
@@ -23,6 +24,8 @@ from sidekey.settings.reference import pages
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sidekey.__file__).parent
 README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
+INDEX = ROOT / "docs" / "README.md"
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 GENERATED = pages().keys()
@@ -68,6 +71,13 @@ CODE = (ROOT, PACKAGE, PACKAGE / "dataplane", ROOT / "tests")
 """Where the paths of modules begin in the documents."""
 
 
+def command(name: str) -> click.Command:
+    """The command of this name."""
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
+
+
 def ids(path: Path) -> str:
     """A document's name in a test's ID."""
     return str(path.relative_to(ROOT))
@@ -95,6 +105,13 @@ def shell_lines(text: str) -> Iterator[list[str]]:
                 yield words
 
 
+def anchors(document: Path) -> set[str]:
+    """The fragments of a document's headings: lower case, without punctuation, blanks as hyphens."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def defines(path: Path, name: str) -> bool:
     """Whether a module has a class, function or constant of this name."""
     pattern = rf"^ *(?:async def|def|class) {name}\b|^{name}\b"
@@ -112,6 +129,38 @@ def test_every_relative_link_resolves(document: Path) -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
     files = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
     assert [name for name in files if name and not (document.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
+    """A `#fragment` is a heading of the document that is linked, or of this one, as forges name them."""
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        name, _, fragment = target.partition("#")
+        linked = document.parent / name if name else document
+        if fragment and not urlsplit(target).scheme and linked.suffix == ".md" and fragment not in anchors(linked):
+            lost.append(target)
+    assert lost == []
+
+
+def test_the_index_lists_every_document() -> None:
+    """Each page of docs/, and those beside the README, once, with a line of its own that says what is in it."""
+    rows = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\) \| (\S.*) \|$", INDEX.read_text("utf-8"), re.M)
+    listed = [(INDEX.parent / target).resolve() for target, _ in rows]
+    expected = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docs" / "decisions" / "README.md"} - {INDEX}
+    assert len(listed) == len(set(listed))
+    assert {path.resolve() for path in expected} - set(listed) == set()
+
+
+def test_every_kind_is_listed() -> None:
+    """docs/integrations.md says of each what it adds."""
+    text = (ROOT / "docs" / "integrations.md").read_text("utf-8").partition("## Kinds\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \| \S", text, re.M)) == set(CREDENTIAL_KINDS)
+
+
+def test_the_readme_leads_to_the_index() -> None:
+    """Whoever has read it finds all the rest."""
+    assert "](docs/README.md)" in README
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
@@ -163,15 +212,15 @@ def test_every_command_that_is_named_exists(document: Path) -> None:
     text = document.read_text("utf-8")
     code = [*re.findall(r"`([^`\n]+)`", text), *fenced(text, "sh")]
     named = {word for piece in code for word in re.findall(r"(?:^|[(\s])sidekey ([a-z]+)", piece)}
-    assert named - main.commands.keys() == set()
+    assert named - COMMANDS.keys() == set()
 
 
 def test_the_table_of_commands_is_whole() -> None:
-    """README names every command, and only options that it has."""
-    rows = re.findall(r"^\| `sidekey (\w+)[^`]*` \| (.*) \|$", README, re.M)
-    assert {name for name, _ in rows} == set(main.commands)
+    """It names every command, and only options that it has."""
+    rows = re.findall(r"^\| `sidekey (\w+)[^`]*` \| (.*) \|$", COMMANDS_PAGE, re.M)
+    assert {name for name, _ in rows} == set(COMMANDS)
     for name, text in rows:
-        options = {flag for option in main.commands[name].params for flag in option.opts}
+        options = {flag for option in command(name).params for flag in option.opts}
         assert set(re.findall(r"`(--\w+)`", text)) <= options
 
 
@@ -180,8 +229,8 @@ def test_every_option_of_a_copied_line_exists() -> None:
     lines = [words for words in shell_lines(README) if words[0] == "sidekey"]
     assert lines
     for _, name, *arguments in lines:
-        command = main.commands[name]
-        command.make_parser(click.Context(command)).parse_args(arguments)
+        found = command(name)
+        found.make_parser(click.Context(found)).parse_args(arguments)
 
 
 @pytest.fixture

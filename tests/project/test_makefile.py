@@ -164,7 +164,7 @@ def test_the_tests_of_a_wheel_know_which_build_it_must_be(wheel: str, build: str
 
 def test_every_make_command_in_the_documents_exists() -> None:
     """A command that a reader copies is a target of the Makefile."""
-    documents = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     named = {
         target
         for document in documents

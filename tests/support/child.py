@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from sidekey.kept_trust import ADDING, REPLACING
+from sidekey.cli.kept_trust import ADDING, REPLACING
 from support.files import replace
 from support.forked import Forked
 from support.ports import free_port

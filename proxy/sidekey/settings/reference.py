@@ -175,8 +175,8 @@ def _cell(text: str) -> str:
 _PROFILES_INTRODUCTION = """\
 # Provider profiles
 
-A profile fills in an `auth` block of type KINDS for one platform, and what belongs to it beside `auth`. Its parameters
-and its secrets are beside `provider`, further credentials as everywhere:
+A profile fills in an `auth` block for one platform, and what belongs to it beside `auth`. Its parameters and its
+secrets are beside `provider`, further credentials as everywhere. There are profiles of the types KINDS.
 
 ```yaml
 integrations:
@@ -221,7 +221,7 @@ def _unconfirmed(found: Mapping[str, profiles.Profile]) -> str:
 
 def _profiles_introduction() -> str:
     kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if profiles.takes_profiles(name)}
-    text = _PROFILES_INTRODUCTION.replace("KINDS", " or ".join(f"`{name}`" for name in kinds))
+    text = _PROFILES_INTRODUCTION.replace("KINDS", ", ".join(f"`{name}`" for name in kinds))
     return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 
 

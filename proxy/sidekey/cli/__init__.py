@@ -1,0 +1,56 @@
+"""The command line. Exit status: 0 success, 1 an error was found, 2 wrong usage.
+
+A command's module has its options and what it does. It is imported when the command is used, so that `--help` and
+`healthcheck` stay quick, and a running Sidekey holds nothing of other commands.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from sidekey import __version__
+from sidekey.cli.groups import Deferred, DeferredGroup
+
+COMMANDS: Final = {
+    "ca": Deferred("ca", "Show and replace the local CA, which signs for tunnels."),
+    "check": Deferred("check", "List every error of the config and of its secrets."),
+    "completion": Deferred("completion", "Print what makes bash, zsh or fish complete words."),
+    "demo": Deferred("demo", "Show what Sidekey does, on loopback, without a config."),
+    "env": Deferred("env", "Print the variables by which a service uses Sidekey."),
+    "exec": Deferred("exec", "Run a command whose HTTP clients use Sidekey."),
+    "explain": Deferred("explain", "Say whether a target is allowed, why, and what is signed."),
+    "export": Deferred("exporting", "Print what is in the store as a config, without secrets."),
+    "healthcheck": Deferred("healthcheck", "Ask the running Sidekey whether it is ready."),
+    "import": Deferred("importing", "Put what is in config files into the store."),
+    "list": Deferred("listing", "List the integrations and how each stands."),
+    "preset": Deferred("presets", "List webhook presets, show what one sends, and send it."),
+    "run": Deferred("run", "Serve until SIGTERM or SIGINT, then drain."),
+    "schema": Deferred("schema", "Print the JSON schema of the config file, for editors."),
+    "store": Deferred("store", "Make and rotate keys of the store, verify and accept it."),
+    "test": Deferred("testing", "Send an integration's test request to its upstream."),
+    "token": Deferred("tokens", "Make, list and revoke operators' tokens of the API."),
+}
+"""Each with the first line of its help."""
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from sidekey.core.build import build  # noqa: PLC0415 - only here
+
+        click.echo(f"sidekey {__version__} ({build()})")
+        context.exit()
+
+
+@click.group(cls=DeferredGroup, deferred=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, and whether the hot path is compiled, and exit.",
+)
+def main() -> None:
+    """Sidekey, the sidecar proxy that holds the keys: services send plain requests, Sidekey adds the credential."""

@@ -1,0 +1,47 @@
+"""`sidekey check`: every error of a config, at once."""
+
+from __future__ import annotations
+
+import click
+
+from sidekey.cli.loading import load
+from sidekey.cli.options import config_option, json_option
+from sidekey.cli.terminal import print_json
+
+
+@click.command()
+@config_option
+@json_option
+def command(config: str | None, as_json: bool) -> None:
+    """List every error of the config and of its secrets.
+
+    A secret that cannot be read is an error here. Certificates at URLs are fetched, and judged as well.
+    """
+    loaded = load(config)
+    if loaded.places and loaded.snapshot is not None:
+        # It brings all that dials, which few configs need here.
+        from sidekey.cli.check_urls import check_urls  # noqa: PLC0415 - as the line above says
+
+        check_urls(loaded)
+    errors = sorted([*loaded.errors, *loaded.lacking])
+    warnings = sorted([*loaded.warnings, *loaded.absent])
+    integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
+    if as_json:
+        print_json(
+            {
+                "ok": not errors,
+                "integrations": integrations,
+                "faults": [error._asdict() for error in errors],
+                "warnings": [warning._asdict() for warning in warnings],
+            }
+        )
+    else:
+        for error in errors:
+            click.echo(str(error))
+        for warning in warnings:
+            click.echo(f"warning: {warning}")
+        if not errors:
+            managed = loaded.snapshot is not None and loaded.snapshot.store is not None
+            beside = "; of the store: sidekey store verify" if managed else ""
+            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}{beside}")
+    raise SystemExit(1 if errors else 0)

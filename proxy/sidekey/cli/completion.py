@@ -1,0 +1,30 @@
+"""`sidekey completion`: what makes a shell complete words of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+
+
+class _FishComplete(FishComplete):
+    """With help texts whole, which click's script ends at a comma."""
+
+    source_template = FishComplete.source_template.replace("string split", "string split --max 1")
+
+
+_SHELLS: Final[Mapping[str, type[ShellComplete]]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": _FishComplete}
+
+
+@click.command()
+@click.argument("shell", metavar="SHELL", type=click.Choice(list(_SHELLS)))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print what makes bash, zsh or fish complete words.
+
+    Commands, options and IDs are completed. In ~/.bashrc: `eval "$(sidekey completion bash)"`; in ~/.zshrc likewise,
+    with zsh. fish: `sidekey completion fish > ~/.config/fish/completions/sidekey.fish`.
+    """
+    click.echo(_SHELLS[shell](context.find_root().command, {}, "sidekey", "_SIDEKEY_COMPLETE").source())

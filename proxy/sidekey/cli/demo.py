@@ -1,0 +1,270 @@
+"""`sidekey demo`: what Sidekey does, on loopback ports and with its own upstream. It needs no files and no network."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import shutil
+import textwrap
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_network
+from itertools import zip_longest
+from typing import Any
+from urllib.request import HTTPHandler, OpenerDirector, Request
+
+import click
+
+from sidekey.app import App, run_logged
+from sidekey.cli.terminal import fail
+from sidekey.core.policy import Policy, parse_prefix
+from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.observe.writer import LineWriter
+from sidekey.runtime.rules import Limits
+from sidekey.runtime.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
+
+ID = "demo"
+HOST = "api.example"
+USER, PASSWORD = "svc", "made-up-for-this-demo"
+AUTHORIZATION = f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+BODY = b'{"text": "hello"}'
+TIMEOUT = 10.0
+"""Seconds a request of the demo may take; all of it stays on this machine."""
+
+
+class ProtectedUpstream:
+    """Returns what it received, and 401 without the demo's credential; `received` are the heads, as lines."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.received: list[list[str]] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Listen on a free loopback port."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                lines = head.rstrip("\r\n").split("\r\n")
+                fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+                body = await reader.readexactly(int(fields.get("content-length", "0")))
+                self.received.append(lines)
+                writer.write(_respond(lines, fields, body))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # The connection ended, as each does.
+            return
+        finally:
+            writer.close()
+
+
+def _respond(lines: list[str], fields: dict[str, str], body: bytes) -> bytes:
+    if fields.get("authorization") != AUTHORIZATION:
+        return _response("401 Unauthorized", {"error": "no"}, 'WWW-Authenticate: Basic realm="demo"\r\n')
+    return _response("200 OK", {"request": lines[0], "headers": lines[1:], "body": body.decode("latin-1")})
+
+
+def _response(status: str, said: dict[str, Any], fields: str = "") -> bytes:
+    text = json.dumps(said, indent=2).encode() + b"\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{fields}\r\n"
+    return head.encode() + text
+
+
+class _Recording(http.client.HTTPConnection):
+    """An HTTP client of the standard library that keeps what it sends."""
+
+    def __init__(self, sent: list[bytes], host: str, timeout: float) -> None:
+        super().__init__(host, timeout=timeout)
+        self._sent = sent
+
+    def send(self, data: bytes) -> None:  # type: ignore[override]  # a body here is always bytes
+        self._sent.append(data)
+        super().send(data)
+
+
+class _RecordingHandler(HTTPHandler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_Recording, self.sent), req)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a caller sent, the head as lines, and the response to it; `status` is 0 where there was none."""
+
+    sent: list[str]
+    status: int
+    proxy_status: str | None
+    body: str
+
+
+def send(url: str, proxy: str | None = None) -> Sent:
+    """Send a request without credentials, as a service would; with `proxy` as HTTP_PROXY makes clients do. Blocks."""
+    request = Request(url, BODY, {"Content-Type": "application/json"})  # noqa: S310 - the demo's own http URLs
+    if proxy is not None:
+        # What clients make of http://demo:x@HOST:PORT; urllib's own handler would obey a no_proxy of the user.
+        request.set_proxy(proxy, "http")
+        request.add_header("Proxy-Authorization", f"Basic {b64encode(f'{ID}:x'.encode()).decode()}")
+    handler = _RecordingHandler()
+    opener = OpenerDirector()
+    opener.add_handler(handler)
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            body = response.read().decode("latin-1")
+    except (OSError, http.client.HTTPException):
+        return Sent([f"POST {url}"], 0, None, "no response")
+    head = b"".join(handler.sent).partition(b"\r\n\r\n")[0].decode("latin-1")
+    return Sent(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
+
+
+@dataclass(slots=True)
+class Show:
+    """The demo's requests, and those that did not work."""
+
+    app: App
+    upstream: ProtectedUpstream
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def _door(self) -> str:
+        return str(self.app.proxy_address)
+
+    @property
+    def _base(self) -> str:
+        return f"http://{HOST}:{self.upstream.port}/v1"
+
+    async def play(self) -> None:
+        """Send every request and print it beside what the upstream received."""
+        click.echo(f"A protected upstream runs as {self._base}: it returns 401 without its Basic credential,")
+        click.echo(f"user {USER}, password {PASSWORD} (shown because it is made up).")
+        await self._refused()
+        await self._carried("1. Through the reverse proxy", f"http://{self._door}/i/{ID}/messages")
+        await self._carried(f"2. Through HTTP_PROXY=http://{ID}:x@{self._door}", f"{self._base}/messages", self._door)
+        await self._denied()
+
+    async def _refused(self) -> None:
+        result = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
+        self._check("the upstream without a credential", result.status == 401, result)
+        click.echo(f"Without Sidekey it returns {result.status}.")
+
+    async def _carried(self, title: str, url: str, proxy: str | None = None) -> None:
+        count = len(self.upstream.received)
+        result = await asyncio.to_thread(send, url, proxy)
+        arrived = self.upstream.received[count:]
+        exact = len(arrived) == 1 and arrived[0].count(f"Authorization: {AUTHORIZATION}") == 1
+        self._check(title, result.status == 200 and exact, result)
+        click.echo(f"\n{title}: {result.status}\n")
+        for line in side_by_side(result.sent, arrived[0] if arrived else ["(nothing)"]):
+            click.echo(line)
+
+    async def _denied(self) -> None:
+        count = len(self.upstream.received)
+        result = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
+        refused = result.status == 403 and result.proxy_status is not None
+        self._check("the denied target", refused and len(self.upstream.received) == count, result)
+        click.echo(f"\n3. A target outside the policy: Sidekey returns {result.status}\n")
+        click.echo(f"    {result.sent[0]}\n\n    Proxy-Status: {result.proxy_status}\n    {result.body}")
+        click.echo("    Nothing reached the upstream.")
+
+    def _check(self, what: str, worked: bool, result: Sent) -> None:
+        if not worked:
+            self.failed.append(f"failed: {what}: status {result.status} {result.proxy_status or ''}".rstrip())
+
+    def hints(self) -> str:
+        """What to try by hand, while the demo runs."""
+        return textwrap.dedent(f"""
+            Try it by hand:
+              curl http://{self._door}/i/{ID}/hello
+              http_proxy=http://{ID}:x@{self._door} curl {self._base}/hello
+              curl -i -x http://{self._door} -H 'X-Integration-Id: {ID}' {self._base}/hello
+              curl -i -x http://{ID}:x@{self._door} http://{HOST}:{self.upstream.port}/v2/hello    # denied
+              curl http://{self.app.admin_address}/metrics""")
+
+
+def side_by_side(sent: list[str], received: list[str]) -> Iterator[str]:
+    """Two columns as wide as the terminal allows; `+` marks what only the upstream saw."""
+    width = max(34, min(64, (shutil.get_terminal_size().columns - 9) // 2))
+    left = _wrapped("what the caller sent", sent, (), width)
+    right = _wrapped("what the upstream received", received, sent, width)
+    for here, there in zip_longest(left, right, fillvalue="  "):
+        yield f"    {here:<{width + 2}} | {there}".rstrip()
+
+
+def _wrapped(title: str, lines: list[str], known: list[str] | tuple[()], width: int) -> Iterator[str]:
+    yield f"  {title}"
+    yield f"  {'-' * len(title)}"
+    for line in lines:
+        mark = "+ " if known and line not in known else "  "
+        yield from textwrap.wrap(line, width, initial_indent=mark, subsequent_indent="    ") or [""]
+
+
+def demo_snapshot(upstream_port: int) -> Snapshot:
+    """The demo's config: one `basic` integration for the upstream's /v1, on free loopback ports."""
+    auth = BasicSettings.model_validate(
+        {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}},
+    )
+    values, _ = auth.read(lambda reference: reference.value, {})
+    loader = SecretLoader(partial(auth.credential, values))
+    loader.load()
+    prefix = parse_prefix(f"http://{HOST}:{upstream_port}/v1")
+    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, loader, auth.traits())
+    return Snapshot(
+        {ID: integration},
+        listen=Listen(proxy=Address(), admin=Address()),
+        network=NetworkRules(hosts={HOST: ("127.0.0.1",)}, allow_private=(ip_network("127.0.0.1/32"),)),
+        limits=Limits(in_flight=100),
+        log=Log(level="warning", access="off"),
+    )
+
+
+def show(*, once: bool) -> list[str]:
+    """Run the demo; returns what failed. Without `once` it runs until a signal."""
+    return run_logged("warning", partial(_show, once=once))
+
+
+async def _show(writer: LineWriter, *, once: bool) -> list[str]:
+    upstream = ProtectedUpstream()
+    async with upstream.listening():
+        app = App(demo_snapshot(upstream.port), writer)
+        app.install_signal_handlers()
+        await app.start()
+        played = Show(app, upstream)
+        await played.play()
+        click.echo(played.hints())
+        if once:
+            await app.stop()
+            if not played.failed:
+                click.echo(
+                    "\nAll of it worked. Without --once the demo keeps running, so that you can try the lines above."
+                )
+        else:
+            click.echo("\nThe demo runs until Ctrl-C.")
+            await app.serve()
+    return played.failed
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Exit after the requests; the exit status says whether all of them worked.")
+def command(once: bool) -> None:
+    """Show what Sidekey does, on loopback, without a config.
+
+    Requests go through its reverse and forward proxy to a protected upstream, also on loopback.
+    """
+    failed = show(once=once)
+    if failed:
+        fail(*failed)

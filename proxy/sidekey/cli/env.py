@@ -1,0 +1,61 @@
+"""`sidekey env`: prints the variables by which a service sends through Sidekey."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from sidekey.cli.environment import TOKEN_PLACE, Proxy, environment
+from sidekey.cli.kept_trust import KeptTrustError
+from sidekey.cli.options import complete_id, json_option
+from sidekey.cli.shells import SHELLS, Unwritable
+from sidekey.cli.terminal import fail
+from sidekey.cli.way_in import find_way_in, way_in_options
+
+
+@click.command()
+@way_in_options
+@json_option
+@click.option(
+    "--shell",
+    type=click.Choice(list(SHELLS)),
+    default="sh",
+    help="What to write: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
+)
+@click.argument("integration_id", metavar="ID", required=False, shell_complete=complete_id)
+def command(
+    *,
+    integration_id: str | None,
+    by_host: bool,
+    proxy: str | None,
+    trust: str | None,
+    java: bool,
+    config: str | None,
+    as_json: bool,
+    shell: str,
+) -> None:
+    """Print the variables by which a service uses Sidekey.
+
+    In a shell: `eval "$(sidekey env ID)"`. A caller's token is not printed: put it in place of
+    PUT-THE-CALLERS-TOKEN-HERE, or use `sidekey exec`.
+    """
+    if by_host is (integration_id is not None):
+        raise click.UsageError("name an integration, or say --by-host")
+    way = find_way_in(config, integration_id, proxy, trust)
+    write, here = SHELLS[shell]
+    # Whether there are callers is unknown without the config; where there are none, any word will do.
+    token = TOKEN_PLACE if way.callers is not False else None
+    try:
+        if here:
+            way.check_trust()
+        into = os.environ if here else {}
+        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, into, java=java)
+        text = json.dumps(variables.values, indent=2) + "\n" if as_json else write(variables.values)
+    except (KeptTrustError, Unwritable) as error:
+        fail(error)
+    for note in variables.notes:
+        click.echo(note, err=True)
+    # As bytes: a value that was set before need not be UTF-8.
+    click.echo(os.fsencode(text), nl=False)

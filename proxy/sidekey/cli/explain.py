@@ -1,0 +1,78 @@
+"""`sidekey explain`: what the data plane would decide on one target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, TypeVar
+
+import click
+
+from sidekey.cli.loading import find_integration, load_snapshot
+from sidekey.cli.options import complete_id, config_option, json_option
+from sidekey.cli.terminal import fail, print_json
+from sidekey.explain import Sample, explain, parse_header, parse_method, parse_moment
+
+T = TypeVar("T")
+
+
+def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
+    """A request as the options say it. Raises ValueError, which says what must be true."""
+    moment = now if at is None else _read("--at", parse_moment, at)
+    fields = tuple(_read("--header", parse_header, *_halves(written)) for written in headers)
+    return Sample(moment, _read("--method", parse_method, method), fields, body)
+
+
+def _halves(written: str) -> tuple[str, str]:
+    name, colon, value = written.partition(":")
+    # Without a colon it is no header, whatever the name.
+    return (name, value) if colon else ("", "")
+
+
+def _read(option: str, parse: Callable[..., T], *written: str) -> T:
+    try:
+        return parse(*written)
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from None
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID", shell_complete=complete_id)
+@click.argument("url", metavar="URL")
+@click.option("--method", metavar="METHOD", default="", help="The request's method; default: GET, where it is allowed.")
+@click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of it; can be repeated.")
+@click.option("--body", metavar="FILE", type=click.File("rb"), help="A file with its body; -: standard input.")
+@click.option("--at", metavar="TIME", help="When: as 2026-01-31T23:59:59Z, or in Unix seconds; default: now.")
+def command(
+    config: str | None,
+    as_json: bool,
+    integration_id: str,
+    url: str,
+    *,
+    method: str,
+    headers: tuple[str, ...],
+    body: BinaryIO | None,
+    at: str | None,
+) -> None:
+    """Say whether a target is allowed, why, and what is signed.
+
+    It names the rule that allows the target, or why none does, and where the credential would go.
+
+    URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
+    reverse proxy; its first slash may be left out. Where requests are signed, the bytes that are signed are shown with
+    what is injected as [redacted]; the signature is not.
+    """
+    snapshot = load_snapshot(config)
+    integration = find_integration(snapshot, integration_id)
+    try:
+        sample = read_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
+    except ValueError as error:
+        fail(error)
+    explanation = explain(integration, url, snapshot.passing, sample)
+    if as_json:
+        print_json(explanation.as_json())
+    else:
+        click.echo(str(explanation))
+    raise SystemExit(0 if explanation.allowed else 1)

@@ -1,0 +1,71 @@
+"""Groups of commands: their lists say all of each summary, and what is in them may be imported at its first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class Group(click.Group):
+    """A group whose list of commands has the first paragraph of each one's help whole, where click cuts it."""
+
+    group_class = type
+
+    def summaries(self) -> dict[str, str]:
+        """What each command does, in one line, by its name."""
+        helps = {name: (command.help or "").partition("\n\n")[0] for name, command in sorted(self.commands.items())}
+        return {name: " ".join(text.split()) for name, text in helps.items()}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries().items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What completes the name of a command, or an option of the group."""
+        # Only a shell asks.
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - as the line above says
+
+        found = [CompletionItem(name, help=text) for name, text in self.summaries().items()]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(each for each in found if each.value.startswith(incomplete)), *options]
+
+
+class Deferred(NamedTuple):
+    """A command that is imported when it is used: `command` of a module beside this. Its summary is known before."""
+
+    module: str
+    summary: str
+
+
+class DeferredGroup(Group):
+    """A group of such commands."""
+
+    def __init__(self, *args: Any, deferred: Mapping[str, Deferred], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._deferred = deferred
+
+    def summaries(self) -> dict[str, str]:
+        """What each command does, in one line, by its name; nothing is imported."""
+        return {name: each.summary for name, each in sorted(self._deferred.items())}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        del ctx
+        return sorted(self._deferred)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now."""
+        del ctx
+        deferred = self._deferred.get(cmd_name)
+        if deferred is None:
+            return None
+        found: click.Command = import_module(f"sidekey.cli.{deferred.module}").command
+        return found

@@ -1,0 +1,79 @@
+"""The config that a command is about, and what of it a command names."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from sidekey.cli.terminal import fail
+from sidekey.process import protect_memory
+from sidekey.runtime.snapshot import Integration, Preset, Snapshot
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.load import Loader
+from sidekey.settings.loaded import Loaded
+from sidekey.settings.source import default_config_path
+
+
+def loader_of(config: str | None) -> Loader:
+    """The loader of the config; other processes of the user lose access to this one before a secret is read."""
+    protect_memory()
+    return Loader(config or default_config_path(os.environ))
+
+
+def load(config: str | None) -> Loaded:
+    """What is loaded of the config, with all its errors."""
+    return loader_of(config).load()
+
+
+def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
+    """What a loader loads of a config that has a store, and what that is opened by; ends the command without one."""
+    loaded = loader.load()
+    if loaded.snapshot is None:
+        fail(*loaded.errors)
+    if loaded.snapshot.store is None:
+        fail("store: the config has no store: add it, with path or url, and keys")
+    return loaded, loaded.snapshot.store
+
+
+def load_snapshot(config: str | None) -> Snapshot:
+    """The config with what is in its store, where it has no error; secrets that cannot be read do not matter here."""
+    loader = loader_of(config)
+    loaded = loader.load()
+    snapshot = loaded.snapshot
+    if snapshot is None:
+        fail(*loaded.errors)
+    if snapshot.store is not None:
+        # Nothing of a store is imported where there is none.
+        from sidekey.errors import StartError  # noqa: PLC0415 - as the line above says
+        from sidekey.managed import joined  # noqa: PLC0415
+
+        try:
+            return joined(snapshot.store, loader, loaded)
+        except StartError as error:
+            click.echo(f"warning: {error}; only integrations of files are known", err=True)
+    return snapshot
+
+
+def find_integration(snapshot: Snapshot, name: str) -> Integration:
+    """The integration that is named; ends the command where it is not served."""
+    integration = snapshot.integrations.get(name)
+    if integration is None:
+        judgement = None if snapshot.stored is None else snapshot.stored.judgements.get(name)
+        if judgement is not None:
+            fail(f"integration {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no integration has this ID: `sidekey list` shows those that there are"
+        raise click.BadParameter(message, param_hint="ID")
+    return integration
+
+
+def find_preset(snapshot: Snapshot, name: str) -> Preset:
+    """The preset that is named, likewise."""
+    preset = snapshot.presets.get(name)
+    if preset is None:
+        judgement = None if snapshot.stored is None else snapshot.stored.preset_judgements.get(name)
+        if judgement is not None:
+            fail(f"preset {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no preset has this ID: `sidekey preset list` shows those that there are"
+        raise click.BadParameter(message, param_hint="ID")
+    return preset

@@ -1,0 +1,181 @@
+"""`sidekey preset`: lists the presets of a config, and sends one. What one would send: preset_preview.py."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sidekey.app import App, run_logged
+from sidekey.cli.groups import Group
+from sidekey.cli.loading import find_preset, load_snapshot
+from sidekey.cli.options import complete_preset_id, config_option, json_option
+from sidekey.cli.terminal import fail, print_json, printable, table, terminal_width
+from sidekey.observe.writer import LineWriter
+from sidekey.preset_preview import Preview, preview
+from sidekey.probe import Outcome, probe_preset
+from sidekey.runtime.snapshot import Preset, Snapshot
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PresetCommandError(Exception):
+    """The command cannot be done; the message says why and what to do."""
+
+
+def described(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The presets of files and of the store, by ID, also those of the store that are not served."""
+    judgements = {} if snapshot.stored is None else snapshot.stored.preset_judgements
+    return [_described(snapshot, name) for name in sorted({*snapshot.presets, *judgements})]
+
+
+def _described(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    preset = snapshot.presets.get(name)
+    if preset is None or preset.stored:
+        state, reason = snapshot.stored_preset(name)
+    else:
+        state, reason = "invalid" if preset.invalid else "ok", preset.invalid
+    usable = preset is not None and bool(preset.url)
+    return {
+        "id": name,
+        "source": "store" if preset is None or preset.stored else "file",
+        "integration": preset.rules.integration if preset is not None and usable else None,
+        "method": preset.rules.method.decode() if preset is not None and usable else None,
+        "url": preset.url if preset is not None and usable else None,
+        "content_type": preset.content_type if preset is not None and usable else None,
+        "description": "" if preset is None else preset.description,
+        "tags": [] if preset is None else list(preset.tags),
+        "state": state,
+        "reason": reason or None,
+    }
+
+
+def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[str]:
+    """The same for people, for a terminal of a `width` if there is one."""
+    return table(
+        [
+            (
+                each["id"],
+                each["integration"] or "-",
+                f"{each['method']} {each['url']}" if each["url"] else "-",
+                f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
+            )
+            for each in presets
+        ],
+        width,
+    )
+
+
+def preview_lines(shown: Preview) -> list[str]:
+    """A preview for people. Whoever wrote the preset is not who looks at it."""
+    return [printable(line) for line in str(shown).split("\n")]
+
+
+def read_data(data: str | None, preset: Preset) -> bytes:
+    """What a caller would send: `@FILE` names a file, `@-` standard input, as for curl. Raises PresetCommandError."""
+    if data is None:
+        return b"{}" if preset.rules.has_body else b""
+    if not data.startswith("@"):
+        return data.encode("utf-8", "surrogateescape")
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise PresetCommandError(f"{data[1:]} cannot be read: {error.strerror}") from None
+
+
+def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
+    """Send a preset with what a caller would send: a real request, through the data plane of this process."""
+    quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
+    return run_logged("error", partial(_send, quiet, preset, data))
+
+
+async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> Outcome:
+    app = App(snapshot, writer)
+    app.plane.worker.deadlines.start(asyncio.get_running_loop())
+    try:
+        return await probe_preset(app.plane, preset, data)
+    finally:
+        await app.close()
+
+
+@click.group("preset", cls=Group)
+def command() -> None:
+    """List webhook presets, show what one sends, and send it."""
+
+
+def data_option(command: F) -> F:
+    """Add `--data`."""
+    text = "What a caller sends: parameters as JSON, or the payload; @FILE reads a file, @- standard input."
+    return click.option("--data", metavar="TEXT", help=text)(command)
+
+
+@command.command("list")
+@config_option
+@json_option
+def list_command(config: str | None, as_json: bool) -> None:
+    """List the presets.
+
+    Each with ID, integration, what is sent where, and why it is invalid if it is.
+    """
+    found = described(load_snapshot(config))
+    if as_json:
+        print_json(found)
+        return
+    for line in lines(found, terminal_width()):
+        click.echo(line)
+
+
+@command.command("preview")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
+def preview_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Show the request that a preset makes; nothing is sent.
+
+    It is made of parameters or a payload. The credential is named alone.
+    """
+    snapshot = load_snapshot(config)
+    found = find_preset(snapshot, preset_id)
+    shown = preview(snapshot, found, _data(data, found))
+    if as_json:
+        print_json(shown.as_json())
+    else:
+        for line in preview_lines(shown):
+            click.echo(line)
+    raise SystemExit(0 if shown.problem is None else 1)
+
+
+@command.command("test")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
+def test_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Send a preset: a real request to its upstream.
+
+    It goes through the data plane, without a listener; a 2xx response is success.
+    """
+    snapshot = load_snapshot(config)
+    found = find_preset(snapshot, preset_id)
+    result = send(snapshot, found, _data(data, found))
+    if as_json:
+        print_json(result.as_json())
+    else:
+        click.echo(str(result))
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _data(data: str | None, found: Preset) -> bytes:
+    try:
+        return read_data(data, found)
+    except PresetCommandError as error:
+        fail(error)

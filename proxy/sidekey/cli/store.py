@@ -1,0 +1,194 @@
+"""What the commands of `sidekey store` do. Each opens the store that the config names, and makes none."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from sidekey.cli.groups import Group
+from sidekey.cli.loading import load_with_store, loader_of
+from sidekey.cli.options import config_option, json_option
+from sidekey.cli.store_session import WHO, in_store
+from sidekey.cli.terminal import fail, print_json
+from sidekey.credentials.destination import Json, accepted
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.stored.document import MalformedError
+from sidekey.settings.stored.saving import Former
+from sidekey.store.errors import StoreError
+from sidekey.store.records import IntegrationRow
+from sidekey.store.ring import KEY_BYTES
+from sidekey.store.store import Store
+
+T = TypeVar("T")
+
+
+class StoreCommandError(Exception):
+    """The command failed; the message says why and what to do."""
+
+
+def new_key() -> str:
+    """32 random bytes in base64."""
+    return b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def write_key(path: Path) -> None:
+    """Write a new key into a new file that nobody else may read, onto the disk. Raises StoreCommandError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{new_key()}\n")
+                file.flush()
+                # What it is going to seal is lost with it.
+                os.fsync(file)
+        except OSError:
+            path.unlink()
+            raise
+    except FileExistsError:
+        raise StoreCommandError(f"{path} exists: a key that may be in use is not replaced") from None
+    except OSError as error:
+        raise StoreCommandError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
+
+
+def rotate_key(rules: StoreRules) -> dict[str, Any]:
+    """Write with the first key what is written with others. Raises StoreCommandError."""
+
+    async def rotate(store: Store) -> dict[str, Any]:
+        done = await store.rotate_key(destinations_of, WHO)
+        return {"key": store.ring.first, "rows": done.rows, "findings": list(done.stuck)}
+
+    return _in_store(rules, rotate)
+
+
+def verify(rules: StoreRules) -> dict[str, Any]:
+    """Read all of it, and say what is wrong. Raises StoreCommandError."""
+
+    async def examine(store: Store) -> dict[str, Any]:
+        found = await store.verify(destinations_of)
+        return {**_counted(found.revision, found.counts), "keys": list(found.keys), "findings": list(found.findings)}
+
+    return _in_store(rules, examine)
+
+
+def accept(rules: StoreRules) -> dict[str, Any]:
+    """Let what is there count, whatever is gone or older. Raises StoreCommandError."""
+
+    async def take(store: Store) -> dict[str, Any]:
+        done = await store.accept(WHO)
+        leases = [f"lease {name}: it was altered and is gone: enter the refresh token again" for name in done.leases]
+        return {**_counted(done.revision, done.counts), "remarks": [*done.altered, *leases]}
+
+    return _in_store(rules, take)
+
+
+def destinations_of(row: IntegrationRow) -> Sequence[Json]:
+    """The destinations that an integration's secrets may have been entered for. Raises ValueError."""
+    try:
+        settings = Former.load(row.document, row.secrets).settings
+    except MalformedError as error:
+        raise ValueError(f"its document {error}") from None
+    if settings is None:
+        raise ValueError("its document is not valid any more: save it again, or delete it")
+    return accepted(settings)
+
+
+def lines(description: Mapping[str, Any]) -> list[str]:
+    """What a command returned, for people."""
+    counts = ", ".join(
+        f"{description[kind]} {kind}"
+        for kind in ("integrations", "presets", "callers", "tokens")
+        if kind in description
+    )
+    return [
+        *([f"revision {description['revision']}: {counts}"] if counts else []),
+        *([f"written with {', '.join(description['keys'])}"] if "keys" in description else []),
+        *([f"{description['rows']} rows written again with {description['key']}"] if "rows" in description else []),
+        *description.get("remarks", ()),
+        *description.get("findings", ()),
+    ]
+
+
+def _counted(revision: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {"revision": revision, **counts}
+
+
+def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
+    try:
+        return in_store(rules, work, create=False)
+    except StoreError as error:
+        raise StoreCommandError(str(error)) from None
+
+
+@click.group("store", cls=Group)
+def command() -> None:
+    """Make and rotate keys of the store, verify and accept it."""
+
+
+@command.command("new-key")
+@click.option("--out", metavar="FILE", help="Write it into this new file, mode 0600, instead of printing it.")
+def new_key_command(out: str | None) -> None:
+    """Make a key: 32 random bytes in base64, for store.keys."""
+    if out is None:
+        click.echo(new_key())
+        return
+    try:
+        write_key(Path(out))
+    except StoreCommandError as error:
+        fail(error)
+
+
+@command.command("rotate-key")
+@config_option
+@json_option
+def rotate_key_command(config: str | None, as_json: bool) -> None:
+    """Write with the first key what is written with another.
+
+    Sidekey may run meanwhile. First add the new key to store.keys behind the others, everywhere; then put it first,
+    everywhere; then run this. It may be interrupted and run again. Remove the old key once it ends without a finding.
+    """
+    _show(config, rotate_key, as_json)
+
+
+@command.command("verify")
+@config_option
+@json_option
+def verify_command(config: str | None, as_json: bool) -> None:
+    """Read all of the store, and list what is wrong.
+
+    That is what was altered, is gone or older, or does not open.
+    """
+    _show(config, verify, as_json)
+
+
+@command.command("accept")
+@config_option
+@json_option
+def accept_command(config: str | None, as_json: bool) -> None:
+    """Let the store count although something is gone or older.
+
+    As after restoring a backup. Refresh tokens that rotate must be entered again then: those of the store may have
+    been used since.
+    """
+    _show(config, accept, as_json)
+
+
+def _show(config: str | None, work: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
+    """Do the work in the store of the config; an error where it has a finding."""
+    _, rules = load_with_store(loader_of(config))
+    try:
+        found = work(rules)
+    except StoreCommandError as error:
+        fail(error)
+    ok = not found.get("findings")
+    if as_json:
+        print_json({"ok": ok, **found})
+    else:
+        for line in lines(found):
+            click.echo(line)
+    raise SystemExit(0 if ok else 1)

@@ -1,0 +1,90 @@
+"""`sidekey test`: one request through the data plane of this very process, with no listener and no caller's token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import click
+
+from sidekey.app import App, run_logged
+from sidekey.cli.loading import find_integration, load_snapshot
+from sidekey.cli.options import complete_id, config_option, json_option
+from sidekey.cli.terminal import fail, print_json
+from sidekey.observe.writer import LineWriter
+from sidekey.probe import Outcome, probe, target_of
+from sidekey.runtime.snapshot import Integration, Snapshot, TestRequest
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.sources.tokens.ledger import Closed, Ledger
+
+WOULD_SPEND = (
+    "not sent: this command would use up the refresh token, and nobody would have the next one; send a request to a "
+    "process that runs, add store, or write refresh_token_rotates: false if the provider lets it stay valid"
+)
+
+
+def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
+    """Send the integration's test request with an empty body through the reverse proxy."""
+    quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
+    return run_logged("error", partial(_send, quiet, integration, test))
+
+
+async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
+    if snapshot.store is None and integration.traits.rotates:
+        return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
+    async with _shared(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
+        app = App(snapshot, writer, ledger=ledger)
+        app.plane.worker.deadlines.start(asyncio.get_running_loop())
+        asking = app.note_certificate_requests()
+        try:
+            return await probe(app.plane, integration.id, test, asking)
+        finally:
+            await app.close()
+
+
+@asynccontextmanager
+async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
+    """Where running processes take the tokens that they share, and this one with them."""
+    if rules is None:
+        yield None
+        return
+    # Nothing of a store is imported where there is none.
+    from sidekey.sources.tokens.store_ledger import StoreLedger  # noqa: PLC0415 - as the line above says
+    from sidekey.store.errors import StoreError  # noqa: PLC0415
+    from sidekey.store.place import open_store  # noqa: PLC0415
+
+    try:
+        store = await open_store(rules, patience=0, create=False)
+    except StoreError as error:
+        yield Closed(f"the store cannot be used: {error}")
+        return
+    ledger = StoreLedger(store)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+        await store.close()
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID", shell_complete=complete_id)
+def command(config: str | None, as_json: bool, integration_id: str) -> None:
+    """Send an integration's test request to its upstream.
+
+    It goes through the data plane, without a listener; only 200 is success.
+    """
+    snapshot = load_snapshot(config)
+    integration = find_integration(snapshot, integration_id)
+    if integration.test is None:
+        fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
+    result = send_test(snapshot, integration, integration.test)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        click.echo(str(result))
+    raise SystemExit(0 if result.ok else 1)

@@ -1,0 +1,123 @@
+"""`sidekey check`, as a process: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.child import run_cli
+from support.commands import INVALID, INVALID_PLACES, SECRET, TOKENS, write_config
+
+
+def test_check_of_a_good_config_says_how_many_integrations(tmp_path: Path) -> None:
+    """Exit 0; warnings do not change that."""
+    result = run_cli("check", "--config", write_config(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    *warnings, last = result.stdout.splitlines()
+    assert last == "ok: 2 integrations"
+    assert [line.partition(": ")[0] for line in warnings] == ["warning"]
+
+
+def test_check_names_every_error_at_once_with_its_place(tmp_path: Path) -> None:
+    """Each line begins with file:line:column and the path of the key."""
+    path = write_config(tmp_path, INVALID)
+    result = run_cli("check", "--config", path)
+    assert result.returncode == 1
+    places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines() if not line.startswith("warning")]
+    assert len(places) >= len(INVALID_PLACES)
+    for expected in INVALID_PLACES:
+        assert any(place.startswith(expected) for place in places), (expected, places)
+
+
+def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
+    """What `run` would go on without is an error here."""
+    result = run_cli("check", "--config", write_config(tmp_path, sms_key=None))
+    assert result.returncode == 1
+    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
+    assert "ok:" not in result.stdout
+
+
+def test_check_speaks_json(tmp_path: Path) -> None:
+    """Errors as objects, for editors and pipelines."""
+    path = write_config(tmp_path, INVALID)
+    result = run_cli("check", "--json", "--config", path)
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["ok"], found["integrations"]) == (1, False, 0)
+    assert {"file", "line", "column", "path", "message"} == set(found["faults"][0])
+    assert {error["file"] for error in found["faults"]} == {path}
+    good = json.loads(run_cli("check", "--json", "--config", write_config(tmp_path)).stdout)
+    assert (good["ok"], good["integrations"], good["faults"]) == (True, 2, [])
+
+
+def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
+    """It loads, and its owner should know."""
+    (tmp_path / "shop-secret").write_text(SECRET)
+    path = write_config(tmp_path, TOKENS)
+    result = run_cli("check", "--config", path)
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        f"warning: {path}:10:24: integrations.shop.auth.token_placement: "
+        "a token in the query appears in the logs of servers (RFC 6750 2.3)",
+        f"warning: {path}:17:34: integrations.campaigns.auth.password.insecure_value: "
+        "a secret is written in the config file: use this for trials only",
+        "ok: 2 integrations",
+    ]
+
+
+def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) -> None:
+    """No token could be asked for."""
+    result = run_cli("check", "--config", write_config(tmp_path, TOKENS))
+    assert result.returncode == 1
+    assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("integrations:\n\tcrm: {}\n", "3:1: (file): indentation must be spaces: there is a tab on this line"),
+        (
+            "log: {level: info\n",
+            "2:6: (file): this { is not closed: } must follow the last entry, and a comma each one before",
+        ),
+        ('via: "yes\n', '2:6: (file): this quote is not closed: " must also end the text'),
+        ("log: level: info\n", "2:11: (file): a text with a colon and a space in it must be in quotes"),
+        ("log: {}\nlog: {}\n", "3:1: log: this key is given twice: remove one; the first is in line 2"),
+        ("netwrok: {}\n", "2:1: netwrok: unknown key; did you mean network?"),
+    ],
+)
+def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp_path: Path) -> None:
+    """Where it was written."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(f"version: 1\n{text}")
+    result = run_cli("check", "--config", str(path))
+    assert (result.returncode, result.stdout.splitlines()[0]) == (1, f"{path}:{line}")
+
+
+def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
+    """One line for each, and a warning where a variable is not expanded."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(
+        "version: 1\nintegrations:\n"
+        "  a: {endpoint_prefix: https://a.example.com, auth: {type: bearer}}\n"
+        "  b: {endpoint_prefix: https://a.example.com, auth: {type: apikey}}\n"
+        "  c: {endpoint_prefix: https://a.example.com, auth: {type: header}}\n"
+        "  d: {auth: {type: oauth}}\n"
+        "  e: {endpoint_prefx: https://a.example.com, auth: {type: headers, headers: {X-Key: '${KEY}'}}}\n"
+        "  f: {auth: {type: oauth2, provider: comercetools, region: europe-west1.gcp, client_id: x, "
+        "client_secret: {env: NONE_SUCH}}}\n"
+    )
+    said = run_cli("check", "--config", str(path)).stdout
+    for place, meant in (
+        ("a.auth.type", "headers"),
+        ("b.auth.type", "headers"),
+        ("c.auth.type", "headers"),
+        ("d.auth.type", "oauth2"),
+        ("e.endpoint_prefx", "endpoint_prefix"),
+        ("f.auth.provider", "commercetools"),
+    ):
+        (line,) = [each for each in said.splitlines() if f" integrations.{place}: " in each]
+        assert line.endswith(f"did you mean {meant}?")
+    assert "integrations.f.auth.client_secret: environment variable NONE_SUCH is not set" in said
+    assert "integrations.e.auth.headers.X-Key: nothing is expanded: write {env: NAME}" in said

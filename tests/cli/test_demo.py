@@ -1,0 +1,171 @@
+"""`sidekey demo`: it works anywhere, and says so only where it did."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sidekey.cli import demo
+from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
+from support import peers
+from support.child import run_cli
+from support.ports import free_port
+
+
+@pytest.fixture(scope="module")
+def once() -> str:
+    """What `sidekey demo --once` prints where all of it worked."""
+    result = run_cli(
+        "demo", "--once", environment={"COLUMNS": "160", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "*"}
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def columns(text: str) -> list[tuple[str, str]]:
+    """The two columns of every side by side."""
+    return [
+        (left.strip(), right.strip())
+        for line in text.splitlines()
+        if " | " in line
+        for left, right in [line.split(" | ")]
+    ]
+
+
+def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) -> None:
+    """Twice: through the reverse proxy and through HTTP_PROXY."""
+    sent, received = zip(*columns(once), strict=True)
+    assert received.count(f"+ Authorization: {AUTHORIZATION}") == 2
+    assert not any(line.startswith("Authorization") for line in sent)
+    assert sum(line.startswith("POST /i/demo/messages HTTP/1.1") for line in sent) == 1
+    assert sum(bool(re.fullmatch(r"POST http://api\.example:\d+/v1/messages HTTP/1\.1", line)) for line in sent) == 1
+
+
+def test_the_readme_shows_this_output() -> None:
+    """Line by line and in order, but for ports and the process's name in Via; it may leave out some."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
+    printed = run_cli("demo", "--once", environment={"COLUMNS": "80"}).stdout
+    shown, output = (
+        [
+            re.sub(r"(?<=:)\d{4,5}|(?<=sidekey \()\w+|(?<=urllib/)[\d.]+", "-", line).rstrip()
+            for line in text.splitlines()
+        ]
+        for text in (block, printed)
+    )
+    rest = iter(output)
+    assert [line for line in shown if line not in rest] == []
+
+
+def test_the_credential_is_said_to_be_made_up(once: str) -> None:
+    """It is shown in full, so it must be clear that it is nobody's."""
+    assert f"password {PASSWORD} (shown because it is made up)" in once
+
+
+def test_a_denied_target_is_shown_with_its_response(once: str) -> None:
+    """The problem as a caller gets it."""
+    assert "Sidekey returns 403" in once
+    assert '"code": "target_denied"' in once
+    assert "Proxy-Status: sidekey; error=http_request_denied" in once
+
+
+def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
+    """curl by each way of addressing the integration."""
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/i/demo/hello", once)
+    assert re.search(r"http_proxy=http://demo:x@127\.0\.0\.1:\d+ curl http://api\.example:\d+/v1/hello", once)
+    assert re.search(r"-H 'X-Integration-Id: demo' http://api\.example", once)
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/metrics", once)
+
+
+def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
+    """Every curl line does by hand what the demo did; Ctrl-C ends it with exit 0."""
+    curl = peers.require("curl")
+    command = [sys.executable, "-m", "sidekey", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.strip())
+            if "Ctrl-C" in line:
+                break
+        by_hand = [line.partition("    #")[0] for line in lines if "curl " in line]
+        answers = [
+            subprocess.run(
+                ["/bin/sh", "-c", line.replace("curl ", f"{curl} -s ")], capture_output=True, text=True, check=True
+            ).stdout
+            for line in by_hand
+        ]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert [AUTHORIZATION in answer for answer in answers] == [True, True, True, False, False]
+    assert "target_denied" in answers[3]
+    assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in answers[4]
+
+
+def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
+    """No HOME, no writable folder, no temporary files."""
+    tmp_path.chmod(0o555)
+    result = subprocess.run(
+        [sys.executable, "-m", "sidekey", "demo", "--once"],
+        env=os.environ | {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_is_named_and_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An upstream that wants another credential: the demo does not claim success."""
+    monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
+    failed = demo.show(once=True)
+    assert [line.partition(":")[2].split(":")[0] for line in failed] == [
+        " 1. Through the reverse proxy",
+        " 2. Through HTTP_PROXY=http",
+    ]
+    assert all("status 401" in line for line in failed)
+    assert "All of it worked" not in capfd.readouterr().out
+
+
+def test_a_request_without_a_response_is_no_exception() -> None:
+    """Nobody listens: the demo goes on and names it among what failed."""
+    answered = demo.send(f"http://127.0.0.1:{free_port()}/")
+    assert (answered.status, answered.body) == (0, "no response")
+
+
+async def test_the_upstream_refuses_whoever_has_no_credential() -> None:
+    """It is protected for real: the demo proves something."""
+    upstream = ProtectedUpstream()
+    async with upstream.listening():
+        url = f"http://127.0.0.1:{upstream.port}/v1/x"
+        assert (await asyncio.to_thread(demo.send, url)).status == 401
+        request = urllib.request.Request(url, headers={"Authorization": AUTHORIZATION})
+
+        def ask() -> int:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
+                return int(response.status)
+
+        assert await asyncio.to_thread(ask) == 200
+
+
+def test_two_columns_mark_what_only_the_upstream_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plus before each line that the caller did not send; long lines wrap within their column."""
+    monkeypatch.setenv("COLUMNS", "100")
+    title, _, *lines = side_by_side(["GET / HTTP/1.1", "A: 1"], ["GET / HTTP/1.1", "Authorization: " + "x" * 60])
+    left = title.index("|")
+    assert {len(line[:left]) for line in lines} == {left} == {52}
+    assert [line[:left].strip() for line in lines] == ["GET / HTTP/1.1", "A: 1", ""]
+    received = [line[left + 2 :] for line in lines]
+    assert received == ["  GET / HTTP/1.1", "+ Authorization: " + "x" * 28, "    " + "x" * 32]

@@ -1,0 +1,57 @@
+"""`sidekey env`, as a process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.child import run_cli
+from support.commands import CALLERS, GOOD, SECRET, write_config
+
+
+def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
+    """The proxy in both cases, with the ID as its user, and what callers must trust: made where it is missing."""
+    path = write_config(tmp_path, GOOD + "ca: {folder: state}\n")
+    lines = run_cli("env", "crm", "--config", path).stdout.splitlines()
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        assert f"export {name}=http://crm:x@127.0.0.1:8080" in lines
+    assert f"export SSL_CERT_FILE={tmp_path}/state/trust/bundle.pem" in lines
+    assert "PRIVATE" not in (tmp_path / "state" / "trust" / "bundle.pem").read_text()
+    as_json = run_cli("env", "crm", "--json", "--config", write_config(tmp_path))
+    assert json.loads(as_json.stdout)["http_proxy"] == "http://crm:x@127.0.0.1:8080"
+
+
+def test_env_without_a_tcp_listener_says_why(tmp_path: Path) -> None:
+    """HTTP_PROXY cannot name a unix socket; the message names the key."""
+    text = f"{GOOD}listen: {{proxy: 'unix:{tmp_path}/s'}}\n"
+    result = run_cli("env", "crm", "--config", write_config(tmp_path, text))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("listen.proxy: ")
+
+
+@pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "docker", "k8s"])
+def test_env_prints_a_place_for_the_token_in_every_form(shell: str, tmp_path: Path) -> None:
+    """Also where no config says whether there are callers; never a token, even if one is at hand."""
+    path = write_config(tmp_path, CALLERS)
+    environment = {"SIDEKEY_TOKEN": SECRET}
+    result = run_cli("env", "crm", "--shell", shell, "--config", path, environment=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@127.0.0.1:8080" in result.stdout
+    assert SECRET not in result.stdout
+    folder = run_cli("ca", "path", "--config", path).stdout.strip().removesuffix("/ca.pem")
+    way = ["--proxy", "http://127.0.0.1:8080", "--trust", folder, "--config", "/nowhere"]
+    assert run_cli("env", "crm", "--shell", shell, *way).stdout == result.stdout
+
+
+def test_env_for_a_container_does_not_look_at_this_environment(tmp_path: Path) -> None:
+    """Nor for a trust folder, which is mounted there."""
+    way = ["--proxy", "http://sidekey:8080", "--trust", "/run/trust"]
+    environment = {"NO_PROXY": "here.test", "SSL_CERT_FILE": "/here.pem"}
+    result = run_cli("env", "--by-host", *way, "--shell", "docker", environment=environment)
+    assert "SSL_CERT_FILE=/run/trust/bundle.pem\n" in result.stdout
+    assert "here" not in result.stdout.lower().replace("put-the-callers-token-here", "")
+    here = run_cli("env", "--by-host", *way, environment=environment)
+    assert here.returncode == 1
+    assert "/run/trust/ca.pem does not exist" in here.stderr

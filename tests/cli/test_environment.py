@@ -1,0 +1,238 @@
+"""The variables that `sidekey env` prints and `sidekey exec` sets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.authority.keep import settle
+from sidekey.cli.environment import (
+    NoProxyUrl,
+    Proxy,
+    Variables,
+    WayIn,
+    environment,
+    parse_proxy,
+    proxy_address,
+)
+from sidekey.cli.kept_trust import ADDING, REPLACING, KeptTrustError
+from sidekey.runtime.snapshot import Address
+from support import peers
+from support.authorities import NOW, rules_in
+
+HERE = Address("127.0.0.1", 8080)
+TRUST = Path("/run/sidekey/trust")
+
+
+def variables(
+    environ: Mapping[str, str] | None = None, proxy: Proxy | None = None, trust: Path = TRUST, *, java: bool = False
+) -> Variables:
+    """What is set, in an environment that is empty unless it is given."""
+    return environment(proxy or Proxy.of(HERE, "crm", None), trust, environ or {}, java=java)
+
+
+def test_each_variable_is_set() -> None:
+    """Proxy variables in both cases, as curl reads http_proxy alone; what replaces roots gets all, what adds the CA."""
+    proxy = "http://crm:x@127.0.0.1:8080"
+    excluded = "localhost,127.0.0.1,::1"
+    found = variables()
+    assert found.notes == ()
+    assert found.values == {
+        "HTTP_PROXY": proxy,
+        "http_proxy": proxy,
+        "HTTPS_PROXY": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": excluded,
+        "no_proxy": excluded,
+        "NODE_USE_ENV_PROXY": "1",
+        "SSL_CERT_FILE": "/run/sidekey/trust/bundle.pem",
+        "REQUESTS_CA_BUNDLE": "/run/sidekey/trust/bundle.pem",
+        "CURL_CA_BUNDLE": "/run/sidekey/trust/bundle.pem",
+        "GIT_SSL_CAINFO": "/run/sidekey/trust/bundle.pem",
+        "PIP_CERT": "/run/sidekey/trust/bundle.pem",
+        "npm_config_cafile": "/run/sidekey/trust/bundle.pem",
+        "AWS_CA_BUNDLE": "/run/sidekey/trust/bundle.pem",
+        "CARGO_HTTP_CAINFO": "/run/sidekey/trust/bundle.pem",
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": "/run/sidekey/trust/bundle.pem",
+        "HTTPLIB2_CA_CERTS": "/run/sidekey/trust/bundle.pem",
+        "NODE_EXTRA_CA_CERTS": "/run/sidekey/trust/ca.pem",
+        "DENO_CERT": "/run/sidekey/trust/ca.pem",
+        "WGETRC": "/run/sidekey/trust/wgetrc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("integration", "token", "expected"),
+    [
+        ("crm", None, "http://crm:x@127.0.0.1:8080"),
+        ("crm", "t", "http://crm:t@127.0.0.1:8080"),
+        (None, "t", "http://-:t@127.0.0.1:8080"),
+        (None, None, "http://127.0.0.1:8080"),
+    ],
+)
+def test_the_proxy_user_names_the_integration_or_nobody(
+    integration: str | None, token: str | None, expected: str
+) -> None:
+    """A password is never empty; with nothing to say there is no user."""
+    assert Proxy.of(HERE, integration, token).url == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_every_token_is_read_back_from_the_url(token: str) -> None:
+    """Nothing in it ends the password, and no repr shows it."""
+    proxy = Proxy.of(Address("::1", 8080), "crm", token)
+    parts = urlsplit(proxy.url)
+    assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == ("crm", token, "::1", 8080)
+    assert proxy.url.isascii()
+    assert repr(proxy) == repr(Proxy.of(Address("::1", 8080), "crm", "other"))
+
+
+def test_what_no_proxy_excludes_already_stays_excluded() -> None:
+    """Of either case, each once, and loopback first."""
+    found = variables({"NO_PROXY": "10.0.0.0/8, .svc,,localhost", "no_proxy": ".svc,db.test"}).values
+    assert found["NO_PROXY"] == found["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.0/8,.svc,db.test"
+    again = variables(found).values
+    assert again["NO_PROXY"] == found["NO_PROXY"]
+
+
+def test_no_proxy_for_all_is_said() -> None:
+    """It is kept: whoever set it may know why."""
+    found = variables({"no_proxy": "*"})
+    assert found.values["NO_PROXY"].endswith(",*")
+    assert found.notes == ("NO_PROXY is *: all requests bypass Sidekey",)
+
+
+def test_java_gets_properties() -> None:
+    """Those that are there stay, a second time changes nothing, and networks are not for Java."""
+    by_host = Proxy.of(Address("::1", 8080), None, None)
+    environ = {"JAVA_TOOL_OPTIONS": "-Xmx1g", "NO_PROXY": "10.0.0.0/8,.svc,db.test"}
+    found = variables(environ, by_host, java=True)
+    assert found.values["JAVA_TOOL_OPTIONS"].split(" ") == [
+        "-Xmx1g",
+        "-Dhttp.proxyHost=::1",
+        "-Dhttp.proxyPort=8080",
+        "-Dhttps.proxyHost=::1",
+        "-Dhttps.proxyPort=8080",
+        "-Dhttp.nonProxyHosts=127.*|localhost|*.localhost|127.0.0.1|[::1]|svc|*.svc|db.test|*.db.test",
+        "-Djdk.http.auth.tunneling.disabledSchemes=",
+        "-Djavax.net.ssl.trustStore=/run/sidekey/trust/truststore.p12",
+        "-Djavax.net.ssl.trustStoreType=PKCS12",
+    ]
+    assert found.notes == ()
+    assert variables(found.values, by_host, java=True) == found
+
+
+def test_javas_limits_are_said() -> None:
+    """A user that it does not send, and a trust store that cannot be joined with another."""
+    found = variables({"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"}, java=True)
+    assert "truststore.p12" not in found.values["JAVA_TOOL_OPTIONS"]
+    user, store = found.notes
+    assert "--by-host" in user
+    assert "import /run/sidekey/trust/ca.pem into it with keytool" in store
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a'\"b c", "$(id)`|"])
+def test_the_jvm_reads_back_what_is_quoted(name: str, tmp_path: Path) -> None:
+    """It splits JAVA_TOOL_OPTIONS at spaces, and removes quotes of both kinds."""
+    java = peers.require("java")
+    trust = tmp_path / name
+    found = variables({}, Proxy.of(HERE, None, None), trust, java=True)
+    shown = subprocess.run(
+        [java, "-XshowSettings:properties", "-version"],
+        env={"JAVA_TOOL_OPTIONS": found.values["JAVA_TOOL_OPTIONS"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"javax.net.ssl.trustStore = {trust}/truststore.p12\n" in shown.stderr
+
+
+def test_a_variable_that_names_a_file_keeps_its_certificates(tmp_path: Path) -> None:
+    """Each gets theirs and ours; those that name nothing get ours."""
+    ours = settle(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.every[0].certificate
+    theirs = settle(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.every[0].certificate
+    (tmp_path / "corp.pem").write_text(theirs)
+    trust = tmp_path / "ours" / "trust"
+    for name in (*REPLACING, *ADDING):
+        environ = {name: str(tmp_path / "corp.pem"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        found = variables(environ, trust=trust).values
+        pem = Path(found[name]).read_text()
+        assert ours in pem
+        assert theirs in pem
+        others = {found[other] for other in (*REPLACING, *ADDING) if other != name}
+        assert others == {str(trust / "bundle.pem"), str(trust / "ca.pem")} - {found[name]}
+        assert variables({**environ, **found}, trust=trust).values == found
+
+
+def test_a_trust_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """A service without it would fail at its first request."""
+    with pytest.raises(KeptTrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
+        WayIn(HERE, tmp_path).check_trust()
+    settle(rules_in(tmp_path, "https://a.test"), NOW)
+    WayIn(HERE, tmp_path / "trust").check_trust()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("0.0.0.0", "127.0.0.1:8080"), ("::", "[::1]:8080"), ("::1", "[::1]:8080"), ("192.0.2.7", "192.0.2.7:8080")],
+)
+def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected: str) -> None:
+    """The unspecified address is nobody's to connect to (RFC 1122 3.2.1.3)."""
+    assert str(proxy_address(Address(host, 8080))) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "chosen at start")],
+)
+def test_an_address_that_no_url_names_is_an_error_of_its_key(address: Address, reason: str) -> None:
+    """The message names the key and the way out."""
+    with pytest.raises(NoProxyUrl, match=rf"listen\.proxy: .*{reason}"):
+        proxy_address(address)
+
+
+def test_a_unix_socket_is_reached_where_it_is() -> None:
+    """Only TCP has an address that means all of them."""
+    address = Address(path="/run/sidekey.sock")
+    assert address.reachable() is address
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("HTTP://Sidekey.Sidekey:8080/", "sidekey.sidekey:8080"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("http://sidekey", "sidekey:80"),
+    ],
+)
+def test_a_proxy_url_is_read(url: str, expected: str) -> None:
+    """The port is written, since clients differ in what they take for the default."""
+    assert str(parse_proxy(url)) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h:1",
+        "h:1",
+        "http://",
+        "http://h:0",
+        "http://h:1/x",
+        "http://h h",
+        "http://u:s3cret@h:1",
+        "http://h?s3cret",
+    ],
+)
+def test_a_proxy_url_that_is_none_is_refused_without_being_repeated(url: str) -> None:
+    """A token may stand in it."""
+    with pytest.raises(NoProxyUrl) as caught:
+        parse_proxy(url)
+    assert "s3cret" not in json.dumps(str(caught.value))

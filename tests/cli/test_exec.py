@@ -1,0 +1,70 @@
+"""The token of `sidekey exec`; that it becomes the command is shown with real ones in tests/clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidekey.cli.exec import TokenError, read_token
+from support.child import run_cli
+from support.commands import CALLERS, write_config
+
+
+def test_the_file_counts_before_the_variable(tmp_path: Path) -> None:
+    """Without its last line break, which is an editor's."""
+    (tmp_path / "token").write_text("of the file\n")
+    assert read_token(str(tmp_path / "token"), {"SIDEKEY_TOKEN": "t"}) == "of the file"
+    assert read_token(None, {"SIDEKEY_TOKEN": "t"}) == "t"
+    assert read_token(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "reason"),
+    [
+        ("/etc/nowhere", "", "/etc/nowhere does not exist"),
+        ("nowhere.txt", "", "nowhere.txt does not exist; a relative path starts at the current folder"),
+        (None, "", "SIDEKEY_TOKEN must not be empty"),
+        (None, "s3cret\nx", "SIDEKEY_TOKEN must not contain a control character"),
+        (None, "s3cret\udcff", "SIDEKEY_TOKEN must be UTF-8"),
+    ],
+)
+def test_a_token_that_is_none_is_an_error_that_does_not_repeat_it(file: str | None, value: str, reason: str) -> None:
+    with pytest.raises(TokenError, match=reason) as caught:
+        read_token(file, {"SIDEKEY_TOKEN": value})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "reason"),
+    [("nowhere-to-be-found", 127, "not found"), ("/etc/passwd", 126, "cannot be run: Permission denied")],
+)
+def test_a_command_that_cannot_be_started_has_a_shells_status(command: str, status: int, reason: str) -> None:
+    script = (
+        "import sys; from sidekey.cli.exec import *\n"
+        "try: become((sys.argv[1],), {}, started())\n"
+        "except NotStarted as error: print(error.status, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{status} {command}: {reason}")
+
+
+@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
+def test_the_environment_is_what_it_was(given: dict[str, str]) -> None:
+    """And the variables: Python's own LC_CTYPE, which it sets where no locale is, does not reach the command."""
+    script = "from sidekey.cli.exec import *; become(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, started())"
+    done = subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, check=True)
+    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == {**given, "HTTP_PROXY": "p"}
+
+
+def test_exec_needs_a_token_where_there_are_callers(tmp_path: Path) -> None:
+    """Before the command runs, rather than a 407 at its first request."""
+    result = run_cli("exec", "--config", write_config(tmp_path, CALLERS), "crm", "--", "echo", "ran")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "SIDEKEY_TOKEN" in result.stderr
+    result = run_cli(
+        "exec", "--config", write_config(tmp_path, CALLERS), "crm", "--token-file", "/nowhere", "--", "echo", "ran"
+    )
+    assert (result.returncode, result.stdout) == (1, "")

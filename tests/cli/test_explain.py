@@ -1,0 +1,99 @@
+"""`sidekey explain`, as a process; what it says of targets: tests/test_explain.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.cli.explain import read_sample
+from sidekey.explain import Sample
+from support.child import run_cli
+from support.commands import TOKENS, write_config
+
+
+@pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])
+def test_explain_says_by_its_status_whether_the_target_is_allowed(path: str, status: int, tmp_path: Path) -> None:
+    """Scripts can ask, too."""
+    result = run_cli("explain", "crm", path, "--config", write_config(tmp_path))
+    assert result.returncode == status
+    assert f"as sent      /i/crm{path}" in result.stdout
+    as_json = run_cli("explain", "crm", path, "--json", "--config", write_config(tmp_path))
+    assert (as_json.returncode, json.loads(as_json.stdout)["allowed"]) == (status, status == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "status"),
+    [
+        ("shop", "/carts", 0),
+        ("shop", "http://auth.europe-west1.gcp.commercetools.com/x", 0),
+        ("shop", "http://auth.europe-west1.gcp.commercetools.com/oauth/token", 1),
+        ("shop", "http://api.us-central1.gcp.commercetools.com/", 1),
+        ("campaigns", "/lists", 0),
+        ("campaigns", "/auth/token", 1),
+    ],
+)
+def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path) -> None:
+    """Nor any secret: the policy and the place of the token are known before."""
+    result = run_cli("explain", name, url, "--json", "--config", write_config(tmp_path, TOKENS))
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["allowed"], found["usable"]) == (status, status == 0, name == "campaigns")
+    if status == 0 and name == "shop":
+        assert found["credential"]["query"] == ["access_token"]
+    assert ("auth.token_endpoint" in found["profile"]) is (name == "shop")
+
+
+SIGNED = """version: 1
+integrations:
+  hooks:
+    endpoint_prefix: https://hooks.example.com
+    auth: {type: signature, scheme: github, secret: {insecure_value: canary-of-a-signing-key}}
+"""
+
+
+def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
+    """Of a file or of standard input; never the key, nor a signature."""
+    path, body = tmp_path / "signed.yaml", tmp_path / "body"
+    path.write_text(SIGNED)
+    body.write_bytes(b"caf\xc3\xa9\n")
+    asked = ("explain", "hooks", "/x", "--config", str(path), "--method", "POST", "--header", "X-Own: 1")
+    found = run_cli(*asked, "--body", str(body), "--at", "2026-01-31T23:59:59Z")
+    assert found.returncode == 0
+    assert r"signed       caf\xc3\xa9\n" in found.stdout
+    assert "canary" not in found.stdout
+    assert "sha256=" not in found.stdout
+    wrong = run_cli(*asked, "--at", "then")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("--at must be a time with its offset, such as ")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"at": "yesterday"}, "--at must be a time"),
+        ({"method": "GE T"}, "--method must be the name of a method"),
+        ({"at": "9" * 20}, "--at must be a time"),
+        ({"at": "9" * 500}, "--at must be a time"),
+        ({"at": "2026-01-31T23:59:59"}, "--at must be a time with its offset"),
+        ({"headers": ("X-Own",)}, "--header must be a name and a value"),
+        ({"headers": (":",)}, "--header must be a name and a value"),
+        ({"headers": ("X Own: 1",)}, "--header must be a name and a value"),
+        ({"headers": ("X-Own: \x07",)}, "--header must be a name and a value"),
+        ({"headers": ("Host: a",)}, "--header must be one that goes on to the upstream: Host does not"),
+        ({"headers": ("Proxy-Foo: a",)}, "--header must be one that goes on"),
+    ],
+)
+def test_a_sample_that_cannot_be_sent_is_refused(written: dict[str, Any], said: str) -> None:
+    """What must be true is said."""
+    given: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **written}
+    with pytest.raises(ValueError, match=said):
+        read_sample(**given, now=0)
+
+
+def test_a_sample_is_of_now_where_nothing_is_said() -> None:
+    """And has its method in upper case."""
+    assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
+    found = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
+    assert found == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))

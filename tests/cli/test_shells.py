@@ -1,0 +1,120 @@
+"""Each form sets the very values: judged by the shells themselves where they are here, else by their rules."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidekey.cli.shells import SHELLS, Unwritable, docker, fish, kubernetes, posix, powershell
+from support.examples import examples
+
+HOSTILE = [
+    "",
+    " a  b ",
+    "it's",
+    "\\",
+    "\\'",
+    "a\\",
+    '"$(id)`id`${HOME}$HOME',
+    "a\nb\n",
+    "\t|;&<>*?[]{}~#!",
+    "'; id; '",
+    "\u2018; id; \u2019\u201a\u201b",
+    "# no comment",
+    "a=b",
+    "no",
+    "12",
+    "caf\u00e9 \U0001f511",
+    "-n",
+    "$$(HOME) $(HOME) $",
+]
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+def evaluated(text: str) -> bytes:
+    """The variable V, once a POSIX shell has evaluated this as a user does."""
+    script = 'eval "$TEXT"; printf %s "$V"'
+    return subprocess.run(["/bin/sh", "-c", script], env={"TEXT": text}, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_posix_shell_evaluates_to_the_value(value: str) -> None:
+    assert evaluated(posix({"V": value})) == value.encode()
+
+
+def test_bytes_that_are_not_utf_8_are_as_they_were() -> None:
+    assert evaluated(posix({"V": os.fsdecode(b"\xff'\xfe")})) == b"\xff'\xfe"
+
+
+@settings(max_examples=examples(30))
+@given(WORDS)
+def test_a_posix_shell_evaluates_to_any_value(value: str) -> None:
+    assert evaluated(posix({"V": value})) == value.encode()
+
+
+def fish_reads(text: str) -> str:
+    """A single-quoted word of fish: a backslash escapes itself and the quote, and is itself before all else."""
+    match = re.fullmatch(r"set -gx V '((?:[^'\\]|\\.)*)'\n", text, re.DOTALL)
+    assert match is not None, text
+    return re.sub(r"\\([\\'])", r"\1", match[1])
+
+
+def powershell_reads(text: str) -> str:
+    """A single-quoted string of PowerShell: any of five quotes ends it, unless there are two."""
+    match = re.fullmatch("\\$env:V = '((?:[^'\u2018\u2019\u201a\u201b]|['\u2018\u2019\u201a\u201b]{2})*)'\n", text)
+    assert match is not None, text
+    return re.sub("(['\u2018\u2019\u201a\u201b])['\u2018\u2019\u201a\u201b]", r"\1", match[1])
+
+
+@given(WORDS | st.sampled_from(HOSTILE))
+def test_fish_and_powershell_read_the_value(value: str) -> None:
+    assert fish_reads(fish({"V": value})) == value
+    assert powershell_reads(powershell({"V": value})) == value
+
+
+@given(WORDS | st.sampled_from(HOSTILE))
+def test_docker_reads_the_rest_of_a_line(value: str) -> None:
+    """What has a line break could set a variable of its own, so it is refused."""
+    if "\n" in value or "\r" in value:
+        with pytest.raises(Unwritable, match="V: a docker env-file cannot hold a line break"):
+            docker({"V": value})
+        return
+    (line,) = docker({"V": value}).split("\n")[:-1]
+    assert line.partition("=") == ("V", "=", value)
+
+
+def expanded(text: str) -> str:
+    """A value as the kubelet expands it where no variable is defined, so that $(NAME) would stay (expansion.Expand)."""
+    found = ""
+    at = 0
+    while at < len(text):
+        if text[at] == "$" and at + 1 < len(text):
+            assert text[at + 1] == "$", "an expansion could begin here"
+            at += 1
+        found += text[at]
+        at += 1
+    return found
+
+
+@given(WORDS | st.sampled_from(HOSTILE))
+def test_kubernetes_reads_the_value(value: str) -> None:
+    """By YAML, then by the kubelet, which expands $(NAME)."""
+    (entry,) = yaml.safe_load(kubernetes({"V": value}))["env"]
+    assert (entry["name"], expanded(entry["value"])) == ("V", value)
+
+
+@pytest.mark.parametrize("form", [docker, kubernetes])
+def test_text_forms_refuse_what_is_no_text(form: object) -> None:
+    with pytest.raises(Unwritable, match="V: must be UTF-8"):
+        form({"V": "\udcff"})  # type: ignore[operator]
+
+
+def test_only_shells_set_variables_here() -> None:
+    """A container's environment is another one: what is set here does not count there."""
+    assert [name for name, shell in SHELLS.items() if shell.here] == ["sh", "fish", "powershell"]

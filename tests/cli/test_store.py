@@ -1,0 +1,217 @@
+"""`sidekey store`, as it is typed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import stat
+from base64 import b64decode, b64encode
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidekey.cli.store import StoreCommandError, destinations_of, write_key
+from sidekey.settings.impossible import Dialling
+from sidekey.settings.stored.opening import Vault, sealed_fields
+from sidekey.settings.stored.saving import Draft, prepare
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.place import open_store
+from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.state import Put
+from sidekey.store.store import Store
+from support.child import run_cli
+from support.disk import limited
+from support.stores import ENTRY, KEYS, SqlitePlace
+
+CONFIG = """\
+version: 1
+store: {path: state/store.db, keys: [%s]}
+integrations:
+  a: {endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}}
+"""
+DOCUMENT = {
+    "endpoint_prefix": "https://crm.example.com/v1",
+    "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-password"}},
+}
+ENVIRONMENT = {"OLD_KEY": b64encode(KEYS["k1"]).decode(), "NEW_KEY": b64encode(b"2" * 32).decode()}
+OLD, NEW = "{id: k1, key: {env: OLD_KEY}}", "{id: k2, key: {env: NEW_KEY}}"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return written(tmp_path / "sidekey.yaml", OLD)
+
+
+def written(path: Path, *keys: str) -> Path:
+    path.write_text(CONFIG % ", ".join(keys))
+    return path
+
+
+def place(config: Path) -> SqlitePlace:
+    return SqlitePlace(config.parent / "state")
+
+
+def store(config: Path, *arguments: str, status: int = 0) -> str:
+    """What a command prints; on standard error where it fails by itself."""
+    done = run_cli("store", *arguments, "--config", str(config), environment=ENVIRONMENT)
+    assert done.returncode == status, done.stderr + done.stdout
+    assert "canary" not in done.stdout + done.stderr
+    return done.stdout or done.stderr
+
+
+def fill(config: Path) -> None:
+    """Make the store, with an integration that was saved as the API does."""
+
+    async def main() -> None:
+        opened = await open_store(place(config).rules())
+        try:
+            await opened.commit([Put(saved(opened), None)], ENTRY)
+        finally:
+            await opened.close()
+
+    asyncio.run(main())
+
+
+def saved(opened: Store) -> IntegrationRow:
+    draft = prepare(DOCUMENT, None, in_flight=100, now=0, dialling=Dialling(stored=True))
+    assert isinstance(draft, Draft)
+    row = new_row()
+    secrets = sealed_fields(Vault(opened.id, opened.ring), row, "crm", draft, {}, by="ops", now=1)
+    assert secrets
+    return IntegrationRow(row=row, id="crm", document=draft.saved.text(), secrets=secrets)
+
+
+def sql(config: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(place(config).path, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_a_new_key_is_32_random_bytes(tmp_path: Path) -> None:
+    keys = {run_cli("store", "new-key").stdout for _ in range(2)}
+    assert len(keys) == 2
+    assert {len(b64decode(key.rstrip("\n"), validate=True)) for key in keys} == {32}
+
+
+def test_a_new_key_goes_into_a_file_of_its_own(tmp_path: Path) -> None:
+    """Which nobody else may read, and which replaces no other: that may be in use."""
+    path = tmp_path / "k1"
+    done = run_cli("store", "new-key", "--out", str(path))
+    assert (done.returncode, done.stdout) == (0, "")
+    key = path.read_text()
+    assert len(b64decode(key)) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = run_cli("store", "new-key", "--out", str(path))
+    assert (again.returncode, path.read_text()) == (1, key)
+    assert "exists: a key that may be in use is not replaced" in again.stderr
+    assert "cannot be written: No such file" in run_cli("store", "new-key", "--out", str(tmp_path / "no" / "k")).stderr
+
+
+def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
+    """It would keep the next attempt from its name."""
+    path = tmp_path / "k1"
+    with limited(10), pytest.raises(StoreCommandError, match="k1 cannot be written: File too large"):
+        write_key(path)
+    assert not path.exists()
+    write_key(path)
+    assert len(b64decode(path.read_text())) == 32
+
+
+def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
+    """New one added, put first, rotated, old one removed."""
+    fill(config)
+    store(written(config, OLD, NEW), "verify")
+    assert store(written(config, NEW, OLD), "rotate-key") == "1 rows written again with k2\n"
+    assert store(config, "rotate-key") == "0 rows written again with k2\n"
+    described = json.loads(store(written(config, NEW), "verify", "--json"))
+    assert described == {
+        "ok": True,
+        "revision": described["revision"],
+        "integrations": 1,
+        "presets": 0,
+        "callers": 0,
+        "tokens": 0,
+        "keys": ["k2"],
+        "findings": [],
+    }
+    tables = [sql(config, f"SELECT * FROM sidekey_{name}") for name in ("keys", "head", "rows")]
+    assert "'k1'" not in str(tables)
+    assert ":k1:" not in str(tables)
+    assert "store.keys: key k2 is missing" in store(written(config, OLD), "verify", status=1)
+
+
+def test_nothing_is_sealed_again_for_another_destination(config: Path) -> None:
+    """Whoever has edited the document, and with whatever MAC."""
+    fill(config)
+
+    async def edit() -> None:
+        opened = await open_store(place(config).rules())
+        row = opened.state.integrations["crm"]
+        edited = IntegrationRow(
+            row=row.row,
+            id=row.id,
+            document=row.document.replace("crm.example.com", "evil.example.com"),
+            secrets=row.secrets,
+        )
+        await opened.commit([Put(edited, 1)], ENTRY)
+        await opened.close()
+
+    asyncio.run(edit())
+    said = store(config, "verify", status=1)
+    assert "integration crm: /auth/password does not open: it was entered for another place or destination" in said
+    assert "integration crm: /auth/password does not open" in store(written(config, NEW, OLD), "rotate-key", status=1)
+    assert ":k1:" in str(sql(config, "SELECT body FROM sidekey_rows"))
+
+
+def test_what_is_gone_is_found_and_accepted(config: Path) -> None:
+    fill(config)
+    sql(config, "DELETE FROM sidekey_rows")
+    said = store(config, "verify", status=1)
+    assert "rows are gone or older" in said
+    assert "sidekey store accept" in said
+    assert store(config, "accept") == "revision 2: 0 integrations, 0 presets, 0 callers, 0 tokens\n"
+    store(config, "verify")
+    assert ("command line", "accept") in [
+        (json.loads(str(entry))["who"], json.loads(str(entry))["action"])
+        for (entry,) in sql(config, "SELECT entry FROM sidekey_audit")
+    ]
+
+
+def test_an_altered_row_is_found(config: Path) -> None:
+    fill(config)
+    sql(config, "UPDATE sidekey_rows SET body = '{}'")
+    described = json.loads(store(config, "verify", "--json", status=1))
+    assert described["findings"] == ["integration crm: it was altered: write it again, or delete it"]
+    assert "integration crm: it was altered" in store(config, "accept")
+
+
+def test_no_command_makes_a_store(config: Path) -> None:
+    for command in ("verify", "rotate-key", "accept"):
+        assert "store.db cannot be opened: No such file or directory" in store(config, command, status=1)
+    assert list(place(config).path.parent.iterdir()) == []
+
+
+def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
+    config.write_text("version: 1\n")
+    for command in ("verify", "rotate-key", "accept"):
+        assert "store: the config has no store: add it" in store(config, command, status=1)
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("x", "its document "),
+        ('{"integration":{"auth":{"type":"smoke"}}}', "its document is not valid any more: save it again"),
+    ],
+)
+def test_a_document_that_means_nothing_goes_nowhere(document: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        destinations_of(IntegrationRow(row=new_row(), id="crm", document=document))
+
+
+async def test_a_store_that_is_not_reached_is_told_at_once(config: Path) -> None:
+    """Not after half a minute, as at a start."""
+    with pytest.raises(StoreUnavailable):
+        await open_store(place(config).rules(), patience=0, create=False)

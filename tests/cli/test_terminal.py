@@ -1,0 +1,83 @@
+"""terminal.py: what others have written commands no terminal, and reads as what it is."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidekey.cli.terminal import fail, printable, table
+from support.examples import examples
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp.exe\u2066", "\\u202egnp.exe\\u2066"),
+        ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("\ud800", "\\ud800"),
+        ("Bestellungen für Zürich, 注文, הזמנות", "Bestellungen für Zürich, 注文, הזמנות"),
+    ],
+)
+def test_controls_and_turning_marks_are_escaped_and_nothing_else(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_whatever_is_printed_is_one_line_that_says_its_own_direction(text: str) -> None:
+    shown = printable(text)
+    assert shown.splitlines() in ([shown], [])
+    assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cs", "Zl", "Zp"}
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert not {unicodedata.bidirectional(each) for each in shown} & turning
+
+
+def test_columns_are_aligned_by_what_is_shown() -> None:
+    assert table([("a\x07", "b", "c", "d"), ("a", "b", "c", "")]) == ["a\\x07  b  c  d", "a      b  c"]
+    assert table([]) == []
+
+
+def test_cells_go_on_in_further_lines_where_a_terminal_is_narrow() -> None:
+    """The widest column is narrowed first; nothing is cut."""
+    rows = [("crm", "https://crm.example.com/api", "ok"), ("sms", "https://sms.example.com", "not usable")]
+    assert table(rows, 34) == [
+        "crm  https://crm.examp  ok",
+        "     le.com/api",
+        "sms  https://sms.examp  not usable",
+        "     le.com",
+    ]
+    assert table(rows, 80) == table(rows)
+
+
+def test_texts_below_a_row_are_wrapped_as_well() -> None:
+    rows = [("crm", "ok"), ("sms", "ok")]
+    assert table(rows, 20, [["a text that is longer\x07"], []]) == [
+        "crm  ok",
+        "    a text that is",
+        "    longer\\x07",
+        "sms  ok",
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.text("ab /\x07", max_size=30), st.text("c d", max_size=30)), max_size=5), st.integers(20, 90)
+)
+@settings(max_examples=examples(50))
+def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(rows: list[tuple[str, str]], width: int) -> None:
+    def letters(text: str) -> str:
+        return "".join(text.split())
+
+    narrow = table(rows, width)
+    assert max(map(len, narrow), default=0) <= width
+    assert sorted(letters("".join(narrow))) == sorted(letters("".join(table(rows))))
+
+
+def test_an_error_ends_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fail("one", ValueError("two"))
+    assert (ended.value.code, capsys.readouterr().err) == (1, "one\ntwo\n")

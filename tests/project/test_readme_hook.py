@@ -1,0 +1,60 @@
+"""What a package index shows: the README with links that lead somewhere, and no made-up address."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
+
+import sidekey
+
+ROOT = Path(__file__).parents[2]
+ADDRESS = "https://forge.example/owner/sidekey"
+RELATIVE = re.compile(r"\]\((?!https?:|#)[^)]*\)")
+
+
+def metadata() -> Any:
+    """What a build writes; an unknown classifier is an error."""
+    return ProjectMetadata(str(ROOT), PluginManager()).core
+
+
+@pytest.fixture(autouse=True)
+def without_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's environment does not count."""
+    monkeypatch.delenv("SIDEKEY_REPOSITORY_URL", raising=False)
+
+
+def test_with_an_address_links_lead_to_the_files_of_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one of the project; pictures are files, not pages."""
+    monkeypatch.setenv("SIDEKEY_REPOSITORY_URL", f"{ADDRESS}/")
+    core = metadata()
+    assert RELATIVE.findall(core.readme) == []
+    files = re.escape(f"v{sidekey.__version__}")
+    found = re.findall(rf"(!?)\[[^\]]*\]\({ADDRESS}/(blob|raw)/{files}/([^)#]+)(?:#[^)]*)?\)", core.readme)
+    assert {("!", "raw"), ("", "blob")} == {(mark, kind) for mark, kind, _ in found}
+    assert [path for _, _, path in found if not (ROOT / path).exists()] == []
+    assert all(url.startswith(ADDRESS) for url in core.urls.values())
+    assert "Repository" in core.urls
+
+
+def test_without_an_address_a_link_is_its_text() -> None:
+    """Nothing leads nowhere, no text is lost, and no address is made up."""
+    core = metadata()
+    assert RELATIVE.findall(core.readme) == []
+    assert "**docs/README.md** lists all of it" in core.readme
+    assert "https://www.envoyproxy.io/" in core.readme
+    assert core.urls == {}
+
+
+def test_the_package_says_what_it_is() -> None:
+    """Licence, Python and keywords, for whoever searches an index."""
+    core = metadata()
+    assert core.license_expression == "Apache-2.0"
+    assert core.readme_content_type == "text/markdown"
+    assert {"credentials", "sidecar"} <= set(core.keywords)
+    supported = [name for name in core.classifiers if re.search(r":: 3\.\d+$", name)]
+    assert core.requires_python == ">=" + supported[0].rpartition(" ")[2]
