@@ -881,7 +881,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (decide(head("https://a.test/"), ONE_CALLER, known(H)), TOKEN),
         (
             decide(head("https://a.test/", host=b"a.test"), tokens(two=None), known(H), ENTRY),
-            "the caller that opened the tunnel is none of now: open another one with a valid token",
+            "the caller that opened the tunnel is no longer in the config: open another one with a valid token",
         ),
         (decide(head("/i/k/"), None, known(H)), "there is no such integration for this caller"),
         (

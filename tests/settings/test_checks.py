@@ -234,12 +234,14 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
     files = checks.Known({"known"}, {"hook"})
-    assert list(checks.caller_errors(raw, files)) == [(place, "no integration has this ID")]
+    assert list(checks.caller_errors(raw, files)) == [
+        (place, "no integration has this ID: add one, or remove the ID here")
+    ]
     text = "no file has an integration of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
     assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known({"later"}))) == []
     place, files = ("callers", "a", "presets", 0), checks.Known({"known", "later"})
-    assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID")]
+    assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID: add one, or remove the ID here")]
     text = "no file has a preset of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
     assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known((), {"hook"}))) == []

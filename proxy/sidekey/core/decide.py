@@ -742,7 +742,7 @@ def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
     if inside:
         # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
-        detail = "the caller that opened the tunnel is none of now: open another one with a valid token"
+        detail = "the caller that opened the tunnel is no longer in the config: open another one with a valid token"
         return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
         return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,), denial=denial)

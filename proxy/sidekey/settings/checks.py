@@ -47,7 +47,7 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
     """Errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
-        yield ("endpoint_prefix",), "this kind needs endpoint_prefix, the URL under which targets are allowed"
+        yield ("endpoint_prefix",), "this kind needs endpoint_prefix: write the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
     if others is True and domains == []:
         yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
@@ -261,7 +261,7 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
     store = raw["store"]
     path, url = (store.get(key) is not None for key in ("path", "url"))
     if path and url:
-        yield ("store", "url"), "a store is in one place: remove path, or url"
+        yield ("store", "url"), "a store must be in one place: remove path, or url"
     if not path and not url:
         yield ("store",), "needs path (SQLite) or url (PostgreSQL)"
     seen: dict[str, int] = {}
@@ -303,7 +303,7 @@ def caller_errors(raw: Mapping[str, Any], files: Known, stored: Known = _NONE) -
             granted = mapping(caller).get(key)
             for index, entry in enumerate(granted if isinstance(granted, list) else []):
                 if isinstance(entry, str) and all(entry not in ids for ids in known):
-                    text = f"no {kind.partition(' ')[2]} has this ID"
+                    text = f"no {kind.partition(' ')[2]} has this ID: add one, or remove the ID here"
                     if raw.get("store") is not None:
                         text = f"no file has {kind} of this ID: it must be made in the store"
                     yield ("callers", name, key, index), text
