@@ -58,7 +58,7 @@ _CLOSING: Final = frozenset(
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
 _CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
-"""And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
+"""And after these a tunnel does: whoever opened it, or the integration they named, is no longer in the config."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
