@@ -73,7 +73,7 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs 
 	$(BIN)/python -m sidekey.settings.reference
 	$(BIN)/python -m sidekey.admin.api.reference
 
-charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
+charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
 
 clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md

@@ -148,7 +148,7 @@ def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),
         leaves=Leaves(Metrics(), repr),
-        report=repr,
+        report=lambda defect, _: repr(defect),
     )
 
 

@@ -138,7 +138,7 @@ class Bench:
             metrics=Metrics(),
             access=AccessLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "errors", False),
             leaves=Leaves(Metrics(), repr),
-            report=repr,
+            report=lambda defect, _: repr(defect),
         )
         for name in made:
             plane.index.find(name.encode())

@@ -8,6 +8,7 @@ from time import perf_counter, process_time
 
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import Metrics
+from sidekey.runtime.snapshot import Caller, Snapshot
 
 ROUNDS = 9
 
@@ -25,12 +26,21 @@ def run(integrations: int = 1000) -> dict[str, float]:
 
 
 def active(integrations: int) -> Metrics:
-    """Make the metrics of integrations that each had requests of several outcomes and durations."""
+    """Make the metrics of integrations that each had requests of several outcomes and durations, and of callers.
+
+    Each has had two connections, one of which was refused, and a request that was denied.
+    """
     metrics = Metrics()
+    callers = {b"%d" % number: Caller(f"caller-{number}", None) for number in range(integrations)}
+    metrics.prepare(Snapshot({}, callers))()
     for number in range(integrations):
         stats = metrics.stats(f"integration-{number}")
         for outcome, seconds in (("2xx", 0.004), ("4xx", 0.03), ("upstream_timeout", 30.0)):
             stats.record(outcome, seconds)
+            metrics.count_caller(f"caller-{number}", outcome)
+        for outcome in ("ok", "connection_refused"):
+            stats.count_connect(outcome)
+        stats.count_denial("outside_prefix")
     return metrics
 
 

@@ -1,5 +1,7 @@
 """Every response of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
 
+Of what is denied also why: a word of a closed list, which is counted.
+
 A `Problem` is a frozen value: decisions return it, and `ProblemError` carries it where it has to be raised.
 Library errors are mapped to one where they happen, without their text: it may hold a secret.
 """
@@ -7,7 +9,7 @@ Library errors are mapped to one where they happen, without their text: it may h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -108,6 +110,106 @@ _KINDS = (
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
 
+Denial = Literal[
+    "integration_missing",
+    "token_missing",
+    "token_unknown",
+    "integration_unknown",
+    "integration_unlisted",
+    "preset_unknown",
+    "preset_unlisted",
+    "browser",
+    "foreign_host",
+    "outside_prefix",
+    "outside_domains",
+    "outside_path",
+    "outside_policy",
+    "nothing_allowed",
+    "not_covered",
+    "token_endpoint",
+    "trailing_dot",
+    "pass_ports",
+    "ca_hosts",
+    "copy_source",
+    "metadata_address",
+    "own_listener",
+    "private_address",
+    "method_not_allowed",
+    "method_of_preset",
+    "trace",
+    "content_type",
+    "body_not_extended",
+    "payload_not_signed",
+    "target_malformed",
+    "path_ambiguous",
+    "names_differ",
+    "parameter_injected",
+    "parameters_unreadable",
+    "other_host",
+    "loop",
+]
+"""Why a request was denied: the label of a metric, never part of a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table of denials: the codes of the responses that it may have, and what it means."""
+
+    denial: Denial
+    codes: tuple[str, ...]
+    meaning: str
+
+
+_REASONS = (
+    Reason("integration_missing", ("integration_required",), "The request names no integration."),
+    Reason("token_missing", ("caller_denied",), "The request has no caller's token."),
+    Reason("token_unknown", ("caller_denied",), "The token is no caller's."),
+    Reason("integration_unknown", ("integration_denied",), "There is no integration of this ID."),
+    Reason("integration_unlisted", ("integration_denied",), "The caller's `integrations` do not list this ID."),
+    Reason("preset_unknown", ("preset_denied",), "There is no preset of this ID."),
+    Reason("preset_unlisted", ("preset_denied",), "The caller's `presets` do not list this ID."),
+    Reason("browser", ("door_denied",), "A web page sent the request (Sec-Fetch-Site, Origin)."),
+    Reason("foreign_host", ("door_denied",), "Host is not this listener's."),
+    Reason("outside_prefix", ("target_denied",), "The target is not under any `endpoint_prefix`."),
+    Reason("outside_domains", ("target_denied",), "The target is not under any of `allowed_domains`."),
+    Reason("outside_path", ("target_denied",), "The target is not under the path that the base URL must have."),
+    Reason(
+        "outside_policy", ("target_denied",), "A CONNECT is to a host and port where the integration allows nothing."
+    ),
+    Reason("nothing_allowed", ("target_denied",), "The integration allows no target."),
+    Reason("not_covered", ("target_denied",), "No integration of the caller covers the target."),
+    Reason("token_endpoint", ("target_denied",), "The target is a token or login endpoint of the integration."),
+    Reason("trailing_dot", ("target_denied",), "The target's host ends in a dot."),
+    Reason("pass_ports", ("target_denied",), "The port of a CONNECT is not in `forward.pass_ports`."),
+    Reason("ca_hosts", ("ca_unavailable",), "The host of a tunnel is not one for which the local CA may sign."),
+    Reason(
+        "copy_source",
+        ("target_denied", "request_invalid"),
+        "The source of a copy is outside the policy, or cannot be judged.",
+    ),
+    Reason("metadata_address", ("destination_denied",), "The host has an address of cloud metadata."),
+    Reason("own_listener", ("destination_denied",), "The host has the address of a listener of Sidekey."),
+    Reason("private_address", ("destination_denied",), "The host has no global address, and `allow_private` no other."),
+    Reason("method_not_allowed", ("method_denied",), "The method is not among the integration's `methods`."),
+    Reason("method_of_preset", ("method_denied",), "A preset is used by another method than POST."),
+    Reason("trace", ("method_denied",), "The method is TRACE."),
+    Reason("content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."),
+    Reason("body_not_extended", ("credential_unplaceable",), "The credential cannot be added to this body."),
+    Reason("payload_not_signed", ("credential_unplaceable",), "The payload cannot be signed as the caller sends it."),
+    Reason("target_malformed", ("request_invalid",), "The target is no URL that all servers read alike."),
+    Reason("path_ambiguous", ("request_invalid",), "Servers read the path in ways that differ."),
+    Reason("names_differ", ("request_invalid",), "Two places of the request name an integration or token, and differ."),
+    Reason("parameter_injected", ("request_invalid",), "The caller sends a parameter that Sidekey adds itself."),
+    Reason("parameters_unreadable", ("request_invalid",), "Parameters beside the injected ones cannot be told apart."),
+    Reason("other_host", ("misdirected",), "A request in a tunnel names another host than the tunnel's."),
+    Reason("loop", ("loop_detected",), "The request went through Sidekey before."),
+)
+
+REASONS: Mapping[str, Reason] = MappingProxyType({reason.denial: reason for reason in _REASONS})
+
+DENYING: Final = frozenset(code for reason in _REASONS for code in reason.codes) - {"request_invalid", "ca_unavailable"}
+"""Codes of responses that always have one of the `REASONS`: of the two others, what is judged has one."""
+
 CALLER_GONE: Final = "caller_gone"
 """Outcome of an exchange whose caller left: logged and counted; no response is sent."""
 
@@ -117,8 +219,9 @@ class Problem:
     """A response of our own, as a value. Left out, `status` and `error` are the first of the code's row.
 
     `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
-    `sent` says whether the upstream may have seen the request. `errors` are what is wrong with parts of the body: JSON
-    pointers (RFC 6901) and reasons.
+    `denial` is why the request was denied, where it was: it is counted, and no part of the response, so that problems
+    that differ in nothing else are equal. `sent` says whether the upstream may have seen the request. `errors` are what
+    is wrong with parts of the body: JSON pointers (RFC 6901) and reasons.
     """
 
     code: str
@@ -128,6 +231,7 @@ class Problem:
     sent: Literal["no", "maybe"] = "no"
     headers: tuple[tuple[str, str], ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
+    denial: Denial | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         kind = KINDS[self.code]
@@ -135,6 +239,11 @@ class Problem:
         object.__setattr__(self, "error", self.error or kind.errors[0])
         if self.status not in kind.statuses or self.error not in kind.errors:
             raise ValueError(f"{self.code} must have one of the statuses {kind.statuses} and errors {kind.errors}")
+        if self.denial is None:
+            if self.code in DENYING:
+                raise ValueError(f"{self.code} must have a denial")
+        elif self.code not in REASONS[self.denial].codes:
+            raise ValueError(f"{self.denial} must have one of the codes {REASONS[self.denial].codes}")
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""`sidekey explain`: what the data plane would decide on one target, and where the credential would go."""
+"""What the data plane would decide on one target, where the credential would go, and what is signed."""
 
 from __future__ import annotations
 
@@ -65,28 +65,33 @@ class Sample:
     body: bytes = b""
 
 
-def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
-    """A sample as it is written on a command line. Raises ValueError, which says what must be true."""
-    return Sample(now if at is None else _moment(at), method.upper(), tuple(map(_header, headers)), body)
-
-
-def _moment(written: str) -> float:
+def parse_moment(written: object) -> float:
+    """A time with its offset (ISO 8601), or seconds since the epoch, as the latter. Raises ValueError."""
     try:
+        written = str(written)
         is_number = written.isascii() and written.isdigit()
         moment = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
     except (ValueError, OverflowError, OSError):
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise ValueError("--at must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
+        raise ValueError("must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
     return moment.timestamp()
 
 
-def _header(written: str) -> tuple[str, str]:
-    name, colon, value = (part.strip() for part in written.partition(":"))
-    if not (colon and TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
-        raise ValueError("--header must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
+def parse_method(written: object) -> str:
+    """A method, in upper case; an empty one is none. Raises ValueError."""
+    if not isinstance(written, str) or (written and TOKEN.fullmatch(written) is None):
+        raise ValueError("must be the name of a method, such as POST")
+    return written.upper()
+
+
+def parse_header(name: str, value: str) -> tuple[str, str]:
+    """A header that a caller may send on, without spaces around it. Raises ValueError."""
+    name, value = name.strip(), value.strip()
+    if not (TOKEN.fullmatch(name) and value.isascii() and (value.isprintable() or not value)):
+        raise ValueError("must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
     if classify(name.encode(), REQUEST_ROLES).role is not Role.FORWARD:
-        raise ValueError(f"--header must be one that goes on to the upstream: {name} does not")
+        raise ValueError(f"must be one that goes on to the upstream: {name} does not")
     return name, value
 
 
@@ -160,6 +165,8 @@ class Explanation:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+        if self.integration.impossible:
+            rows.append(("never works", self.integration.impossible))
         for held in (self.integration.secrets, self.integration.certificate):
             if held is not None and held.unreadable is not None:
                 rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
@@ -203,6 +210,7 @@ class _Candidate:
             stored=integration.stored,
             spelling=integration.traits.spelling,
             kept=integration.kept,
+            impossible=bool(integration.impossible),
         )
         return cls(integration, rules)
 
@@ -262,7 +270,7 @@ def explain(
             unresolved = ", ".join(sorted(passing.unresolved))
             reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
-        verdict = Decision(False, problem.code, reason, target)
+        verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
     else:

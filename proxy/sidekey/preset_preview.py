@@ -60,9 +60,10 @@ def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str =
     if isinstance(found, Problem):
         return Preview(preset, found)
     head = found.head
-    judged = explain(snapshot.integrations[preset.rules.integration], head.target.decode()).as_json()
-    if not judged["allowed"]:
-        return Preview(preset, Problem(judged["code"], judged["reason"]))
+    explanation = explain(snapshot.integrations[preset.rules.integration], head.target.decode())
+    judged, decision = explanation.as_json(), explanation.decision
+    if not decision.allowed:
+        return Preview(preset, Problem(decision.code, decision.reason, denial=decision.denial))
     credential = {place: names for place, names in judged["credential"].items() if place != "origin" and names}
     own = [line[2:].decode().partition(": ") for line in head.fields]
     injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]

@@ -129,6 +129,18 @@ def token_made(one: Tab, name: str) -> None:
     one.page.wait_for_selector("text=it is not shown again")
 
 
+def explained(one: Tab, name: str) -> None:
+    """What would be signed of a request that is described."""
+    one.open(f"/integrations/{name}-signs")
+    one.page.click("summary:text-is('The request that is signed')")
+    one.page.fill("#explain-method", "POST")
+    one.page.fill("#explain-headers", "X-Own: 1")
+    one.page.fill("#explain-body", '{"order": 1}')
+    one.page.fill("#url", "/orders")
+    one.page.click("button:text-is('Explain')")
+    one.page.wait_for_selector("dt:text-is('Signed') + dd:has-text('order')")
+
+
 def token_refused(one: Tab, _: str) -> None:
     """A token that is not made."""
     one.open("/access")
@@ -139,7 +151,7 @@ def token_refused(one: Tab, _: str) -> None:
 
 
 STATES: Final[dict[Role, tuple[Go, ...]]] = {
-    "viewer": (at("/"), at("/integrations/{name}")),
+    "viewer": (at("/"), at("/integrations/{name}"), explained),
     "editor": (
         at("/"),
         at("/?q=nothing-is-like-that"),
@@ -163,6 +175,8 @@ def many(running: Running, api: Api, named: Named) -> Iterator[str]:
     name, failing = named("seen"), named("failing")
     api.make("/integrations", {"id": name, "description": "Orders", "tags": ["shop", "eu"], **basic(running.upstream)})
     api.make("/integrations", {"id": failing, **basic(1)})
+    signature = {"scheme": "github", "secret": {"value": "a-key-that-signs"}}
+    api.make("/integrations", {"id": f"{name}-signs", **basic(running.upstream), "signature": signature})
     for _ in range(3):
         assert get(running.child.proxy_port, f"/i/{failing}/x", CALLER).status == 502
     yield name

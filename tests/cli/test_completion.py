@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.cli import COMMANDS
+from support import peers
 from support.child import run_cli
+from support.commands import write_config
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -21,14 +24,45 @@ def test_completion_prints_what_a_shell_reads(shell: str) -> None:
     assert run_cli("completion", "tcsh").returncode == 2
 
 
-def test_a_real_bash_completes_commands(tmp_path: Path) -> None:
-    """With the script as a user's `.bashrc` has it."""
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Of a shell that finds `sidekey`, and it a config."""
     (tmp_path / "sidekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sidekey "$@"\n')
     (tmp_path / "sidekey").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "SIDEKEY_CONFIG": write_config(tmp_path), "HOME": str(tmp_path)}
+
+
+def said(command: list[str], environment: dict[str, str]) -> list[str]:
+    """What a shell prints."""
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+    return run.stdout.splitlines()
+
+
+def test_a_real_bash_completes_commands(environment: dict[str, str]) -> None:
+    """With the script as a user's `.bashrc` has it."""
     script = (
         'eval "$(sidekey completion bash)"; COMP_WORDS=(sidekey expl); COMP_CWORD=1; '
         '_sidekey_completion sidekey; echo "${COMPREPLY[@]}"'
     )
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert (run.stdout, run.stderr) == ("explain\n", "")
+    assert said(["bash", "-c", script], environment) == ["explain"]
+
+
+def test_a_real_fish_completes_commands_and_ids(environment: dict[str, str]) -> None:
+    """Each with its whole summary, commas and all."""
+    script = 'sidekey completion fish | source; complete -C "sidekey expl"; complete -C "sidekey test c"'
+    explain = f"explain\t{COMMANDS['explain'].summary}"
+    assert said([peers.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
+
+
+def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> None:
+    """By its own functions, here such as print what they are given."""
+    script = """
+        compdef() {}; _describe() { print -rl -- ${(P)3} }; compadd() { print -rl -- ${(P)5} }
+        eval "$(sidekey completion zsh)"
+        words=(sidekey expl) CURRENT=2; _sidekey_completion
+        words=(sidekey test c) CURRENT=3; _sidekey_completion
+    """
+    explain = f"explain:{COMMANDS['explain'].summary}"
+    assert said([peers.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]

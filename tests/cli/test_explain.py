@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sidekey.cli.explain import read_sample
+from sidekey.explain import Sample
 from support.child import run_cli
 from support.commands import TOKENS, write_config
 
@@ -64,3 +67,33 @@ def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
     wrong = run_cli(*asked, "--at", "then")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("--at must be a time with its offset, such as ")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"at": "yesterday"}, "--at must be a time"),
+        ({"method": "GE T"}, "--method must be the name of a method"),
+        ({"at": "9" * 20}, "--at must be a time"),
+        ({"at": "9" * 500}, "--at must be a time"),
+        ({"at": "2026-01-31T23:59:59"}, "--at must be a time with its offset"),
+        ({"headers": ("X-Own",)}, "--header must be a name and a value"),
+        ({"headers": (":",)}, "--header must be a name and a value"),
+        ({"headers": ("X Own: 1",)}, "--header must be a name and a value"),
+        ({"headers": ("X-Own: \x07",)}, "--header must be a name and a value"),
+        ({"headers": ("Host: a",)}, "--header must be one that goes on to the upstream: Host does not"),
+        ({"headers": ("Proxy-Foo: a",)}, "--header must be one that goes on"),
+    ],
+)
+def test_a_sample_that_cannot_be_sent_is_refused(written: dict[str, Any], said: str) -> None:
+    """What must be true is said."""
+    given: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **written}
+    with pytest.raises(ValueError, match=said):
+        read_sample(**given, now=0)
+
+
+def test_a_sample_is_of_now_where_nothing_is_said() -> None:
+    """And has its method in upper case."""
+    assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
+    found = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
+    assert found == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,32 +11,11 @@ from sidekey.cli import healthcheck
 from sidekey.cli.healthcheck import NotReady, ask
 from support.child import Child, run_cli
 from support.commands import imported_by
+from support.one_answer import answering_once
 from support.ports import free_port, listening_socket
-from support.raw import DEADLINE
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 DRAINING = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\ndraining\n"
-
-
-@contextmanager
-def answering(listener: socket.socket, answer: bytes) -> Iterator[list[bytes]]:
-    """Answer one connection with these bytes; yields what it sent."""
-    received: list[bytes] = []
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            data = b""
-            while not data.endswith(b"\r\n\r\n") and (piece := connection.recv(4096)):
-                data += piece
-            received.append(data)
-            connection.sendall(answer)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    with listener:
-        yield received
-        thread.join(timeout=DEADLINE)
 
 
 def config(folder: Path, text: str) -> str:
@@ -58,7 +34,7 @@ def test_readiness_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
     """200 to GET /readyz is all it takes."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering(listener, READY) as received:
+    with answering_once(listener, READY) as received:
         ask(path)
     assert received[0].startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
 
@@ -67,7 +43,7 @@ def test_a_listener_on_all_addresses_is_asked_by_loopback(tmp_path: Path) -> Non
     """0.0.0.0 is where it listens, not where it is asked."""
     listener = listening_socket()
     path = config(tmp_path, f'allow_unauthenticated: true\nlisten: {{admin: "0.0.0.0:{port_of(listener)}"}}')
-    with answering(listener, READY) as received:
+    with answering_once(listener, READY) as received:
         ask(path)
     assert len(received) == 1
 
@@ -79,7 +55,7 @@ def test_a_unix_socket_is_asked_as_well(tmp_path: Path, monkeypatch: pytest.Monk
     listener.bind("admin.sock")
     listener.listen()
     monkeypatch.chdir("/")
-    with answering(listener, READY) as received:
+    with answering_once(listener, READY) as received:
         ask(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
     assert len(received) == 1
 
@@ -88,7 +64,7 @@ def test_the_metrics_listener_is_asked_where_only_its_port_is_known(tmp_path: Pa
     """It answers /readyz, too."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:0", metrics: "127.0.0.1:{port_of(listener)}"}}'
-    with answering(listener, READY) as received:
+    with answering_once(listener, READY) as received:
         ask(config(tmp_path, listen))
     assert len(received) == 1
 
@@ -97,7 +73,7 @@ def test_what_is_not_ready_is_reported_in_its_own_words(tmp_path: Path) -> None:
     """A drain shows as such."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
+    with answering_once(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
         ask(path)
 
 
@@ -106,7 +82,7 @@ def test_what_does_not_speak_http_is_not_healthy(answer: bytes, tmp_path: Path) 
     """Whatever listens there is not Sidekey."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering(listener, answer), pytest.raises(NotReady, match="no response from 127"):
+    with answering_once(listener, answer), pytest.raises(NotReady, match="no response from 127"):
         ask(path)
 
 
@@ -148,7 +124,7 @@ def test_no_secret_is_read(tmp_path: Path) -> None:
     """Integrations are not looked at: neither errors nor secrets of theirs matter here."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}\n'
-    with answering(listener, READY) as received:
+    with answering_once(listener, READY) as received:
         ask(config(tmp_path, listen + "integrations: {crm: {auth: {type: unheard-of}}}"))
     assert len(received) == 1
 

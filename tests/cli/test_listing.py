@@ -3,29 +3,60 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sidekey.cli.listing import described, lines, listed
-from sidekey.runtime.snapshot import Judgement, Snapshot, Stored
-from support.child import run_cli
+import pytest
+
+from sidekey.cli.listing import Running, ask, described, lines, listed
+from sidekey.runtime.snapshot import Address, Judgement, Listen, Snapshot, Stored
+from support.ask import get
+from support.child import Child, run_cli
 from support.commands import SECRET, TOKENS, write_config
+from support.one_answer import answering_once
 from support.plane import integration
+from support.ports import free_port, listening_socket
 from support.standings import certified, unread
 
 NOW = 1_800_000_000.0
+UNKNOWN = Running(reason="nobody was asked")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
 SAVED = replace(integration("saved", "https://saved.test"), stored=True)
 SEALED = replace(SAVED, id="sealed", base=None)
 JUDGEMENTS = {
     "saved": Judgement("ok"),
-    "sealed": Judgement("sealed", "auth.password: the stored secret cannot be opened"),
+    "sealed": Judgement("sealed", "auth.password: it cannot be opened here"),
     "file": Judgement("hidden", "a file has an integration of this ID, which is served instead"),
     "gone": Judgement("hidden", "a file had its ID: release it to serve it"),
 }
+PUBLIC = f"""\
+version: 1
+integrations:
+  crm:
+    description: CRM send API
+    tags: [crm, eu]
+    endpoint_prefix: https://crm.example.com/api
+    auth: {{type: basic, username: svc, password: {{insecure_value: {SECRET}}}}}
+    add: {{headers: {{X-Tenant: acme, X-Other: {{secret: {{insecure_value: {SECRET}}}}}, Api-Key: {SECRET}}}}}
+  sms:
+    endpoint_prefix: https://sms.example.com
+    auth:
+      type: headers
+      headers:
+        X-Key: {{prefix: "Key ", secret: {{file: sms-key}}}}
+        X-Region: eu-west
+        X-Mail: {{file: sms-key}}
+        X-Version: "3"
+"""
+
 SNAPSHOT = Snapshot(
     MappingProxyType({"file": FILE, "saved": SAVED, "sealed": SEALED}), stored=Stored(judgements=JUDGEMENTS)
 )
@@ -33,16 +64,53 @@ SNAPSHOT = Snapshot(
 
 def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
     """A file's stands for the stored one that it hides; one that nothing stands for is listed by itself."""
-    assert lines(listed(SNAPSHOT, now=NOW, usable=False)) == [
-        "file    basic  https://file.test/x  [a, b] of a file",
-        "gone    -      -                    hidden: a file had its ID: release it to serve it",
-        "saved   basic  https://saved.test",
-        "sealed  basic  -                    sealed: auth.password: the stored secret cannot be opened",
+    assert lines(listed(SNAPSHOT, now=NOW, usable=False), UNKNOWN) == [
+        "ID      KIND   BASE                 STATUS  TAGS  REASON                                     DESCRIPTION",
+        "file    basic  https://file.test/x  ok      a, b                                             of a file",
+        "gone    -      -                    hidden        a file had its ID: release it to serve it",
+        "saved   basic  https://saved.test   ok",
+        "sealed  basic  -                    sealed        auth.password: it cannot be opened here",
     ]
 
 
+def test_on_a_narrow_terminal_long_texts_go_below() -> None:
+    """Piped, and where there is room, each integration is one line."""
+    found = listed(SNAPSHOT, now=NOW, usable=False)
+    assert lines(found, UNKNOWN, 104) == lines(found, UNKNOWN)
+    assert lines(found, UNKNOWN, 48) == [
+        "ID      KIND   BASE                 STATUS  TAGS",
+        "file    basic  https://file.test/x  ok      a, b",
+        "    of a file",
+        "gone    -      -                    hidden",
+        "    a file had its ID: release it to serve it",
+        "saved   basic  https://saved.test   ok",
+        "sealed  basic  -                    sealed",
+        "    auth.password: it cannot be opened here",
+    ]
+
+
+def test_what_a_running_process_says_is_beside_it() -> None:
+    """Requests of all outcomes; an ID without a series has had none. Of a token it alone knows the end."""
+    running = Running({"file": 7}, {"saved": NOW + 60})
+    table = lines(listed(SNAPSHOT, now=NOW, usable=True), running)
+    assert table == [
+        "ID     KIND   BASE                 STATUS  EXPIRES (UTC)           TAGS  REQUESTS  DESCRIPTION",
+        "file   basic  https://file.test/x  ok                              a, b  7         of a file",
+        "saved  basic  https://saved.test   ok      token 2027-01-15 08:01        0",
+    ]
+    found = [described(each, running) for each in listed(SNAPSHOT, now=NOW, usable=True)]
+    assert [(each["requests"], each["token_expires_at"]) for each in found] == [(7, None), (0, "2027-01-15T08:01:00Z")]
+
+
+def test_only_those_with_every_tag_are_listed() -> None:
+    def ids(*tags: str) -> list[str]:
+        return [each.id for each in listed(SNAPSHOT, now=NOW, usable=False, tags=tags)]
+
+    assert (ids("a"), ids("a", "b"), ids("a", "c")) == (["file"], ["file"], [])
+
+
 def test_the_same_is_there_for_machines() -> None:
-    found = {each.id: described(each) for each in listed(SNAPSHOT, now=NOW, usable=False)}
+    found = {each.id: described(each, UNKNOWN) for each in listed(SNAPSHOT, now=NOW, usable=False)}
     assert {name: (each["source"], each["status"]) for name, each in found.items()} == {
         "file": ("file", "ok"),
         "gone": ("store", "hidden"),
@@ -58,8 +126,11 @@ def test_the_same_is_there_for_machines() -> None:
         "base": None,
         "description": "",
         "tags": [],
+        "headers": {},
         "usable": False,
         "expires_at": None,
+        "token_expires_at": None,
+        "requests": None,
     }
 
 
@@ -73,14 +144,14 @@ def test_without_a_store_there_are_those_of_files() -> None:
         "saved",
         "sealed",
     ]
-    assert lines([]) == []
+    assert lines([], UNKNOWN) == []
 
 
 def test_texts_of_others_command_no_terminal() -> None:
     """A description, a tag or a reason may be anybody's."""
     hostile = replace(FILE, description="\x1b[2Jgone \u202eevil\u2066\n  crm", tags=("\x9b1m",))
-    (line,) = lines(listed(Snapshot(MappingProxyType({"file": hostile})), now=NOW, usable=False))
-    assert line.endswith(r"[\x9b1m] \x1b[2Jgone \u202eevil\u2066\n  crm")
+    _, line = lines(listed(Snapshot(MappingProxyType({"file": hostile})), now=NOW, usable=False), UNKNOWN)
+    assert line.endswith(r"ok      \x9b1m  \x1b[2Jgone \u202eevil\u2066\n  crm")
 
 
 def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
@@ -98,26 +169,108 @@ def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
         ("unread", "secret_missing", False, None),
     ]
     assert [each.id for each in listed(snapshot, now=NOW, usable=True)] == ["ending"]
-    assert "secret_missing: auth.password: /run/crm does not exist" in lines(listed(snapshot, now=NOW, usable=False))[2]
+    ended, ending, without = lines(listed(snapshot, now=NOW, usable=False), UNKNOWN)[1:]
+    assert " expired         certificate 2027-01-15 07:59 " in ended
+    assert " expiring        certificate 2027-01-16 08:00 " in ending
+    assert (
+        without.endswith("auth.password: /run/crm does not exist               of a file")
+        or "secret_missing" in without
+    )
 
 
 def _described(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return [described(each) for each in listed(snapshot, now=NOW, usable=False)]
+    return [described(each, UNKNOWN) for each in listed(snapshot, now=NOW, usable=False)]
 
 
 def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
-    """ID, kind, base URL, tags and description, in columns."""
-    result = run_cli("list", "--config", write_config(tmp_path))
+    """In columns, and whole, as nobody's terminal is written to; a note says what could not be asked."""
+    text = PUBLIC + f'listen: {{admin: "127.0.0.1:{free_port()}"}}\n'
+    result = run_cli("list", "--config", write_config(tmp_path, text), environment={"COLUMNS": "40"})
     assert result.stdout.splitlines() == [
-        "crm  basic    https://crm.example.com/api  [crm, eu] CRM send API",
-        "sms  headers  https://sms.example.com",
+        "ID   KIND     BASE                         STATUS  TAGS     HEADERS                          DESCRIPTION",
+        "crm  basic    https://crm.example.com/api  ok      crm, eu  X-Tenant: acme                   CRM send API",
+        "sms  headers  https://sms.example.com      ok               X-Region: eu-west, X-Version: 3",
+    ]
+    assert result.stderr.startswith("note: without requests and tokens' ends: no response from 127.0.0.1:")
+    assert SECRET not in result.stdout + result.stderr
+
+
+def test_list_asks_a_running_process(tmp_path: Path) -> None:
+    """For what has come since it started, by the listener that the config names."""
+    config = "endpoint_prefix: 'http://127.0.0.1:1/x', auth: {type: headers, headers: {X: y}}"
+    with Child(f"integrations: {{crm: {{{config}}}}}\n", tmp_path) as child:
+        for _ in range(3):
+            assert get(child.proxy_port, "/i/crm/x").status == 502
+        result = run_cli("list", "--config", str(child.config), "--json")
+        assert child.stop() == 0
+    (found,) = json.loads(result.stdout)
+    assert (result.stderr, found["requests"], found["headers"]) == ("", 3, {"X": "y"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n", "is not Sidekey"),
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "asks for an operator's token"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nsidekey_build_info", "no response from"),
+    ],
+    ids=["another program", "a store", "cut"],
+)
+def test_what_cannot_be_asked_is_told(answer: bytes, reason: str) -> None:
+    """And nothing is shown for it."""
+    listener = listening_socket()
+    where = Address(port=listener.getsockname()[1])
+    with answering_once(listener, answer) as received:
+        found = ask(Snapshot({}, listen=Listen(admin=where)))
+    assert received[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+    assert reason in found.reason
+    assert found.requests("crm") is None
+    assert "port 0" in ask(Snapshot({}, listen=Listen(admin=Address()))).reason
+
+
+def test_numbers_of_metrics_are_read() -> None:
+    """Sums of outcomes; what is no number of ours is left out."""
+    text = (
+        b'sidekey_build_info{version="1"} 1\n'
+        b'sidekey_requests_total{integration="crm",outcome="2xx"} 40\n'
+        b'sidekey_requests_total{integration="crm",outcome="upstream_timeout"} 2\n'
+        b'sidekey_requests_total{integration="sms",outcome="2xx"} 1e999\n'
+        b'sidekey_credential_expiry_timestamp_seconds{integration="crm",credential="token"} 1800000000.5\n'
+        b'sidekey_credential_expiry_timestamp_seconds{integration="sms",credential="certificate"} 1800000000.0\n'
+    )
+    listener = listening_socket()
+    where = Address(port=listener.getsockname()[1])
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
+    with answering_once(listener, head + text):
+        found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
+    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5})
+
+
+def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
+    """Below each row is what has no room beside it; nothing is cut."""
+    path = write_config(tmp_path, PUBLIC + "listen: {admin: '127.0.0.1:0'}\n")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    command = [sys.executable, "-m", "sidekey", "list", "--config", path]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+        assert process.wait() == 0
+    os.close(theirs)
+    text = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert text.splitlines() == [
+        "ID   KIND     BASE                         STATUS  TAGS",
+        "crm  basic    https://crm.example.com/api  ok      crm, eu",
+        "    X-Tenant: acme",
+        "    CRM send API",
+        "sms  headers  https://sms.example.com      ok",
+        "    X-Region: eu-west, X-Version: 3",
     ]
 
 
 def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
     """An integration whose secret cannot be read would answer credential_unavailable."""
     path = write_config(tmp_path, sms_key=None)
-    assert [line.split()[0] for line in run_cli("list", "--config", path).stdout.splitlines()] == ["crm", "sms"]
+    assert [line.split()[0] for line in run_cli("list", "--config", path).stdout.splitlines()] == ["ID", "crm", "sms"]
     usable = run_cli("list", "--usable", "--json", "--config", path)
     assert json.loads(usable.stdout) == [
         {
@@ -129,8 +282,11 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],
+            "headers": {},
             "usable": True,
             "expires_at": None,
+            "token_expires_at": None,
+            "requests": None,
         }
     ]
 
@@ -138,8 +294,8 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
 def test_list_shows_kinds_that_call_and_where_their_reverse_door_leads(tmp_path: Path) -> None:
     """An integration is usable as soon as its secrets can be read: listing calls nobody for a token."""
     path = write_config(tmp_path, TOKENS)
-    campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  Triggered messages"
-    assert run_cli("list", "--usable", "--config", path).stdout.splitlines() == [campaigns]
+    campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  ok      Triggered messages"
+    assert run_cli("list", "--usable", "--config", path).stdout.splitlines()[1:] == [campaigns]
     (tmp_path / "shop-secret").write_text(SECRET)
     usable = json.loads(run_cli("list", "--usable", "--json", "--config", path).stdout)
     assert [(each["id"], each["kind"], each["base"]) for each in usable] == [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.cli.terminal import printable, table
+from sidekey.cli.terminal import fail, printable, table
+from support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,44 @@ def test_whatever_is_printed_is_one_line_that_says_its_own_direction(text: str) 
 def test_columns_are_aligned_by_what_is_shown() -> None:
     assert table([("a\x07", "b", "c", "d"), ("a", "b", "c", "")]) == ["a\\x07  b  c  d", "a      b  c"]
     assert table([]) == []
+
+
+def test_cells_go_on_in_further_lines_where_a_terminal_is_narrow() -> None:
+    """The widest column is narrowed first; nothing is cut."""
+    rows = [("crm", "https://crm.example.com/api", "ok"), ("sms", "https://sms.example.com", "not usable")]
+    assert table(rows, 34) == [
+        "crm  https://crm.examp  ok",
+        "     le.com/api",
+        "sms  https://sms.examp  not usable",
+        "     le.com",
+    ]
+    assert table(rows, 80) == table(rows)
+
+
+def test_texts_below_a_row_are_wrapped_as_well() -> None:
+    rows = [("crm", "ok"), ("sms", "ok")]
+    assert table(rows, 20, [["a text that is longer\x07"], []]) == [
+        "crm  ok",
+        "    a text that is",
+        "    longer\\x07",
+        "sms  ok",
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.text("ab /\x07", max_size=30), st.text("c d", max_size=30)), max_size=5), st.integers(20, 90)
+)
+@settings(max_examples=examples(50))
+def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(rows: list[tuple[str, str]], width: int) -> None:
+    def letters(text: str) -> str:
+        return "".join(text.split())
+
+    narrow = table(rows, width)
+    assert max(map(len, narrow), default=0) <= width
+    assert sorted(letters("".join(narrow))) == sorted(letters("".join(table(rows))))
+
+
+def test_an_error_ends_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fail("one", ValueError("two"))
+    assert (ended.value.code, capsys.readouterr().err) == (1, "one\ntwo\n")

@@ -367,7 +367,10 @@ def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
     assert routes.asked == [b"gone"]
     assert isinstance(foreign, Denied)
     assert isinstance(unknown, Denied)
-    assert foreign.problem == unknown.problem == Problem("integration_denied", foreign.problem.detail)
+    said = Problem("integration_denied", foreign.problem.detail, denial="integration_unlisted")
+    assert foreign.problem == unknown.problem == said
+    # What is counted differs by the caller's own list, and so by nothing that a caller could find out.
+    assert (foreign.problem.denial, unknown.problem.denial) == ("integration_unlisted", "integration_unknown")
     assert (foreign.candidate, unknown.candidate) == (None, None)
 
 
@@ -1098,3 +1101,60 @@ def test_a_method_that_the_integration_does_not_allow_is_not_got_around() -> Non
     """By a preset no more than otherwise."""
     narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
     assert outcome(decide(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"
+
+
+ANY = {"integration_id": "h"}
+
+
+@pytest.mark.parametrize(
+    ("found", "denial"),
+    [
+        (decide(head("https://a.test/api"), None, known(H)), "integration_missing"),
+        (decide_connect(connect("a.test:443"), None, known(H)), "integration_missing"),
+        (decide(head("/i/h/a"), ONE_CALLER, known(H)), "token_missing"),
+        (decide(head("/i/h/a", token="wrong"), ONE_CALLER, known(H)), "token_unknown"),
+        (decide(head("https://a.test/api", host=b"a.test"), tokens(two=None), known(H), ENTRY), "token_unknown"),
+        (decide(head("/i/k/a"), None, known(H)), "integration_unknown"),
+        (decide(head("/i/k/a", token="one"), ONE_CALLER, known(H)), "integration_unknown"),
+        (decide(head("/i/h/a", token="t"), tokens(t=frozenset({"k"})), known(H)), "integration_unlisted"),
+        (decide(head("/i/k/a", token="t"), tokens(t=frozenset({"h"})), known(H)), "integration_unlisted"),
+        (decide(posted("/p/nothing"), None, by_preset(H)), "preset_unknown"),
+        (decide(posted("/p/hook", token="c"), allowed_presets("broken"), by_preset(H)), "preset_unlisted"),
+        (decide(posted("/p/nothing", token="c"), allowed_presets("hook"), by_preset(H)), "preset_unlisted"),
+        (decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)), "browser"),
+        (decide(head("/i/h/", origin="https://b.test"), None, known(H)), "browser"),
+        (decide(head("/i/h/", host=b"b.test"), None, known(H)), "foreign_host"),
+        (decide(head("https://a.test/x", **ANY), None, known(H)), "outside_prefix"),
+        (decide(head("/i/h/%2e%2e/x"), None, known(H)), "outside_prefix"),
+        (decide(head("/i/h/a%00"), None, known(H)), "path_ambiguous"),
+        (decide(head("ftp://a.test/api", **ANY), None, known(H)), "target_malformed"),
+        (decide(head("https:///api", **ANY), None, known(H, passing=True)), "target_malformed"),
+        (decide(head("https:///api"), None, known(H, passing=True)), "target_malformed"),
+        (decide(head("https:///api"), None, by_host(ONE)), "target_malformed"),
+        (decide(head("*"), None, known(H), ENTRY), "target_malformed"),
+        (decide_connect(connect("a.test"), None, known(H)), "target_malformed"),
+        (decide_connect(connect("a.test:444", **ANY), None, known(H)), "outside_policy"),
+        (decide(head("https://c.test/"), None, by_host(ONE)), "not_covered"),
+        (decide(head("https://c.test./"), None, known(H, passing=True)), "trailing_dot"),
+        (decide_connect(connect("c.test:25"), None, known(H, passing=True)), "pass_ports"),
+        (decide_connect(connect("s.test:443", integration_id="s"), None, stored_at()), "ca_hosts"),
+        (decide(head("/i/h/", b"BREW"), None, known(H)), "method_not_allowed"),
+        (decide(posted("/p/hook", b"GET"), None, by_preset(H)), "method_of_preset"),
+        (decide(head("/i/h/", b"TRACE"), None, known(H)), "trace"),
+        (decide(posted("/p/hook", kind="text/html"), None, by_preset(H)), "content_type"),
+        (decide(head("/i/h/", integration_id="k"), None, known(H)), "names_differ"),
+        (decide_connect(connect("a.test:443", proxy_authorization=basic("k"), **ANY), None, known(H)), "names_differ"),
+        (decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))), "parameter_injected"),
+        (
+            decide(head("/i/h/a?" + "&%25252561" * 1600), None, known(Known(rules(parameters=("access_token",))))),
+            "parameters_unreadable",
+        ),
+        (decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY), "other_host"),
+        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, known(H)), "loop"),
+        (decide(head("/x"), None, known(H)), None),
+        (decide(posted("/p/broken"), None, by_preset(H)), None),
+    ],
+)
+def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | None) -> None:
+    """As it is counted; what is no denial, such as a path that is no way in, has none."""
+    assert found.problem.denial == denial

@@ -48,30 +48,53 @@ def test_each_row_of_the_table_of_targets_is_judged_as_it_says(row: dict[str, An
 def test_a_policy_without_rules_denies_everything() -> None:
     """There is no default of "allow"."""
     target = parse_target("https://a.example/")
-    denied = Decision(False, "target_denied", "the integration allows no target", target)
+    denied = Decision(False, "target_denied", "the integration allows no target", target, denial="nothing_allowed")
     assert decide(Policy(), "GET", "https://a.example/") == denied
 
 
 @pytest.mark.parametrize(
-    ("policy", "method", "url", "code", "reason"),
+    ("policy", "method", "url", "code", "reason", "denial"),
     [
-        (POLICY, "TRACE", "https://a.example/api/v1", "method_denied", "the method TRACE is not allowed"),
-        (POLICY, "GET", "a.example", "request_invalid", "the target must be an absolute URL"),
+        (
+            POLICY,
+            "TRACE",
+            "https://a.example/api/v1",
+            "method_denied",
+            "the method TRACE is not allowed",
+            "method_not_allowed",
+        ),
+        (POLICY, "GET", "a.example", "request_invalid", "the target must be an absolute URL", "target_malformed"),
         (
             POLICY,
             "GET",
             "https://a.example/%00",
             "request_invalid",
             "the path must not contain control characters, encoded or not",
+            "path_ambiguous",
         ),
-        (POLICY, "GET", "https://a.example./api/v1", "target_denied", "the target's host must not end in a dot"),
-        (POLICY, "GET", "https://a.example/x", "target_denied", "the target is not under any endpoint prefix"),
+        (
+            POLICY,
+            "GET",
+            "https://a.example./api/v1",
+            "target_denied",
+            "the target's host must not end in a dot",
+            "trailing_dot",
+        ),
+        (
+            POLICY,
+            "GET",
+            "https://a.example/x",
+            "target_denied",
+            "the target is not under any endpoint prefix",
+            "outside_prefix",
+        ),
         (
             Policy(domains=(Domain(PREFIX.origin),)),
             "GET",
             "https://b.example/x",
             "target_denied",
             "the target is not under any allowed domain",
+            "outside_domains",
         ),
         (
             Policy(domains=(Domain(PREFIX.origin),), path="/rest"),
@@ -79,6 +102,7 @@ def test_a_policy_without_rules_denies_everything() -> None:
             "https://a.example/x",
             "target_denied",
             "the target is not under /rest",
+            "outside_path",
         ),
         (
             Policy(domains=(Domain(PREFIX.origin),), forbidden=(Forbidden(None, "/token"),)),
@@ -86,15 +110,17 @@ def test_a_policy_without_rules_denies_everything() -> None:
             "https://a.example/token",
             "target_denied",
             "the target is a token or login endpoint of the integration",
+            "token_endpoint",
         ),
     ],
 )
 def test_a_denial_says_which_rule_it_follows_from(
-    policy: Policy, method: str, url: str, code: str, reason: str
+    policy: Policy, method: str, url: str, code: str, reason: str, denial: str
 ) -> None:
-    """The caller reads it as the response's detail, the operator in `sidekey explain`."""
+    """The caller reads it as the response's detail, the operator in `sidekey explain`, and the word is counted."""
     decision = decide(policy, method, url)
     assert (decision.allowed, decision.code, decision.reason, decision.rule) == (False, code, reason, "")
+    assert decision.denial == denial
     assert (decision.target is None) == (code != "target_denied")
 
 

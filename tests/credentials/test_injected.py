@@ -160,3 +160,16 @@ def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
         assert text is not None
         assert secret is not None
         assert (text.form, prefix.form, secret.form) == ("secret", "text", "value")
+
+
+def test_only_texts_of_the_document_may_be_shown() -> None:
+    """Neither what is read elsewhere, nor what stands by the name of a secret, where one may be written by mistake."""
+    written = {
+        "X-Tenant": "acme",
+        "X-Region": {"env": "REGION"},
+        "X-Key": {"prefix": "Key ", "secret": {"env": "KEY"}},
+        "Authorization": "Bearer hunter2",
+        "x_api_key": "hunter2",
+    }
+    assert settings_of(headers=written).public_headers() == (("X-Tenant", "acme"),)
+    assert settings_of(query={"region": "eu"}).public_headers() == ()

@@ -31,7 +31,7 @@ async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> 
             "connection_refused",
             "no",
         )
-        assert sidekey.metrics.connects == {"connection_refused": 1}
+        assert sidekey.metrics.stats("h").connects == {"connection_refused": 1}
 
 
 async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:

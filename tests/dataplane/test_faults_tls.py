@@ -204,7 +204,7 @@ async def test_an_alert_counts_where_a_write_learns_of_the_reset_behind_it(ca: A
             assert poll.poll(DEADLINE * 1000)
             reading.data_received(body)
             said = problem(await caller.response())
-            assert sidekey.metrics.connects == {"ok": 1}
+            assert sidekey.metrics.stats("h").connects == {"ok": 1}
         server.join(DEADLINE)
     assert (said["status"], said["code"], said["error"], said["sent"]) == (
         502,

@@ -58,7 +58,7 @@ async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path)
         (request("POST", body=b"four"), OK, ("POST", "up.test", 200, None, 4)),
         (get(), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ("GET", "up.test", 404, None, 0)),
         (get(), b"RTSP/1.0 200 OK\r\n\r\n", ("GET", "up.test", 502, "upstream_protocol_error", 0)),
-        (get("/../x"), b"", ("GET", "", 403, "target_denied", 0)),
+        (get("/../x"), b"", ("GET", "up.test", 403, "target_denied", 0)),
         (request("OPTIONS", "/a", "Max-Forwards: 0", body=b"12"), b"", ("OPTIONS", "up.test", 204, None, 2)),
     ],
     ids=["forwarded", "404", "no response", "denied", "last hop"],

@@ -30,9 +30,9 @@ class Shared:
             report=self.report,
         )
 
-    def report(self, defect: BaseException) -> str:
+    def report(self, defect: BaseException, request_id: str) -> str:
         self.defects.append(defect)
-        return f"defect-{len(self.defects)}"
+        return request_id
 
 
 class Caller:
@@ -87,7 +87,7 @@ async def test_ids_are_the_processes_own_and_count() -> None:
     """The word is that of Via."""
     worker, other = Shared().worker, Shared().worker
     word = worker.instance.decode()
-    assert [worker.next_id() for _ in range(17)][-2:] == [f"{word}-10", f"{word}-11"]
+    assert [worker.next_id() for _ in range(17)][-2:] == [f"{word}-10".encode(), f"{word}-11".encode()]
     assert (len(word), word != other.instance.decode()) == (8, True)
 
 
@@ -138,16 +138,18 @@ async def test_what_an_attempt_comes_to_is_answered() -> None:
         raise LookupError
 
     for work in (works, fails, breaks):
-        shared.worker.attempt(work, answers.append)
+        shared.worker.attempt(work, answers.append, b"w-1")
         await eventually(lambda: not shared.worker.is_waiting)
     assert answers[0] is problem
     assert [each.code for each in answers] == ["overloaded", "internal_error"]
+    assert answers[1].detail == "a defect of Sidekey, logged as w-1"
     assert [type(defect) for defect in shared.defects] == [LookupError]
 
 
 async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
     shared = Shared()
     metrics, outcomes = shared.metrics, []
+    stats = metrics.stats("h")
 
     async def dial(error: Exception | None) -> str:
         assert metrics.upstream_connecting == 1
@@ -157,20 +159,20 @@ async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it(
 
     for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
         try:
-            outcomes.append(await shared.worker.connecting(dial(error)))
+            outcomes.append(await shared.worker.connecting(dial(error), stats))
         except (ProblemError, LookupError) as raised:
             assert raised is error
         assert metrics.upstream_connecting == 0
     assert outcomes == ["connection"]
-    assert metrics.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
+    assert stats.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
 
 
 async def test_a_defect_is_told_by_its_id_alone() -> None:
-    """What it says may be secret."""
+    """That of the request, under which it is logged. What it says may be secret."""
     shared = Shared()
-    problem = shared.worker.defect(LookupError("secret"))
+    problem = shared.worker.defect(LookupError("secret"), b"w-2f")
     assert (problem.code, problem.sent) == ("internal_error", "maybe")
-    assert "defect-1" in problem.detail
+    assert problem.detail == "a defect of Sidekey, logged as w-2f"
     assert "secret" not in problem.detail
 
 

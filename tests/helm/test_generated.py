@@ -1,4 +1,4 @@
-"""What is generated is current: golden files, the README's table, the plain manifest."""
+"""What is generated is current: the schema of values, golden files, the README's table, the plain manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import charts, helm
+from support import charts, helm, values_schema
 
 
 @pytest.mark.parametrize("case", helm.cases())
@@ -19,6 +19,11 @@ def test_each_case_renders_its_golden_file(case: str, example: Path) -> None:
 def test_each_golden_file_has_its_case() -> None:
     """None is left behind."""
     assert sorted(path.stem for path in charts.GOLDEN.glob("*")) == helm.cases()
+
+
+def test_the_schema_of_values_is_current() -> None:
+    """It holds the config's own: a key more there is one here."""
+    assert values_schema.TARGET.read_text("utf-8") == values_schema.written()
 
 
 def test_the_table_of_values_is_current() -> None:

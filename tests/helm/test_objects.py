@@ -284,7 +284,12 @@ def notes(values: helm.Values) -> str:
 
 HTTPS = [
     {**helm.values_of("gateway"), "httpsProxy": {"matchByHost": True, "caSecret": "sidekey-ca"}},
-    {**helm.sidekey_values("sidecar-https-proxy"), "mode": "none", "config": {"integrations": {"crm": {}}}},
+    {
+        **helm.sidekey_values("sidecar-https-proxy"),
+        "mode": "none",
+        "image": helm.values_of("gateway")["image"],
+        "config": {"integrations": {"crm": helm.values_of("gateway")["config"]["integrations"]["crm"]}},
+    },
 ]
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from sidekey.settings import profiles
 from support import charts, helm, kubeschema
+from support.profiles import auth_of
 
 PASTED = "hunter2-9f8e7d"
 UNTRIED = {"enabled": "not read by the chart: it is for a parent's `condition`"}
@@ -40,8 +41,11 @@ SECRETS = {
     "an insecure user name": ("config.integrations.crm.auth.username.insecure_value", PASTED, "file: /run/secrets"),
     "a field that says it is a token": ("config.integrations.crm.auth.headers.X-Api-Token", PASTED, "REFERENCE"),
     "a field that says it is a key": ("config.integrations.crm.auth.headers.Api-Key", PASTED, "REFERENCE"),
-    "a misnamed password": ("config.integrations.crm.auth.passwd", PASTED, "file: /run/secrets"),
-    "a password beside auth": ("config.integrations.crm.password", PASTED, "file: /run/secrets"),
+    "a secret of a provider's profile": ("config.integrations.crm.auth.key", PASTED, "file: /run/secrets"),
+    "a header beside the token": ("config.integrations.crm.add.headers.X-Api-Key", PASTED, "secret: REFERENCE"),
+    "a secret in a log-in": ("config.integrations.crm.auth.login.body.password", PASTED, "file: /run/secrets"),
+    "a secret that signs": ("config.integrations.crm.signature.secret", PASTED, "file: /run/secrets"),
+    "one of several that sign": ("config.integrations.crm.signature.secret", [PASTED], "file: /run/secrets"),
     "a key of the store": ("store.keys", [{"id": "k1", "key": PASTED}], "only the name of the Secret"),
     "a key of the store alone": ("store.keys", [PASTED], "the name of an existing Secret"),
     "keys of the store by name": ("store.keys", {"k1": PASTED}, "names of existing Secrets"),
@@ -122,6 +126,38 @@ SECRETS = {
 }
 """What a user may paste: where, what, and what the message must hold."""
 
+FILE = {"file": "/run/secrets/crm/secret"}
+BASIC: helm.Values = {"type": "basic", "username": "svc", "password": FILE}
+OAUTH: helm.Values = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "me"}
+LOGIN = {"url": "https://crm.example.com/login"}
+SESSION: helm.Values = {"type": "session", "login": LOGIN, "token": {"from": "token"}}
+AROUND: dict[str, helm.Values] = {
+    "password": BASIC,
+    "username": BASIC,
+    "headers": {"type": "headers"},
+    "key": {"type": "headers", "provider": "klaviyo"},
+    "private_key": {"type": "jwt", "algorithm": "RS256"},
+    "login": SESSION,
+}
+"""What stands around a key of `auth`: that of a kind that has it, by default `oauth2`."""
+
+
+def around(values: helm.Values) -> helm.Values:
+    """The same, with what else the integration `crm` needs."""
+    crm = values.get("config", {}).get("integrations", {}).get("crm")
+    if crm is not None:
+        auth = crm.get("auth", BASIC)
+        crm["auth"] = merged(AROUND.get(next(iter(auth)), OAUTH), auth)
+        crm |= {"signature": {"scheme": "github", **crm["signature"]}} if "signature" in crm else {}
+    return values
+
+
+def merged(below: Any, above: Any) -> Any:
+    """Two values, as Helm merges them."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **above, **{key: merged(below[key], above[key]) for key in below.keys() & above.keys()}}
+    return above
+
 
 def mount(path: str) -> helm.Values:
     """A further volume at a path."""
@@ -135,7 +171,7 @@ def variables(*names: str) -> helm.Values:
 
 def with_auth(**auth: object) -> helm.Values:
     """A config with one integration that has these keys under `auth`."""
-    return {"config": {"integrations": {"crm": {"auth": {"type": "oauth2", **auth}}}}}
+    return {"config": {"integrations": {"crm": {"auth": {**OAUTH, "client_secret": FILE, **auth}}}}}
 
 
 KEYS = {"keys": [{"id": "k1", "secret": {"name": "sidekey-store"}}]}
@@ -280,7 +316,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "off, which is false": ({"config": {"log": {"access": False}}}, ["config.log.access", '"off"', "quotes"]),
     "a bare duration": ({"config": {"timeouts": {"drain": 5}}}, ["config.timeouts.drain"]),
     "a user name of digits": (
-        {"config": {"integrations": {"crm": {"auth": {"username": 123}}}}},
+        {"config": {"integrations": {"crm": {"auth": {**BASIC, "username": 123}}}}},
         ["username", "quotes"],
     ),
     "the name of the chart's own file": (
@@ -333,7 +369,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         ["httpsProxy.extraRoots", "entry 2", "either a configMap or a secret"],
     ),
     "a place for the CA of one's own": (
-        {"config": {"ca": {"folder": "/x"}, "integrations": {"crm": {}}}, **https()},
+        {"config": {"ca": {"folder": "/x"}, "integrations": {"crm": {"auth": BASIC}}}, **https()},
         ["config.ca.folder: must be left out with httpsProxy", "httpsProxy.caSecret"],
     ),
     "by host, and not": (
@@ -451,20 +487,94 @@ def test_every_value_is_tried_by_a_case() -> None:
 def test_a_pasted_secret_is_refused_by_name(what: str) -> None:
     """The message has the place and the way out, and does not repeat the secret."""
     path, value, way_out = SECRETS[what]
-    message = helm.refusal(helm.CHART, at(path, value))
+    message = helm.refusal(helm.CHART, around(at(path, value)))
     assert path in message.replace("/", ".")
     assert way_out in message
     assert PASTED not in message
     assert "98765432" not in message
 
 
-@pytest.mark.parametrize("what", SECRETS)
+@pytest.mark.parametrize("what", ["a password", "an Authorization field", "a key of the store", "a caller's token"])
 def test_a_secret_pasted_for_a_sidecar_is_refused_too(what: str, example: Any) -> None:
     """The schema holds for the chart as a dependency."""
     path, value, way_out = SECRETS[what]
-    message = helm.refusal(example, {"sidekey": at(path, value)})
+    message = helm.refusal(example, {"sidekey": around(at(path, value))})
     assert way_out in message
     assert PASTED not in message
+
+
+@pytest.mark.parametrize("place", ["config", "config.integrations.crm", "config.integrations.crm.auth"])
+def test_a_secret_under_a_key_that_there_is_not_is_refused_unseen(place: str) -> None:
+    """Whatever the key is called."""
+    message = helm.refusal(helm.CHART, around(at(f"{place}.passwd", PASTED)))
+    assert f"/{place.replace('.', '/')}': additional properties 'passwd' not allowed" in message
+    assert PASTED not in message
+
+
+CONFIGS: dict[str, tuple[helm.Values, str, str]] = {
+    "a misspelt key": (
+        {"endpoint_prefx": "https://crm.example.com", "auth": BASIC},
+        "",
+        "additional properties 'endpoint_prefx' not allowed",
+    ),
+    "a misspelt provider": (
+        {"auth": {**OAUTH, "provider": "comercetools"}},
+        "/auth/provider",
+        "value must be one of 'acoustic-campaign', 'adobe',",
+    ),
+    "a misspelt kind": ({"auth": {**BASIC, "type": "bearer"}}, "/auth/type", "value must be one of 'aws_sigv4',"),
+    "a key of another kind": ({"auth": {**BASIC, "client_id": "me"}}, "/auth", "additional properties 'client_id'"),
+    "no kind": ({"auth": {"username": "svc"}}, "/auth", "missing property 'type'"),
+    "no auth": ({"description": "x"}, "", "missing property 'auth'"),
+    "what a kind needs": ({"auth": {"type": "oauth2"}}, "/auth", "missing properties 'token_endpoint', 'client_id'"),
+    "what a profile leaves": (
+        {"auth": {"type": "oauth2", "provider": "commercetools", "region": "us-east-2.aws"}},
+        "/auth",
+        "missing property 'client_id'",
+    ),
+    "one method": ({"auth": BASIC, "methods": "GET"}, "/methods", "got string, want null or array"),
+    "a mistake in a header": (
+        {"auth": {"type": "headers", "headers": {"X-Key": {"secret": FILE, "prefx": "Bearer "}}}},
+        "/auth/headers/X-Key",
+        "additional properties 'prefx' not allowed",
+    ),
+    "a number for a text": ({"auth": BASIC, "description": 123}, "/description", "value must be 'a text in quotes"),
+}
+"""An integration, the place below it that the message names, and what it says."""
+
+
+def mistaken(what: str) -> helm.Values:
+    """Values whose one integration has the mistake."""
+    integration, _, _ = CONFIGS[what]
+    return {"config": {"integrations": {"erp": integration}}}
+
+
+@pytest.mark.parametrize("what", CONFIGS)
+def test_a_mistake_in_the_config_is_found_before_anything_is_rendered(what: str) -> None:
+    """The schema holds the config's own, and says of a mistake what is wrong where, once."""
+    _, place, words = CONFIGS[what]
+    message = helm.refusal(helm.CHART, mistaken(what))
+    assert f"at '/config/integrations/erp{place}': {words}" in message
+    assert message.count("at '/") == 1
+
+
+@pytest.mark.parametrize("what", ["a misspelt key", "a misspelt provider"])
+def test_so_it_is_for_a_sidecar(what: str, example: Path) -> None:
+    """The schema holds for the chart as a dependency."""
+    _, place, words = CONFIGS[what]
+    assert f"at '/config/integrations/erp{place}': {words}" in helm.refusal(example, {"sidekey": mistaken(what)})
+
+
+EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_of_a_config_is_one_for_the_chart(path: Path) -> None:
+    """But for what belongs to the chart, and secrets that are written in the open: without both it is rendered."""
+    found = helm.helm_python.values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
+    config = {key: value for key, value in found.items() if key in {"integrations", "presets", "network", "timeouts"}}
+    written = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
+    assert yaml.safe_load(written)["integrations"] == config["integrations"]
 
 
 @pytest.mark.parametrize("what", ERRORS)
@@ -563,7 +673,7 @@ def test_what_the_config_says_of_stored_integrations_stays() -> None:
 
 def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None:
     """How many pods the service has is not the chart's to know; its notes say what must be true."""
-    values = with_auth(single_live_token=True) | {"mode": "none"}
+    values = with_auth(single_live_token=True) | {"mode": "none", "image": helm.values_of("gateway")["image"]}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
     assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
     assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
@@ -576,15 +686,14 @@ def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token
     single = {name for name, each in found.items() if each.auth.get("single_live_token") is True}
     assert single
     for name in single:
-        own = {"type": found[name].kind, "provider": name}
+        own = auth_of(name)
         values = {**gateway, "config": {"integrations": {"crm": {"auth": own}}}}
         assert f"single_live_token, by the provider {name}" in helm.refusal(helm.CHART, values)
         own["single_live_token"] = False
         assert helm.files(helm.CHART, values)
-    others = {
-        name: {"auth": {"type": each.kind, "provider": name}} for name, each in found.items() if name not in single
-    }
-    assert helm.files(helm.CHART, {**gateway, "config": {"integrations": others}})
+    for optional in (False, True):
+        others = {name: {"auth": auth_of(name, optional=optional)} for name in found if name not in single}
+        assert helm.files(helm.CHART, {**gateway, "config": {"integrations": others}})
     for each in found.values():
         assert each.auth.get("grant") != "refresh_token" or each.auth["refresh_token_rotates"] is False
 

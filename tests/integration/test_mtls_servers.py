@@ -185,7 +185,7 @@ async def test_a_certificate_that_caddy_refuses_is_shown_once(
         async with serving(alone(caddy.port, strangers.client("eve")), tmp_path, ca) as sidekey:
             answer = await sidekey.reverse("/orders", method=method, body=b"{}" if method == "POST" else b"")
             said = problem(answer)
-            connects = sum(sidekey.app.metrics.connects.values())
+            connects = sum(sidekey.app.metrics.stats("it").connects.values())
         refusals = caddy.refusals(1)
     assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1.2" else "maybe")
     assert (connects, len(refusals)) == (1, 1)
@@ -199,7 +199,7 @@ async def test_a_certificate_that_openssl_refuses_is_shown_once(version: str, ca
     with OpensslServer(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as server:
         async with serving(alone(server.port, strangers.client("eve")), tmp_path, ca) as sidekey:
             said = problem(await sidekey.reverse("/orders"))
-            connects = sum(sidekey.app.metrics.connects.values())
+            connects = sum(sidekey.app.metrics.stats("it").connects.values())
         failures = server.until_said("certificate verify failed").count("certificate verify failed")
     assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1_2" else "maybe")
     assert (connects, failures) == (1, 1)
@@ -223,7 +223,7 @@ async def test_a_server_that_wants_a_certificate_ends_every_upload_by_its_alert(
         )
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             answers = [await sidekey.reverse("/a", method="POST", body=UPLOAD) for _ in range(50)]
-            connects = sum(sidekey.app.metrics.connects.values())
+            connects = sum(sidekey.app.metrics.stats("it").connects.values())
     said = {(each["code"], each["sent"], each["detail"]) for each in map(problem, answers)}
     assert said == {(REFUSED, "maybe", "the upstream ended TLS with the alert: certificate required")}
     assert {bytes(answer.values(b"proxy-status")[0]) for answer in answers} == {b"sidekey; error=tls_alert_received"}

@@ -230,7 +230,7 @@ def test_a_hangup_without_a_change_keeps_everything(running: Scene) -> None:
     running.hang_up()
     running.happens(TAKEN_UP)
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
-    assert running.metric('sidekey_upstream_connects_total{outcome="ok"}') == 1
+    assert running.metric('sidekey_upstream_connects_total{integration="a",outcome="ok"}') == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

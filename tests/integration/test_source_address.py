@@ -124,7 +124,7 @@ async def test_an_address_that_is_lost_later_is_named_in_the_response(ca: Author
     """Without telling which it is."""
     async with serving(keyed("it", 1), tmp_path, ca, hosts=HOSTS, head=head(ABSENT)) as sidekey:
         said = problem(await sidekey.reverse("/a"))
-        await eventually(lambda: sidekey.app.metrics.connects == {"destination_unavailable": 1})
+        await eventually(lambda: sidekey.app.metrics.stats("it").connects == {"destination_unavailable": 1})
     assert (said["code"], said["sent"]) == ("upstream_unreachable", "no")
     assert said["detail"] == "source_address is not an address of this machine"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.prometheus import promtool
+from support.prometheus import promtool, rules_of
 
 ALERTS = Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml"
 MINUTES = 60
@@ -79,6 +79,14 @@ CASES: dict[str, tuple[int, dict[str, Callable[[int], float]]]] = {
     ),
 }
 """An alert for each recorded window, and one that waits: the minute at which it fires, and its counter."""
+
+
+def test_denials_are_recorded_as_requests_are() -> None:
+    """So what holds below for those holds for them."""
+    recorded = {rule["record"]: rule["expr"] for rule in rules_of(ALERTS) if "record" in rule}
+    denials = recorded["integration_reason:sidekey_denials:increase5m"]
+    requests = denials.replace("sidekey_denials_total", "sidekey_requests_total").replace("reason", "outcome")
+    assert requests == recorded["integration_outcome:sidekey_requests:increase5m"]
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["same-instance", "another-instance"])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sidekey.credentials.base import Outcome
-from sidekey.errors import KINDS
+from sidekey.errors import KINDS, REASONS
 from sidekey.observe.exposition import FAMILIES
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
@@ -116,6 +116,13 @@ def test_every_outcome_of_the_rules_exists() -> None:
     """It is a class of status, a code of ours, or what comes of a call for a token."""
     known = {"2xx", "3xx", "4xx", "5xx", *map(str, APART), *KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
+
+
+def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
+    """It is in the closed list."""
+    dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
+    asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard)]
+    assert {value for text in asked for value in values_of(text, "reason")} - {*REASONS, ".*"} == set()
 
 
 def test_the_words_of_stored_integrations_are_those_that_are_counted() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.errors import CALLER_GONE, KINDS
+from sidekey.errors import CALLER_GONE, KINDS, REASONS
 from sidekey.observe.exposition import FAMILIES, Family
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
@@ -35,6 +35,15 @@ def test_the_page_names_every_outcome_of_a_request() -> None:
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
     assert {"2xx", "3xx", "4xx", "5xx", *map(str, APART), CALLER_GONE, *KINDS} - named == set()
+
+
+def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:
+    """In their order, with the codes and the meaning that the table of the program has, and what to do."""
+    section = PAGE.partition("\n## Reasons of denials\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)
+    wanted = [(each.denial, ", ".join(f"`{code}`" for code in each.codes), each.meaning) for each in REASONS.values()]
+    assert [row[:3] for row in rows] == wanted
+    assert all(row[3].endswith(".") for row in rows)
 
 
 def test_the_page_names_every_word_for_how_an_integration_stands() -> None:

@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
 
 from support.ask import get
 from support.child import Child
-from support.peers import require
-from support.ports import free_port
-from support.raw import DEADLINE
+from support.prometheus_server import ask, prometheus, until
 
-Found = TypeVar("Found")
-FOLDER = Path(__file__).parents[2] / "prometheus"
 ALERT = "SidekeyUnknownIntegration"
 CONFIG = """\
 integrations:
   crm: {endpoint_prefix: "https://crm.example.com", auth: {type: basic, username: u, password: {env: SECRET}}}
 """
-
-
-@contextmanager
-def prometheus(folder: Path, target: int) -> Iterator[int]:
-    """The port of a Prometheus with the delivered config, but for the target, and all intervals a second or less."""
-    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
-    config["rule_files"] = [str((FOLDER / name).resolve()) for name in config["rule_files"]]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{target}"]
-    path, port = folder / "prometheus.yml", free_port()
-    path.write_text(json.dumps(config))
-    command = [
-        require("prometheus"),
-        f"--config.file={path}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            yield port
-        finally:
-            process.terminate()
-
-
-def ask(port: int, path: str) -> Any:
-    """What the API of Prometheus returns, None while it does not."""
-    try:
-        answer = get(port, f"/api/v1/{path}")
-    except ConnectionError:
-        return None
-    return json.loads(answer.body)["data"] if answer.status == 200 else None
-
-
-def until(found: Callable[[], Found | None]) -> Found:
-    """What is found, as soon as it is."""
-    ends = time.monotonic() + DEADLINE
-    while time.monotonic() < ends:
-        value = found()
-        if value is not None:
-            return value
-        time.sleep(0.05)
-    raise TimeoutError
 
 
 def scrapes(port: int, value: str) -> bool | None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from sidekey.core.addresses import METADATA
+from sidekey.core.addresses import METADATA, Network
 from sidekey.errors import ProblemError
 from sidekey.network.guard import Listener, permitted
 
@@ -26,6 +26,13 @@ def denied(text: str, *own: Listener) -> str:
     return refused.value.problem.detail
 
 
+def denial(*texts: str, own: tuple[Listener, ...] = (), allowed: tuple[Network, ...] = ()) -> str | None:
+    """As what the refusal to dial any of these counts."""
+    with pytest.raises(ProblemError) as refused:
+        permitted([ip_address(text) for text in texts], PORT, allowed, own)
+    return refused.value.problem.denial
+
+
 def test_refused_addresses_of_a_mixed_answer_are_dropped() -> None:
     """What is left keeps its order."""
     answer = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
@@ -38,6 +45,7 @@ def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -
         permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
     assert refused.value.problem.code == "destination_denied"
     assert "(private, loopback)" in refused.value.problem.detail
+    assert refused.value.problem.denial == "private_address"
     assert "10." not in refused.value.problem.detail
     assert "127." not in refused.value.problem.detail
 
@@ -46,6 +54,7 @@ def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -
 def test_metadata_is_denied_whatever_is_allowed(address: str) -> None:
     """No allowance opens a metadata service, nor a form that embeds its address."""
     assert "metadata" in denied(address)
+    assert denial(address, "10.0.0.1", "127.0.0.1") == "metadata_address"
     if "." in address:
         assert "metadata" in denied(f"::ffff:{address}")
 
@@ -53,7 +62,9 @@ def test_metadata_is_denied_whatever_is_allowed(address: str) -> None:
 @pytest.mark.parametrize("text", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0"])
 def test_a_listener_of_our_own_is_denied_whatever_is_allowed(text: str) -> None:
     """A request that comes back to Sidekey is refused, whichever form of the address it uses."""
-    assert "Sidekey itself" in denied(text, Listener(ip_address("127.0.0.1"), PORT))
+    own = Listener(ip_address("127.0.0.1"), PORT)
+    assert "Sidekey itself" in denied(text, own)
+    assert denial("10.0.0.1", "127.0.0.1", own=(own,), allowed=(ip_network("127.0.0.0/8"),)) == ("own_listener")
 
 
 def test_a_listener_bound_to_a_mapped_address_is_denied() -> None:

@@ -11,11 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.observe.access import AccessLog
+from sidekey.observe.access import FIELDS, AccessLine, AccessLog
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Log, Snapshot
 
-KEYS = "timestamp level event request_id integration door method host status code duration bytes_in bytes_out"
+KEYS = [name for name, _ in FIELDS if name not in ("preset", "target")]
+LINE: dict[str, Any] = {
+    "request_id": "w-1f",
+    "integration": "crm",
+    "caller": "shop",
+    "door": "reverse",
+    "method": "POST",
+    "status": 200,
+    "duration": 0.00123,
+    "bytes_in": 1024,
+    "bytes_out": 200,
+    "host": "secure.example.com",
+    "port": 443,
+}
 
 
 class Pipe:
@@ -40,54 +53,64 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
+SHOWN_AS_THEY_ARE = ("request_id", "integration", "door", "method", "status", "bytes_in", "bytes_out")
+TEXTS = (
+    *("request_id", "integration", "caller", "door", "method", "host", "code", "reason", "error", "attempt"),
+    *("trace_id", "peer", "upstream"),
+)
+DURATIONS = ("duration", "grant", "connect", "first_byte")
+
+
 @given(
-    texts=st.tuples(*[st.text(max_size=50)] * 6),
+    texts=st.fixed_dictionaries(dict.fromkeys(TEXTS, st.text(max_size=50))),
     target=st.none() | st.text(max_size=50),
-    numbers=st.tuples(st.integers(0, 599), st.integers(0, 1 << 60), st.integers(0, 1 << 60)),
-    seconds=st.floats(0, 1e6),
+    preset=st.text(max_size=50),
+    status=st.integers(0, 599),
+    numbers=st.fixed_dictionaries(
+        {"port": st.integers(0, 65535), "bytes_in": st.integers(0, 1 << 60), "bytes_out": st.integers(0, 1 << 60)}
+    ),
+    seconds=st.fixed_dictionaries(dict.fromkeys(DURATIONS, st.floats(0, 1e6))),
 )
 def test_a_line_is_what_json_dumps_would_write_for_any_text(
-    texts: tuple[str, ...], target: str | None, numbers: tuple[int, ...], seconds: float
+    texts: dict[str, str],
+    target: str | None,
+    preset: str,
+    status: int,
+    numbers: dict[str, int],
+    seconds: dict[str, float],
 ) -> None:
-    """Whatever the parts hold, quotes, controls or lone surrogates, the line is json.dumps' one."""
-    request_id, integration, door, method, host, code = texts
-    status, bytes_in, bytes_out = numbers
+    """Whatever the parts hold, quotes, controls or lone surrogates, the line is json.dumps' one; keys are `FIELDS`."""
     pipe = Pipe()
-    log = AccessLog(pipe.writer, "all", path=True)
-    log.write(request_id, integration, door, method, host, status, code, seconds, bytes_in, bytes_out, target)
+    given = {**texts, **numbers, **seconds, "status": status, "preset": preset, "target": target}
+    AccessLog(pipe.writer, "all", path=True).write(AccessLine(**given))  # type: ignore[arg-type]
     line = pipe.line()
     pipe.close()
-    read = json.loads(line)
-    expected: dict[str, Any] = {
-        "timestamp": read["timestamp"],
-        "level": "info" if status < 400 and not code else "warning",
-        "event": "request",
-        "request_id": request_id,
-        "integration": integration,
-        "door": door,
-        "method": method,
-        "host": host or None,
-        "status": status,
-        "code": code or None,
-        "duration": "DURATION",
-        "bytes_in": bytes_in,
-        "bytes_out": bytes_out,
-    }
-    if target is not None:
-        expected["target"] = target
+    is_bad = status >= 400 or texts["code"] or texts["reason"]
+    given |= {"timestamp": json.loads(line)["timestamp"], "level": "warning" if is_bad else "info", "event": "request"}
+    expected: dict[str, Any] = {}
+    for name, _ in FIELDS:
+        value = given[name]
+        if name in DURATIONS:
+            expected[name] = f"SECONDS{value:.6f}SECONDS" if value or name == "duration" else None
+        elif value or name in SHOWN_AS_THEY_ARE:
+            expected[name] = value
+        elif name not in ("preset", "target"):
+            expected[name] = None
+        elif value is not None and name == "target":
+            expected[name] = value
     text = json.dumps(expected, separators=(",", ":")) + "\n"
-    assert line.decode() == text.replace('"duration":"DURATION"', f'"duration":{seconds:.6f}')
+    assert line.decode() == text.replace('"SECONDS', "").replace('SECONDS"', "")
 
 
-def write(log: AccessLog, status: int, code: str = "", target: str | None = None) -> None:
-    log.write("1f", "crm", "reverse", "POST", "secure.example.com", status, code, 0.00123, 1024, 200, target)
+def write(log: AccessLog, status: int, code: str = "", target: str | None = None, **more: Any) -> None:
+    log.write(AccessLine(**{**LINE, "status": status, "code": code, "target": target, **more}))
 
 
 def test_the_keys_are_those_of_the_reference(pipe: Pipe) -> None:
-    """A line begins as every log line does, and the duration has six digits."""
+    """A line begins as every log line does, and seconds have six digits."""
     write(AccessLog(pipe.writer, "all", path=False), 200)
     line = pipe.line()
-    assert " ".join(json.loads(line)) == KEYS
+    assert list(json.loads(line)) == KEYS
     assert b'"duration":0.001230,' in line
 
 
@@ -101,11 +124,10 @@ def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> Non
 
 def test_a_preset_is_named_where_a_request_came_by_one(pipe: Pipe) -> None:
     """Before the target, which is there only where the config asks for it."""
-    for path, keys in ((False, "preset"), (True, "preset target")):
-        log = AccessLog(pipe.writer, "all", path=path)
-        log.write("1f", "crm", "preset", "POST", "h", 200, "", 0.1, 1, 2, "/x", 'wel"come')
+    for path, keys in ((False, ["preset"]), (True, ["preset", "target"])):
+        write(AccessLog(pipe.writer, "all", path=path), 200, target="/x", preset='wel"come')
         line = json.loads(pipe.line())
-        assert " ".join(line) == f"{KEYS} {keys}"
+        assert list(line) == KEYS + keys
         assert line["preset"] == 'wel"come'
 
 
@@ -150,19 +172,31 @@ def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
 def test_lines_that_differ_in_one_part_are_each_their_own(pipe: Pipe) -> None:
     """What lines have in common is spelled once for all of the same parts, and for no others."""
     log = AccessLog(pipe.writer, "all", path=False)
-    parts = ("crm", "reverse", "POST", "one.test", 200, "")
-    for index, other in enumerate(("sms", "forward", "GET", "", 500, "overloaded")):
-        for integration, door, method, host, status, code in (parts, (*parts[:index], other, *parts[index + 1 :])):
-            log.write("1f", integration, door, method, host, status, code, 0.1, 1, 2)  # type: ignore[arg-type]
+    others = {
+        "integration": "sms",
+        "caller": "billing",
+        "door": "forward",
+        "method": "GET",
+        "host": "other.test",
+        "port": 80,
+        "status": 500,
+        "code": "overloaded",
+        "reason": "limits.in_flight is reached",
+        "error": "connection_limit_reached",
+        "attempt": "retried",
+    }
+    for name, other in others.items():
+        for parts in (LINE, {**LINE, name: other}):
+            log.write(AccessLine(**parts))
             read = json.loads(pipe.line())
-            expected = (integration, door, method, host or None, status, code or None)
-            assert tuple(read[key] for key in ("integration", "door", "method", "host", "status", "code")) == expected
-            assert read["level"] == ("info" if status == 200 and not code else "warning")
+            assert {key: read[key] for key in others} == {key: parts.get(key) for key in others}
+            is_good = parts["status"] == 200 and not (parts.get("code") or parts.get("reason"))
+            assert read["level"] == ("info" if is_good else "warning")
 
 
 def test_any_number_of_hosts_is_logged(pipe: Pipe) -> None:
     """With targets that pass, callers choose them: what is kept of them is bounded."""
     log = AccessLog(pipe.writer, "all", path=False)
     for number in (*range(3000), 0):
-        log.write("1f", "-", "forward", "GET", f"h{number}.test", 200, "", 0.1, 1, 2)
+        write(log, 200, host=f"h{number}.test")
         assert json.loads(pipe.line())["host"] == f"h{number}.test"

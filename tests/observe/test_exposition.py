@@ -24,7 +24,7 @@ from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.runtime.standing import STATES
 from support.peers import require
-from support.plane import integration
+from support.plane import callers_of, integration
 from support.standings import certified, unread
 
 
@@ -40,9 +40,13 @@ def busy() -> Metrics:
     metrics.in_flight, metrics.in_flight_limit = 3, 10_000
     metrics.fullness = lambda: (0.5, 0.75, 0.0)
     metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
-    metrics.connects["ok"] += 5
-    metrics.connects["connection_refused"] += 1
+    for outcome in ["ok"] * 5 + ["connection_refused"]:
+        metrics.stats("crm").count_connect(outcome)
+    metrics.stats("crm").count_denial("outside_prefix")
+    metrics.unknown.count_denial("integration_unlisted")
     metrics.calls["crm", "ok"] += 1
+    metrics.prepare(Snapshot(metrics.integrations, callers_of({"t": None})))()
+    metrics.count_caller("caller0", "2xx")
     for preset, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
         metrics.count_preset(preset, outcome)
     metrics.calls["crm", "rate_limited"] += 1
@@ -81,10 +85,13 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_upstream_connections", (("state", "idle"),)): 4,
         ("sidekey_upstream_connections", (("state", "active"),)): 3,
         ("sidekey_upstream_connections", (("state", "connecting"),)): 1,
-        ("sidekey_upstream_connects_total", (("outcome", "ok"),)): 5,
-        ("sidekey_upstream_connects_total", (("outcome", "connection_refused"),)): 1,
+        ("sidekey_upstream_connects_total", (crm, ("outcome", "ok"))): 5,
+        ("sidekey_upstream_connects_total", (crm, ("outcome", "connection_refused"))): 1,
+        ("sidekey_denials_total", (crm, ("reason", "outside_prefix"))): 1,
+        ("sidekey_denials_total", (("integration", "unknown"), ("reason", "integration_unlisted"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "ok"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "rate_limited"))): 1,
+        ("sidekey_caller_requests_total", (("caller", "caller0"), ("outcome", "2xx"))): 1,
         ("sidekey_preset_requests_total", (("outcome", "2xx"), ("preset", "welcome"))): 3,
         ("sidekey_preset_requests_total", (("outcome", "preset_denied"), ("preset", "unknown"))): 1,
         ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,
@@ -189,7 +196,7 @@ async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> No
         number += 1
         metrics.stats(f"late{number}").record("2xx", 0.1)
         metrics.stats("i1999").record(f"late{number}", 0.1)
-        metrics.connects[f"late{number}"] += 1
+        metrics.stats("i1999").count_connect(f"late{number}")
     found = samples(b"".join(blocks).decode())
     name = "sidekey_request_duration_seconds"
     last = ("integration", "i1999")

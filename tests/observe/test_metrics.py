@@ -6,7 +6,7 @@ import pytest
 
 from sidekey.observe.metrics import BOUNDS, CredentialSeries, IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Snapshot
-from support.plane import integration
+from support.plane import callers_of, integration
 from support.presets import preset
 
 
@@ -131,6 +131,40 @@ def test_integrations_that_have_gone_are_reported_no_more() -> None:
     for series in (metrics.calls, metrics.expiries, metrics.reload_failures):
         assert {name for name, _ in series} == {"stays"}
     assert metrics.stats("goes").outcomes == {}
+
+
+def test_attempts_to_connect_and_denials_go_with_their_integration() -> None:
+    """Also what a request in flight still counts for one that has gone."""
+    metrics = Metrics()
+    stays, goes = metrics.stats("stays"), metrics.stats("goes")
+    for stats in (stays, goes, metrics.unknown):
+        stats.count_connect("ok")
+        stats.count_denial("outside_prefix")
+    metrics.prepare(Snapshot(integrations={"stays": integration("stays", "https://a.test/api")}))()
+    goes.count_connect("ok")
+    stays.count_connect("ok")
+    stays.count_denial("trace")
+    shown = {each.integration: (each.connects, each.denials) for each in metrics.all_stats() if each.connects}
+    assert shown == {
+        "stays": ({"ok": 2}, {"outside_prefix": 1, "trace": 1}),
+        "unknown": ({"ok": 1}, {"outside_prefix": 1}),
+    }
+
+
+def test_callers_are_those_of_the_config() -> None:
+    """One that has gone is reported no more, nor what its requests in flight still come to; the others go on."""
+    metrics = Metrics()
+    known = callers_of({"a": None, "b": None})
+    metrics.prepare(Snapshot(integrations={}, callers=known))()
+    for caller, outcome in (("caller0", "2xx"), ("caller1", "2xx"), ("caller1", "401"), ("stranger", "2xx")):
+        metrics.count_caller(caller, outcome)
+    assert metrics.callers == {"caller0": {"2xx": 1}, "caller1": {"2xx": 1, "401": 1}}
+    metrics.prepare(Snapshot(integrations={}, callers=callers_of({"a": None})))()
+    metrics.count_caller("caller0", "2xx")
+    metrics.count_caller("caller1", "2xx")
+    assert metrics.callers == {"caller0": {"2xx": 2}}
+    metrics.prepare(Snapshot(integrations={}))()
+    assert metrics.callers == {}
 
 
 def test_presets_that_have_gone_are_reported_no_more() -> None:

@@ -79,6 +79,16 @@ def test_no_limit_of_descriptors_is_infinity(proc: Path, monkeypatch: pytest.Mon
     assert values(render(proc))["process_max_fds"] == math.inf
 
 
+def test_where_descriptors_cannot_be_listed_only_their_number_is_missing(proc: Path) -> None:
+    """Alerts need the rest, above all the start time."""
+    whole = values(render(proc))
+    for number in range(3):
+        (proc / "self" / "fd" / str(number)).unlink()
+    (proc / "self" / "fd").rmdir()
+    del whole["process_open_fds"]
+    assert values(render(proc)) == whole
+
+
 def test_without_proc_there_is_nothing(tmp_path: Path) -> None:
     """So it is on other systems than Linux."""
     assert render(tmp_path) == b""

@@ -54,7 +54,7 @@ def test_a_suppressed_context_is_not_described() -> None:
     [
         (ConnectionResetError(104, SECRET), "ConnectionResetError(ECONNRESET)"),
         (OSError(SECRET), "OSError"),
-        (ProblemError(Problem("target_denied", SECRET)), "ProblemError(target_denied)"),
+        (ProblemError(Problem("target_denied", SECRET, denial="outside_prefix")), "ProblemError(target_denied)"),
         (
             ExceptionGroup(SECRET, [ValueError(SECRET), OSError(28, SECRET)]),
             "ExceptionGroup(ValueError, OSError(ENOSPC))",

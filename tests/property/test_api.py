@@ -106,7 +106,11 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"name": "second", "integrations": "*", "presets": "*"},
     ],
     "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
-    "ExplainRequest": [{"url": "/x"}, {"url": "https://a.example/%2e%2e"}],
+    "ExplainRequest": [
+        {"url": "/x"},
+        {"url": "https://a.example/%2e%2e"},
+        {"url": "/x", "method": "POST", "headers": [["A", "b"]], "body": "{}", "at": "2026-01-31T23:59:59Z"},
+    ],
 }
 GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
 GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]

@@ -52,19 +52,31 @@ MALFORMED = [
     (
         "a tab as indentation",
         b"a:\n\tb: 1\n",
-        "2:1: (file): not valid YAML: found character that cannot start any token",
+        "2:1: (file): indentation must be spaces: there is a tab on this line",
     ),
-    ("two colons", b"a: b: c\n", "1:5: (file): not valid YAML: mapping values are not allowed in this context"),
-    ("an open bracket", b"a: {b: 1\n", "2:1: (file): not valid YAML: did not find expected ',' or '}'"),
-    ("an open quote", b'a: "hunter2\n', "2:1: (file): not valid YAML: found unexpected end of stream"),
-    ("a wrong indentation", b"a:\n    b: 1\n  c: 2\n", "3:3: (file): not valid YAML: did not find expected key"),
+    ("two colons", b"a: b: c\n", "1:5: (file): a text with a colon and a space in it must be in quotes"),
+    (
+        "an open bracket",
+        b"a: {b: 1\n",
+        "1:4: (file): this { is not closed: } must follow the last entry, and a comma each one before",
+    ),
+    ("an open quote", b'a: "hunter2\n', '1:4: (file): this quote is not closed: " must also end the text'),
+    (
+        "a wrong indentation",
+        b"a:\n    b: 1\n  c: 2\n",
+        "3:3: (file): indentation does not fit: must begin in column 5 or 1",
+    ),
     (
         "a tag",
         b"a: !!python/object:os.system hunter2\n",
         "1:4: (file): tags (!...) are not supported: put text in quotes",
     ),
     ("a tag on a mapping", b"a: !!map {}\n", "1:4: (file): tags (!...) are not supported: put text in quotes"),
-    ("a key that is a list", b"? [a]\n: 1\n", "1:3: (file): a key must be a text"),
+    (
+        "a key that is a list",
+        b"? [a]\n: 1\n",
+        "1:3: (file): a key must be a text; a text that begins with { or [ must be in quotes",
+    ),
     ("an alias without an anchor", b"a: *b\n", "1:4: (file): this alias has no anchor above it"),
     ("an alias inside its own anchor", b"a: &a\n  b: *a\n", "2:6: (file): this alias has no anchor above it"),
     ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): the file must be UTF-8"),
@@ -117,7 +129,9 @@ def test_a_key_that_is_given_twice_is_an_error_and_the_first_holds() -> None:
     """The reading goes on, so that other errors show, too."""
     root, errors = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
     assert root == {"a": {"b": 1, "c": 2}}
-    assert [str(error) for error in errors] == ["c.yaml:4:3: a.b: this key is given twice; the first is in line 2"]
+    assert [str(error) for error in errors] == [
+        "c.yaml:4:3: a.b: this key is given twice: remove one; the first is in line 2"
+    ]
 
 
 def test_an_alias_stands_for_its_anchor() -> None:

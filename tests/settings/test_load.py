@@ -109,17 +109,9 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("region", "warnings"),
-    [
-        (
-            "region: europe-west1.gcp, ",
-            ["https://api.us-central1.gcp.commercetools.com/shop is not under any allowed domain, so it never matches"],
-        ),
-        ("region: 5, ", []),
-        ("", []),
-    ],
+    ("region", "valid"), [("region: europe-west1.gcp, ", True), ("region: 5, ", False), ("", False)]
 )
-def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: str, warnings: list[str]) -> None:
+def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: str, valid: bool) -> None:
     """They stand in for a parameter that is missing or wrong; of its domains nothing is known then."""
     path = write(
         tmp_path,
@@ -128,9 +120,9 @@ def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: s
         "    test: {path: /carts}\n",
     )
     loaded = load(path, {"S": "hunter2"})
-    assert [error.path for error in loaded.errors] == ([] if warnings else ["integrations.shop.auth.region"])
-    assert [error.message for error in loaded.warnings] == warnings
-    assert loaded.unreadable == []
+    assert [error.path for error in loaded.errors] == ([] if valid else ["integrations.shop.auth.region"])
+    assert [error.path for error in loaded.impossible] == (["integrations.shop.endpoint_prefix"] if valid else [])
+    assert loaded.unreadable == loaded.warnings == []
 
 
 def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> Non
     assert supplements_of(plain) == []
     assert supplements_of(added) == [added.add]
     places = Places(("X-Tenant", "Authorization"), ("key",))
-    assert traits_of(added) == added.auth.traits()._replace(places=places)
+    public = (("X-Tenant", "acme"),)
+    assert traits_of(added) == added.auth.traits()._replace(places=places, public=public)
 
 
 def test_a_signer_beside_the_kinds_signs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Generates what follows from the Helm charts: the table of values, the plain manifest, the tests' golden files.
+"""Generates what follows from the Helm charts: the schema and the table of values, the plain manifest, golden files.
 
 `python -m support.charts` (make charts) writes them; tests/helm/test_generated.py only compares.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from support import helm
+from support import helm, values_schema
 
 README = helm.CHART / "README.md"
 PLAIN = helm.ROOT / "helm" / "examples" / "plain" / "sidecar.yaml"
@@ -134,7 +134,8 @@ _Dumper.add_representer(str, _text)
 
 
 def main() -> None:
-    """Write every generated file, and drop golden files whose case is gone."""
+    """Write every generated file, and drop golden files whose case is gone. What is rendered goes by the new schema."""
+    values_schema.TARGET.write_text(values_schema.written(), "utf-8")
     with tempfile.TemporaryDirectory() as folder:
         texts = written(helm.with_dependency(Path(folder)))
     for path in set(GOLDEN.glob("*.yaml")) - texts.keys():

@@ -66,7 +66,7 @@ def chart_of(case: str, example: Path) -> Path:
 
 @cache
 def _loaded(chart: Path) -> helm_python.Chart:
-    """A chart, which its values do not change; no test writes into one."""
+    """A chart; no test writes into one. Helm drops a dependency that values disable for good, so that needs a copy."""
     return helm_python.Chart.load(chart)
 
 

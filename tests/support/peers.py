@@ -22,6 +22,7 @@ PACKAGES = {
     "chromium-headless-shell": "chromium-headless-shell",
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
+    "fish": "fish",
     "gdb": "gdb",
     "git": "git",
     "go": "golang-go",
@@ -47,6 +48,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "wget": "wget",
     "wrk": "wrk",
+    "zsh": "zsh",
 }
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""
 

@@ -282,9 +282,9 @@ async def running(
     )
     defects: list[BaseException] = []
 
-    def report(defect: BaseException) -> str:
+    def report(defect: BaseException, request_id: str = "") -> str:
         defects.append(defect)
-        return "defect-1"
+        return request_id or "defect-1"
 
     writer = LineWriter(os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT, 0o600))
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
@@ -364,6 +364,7 @@ def problem(answer: Message) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(answer.body)
     assert said["status"] == answer.status
     assert {"type", "title", "detail", "code", "sent"} <= said.keys()
+    assert answer.values(b"sidekey-request-id") == [said.pop("instance").encode()]
     (status,) = answer.values(b"proxy-status")
     node, _, error = status.decode().partition("; error=")
     assert node == "sidekey"

@@ -228,9 +228,9 @@ class Scripted:
             matching=build_matching(served) if matching else None,
         )
 
-        def report(defect: BaseException) -> str:
+        def report(defect: BaseException, request_id: str = "") -> str:
             self.defects.append(defect)
-            return "defect-1"
+            return request_id or "defect-1"
 
         given = sources or {}
         self.plane = DataPlane(

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sidekey.credentials.destination import Json, destination_of, keys_of
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import Saved
 from sidekey.settings.stored.opening import StoredReader, Vault, sealed_fields
@@ -23,6 +24,7 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
+DIALLING = Dialling(stored=True)
 CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
@@ -183,7 +185,7 @@ def copied(document: Mapping[str, Any]) -> Any:
 
 def judged(document: Mapping[str, Any], former: Former | None = None) -> Draft | Invalid | Reenter:
     """What becomes of a document."""
-    return prepare(document, former, in_flight=10_000, now=PRESENT)
+    return prepare(document, former, in_flight=10_000, now=PRESENT, dialling=DIALLING)
 
 
 def draft(document: Mapping[str, Any], former: Former | None = None) -> Draft:

@@ -45,6 +45,11 @@ class Message:
         """A request's target, as sent."""
         return self.start.split(b" ", 2)[1]
 
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers, but for the id that each response has for itself."""
+        return tuple(field for field in self.headers if field[0] != b"sidekey-request-id")
+
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header, by its name in lower case."""
         return [value for other, value in self.headers if other == name]

@@ -1,6 +1,6 @@
 {{/*
-`sidekey check` as a hook of install and upgrade: a ConfigMap of its own and a Job. The gateway has it by itself; a
-service's own chart includes it in a file of its own.
+`sidekey check` as a hook of install and upgrade: a ConfigMap of its own and a Job, for a gateway and for the sidecar of
+a service's own chart alike.
 
 It comes before anything is changed. What the release itself brings into being (externalSecrets, csi with the release's
 ServiceAccount) is not there yet at that time, so with those it comes afterwards.

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+
+
+class _FishComplete(FishComplete):
+    """With help texts whole, which click's script ends at a comma."""
+
+    source_template = FishComplete.source_template.replace("string split", "string split --max 1")
+
+
+_SHELLS: Final[Mapping[str, type[ShellComplete]]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": _FishComplete}
 
 
 @click.command()
-@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print what makes bash, zsh or fish complete words.
@@ -15,7 +27,4 @@ def command(context: click.Context, shell: str) -> None:
     Commands, options and IDs are completed. In ~/.bashrc: `eval "$(sidekey completion bash)"`; in ~/.zshrc likewise,
     with zsh. fish: `sidekey completion fish > ~/.config/fish/completions/sidekey.fish`.
     """
-    found = get_completion_class(shell)
-    if found is None:
-        raise RuntimeError(f"click knows no {shell}")
-    click.echo(found(context.find_root().command, {}, "sidekey", "_SIDEKEY_COMPLETE").source())
+    click.echo(_SHELLS[shell](context.find_root().command, {}, "sidekey", "_SIDEKEY_COMPLETE").source())

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import time
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, TypeVar
 
 import click
 
 from sidekey.cli.loading import find_integration, load_snapshot
 from sidekey.cli.options import complete_id, config_option, json_option
 from sidekey.cli.terminal import fail, print_json
-from sidekey.explain import explain, read_sample
+from sidekey.explain import Sample, explain, parse_header, parse_method, parse_moment
+
+T = TypeVar("T")
+
+
+def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
+    """A request as the options say it. Raises ValueError, which says what must be true."""
+    moment = now if at is None else _read("--at", parse_moment, at)
+    fields = tuple(_read("--header", parse_header, *_halves(written)) for written in headers)
+    return Sample(moment, _read("--method", parse_method, method), fields, body)
+
+
+def _halves(written: str) -> tuple[str, str]:
+    name, colon, value = written.partition(":")
+    # Without a colon it is no header, whatever the name.
+    return (name, value) if colon else ("", "")
+
+
+def _read(option: str, parse: Callable[..., T], *written: str) -> T:
+    try:
+        return parse(*written)
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from None
 
 
 @click.command()

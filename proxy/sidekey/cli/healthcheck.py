@@ -6,9 +6,6 @@ It runs every few seconds, so it reads nothing of the config but where the liste
 from __future__ import annotations
 
 import os
-import socket
-import ssl
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import click
 from pydantic import ValidationError
 
 from sidekey.cli.options import config_option
+from sidekey.cli.running import NoResponse, get
 from sidekey.cli.terminal import fail
 from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Address
@@ -34,18 +32,12 @@ def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
     joined = read_config(Path(config))
     where, tls = _address(joined)
-    address = where.reachable()
-    connection = HTTPConnection("localhost", timeout=TIMEOUT)
     try:
-        with _connect(address, tls=tls) as sock:
-            connection.sock = sock
-            connection.request("GET", "/readyz")
-            response = connection.getresponse()
-            reason = response.read(200).decode("ascii", "replace").strip()
-    except (OSError, HTTPException):
-        raise NotReady(f"no response from {address}: Sidekey is not running there, or it is stuck") from None
+        response = get(where, "/readyz", tls=tls, timeout=TIMEOUT)
+    except NoResponse as error:
+        raise NotReady(str(error)) from None
     if response.status != 200:
-        raise NotReady(f"not ready: {reason}")
+        raise NotReady(f"not ready: {response.body[:200].decode('ascii', 'replace').strip()}")
 
 
 def _address(joined: Joined) -> tuple[Address, bool]:
@@ -65,30 +57,6 @@ def _address(joined: Joined) -> tuple[Address, bool]:
         if address is not None and address.port != 0:
             return address, tls
     raise NotReady("listen.admin: port 0 is chosen at start: write another port")
-
-
-def _connect(address: Address, *, tls: bool) -> socket.socket:
-    sock = _connected(address)
-    if not tls:
-        return sock
-    # Nothing is told to whoever responds, and its response is one bit: what the certificate is for does not matter.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(sock)
-
-
-def _connected(address: Address) -> socket.socket:
-    if address.path is None:
-        return socket.create_connection((address.host, address.port), timeout=TIMEOUT)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(TIMEOUT)
-    try:
-        sock.connect(address.path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 @click.command()

@@ -26,6 +26,7 @@ from sidekey.settings.admin import SHORTEST_TOKEN
 from sidekey.settings.build import build_trust
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.integration import Integrations
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
@@ -321,13 +322,13 @@ class _Planning:
     ) -> Draft | list[ConfigError]:
         """The draft of an integration, or everything that keeps it from the store."""
         base: Loc = ("integrations", name)
-        in_flight = self._target.snapshot.limits.in_flight
+        in_flight, dialling = self._target.snapshot.limits.in_flight, Dialling.of_store(self._target.snapshot)
         # As a run would: what a file may not say, or names in vain, is told in a file's words.
         one = Loaded()
         trust_of = partial(build_trust, read=reader)
-        integrations = Integrations(one, reader, noting, trust_of, self._now, store="database")
+        integrations = Integrations(one, reader, noting, trust_of, self._now, store="database", dialling=dialling)
         integrations.take(name, raw, self._target.side.trust, None)
-        errors = [*one.errors, *one.unreadable]
+        errors = [*one.errors, *one.unreadable, *one.impossible]
         errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
         validated = validate(raw)
         settings = validated.settings
@@ -338,7 +339,7 @@ class _Planning:
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:
             return errors
-        found = prepare(document, former, in_flight=in_flight, now=self._now)
+        found = prepare(document, former, in_flight=in_flight, now=self._now, dialling=dialling)
         if isinstance(found, Invalid):
             return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in found.errors]
         # All of its secrets are there, so that none must be entered again.

@@ -1,19 +1,52 @@
-"""`sidekey list`: the integrations of a config and of its store, and how those stand."""
+"""`sidekey list`: the integrations of a config and of its store, how those stand, and what a running Sidekey adds."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
-from sidekey.cli.loading import load_snapshot
+from sidekey.cli.loading import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
-from sidekey.cli.terminal import print_json, table
+from sidekey.cli.running import NoResponse, get
+from sidekey.cli.terminal import print_json, table, terminal_width
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.runtime.standing import Standing, standing_of
+
+_TIMEOUT: Final = 2.0
+_MOST: Final = 64 << 20
+"""Bytes of metrics that are read: those of some ten thousand integrations."""
+
+_REQUESTS: Final = re.compile(r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}]*\} (\d{1,18})$', re.M)
+_TOKENS: Final = re.compile(
+    r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="token"\} '
+    r"(\d{1,11}(?:\.\d+)?)$",
+    re.M,
+)
+_OURS: Final = "sidekey_build_info"
+
+_TITLES: Final = (
+    "ID",
+    "KIND",
+    "BASE",
+    "STATUS",
+    "EXPIRES (UTC)",
+    "TAGS",
+    "REQUESTS",
+    "HEADERS",
+    "REASON",
+    "DESCRIPTION",
+)
+_ALWAYS: Final = 4
+"""Columns that are there also where all of their cells are empty."""
+_SHORT: Final = 7
+"""Columns that stay columns where a terminal is too narrow for all; what the others hold goes below."""
 
 
 class Listed(NamedTuple):
@@ -24,12 +57,33 @@ class Listed(NamedTuple):
     integration: Integration | None
 
 
-def listed(snapshot: Snapshot, *, now: float, usable: bool) -> list[Listed]:
-    """All by ID, or those that are `usable`, at `now` (seconds since the epoch). Nothing is known here of requests."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a running Sidekey says: requests since its start, and when tokens end in seconds since the epoch, by ID.
+
+    Where it does not say, `reason` tells why.
+    """
+
+    counted: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def requests(self, name: str) -> int | None:
+        """How many requests for an ID there were; None where it is not known."""
+        return None if self.reason else self.counted.get(name, 0)
+
+
+def listed(snapshot: Snapshot, *, now: float, usable: bool, tags: Collection[str] = ()) -> list[Listed]:
+    """All with these `tags` by ID, or those of them that are `usable`, at `now` (seconds since the epoch).
+
+    Nothing is known here of requests.
+    """
     judgements = {} if snapshot.stored is None else snapshot.stored.judgements
     found = []
     for name in sorted({*snapshot.integrations, *judgements}):
         integration = snapshot.integrations.get(name)
+        if tags and (integration is None or not set(tags) <= set(integration.tags)):
+            continue
         if integration is not None and (not integration.stored or name not in judgements):
             standing = standing_of(integration, now)
         else:
@@ -39,24 +93,60 @@ def listed(snapshot: Snapshot, *, now: float, usable: bool) -> list[Listed]:
     return found
 
 
-def lines(found: Sequence[Listed]) -> list[str]:
-    """The list for people."""
-    return table([_row(each) for each in found])
+def ask(snapshot: Snapshot) -> Running:
+    """What the running Sidekey of this config says, by the metrics listener, else by the admin one."""
+    where, tls = snapshot.listen.metrics, False
+    if where is None:
+        where, tls = snapshot.listen.admin, snapshot.store is not None and snapshot.admin.certificate is not None
+    if where.path is None and where.port == 0:
+        return Running(reason="port 0 is chosen at start: write another port for listen.metrics or listen.admin")
+    try:
+        response = get(where, "/metrics", tls=tls, timeout=_TIMEOUT, most=_MOST)
+    except NoResponse as error:
+        return Running(reason=str(error))
+    if response.status in (401, 403):
+        return Running(reason=f"{where} asks for an operator's token: add listen.metrics, which does not")
+    text = response.body.decode("utf-8", "replace")
+    if response.status != 200 or _OURS not in text:
+        return Running(reason=f"what listens at {where} is not Sidekey")
+    counted: Counter[str] = Counter()
+    for name, count in _REQUESTS.findall(text):
+        counted[name] += int(count)
+    return Running(counted, {name: float(moment) for name, moment in _TOKENS.findall(text)})
 
 
-def _row(each: Listed) -> tuple[str, str, str, str]:
-    wrong = [f"{each.standing.state}: {each.standing.reason}"] if each.standing.reason else []
-    integration = each.integration
-    if integration is None:
-        return each.id, "-", "-", " ".join(wrong)
-    tags = [f"[{', '.join(integration.tags)}]"] if integration.tags else []
-    about = " ".join([*wrong, *tags, integration.description]).strip()
-    return each.id, integration.kind, str(integration.base or "-"), about
+def lines(found: Sequence[Listed], running: Running, width: int | None = None) -> list[str]:
+    """The list for people, for a terminal of a `width` if there is one."""
+    if not found:
+        return []
+    rows = [_TITLES, *(tuple(_cells(each, running)) for each in found)]
+    shown = [index for index in range(len(_TITLES)) if index < _ALWAYS or any(row[index] for row in rows[1:])]
+    whole = table([[row[index] for index in shown] for row in rows])
+    if width is None or max(map(len, whole)) <= width:
+        return whole
+    below = [[], *([text for text in row[_SHORT:] if text] for row in rows[1:])]
+    return table([[row[index] for index in shown if index < _SHORT] for row in rows], width, below)
 
 
-def described(each: Listed) -> dict[str, Any]:
+def _cells(each: Listed, running: Running) -> Iterator[str]:
+    integration, standing = each.integration, each.standing
+    yield each.id
+    yield "-" if integration is None else integration.kind
+    yield "-" if integration is None or integration.base is None else str(integration.base)
+    yield standing.state
+    ends = {"certificate": standing.expires_at, "token": running.tokens.get(each.id)}
+    yield ", ".join(f"{what} {_moment(moment):%Y-%m-%d %H:%M}" for what, moment in ends.items() if moment is not None)
+    yield "" if integration is None else ", ".join(integration.tags)
+    requests = running.requests(each.id)
+    yield "" if requests is None else str(requests)
+    yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.traits.public)
+    yield standing.reason
+    yield "" if integration is None else integration.description
+
+
+def described(each: Listed, running: Running) -> dict[str, Any]:
     """One of the list for machines."""
-    integration, ends = each.integration, each.standing.expires_at
+    integration = each.integration
     return {
         "id": each.id,
         "kind": None if integration is None else integration.kind,
@@ -66,25 +156,56 @@ def described(each: Listed) -> dict[str, Any]:
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),
+        "headers": {} if integration is None else dict(integration.traits.public),
         "usable": each.standing.usable,
-        "expires_at": None if ends is None else f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "expires_at": _instant(each.standing.expires_at),
+        "token_expires_at": _instant(running.tokens.get(each.id)),
+        "requests": running.requests(each.id),
     }
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _instant(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _complete_tag(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    found = load(context.params.get("config")).snapshot
+    every = () if found is None else (tag for each in found.integrations.values() for tag in each.tags)
+    return sorted({tag for tag in every if tag.startswith(begun)})
 
 
 @click.command()
 @config_option
 @json_option
 @click.option(
+    "--tag",
+    "tags",
+    metavar="TAG",
+    multiple=True,
+    shell_complete=_complete_tag,
+    help="Only those with this tag; can be repeated.",
+)
+@click.option(
     "--usable", is_flag=True, help="Omit integrations that cannot be used: without a secret, expired, not served."
 )
-def command(config: str | None, as_json: bool, usable: bool) -> None:
+def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bool) -> None:
     """List the integrations and how each stands.
 
-    Those of files and of the store, each with ID, kind, base URL, how it stands, tags and description.
+    Those of files and of the store, each with its ID, kind, base URL (where the reverse proxy leads), status, tags,
+    public header values and description. `ok`, `expiring` and `failing` can be used. A running Sidekey of this config
+    is asked for the requests since its start, and for when tokens end, by listen.metrics, else by listen.admin.
     """
-    found = listed(load_snapshot(config), now=time.time(), usable=usable)
+    snapshot = load_snapshot(config)
+    found = listed(snapshot, now=time.time(), usable=usable, tags=tags)
+    running = ask(snapshot)
     if as_json:
-        print_json([described(each) for each in found])
+        print_json([described(each, running) for each in found])
         return
-    for line in lines(found):
+    for line in lines(found, running, terminal_width()):
         click.echo(line)
+    if running.reason:
+        click.echo(f"note: without requests and tokens' ends: {running.reason}", err=True)

@@ -16,7 +16,7 @@ from sidekey.app import App, run_logged
 from sidekey.cli.groups import Group
 from sidekey.cli.loading import find_preset, load_snapshot
 from sidekey.cli.options import complete_preset_id, config_option, json_option
-from sidekey.cli.terminal import fail, print_json, printable, table
+from sidekey.cli.terminal import fail, print_json, printable, table, terminal_width
 from sidekey.observe.writer import LineWriter
 from sidekey.preset_preview import Preview, preview
 from sidekey.probe import Outcome, probe_preset
@@ -56,8 +56,8 @@ def _described(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
-def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
-    """The same for people."""
+def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[str]:
+    """The same for people, for a terminal of a `width` if there is one."""
     return table(
         [
             (
@@ -67,7 +67,8 @@ def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
                 f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
             )
             for each in presets
-        ]
+        ],
+        width,
     )
 
 
@@ -128,7 +129,7 @@ def list_command(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for line in lines(found):
+    for line in lines(found, terminal_width()):
         click.echo(line)
 
 

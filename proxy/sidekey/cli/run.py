@@ -15,7 +15,8 @@ from sidekey.cli.terminal import fail
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, or a preset does not fit its integration.",
+    help="Do not start while a secret or CA file cannot be read, a preset does not fit its integration, or something "
+    "of one can never work.",
 )
 def command(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
@@ -32,9 +33,8 @@ def command(config: str | None, strict: bool) -> None:
 
     loader = loader_of(config)
     loaded = loader.load()
-    lacking = [*loaded.unreadable, *loaded.mismatched] if strict else []
-    if loaded.errors or loaded.absent or lacking:
-        fail(*loaded.errors, *loaded.absent, *loaded.unreadable, *loaded.mismatched)
+    if loaded.errors or loaded.absent or (strict and loaded.lacking):
+        fail(*loaded.errors, *loaded.absent, *loaded.lacking)
     from sidekey import app
     from sidekey.errors import StartError
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
+from itertools import repeat, zip_longest
 from typing import Final, NoReturn
 
 import click
@@ -15,17 +19,54 @@ _UNSAFE: Final = re.compile(
 """Controls, which command a terminal (ECMA-48); separators of lines; marks that turn the direction of what follows, so
 that it reads as something else (Unicode TR 36, 2.1); and what UTF-8 cannot write."""
 
+_GAP: Final = "  "
+_INDENT: Final = "    "
+_NARROWEST: Final = 8
+
 
 def printable(text: str) -> str:
     """A text for a terminal: what would command it, or would turn its direction, is written as an escape."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def table(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
-    """Four columns, the first three aligned."""
-    safe = [tuple(map(printable, row)) for row in rows]
-    widths = [max((len(row[column]) for row in safe), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in safe]
+def terminal_width() -> int | None:
+    """How many columns the terminal has to which is printed; None where it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table(
+    rows: Sequence[Sequence[str]], width: int | None = None, below: Sequence[Sequence[str]] | None = None
+) -> list[str]:
+    """Aligned columns. Where they are wider than a terminal of this `width`, cells go on in further lines.
+
+    `below` has texts for each row, which follow it.
+    """
+    if not rows:
+        return []
+    safe = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    if width is not None:
+        widths = _fitted(widths, width - len(_GAP) * (len(widths) - 1))
+    lines = []
+    for row, texts in zip(safe, repeat(()) if below is None else below, strict=below is not None):
+        cells = [_wrapped(*each) for each in zip(row, widths, strict=True)]
+        for line in zip_longest(*cells, fillvalue=""):
+            lines.append(_GAP.join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip())
+        for text in map(printable, texts):
+            lines += [f"{_INDENT}{line}" for line in _wrapped(text, (width or len(text)) - len(_INDENT))]
+    return lines
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """These widths, the widest narrowed until they have room, or are as narrow as can be read."""
+    found = list(widths)
+    while sum(found) > room and max(found) > _NARROWEST:
+        found[found.index(max(found))] -= 1
+    return found
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, max(width, _NARROWEST), break_on_hyphens=False) if len(cell) > width else [cell]
 
 
 def print_json(value: object) -> None:

@@ -12,7 +12,7 @@ from sidekey.cli.groups import Group
 from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, in_store, user
-from sidekey.cli.terminal import fail, print_json, table
+from sidekey.cli.terminal import fail, print_json, table, terminal_width
 from sidekey.credentials.quantities import parse_duration
 from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.store_rules import StoreRules
@@ -78,13 +78,14 @@ def found(rules: StoreRules) -> list[dict[str, Any]]:
     return in_store(rules, read, create=False)
 
 
-def lines(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The list for people."""
+def lines(tokens: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
+    """The list for people, for a terminal of a `width` if there is one."""
     return table(
         [
             (each["name"], each["role"], _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
             for each in tokens
-        ]
+        ],
+        width,
     )
 
 
@@ -175,7 +176,7 @@ def list_command(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json(tokens)
         return
-    for line in lines(tokens):
+    for line in lines(tokens, terminal_width()):
         click.echo(line)
 
 

@@ -21,6 +21,9 @@ from typing import Final
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+CLOUD_METADATA: Final = "cloud metadata"
+"""Why an address of `METADATA` may not be dialled."""
+
 METADATA: Final = frozenset(
     map(
         ip_address,
@@ -111,7 +114,7 @@ def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
     """Why `address` may not be dialled, or None where it may. `allowed` opens addresses that are not global."""
     address = unwrap(address)
     if address in METADATA:
-        return "cloud metadata"
+        return CLOUD_METADATA
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return "scoped address"

@@ -34,14 +34,24 @@ _ENDPOINT: Final = re.compile(
 """The hosts of AWS at which the bucket is in the path, and behind a bucket and a dot at which it is in the host."""
 _AWS: Final = re.compile(r"(?:.+\.)?amazonaws\.com(?:\.cn)?")
 
-_OUTSIDE: Final = Problem("target_denied", "the source of the copy is outside the integration's policy")
-_ARN: Final = Problem(
-    "target_denied", "the source of a copy must be /bucket/key: an access point's ARN does not tell the bucket"
+_OUTSIDE: Final = Problem(
+    "target_denied", "the source of the copy is outside the integration's policy", denial="copy_source"
 )
-_RENAME: Final = Problem("target_denied", "X-Amz-Rename-Source is not supported: its source cannot be judged")
-_OF_A_VENDOR: Final = Problem("target_denied", "the source of a copy must be in X-Amz-Copy-Source, where it is judged")
-_REPEATED: Final = Problem("request_invalid", "X-Amz-Copy-Source must not be repeated")
-_MALFORMED: Final = Problem("request_invalid", "X-Amz-Copy-Source must be /bucket/key, percent-encoded")
+_ARN: Final = Problem(
+    "target_denied",
+    "the source of a copy must be /bucket/key: an access point's ARN does not tell the bucket",
+    denial="copy_source",
+)
+_RENAME: Final = Problem(
+    "target_denied", "X-Amz-Rename-Source is not supported: its source cannot be judged", denial="copy_source"
+)
+_OF_A_VENDOR: Final = Problem(
+    "target_denied", "the source of a copy must be in X-Amz-Copy-Source, where it is judged", denial="copy_source"
+)
+_REPEATED: Final = Problem("request_invalid", "X-Amz-Copy-Source must not be repeated", denial="copy_source")
+_MALFORMED: Final = Problem(
+    "request_invalid", "X-Amz-Copy-Source must be /bucket/key, percent-encoded", denial="copy_source"
+)
 
 
 def copy_refusal(head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:

@@ -25,8 +25,8 @@ from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.spelling import Spelling
-from sidekey.core.urls import Authority, InvalidTarget, Target, parse_authority, parse_target
-from sidekey.errors import Problem
+from sidekey.core.urls import Authority, InvalidTarget, Origin, Target, parse_authority, parse_target
+from sidekey.errors import Denial, Problem
 
 COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
@@ -50,7 +50,7 @@ class IntegrationRules:
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
     has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
     that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
-    base are in it already.
+    base are in it already. `impossible`: as it is written none of its requests can ever be sent.
     """
 
     name: str
@@ -63,6 +63,7 @@ class IntegrationRules:
     stored: bool = False
     kept: frozenset[bytes] = frozenset()
     spelling: Spelling | None = None
+    impossible: bool = False
 
     @classmethod
     def of(
@@ -76,12 +77,13 @@ class IntegrationRules:
         stored: bool = False,
         kept: frozenset[bytes] = frozenset(),
         spelling: Spelling | None = None,
+        impossible: bool = False,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling, impossible)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -172,7 +174,7 @@ class Unmatched(Generic[C_co]):
         try:
             target = parse_target(url.decode("latin-1"))
         except InvalidTarget as error:
-            return None if named is not None else Problem("request_invalid", str(error))
+            return None if named is not None else _malformed(error)
         verdict = self.passes(target.origin.host, named)
         if isinstance(verdict, Problem):
             return verdict
@@ -189,7 +191,7 @@ class Unmatched(Generic[C_co]):
             detail = "what an integration covers cannot be read; until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
-            return Problem("target_denied", "the target's host must not end in a dot")
+            return Problem("target_denied", "the target's host must not end in a dot", denial="trailing_dot")
         return True
 
 
@@ -236,33 +238,43 @@ class Admitted(Generic[C_co]):
     """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
 
     `target` is None where the candidate is unresolved: it is judged once it is known what by. So it is where a `preset`
-    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for.
+    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for. `caller`
+    is the name of who sends it; empty where nobody is asked.
     """
 
-    __slots__ = ("candidate", "head", "preset", "rule", "target")
+    __slots__ = ("caller", "candidate", "head", "preset", "rule", "target")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
         self,
         candidate: C_co,
         target: Target | None,
         rule: str = "",
         preset: Preset | None = None,
         head: RequestHead | None = None,
+        caller: str = "",
     ) -> None:
         self.candidate: Final = candidate
         self.target: Final = target
         self.rule: Final = rule
         self.preset: Final = preset
         self.head: Final = head
+        self.caller: Final = caller
+
+    def of(self, caller: Caller | None) -> Admitted[C_co]:
+        """The same decision, of a request of this caller."""
+        if caller is None:
+            return self
+        return Admitted(self.candidate, self.target, self.rule, self.preset, self.head, caller.name)
 
 
 class Denied(Generic[C_co]):
     """Why the request may not go on, and whose it is as far as that is known and allowed to be told.
 
-    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use.
+    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use, `caller` the name
+    of who sends it, once that is known.
     """
 
-    __slots__ = ("authority", "candidate", "preset", "problem")
+    __slots__ = ("authority", "caller", "candidate", "preset", "problem")
 
     def __init__(
         self,
@@ -270,11 +282,18 @@ class Denied(Generic[C_co]):
         candidate: C_co | None = None,
         authority: Authority | None = None,
         preset: str = "",
+        caller: str = "",
     ) -> None:
         self.problem: Final = problem
         self.candidate: Final = candidate
         self.authority: Final = authority
         self.preset: Final = preset
+        self.caller: Final = caller
+
+    def of(self, caller: Caller | None, authority: Authority | None = None) -> Denied[C_co]:
+        """The same denial, of a request of this caller, or of a CONNECT to this authority."""
+        name = self.caller if caller is None else caller.name
+        return Denied(self.problem, self.candidate, authority or self.authority, self.preset, name)
 
 
 class Named(Generic[C_co]):
@@ -326,6 +345,32 @@ def is_forward(target: bytes) -> bool:
     return not target.startswith(b"/") and target != b"*"
 
 
+def named_id(head: RequestHead, entry: Entry | None = None) -> str:
+    """The ID that a request gives, whatever was decided of it; empty where it gives none, or two."""
+    written = head.mark(Role.PROXY_AUTHORIZATION)
+    try:
+        user = routing.NO_USER if written is None else routing.proxy_user(written)
+        own = head.mark(Role.INTEGRATION_ID)
+        name = routing.agree(routing.reverse_id(head.target), own, user.name, None if entry is None else entry.name)
+    except routing.InvalidNaming:
+        return ""
+    return "" if name is None else name.decode("latin-1")
+
+
+def named_origin(head: RequestHead, base: Prefix | None, rules: IntegrationRules | None) -> Origin | None:
+    """Where a request was to go, whatever was decided of it: `base` and `rules` are those of the integration it names.
+
+    None where that is not known: of a target that cannot be read nothing is told.
+    """
+    if not is_forward(head.target):
+        return base.origin if base is not None and head.target.startswith(routing.REVERSE) else None
+    try:
+        target = parse_target(head.target.decode("latin-1"))
+    except InvalidTarget:
+        return None
+    return (target if rules is None else rules.aimed(target)).origin
+
+
 def decide(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None = None
 ) -> Admitted[C] | Denied[C]:
@@ -336,7 +381,7 @@ def decide(
     try:
         return _decide(head, callers, routes, entry)
     except routing.InvalidNaming as error:
-        return Denied(Problem("request_invalid", str(error)))
+        return Denied(Problem("request_invalid", str(error), denial="names_differ"))
 
 
 def _decide(
@@ -345,23 +390,28 @@ def _decide(
     forward = is_forward(head.target)
     if entry is not None and (not forward or head.method == b"CONNECT"):
         detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
-        return Denied(Problem("request_invalid", detail))
+        return Denied(Problem("request_invalid", detail, denial="target_malformed"))
     if routing.preset_id(head.target):
         return _decide_preset(head, callers, routes)
     named = routing.reverse_id(head.target)
     if not forward and not named:
         return Denied(_NO_DOOR)
     if head.method == b"TRACE":
-        return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
+        return Denied(_TRACE)
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     found = _name(head, callers, routes, named, entry)
-    if isinstance(found, Problem):
-        return Denied(found)
+    return found if isinstance(found, Denied) else _decide_named(head, found, routes, entry).of(found.caller)
+
+
+def _decide_named(
+    head: RequestHead, found: Named[C], routes: Routes[C], entry: Entry | None
+) -> Admitted[C] | Denied[C]:
+    """Decide on a request that says whose it is, as far as it does, and who sends it."""
     candidate = found.candidate
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
-        return Denied(Problem("misdirected", detail), candidate)
+        return Denied(Problem("misdirected", detail, denial="other_host"), candidate)
     if entry is not None and (problem := _unsigned(candidate, entry.origin.host, routes)) is not None:
         return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.unmatched)
@@ -377,9 +427,19 @@ def _decide(
 _NO_DOOR: Final = Problem(
     "not_found", "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY"
 )
-_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before")
-_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller")
-_POST_ALONE: Final = Problem("method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),))
+_TRACE: Final = Problem(
+    "method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),), denial="trace"
+)
+_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before", denial="loop")
+_NO_INTEGRATION: Final = Problem(
+    "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
+)
+_NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
+_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
+_NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
+_POST_ALONE: Final = Problem(
+    "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
+)
 
 
 def _decide_preset(
@@ -396,15 +456,26 @@ def _decide_preset(
     caller = _caller(head, callers, user, None)
     if isinstance(caller, Problem):
         return Denied(caller)
+    return _decide_sent(head, caller, user.name, routes).of(caller)
+
+
+def _decide_sent(head: RequestHead, caller: Caller | None, user: bytes, routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    """Decide on a request by a preset of somebody who is known, as far as it must be. `user` is the proxy user's name.
+
+    Raises InvalidNaming.
+    """
     name = routing.preset_id(head.target)
     known = name.decode("latin-1")
-    preset = routes.find_preset(name) if caller is None or caller.may_send(known) else None
+    if caller is not None and not caller.may_send(known):
+        # Whether there is one of this ID is not even counted: who reads the metrics may be a caller.
+        return Denied(_NOT_ITS_PRESET)
+    preset = routes.find_preset(name)
     if preset is None:
         return Denied(_NO_PRESET)
     if isinstance(preset, Problem):
         return Denied(preset, preset=known)
     # Whoever names an integration as well must name the preset's.
-    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user.name)
+    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user)
     if head.method != METHOD:
         return Denied(_POST_ALONE, preset=known)
     return decide_by(preset, head, routes)
@@ -436,12 +507,15 @@ def _caller(
         return None
     token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
     caller = None if token is None else callers.get(hashlib.sha256(token).digest())
-    return _unknown_caller(forward=is_forward(head.target), inside=entry is not None) if caller is None else caller
+    if caller is None:
+        denial: Denial = "token_missing" if token is None else "token_unknown"
+        return _unknown_caller(denial, forward=is_forward(head.target), inside=entry is not None)
+    return caller
 
 
 def _name(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], named: bytes, entry: Entry | None
-) -> Named[C] | Problem:
+) -> Named[C] | Denied[C]:
     """What the request says of itself, or why it may not go on. `named` is the ID in its target.
 
     Raises InvalidNaming.
@@ -451,16 +525,18 @@ def _name(
     name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
     caller = _caller(head, callers, user, entry)
     if isinstance(caller, Problem):
-        return caller
+        return Denied(caller)
     token = user.password or head.mark(Role.TOKEN)
     if caller is not None and entry is not None:
         token = token or entry.token
     candidate: C | None = None
     if name is not None:
-        if caller is None or caller.may_use(name.decode("latin-1")):
-            candidate = routes.find(name)
+        is_listed = caller is None or caller.may_use(name.decode("latin-1"))
+        # As for presets.
+        candidate = routes.find(name) if is_listed else None
         if candidate is None:
-            return Problem("integration_denied", "there is no such integration for this caller")
+            denied: Denied[C] = Denied(_NO_INTEGRATION if is_listed else _NOT_ITS_INTEGRATION)
+            return denied.of(caller)
     return Named(candidate, caller, name, token or None)
 
 
@@ -474,23 +550,30 @@ def decide_connect(
     try:
         authority = parse_authority(head.target.decode("latin-1"))
     except InvalidTarget as malformed:
-        return Denied(Problem("request_invalid", str(malformed)))
+        return Denied(_malformed(malformed))
     try:
         named = _name(head, callers, routes, b"", None)
     except routing.InvalidNaming as ambiguous:
         # A name of its own: compiled, one name would have the type of the first.
-        named = Problem("request_invalid", str(ambiguous))
-    if isinstance(named, Problem):
-        return Denied(named, None, authority)
+        named = Denied(Problem("request_invalid", str(ambiguous), denial="names_differ"))
+    if isinstance(named, Denied):
+        return named.of(None, authority)
+    return _decide_tunnel(head, named, authority, routes)
+
+
+def _decide_tunnel(
+    head: RequestHead, named: Named[C], authority: Authority, routes: Routes[C]
+) -> Tunnelled[C] | Denied[C]:
+    """Decide on a CONNECT that says whose it is, as far as it does, and who sends it."""
     candidate = named.candidate
     problem = _unsigned(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = _LOOP
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
-        return Denied(passes, candidate, authority)
+        return Denied(passes, candidate, authority).of(named.caller)
     if not passes and (problem := _out_of_reach(authority, candidate, named.caller, routes)) is not None:
-        return Denied(problem, candidate, authority)
+        return Denied(problem, candidate, authority).of(named.caller)
     if passes and routes.unmatched is not None:
         candidate = routes.unmatched.candidate
     return Tunnelled(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)
@@ -502,24 +585,33 @@ def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | Non
         return False
     passes = unmatched.passes(authority.host, None if named is None else named.rules)
     if passes is True and authority.port not in unmatched.ports:
-        return Problem("target_denied", "the port of the target is not in forward.pass_ports")
+        return Problem("target_denied", "the port of the target is not in forward.pass_ports", denial="pass_ports")
     return passes
 
 
 def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
     """Why nothing that a tunnel could be used for may be inside a policy."""
     if named is not None:
+        if named.rules.impossible:
+            return _IMPOSSIBLE
         if named.rules.unresolved or named.rules.reach(authority):
             return None
-        return Problem("target_denied", "no target at this host and port is inside the integration's policy")
+        detail = "no target at this host and port is inside the integration's policy"
+        return Problem("target_denied", detail, denial="outside_policy")
     if routes.matching is None:
         return _unnamed(inside=False)
     reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
     return None if reached else _UNMATCHED
 
 
+_IMPOSSIBLE: Final = Problem(
+    "credential_unavailable",
+    "the config of the integration can never work: `sidekey check` says what is wrong, and what to do",
+    error="proxy_configuration_error",
+)
+
 _UNMATCHED: Final = Problem(
-    "target_denied", "no integration of this caller covers the target: name one, or see policies"
+    "target_denied", "no integration of this caller covers the target: name one, or see policies", denial="not_covered"
 )
 
 
@@ -547,7 +639,8 @@ def _unsigned(candidate: C | None, host: str, routes: Routes[C]) -> Problem | No
     """Why a stored integration may not be used in a tunnel to this host: the operator says for which the CA signs."""
     if candidate is None or not candidate.rules.stored or is_under(host, routes.stored_at):
         return None
-    return Problem("ca_unavailable", "in a tunnel a stored integration may be used only at hosts under ca.hosts")
+    detail = "in a tunnel a stored integration may be used only at hosts under ca.hosts"
+    return Problem("ca_unavailable", detail, denial="ca_hosts")
 
 
 def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
@@ -557,7 +650,7 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
     try:
         host = parse_target(head.target.decode("latin-1")).origin.host
     except InvalidTarget as error:
-        return Denied(Problem("request_invalid", str(error)))
+        return Denied(_malformed(error))
     denied: Denied[C] | None = None
     for candidate in _matching(host, caller, routes):
         found = _judge_target(head, candidate)
@@ -579,10 +672,13 @@ def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> 
 def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
     """Judge method and target alone, by the rules of now."""
     rules = candidate.rules
+    if rules.impossible:
+        return Denied(_IMPOSSIBLE, candidate)
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"
-        return Denied(Problem("method_denied", detail, headers=(("Allow", rules.allow),)), candidate)
+        allow = ("Allow", rules.allow)
+        return Denied(Problem("method_denied", detail, headers=(allow,), denial="method_not_allowed"), candidate)
     return _judge_target(head, candidate)
 
 
@@ -604,9 +700,9 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
             target = rules.spelling.spell(target)
         decision = policy.judge(rules.policy, target)
     except (InvalidTarget, UnreadablePath) as error:
-        return Denied(Problem("request_invalid", str(error)), candidate)
+        decision = policy.unreadable(error)
     if not decision.allowed:
-        return Denied(Problem(decision.code, decision.reason), candidate)
+        return Denied(Problem(decision.code, decision.reason, denial=decision.denial), candidate)
     problem = _check_query(target.query, rules)
     return Admitted(candidate, target, decision.rule) if problem is None else Denied(problem, candidate)
 
@@ -615,43 +711,50 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
     own, spelling = rules.parameters, rules.spelling
     try:
         if own and query and names_any(query, own):
-            return Problem("request_invalid", "the query must not contain a parameter that Sidekey adds itself")
+            detail = "the query must not contain a parameter that Sidekey adds itself"
+            return Problem("request_invalid", detail, denial="parameter_injected")
         if spelling is not None and query and spelling.reserves_any(query):
             detail = f"the query must not contain a parameter whose name begins with {spelling.reserved}"
-            return Problem("request_invalid", detail)
+            return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:
-        return Problem("request_invalid", f"the query {error}")
+        return Problem("request_invalid", f"the query {error}", denial="parameters_unreadable")
     return None
 
 
 def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
     """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
-        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)")
+        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)", denial="browser")
     if head.mark(Role.ORIGIN) is not None and callers is None:
-        return Problem("door_denied", "requests of web pages are refused (Origin) where no callers are configured")
+        detail = "requests of web pages are refused (Origin) where no callers are configured"
+        return Problem("door_denied", detail, denial="browser")
     if not routes.is_own_host(head.host):
-        return Problem("door_denied", "Host must be this listener's: an IP address, localhost or one of listen.names")
+        detail = "Host must be this listener's: an IP address, localhost or one of listen.names"
+        return Problem("door_denied", detail, denial="foreign_host")
     return None
 
 
-def _unknown_caller(*, forward: bool, inside: bool) -> Problem:
+def _malformed(error: InvalidTarget) -> Problem:
+    return Problem("request_invalid", str(error), denial="target_malformed")
+
+
+def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
     if inside:
         # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
         detail = "the caller that opened the tunnel is none of now: open another one with a valid token"
-        return Problem("caller_denied", detail, status=403)
+        return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
-        return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
-    return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
+        return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,), denial=denial)
+    return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,), denial=denial)
 
 
 def _unnamed(*, inside: bool) -> Problem:
     detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
     if inside:
         # No challenge here either; a CONNECT gets one.
-        return Problem("integration_required", detail, status=403)
-    return Problem("integration_required", detail, headers=(_CHALLENGE,))
+        return Problem("integration_required", detail, status=403, denial="integration_missing")
+    return Problem("integration_required", detail, headers=(_CHALLENGE,), denial="integration_missing")
 
 
 def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C] | None:

@@ -52,6 +52,11 @@ SENT: Final = 128
 RENEWING: Final = 256
 OVER: Final = 512
 
+LASTING: Final = RESOLVING | BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | RENEWING
+"""Phases of a request in which something is waited for."""
+FOR_GRANT: Final = ACQUIRING | RENEWING
+ON_ITS_WAY: Final = SENDING | SENT
+
 NONE: Final = 1
 HELD: Final = 2
 JUDGED: Final = 4

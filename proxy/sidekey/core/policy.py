@@ -13,6 +13,7 @@ from typing import Final
 from sidekey.core import paths
 from sidekey.core.addresses import literal
 from sidekey.core.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
+from sidekey.errors import Denial
 
 SAFE_METHODS_NEVER: Final = frozenset({"TRACE", "CONNECT"})
 """Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), CONNECT is a door of its own."""
@@ -137,13 +138,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with its reason. `code` is one of our own responses, empty where allowed; `rule` is what matched."""
+    """A verdict with its reason. `code` is one of our own responses, empty where allowed; `rule` is what matched.
+
+    `denial` is the reason in a word, as `errors.REASONS` has it.
+    """
 
     allowed: bool
     code: str
     reason: str
     target: Target | None = None
     rule: str = ""
+    denial: Denial | None = None
 
 
 def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Target] | None = None) -> Decision:
@@ -152,40 +157,46 @@ def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Targ
     It is judged as written, or as `spell` spells it.
     """
     if not method_allowed(policy, method):
-        return Decision(False, "method_denied", f"the method {method} is not allowed")
+        return Decision(False, "method_denied", f"the method {method} is not allowed", denial="method_not_allowed")
     try:
         target = parse_target(url)
         return judge(policy, target if spell is None else spell(target))
     except (InvalidTarget, paths.UnreadablePath) as error:
-        return Decision(False, "request_invalid", str(error))
+        return unreadable(error)
+
+
+def unreadable(error: InvalidTarget | paths.UnreadablePath) -> Decision:
+    """The verdict on what cannot be judged."""
+    denial: Denial = "path_ambiguous" if isinstance(error, paths.UnreadablePath) else "target_malformed"
+    return Decision(False, "request_invalid", str(error), denial=denial)
 
 
 def judge(policy: Policy, target: Target) -> Decision:
     """Judge a parsed target. Raises paths.UnreadablePath."""
     host = target.origin.host
     if host.endswith("."):
-        return Decision(False, "target_denied", "the target's host must not end in a dot", target)
+        return _outside("trailing_dot", "the target's host must not end in a dot", target)
     prefix = policy.covering(target)
     readings = paths.Readings(target.path, policy.path, "" if prefix is None else prefix.path)
     if readings.meet(tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])):
-        return Decision(False, "target_denied", "the target is a token or login endpoint of the integration", target)
+        return _outside("token_endpoint", "the target is a token or login endpoint of the integration", target)
     if not readings.inside(policy.path):
-        return Decision(False, "target_denied", f"the target is not under {policy.path}", target)
+        return _outside("outside_path", f"the target is not under {policy.path}", target)
     if prefix is not None and not readings.inside(prefix.path):
         prefix = None
     domain = next((domain for domain in policy.domains if domain.covers(target.origin)), None)
-    rules = []
-    for given, found, what in (
-        (policy.prefixes, prefix, "endpoint prefix"),
-        (policy.domains, domain, "allowed domain"),
-    ):
-        if given and found is None:
-            return Decision(False, "target_denied", f"the target is not under any {what}", target)
-        if found is not None:
-            rules.append(str(found))
+    if policy.prefixes and prefix is None:
+        return _outside("outside_prefix", "the target is not under any endpoint prefix", target)
+    if policy.domains and domain is None:
+        return _outside("outside_domains", "the target is not under any allowed domain", target)
+    rules = [str(found) for found in (prefix, domain) if found is not None]
     if not rules:
-        return Decision(False, "target_denied", "the integration allows no target", target)
+        return _outside("nothing_allowed", "the integration allows no target", target)
     return Decision(True, "", "inside in every reading", target, " and ".join(rules))
+
+
+def _outside(denial: Denial, reason: str, target: Target) -> Decision:
+    return Decision(False, "target_denied", reason, target, denial=denial)
 
 
 def method_allowed(policy: Policy, method: str) -> bool:

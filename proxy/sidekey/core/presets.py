@@ -160,7 +160,7 @@ class Preset:
             return self._type_denied()
         if not payload and not _is_json(head):
             detail = "send the parameters as a JSON object: Content-Type must be application/json, without a coding"
-            return Problem("content_type_denied", detail)
+            return Problem("content_type_denied", detail, denial="content_type")
         if self._lines:
             names += self._names
             fields += self._lines
@@ -186,7 +186,8 @@ class Preset:
         return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
 
     def _type_denied(self) -> Problem:
-        return Problem("content_type_denied", f"Content-Type must be {self._content_line[16:].decode()}")
+        detail = f"Content-Type must be {self._content_line[16:].decode()}"
+        return Problem("content_type_denied", detail, denial="content_type")
 
     def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> Filled | Problem:
         """What a whole payload of parameters makes of a head that was received, or why not.

@@ -311,7 +311,7 @@ class Traits(NamedTuple):
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
     presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
     spelling before they are judged and sent. `reread` are the keys of inputs that others replace meanwhile, which are
-    read again before each attempt to obtain a grant.
+    read again before each attempt to obtain a grant. `public` are the headers whose values stand in the document.
     """
 
     places: Places
@@ -325,6 +325,7 @@ class Traits(NamedTuple):
     signs: bool = False
     spelling: Spelling | None = None
     reread: frozenset[Keys] = frozenset()
+    public: Pairs = ()
 
     @property
     def ends(self) -> bool:
@@ -415,6 +416,10 @@ class PartSettings(BaseModel, ABC):
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
         """Every value that is a reference."""
+
+    def public_headers(self) -> Pairs:
+        """The headers that it brings whose values stand in the document, and may be shown."""
+        return ()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
         """Read every input that is not known yet: what could be read, by keys, and why the others could not."""
@@ -561,3 +566,8 @@ class KindSettings(PartSettings):
         """
         del values
         return Destinations()
+
+    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
+        """The servers that it must call before it can grant, as far as these values tell; the keys that name each."""
+        del values
+        yield from ()

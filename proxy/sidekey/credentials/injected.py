@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sidekey.core.parameters import meets
-from sidekey.credentials.base import Findings, Grant, PartSettings, Places, SecretInput
+from sidekey.credentials.base import Findings, Grant, Pairs, PartSettings, Places, SecretInput
 from sidekey.credentials.fields import HeaderName, Keys, ParameterName, mapping, normal_name
 from sidekey.credentials.header_values import HeaderValue, check_public, check_unique, filled_headers, inputs_of
 from sidekey.credentials.written_values import WrittenValue, shape, written_schema
@@ -112,6 +112,14 @@ class InjectedSettings(PartSettings):
     def places(self) -> Places:
         """Every name, in its spelling."""
         return Places(tuple(self.headers), tuple(self.query), tuple(self.body))
+
+    def public_headers(self) -> Pairs:
+        """Texts of the document itself; but not by names that carry secrets, as one may be written there by mistake."""
+        return tuple(
+            (name, value.text.value)
+            for name, value in self.headers.items()
+            if value.text is not None and value.text.source == "text" and normal_name(name) not in _SECRET_NAMES
+        )
 
     def inputs(self) -> Iterator[SecretInput]:
         """Each value's public text, or its prefix and secret."""

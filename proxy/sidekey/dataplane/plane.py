@@ -36,8 +36,9 @@ class DataPlane:
     """Serves callers' connections by a snapshot.
 
     `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
-    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect and returns
-    the id under which it did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
+    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect (of the
+    request of this id, where it is of one) and returns the id under which it did; it must not raise. `wall` gives the
+    time that is signed, in seconds since the epoch.
     """
 
     __slots__ = ("_leaves", "_tunnels", "index", "pools", "room", "worker")
@@ -52,7 +53,7 @@ class DataPlane:
         metrics: Metrics,
         access: AccessLog,
         leaves: LeafSource,
-        report: Callable[[BaseException], str],
+        report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.worker = Worker(snapshot, metrics=metrics, access=access, report=report, wall=wall)

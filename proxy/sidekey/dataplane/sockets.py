@@ -29,6 +29,15 @@ def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
     return -1 if sock is None else sock.fileno()
 
 
+def address_of(transport: asyncio.BaseTransport | None) -> str:
+    """Address and port of a transport's peer, or `unix`; empty where nothing is known of it."""
+    name: object = None if transport is None else transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        host, port = name[0], name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "" if name is None else "unix"
+
+
 def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
     """Whether nothing waits to be read from a transport's socket."""
     descriptor = descriptor_of(transport)

@@ -64,9 +64,9 @@ class Worker:
 
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
     many of one origin, `is_divided` whether that is less. `descriptors` is how many there are for connections on either
-    side. `instance` is the random word in this process's Via. `report` logs a defect and returns the id under which it
-    did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch. `signing` is passed
-    by whoever signs in a thread, first come, first served.
+    side. `instance` is the random word in this process's Via. `report` logs a defect, under the id of the request that
+    it is of where there is one, and returns the id under which it did; it must not raise. `wall` gives the time that is
+    signed, in seconds since the epoch. `signing` is passed by whoever signs in a thread, first come, first served.
     """
 
     __slots__ = (
@@ -74,11 +74,11 @@ class Worker:
         "_connections",
         "_crowded_at",
         "_exhausted_at",
+        "_id_start",
         "_passages",
         "_report",
         "_requests",
         "_tasks",
-        "_word",
         "access",
         "clock",
         "deadlines",
@@ -100,12 +100,11 @@ class Worker:
         *,
         metrics: Metrics,
         access: AccessLog,
-        report: Callable[[BaseException], str],
+        report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        word = secrets.token_hex(4)
-        self.instance = word.encode()
-        self._word = f"{word}-"
+        self.instance = secrets.token_hex(4).encode()
+        self._id_start = self.instance + b"-"
         self._bulk_buffer: memoryview | None = None
         self.rules = self._rules(snapshot)
         self.metrics = metrics
@@ -176,10 +175,10 @@ class Worker:
             buffer = self._bulk_buffer = memoryview(bytearray(BULK))
         return buffer
 
-    def next_id(self) -> str:
-        """An id for one request's log line: the process's word and a count."""
-        self._requests += 1
-        return f"{self._word}{hex(self._requests)[2:]}"
+    def next_id(self) -> bytes:
+        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not."""
+        self._requests = number = self._requests + 1
+        return self._id_start + b"%x" % number
 
     # Tasks.
 
@@ -189,17 +188,19 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
-        """Run a task whose problem, or defect, is answered by `fail`."""
-        self.spawn(self._attempted(work, fail))
+    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes) -> None:
+        """Run a task for a request, whose problem, or defect, is answered by `fail`."""
+        self.spawn(self._attempted(work, fail, request_id))
 
-    async def _attempted(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+    async def _attempted(
+        self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
+    ) -> None:
         try:
             await work()
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            problem = self.defect(error)
+            problem = self.defect(error, request_id)
         else:
             return
         # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
@@ -208,16 +209,17 @@ class Worker:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(error)
+            self._report(error, "")
 
     @property
     def is_waiting(self) -> bool:
         """Whether a task is under way."""
         return bool(self._tasks)
 
-    def defect(self, error: BaseException) -> Problem:
-        """Report a defect of ours; the response carries its id and nothing else of it."""
-        return Problem("internal_error", f"a defect of Sidekey, logged as {self._report(error)}", sent="maybe")
+    def defect(self, error: BaseException, request_id: bytes) -> Problem:
+        """Report a defect of ours in a request; the response carries its id and nothing else of it."""
+        logged = self._report(error, request_id.decode())
+        return Problem("internal_error", f"a defect of Sidekey, logged as {logged}", sent="maybe")
 
     # Callers' connections, and the end.
 
@@ -287,8 +289,8 @@ class Worker:
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
 
-    async def connecting(self, dialled: Awaitable[T]) -> T:
-        """The connection to an upstream that is being made; it is counted meanwhile, and what comes of it."""
+    async def connecting(self, dialled: Awaitable[T], stats: IntegrationStats) -> T:
+        """The connection to an upstream that is being made, which is counted; what comes of it counts in `stats`."""
         metrics, outcome = self.metrics, "proxy_internal_error"
         metrics.upstream_connecting += 1
         try:
@@ -299,7 +301,7 @@ class Worker:
             raise
         finally:
             metrics.upstream_connecting -= 1
-            metrics.connects[outcome] = metrics.connects.get(outcome, 0) + 1
+            stats.count_connect(outcome)
         return connection
 
     @property

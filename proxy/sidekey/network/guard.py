@@ -8,10 +8,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sidekey.core.addresses import Address, Network, refusal, unwrap
-from sidekey.errors import Problem, ProblemError
+from sidekey.core.addresses import CLOUD_METADATA, Address, Network, refusal, unwrap
+from sidekey.errors import Denial, Problem, ProblemError
+
+OWN: Final = "a listener of Sidekey itself"
 
 
 class Listener(NamedTuple):
@@ -36,7 +38,7 @@ def permitted(
     for address in addresses:
         reason = refusal(address, allowed)
         if reason is None and _is_own(address, port, own):
-            reason = "a listener of Sidekey itself"
+            reason = OWN
         if reason is None:
             passed.append(address)
         else:
@@ -47,9 +49,17 @@ def permitted(
             Problem(
                 "destination_denied",
                 f"the target's host has only addresses that may not be dialled ({classes})",
+                denial=_denial(reasons),
             )
         )
     return passed
+
+
+def _denial(reasons: Sequence[str]) -> Denial:
+    """The gravest of the reasons."""
+    if CLOUD_METADATA in reasons:
+        return "metadata_address"
+    return "own_listener" if OWN in reasons else "private_address"
 
 
 def _is_own(address: Address, port: int, own: Sequence[Listener]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from time import perf_counter, time
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import sidekey
 from sidekey.core.build import build
 from sidekey.observe import process_figures
-from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
+from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
 from sidekey.runtime.standing import STATES, changed_states
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,10 +66,19 @@ def _pieces(metrics: Metrics) -> Iterator[str]:
             head = ""
 
 
-def _requests(metrics: Metrics) -> Iterator[str]:
-    for stats in metrics.recorded():
-        head = f'sidekey_requests_total{{{stats.label},outcome="'
-        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in stats.outcomes.items()])
+def _of_integrations(
+    name: str, label: str, read: Callable[[IntegrationStats], Mapping[str, int]]
+) -> Callable[[Metrics], Iterator[str]]:
+    """Render what is counted of each integration by a second label."""
+
+    def lines(metrics: Metrics) -> Iterator[str]:
+        for stats in metrics.all_stats():
+            counts = read(stats)
+            if counts:
+                head = f'{name}{{{stats.label},{label}="'
+                yield "".join([f'{head}{value}"}} {count}\n' for value, count in counts.items()])
+
+    return lines
 
 
 _LE = (*(f',le="{bound}"}} ' for bound in BOUNDS), ',le="+Inf"} ')
@@ -77,16 +86,21 @@ _LE = (*(f',le="{bound}"}} ' for bound in BOUNDS), ',le="+Inf"} ')
 
 def _durations(metrics: Metrics) -> Iterator[str]:
     for stats in metrics.recorded():
-        yield _histogram(stats)
+        yield _histogram("sidekey_request_duration_seconds", stats.label, stats)
 
 
-def _histogram(stats: IntegrationStats) -> str:
-    name = "sidekey_request_duration_seconds"
-    counts = list(accumulate(stats.buckets))
-    head = f"{name}_bucket{{{stats.label}"
+def _histogram(name: str, label: str, durations: IntegrationStats | Durations) -> str:
+    counts = list(accumulate(durations.buckets))
+    head = f"{name}_bucket{{{label}"
     buckets = "".join([f"{head}{le}{count}\n" for le, count in zip(_LE, counts, strict=True)])
-    label = stats.label
-    return f"{buckets}{name}_sum{{{label}}} {stats.seconds!r}\n{name}_count{{{label}}} {counts[-1]}\n"
+    return f"{buckets}{name}_sum{{{label}}} {durations.seconds!r}\n{name}_count{{{label}}} {counts[-1]}\n"
+
+
+def _phases(metrics: Metrics) -> Iterator[str]:
+    phases = {"grant": metrics.grants, "connect": metrics.connections, "first_byte": metrics.first_bytes}
+    for phase, durations in phases.items():
+        if any(durations.buckets):
+            yield _histogram("sidekey_phase_duration_seconds", f'phase="{phase}"', durations)
 
 
 def _info(metrics: Metrics) -> Iterator[str]:
@@ -115,20 +129,22 @@ def _upstream_connections(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_upstream_connections{{state="{state}"}} {count}\n'
 
 
-def _connects(metrics: Metrics) -> Iterator[str]:
-    for outcome, count in list(metrics.connects.items()):
-        yield f'sidekey_upstream_connects_total{{outcome="{outcome}"}} {count}\n'
-
-
 def _calls(metrics: Metrics) -> Iterator[str]:
     for (integration, outcome), count in list(metrics.calls.items()):
         yield f'sidekey_token_requests_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
-def _presets(metrics: Metrics) -> Iterator[str]:
-    for preset, outcomes in list(metrics.presets.items()):
-        head = f'sidekey_preset_requests_total{{preset="{preset}",outcome="'
-        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
+def _by_outcome(
+    name: str, label: str, read: Callable[[Metrics], Mapping[str, Mapping[str, int]]]
+) -> Callable[[Metrics], Iterator[str]]:
+    """Render requests by something that they have beside an integration, and by outcome. It needs no escaping."""
+
+    def lines(metrics: Metrics) -> Iterator[str]:
+        for value, outcomes in list(read(metrics).items()):
+            head = f'{name}{{{label}="{value}",outcome="'
+            yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
+
+    return lines
 
 
 def _expiries(metrics: Metrics) -> Iterator[str]:
@@ -200,18 +216,40 @@ def _build(_: Metrics) -> Iterator[str]:
     yield f"sidekey_build_info{{{labels}}} 1\n"
 
 
+def _counter(name: str, help_text: str, label: str, read: Callable[[IntegrationStats], Mapping[str, int]]) -> Family:
+    """Make a counter by integration and a second label."""
+    return Family(name, "counter", help_text, _of_integrations(name, label, read))
+
+
 def _plain(name: str, help_text: str, read: Callable[[Metrics], float]) -> Family:
     """Make a gauge without labels."""
     return Family(name, "gauge", help_text, lambda metrics: (f"{name} {read(metrics)!r}\n",))
 
 
 FAMILIES = (
-    Family("sidekey_requests_total", "counter", "Finished requests by integration and outcome.", _requests),
+    _counter(
+        "sidekey_requests_total",
+        "Finished requests by integration and outcome.",
+        "outcome",
+        lambda stats: stats.outcomes,
+    ),
+    _counter(
+        "sidekey_denials_total",
+        "Denied requests by integration and reason.",
+        "reason",
+        lambda stats: stats.denials,
+    ),
     Family(
         "sidekey_request_duration_seconds",
         "histogram",
         "Seconds from the first byte of a request to the last byte of its response.",
         _durations,
+    ),
+    Family(
+        "sidekey_phase_duration_seconds",
+        "histogram",
+        "Seconds that requests waited for a grant, for a connection, and for the head of the response.",
+        _phases,
     ),
     _plain("sidekey_requests_in_flight", "Requests in flight.", lambda metrics: metrics.in_flight),
     _plain("sidekey_in_flight_limit", "The limit of requests in flight.", lambda metrics: metrics.in_flight_limit),
@@ -222,9 +260,25 @@ FAMILIES = (
         _fullest,
     ),
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
-    Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
+    _counter(
+        "sidekey_upstream_connects_total",
+        "Attempts to connect upstream by integration and outcome.",
+        "outcome",
+        lambda stats: stats.connects,
+    ),
     Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),
-    Family("sidekey_preset_requests_total", "counter", "Finished requests by preset and outcome.", _presets),
+    Family(
+        "sidekey_caller_requests_total",
+        "counter",
+        "Finished requests by caller and outcome.",
+        _by_outcome("sidekey_caller_requests_total", "caller", lambda metrics: metrics.callers),
+    ),
+    Family(
+        "sidekey_preset_requests_total",
+        "counter",
+        "Finished requests by preset and outcome.",
+        _by_outcome("sidekey_preset_requests_total", "preset", lambda metrics: metrics.presets),
+    ),
     Family(
         "sidekey_credential_expiry_timestamp_seconds",
         "gauge",

@@ -86,8 +86,12 @@ def get_logger(**context: object) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.get_logger(**context))
 
 
-def report_defect(exc: BaseException) -> str:
-    """Log a defect of ours without its message; returns the id to find it by, which may be shown."""
-    defect = secrets.token_hex(6)
-    get_logger().error("defect", id=defect, **describe(exc))
+def report_defect(exc: BaseException, request_id: str = "") -> str:
+    """Log a defect of ours without its message; returns the id to find it by, which may be shown.
+
+    It is the id of the request that the defect is of, where there is one.
+    """
+    found_by = {"request_id": request_id} if request_id else {"id": secrets.token_hex(6)}
+    get_logger().error("defect", **found_by, **describe(exc))
+    (defect,) = found_by.values()
     return defect

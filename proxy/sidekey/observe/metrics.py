@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from sidekey.errors import Denial
 from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,17 +34,21 @@ class IntegrationStats:
 
     `outcomes` counts by outcome: `2xx` to `5xx`, or a status `APART`, for an upstream's response, else a code of ours
     (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the
-    sum of durations.
+    sum of durations. `connects` counts attempts to connect upstream that were begun for its requests: `ok`, or a
+    Proxy-Status error type (RFC 9209 2.3). `denials` counts its requests that were denied, by reason
+    (`errors.REASONS`).
     `label` is the rendered label of the integration, made once because each scrape needs it about 20 times.
     """
 
-    __slots__ = ("buckets", "integration", "label", "outcomes", "seconds")
+    __slots__ = ("buckets", "connects", "denials", "integration", "label", "outcomes", "seconds")
 
     def __init__(self, integration: str) -> None:
         self.integration = integration
         # An ID needs no escaping: core.routing.valid_id lets no quote, backslash or line feed through.
         self.label = f'integration="{integration}"'
         self.outcomes: dict[str, int] = {}
+        self.connects: dict[str, int] = {}
+        self.denials: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
@@ -54,11 +59,33 @@ class IntegrationStats:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
+    def count_connect(self, outcome: str) -> None:
+        """Count an attempt to connect by what came of it."""
+        self.connects[outcome] = self.connects.get(outcome, 0) + 1
+
+    def count_denial(self, denial: Denial) -> None:
+        """Count a denied request by why."""
+        self.denials[denial] = self.denials.get(denial, 0) + 1
+
+
+class Durations:
+    """A histogram of durations: `buckets` are not cumulative and correspond to `BOUNDS`, `seconds` is their sum."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def record(self, seconds: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
 
 class Metrics:
     """Every number of the process. The public attributes are written in place by the part they describe.
 
-    `connects` counts attempts to connect upstream by outcome: `ok`, or a Proxy-Status error type (RFC 9209 2.3).
     `upstream_open` counts connections; which of them are idle is asked of `count_idle` at a scrape, since a
     connection changes between idle and active with every request. `fullness` tells of each origin, and each integration
     with a limit of its own, which part of its limit of requests in flight is used.
@@ -72,6 +99,9 @@ class Metrics:
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
     integrations the last requests have failed, and since when (`traffic.Traffic`).
+    `callers` counts requests by caller and outcome, of callers that the config has and that have sent one.
+    `grants`, `connections` and `first_bytes` are how long requests waited for a grant, for a connection, and for the
+    head of the response once they were written.
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
@@ -79,18 +109,22 @@ class Metrics:
     """
 
     __slots__ = (
+        "_caller_names",
         "_stats",
         "admin_changes",
         "admin_logins",
         "ca_expires",
+        "callers",
         "calls",
         "config_loaded",
         "config_loaded_at",
-        "connects",
+        "connections",
         "count_idle",
         "expiries",
         "failing",
+        "first_bytes",
         "fullness",
+        "grants",
         "in_flight",
         "in_flight_limit",
         "integrations",
@@ -110,15 +144,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self._stats: dict[str, IntegrationStats] = {}
+        self._caller_names: frozenset[str] = frozenset()
         self.unknown = IntegrationStats(UNKNOWN)
         self.passed = IntegrationStats(NOBODY)
+        self.grants = Durations()
+        self.connections = Durations()
+        self.first_bytes = Durations()
         self.in_flight = 0
         self.in_flight_limit = 0
         self.upstream_open = 0
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
         self.fullness: Callable[[], Iterable[float]] = tuple
-        self.connects: defaultdict[str, int] = defaultdict(int)
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -127,6 +164,7 @@ class Metrics:
         self.failing: Callable[[], Mapping[str, int]] = dict
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.callers: dict[str, dict[str, int]] = {}
         self.presets: dict[str, dict[str, int]] = {}
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -148,11 +186,14 @@ class Metrics:
         return self.upstream_open - self.count_idle()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Get ready to show the integrations of another snapshot; the result does so, and shows no others any more.
+        """Get ready to show the integrations and callers of another snapshot; the result does so, and shows no others.
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
         integrations, presets, stored = snapshot.integrations, snapshot.presets, snapshot.stored
+        callers = (
+            frozenset() if snapshot.callers is None else frozenset(each.name for each in snapshot.callers.values())
+        )
 
         def commit() -> None:
             self.integrations = integrations
@@ -161,6 +202,8 @@ class Metrics:
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
+            self._caller_names = callers
+            self.callers = {name: each for name, each in self.callers.items() if name in callers}
             self.presets = {name: each for name, each in self.presets.items() if name in presets or name == UNKNOWN}
 
         return commit
@@ -170,6 +213,15 @@ class Metrics:
         outcomes = self.presets.get(preset)
         if outcomes is None:
             outcomes = self.presets[preset] = {}
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def count_caller(self, caller: str, outcome: str) -> None:
+        """Count one finished request of a caller; of one that has gone meanwhile it is not shown any more."""
+        outcomes = self.callers.get(caller)
+        if outcomes is None:
+            if caller not in self._caller_names:
+                return
+            outcomes = self.callers[caller] = {}
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
@@ -183,9 +235,13 @@ class Metrics:
         """The counters of an integration that has had a request by now."""
         return self._stats.get(integration)
 
+    def all_stats(self) -> tuple[IntegrationStats, ...]:
+        """The counters of the integrations that were asked for by now, `passed` and `unknown` last."""
+        return (*self._stats.values(), self.passed, self.unknown)
+
     def recorded(self) -> Iterator[IntegrationStats]:
-        """Yield the counters of the integrations that have had a request by now, `passed` and `unknown` last."""
-        for stats in (*self._stats.values(), self.passed, self.unknown):
+        """Yield those of integrations that have had a request by now, in the same order."""
+        for stats in self.all_stats():
             if stats.outcomes:
                 yield stats
 

@@ -18,13 +18,19 @@ _UTIME, _STIME, _STARTTIME, _VSIZE, _RSS = 11, 12, 19, 20, 21
 
 
 def render(proc: Path = _PROC) -> bytes:
-    """The families, as text; nothing where `proc` is no such file system. It lists every open descriptor."""
+    """The families, as text; nothing where `proc` is no such file system. It lists every open descriptor.
+
+    Where that alone cannot be done, such as by a security module, only their number is left out.
+    """
     try:
         fields = (proc / "self/stat").read_bytes().rpartition(b")")[2].split()
         booted = _boot_time(proc)
-        descriptors = sum(1 for _ in (proc / "self/fd").iterdir())
     except OSError:
         return b""
+    try:
+        descriptors: int | None = sum(1 for _ in (proc / "self/fd").iterdir())
+    except OSError:
+        descriptors = None
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     families = (
         ("virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", int(fields[_VSIZE])),
@@ -57,6 +63,7 @@ def render(proc: Path = _PROC) -> bytes:
     return "".join(
         f"# HELP process_{name} {text}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
         for name, kind, text, value in families
+        if value is not None
     ).encode()
 
 

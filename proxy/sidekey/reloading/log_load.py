@@ -14,7 +14,7 @@ WARNINGS_SHOWN: Final = 20
 
 
 def log_load(loaded: Loaded) -> None:
-    """Of a config in use: each file that cannot be read, the first warnings, and the number of them."""
+    """Of a config in use: each error that it is used with nevertheless, the first warnings, and the number of them."""
     log = get_logger()
     for error in loaded.unreadable:
         log.error(
@@ -22,6 +22,8 @@ def log_load(loaded: Loaded) -> None:
         )
     for error in loaded.mismatched:
         log.error("preset cannot be used with its integration", place=str(error))
+    for error in loaded.impossible:
+        log.warning("this can never work, and requests that need it are refused", place=str(error))
     for name, errors in loaded.kept.items():
         for error in errors:
             log.error(

@@ -63,8 +63,8 @@ class ReloadError(Exception):
 class Reloader:
     """Keeps a running process at what its config says. Must be made on the event loop that it uses.
 
-    `loaded` is the first result of `loader`, and is in use. With `strict` a config is not used while one of its secrets
-    or CA files cannot be read.
+    `loaded` is the first result of `loader`, and is in use. With `strict` a config is not used that `check` finds an
+    error in.
     """
 
     def __init__(self, loader: Loader, loaded: Loaded, hooks: ReloadHooks, *, strict: bool) -> None:
@@ -295,12 +295,11 @@ class Reloader:
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:
-        return bool(loaded.absent) or (self._strict and bool(loaded.unreadable or loaded.mismatched))
+        return bool(loaded.absent) or (self._strict and bool(loaded.lacking))
 
     def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            lacking = [*loaded.unreadable, *loaded.mismatched] if self._strict else []
-            log_errors([*loaded.errors, *loaded.absent, *lacking])
+            log_errors([*loaded.errors, *loaded.absent, *(loaded.lacking if self._strict else ())])
         else:
             log_load(loaded)
 

@@ -16,7 +16,8 @@ State = Literal["ok", "expiring", "failing", "secret_missing", "expired", "hidde
 
 `expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed, and those
 before back to when it says; `secret_missing`: a secret, or its client certificate, cannot be read; `expired`: its
-client certificate has ended. The others are the judgement of a stored one (`snapshot.StoredState`).
+client certificate has ended. `invalid`: it can never work as it is written. The others are the judgement of a stored
+one (`snapshot.StoredState`).
 """
 
 STATES: Final[tuple[State, ...]] = (
@@ -78,7 +79,8 @@ def standing_of(
     if integration is None:
         return Standing(judgement.state, judgement.reason, usable=False)
     secrets, certificate = integration.secrets, integration.certificate
-    if judgement.state == "ok" and certificate is None and failing_since is None and secrets.credential is not None:
+    well = judgement.state == "ok" and certificate is None and failing_since is None
+    if well and secrets.credential is not None and not integration.impossible:
         # Almost all of ten thousand.
         return Standing("ok", judgement.reason) if judgement.reason else _OK
     ends = None if certificate is None else certificate.ends_at
@@ -93,6 +95,8 @@ def _said(
         return judgement.state, judgement.reason
     if ends is not None and ends <= now:
         return "expired", f"its client certificate expired on {_moment(ends)}"
+    if integration.impossible:
+        return "invalid", integration.impossible
     if not integration.usable:
         return "secret_missing", _unreadable(integration)
     if failing_since is not None:

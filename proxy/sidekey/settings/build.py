@@ -24,8 +24,9 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
-from sidekey.settings.config_errors import Loc, show
+from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.impossible import POSSIBLE, Destination, Dialling, Impossible, find_impossible
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.parts import credential_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
@@ -51,14 +52,17 @@ def build_integration(
     noting: NotingReader | None = None,
     stored: Only | None = None,
     row: str = "",
-) -> tuple[snapshot.Integration, list[Unread]]:
+    dialling: Dialling | None = None,
+) -> Built:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
-    client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
+    client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these. What can
+    never work is found by the rules of `dialling`, and nothing of it without them.
     """
     traits = traits_of(settings)
-    where = _where(settings, read if noting is None else noting)
+    where = where_of(settings, read if noting is None else noting)
+    impossible = POSSIBLE if dialling is None else find_impossible_in(settings, where, dialling)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     known = {key: value for key, value in where.values.items() if key not in traits.reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
@@ -69,8 +73,17 @@ def build_integration(
 
         def rebuild() -> snapshot.Integration:
             return build_integration(
-                name, settings, trust, read, trust_of, filled=filled, certificate=certificate, stored=stored, row=row
-            )[0]
+                name,
+                settings,
+                trust,
+                read,
+                trust_of,
+                filled=filled,
+                certificate=certificate,
+                stored=stored,
+                row=row,
+                dialling=dialling,
+            ).integration
 
     test = settings.test
     integration = snapshot.Integration(
@@ -94,11 +107,30 @@ def build_integration(
         row=row,
         destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
+        impossible=str(impossible) if impossible.whole else "",
     )
-    return integration, [*where.unreadable, *unusable]
+    depends = dialling is not None and (not where.known or where.destination(settings).depends_on(dialling))
+    return Built(integration, [*where.unreadable, *unusable], impossible.findings, depends)
 
 
-class _Where(NamedTuple):
+class Built(NamedTuple):
+    """An integration, why something of it cannot be read, and what of it can never work.
+
+    `depends` says that the last may differ by other rules of dialling.
+    """
+
+    integration: snapshot.Integration
+    unread: list[Unread]
+    impossible: tuple[Finding, ...] = ()
+    depends: bool = False
+
+
+def find_impossible_in(settings: IntegrationSettings, where: Where, dialling: Dialling) -> Impossible:
+    """What can never work of an integration, as far as it is known where its credential may go."""
+    return find_impossible(where.destination(settings), dialling) if where.known else POSSIBLE
+
+
+class Where(NamedTuple):
     """Where a credential may go, with all that was read of the credential, and why the rest was not.
 
     Where it is not `known`, what decides it cannot be read, and nothing is allowed.
@@ -110,8 +142,19 @@ class _Where(NamedTuple):
     unreadable: list[Unread]
     known: bool
 
+    def destination(self, settings: IntegrationSettings) -> Destination:
+        """The same, as it is asked what of it can never work."""
+        return Destination(
+            self.policy,
+            settings.auth.traits().learns,
+            settings.allowed_domains,
+            tuple(settings.auth.called_servers(values_of(settings.auth, self.values))),
+            tuple(settings.allow_private),
+        )
 
-def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
+
+def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
+    """Where a credential may go, by what can be read."""
     traits = settings.auth.traits()
     prefixes, unread = _prefixes(settings, read)
     values, unreadable = read_parts(settings, read, {})
@@ -120,7 +163,7 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
     destinations = settings.auth.destinations(values_of(settings.auth, values))
     if unread or destinations is None:
         # A policy without a rule denies everything.
-        return _Where(Policy(methods=methods), None, values, reasons, known=False)
+        return Where(Policy(methods=methods), None, values, reasons, known=False)
     if traits.spelling is not None:
         prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
     policy = Policy(
@@ -132,7 +175,7 @@ def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
         placeholder_origin=destinations.placeholder_origin,
     )
     base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
-    return _Where(policy, base, values, reasons, known=True)
+    return Where(policy, base, values, reasons, known=True)
 
 
 def _trust(

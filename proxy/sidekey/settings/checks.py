@@ -401,9 +401,10 @@ def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Found:
 
 
 def policy_warnings(policy: Policy) -> Found:
-    """What loads but should be known of a complete policy: prefixes that never match."""
-    for prefix in policy.prefixes if policy.domains else ():
-        if not any(domain.covers(prefix.origin) for domain in policy.domains):
+    """What loads but should be known of a complete policy: prefixes that never match, where others do."""
+    covered = {each: any(domain.covers(each.origin) for domain in policy.domains) for each in policy.prefixes}
+    for prefix in covered if policy.domains and any(covered.values()) else ():
+        if not covered[prefix]:
             yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
 
 

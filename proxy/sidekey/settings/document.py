@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from sidekey.settings.config_errors import ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.settings.malformed import explain
 from sidekey.settings.release_gradually import release_gradually
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
@@ -59,11 +60,8 @@ def parse(file: str, data: bytes) -> tuple[Table, list[ConfigError]]:
     try:
         return reader.document(), reader.errors
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        # libyaml's problems are fixed sentences; they repeat nothing of the file.
-        problem = error.problem or "not finished"
-        line, column = (mark.line, mark.column) if mark else (0, 0)
-        raise Malformed(ConfigError(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
+        (line, column), message = explain(text, error, _Loader(text))
+        raise Malformed(ConfigError(file, line + 1, column + 1, "", message)) from None
 
 
 def _decode(file: str, data: bytes) -> str:
@@ -162,7 +160,7 @@ class _Reader:
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
             if event.__class__ is not yaml.ScalarEvent:
-                raise self._malformed(event, "a key must be a text")
+                raise self._malformed(event, "a key must be a text; a text that begins with { or [ must be in quotes")
             key = self._words.setdefault(event.value, event.value)
             start: Any = event.start_mark
             self._path.append(key)
@@ -177,7 +175,7 @@ class _Reader:
             event = self._next()
 
     def _duplicate(self, start: Any, first: int) -> None:
-        message = f"this key is given twice; the first is in line {line_of(first)}"
+        message = f"this key is given twice: remove one; the first is in line {line_of(first)}"
         self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
 
     def _sequence(self, mark: int, depth: int) -> Row:

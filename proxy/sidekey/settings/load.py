@@ -23,6 +23,7 @@ from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -314,7 +315,10 @@ class _Loading:
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
-        integrations = Integrations(self.loaded, self._read, self._noting, self._trust_of, self._now, store=store)
+        dialling = Dialling(settings.network.hosts, tuple(settings.network.allow_private))
+        integrations = Integrations(
+            self.loaded, self._read, self._noting, self._trust_of, self._now, store=store, dialling=dialling
+        )
         entries: dict[str, Entry] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)

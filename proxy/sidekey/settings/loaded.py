@@ -24,6 +24,9 @@ class Loaded:
     `mismatched` are presets that cannot be used with their integrations: errors for `check` and `run --strict`, while
     `run` continues.
 
+    `impossible` is what of an integration can never work: errors for `check` and `run --strict`, while `run` continues,
+    and refuses the requests of those of which nothing can.
+
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
     these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
 
@@ -45,12 +48,18 @@ class Loaded:
     unreadable: list[ConfigError] = field(default_factory=list)
     absent: list[ConfigError] = field(default_factory=list)
     mismatched: list[ConfigError] = field(default_factory=list)
+    impossible: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
     places: dict[str, dict[Loc, ConfigError]] = field(default_factory=dict)
     transient: bool = False
+
+    @property
+    def lacking(self) -> list[ConfigError]:
+        """What `run` continues with nevertheless: errors for `check` and `run --strict`."""
+        return [*self.unreadable, *self.mismatched, *self.impossible]
 
     def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
         """Errors and warnings of such a certificate, after its loader's `load`."""
@@ -72,6 +81,7 @@ class Loaded:
             self.unreadable,
             self.absent,
             self.mismatched,
+            self.impossible,
             *self.kept.values(),
         ):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.

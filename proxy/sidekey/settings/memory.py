@@ -12,6 +12,7 @@ from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Finding, Row, Table
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.models import CaSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
@@ -27,7 +28,8 @@ class Entry(NamedTuple):
 
     `trust` is the network's where the integration goes by that, `files` were read for it. `warnings`, `unreadable` and
     `kept` are without the client certificate's, whose loader has its own. Where `kept` is not empty,
-    reading `files` failed, and the integration is one that was built before.
+    reading `files` failed, and the integration is one that was built before. `dialling` are the rules by which
+    `impossible` was found, where others may say something else of it.
     """
 
     raw: Table
@@ -37,6 +39,8 @@ class Entry(NamedTuple):
     warnings: Found
     unreadable: Found
     kept: Found = ()
+    impossible: Found = ()
+    dialling: Dialling | None = None
 
     def is_written(self, raw: Table, trust: snapshot.Trust) -> bool:
         """Whether the config still says the same about it: `raw` is its mapping, `trust` the network's."""
@@ -44,11 +48,12 @@ class Entry(NamedTuple):
             return False
         return same(self.raw, raw)
 
-    def is_current(self, trust: snapshot.Trust, looks: Looks) -> bool:
+    def is_current(self, trust: snapshot.Trust, looks: Looks, dialling: Dialling) -> bool:
         """Whether what it was built of, beside what is written, is the same as well."""
         # Every file is checked, whatever the result of the ones before: all of them must be watched.
         changed = [path for path, stamp in self.files if looks(path) != stamp]
-        return not changed and (self.trust is None or self.trust == trust)
+        dials_alike = self.dialling is None or self.dialling == dialling
+        return not changed and dials_alike and (self.trust is None or self.trust == trust)
 
 
 class PresetEntry(NamedTuple):

@@ -30,10 +30,11 @@ def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
 
 def traits_of(settings: IntegrationSettings) -> Traits:
     """What is known of the credential before anything is read, with all that supplements it."""
-    found = settings.auth.traits()
+    found = settings.auth.traits()._replace(public=settings.auth.public_headers())
     for part in supplements_of(settings):
         signing = _successive(found.signing, part.signing())
-        found = found._replace(places=part.places().beside(found.places), signing=signing)
+        public = found.public + part.public_headers()
+        found = found._replace(places=part.places().beside(found.places), signing=signing, public=public)
     return found
 
 

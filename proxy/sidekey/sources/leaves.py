@@ -268,7 +268,7 @@ class Leaves:
         if authorities.expires is not None and authorities.expires <= self._wall():
             return Problem("ca_unavailable", "the local CA for this host has expired")
         if authorities.every:
-            return Problem("ca_unavailable", "no local CA may sign for this host")
+            return Problem("ca_unavailable", "no local CA may sign for this host", denial="ca_hosts")
         return Problem("ca_unavailable", "there is no local CA: the log of Sidekey says why")
 
     async def close(self) -> None:

@@ -286,3 +286,25 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
         "reenter",
         ["/auth/secret/0", "/auth/secret/1"],
     )
+
+
+def test_what_can_never_work_is_refused_where_it_is_saved(editor: Api, running: Running, named: Named) -> None:
+    """422 at its place, with the way out of the store; so it is in the preview."""
+    name = named("never")
+    for document, pointer, reason in (
+        (
+            {**basic(running.upstream), "endpoint_prefix": "http://10.0.0.5/v1"},
+            "/endpoint_prefix",
+            "10.0.0.5 is not a global address (private): the operator must add 10.0.0.5/32 to store.allow_private",
+        ),
+        (
+            {**basic(running.upstream), "endpoint_prefix": ["https://api.example.com/{id}"]},
+            "/endpoint_prefix/0",
+            "must not contain { or }: nothing is filled in here; end the prefix before it, requests bring the rest",
+        ),
+    ):
+        said = editor.ask("POST", "/integrations", {"id": name, **document})
+        assert (said.status, said.code) == (422, "invalid")
+        assert {"pointer": pointer, "detail": reason} in said.json["errors"]
+        preview = editor.ask("POST", "/drafts/integration/preview", {"id": name, **document})
+        assert {"pointer": pointer, "detail": reason} in preview.json["errors"]

@@ -10,12 +10,16 @@ import pytest
 from sidekey.dataplane.downstream import local_reply
 from sidekey.errors import KINDS, Problem
 from support import wire
+from support.denials import denial_of
 from support.memory import Upstream, running
 from support.plane import base_url, get, integration, problem, request
 
 VIA = b"\r\nVia: 1.1 sidekey (word)"
 PROBLEMS = [
-    pytest.param(Problem(kind.code, "why", status=status, error=error), id=f"{kind.code} {status} {error}")
+    pytest.param(
+        Problem(kind.code, "why", status=status, error=error, denial=denial_of(kind.code)),
+        id=f"{kind.code} {status} {error}",
+    )
     for kind in KINDS.values()
     for status in kind.statuses
     for error in kind.errors
@@ -24,7 +28,15 @@ PROBLEMS = [
 
 def serialised(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
     """The bytes of a problem."""
-    return local_reply.local_reply(refusal, integration=integration, sent=refusal.sent, close=close, head=head, via=VIA)
+    return local_reply.local_reply(
+        refusal,
+        request_id=b"w-1f",
+        integration=integration,
+        sent=refusal.sent,
+        close=close,
+        head=head,
+        via=VIA,
+    )
 
 
 @pytest.mark.parametrize("refusal", PROBLEMS)
@@ -45,14 +57,14 @@ def test_every_response_has_its_code_status_and_proxy_status(refusal: Problem) -
 
 def test_the_integration_is_named_where_the_caller_knows_it() -> None:
     """And the member is absent where it is not known."""
-    refusal = Problem("target_denied", "why")
+    refusal = Problem("target_denied", "why", denial="outside_prefix")
     assert b'"integration": "crm"' in serialised(refusal, integration="crm")
     assert b"integration" not in serialised(refusal).partition(b"\r\n\r\n")[2].replace(refusal.title.encode(), b"")
 
 
 def test_a_response_to_head_is_its_head_alone() -> None:
     """RFC 9110 9.3.2: the same fields, and no body."""
-    refusal = Problem("target_denied", "why")
+    refusal = Problem("target_denied", "why", denial="outside_prefix")
     head, _, body = serialised(refusal).partition(b"\r\n\r\n")
     assert serialised(refusal, head=True) == head + b"\r\n\r\n"
     assert json.loads(body)["status"] == 403

@@ -31,7 +31,7 @@ async def test_the_reason_phrase_is_the_standard_one(status: bytes, line: bytes)
 
 
 async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
-    """But for framing and Via, which are ours."""
+    """But for framing, the id and Via, which are ours."""
     head = (
         b"HTTP/1.0 201 Made\r\nServer: a\r\nx-B: 1\r\nX-A:two  words\r\n"
         b"x-B: \xe9\r\nContent-Length: 2\r\nDate: x\r\n\r\n"
@@ -45,7 +45,8 @@ async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
         await caller.until_contains(b"\r\n\r\nok")
         assert bytes(caller.received) == (
             b"HTTP/1.1 201 Created\r\nServer: a\r\nx-B: 1\r\nX-A: two  words\r\nx-B: \xe9\r\nDate: x\r\n"
-            b"Content-Length: 2\r\nVia: 1.1 sidekey (%b)\r\n\r\nok" % sidekey.plane.worker.instance
+            b"Content-Length: 2\r\nSidekey-Request-Id: %b-1\r\nVia: 1.1 sidekey (%b)\r\n\r\nok"
+            % (sidekey.plane.worker.instance, sidekey.plane.worker.instance)
         )
 
 

@@ -161,7 +161,7 @@ async def test_the_value_of_any_field_is_redacted(spelled: bytes) -> None:
     async with Upstream(answering(sized(b"", fields))) as upstream, plane(upstream, bodies=False) as sidekey:
         answer = await sidekey.ask(get())
     expected = [b"a [redacted] b"] * 5
-    assert [value for name, value in answer.headers if name not in (b"content-length", b"via")] == expected[:4]
+    assert [value for name, value in answer.fields if name not in (b"content-length", b"via")] == expected[:4]
     assert answer.values(b"via")[0] == expected[4]
 
 
@@ -170,7 +170,7 @@ async def test_a_field_named_by_the_secret_is_left_out() -> None:
     script = answering(sized(b"ok", b"X-abcdefgh: 1\r\nabcdefgh: 2\r\nX-B: 3\r\n"))
     async with Upstream(script) as upstream, plane(upstream, token) as sidekey:
         answer = await sidekey.ask(get())
-    assert [name for name, _ in answer.headers] == [b"x-b", b"transfer-encoding", b"via"]
+    assert [name for name, _ in answer.fields] == [b"x-b", b"transfer-encoding", b"via"]
 
 
 async def test_framing_is_never_touched() -> None:
@@ -265,7 +265,7 @@ async def test_without_it_nothing_of_this_happens() -> None:
         (message,) = upstream.requests
     assert (message.values(b"accept-encoding"), message.values(b"range")) == ([b"br"], [b"bytes=0-9"])
     assert answer.body == TOKEN
-    assert [name for name, _ in answer.headers] == [
+    assert [name for name, _ in answer.fields] == [
         b"etag",
         b"content-encoding",
         b"content-digest",
@@ -310,7 +310,7 @@ async def test_a_body_comes_decoded_and_of_unknown_length(name: str, version: st
             await caller.until_ended()
     assert (answer.status, answer.body) == (200, b"a [redacted] b")
     framing = [(b"transfer-encoding", b"chunked")] if version == "1.1" else []
-    assert [field for field in answer.headers if field[0] not in (b"via", b"connection")] == framing
+    assert [field for field in answer.fields if field[0] not in (b"via", b"connection")] == framing
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -331,7 +331,7 @@ async def test_responses_without_a_body_have_none(method: str, status: bytes) ->
             await caller.send(request(method))
             answer = await caller.response(to_head=method == "HEAD")
             assert (answer.status, answer.body, answer.values(b"x-a")) == (int(status[:3]), b"", [MARK])
-            left = {name for name, _ in answer.headers} - {b"x-a", b"via"}
+            left = {name for name, _ in answer.fields} - {b"x-a", b"via"}
             assert left == ({b"content-length"} if method == "GET" and answer.status == 200 else set())
         assert len(upstream.connections) == 1
 

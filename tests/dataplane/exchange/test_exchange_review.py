@@ -45,11 +45,14 @@ async def test_the_end_of_a_chunked_response_stays_out_of_the_next_one() -> None
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n")
-    assert caller.take() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-    for _ in range(2):
+    word = sidekey.plane.worker.instance
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSidekey-Request-Id: %b-1\r\n\r\n" % word
+    assert caller.take() == chunked + b"2\r\nok\r\n0\r\n\r\n"
+    for number in (2, 3):
         caller.feed(get())
         upstream.feed(OK)
-        assert caller.take() == OK
+        head, _, body = OK.partition(b"\r\n\r\n")
+        assert caller.take() == head + b"\r\nSidekey-Request-Id: %b-%d\r\n\r\n" % (word, number) + body
     assert len(sidekey.upstreams) == 1
 
 

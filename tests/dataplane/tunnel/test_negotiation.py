@@ -353,6 +353,6 @@ async def test_a_defect_is_reported_and_answered(*, at_once: bool) -> None:
     assert response is not None
     said = problem_of(response)
     assert (response.status, said["code"]) == (500, "internal_error")
-    assert said["detail"] == "a defect of Sidekey, logged as defect-1"
+    assert said["detail"] == f"a defect of Sidekey, logged as {sidekey.plane.worker.instance.decode()}-1"
     assert [type(each) for each in sidekey.defects] == [LookupError]
     assert sidekey.plane._tunnels.count == 0

@@ -17,7 +17,7 @@ from sidekey.core.urls import Authority
 from sidekey.dataplane.buffers import WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.tunnel.passage import QUIET, Passage
-from sidekey.dataplane.tunnel.tunnel import Lifetime
+from sidekey.dataplane.tunnel.tunnel import About, Lifetime
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.runtime.rules import Limits, Timeouts
 from support.blackhole import Blackhole
@@ -339,7 +339,7 @@ async def test_the_connections_of_passages_are_counted() -> None:
         near.feed(connect_request("other.test:443", user=""))
         await sidekey.upstream(number - 1)
         await settle()
-        assert sidekey.metrics.connects == {"ok": number}
+        assert sidekey.metrics.passed.connects == {"ok": number}
         assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)
 
 
@@ -352,7 +352,7 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     )
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
-    passage = Passage(worker, Lifetime(worker, tunnels, opened), 60)
+    passage = Passage(worker, Lifetime(worker, tunnels, opened, About("w-1", "", 0.0)), 60)
     far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")
     assert not far.reading

@@ -17,7 +17,7 @@ from sidekey.core import phases
 from sidekey.core.decide import Tunnelled
 from sidekey.core.urls import Authority as Target
 from sidekey.dataplane.tunnel.negotiation import Negotiation
-from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, TunnelledConnection
+from sidekey.dataplane.tunnel.tunnel import About, Lifetime, Tunnel, TunnelledConnection
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.rules import Limits, Timeouts
@@ -331,9 +331,11 @@ async def test_a_request_inside_is_logged_as_the_tunnels(ca: Authority, tmp_path
         await caller.send(get(443, "/x", host="up.test"))
         await caller.response()
         await eventually((tmp_path / "log").read_text)
-    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    wanted = {"door": "tunnel", "method": "GET", "host": "up.test", "integration": "h", "code": "target_denied"}
-    assert wanted.items() <= line.items()
+    line, tunnels = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    wanted = {"door": "tunnel", "method": "GET", "host": "up.test", "port": 443, "integration": "h"}
+    assert {**wanted, "code": "target_denied"}.items() <= line.items()
+    assert {**wanted, "method": "CONNECT", "status": 200, "code": None}.items() <= tunnels.items()
+    assert line["request_id"] != tunnels["request_id"]
 
 
 async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
@@ -374,7 +376,7 @@ def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, Lifetime, Tunnels]:
     opened: Tunnelled[Any] = Tunnelled(Target("up.test", 443), None, passes=False, name=None, token=None, caller=None)
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
-    lifetime = Lifetime(worker, tunnels, opened)
+    lifetime = Lifetime(worker, tunnels, opened, About("w-1", "", 0.0))
     return (
         Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
         lifetime,

@@ -26,6 +26,7 @@ async def test_a_caller_that_does_not_trust_the_ca_is_counted_and_logged_with_th
     with structlog.testing.capture_logs() as lines:
         await distrust(ca, version)
     said = "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it"
+    assert [line.pop("request_id")[8:] for line in lines] == ["-1"]
     assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}]
 
 
@@ -83,6 +84,7 @@ async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> 
                 if number == 2:
                     sidekey.wait(LOG_EVERY + 1)
     said = "a caller asked by TLS for another host than its CONNECT did"
+    assert [line.pop("request_id")[8:] for line in lines] == ["-1", "-3"]
     assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
 
 
@@ -93,14 +95,14 @@ async def test_what_is_said_of_each_outcome_that_can_be_mended() -> None:
     with structlog.testing.capture_logs() as lines:
         for name in ("h", "k", "h"):
             for outcome in ("ca_untrusted", "sni", "tls_failed", "opened"):
-                tunnels.record(name, "up.test", outcome)
+                tunnels.record(name, "up.test", outcome, "w-1")
     said = (
         "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
         "a caller asked by TLS for another host than its CONNECT did",
         "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
     )
     assert lines == [
-        {"event": each, "integration": name, "host": "up.test", "log_level": "warning"}
+        {"event": each, "request_id": "w-1", "integration": name, "host": "up.test", "log_level": "warning"}
         for name in ("h", "k")
         for each in said
     ]

@@ -166,7 +166,7 @@ async def test_each_failed_connection_fails_one_request() -> None:
     assert upstream.take().startswith(b"GET /api/2 HTTP/1.1\r\n")
     upstream.feed(OK)
     assert two.take().endswith(b"ok")
-    assert sidekey.metrics.connects == {"connection_refused": 2, "ok": 1}
+    assert sidekey.metrics.stats("h").connects == {"connection_refused": 2, "ok": 1}
     assert sidekey.metrics.stats("h").outcomes == {"caller_gone": 1, "upstream_unreachable": 1, "2xx": 1}
 
 

@@ -203,7 +203,7 @@ async def test_what_connection_names_does_not_pass() -> None:
     upstream.feed(head(*fields, *connection, "Content-Length: 5") + b"hello")
     said = wire.first_response(caller.take())
     assert said is not None
-    assert [name for name, _ in said.headers] == [b"x-three", b"content-length", b"via"]
+    assert [name for name, _ in said.fields] == [b"x-three", b"content-length", b"via"]
     assert said.body == b"hello"
 
 

@@ -355,6 +355,23 @@ def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joine
     assert joined.states() == {"crm": "ok"}
 
 
+def test_what_can_never_be_dialled_is_invalid_until_it_can(joined: Joined) -> None:
+    """The row was saved when it could be; whatever files dial by the same rules is served."""
+    joined.put(stored({**BASIC, "endpoint_prefix": "https://in.test/v1"}), stored(BASIC, "fine"))
+    assert joined.states() == {"crm": "ok", "fine": "ok"}
+    joined.write("network: {hosts: {in.test: [192.168.0.5]}, allow_private: [192.168.0.0/16]}\n")
+    snapshot = joined.load()
+    assert joined.states(snapshot) == {"crm": "invalid", "fine": "ok"}
+    assert said(snapshot).judgements["crm"].reason == (
+        "endpoint_prefix[0]: in.test is 192.168.0.5 by network.hosts, which is not a global address (private): "
+        "the operator must add 192.168.0.5/32 to store.allow_private"
+    )
+    # What it covers is known, so that it keeps nothing else from passing.
+    assert (snapshot.integrations["crm"].usable, snapshot.integrations["crm"].rebuild) == (False, None)
+    joined.write("")
+    assert joined.states() == {"crm": "ok", "fine": "ok"}
+
+
 def test_what_time_or_an_entry_puts_right_is_no_error_of_its_document(joined: Joined) -> None:
     """How it stands tells it: a secret that is not there, and a certificate that has ended."""
     end = chain().leaf.certificate.not_valid_after_utc.timestamp()

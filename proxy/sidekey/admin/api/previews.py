@@ -15,6 +15,7 @@ from sidekey.admin.api.saving import document_in, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.certificates import Material, material_of
 from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import former_of
@@ -46,7 +47,8 @@ def _preview(
     snapshot: Snapshot,
 ) -> dict[str, Any]:
     now, former = time.time(), former_of(row)
-    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
+    in_flight, dialling = snapshot.limits.in_flight, Dialling.of_store(snapshot)
+    found = assess(document, former, in_flight=in_flight, now=now, dialling=dialling)
     material = material_of(document, former, now)
     errors = [*wrong, *(ItemError(*each) for each in dict.fromkeys((*found.errors, *material.errors)))]
     if found.draft is not None:

@@ -420,7 +420,22 @@ _OWN: Final[Mapping[str, Schema]] = {
         },
     ),
     "ExplainRequest": _object(
-        {"url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."}}
+        {
+            "url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."},
+            "method": {"type": "string", "description": "The request's method. Default: GET, where it is allowed."},
+            "headers": {
+                "type": "array",
+                "items": {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2},
+                "description": "The request's headers: names and values.",
+            },
+            "body": {"type": "string", "description": "The request's body, taken as UTF-8."},
+            "at": {
+                "type": "string",
+                "description": "When it is signed: as `2026-01-31T23:59:59Z`, or in Unix seconds. Default: now.",
+            },
+        },
+        optional=("method", "headers", "body", "at"),
+        description="What is beside `url` counts where requests are signed, and `method` everywhere.",
     ),
     "Explanation": {
         "type": "object",
@@ -441,6 +456,13 @@ _OWN: Final[Mapping[str, Schema]] = {
             "methods": {"type": ["array", "null"], "items": _TEXT},
             "profile": {"type": "object"},
             "note": _MAYBE,
+            "signed": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "Where requests are signed, the bytes that are, escaped, with `[redacted]` for what is "
+                "injected; never a signature.",
+            },
+            "unsigned": {**_MAYBE, "description": "Why what is signed is not known."},
         },
         "required": ["integration", "allowed", "reason"],
     },

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
@@ -12,10 +13,13 @@ from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import judgement_of
+from sidekey.explain import Sample, parse_header, parse_method, parse_moment
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
 from sidekey.runtime.snapshot import Integration, Stored
 from sidekey.settings.stored.source import build_draft
+
+T = TypeVar("T")
 
 _DRAFT: Final = "draft"
 """The ID of a draft while it is tested."""
@@ -34,18 +38,65 @@ async def test(service: Service, ask: Ask) -> Answer:
 
 
 async def explain(service: Service, ask: Ask) -> Answer:
-    """Say what would become of a request for a URL."""
-    url = ask.document.get("url")
-    if not isinstance(url, str) or ask.document.keys() != {"url"}:
-        raise invalid([ItemError("/url", "must be the one key: a URL, or a path such as /whoami")])
-    if not url.isprintable() or not url.isascii():
-        raise invalid([ItemError("/url", "must be ASCII and printable, as it is sent")])
-    longest = service.snapshot.limits.target
-    if len(url) > longest:
-        raise invalid([ItemError("/url", f"must be at most {longest} bytes, as limits.target says")])
+    """Say what would become of a request for a URL, and what would be signed of it."""
+    wrong: list[ItemError] = []
+    url = _url_in(ask.document, service.snapshot.limits.target, wrong)
+    sample = _sample_in(ask.document, wrong)
+    if wrong:
+        raise invalid(wrong)
     found = _served(service, ask.names["id"])
-    explanation = await service.run(judge, found, url, service.snapshot.passing)
+    explanation = await service.run(judge, found, url, service.snapshot.passing, sample)
     return Answer.of(explanation.as_json())
+
+
+def _url_in(document: Mapping[str, Any], longest: int, wrong: list[ItemError]) -> str:
+    url = document.get("url")
+    if not isinstance(url, str):
+        wrong.append(ItemError("/url", "must be a URL, or a path such as /whoami"))
+        return ""
+    if not url.isprintable() or not url.isascii():
+        wrong.append(ItemError("/url", "must be ASCII and printable, as it is sent"))
+    if len(url) > longest:
+        wrong.append(ItemError("/url", f"must be at most {longest} bytes, as limits.target says"))
+    return url
+
+
+def _sample_in(document: Mapping[str, Any], wrong: list[ItemError]) -> Sample:
+    """The request that a document describes beside its URL."""
+    wrong += [ItemError(f"/{key}", "is unknown here") for key in sorted(document.keys() - _EXPLAINED)]
+    fields = document.get("headers", [])
+    if not isinstance(fields, list):
+        wrong.append(ItemError("/headers", _HEADERS))
+        fields = []
+    headers = []
+    for index, field in enumerate(fields):
+        if isinstance(field, list) and len(field) == 2 and all(isinstance(each, str) for each in field):
+            headers.append(_parsed(f"/headers/{index}", parse_header, field, wrong))
+        else:
+            wrong.append(ItemError(f"/headers/{index}", _HEADERS))
+    body = document.get("body", "")
+    if not isinstance(body, str):
+        wrong.append(ItemError("/body", "must be a text, which is taken as UTF-8"))
+        body = ""
+    return Sample(
+        time.time() if "at" not in document else _parsed("/at", parse_moment, [document["at"]], wrong) or 0.0,
+        _parsed("/method", parse_method, [document.get("method", "")], wrong) or "",
+        tuple(header for header in headers if header is not None),
+        body.encode("utf-8", "replace"),
+    )
+
+
+def _parsed(pointer: str, parse: Callable[..., T], written: list[Any], wrong: list[ItemError]) -> T | None:
+    """What is written, parsed; None where it cannot be, of which is told."""
+    try:
+        return parse(*written)
+    except ValueError as error:
+        wrong.append(ItemError(pointer, str(error)))
+        return None
+
+
+_EXPLAINED: Final = frozenset({"url", "method", "headers", "body", "at"})
+_HEADERS: Final = "must be a list of headers, each a list of its name and its value"
 
 
 async def test_draft(service: Service, ask: Ask) -> Answer:
@@ -91,7 +142,7 @@ ROUTES: Final = (
         method="POST",
         path="/integrations/{id}/explain",
         name="explainIntegration",
-        summary="Say which rule allows a target, or why none does, and where the credential would go.",
+        summary="Say which rule allows a target, or why none does, where the credential would go, and what is signed.",
         role="viewer",
         handle=explain,
         body="ExplainRequest",

@@ -7,14 +7,14 @@ from typing import Final
 from sidekey.core.framing import BODYLESS, length_line
 from sidekey.core.headers import nominated, without
 from sidekey.core.response import ResponseHead
-from sidekey.dataplane.downstream.local_reply import PHRASES
+from sidekey.dataplane.downstream.local_reply import PHRASES, REQUEST_ID
 
 _STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(200, 600)}
 """The reason phrase is the standard one: clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
 
 
 def response_head(
-    head: ResponseHead, fields: list[bytes], ending: bytes, *, chunked: bool, to_head: bool
+    head: ResponseHead, fields: list[bytes], request_id: bytes, ending: bytes, *, chunked: bool, to_head: bool
 ) -> list[bytes]:
     """The pieces of the head, ready to be joined; `ending` are the last fields and the empty line.
 
@@ -25,7 +25,7 @@ def response_head(
         fields = without(fields, nominated(head.connection))
     length = head.length
     framing = length_line(length) if length > 0 else _framing(head, chunked=chunked, to_head=to_head)
-    return [_STATUS_LINES[head.status], *fields, framing, ending]
+    return [_STATUS_LINES[head.status], *fields, framing, REQUEST_ID, request_id, ending]
 
 
 def _framing(head: ResponseHead, *, chunked: bool, to_head: bool) -> bytes:

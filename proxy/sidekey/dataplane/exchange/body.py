@@ -38,9 +38,10 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
     try:
         check_body(body, _kind(head), names)
     except NamedAlready:
-        return Problem("request_invalid", "the body must not contain a field that Sidekey adds itself")
+        detail = "the body must not contain a field that Sidekey adds itself"
+        return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:
-        return Problem("request_invalid", f"the body {error}")
+        return Problem("request_invalid", f"the body {error}", denial="parameters_unreadable")
     except Unplaceable as reason:
         return _unplaceable(str(reason))
     return None
@@ -59,4 +60,4 @@ def _kind(head: RequestHead) -> str:
 
 
 def _unplaceable(detail: str) -> Problem:
-    return Problem("credential_unplaceable", detail)
+    return Problem("credential_unplaceable", detail, denial="body_not_extended")

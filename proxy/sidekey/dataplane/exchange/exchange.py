@@ -8,7 +8,7 @@ from typing import Final
 
 from sidekey.core import phases
 from sidekey.core.codings import UnreadableCoding, acceptable
-from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, readmit
+from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, named_id, named_origin, readmit
 from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
@@ -18,6 +18,8 @@ from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
 from sidekey.core.routing import PRESET
 from sidekey.core.signing import OutgoingRequest, SigningRules
+from sidekey.core.trace_context import trace_id
+from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.downstream.connection import CallerConnection
@@ -34,11 +36,13 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.skew import REFUSALS
+from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
-from sidekey.observe.metrics import APART, UNKNOWN
+from sidekey.observe.access import AccessLine
+from sidekey.observe.metrics import APART, UNKNOWN, Metrics
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -59,6 +63,13 @@ _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
+_ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
+    (False, False): "",
+    (True, False): "retried",
+    (False, True): "replayed",
+    (True, True): "retried,replayed",
+}
+"""What is logged of a request by whether it was sent again after a stale connection, and after a refused grant."""
 _STEPS: Final = 16
 """Steps of a redacted body, a mebibyte at most, after which other exchanges have their turn."""
 
@@ -74,18 +85,26 @@ class Exchange(ExchangeEvents):
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
     says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
     that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
-    coming.
+    coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that is, where it is asked.
+    `_turned_at` is when the last phase began that lasts, or what comes behind it, else when the exchange did. What is
+    told in the end: the seconds that were waited for grants (`_granting`), for connections (`_connecting`) and for the
+    response's head (`_first_byte`), and the address of the upstream's end (`_address`); 0 and empty where nothing was.
     """
 
     __slots__ = (
+        "_address",
         "_began",
         "_body",
         "_caller",
         "_caller_blocked",
+        "_caller_name",
         "_chunked",
+        "_connecting",
         "_destination",
         "_entry",
+        "_first_byte",
         "_grant",
+        "_granting",
         "_held",
         "_index",
         "_integration",
@@ -105,10 +124,12 @@ class Exchange(ExchangeEvents):
         "_signature",
         "_status",
         "_stepping",
+        "_turned_at",
         "_unfilled",
         "_upstream",
         "_worker",
         "deadline",
+        "request_id",
     )
 
     def __init__(
@@ -120,6 +141,7 @@ class Exchange(ExchangeEvents):
         entry: Entry | None = None,
     ) -> None:
         self.deadline = NEVER
+        self.request_id = worker.next_id()
         self._worker = worker
         self._index = index
         self._caller = caller
@@ -141,7 +163,8 @@ class Exchange(ExchangeEvents):
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
-        self._began = 0.0
+        self._began = self._turned_at = self._granting = self._connecting = self._first_byte = 0.0
+        self._address = self._caller_name = ""
         self._sent = self._status = 0
         self._keep_alive = request.head.keep_alive
         self._chunked = False
@@ -158,6 +181,18 @@ class Exchange(ExchangeEvents):
         if not phases.AFTER_REQUEST[former] & phase:
             raise phases.illegal(phases.REQUEST_NAMES, former, phase)
         self._request_phase = phase
+        if (former | phase) & phases.LASTING:
+            self._turn(former, phase)
+
+    def _turn(self, former: int, phase: int) -> None:
+        """Note how long something was waited for, and when that ended or something else begins."""
+        now = self._worker.clock()
+        if former & phases.FOR_GRANT:
+            self._granting += now - self._turned_at
+        elif former == phases.CONNECTING:
+            self._connecting += now - self._turned_at
+        if phase != phases.OVER:
+            self._turned_at = now
 
     def _enter_response(self, phase: int) -> None:
         """Go to a phase of the response."""
@@ -179,11 +214,11 @@ class Exchange(ExchangeEvents):
     # Admission.
 
     def begin(self) -> None:
-        self._began = self._worker.enter()
+        self._began = self._turned_at = self._worker.enter()
         try:
             problem = self._start()
         except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
-            problem = self._worker.defect(error)
+            problem = self._worker.defect(error, self.request_id)
         if problem is not None:
             self._fail(problem)
 
@@ -230,6 +265,7 @@ class Exchange(ExchangeEvents):
         """Go by a decision."""
         integration = decision.candidate
         self._integration = integration
+        self._caller_name = decision.caller or self._caller_name
         if isinstance(decision, Denied):
             self._preset = decision.preset or self._preset
             return decision.problem
@@ -281,7 +317,7 @@ class Exchange(ExchangeEvents):
         """Wait in a task, and read no more of the body meanwhile; what is raised in the task is answered."""
         if not self._request.complete:
             self._caller.hold_body()
-        self._worker.attempt(work, self._fail)
+        self._worker.attempt(work, self._fail, self.request_id)
 
     def _prepare(self) -> None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
@@ -426,7 +462,7 @@ class Exchange(ExchangeEvents):
         try:
             self._go_on_holding()
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the room back
-            problem = self._worker.defect(error)
+            problem = self._worker.defect(error, self.request_id)
         else:
             return
         self._fail(problem)
@@ -567,7 +603,7 @@ class Exchange(ExchangeEvents):
         self._enter(phases.CONNECTING)
         if not self._request.complete:
             self._caller.hold_body()
-        pool.enqueue(self, self._request.rules.timeouts.connect)
+        pool.enqueue(self, self._admitted().stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
@@ -581,7 +617,7 @@ class Exchange(ExchangeEvents):
                 self._retry_bytes = None
                 self._write(connection, retry, whole=True)
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
-            problem = self._worker.defect(error)
+            problem = self._worker.defect(error, self.request_id)
         else:
             return True
         taken = connection.exchange is self
@@ -602,7 +638,7 @@ class Exchange(ExchangeEvents):
         try:
             self._acquire(judged=False)
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
-            problem = self._worker.defect(error)
+            problem = self._worker.defect(error, self.request_id)
         else:
             return
         self._fail(problem)
@@ -677,6 +713,7 @@ class Exchange(ExchangeEvents):
         request = self._request
         self._enter(phases.SENT if whole else phases.SENDING)
         self._upstream = connection
+        self._address = connection.address
         if self._caller_blocked:
             # By a 100 that was delivered before.
             connection.hold()
@@ -756,7 +793,7 @@ class Exchange(ExchangeEvents):
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
         self._enter(phases.CONNECTING)
-        pool.connect_for(self, self._request.rules.timeouts.connect)
+        pool.connect_for(self, self._admitted().stats, self._request.rules.timeouts.connect)
 
     def _begin_again(self) -> None:
         """Forget the response, so that the request may be written again; its body was kept."""
@@ -764,6 +801,7 @@ class Exchange(ExchangeEvents):
         self._held = self._redacted = None
         self._retry_bytes = None
         self._status = 0
+        self._first_byte = 0.0
         self._chunked = False
         self._body = self._replay_body
         if self._response_phase != phases.NONE:
@@ -820,7 +858,10 @@ class Exchange(ExchangeEvents):
         return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+        if head is not None and not whole:
+            self._note_first_byte()
         if head is not None and self._redactor is not None and self._admitted().redacts:
+            self._note_first_byte()
             if not self._redact(head, self._redactor):
                 return
             head = readable_head(head)
@@ -845,6 +886,7 @@ class Exchange(ExchangeEvents):
                 integration.skew.look(head)
             pieces = self._response_head(head)
             if head.status in integration.watched:
+                self._note_first_byte()
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
@@ -867,6 +909,10 @@ class Exchange(ExchangeEvents):
         elif self._response_phase != phases.PASSING:
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
+
+    def _note_first_byte(self) -> None:
+        """The head of the response has come. Where all of it has, and the exchange ends at once, its end tells when."""
+        self._first_byte = self._worker.clock() - self._turned_at
 
     # Bodies that are redacted.
 
@@ -913,7 +959,7 @@ class Exchange(ExchangeEvents):
             self._stepping = True
             if (connection := self._attached()) is not None:
                 connection.hold()
-            self._worker.attempt(self._give_out_rest, self._fail)
+            self._worker.attempt(self._give_out_rest, self._fail, self.request_id)
 
     async def _give_out_rest(self) -> None:
         """Go on with what a little input has inflated to, in turns."""
@@ -958,7 +1004,7 @@ class Exchange(ExchangeEvents):
             ending = rules.via + _KEEP_ALIVE
         fields = head.fields if redactor is None else redactor.clean(head.fields)
         to_head = request.head.method == b"HEAD"
-        return response_head(head, fields, ending, chunked=self._chunked, to_head=to_head)
+        return response_head(head, fields, self.request_id, ending, chunked=self._chunked, to_head=to_head)
 
     @staticmethod
     def _chunk(body: list[bytes]) -> list[bytes]:
@@ -1021,7 +1067,7 @@ class Exchange(ExchangeEvents):
         self._held = None
         if self._response_phase == phases.PASSING:
             self._enter_response(phases.CUT)
-            self._end(problem.code)
+            self._end(problem.code, problem)
             self._caller.close(cut=True)
             return
         request, worker, integration = self._request, self._worker, self._integration
@@ -1031,6 +1077,7 @@ class Exchange(ExchangeEvents):
         self._status = problem.status
         reply = local_reply(
             problem,
+            request_id=self.request_id,
             # Who uses a preset need not know which integration it goes by.
             integration=None if integration is None or self._preset or integration.name == NOBODY else integration.name,
             sent=sent,
@@ -1038,9 +1085,11 @@ class Exchange(ExchangeEvents):
             head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
+        if problem.denial is not None:
+            (worker.metrics.unknown if integration is None else integration.stats).count_denial(problem.denial)
         self._enter_response(phases.COMPLETE)
         self._deliver(reply)
-        self._end(problem.code)
+        self._end(problem.code, problem)
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
     def _answer_as_last_hop(self) -> None:
@@ -1049,7 +1098,8 @@ class Exchange(ExchangeEvents):
         self._status = 204
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._admitted().rules.allow.encode()
-        self._finish(options_reply(allow=allow, close=not self._keep_alive, via=request.rules.via))
+        close = not self._keep_alive
+        self._finish(options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via))
 
     def caller_lost(self) -> None:
         if self.is_over:
@@ -1064,13 +1114,18 @@ class Exchange(ExchangeEvents):
         self.deadline = NEVER
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
-    def _end(self, code: str) -> None:
-        """Count the exchange out, once."""
+    def _end(self, code: str, problem: Problem | None = None) -> None:
+        """Count the exchange out, once, and tell of it. `problem` is what became of it, where it is one of ours."""
+        former = self._request_phase
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         outcome = code or _OUTCOMES[status]
         seconds = worker.leave(stats, outcome, self._began)
+        if not (code or self._first_byte) and former & phases.ON_ITS_WAY:
+            # All of the response has come just now.
+            self._first_byte = seconds - (self._turned_at - self._began)
+        self._count_waits(worker.metrics)
         if self._preset:
             worker.metrics.count_preset(self._preset, outcome)
         elif code and self._entry is None and request.head.target.startswith(PRESET):
@@ -1087,36 +1142,79 @@ class Exchange(ExchangeEvents):
             if worker.metrics.note_failure is not None:
                 worker.metrics.note_failure(stats, code, status)
             if access.errors:
-                self._log(code, seconds)
+                self._log(code, seconds, problem)
         elif access.every:
-            self._log(code, seconds)
+            self._log(code, seconds, None)
 
-    def _log(self, code: str, seconds: float) -> None:
+    def _count_waits(self, metrics: Metrics) -> None:
+        """Count what was waited for."""
+        if self._first_byte:
+            metrics.first_bytes.record(self._first_byte)
+        if self._granting:
+            metrics.grants.record(self._granting)
+        if self._connecting:
+            metrics.connections.record(self._connecting)
+
+    def _log(self, code: str, seconds: float, problem: Problem | None) -> None:
         """Write the access line."""
         request, integration, destination = self._request, self._integration, self._destination
-        entry, head, host = self._entry, request.head, ""
+        entry, head = self._entry, request.head
         if entry is not None:
-            head, host = entry.absolute(head), entry.origin.host
+            head = entry.absolute(head)
+        named, base = "", None
+        if integration is not None:
+            named, base = integration.name, integration.rules.base
+        elif request.problem is None:
+            # It may have been denied before anything was looked up, or to be told nothing of it.
+            configured = self._index.configured(named_id(head, entry))
+            if configured is not None:
+                named, base = configured.id, configured.base
+        if destination is not None:
+            origin: Origin | None = destination.route.origin
+        elif entry is not None:
+            origin = entry.origin
+        elif request.problem is None:
+            origin = named_origin(head, base, None if integration is None else integration.rules)
+        else:
+            # What was read of a target may end in the middle of it.
+            origin = None
         # A request that could not be read has no known door: it counts as the reverse proxy's.
         door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
         if self._preset or head.target.startswith(PRESET):
             door = "preset"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
-        self._worker.access.write(
-            request_id=self._worker.next_id(),
-            integration="unknown" if integration is None else integration.name,
+        line = AccessLine(
+            request_id=self.request_id.decode(),
+            integration=named or UNKNOWN,
+            caller=self._caller_name,
             door=door if entry is None else "tunnel",
             method=head.method.decode("latin-1"),
-            host=host if destination is None else destination.route.origin.host,
+            host="" if origin is None else origin.host,
+            port=0 if origin is None else origin.port,
             status=self._status,
             code=code,
-            seconds=seconds,
+            reason="" if problem is None else problem.detail,
+            error="" if problem is None else problem.error,
+            attempt=_ATTEMPTS[self._retried, self._replayed],
+            trace_id=trace_id(head),
+            peer=self._peer,
+            upstream=self._address,
+            duration=seconds,
+            grant=self._granting,
+            connect=self._connecting,
+            first_byte=self._first_byte,
             bytes_in=request.received,
             bytes_out=self._sent,
-            target=head.target.decode("latin-1") if shown else None,
             preset=self._preset,
+            target=head.target.decode("latin-1") if shown else None,
         )
+        self._worker.access.write(line)
+
+    @property
+    def _peer(self) -> str:
+        """Who has connected, as far as that is told."""
+        return address_of(self._caller.transport)
 
     # Backpressure, one direction each.
 

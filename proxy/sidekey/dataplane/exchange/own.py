@@ -17,11 +17,15 @@ class OwnExchange(Exchange):
 
     __slots__ = ()
 
+    @property
+    def _peer(self) -> str:
+        return ""
+
     def _admit(self) -> Problem | None:
         return self._settle(decide(self._request.head, None, self._index))
 
 
-class DraftExchange(Exchange):
+class DraftExchange(OwnExchange):
     """One request of our own by a preset that nobody else can use, with the integration that others use as well."""
 
     __slots__ = ("_draft",)

@@ -187,6 +187,10 @@ class Index:
                 self._compiled[name] = compiled
         return compiled
 
+    def configured(self, name: str) -> Integration | None:
+        """The integration of this ID as it is configured, for whoever only tells of it."""
+        return self._snapshot.integrations.get(name)
+
     def find_preset(self, name: bytes) -> Preset | Problem | None:
         """The preset of this ID, or why it cannot be used now."""
         found = self._snapshot.presets.get(name.decode("latin-1"))

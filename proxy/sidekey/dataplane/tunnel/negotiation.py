@@ -7,26 +7,31 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sidekey.core.decide import Denied, Tunnelled, decide_connect
+from sidekey.core.decide import Denied, Tunnelled, decide_connect, named_id
+from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Authority
 from sidekey.dataplane.downstream.connection import NO_DESCRIPTOR, CallerConnection
-from sidekey.dataplane.downstream.local_reply import local_reply
+from sidekey.dataplane.downstream.local_reply import REQUEST_ID, local_reply
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import RELOADED, Index
+from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.tunnel.passage import Passage
-from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, caller_name
+from sidekey.dataplane.tunnel.tunnel import About, Lifetime, Tunnel, caller_name
 from sidekey.dataplane.tunnel.tunnels import RETRY_AFTER, Tunnels
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
+from sidekey.observe.access import AccessLine
+from sidekey.observe.metrics import UNKNOWN
 from sidekey.runtime.snapshot import NOBODY
 
 if TYPE_CHECKING:
     from sidekey.authority.leaf_source import LeafSource
 
-_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established"
+_HEAD_END: Final = b"\r\n\r\n"
 
 _STOPPING: Final = Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
 _UNSIGNED: Final = Problem(
@@ -40,20 +45,24 @@ class Negotiation(CallerEvents):
     """What answers one CONNECT. Once it has answered, nothing of it is left but the tunnel.
 
     `_candidate` is the integration that was named, as far as that may be told; `_authority` the target, once it was
-    read; `_lifetime` the tunnel's place among all of them, once it was admitted.
+    read; `_lifetime` the tunnel's place among all of them, once it was admitted. `_dialled_at` is when the connection
+    was begun that its bytes are to pass to.
     """
 
     __slots__ = (
         "_authority",
         "_began",
         "_caller",
+        "_caller_name",
         "_candidate",
+        "_dialled_at",
         "_index",
         "_is_over",
         "_leaves",
         "_lifetime",
         "_pools",
         "_request",
+        "_request_id",
         "_tunnels",
         "_worker",
     )
@@ -76,7 +85,9 @@ class Negotiation(CallerEvents):
         self._leaves = leaves
         self._caller = caller
         self._request = request
-        self._began = 0.0
+        self._request_id = worker.next_id()
+        self._began = self._dialled_at = 0.0
+        self._caller_name = ""
         self._is_over = False
         self._authority: Authority | None = None
         self._candidate: CompiledIntegration | None = None
@@ -90,7 +101,7 @@ class Negotiation(CallerEvents):
         try:
             problem = self._start()
         except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
-            problem = self._worker.defect(error)
+            problem = self._worker.defect(error, self._request_id)
         if problem is not None:
             self._fail(problem)
 
@@ -107,7 +118,8 @@ class Negotiation(CallerEvents):
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
             return problem
-        self._lifetime = Lifetime(self._worker, self._tunnels, opened)
+        about = About(self._request_id.decode(), address_of(self._caller.transport), self._began)
+        self._lifetime = Lifetime(self._worker, self._tunnels, opened, about)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
             self._wait(self._resolve)
             return None
@@ -117,7 +129,11 @@ class Negotiation(CallerEvents):
     def _decide(self) -> Opened | Problem:
         decision = decide_connect(self._request.head, self._request.rules.callers, self._index)
         self._candidate, self._authority = decision.candidate, decision.authority
-        return decision.problem if isinstance(decision, Denied) else decision
+        if isinstance(decision, Denied):
+            self._caller_name = decision.caller
+            return decision.problem
+        self._caller_name = caller_name(decision)
+        return decision
 
     async def _resolve(self) -> None:
         """Decide again once it is known what the named integration's targets are judged by."""
@@ -137,7 +153,7 @@ class Negotiation(CallerEvents):
     # What a tunnel needs before it begins: a certificate, or the connection that its bytes pass to.
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._worker.attempt(work, self._fail)
+        self._worker.attempt(work, self._fail, self._request_id)
 
     def _prepare(self, opened: Opened) -> None:
         if opened.passes and opened.candidate is not None:
@@ -164,18 +180,24 @@ class Negotiation(CallerEvents):
             raise ProblemError(NO_DESCRIPTOR)
         origin, far = opened.authority.origin("http"), passage.far
         begun = False
+        self._dialled_at = worker.clock()
         try:
-            await self._pools.connect_bare(lambda: far, origin, nobody.integration, timeouts.connect)
+            await self._pools.connect_bare(lambda: far, origin, nobody.integration, nobody.stats, timeouts.connect)
             if far.is_lost:
                 far.transport.abort()
                 detail = "the upstream closed the connection at once"
                 raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
+            passage.connected(self._connecting())
             begun = self._grant(passage)
             if not begun:
                 far.transport.abort()
         finally:
             if not begun:
                 worker.leave_passage(passage)
+
+    def _connecting(self) -> float:
+        """The seconds for which a connection has been awaited; 0 where none is."""
+        return self._worker.clock() - self._dialled_at if self._dialled_at else 0.0
 
     def _admitted(self) -> Lifetime:
         lifetime = self._lifetime
@@ -193,7 +215,7 @@ class Negotiation(CallerEvents):
             return False
         self._is_over = True
         caller = self._caller
-        caller.deliver(_ESTABLISHED)
+        caller.deliver(b"".join((_ESTABLISHED, REQUEST_ID, self._request_id, _HEAD_END)))
         transport, data, full = caller.hand_over()
         self._worker.handed_over(caller, tunnel)
         tunnel.begin(transport, data, full=full)
@@ -203,9 +225,12 @@ class Negotiation(CallerEvents):
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
         if self._is_over:
             return
-        _worker, candidate = self._worker, self._candidate
+        worker, candidate = self._worker, self._candidate
+        if problem.denial is not None:
+            (worker.metrics.unknown if candidate is None else candidate.stats).count_denial(problem.denial)
         reply = local_reply(
             problem,
+            request_id=self._request_id,
             integration=None if candidate is None or candidate.name == NOBODY else candidate.name,
             sent="no",
             close=True,
@@ -214,11 +239,11 @@ class Negotiation(CallerEvents):
             phrase=problem.phrase.encode(),
         )
         self._caller.deliver(reply)
-        self._end(problem.code, problem.status, len(reply))
+        self._end(problem.code, len(reply), problem)
         self._caller.exchange_over(keep_alive=False)
 
-    def _end(self, code: str, status: int, sent: int) -> None:
-        """Count a CONNECT that comes to nothing, and log it."""
+    def _end(self, code: str, sent: int, problem: Problem | None = None) -> None:
+        """Count a CONNECT that comes to nothing, and log it; `problem` is what it was answered with."""
         self._is_over = True
         worker, candidate, authority = self._worker, self._candidate, self._authority
         seconds = worker.clock() - self._began
@@ -226,19 +251,38 @@ class Negotiation(CallerEvents):
         stats.record(code, seconds)
         if self._lifetime is not None:
             self._lifetime.end()
+        connecting = self._connecting()
+        if connecting:
+            worker.metrics.connections.record(connecting)
         if worker.access.errors:
-            worker.access.write(
-                request_id=worker.next_id(),
-                integration="unknown" if candidate is None else candidate.name,
+            line = AccessLine(
+                request_id=self._request_id.decode(),
+                integration=self._named(),
+                caller=self._caller_name,
                 door="tunnel",
                 method="CONNECT",
                 host="" if authority is None else authority.host,
-                status=status,
+                port=0 if authority is None else authority.port,
+                status=0 if problem is None else problem.status,
                 code=code,
-                seconds=seconds,
+                reason="" if problem is None else problem.detail,
+                error="" if problem is None else problem.error,
+                trace_id=trace_id(self._request.head),
+                peer=address_of(self._caller.transport),
+                duration=seconds,
+                connect=connecting,
                 bytes_in=0,
                 bytes_out=sent,
             )
+            worker.access.write(line)
+
+    def _named(self) -> str:
+        """The integration that was named, also where the caller may not know of it."""
+        if self._candidate is not None:
+            return self._candidate.name
+        head = self._request.head
+        configured = None if self._request.problem is not None else self._index.configured(named_id(head))
+        return UNKNOWN if configured is None else configured.id
 
     # From the caller's connection.
 
@@ -252,7 +296,7 @@ class Negotiation(CallerEvents):
     def caller_lost(self) -> None:
         """The caller has left before the response."""
         if not self._is_over:
-            self._end(CALLER_GONE, 0, 0)
+            self._end(CALLER_GONE, 0)
 
     def caller_full(self) -> None:
         """The response is short."""

@@ -8,7 +8,7 @@ from typing import Final, cast
 from sidekey.core import phases
 from sidekey.dataplane.buffers import WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
-from sidekey.dataplane.sockets import is_quiet, reset
+from sidekey.dataplane.sockets import address_of, is_quiet, reset
 from sidekey.dataplane.tunnel.tunnel import Lifetime
 from sidekey.dataplane.worker import Worker
 
@@ -103,14 +103,14 @@ class Passage:
     `seconds` is timeouts.tunnel_idle at the CONNECT: the passage is one request, which keeps the rules it began with.
     """
 
-    __slots__ = ("_began", "_far", "_lifetime", "_moved_at", "_near", "_seconds", "_worker", "deadline")
+    __slots__ = ("_connecting", "_far", "_lifetime", "_moved_at", "_near", "_seconds", "_worker", "deadline")
 
     def __init__(self, worker: Worker, lifetime: Lifetime, seconds: float) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
         self._lifetime: Final = lifetime
         self._seconds: Final = seconds
-        self._began = self._moved_at = 0.0
+        self._connecting = self._moved_at = 0.0
         self._near = End(self)
         self._far = End(self)
 
@@ -119,12 +119,16 @@ class Passage:
         """The end at the target, which is connected first."""
         return self._far
 
+    def connected(self, seconds: float) -> None:
+        """The far end is connected, which has taken so long."""
+        self._connecting = seconds
+        self._worker.metrics.connections.record(seconds)
+
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
         """As `Tunnel.begin`."""
         worker, near, far = self._worker, self._near, self._far
         self._lifetime.open(phases.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
-        self._began = worker.clock()
         self.moved()
         worker.deadlines.watch(self)
         near.take(transport)
@@ -152,7 +156,13 @@ class Passage:
             # What is left to write has timeouts.write, as with any other connection that closes.
             self.deadline = worker.deadlines.now + worker.rules.timeouts.write
             return
-        if not self._lifetime.end():
+        ended = self._lifetime.end(
+            received=near.received,
+            sent=far.received,
+            upstream=address_of(far.transport),
+            connect=self._connecting,
+        )
+        if not ended:
             return
         worker.metrics.upstream_open -= 1
         worker.leave_passage(self)
@@ -160,19 +170,6 @@ class Passage:
         worker.deadlines.forget(self)
         near.part()
         far.part()
-        if worker.access.every:
-            worker.access.write(
-                request_id=worker.next_id(),
-                integration=self._lifetime.integration,
-                door="tunnel",
-                method="CONNECT",
-                host=self._lifetime.host,
-                status=200,
-                code="",
-                seconds=worker.clock() - self._began,
-                bytes_in=near.received,
-                bytes_out=far.received,
-            )
 
     def expired(self) -> None:
         """Nothing has moved for too long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from sidekey.core import phases
 from sidekey.core.decide import Tunnelled
@@ -21,25 +21,35 @@ from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
 from sidekey.network.tls_transport import TlsTransport
+from sidekey.observe.access import AccessLine
 from sidekey.runtime.snapshot import NOBODY
 
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of TLS (RFC 8446 5.1), with which no HTTP method begins."""
 
 
+class About(NamedTuple):
+    """What is told of a CONNECT at the tunnel's end: its id, who has connected, and when it began."""
+
+    request_id: str
+    peer: str
+    began: float
+
+
 class Lifetime:
-    """What is counted of a tunnel while it lasts: it, its caller's part, and, once it is open, its mode.
+    """What is counted and told of a tunnel: it, its caller's part, its mode once it is open, and its line in the log.
 
     `phase` is one of `core.phases`. Of the CONNECT's integration only the name is kept: its rules count no more.
     """
 
-    __slots__ = ("_caller", "_mode", "_tunnels", "_worker", "host", "integration", "phase")
+    __slots__ = ("_about", "_authority", "_caller", "_integration", "_mode", "_tunnels", "_worker", "phase")
 
-    def __init__(self, worker: Worker, tunnels: Tunnels, opened: Tunnelled[CompiledIntegration]) -> None:
+    def __init__(self, worker: Worker, tunnels: Tunnels, opened: Tunnelled[CompiledIntegration], about: About) -> None:
         candidate = opened.candidate
         self.phase = phases.NEGOTIATING
-        self.host: Final = opened.authority.host
-        self.integration: Final = NOBODY if candidate is None else candidate.name
+        self._about: Final = about
+        self._authority: Final = opened.authority
+        self._integration: Final = NOBODY if candidate is None else candidate.name
         self._caller: Final = caller_name(opened)
         self._mode = ""
         self._worker: Final = worker
@@ -57,18 +67,49 @@ class Lifetime:
         self.enter(phase)
         self._mode = mode
         self._worker.metrics.tunnels[mode] += 1
-        self._tunnels.record(self.integration, self.host, "opened")
+        self._record("opened")
 
-    def end(self, outcome: str = "") -> bool:
-        """Count the tunnel out, once: whether this is its end. `outcome` says why it was never open."""
-        if self.phase == phases.ENDED:
+    def _record(self, outcome: str) -> str:
+        return self._tunnels.record(self._integration, self._authority.host, outcome, self._about.request_id)
+
+    def end(
+        self, outcome: str = "", *, received: int = 0, sent: int = 0, upstream: str = "", connect: float = 0.0
+    ) -> bool:
+        """Count the tunnel out, once: whether this is its end. `outcome` says why it was never open.
+
+        `received` and `sent` are the bytes that have passed, `upstream` is where to, and `connect` how long it took to
+        connect there.
+        """
+        former = self.phase
+        if former == phases.ENDED:
             return False
         self.enter(phases.ENDED)
         if self._mode:
             self._worker.metrics.tunnels[self._mode] -= 1
-        if outcome:
-            self._tunnels.record(self.integration, self.host, outcome)
+        reason = self._record(outcome) if outcome else ""
         self._tunnels.leave(self._caller)
+        access = self._worker.access
+        # Where the CONNECT was refused, that is told by who refused it.
+        if former != phases.NEGOTIATING and (access.every or (reason and access.errors)):
+            about, authority = self._about, self._authority
+            line = AccessLine(
+                request_id=about.request_id,
+                integration=self._integration,
+                caller=self._caller,
+                door="tunnel",
+                method="CONNECT",
+                host=authority.host,
+                port=authority.port,
+                status=200,
+                reason=reason,
+                peer=about.peer,
+                upstream=upstream,
+                duration=self._worker.clock() - about.began,
+                connect=connect,
+                bytes_in=received,
+                bytes_out=sent,
+            )
+            access.write(line)
         return True
 
 

@@ -53,13 +53,17 @@ class Tunnels:
         else:
             del self._by_caller[caller]
 
-    def record(self, integration: str, host: str, outcome: str) -> None:
-        """Count what became of a tunnel, and log what its caller or operator can do something about."""
+    def record(self, integration: str, host: str, outcome: str, request_id: str) -> str:
+        """Count what became of a tunnel, and log what its caller or operator can do something about.
+
+        Returns that, empty where it is nothing; `request_id` is the CONNECT's.
+        """
         self._worker.metrics.tunnel_outcomes[integration, outcome] += 1
         said = _SAID.get(outcome)
         if said is None:
-            return
+            return ""
         now, key = self._worker.deadlines.now, (integration, outcome)
         if now - self._logged.get(key, -LOG_EVERY) >= LOG_EVERY:
             self._logged[key] = now
-            self._log.warning(said, integration=integration, host=host)
+            self._log.warning(said, request_id=request_id, integration=integration, host=host)
+        return said

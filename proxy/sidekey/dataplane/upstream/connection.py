@@ -13,6 +13,7 @@ from sidekey.core.framing import UNTIL_CLOSE
 from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.upstream.response_reader import ResponseReader
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
@@ -50,8 +51,8 @@ class Home(ABC):
 class UpstreamConnection(ResponseReader, asyncio.Protocol):
     """One upstream connection. What each read brings goes to the exchange in one call.
 
-    `full` says that the upstream takes nothing for now, `_paused` that nothing is read since the caller takes nothing,
-    `_request_sent` that the whole request was written.
+    `address` is the upstream's, with its port; `full` says that it takes nothing for now, `_paused` that nothing is
+    read since the caller takes nothing, `_request_sent` that the whole request was written.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         "_clean_end",
         "_paused",
         "_request_sent",
+        "address",
         "deadline",
         "descriptor",
         "exchange",
@@ -74,6 +76,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     def __init__(self, worker: Worker, home: Home) -> None:
         super().__init__(worker)
         self.home = home
+        self.address = ""
         self.exchange: ExchangeEvents | None = None
         self.deadline = NEVER
         self.idle_since = 0.0
@@ -182,6 +185,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         self._parser = HttpResponseParser(self)
+        self.address = address_of(transport)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()

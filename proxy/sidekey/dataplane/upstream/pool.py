@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from sidekey.core.addresses import Address, AllowPrivate
 from sidekey.core.urls import Origin
@@ -19,6 +19,9 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.sessions import Sessions
 from sidekey.runtime.snapshot import Integration, Trust
+
+if TYPE_CHECKING:
+    from sidekey.observe.metrics import IntegrationStats
 
 PROBE_AFTER: Final = 1.0
 """Seconds of idleness after which a connection is probed before its reuse."""
@@ -56,6 +59,11 @@ def may_use(integration: Integration | None, key: Key) -> bool:
 
 class Waiter(Protocol):
     """An exchange that waits for a connection."""
+
+    @property
+    def request_id(self) -> bytes:
+        """The id of its request."""
+        ...
 
     @property
     def waits(self) -> bool:
@@ -181,16 +189,16 @@ class Pool(Home):
             connection.transport.abort()
         return None
 
-    def enqueue(self, waiter: Waiter, timeout: float) -> None:
-        """Wait in line for a connection, and begin one, which may take `timeout` seconds."""
+    def enqueue(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
+        """Wait in line for a connection, and begin one, which may take `timeout` seconds and counts in `stats`."""
         self._waiting.append(waiter)
         self._connecting += 1
-        self.worker.spawn(self._connect_for_waiting(waiter, timeout))
+        self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
 
-    def connect_for(self, waiter: Waiter, timeout: float) -> None:
+    def connect_for(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
         """Make a new connection for this one alone: it was sent once by one that had closed."""
         self._reconnecting += 1
-        self.worker.spawn(self._connect_for(waiter, timeout))
+        self.worker.spawn(self._connect_for(waiter, stats, timeout))
 
     # For connections.
 
@@ -249,7 +257,11 @@ class Pool(Home):
         if self.dropped and connection in self._idle:
             connection.expired()
 
-    async def _connect(self, timeout: float) -> UpstreamConnection:  # noqa: ASYNC109 - the dialer's budget
+    async def _connect(
+        self,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - the dialer's budget
+    ) -> UpstreamConnection:
         """Make a connection. Raises ProblemError."""
         worker, identity = self.worker, self.identity
         if identity is not None and time.time() >= identity.not_after:
@@ -267,20 +279,30 @@ class Pool(Home):
             sessions=self._sessions,
             timeout=timeout,
         )
-        return await worker.connecting(dialled)
+        return await worker.connecting(dialled, stats)
 
-    async def _attempt(self, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
+    async def _attempt(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> UpstreamConnection | Problem:
         """A connection, or why there is none."""
         try:
-            return await self._connect(timeout)
+            return await self._connect(stats, timeout)
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            return self.worker.defect(error)
+            return self.worker.defect(error, waiter.request_id)
 
-    async def _connect_for_waiting(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
+    async def _connect_for_waiting(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> None:
         try:
-            made = await self._attempt(timeout)
+            made = await self._attempt(waiter, stats, timeout)
         finally:
             self._connecting -= 1
         if isinstance(made, Problem):
@@ -288,9 +310,14 @@ class Pool(Home):
         else:
             self._offer_new(made)
 
-    async def _connect_for(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
+    async def _connect_for(
+        self,
+        waiter: Waiter,
+        stats: IntegrationStats,
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> None:
         try:
-            made = await self._attempt(timeout)
+            made = await self._attempt(waiter, stats, timeout)
         finally:
             self._reconnecting -= 1
         if isinstance(made, Problem):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
@@ -12,6 +12,9 @@ from sidekey.dataplane.upstream.pool import Key, Pool, key_of
 from sidekey.dataplane.worker import Worker
 from sidekey.network.dial import Dialer
 from sidekey.runtime.snapshot import Integration
+
+if TYPE_CHECKING:
+    from sidekey.observe.metrics import IntegrationStats
 
 POOLS_LIMIT: Final = 1024
 
@@ -43,9 +46,13 @@ class Pools:
         factory: Callable[[], asyncio.Protocol],
         origin: Origin,
         integration: Integration,
+        stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - the dialer's budget
     ) -> None:
-        """Make a connection that is in no pool, by an integration's dialling rules. Raises ProblemError."""
+        """Make a connection that is in no pool, by an integration's dialling rules; it counts in `stats`.
+
+        Raises ProblemError.
+        """
         if self._worker.has_no_room:
             self.close_longest_idle()
         dialled = self._dialer.connect(
@@ -56,7 +63,7 @@ class Pools:
             source_address=integration.source_address,
             timeout=timeout,
         )
-        await self._worker.connecting(dialled)
+        await self._worker.connecting(dialled, stats)
 
     def known(self) -> tuple[Pool, ...]:
         """Every pool that can be found, or holds a connection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
@@ -21,6 +21,7 @@ from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.checks import Known
 from sidekey.settings.config_errors import show
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.impossible import Dialling
 from sidekey.settings.load import KeysError, StoreSide
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
@@ -48,6 +49,12 @@ class _Around(NamedTuple):
     trust: Trust
     allow_private: Only
     in_flight: int
+    hosts: Mapping[str, Sequence[str]]
+
+    @property
+    def dialling(self) -> Dialling:
+        """Which addresses may be dialled."""
+        return Dialling(self.hosts, self.allow_private.networks, stored=True)
 
 
 class _Built(NamedTuple):
@@ -61,7 +68,7 @@ class _Built(NamedTuple):
     def is_current(self, row: IntegrationRow, around: _Around) -> bool:
         """Whether it is still what would be built."""
         before, integration, state = self.around, self.integration, self.judgement.state
-        if not _says_the_same(self.row, row) or before.allow_private != around.allow_private:
+        if not _says_the_same(self.row, row) or before.dialling != around.dialling:
             return False
         if state != "ok" and (self.row is not row or before.vault is not around.vault):
             # Another key may open it. What was opened stays so, whichever key it is sealed with now.
@@ -117,7 +124,7 @@ class StoredSource(StoreSide):
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed)
-        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
+        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight, side.settings.network.hosts)
         building = _Building(side, around, now)
         before, self._built = self._built, {}
         judgements: dict[str, Judgement] = {}
@@ -207,7 +214,7 @@ def build_unserved(
 ) -> Integration:
     """An integration of valid settings that nobody may use: where its credential would go is known without secrets."""
     reader = EnteredReader(entered)
-    integration, _ = build_integration(
+    return build_integration(
         name,
         settings,
         stored.trust,
@@ -215,8 +222,7 @@ def build_unserved(
         lambda trust: (trust, None),
         certificate=build_certificate_loader(settings, reader, now),
         stored=stored.allow_private,
-    )
-    return integration
+    ).integration
 
 
 def _rows(state: State) -> Iterator[DocumentRow]:
@@ -253,7 +259,7 @@ class _Building:
         around = self._around
         reader = StoredReader(around.vault, row, settings)
         certificate = build_certificate_loader(settings, reader, self._now)
-        integration, _ = build_integration(
+        built = build_integration(
             row.id,
             settings,
             around.trust,
@@ -263,14 +269,17 @@ class _Building:
             certificate=certificate,
             stored=around.allow_private,
             row=row.row,
+            dialling=around.dialling,
         )
-        return _Built(row, around, integration, self._judged(integration, reader))
+        return _Built(row, around, built.integration, self._judged(built.integration, reader))
 
     def _judged(self, integration: Integration, reader: StoredReader) -> Judgement:
         """What is to be said of one whose document is valid.
 
         A secret that is not there, and a certificate that has ended, are told by how it stands (`runtime.standing`).
         """
+        if integration.impossible:
+            return Judgement("invalid", integration.impossible)
         certificate = integration.certificate
         ends = None if certificate is None else certificate.ends_at
         apart = reader.missing or (ends is not None and ends <= self._now)

@@ -14,6 +14,7 @@ from sidekey.runtime.standing import STATES
 from support.api import Api, Running, basic
 from support.ask import get
 from support.certificates import issue
+from support.stored import CANARY
 
 
 def test_one_is_tested_explained_and_deleted(log_in: LogIn, running: Running, named: Named) -> None:
@@ -28,6 +29,26 @@ def test_one_is_tested_explained_and_deleted(log_in: LogIn, running: Running, na
     assert "ASCII" in pages.send(form, {"url": "/\u202e"}).text
     assert pages.send(pages.get(path).form(f"{path}/delete")).path == "/?done=deleted"
     assert pages.ask("GET", path).status == 404
+
+
+def test_what_is_signed_of_a_described_request_is_shown(
+    log_in: LogIn, running: Running, api: Api, named: Named
+) -> None:
+    """What was typed stays; a line that is no header is told; where nothing is signed, nothing is asked for."""
+    name = named("signed")
+    path = f"/integrations/{name}"
+    signature = {"scheme": "github", "secret": {"value": f"{CANARY}-of-the-signing-key"}}
+    api.make("/integrations", {"id": name, **basic(running.upstream), "signature": signature})
+    pages = log_in("viewer")
+    form = pages.get(path).form(f"{path}/explain")
+    typed = {"url": "/x", "method": "POST", "headers": "X-Own: 1\r\n\r\n", "body": "<a>\r\nb", "at": "1700000000"}
+    shown = pages.send(form, typed).body
+    assert r"<dt>Signed</dt><dd><code><bdi>&lt;a&gt;\nb</bdi></code></dd>" in shown
+    assert 'value="POST"' in shown
+    assert "sha256=" not in shown
+    assert CANARY not in shown
+    assert "/headers/0 must be a list" in pages.send(form, {"url": "/x", "headers": "nothing"}).text
+    assert 'name="headers"' not in pages.get("/integrations/of-a-file").body
 
 
 def test_a_failing_integration_is_told_with_its_last_errors(

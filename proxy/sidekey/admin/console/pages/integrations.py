@@ -74,13 +74,29 @@ async def test(visit: Visit) -> View | Redirect:
 
 
 async def explain(visit: Visit) -> View:
-    """One of them, with what would become of a request."""
+    """One of them, with what would become of a request, and what would be signed of it."""
     url = visit.form.get("url", "").strip()
+    described = {name: visit.form[name] for name in _DESCRIBED if visit.form.get(name, "").strip()}
     try:
-        explained = (await visit.backend.ask("explainIntegration", visit.names, body={"url": url})).value
+        asked = {"url": url, **_request_of(described)}
+        explained = (await visit.backend.ask("explainIntegration", visit.names, body=asked)).value
     except ApiProblem as problem:
-        return await _shown(visit, refused=problem, url=url)
-    return await _shown(visit, explained=explained, url=url)
+        return await _shown(visit, refused=problem, url=url, described=described)
+    return await _shown(visit, explained=explained, url=url, described=described)
+
+
+_DESCRIBED: Final = ("method", "headers", "body", "at")
+"""What of a request there are fields for, beside its URL."""
+
+
+def _request_of(described: Mapping[str, str]) -> dict[str, Any]:
+    """A request as the API takes it. Browsers send each end of a line as CRLF (HTML, 4.10.21.8), whatever was typed."""
+    found: dict[str, Any] = {name: text.strip() for name, text in described.items() if name in ("method", "at")}
+    if "headers" in described:
+        found["headers"] = [line.split(":", 1) for line in described["headers"].splitlines() if line.strip()]
+    if "body" in described:
+        found["body"] = described["body"].replace("\r\n", "\n")
+    return found
 
 
 async def save(visit: Visit) -> View | Redirect | Refused | Checked:
@@ -171,6 +187,8 @@ async def _shown(visit: Visit, **more: object) -> View:
         "may_edit": visit.may("editor") and found["source"] == "store",
         "tested": None if served is None else visit.service.last_tests.of(served),
         "explained": None,
+        "described": {},
+        "signs": served is not None and served.traits.signing is not None,
         "refused": None,
         "url": "",
         **more,

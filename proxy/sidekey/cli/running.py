@@ -1,0 +1,69 @@
+"""What a running Sidekey says to a command, by its admin or its metrics listener."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from http.client import HTTPConnection, HTTPException
+from typing import NamedTuple
+
+from sidekey.runtime.snapshot import Address
+
+
+class NoResponse(Exception):
+    """Nobody responds there as Sidekey does; the message says where."""
+
+
+class Response(NamedTuple):
+    """A status, and the body."""
+
+    status: int
+    body: bytes
+
+
+def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 4096) -> Response:
+    """GET a path of a listener; a body of `most` bytes that comes within `timeout` seconds. Raises NoResponse."""
+    address = where.reachable()
+    until = time.monotonic() + timeout
+    connection = HTTPConnection("localhost", timeout=timeout)
+    body = bytearray()
+    try:
+        with _connect(address, tls=tls, timeout=timeout) as sock:
+            connection.sock = sock
+            connection.request("GET", path)
+            response = connection.getresponse()
+            while piece := response.read1():
+                body += piece
+                if len(body) > most or time.monotonic() > until:
+                    raise TimeoutError
+            if response.length:
+                raise ConnectionError
+    except (OSError, HTTPException, ValueError):
+        raise NoResponse(f"no response from {address}: Sidekey is not running there, or it is stuck") from None
+    return Response(response.status, bytes(body))
+
+
+def _connect(address: Address, *, tls: bool, timeout: float) -> socket.socket:
+    sock = _connected(address, timeout)
+    if not tls:
+        return sock
+    # Nothing is told to whoever responds, and nothing is decided by what it says: whom the certificate is for does not
+    # matter.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock)
+
+
+def _connected(address: Address, timeout: float) -> socket.socket:
+    if address.path is None:
+        return socket.create_connection((address.host, address.port), timeout=timeout)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout)
+    try:
+        sock.connect(address.path)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,213 @@
+"""What is wrong with text that is not YAML, in the words of whoever writes it.
+
+A parser says where it gave up and what it was about, in the terms of its grammar. What people did is told by the lines
+around that place. No message repeats anything of the file: a secret may be on any line of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+_KEY: Final = re.compile(r"""(?:[^\s"'{}\[\],#][^"'{}\[\],#]*?|"[^"]*"|'[^']*')[ \t]*:(?=[ \t]|\Z)""")
+"""A key and its colon, at the beginning of what a line has."""
+
+_TABS: Final = re.compile(r" *\t")
+_CLOSING: Final = {"{": "}", "[": "]"}
+
+
+class Place(NamedTuple):
+    """A line and a column, both from 0."""
+
+    line: int
+    column: int
+
+
+class Words(NamedTuple):
+    """What is wrong, and where."""
+
+    place: Place
+    message: str
+
+
+def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> Words:
+    """What is wrong where `loader`, which must not have read this text before, gave up with `error`."""
+    problem = error.problem or ""
+    return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).of(problem)
+
+
+def _place(mark: Any) -> Place:
+    return Place(0, 0) if mark is None else Place(mark.line, mark.column)
+
+
+class _Diagnosis:
+    """One error: `at` is where the parser gave up, `since` where what it was reading has begun."""
+
+    def __init__(self, text: str, at: Place, since: Place, loader: Any) -> None:
+        self._lines = text.splitlines()
+        self._at = at
+        self._since = since
+        self._loader = loader
+
+    def of(self, problem: str) -> Words:
+        """What is wrong. Both loaders of PyYAML have these parts of a problem in common."""
+        tab = _TABS.match(self._line(self._at.line))
+        if tab is not None:
+            return Words(Place(self._at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line")
+        for part, words in (
+            ("end of stream", self._open_quote),
+            ("',' or", self._open_bracket),
+            ("alphabetic or numeric", self._reference),
+            ("cannot start any token", self._indicator),
+            ("node content", self._indicator),
+            ("escape", self._escape),
+            ("mapping values", self._colon),
+            ("expected ':'", self._no_colon),
+            ("comment or", self._block_scalar),
+            ("document start", self._columns),
+            ("expected", self._end_of_block),
+        ):
+            if part in problem:
+                return words()
+        return self._unclear()
+
+    def _line(self, number: int) -> str:
+        return self._lines[number] if number < len(self._lines) else ""
+
+    def _above(self, number: int) -> Iterator[int]:
+        """The lines above one that have something on them, the nearest first."""
+        for each in range(min(number, len(self._lines)) - 1, -1, -1):
+            if self._lines[each].strip() and not self._lines[each].lstrip().startswith("#"):
+                yield each
+
+    def _unclear(self) -> Words:
+        behind = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
+        if not any(map(str.strip, behind)):
+            last = max(0, len(self._lines) - 1)
+            text = "the file must not end here: look for a quote or a bracket above that is not closed"
+            return Words(Place(last, len(self._line(last))), text)
+        return Words(self._at, "must be YAML: look at quotes, colons and indentation of this line and the one above")
+
+    def _open_quote(self) -> Words:
+        quote = self._line(self._since.line)[self._since.column : self._since.column + 1]
+        if quote not in ("'", '"'):
+            return self._unclear()
+        return Words(self._since, f"this quote is not closed: {quote} must also end the text")
+
+    def _open_bracket(self) -> Words:
+        bracket = self._line(self._since.line)[self._since.column : self._since.column + 1]
+        closing = _CLOSING.get(bracket)
+        if closing is None:
+            return self._unclear()
+        if self._at.line > self._since.line:
+            text = f"this {bracket} is not closed: {closing} must follow the last entry, and a comma each one before"
+            return Words(self._since, text)
+        text = f"must have a comma or {closing} here; a text with any of : , {{ }} [ ] must be in quotes"
+        return Words(self._at, text)
+
+    def _indicator(self, at: Place | None = None) -> Words:
+        at = self._at if at is None else at
+        found = self._line(at.line)[at.column : at.column + 1]
+        if not found or found not in "*&@`%|>,]}-?":
+            return self._unclear()
+        return Words(at, f"a text that begins with {found} must be in quotes")
+
+    def _reference(self) -> Words:
+        """The `*` or `&` before what is no name."""
+        return self._indicator(Place(self._at.line, max(0, self._at.column - 1)))
+
+    def _escape(self) -> Words:
+        text = r"in double quotes \ begins an escape: write \\ for a backslash, or put the text in single quotes"
+        return Words(self._at, text)
+
+    def _colon(self) -> Words:
+        """A colon that makes a key of what is the value of another one."""
+        line = self._line(self._at.line)
+        own = _KEY.match(line, len(line) - len(line.lstrip()))
+        if own is not None and own.end() <= self._at.column:
+            return Words(self._at, "a text with a colon and a space in it must be in quotes")
+        return self._continued()
+
+    def _continued(self) -> Words:
+        """A line whose key the parser took for more of the value above it."""
+        indent = self._indent(self._at.line)
+        for above in self._above(self._at.line):
+            line = self._lines[above].strip().removeprefix("- ")
+            if not _KEY.match(line):
+                column = self._indent(above)
+                return Words(Place(above, column), "must be a key, a colon and a space before its value")
+            if self._indent(above) < indent:
+                text = f"is indented too far: the key in line {above + 1} has its value already, so this one must begin"
+                return Words(Place(self._at.line, indent), f"{text} in column {self._indent(above) + 1}")
+            break
+        return self._unclear()
+
+    def _no_colon(self) -> Words:
+        return Words(self._since, "must be a key, a colon and a space before its value")
+
+    def _block_scalar(self) -> Words:
+        return Words(self._at, "nothing may follow | or > on its line: the text begins on the next one, indented")
+
+    def _columns(self) -> Words:
+        first = next((each for each, line in enumerate(self._lines) if line.strip() and line.lstrip()[0] != "#"), 0)
+        if self._indent(first):
+            text = "the keys of a file must all begin in the first column: this one is indented"
+            return Words(Place(first, self._indent(first)), text)
+        return self._unclear()
+
+    def _end_of_block(self) -> Words:
+        """Something that is no further entry of the mapping or list it stands in."""
+        line, indent = self._line(self._at.line), self._indent(self._at.line)
+        if self._at.column > indent:
+            before = line[: self._at.column].rstrip()[-1:]
+            if before in ("'", '"'):
+                return Words(self._at, self._behind_quote(before))
+            if before in ("}", "]"):
+                return Words(self._at, f"nothing may follow the {before} that ends a value")
+            return self._unclear()
+        open_columns = self._open_columns(self._at.line)
+        if indent not in open_columns:
+            columns = " or ".join(str(each + 1) for each in open_columns)
+            return Words(Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}")
+        if self._line(self._since.line)[self._since.column : self._since.column + 2] in ("- ", "-"):
+            text = (
+                f"each entry of the list that begins in line {self._since.line + 1} must begin with a dash and a space"
+            )
+            return Words(Place(self._at.line, indent), text)
+        return self._unclear()
+
+    def _behind_quote(self, quote: str) -> str:
+        opened = self._last_scalar()
+        if opened is not None and opened.line < self._at.line:
+            return f"nothing may follow a closing quote: the one that it closes is in line {opened.line + 1}"
+        inside = "''" if quote == "'" else r"\""
+        return f"nothing may follow a closing quote: write {inside} for a {quote} inside the text"
+
+    def _last_scalar(self) -> Place | None:
+        """Where the last text begins that could be read."""
+        found = None
+        try:
+            while True:
+                event = self._loader.get_event()
+                if event is None:
+                    return found
+                if isinstance(event, yaml.ScalarEvent):
+                    found = _place(event.start_mark)
+        except yaml.YAMLError:
+            return found
+
+    def _open_columns(self, number: int) -> list[int]:
+        """The columns in which a line may begin, by those above it: the deepest first."""
+        found: list[int] = []
+        for above in self._above(number):
+            indent = self._indent(above)
+            if not found or indent < found[-1]:
+                found.append(indent)
+        return found
+
+    def _indent(self, number: int) -> int:
+        line = self._line(number)
+        return len(line) - len(line.lstrip(" "))

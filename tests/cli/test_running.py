@@ -1,0 +1,63 @@
+"""What a running Sidekey is asked by, and by whom nobody waits for long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sidekey.cli.running import NoResponse, get
+from sidekey.runtime.snapshot import Address
+from support.ca import Authority
+from support.one_answer import answering_once
+from support.ports import listening_socket
+from support.raw import DEADLINE
+
+
+def of(listener: socket.socket) -> Address:
+    return Address(port=listener.getsockname()[1])
+
+
+def test_a_body_in_chunks_is_read_whole() -> None:
+    """As metrics come."""
+    listener = listening_socket()
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    with answering_once(listener, answer):
+        assert get(of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
+
+
+def test_a_body_that_is_too_long_is_not_read() -> None:
+    listener = listening_socket()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
+    with answering_once(listener, answer), pytest.raises(NoResponse, match="no response from 127"):
+        get(of(listener), "/metrics", tls=False, timeout=DEADLINE, most=10)
+
+
+def test_a_body_that_trickles_ends_with_the_time() -> None:
+    """Each byte comes soon enough for the socket's own limit."""
+    listener = listening_socket()
+    ended = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not ended.wait(0.02):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    with listener, pytest.raises(NoResponse):
+        get(of(listener), "/metrics", tls=False, timeout=0.2, most=1 << 30)
+    ended.set()
+    thread.join(timeout=DEADLINE)
+
+
+def test_a_listener_with_tls_is_asked_by_tls(tmp_path: Path) -> None:
+    """Whatever names its certificate has."""
+    listener = Authority(tmp_path).server_context("elsewhere.test").wrap_socket(listening_socket(), server_side=True)
+    with answering_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
+        assert get(of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")

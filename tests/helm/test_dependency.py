@@ -1,0 +1,123 @@
+"""A service's own chart that has nothing of Sidekey but what the README says: a dependency, values, four lines."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support import charts, helm, kubeschema
+
+README = charts.README.read_text("utf-8")
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+"""
+OFF: helm.Values = {"sidekey": {"enabled": False}}
+
+
+def block(word: str) -> str:
+    """The one YAML block of the README that holds a word."""
+    (found,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S) if word in text]
+    return found
+
+
+def lines(indent: int) -> str:
+    """The four lines within their keys, and an image beside the name of the container."""
+    text = block("initContainers:").partition("\n")[2]
+    text = text.replace("- name: app\n", "- name: app\n    image: registry.example.com/app:1\n")
+    return "".join(f"{' ' * indent}{line}\n" for line in text.splitlines())
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    """The chart of a service, written as the README says."""
+    chart = tmp_path / "app"
+    (chart / "templates").mkdir(parents=True)
+    named = yaml.safe_load(block("condition: sidekey.enabled"))
+    (chart / "Chart.yaml").write_text(yaml.safe_dump({"apiVersion": "v2", "name": "app", "version": "1.0.0", **named}))
+    (chart / "values.yaml").write_text(block("mode: none"))
+    (chart / "templates" / "deployment.yaml").write_text(DEPLOYMENT + lines(6))
+    shutil.copytree(helm.CHART, chart / "charts" / "sidekey")
+    return chart
+
+
+@pytest.fixture
+def without(example: Path, tmp_path: Path) -> Path:
+    """A copy of the example, to be rendered with a dependency that is disabled."""
+    return Path(shutil.copytree(example, tmp_path / "without"))
+
+
+def checks(objects: list[helm.Object]) -> list[helm.Object]:
+    """The Jobs that check the config."""
+    return [job for job in helm.of_kind(objects, "Job") if job["metadata"]["name"].endswith("config-check")]
+
+
+def test_four_lines_bring_the_sidecar_and_the_check_of_its_config(service: Path) -> None:
+    """Without a file more, and before any pod is replaced; what it says is shown where it fails."""
+    objects = helm.objects(service, {})
+    (deployment,) = helm.of_kind(objects, "Deployment")
+    assert helm.sidekey_of(deployment["spec"]["template"]["spec"])["args"] == ["run"]
+    (job,) = checks(objects)
+    assert job["metadata"]["annotations"] == {
+        "helm.sh/hook": "pre-install,pre-upgrade",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
+        "helm.sh/hook-output-log-policy": "hook-failed",
+    }
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["check"]
+    written = [each["data"]["sidekey.yaml"].strip() for each in helm.of_kind(objects, "ConfigMap")]
+    assert len(written) == 2
+    assert len(set(written)) == 1
+
+
+def test_a_disabled_sidekey_leaves_the_service_as_it_was(service: Path) -> None:
+    """Its templates are then not there, so the lines must not need them."""
+    (deployment,) = helm.objects(service, OFF)
+    assert kubeschema.errors(deployment) == []
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert not any(container.get(key) for key in ("env", "volumeMounts"))
+    assert not any(deployment["spec"]["template"]["spec"].get(key) for key in ("initContainers", "volumes"))
+
+
+@pytest.mark.parametrize("values", [{}, OFF], ids=["enabled", "disabled"])
+def test_helm_lint_finds_no_error_either_way(values: helm.Values, service: Path, without: Path) -> None:
+    """Of the README's chart and of the example."""
+    assert helm.lint(service, values) == []
+    assert helm.lint(without, values) == []
+
+
+def test_the_disabled_example_is_the_service_alone(without: Path) -> None:
+    """Nothing of Sidekey is rendered, and its notes say so."""
+    rendered = helm.files(without, OFF)
+    objects = helm.parsed(rendered)
+    assert sorted(found["kind"] for found in objects) == ["Deployment", "NetworkPolicy", "ServiceAccount"]
+    assert [error for found in objects for error in kubeschema.errors(found)] == []
+    assert "sidekey" not in helm.text_of(objects)
+    assert "without Sidekey" in rendered["webhook-sender/templates/NOTES.txt"]
+
+
+def test_without_a_condition_disabled_is_an_error(service: Path) -> None:
+    """The chart would be rendered as if it were enabled."""
+    path = service / "Chart.yaml"
+    path.write_text(path.read_text("utf-8").replace("condition: sidekey.enabled", ""))
+    message = helm.refusal(service, OFF)
+    assert "enabled" in message
+    assert "its dependency in Chart.yaml needs condition: sidekey.enabled" in message
+
+
+@pytest.mark.parametrize("values", [{"config": None}, {"configCheck": {"enabled": False}}], ids=["no config", "off"])
+def test_there_is_no_check_of_nothing_nor_against_the_will(values: helm.Values) -> None:
+    """A sidecar without a config is of a chart that uses none of the templates yet."""
+    own = {**yaml.safe_load(block("mode: none"))["sidekey"], "httpsProxy": None}
+    assert checks(helm.objects(helm.CHART, own))
+    assert checks(helm.objects(helm.CHART, {**own, **values})) == []

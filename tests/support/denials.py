@@ -1,0 +1,10 @@
+"""What a problem that stands for a denial needs."""
+
+from __future__ import annotations
+
+from sidekey.errors import DENYING, REASONS, Denial
+
+
+def denial_of(code: str) -> Denial | None:
+    """Some reason of a response of this code; None where it needs none."""
+    return next(each.denial for each in REASONS.values() if code in each.codes) if code in DENYING else None
