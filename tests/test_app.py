@@ -157,6 +157,16 @@ def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> N
     assert (line["level"], line["in_flight"]) == ("warning", 40)
 
 
+@pytest.mark.parametrize(("more", "asked"), [("", 10_000), ("limits: {in_flight: 9000}", 9_000)])
+def test_a_limit_that_is_lowered_a_little_warns_whoever_asked_for_it(more: str, asked: int, tmp_path: Path) -> None:
+    """A NOFILE of 8,192 does for some 3,000: enough for whoever did not name a limit, who finds it in the metric."""
+    with Child(config(more=more), tmp_path, descriptors=8_192) as child:
+        assert 1_000 < metric(child, "sidekey_in_flight_limit") < asked
+        assert child.stop() == 0
+    lowered = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
+    assert len(lowered) == (1 if more else 0)
+
+
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
     """The last of them as well as the first."""
     with Nginx(tmp_path) as nginx:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sidekey import process
 from sidekey.admin.health import Health
@@ -37,6 +37,7 @@ from sidekey.probe import Outcome, probe, probe_preset
 from sidekey.reloading.log_load import log_load
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher
+from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Address, Integration, Preset, Snapshot, TestRequest
 from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
@@ -330,6 +331,10 @@ def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
     )
 
 
+_LITTLE: Final = 1_000
+"""Requests in flight: with fewer, a busy service may meet the limit that the file descriptors set."""
+
+
 class InFlightLimit:
     """Limits requests in flight and connections to what the snapshot in use allows and file descriptors suffice for."""
 
@@ -345,7 +350,8 @@ class InFlightLimit:
 
         def commit() -> None:
             former, self._asked = self._asked, asked
-            if allowed < asked != former:
+            # The default is what nobody asked for: less of it is worth a warning only where it is little.
+            if allowed < asked != former and (asked != Limits().in_flight or allowed < _LITTLE):
                 self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
             self._worker.limit_in_flight(allowed)
             self._worker.limit_descriptors(descriptors)
