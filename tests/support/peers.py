@@ -32,6 +32,7 @@ PACKAGES = {
     "javac": "default-jdk-headless",
     "jq": "jq",
     "keytool": "default-jre-headless",
+    "logrotate": "logrotate",
     "make": "make",
     "nginx": "nginx",
     "node": "nodejs",
