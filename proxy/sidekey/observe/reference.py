@@ -37,8 +37,8 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event(
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
-            ("in_flight",),
-            "`in_flight` is the limit that counts. Raise NOFILE.",
+            ("in_flight", "wanted", "nofile"),
+            "`in_flight` is the limit that counts. Raise NOFILE. At level info where the limit is the default, and little less.",
         ),
         Event("log lines go to a file", "info", ("file",), "On standard error: all further lines are in the file."),
         Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),
@@ -80,6 +80,9 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
+        Event(
+            "this can never work, and requests that need it are refused", "warning", ("place",), "As `sidekey check`."
+        ),
         Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (
