@@ -98,6 +98,7 @@ bench-page: $(VENV)/.runtime ## Write docs/performance.md, and plot and figures 
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
 	@$(BIN)/python -m benchmarks.core
+	@$(BIN)/python -m benchmarks.signing
 
 peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made ## On Debian, as root: install the optional real programs that tests run against
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \

@@ -292,12 +292,14 @@ async def running(
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
     dialer = carrier.dialer(snapshot.network, resolver)
     given = sources or {}
+    metrics = Metrics()
+    metrics.prepare(snapshot)()
     plane = DataPlane(
         snapshot,
         source_of=lambda each: given.get(each.id) or source_of(each),
         identity_of=lambda each: (identities or {}).get(each.id),
         dialer=dialer,
-        metrics=Metrics(),
+        metrics=metrics,
         access=AccessLog(writer, access, path=False),
         audit=AuditLog(writer, audit),
         leaves=leaves or NoLeaves(),
@@ -314,7 +316,6 @@ async def running(
         close()
         await plane.close()
         await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)
-        metrics = plane.worker.metrics
         assert (metrics.in_flight, metrics.upstream_open, metrics.upstream_connecting) == (0, 0, 0)
         assert defects == []
     finally:

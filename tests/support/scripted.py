@@ -234,12 +234,14 @@ class Scripted:
             return request_id or "defect-1"
 
         given = sources or {}
+        metrics = Metrics()
+        metrics.prepare(snapshot)()
         self.plane = DataPlane(
             snapshot,
             source_of=lambda each: given.get(each.id) or source_of(each),
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
-            metrics=Metrics(),
+            metrics=metrics,
             access=access or AccessLog(NOWHERE, "off", path=False),
             audit=AuditLog(NOWHERE, "off"),
             leaves=leaves or NoLeaves(),
