@@ -38,7 +38,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
             ("in_flight", "wanted", "nofile"),
-            "`in_flight` is the limit that counts. Raise NOFILE. At level info where the limit is the default, and little less.",
+            "`in_flight` is the limit that counts. Raise NOFILE. At info if it is little below the default.",
         ),
         Event("log lines go to a file", "info", ("file",), "On standard error: all further lines are in the file."),
         Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),
@@ -80,9 +80,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
-        Event(
-            "this can never work, and requests that need it are refused", "warning", ("place",), "As `sidekey check`."
-        ),
+        Event("this can never work, and requests that need it are refused", "warning", ("place",)),
         Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (
@@ -293,7 +291,7 @@ renamed, at most some 50 ms after the signal: so compress it only the next time.
 }
 ```
 
-In a unit of systemd, `LogsDirectory=sidekey` and `LogsDirectoryMode=0700` make the folder `/var/log/sidekey`. Where
+In a unit of systemd, `/var/log/sidekey` is made by `LogsDirectory=sidekey` with `LogsDirectoryMode=0700`. Where
 logrotate refuses a folder that others may write to, name its owner by `su`. Without systemd: `kill -USR1 PID`.
 """
 
