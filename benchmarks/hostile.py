@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from benchmarks.core import RESPONSE, WarmSource, Wire
+from benchmarks.core import BASIC, RESPONSE, WarmSource, Wire
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
@@ -25,6 +25,7 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
@@ -132,11 +133,12 @@ class Bench:
         made = _integrations()
         plane = DataPlane(
             Snapshot(integrations=made),
-            source_of=lambda _: WarmSource(),
+            source_of=lambda _: WarmSource(BASIC),
             identity_of=lambda _: None,
             dialer=Dialer(NetworkRules()),
             metrics=Metrics(),
             access=AccessLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "errors", False),
+            audit=AuditLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "off"),
             leaves=Leaves(Metrics(), repr),
             report=lambda defect, _: repr(defect),
         )
