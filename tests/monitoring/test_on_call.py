@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("\n## On call\n")[2].partition("\n## ")[0]
 ROWS = {
     question: (re.findall("`([^`]+)`", metrics), re.findall("`([^`]+)`", log))
-    for question, metrics, log in re.findall(r"^\| ([^|]+\?) \| ([^|]*) \| ([^|]+) \|$", SECTION, re.M)
+    for question, metrics, log in re.findall(r"^\| ([^|]+\?) \|([^|]*)\| ([^|]+) \|$", SECTION, re.M)
 }
 """Question to the expressions, and to the commands, that answer it."""
 DASHBOARD = json.loads((ROOT / "helm" / "sidekey" / "files" / "dashboard.json").read_text("utf-8"))

@@ -17,7 +17,7 @@ from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
 from sidekey.core.routing import PRESET
-from sidekey.core.signing import OutgoingRequest, SigningRules
+from sidekey.core.signing import OutgoingRequest
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
@@ -58,12 +58,14 @@ _CLOSING: Final = frozenset(
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
 _CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
-"""And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
+"""And after these a tunnel does: whoever opened it, or the integration they named, is no longer in the config."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
+_NOTHING: Final[list[bytes]] = []
+"""No piece of a body; nobody adds to it."""
 _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
     (False, False): "",
     (True, False): "retried",
@@ -84,11 +86,11 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
-    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
-    coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that is, where it is asked.
-    `_address` is that of the upstream that it was last written to; `_waits` what was waited for, where anything was but
-    the whole response.
+    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next
+    piece of its held body is written in a turn of its own. `_preset` is the ID of the preset that it came by, if any,
+    and `_unfilled` that preset while the parameters that it is to be filled with are still coming. `request_id` names
+    it towards its caller and in the log; `_caller_name` is who that is, where it is asked. `_address` is that of the
+    upstream that it was last written to; `_waits` what was waited for, where anything was but the whole response.
     """
 
     __slots__ = (
@@ -106,6 +108,7 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
+        "_pouring",
         "_preset",
         "_redacted",
         "_redactor",
@@ -166,7 +169,7 @@ class Exchange(ExchangeEvents):
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = self._stepping = False
+        self._replayed = self._retried = self._stepping = self._pouring = False
 
     def __repr__(self) -> str:
         request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
@@ -234,8 +237,7 @@ class Exchange(ExchangeEvents):
         if total:
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
-        self._prepare()
-        return None
+        return self._prepare()
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
@@ -307,79 +309,77 @@ class Exchange(ExchangeEvents):
 
     # What a request needs before it is sent: what decides its target, its whole body, its grant, its certificate.
 
-    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait in a task, and read no more of the body meanwhile; what is raised in the task is answered."""
+    def _wait(self, work: Callable[[], Awaitable[Problem | None]]) -> None:
+        """Wait in a task, and read no more of the body meanwhile; why the task cannot go on is answered."""
         if not self._request.complete:
             self._caller.hold_body()
         self._worker.attempt(work, self._fail, self.request_id)
 
-    def _prepare(self) -> None:
+    # Each of these steps goes on with the next one as soon as it can, and returns why the request cannot go on at all.
+
+    def _prepare(self) -> Problem | None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
-        if self._unfilled is not None and not self._fill(self._unfilled):
-            return
+        if self._unfilled is not None:
+            return self._fill(self._unfilled)
         integration = self._admitted()
         if not integration.needs_slow_path:
             grant = integration.source.grant
-            if grant is not None:
-                self._grant = grant
-                self._dispatch()
-            else:
-                self._acquire(judged=True)
-        elif integration.rules.unresolved:
+            if grant is None:
+                return self._acquire(integration, judged=True)
+            self._grant = grant
+            self._dispatch()
+            return None
+        if integration.rules.unresolved:
             self._enter(phases.RESOLVING)
             self._wait(self._resolve)
-        elif (integration.signing is None or self._may_be_signed(integration.signing)) and self._gather():
-            self._acquire(judged=True)
+            return None
+        rules = integration.signing
+        if rules is not None:
+            head = self._request.head
+            problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
+            if problem is not None:
+                return problem
+            self._signature = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
+        return self._gather(integration, judged=True)
 
-    def _may_be_signed(self, rules: SigningRules) -> bool:
-        """Whether the rules of what signs it have nothing against it. Where they have, the exchange fails."""
-        head, integration = self._request.head, self._admitted()
-        problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
-        if problem is not None:
-            self._fail(problem)
-            return False
-        reads_body = rules.needs_body(head)
-        self._signature = SignedRequest(reads_body=reads_body, fills_body=bool(integration.injection_points.body))
-        return True
-
-    def _gather(self) -> bool:
-        """Whether what is needed here of the body is there; where it can never be, the exchange fails."""
-        if self._admitted().injection_points.body:
-            return self._buffer()
+    def _gather(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Go on once what is needed here of the body is there."""
+        if integration.injection_points.body:
+            return self._buffer(integration, judged=judged)
         signed = self._signature
-        return signed is None or not signed.holds_body or self._hold(signed)
+        if signed is not None and signed.holds_body:
+            return self._hold(signed, integration, judged=judged)
+        return self._acquire(integration, judged=judged)
 
-    async def _resolve(self) -> None:
+    async def _resolve(self) -> Problem | None:
         """Judge the target once it is known what by."""
         resolved = await self._index.resolve(self._admitted())
         if self.is_over:
-            return
+            return None
         # A preset is used with its integration, whatever passes without one.
         unmatched = None if self._preset else self._index.unmatched
         problem = self._settle(readmit(self._request.head, resolved, unmatched)) or self._occupy()
         if problem is not None:
-            self._fail(problem)
-            return
+            return problem
         self._caller.release_body()
-        # What was kept back of the body may have been malformed.
         if not self.is_over:
-            self._prepare()
+            # What was kept back of the body was not malformed.
+            return self._prepare()
+        return None
 
-    def _fill(self, preset: Preset) -> bool:
-        """Keep the body: True when it is whole, and the preset filled with it. Where that fails, the exchange does."""
+    def _fill(self, preset: Preset) -> Problem | None:
+        """Keep the body until it is whole, and fill the preset with it."""
         request = self._request
         head, limits = request.head, request.rules.limits
         if max(head.length, request.received) > limits.preset_parameters:
-            self._fail(OVERSIZED)
-            return False
+            return OVERSIZED
         if not request.complete:
             self._await_body()
-            return False
+            return None
         payload = b"".join(request.take())
         filled = preset.fill(head, payload, most=limits.preset_body, longest=limits.target)
         if isinstance(filled, Problem):
-            self._fail(filled)
-            return False
+            return filled
         self._unfilled = None
         request.replace(filled.head, filled.body)
         integration = self._admitted()
@@ -387,9 +387,8 @@ class Exchange(ExchangeEvents):
         if (self._destination is None or integration.learns) and not integration.rules.unresolved:
             problem = self._settle(judge(filled.head, integration)) or self._occupy()
             if problem is not None:
-                self._fail(problem)
-                return False
-        return True
+                return problem
+        return self._prepare()
 
     def _await_body(self) -> None:
         """Wait for the rest of a body that is needed here, before the upstream is asked."""
@@ -399,190 +398,165 @@ class Exchange(ExchangeEvents):
                 # So the expectation ends here too (RFC 9110 10.1.1).
                 self._caller.deliver(_CONTINUE)
 
-    def _buffer(self) -> bool:
-        """Keep the body: True when it is whole and can take what is added. Where it cannot, the exchange fails."""
+    def _buffer(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Keep a body that something is added to, until it is whole."""
         request = self._request
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
-        if problem is None and request.complete:
-            self._body = body = request.take()
-            problem = bodies.conflict(head, b"".join(body), self._admitted().injection_points.body)
         if problem is not None:
-            self._fail(problem)
-            return False
-        if request.complete:
-            return True
-        self._await_body()
-        return False
+            return problem
+        if not request.complete:
+            self._await_body()
+            return None
+        self._body = body = request.take()
+        problem = bodies.conflict(head, b"".join(body), integration.injection_points.body)
+        return problem or self._acquire(integration, judged=judged)
 
-    def _hold(self, signed: SignedRequest) -> bool:
-        """Hold the body, which is signed: True when it is whole. Where it is too long, the exchange fails."""
-        request, room = self._request, self._admitted().room
-        head, most = request.head, request.rules.limits.signed_body
-        if max(head.length, request.received) > most:
+    def _hold(self, signed: SignedRequest, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Hold a body that is signed, until it is whole."""
+        request = self._request
+        length, most = request.head.length, request.rules.limits.signed_body
+        if max(length, request.received) > most:
             detail = "the body is signed and over limits.signed_body, so it cannot be held"
-            self._fail(Problem("request_too_large", detail))
-            return False
+            return Problem("request_too_large", detail)
         held = signed.held
         if held is None:
-            if request.complete and self._goes_at_once:
+            pool = self._aim().route.pool
+            if request.complete and pool is not None and pool.has_idle and integration.source.grant is not None:
+                # Nothing has to be waited for: it takes no room.
                 self._body = request.take()
-                return True
+                return self._acquire(integration, judged=judged)
+            room = integration.room
             if room is None:
                 raise RuntimeError("the integration has no room for bodies")
             held = HeldBody(room, most)
             signed.hold(held)
         held.add(request.take())
-        if not held.has_room(head.length, complete=request.complete, holder=self):
+        if not held.has_room(length, complete=request.complete, holder=self):
             if self._request_phase != phases.BUFFERING:
                 self._enter(phases.BUFFERING)
             if not request.complete:
                 self._caller.hold_body()
-            return False
-        if request.complete:
-            self._body = held.collect()
-            return True
-        self._await_body()
-        return False
-
-    @property
-    def _goes_at_once(self) -> bool:
-        """Whether nothing has to be waited for, so that a body that is whole is not held."""
-        integration, pool = self._admitted(), self._aim().route.pool
-        return integration.source.grant is not None and pool is not None and pool.has_idle
+            return None
+        if not request.complete:
+            self._await_body()
+            return None
+        self._body = held.collect()
+        return self._acquire(integration, judged=judged)
 
     def room_found(self) -> None:
         """There is room for the body that is held."""
-        try:
-            self._go_on_holding()
-        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the room back
-            problem = self._worker.defect(error, self.request_id)
-        else:
-            return
-        self._fail(problem)
+        self._worker.run(self._go_on_holding, self._fail, self.request_id)
 
-    def _go_on_holding(self) -> None:
+    def _go_on_holding(self) -> Problem | None:
+        problem = self._gather(self._admitted(), judged=False)
         request = self._request
-        if self._gather():
-            self._acquire(judged=False)
-        elif not (request.complete or self.is_over):
+        if problem is None and not (request.complete or self.is_over):
             if request.head.expects_continue and not request.received:
                 self._caller.deliver(_CONTINUE)
             self._caller.release_body()
+        return problem
 
-    def _acquire(self, *, judged: bool) -> None:
+    def _acquire(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
         """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
-        grant = self._admitted().source.grant
+        grant = integration.source.grant
         if grant is not None:
-            self._take(grant, judged=judged)
-            return
+            return self._take(grant, integration, judged=judged)
         self._enter(phases.ACQUIRING)
         self._wait(self._obtain_grant)
+        return None
 
-    async def _obtain_grant(self) -> None:
-        grant = await self._admitted().source.obtain()
-        if not self.is_over:
-            self._take(grant, judged=False)
+    async def _obtain_grant(self) -> Problem | None:
+        integration = self._admitted()
+        grant = await integration.source.obtain()
+        return None if self.is_over else self._take(grant, integration, judged=False)
 
-    def _take(self, grant: Grant, *, judged: bool) -> None:
+    def _take(self, grant: Grant, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
         """Go on with this grant. Where grants tell the base URL, a target not `judged` by it is judged again."""
         self._grant = grant
-        integration = self._admitted()
         if integration.learns and (integration.learn(grant) or not judged):
             problem = self._settle(judge(self._request.head, integration)) or self._occupy()
             if problem is not None:
-                self._fail(problem)
-                return
+                return problem
         certificate = integration.certificate
         if certificate is not None:
             identity = certificate.identity
             if identity is None:
                 self._enter(phases.ACQUIRING)
                 self._wait(self._obtain_certificate)
-                return
+                return None
             integration.bind_certificate(self._aim().route, identity)
         signed = self._signature
-        if signed is None:
-            self._dispatch()
-        elif self._state(signed, grant):
+        if signed is not None:
+            problem = self._state(signed, grant)
+            if problem is not None:
+                return problem
             if signed.is_slow:
                 self._enter(phases.SIGNING)
                 self._wait(self._sign)
-            else:
-                self._dispatch()
+                return None
+        self._dispatch()
+        return None
 
-    async def _obtain_certificate(self) -> None:
+    async def _obtain_certificate(self) -> Problem | None:
         """Wait for a client certificate; the grant may have lapsed by then."""
-        certificate = self._admitted().certificate
-        if certificate is not None:
-            await certificate.obtain()
-        if not self.is_over:
-            self._acquire(judged=False)
+        integration = self._admitted()
+        if integration.certificate is not None:
+            await integration.certificate.obtain()
+        return None if self.is_over else self._acquire(integration, judged=False)
 
     # What is signed.
 
-    def _state(self, signed: SignedRequest, grant: Grant) -> bool:
-        """Say what is written with this grant; where that cannot be signed, the exchange fails."""
+    def _state(self, signed: SignedRequest, grant: Grant) -> Problem | None:
+        """Say what is written with this grant, or why that cannot be signed."""
         request, destination, signer = self._request, self._aim(), grant.signer
         head, route, integration = request.head, destination.route, destination.integration
         if route.grant is not grant:
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body: list[bytes] = []
-        size, length, stripped = 0, head.length, integration.strip
+        body, size, length, stripped = _NOTHING, 0, head.length, integration.strip
         if not signed.streams_body:
-            body = self._body or []
-            if integration.injection_points.body:
-                body = [bodies.filled(head, b"".join(body), grant.body)]
-            size = length = sum(map(len, body))
-            if head.expects_continue:
-                stripped |= _EXPECT
+            body, length, stripped = _as_whole(head, self._body or _NOTHING, integration, grant)
+            size = length
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
-        target = self._injected_path(destination)
-        outgoing = OutgoingRequest(head.method, route.scheme, route.authority, target, lines, head)
-        problem = signed.state(outgoing, body, size, signer)
-        if problem is not None:
-            self._fail(problem)
-        return problem is None
+        path = self._injected_path(destination) if route.query else destination.path
+        outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
+        return signed.state(outgoing, body, size, signer)
 
-    async def _sign(self) -> None:
-        if await self._sign_in_thread():
-            self._dispatch()
+    async def _sign(self) -> Problem | None:
+        return await self._sign_in_thread(self._dispatch)
 
-    async def _sign_again(self) -> None:
-        if await self._sign_in_thread():
-            self._reconnect()
+    async def _sign_again(self) -> Problem | None:
+        return await self._sign_in_thread(self._reconnect)
 
-    async def _sign_in_thread(self) -> bool:
-        """Sign in a thread: True where that counts. Where the grant is another one by then, it begins again."""
+    async def _sign_in_thread(self, go_on: Callable[[], None]) -> Problem | None:
+        """Sign in a thread, then go on; where the grant is another one by then, begin again with that one."""
         signed, signature, worker = self._signature, None, self._worker
         async with worker.signing:
             if signed is None or self.is_over:
                 # It may have ended before this task had its first turn, or while others were signed.
-                return False
+                return None
             signed.begin_in_thread()
             try:
                 signature = await asyncio.to_thread(signed.signing(worker.wall()))
             finally:
                 signed.leave_thread(signature)
-        if self.is_over:
-            return False
-        if self._grant is not self._admitted().source.grant:
-            self._acquire(judged=False)
-            return False
-        return True
+        if not self.is_over:
+            integration = self._admitted()
+            if self._grant is not integration.source.grant:
+                return self._acquire(integration, judged=False)
+            go_on()
+        return None
 
     # The way to the upstream.
 
     @staticmethod
     def _injected_path(destination: Destination) -> bytes:
-        """The path (and query) as it is written, with what is injected into it."""
-        path, query = destination.path, destination.route.query
-        if query:
-            path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + query
-        return path
+        """The path (and query) as it is written, with the query that is injected into it."""
+        path = destination.path
+        return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
 
     def _dispatch(self) -> None:
         """Send by a connection that is free, or wait for one."""
@@ -629,13 +603,10 @@ class Exchange(ExchangeEvents):
                 self._fail(problem)
                 return
             self._begin_again()
-        try:
-            self._acquire(judged=False)
-        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
-            problem = self._worker.defect(error, self.request_id)
-        else:
-            return
-        self._fail(problem)
+        self._worker.run(self._acquire_again, self._fail, self.request_id)
+
+    def _acquire_again(self) -> Problem | None:
+        return self._acquire(self._admitted(), judged=False)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection can be made."""
@@ -662,10 +633,7 @@ class Exchange(ExchangeEvents):
             self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
-            body = [bodies.filled(head, b"".join(body), grant.body)]
-            length = len(body[0])
-            if head.expects_continue:
-                stripped |= _EXPECT
+            body, length, stripped = _as_whole(head, body, integration, grant)
         path = self._injected_path(destination) if route.query else destination.path
         injected = route.injected
         if integration.redacts:
@@ -681,27 +649,45 @@ class Exchange(ExchangeEvents):
         """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
         request, destination = self._request, self._aim()
         self._redactor = destination.route.redactor
-        whole, size = request.complete, max(request.head.length, request.received)
-        pieces, written = signed.write(self._worker.wall, in_one_piece=whole)
-        body, self._body = self._body or [], None
+        head, whole = request.head, request.complete
+        pieces = signed.write(self._worker.wall, in_one_piece=whole)
+        body, self._body = self._body or _NOTHING, None
         if signed.streams_body:
             body = body + request.take()
-            pieces += self._framed(body, chunked=request.head.length == CHUNKED)
-        self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+            pieces += self._framed(body, chunked=head.length == CHUNKED)
+        # It is only sent again where the upstream may refuse the grant, or close a connection that was idle.
+        self._replay_body = None
+        if destination.integration.watched or head.method in IDEMPOTENT:
+            size = max(head.length, request.received)
+            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
-        signed.written(written)
-        if not signed.is_written:
-            self._pour(connection, signed)
+        if signed.held is not None or not signed.is_written:
+            signed.written()
+            self._pour(signed)
 
-    def _pour(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
-        """Write what is left of a body that was held, as far as the upstream takes it."""
-        while not (signed.is_written or connection.full) and connection.exchange is self:
-            piece = b"".join(signed.next_pieces())
-            whole = signed.is_written
-            if whole:
-                self._enter(phases.SENT)
-            connection.send(piece, whole=whole)
-            signed.written(len(piece))
+    def _pour(self, signed: SignedRequest) -> None:
+        """Write the next piece of a body that was held, if the upstream takes it; others have their turn before more.
+
+        An upstream that is fast enough takes all of it, which is some milliseconds.
+        """
+        connection = self._attached()
+        if self._pouring or signed.is_written or connection is None or connection.full:
+            return
+        piece = signed.next_piece()
+        whole = signed.is_written
+        if whole:
+            self._enter(phases.SENT)
+        connection.send(piece, whole=whole)
+        signed.written()
+        if not whole:
+            self._pouring = True
+            self._worker.soon(self._pour_on, self._fail, self.request_id)
+
+    def _pour_on(self) -> Problem | None:
+        self._pouring = False
+        if self._signature is not None:
+            self._pour(self._signature)
+        return None
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
         request = self._request
@@ -726,10 +712,9 @@ class Exchange(ExchangeEvents):
 
     def upload(self) -> None:
         if self._request_phase == phases.BUFFERING:
-            if self._unfilled is not None:
-                self._prepare()
-            elif self._gather():
-                self._acquire(judged=False)
+            problem = self._gather(self._admitted(), judged=False) if self._unfilled is None else self._prepare()
+            if problem is not None:
+                self._fail(problem)
             return
         if self._request_phase != phases.SENDING or (connection := self._attached()) is None:
             # It stays where it is until it can be written.
@@ -756,19 +741,26 @@ class Exchange(ExchangeEvents):
         if stale and self._may_retry and self._aim().route.pool is not None:
             self._retried = True
             self._upstream = None
-            signed, grant = self._signature, self._grant
-            if signed is None or grant is None:
-                self._reconnect()
+            again = self._send_again()
+            if again is None:
                 return
-            self._begin_again()
-            if self._state(signed, grant):
-                if signed.is_slow:
-                    self._enter(phases.SIGNING)
-                    self._wait(self._sign_again)
-                else:
-                    self._reconnect()
-            return
+            problem = again
         self._fail(problem)
+
+    def _send_again(self) -> Problem | None:
+        """Send on a new connection what a stale one has not: the same bytes, but for what is signed."""
+        signed, grant = self._signature, self._grant
+        if signed is not None and grant is not None:
+            self._begin_again()
+            problem = self._state(signed, grant)
+            if problem is not None:
+                return problem
+            if signed.is_slow:
+                self._enter(phases.SIGNING)
+                self._wait(self._sign_again)
+                return None
+        self._reconnect()
+        return None
 
     @property
     def _may_retry(self) -> bool:
@@ -819,24 +811,24 @@ class Exchange(ExchangeEvents):
             connection.hold()
         self._wait(self._renew)
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> Problem | None:
         if self.is_over:
             # It has ended before this task had its first turn.
-            return
+            return None
         grant, held = self._grant, self._held
         if grant is None or held is None:
             raise RuntimeError("no response is held back")
         newer = await self._admitted().source.refreshed_after(grant)
         if self.is_over:
-            return
+            return None
         if newer is not None:
             self._begin_again()
-            self._take(newer, judged=False)
-            return
+            return self._take(newer, self._admitted(), judged=False)
         # There is no newer grant after all: the response goes to the caller, with what is still to come of it.
         self._enter(phases.SENT)
         self._pass_on(held)
         self._read_on()
+        return None
 
     # The way back.
 
@@ -1229,8 +1221,8 @@ class Exchange(ExchangeEvents):
     def upstream_drained(self) -> None:
         self._caller.release_body()
         signed = self._signature
-        if signed is not None and not signed.is_written and (connection := self._attached()) is not None:
-            self._pour(connection, signed)
+        if signed is not None:
+            self._pour(signed)
 
     def caller_full(self) -> None:
         self._caller_blocked = True
@@ -1240,3 +1232,18 @@ class Exchange(ExchangeEvents):
     def caller_drained(self) -> None:
         self._caller_blocked = False
         self._read_on()
+
+
+def _as_whole(
+    head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
+) -> tuple[list[bytes], int, frozenset[bytes]]:
+    """A body that is whole before anything is written: as it is written, its length, and what is stripped of its head.
+
+    The caller's expectation was answered here.
+    """
+    stripped = integration.strip
+    if integration.injection_points.body:
+        body = [bodies.filled(head, b"".join(body), grant.body)]
+    if head.marks is not None and head.expects_continue:
+        stripped |= _EXPECT
+    return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped
