@@ -72,6 +72,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs that are made of the code
 	$(BIN)/python -m sidekey.settings.reference
 	$(BIN)/python -m sidekey.admin.api.reference
+	$(BIN)/python -m sidekey.observe.reference
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
@@ -97,6 +98,7 @@ bench-page: $(VENV)/.runtime ## Write docs/performance.md, and plot and figures 
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
 	@$(BIN)/python -m benchmarks.core
+	@$(BIN)/python -m benchmarks.signing
 
 peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made ## On Debian, as root: install the optional real programs that tests run against
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hmac
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
-from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
+from sidekey.core.signing import SigningRules
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.plane import DataPlane
@@ -65,51 +64,23 @@ class Wire:
         return
 
 
-Case = Literal["basic", "token", "signed"]
-"""What the exchange takes: a fixed header, a token that is there, or the same header and a signature over the body."""
+Case = Literal["basic", "token"]
+"""What the exchange takes: a fixed header, or a token that is there."""
 
-CASES: tuple[Case, ...] = ("basic", "token", "signed")
+CASES: tuple[Case, ...] = ("basic", "token")
 
-
-class BodySigner(Signer):
-    """HMAC-SHA-256 over an ID, a time and the body, as most senders of webhooks have it."""
-
-    def names(self, request: OutgoingRequest) -> list[bytes]:
-        """Never asked: there is no second one."""
-        raise RuntimeError(f"nobody signs what this one writes: {request}")
-
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
-        """Two lines beside the signature's."""
-        del request
-        message, seconds = unique.message.hex().encode(), b"%d" % now
-        digest = hmac.new(b"a key of 32 bytes for each secret", b"%b.%b." % (message, seconds), "sha256")
-        for piece in body:
-            digest.update(piece)
-        return [
-            b"\r\nWebhook-Id: msg_" + message,
-            b"\r\nWebhook-Timestamp: " + seconds,
-            b"\r\nWebhook-Signature: " + digest.hexdigest().encode(),
-        ]
-
-    def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
-    ) -> list[bytes]:
-        """Never asked."""
-        raise RuntimeError(f"nothing is explained here: {request} {body!r} {now} {unique}")
-
-
-SIGNING = SigningRules(frozenset({b"webhook-id", b"webhook-timestamp", b"webhook-signature"}), body=True)
+BASIC = Grant(
+    headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),),
+    secrets=(b"secret", b"YmVuY2g6c2VjcmV0"),
+)
+"""What is injected."""
 
 
 class WarmSource:
     """A grant source whose grant is there, as a valid token is."""
 
-    def __init__(self, signer: Signer | None = None) -> None:
-        self.grant: Grant | None = Grant(
-            headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),),
-            secrets=(b"secret", b"YmVuY2g6c2VjcmV0"),
-            signer=signer,
-        )
+    def __init__(self, grant: Grant) -> None:
+        self.grant: Grant | None = grant
 
     async def obtain(self) -> Grant:
         """Never called."""
@@ -124,26 +95,23 @@ class WarmSource:
         raise RuntimeError(f"a good response asks for no other grant: {grant}")
 
 
-def integration(case: Case) -> Integration:
-    """An integration like `basic`, with a token like `oauth2`, or signed, in every way that the warm path can see."""
+def integration(case: Case, signing: SigningRules | None) -> Integration:
+    """An integration like `basic`, or with a token like `oauth2`, in every way that the warm path can see."""
     prefix = parse_prefix("http://upstream.test:8081/api")
     places = Places(headers=("Authorization",))
-    policy, traits = Policy(prefixes=(prefix,)), Traits(places)
+    policy, traits = Policy(prefixes=(prefix,)), Traits(places, signing=signing)
     if case == "token":
         policy = Policy(domains=(Domain(prefix.origin),), forbidden=(Forbidden(prefix.origin, "/oauth2/token"),))
-        traits = Traits(places, calls=True, watched=frozenset({401}))
-    elif case == "signed":
-        traits = Traits(places, signing=SIGNING)
+        traits = Traits(places, calls=True, watched=frozenset({401}), signing=signing)
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     return Integration("bench", "oauth2" if case == "token" else "basic", policy, prefix, secrets, traits)
 
 
-def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
-    """A plane with one integration and these presets of it, access log `errors`."""
-    signer = None if made.traits.signing is None else BodySigner()
+def plane(made: Integration, grant: Grant, presets: Sequence[Preset] = ()) -> DataPlane:
+    """A plane with one integration, its grant and these presets of it, access log `errors`."""
     return DataPlane(
         Snapshot(integrations={"bench": made}, presets={each.id: each for each in presets}),
-        source_of=lambda _: WarmSource(signer),
+        source_of=lambda _: WarmSource(grant),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
@@ -155,10 +123,18 @@ def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
 
 
 def exchange_once(
-    case: Case = "basic", *, request: bytes = REQUEST, presets: Sequence[Preset] = ()
+    case: Case = "basic",
+    *,
+    request: bytes = REQUEST,
+    presets: Sequence[Preset] = (),
+    grant: Grant = BASIC,
+    signing: SigningRules | None = None,
 ) -> tuple[Callable[[], None], Wire, Wire]:
-    """A function that runs one exchange over warm connections, with the two wires it writes to."""
-    data_plane = plane(integration(case), presets)
+    """A function that runs one exchange over warm connections, with the two wires it writes to.
+
+    `signing` are the rules of the grant's signer, where it has one.
+    """
+    data_plane = plane(integration(case, signing), grant, presets)
     caller, upstream = Wire(), Wire()
     downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))
@@ -190,7 +166,7 @@ def warm(case: Case) -> Callable[[], None]:
 def run() -> dict[str, float]:
     """Microseconds for one exchange of each case, in turn: best and median of the rounds.
 
-    `token_share` is the token's best over that of `basic`, `signed_more_us` what a signature costs beside it.
+    `token_share` is the token's best over that of `basic`.
     """
     exchanges = {case: warm(case) for case in CASES}
     rounds: dict[Case, list[float]] = {case: [] for case in CASES}
@@ -209,9 +185,6 @@ def run() -> dict[str, float]:
         "token_best_us": best["token"],
         "token_median_us": statistics.median(rounds["token"]),
         "token_share": best["token"] / best["basic"],
-        "signed_best_us": best["signed"],
-        "signed_median_us": statistics.median(rounds["signed"]),
-        "signed_more_us": best["signed"] - best["basic"],
     }
 
 
@@ -223,10 +196,7 @@ def main() -> None:
         f"(best of {ROUNDS}; median {found['median_us']:.2f})\n"
         f"the same with a token:    {found['token_best_us']:.2f} us "
         f"(best of {ROUNDS}; median {found['token_median_us']:.2f}), "
-        f"{found['token_share']:.3f} of the first\n"
-        f"the same signed:          {found['signed_best_us']:.2f} us "
-        f"(best of {ROUNDS}; median {found['signed_median_us']:.2f}), "
-        f"{found['signed_more_us']:.2f} us more than the first"
+        f"{found['token_share']:.3f} of the first"
     )
 
 

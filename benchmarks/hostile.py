@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from benchmarks.core import RESPONSE, WarmSource, Wire
+from benchmarks.core import BASIC, RESPONSE, WarmSource, Wire
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
@@ -133,7 +133,7 @@ class Bench:
         made = _integrations()
         plane = DataPlane(
             Snapshot(integrations=made),
-            source_of=lambda _: WarmSource(),
+            source_of=lambda _: WarmSource(BASIC),
             identity_of=lambda _: None,
             dialer=Dialer(NetworkRules()),
             metrics=Metrics(),

@@ -27,6 +27,8 @@ CA_FOLDER = "ca"
 
 _DATABASE = "store.db"
 
+_WEBHOOK_SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
+
 GROUP = 10
 """Hosts of one integration: few, since each is a prefix that is looked at; what is done once counts little for each."""
 
@@ -49,7 +51,8 @@ class Sidekey:
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
     of integrations g0 and on, each with GROUP of them. `store` gives it a copy of a store, of which `bench` is where
-    that is filled, and one caller and one operator, whose token is TOKEN.
+    that is filled, and one caller and one operator, whose token is TOKEN. With `signed`, requests of `bench` are signed
+    as Standard Webhooks says.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -62,6 +65,7 @@ class Sidekey:
     certificates: tuple[ClientPair, ...] = ()
     tunnel_hosts: int | None = None
     store: Filled | None = None
+    signed: bool = False
 
     @property
     def fields(self) -> dict[str, str]:
@@ -80,7 +84,7 @@ class Sidekey:
         """Write sidekey.yaml and the secrets' files, and run it."""
         config = config_file(job)
         config.parent.mkdir()
-        secrets = {"password": PASSWORD, "client_secret": SECRET}
+        secrets = {"password": PASSWORD, "client_secret": SECRET, "webhook_secret": _WEBHOOK_SECRET}
         if self.store is not None:
             shutil.copyfile(self.store.database, job.folder / _DATABASE)
             secrets |= {"token": TOKEN, KEY_ID: b64encode(KEY).decode()}
@@ -108,6 +112,8 @@ class Sidekey:
     def _config(self, job: Job) -> dict[str, Any]:
         base = base_of(job.upstream)
         bench = _integration(base) | _client_certificate(job.upstream.client)
+        if self.signed:
+            bench["signature"] = {"scheme": "standard-webhooks", "secret": {"file": "webhook_secret"}}
         more = [f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)]
         groups = [more[start : start + GROUP] for start in range(0, len(more), GROUP)]
         hosts = {name: ["127.0.0.1"] for name in (HOST, TOKEN_HOST, *more)}

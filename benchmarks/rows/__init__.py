@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, console, mtls, oauth2, reload, stored, throughput, tunnel
+from benchmarks.rows import alone, console, mtls, oauth2, reload, signed, stored, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -21,6 +21,7 @@ _ALL: tuple[Row, ...] = (
     Bulk(),
     *oauth2.ROWS,
     *mtls.ROWS,
+    *signed.ROWS,
     *tunnel.ROWS,
     *reload.ROWS,
     *stored.ROWS,

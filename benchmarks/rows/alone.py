@@ -79,6 +79,19 @@ ROWS = (
         },
     ),
     Alone(
+        "signing",
+        "what a signature costs an exchange of 1 KiB without sockets, beside a fixed header in turn (make bench-core)",
+        "benchmarks.signing",
+        {
+            "github_more_us": (Figure("HMAC over the body (GitHub), us more", 2), at_most(6)),
+            "webhook_more_us": (Figure("HMAC over ID, time and body (Standard Webhooks), us more", 2), None),
+            "aws_more_us": (Figure("AWS Signature Version 4, us more", 2), at_most(10)),
+            "ed25519_more_us": (Figure("Ed25519 (Standard Webhooks), us more", 2), at_most(40)),
+        },
+        ("sidekey", PURE),
+        rounds=3,
+    ),
+    Alone(
         "presets",
         "one exchange by a preset without sockets, against the reverse proxy in turn, CPU",
         "benchmarks.presets",

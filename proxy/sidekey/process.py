@@ -73,6 +73,11 @@ def raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def descriptor_limit() -> int:
+    """How many descriptors this process may have: NOFILE as it is in force."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 class Afforded(NamedTuple):
     """What NOFILE suffices for: so many exchanges `in_flight`, and `descriptors` for connections on either side."""
 

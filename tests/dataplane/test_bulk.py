@@ -71,6 +71,7 @@ async def test_bodies_that_come_in_turn_are_kept_apart() -> None:
     for at in range(2, size, BULK):
         one.feed(bodies[0][at : at + BULK])
         other.feed(bodies[1][at : at + BULK])
+        await asyncio.sleep(0)
     for upstream, body in ((first, bodies[0]), (second, bodies[1])):
         (message,) = wire.requests(upstream.take())
         assert message.body == body
@@ -89,6 +90,25 @@ async def test_a_full_upstream_stops_the_reading() -> None:
     await asyncio.sleep(0)
     (message,) = wire.requests(upstream.take())
     assert message.body == body
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_others_have_their_turn_after_two_full_reads(others: int) -> None:
+    """A loop that finds a buffer full reads again at once. Nobody is waited for where nobody is there."""
+    body = pattern(5 * BULK, 3)[: 5 * BULK]
+    sidekey = Scripted(H)
+    for _ in range(others):
+        sidekey.caller()
+    caller, upstream = await sending(sidekey, body, 2)
+    caller.feed(*(body[at : at + BULK] for at in range(2, len(body), BULK)))
+    assert caller.reading is (not others)
+    written = len(upstream.written)
+    assert written >= len(body) if not others else 2 * BULK < written < 3 * BULK
+    for _ in range(4):
+        await asyncio.sleep(0)
+    (message,) = wire.requests(upstream.take())
+    assert message.body == body
+    assert caller.reading
 
 
 async def test_a_caller_that_leaves_cuts_the_request() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from sidekey.core.headers import normalise
 from sidekey.core.policy import Policy
@@ -55,26 +55,40 @@ class OutgoingRequest:
                 found.append(line[end + 1 :].strip(b" \t"))
         return found
 
+    def sent(self, name: bytes) -> Sequence[bytes]:
+        """The same of a name that nobody but the caller writes: where their head has none, no line is looked at."""
+        received = self.received
+        return () if received is not None and name not in received.names else self.values(name)
+
     def and_lines(self, lines: Sequence[bytes]) -> OutgoingRequest:
         """The same request with these lines behind its own."""
         lines = (*self.lines, *lines)
         return OutgoingRequest(self.method, self.scheme, self.authority, self.target, lines, self.received)
 
 
-class Unique(NamedTuple):
+class Unique:
     """Random bytes, 16 each: `message` stays the same however often a request is sent, `nonce` never does."""
 
-    message: bytes
-    nonce: bytes
+    __slots__ = ("message", "nonce")
+
+    def __init__(self, message: bytes, nonce: bytes) -> None:
+        self.message: Final = message
+        self.nonce: Final = nonce
+
+
+UNDRAWN: Final = Unique(b"", b"")
+"""For signers into whose signatures nothing random goes."""
 
 
 class Signer(ABC):
     """Signs requests with the keys that it holds. It does no I/O, reads no clock and draws nothing at random.
 
-    `slow` says that one signature costs so much that it is made in a thread (RSA).
+    `slow` says that one signature costs so much that it is made in a thread (RSA), `draws` that random bytes may go
+    into it: else those that it is given are empty.
     """
 
     slow = False
+    draws = True
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """Why this request cannot be signed: asked once its grant is known, before a connection is asked for."""
@@ -159,6 +173,7 @@ class Successive(Signer):
         self._first: Final = first
         self._second: Final = second
         self.slow = first.slow or second.slow
+        self.draws = first.draws or second.draws
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """The first reason of the two; to the second, the fields of the first are there."""

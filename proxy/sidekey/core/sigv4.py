@@ -6,6 +6,7 @@ the one spelling of `core.spelling`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -38,7 +39,8 @@ _FAMILY: Final = b"x-amz-"
 
 _EMPTY: Final = sha256().hexdigest().encode()
 _REDACTED: Final = b"[redacted]"
-_UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~/"
+_TO_CHANGE: Final = re.compile(rb"[^A-Za-z0-9_.~/-]|/[/.]")
+"""What a path may have for which its canonical form is another one."""
 
 _NOT_HERE: Final = Problem(
     "credential_unplaceable",
@@ -64,11 +66,9 @@ _TWO_HASHES: Final = Problem("request_invalid", "X-Amz-Content-Sha256 must not b
 
 def canonical_path(path: bytes, *, s3: bool) -> bytes:
     """The path as it is signed: of S3 as it is sent, of others without dot and empty segments and encoded again."""
-    if s3:
+    if s3 or not _TO_CHANGE.search(path):
         return path
-    if b"//" in path or b"/." in path:
-        path = _without_redundant_segments(path)
-    return path if not path.translate(None, _UNRESERVED) else quote_from_bytes(path, safe=b"/-_.~").encode()
+    return quote_from_bytes(_without_redundant_segments(path), safe=b"/-_.~").encode()
 
 
 def _without_redundant_segments(path: bytes) -> bytes:
@@ -107,9 +107,9 @@ def canonical_request(
     joined. `payload` is its hash, or what stands for it.
     """
     names = sorted(fields)
-    written = b"\n".join([b"%b:%b" % (name, fields[name]) for name in names])
     signed = b";".join(names)
-    return b"%b\n%b\n%b\n%b\n\n%b\n%b" % (method, path, query, written, signed, payload), signed
+    lines = [method, path, query, *[name + b":" + fields[name] for name in names], b"", signed, payload]
+    return b"\n".join(lines), signed
 
 
 def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
@@ -179,6 +179,8 @@ class _Dated(NamedTuple):
 
 class SigV4Signer(Signer):
     """Signs with one access key for one region and service. `payload`: whether the body is signed."""
+
+    draws = False
 
     def __init__(self, key: AccessKey, scope: Scope, *, payload: bool) -> None:
         self._access_key: Final = key

@@ -165,12 +165,10 @@ class Worker:
         self.metrics.in_flight += 1
         return self.clock()
 
-    def leave(self, stats: IntegrationStats, outcome: str, began: float) -> float:
+    def leave(self, began: float) -> float:
         """Count a request out; its duration in seconds."""
         self.metrics.in_flight -= 1
-        seconds = self.clock() - began
-        stats.record(outcome, seconds)
-        return seconds
+        return self.clock() - began
 
     def bulk_buffer(self) -> memoryview:
         """Where a long read is received, for the length of one callback; made for the first long body."""
@@ -192,23 +190,37 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a task for a request, whose problem, or defect, is answered by `fail`."""
+    def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
+        """Run a step of a request that is not the business of whoever calls: its problem, or defect, goes to `fail`."""
+        try:
+            problem = step()
+        except Exception as error:  # noqa: BLE001  a defect is reported and answered
+            problem = self.defect(error, request_id)
+        if problem is not None:
+            fail(problem)
+
+    def soon(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
+        """The same once others have had their turn."""
+        asyncio.get_running_loop().call_soon(self.run, step, fail, request_id)
+
+    def attempt(
+        self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None], request_id: bytes
+    ) -> None:
+        """Run a task for a request. The problem that it returns or raises, or its defect, is answered by `fail`."""
         self.spawn(self._attempted(work, fail, request_id))
 
     async def _attempted(
-        self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
+        self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> None:
         try:
-            await work()
+            problem = await work()
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             problem = self.defect(error, request_id)
-        else:
-            return
         # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
-        fail(problem)
+        if problem is not None:
+            fail(problem)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -236,6 +248,11 @@ class Worker:
         self._make_room()
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
+
+    @property
+    def serves_several(self) -> bool:
+        """Whether more than one caller's connection is open."""
+        return len(self._connections) > 1
 
     def enter_passage(self, passage: Closable) -> bool:
         """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.

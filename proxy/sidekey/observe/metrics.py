@@ -52,12 +52,14 @@ class IntegrationStats:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
-    def record(self, outcome: str, seconds: float) -> None:
-        """Count one finished request of this duration."""
+    def record(self, outcome: str, seconds: float) -> int:
+        """Count one finished request of this duration; in which of the buckets it is."""
         outcomes = self.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        bucket = bisect_left(BOUNDS, seconds)
+        self.buckets[bucket] += 1
         self.seconds += seconds
+        return bucket
 
     def count_connect(self, outcome: str) -> None:
         """Count an attempt to connect by what came of it."""
@@ -79,7 +81,11 @@ class Durations:
 
     def record(self, seconds: float) -> None:
         """Count one."""
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.add(bisect_left(BOUNDS, seconds), seconds)
+
+    def add(self, bucket: int, seconds: float) -> None:
+        """Count one whose bucket is known."""
+        self.buckets[bucket] += 1
         self.seconds += seconds
 
 

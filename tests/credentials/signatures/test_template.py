@@ -16,9 +16,9 @@ from sidekey.credentials.signatures.template import (
     KNOWN,
     SENT,
     Facts,
-    Pieces,
     check_signed_name,
     filler,
+    in_pieces,
     read,
 )
 from support.examples import examples
@@ -32,7 +32,7 @@ def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> Facts:
 
 
 def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingRequest | None = None) -> bytes:
-    return b"".join(Pieces(read(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body)))
+    return b"".join(in_pieces(read(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body)))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_target_without_a_query_has_an_empty_one() -> None:
 def test_a_body_stays_in_its_pieces() -> None:
     """The very objects: they are hashed one behind the other, and never joined."""
     body = [b"x" * 100, b"y" * 100]
-    found = Pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
+    found = in_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
     assert found == [NEW_ID + b".", *body, b".", *body]
     assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
@@ -142,7 +142,7 @@ def test_a_filled_template_is_its_text_with_each_value_replaced_once(
     values[BODY] = b"".join(body)
     template = read("".join(f"{text}{{{name}}}" for text, name in parts) + end, NAMES)
     expected = b"".join(text.encode() + values[name] for text, name in parts) + end.encode()
-    assert b"".join(Pieces(template)(facts(request, body))) == expected
+    assert b"".join(in_pieces(template)(facts(request, body))) == expected
 
 
 def test_a_text_may_stand_before_a_template_and_signatures_are_values() -> None:

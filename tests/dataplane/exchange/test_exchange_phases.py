@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import pairwise
 
@@ -382,6 +383,7 @@ async def held_for_a_slow_upstream() -> None:
     body = b"x" * 200_000
     sidekey.caller().feed(request("POST", "/a", f"Content-Length: {len(body)}"), body[:99_999], body[99_999:])
     upstream.relieve()
+    await asyncio.sleep(0)
     upstream.feed(OK)
 
 

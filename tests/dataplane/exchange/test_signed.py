@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -37,6 +38,7 @@ from support.plane import (
 from support.plane import running as running_on_sockets
 from support.presets import post, preset
 from support.raw import RawConnection
+from support.scripted import Scripted
 from support.signing import DENIED, UNSIGNABLE, HmacSigner, grant_of, signing, verify
 from support.tunnels import tunnel
 from support.upstream import OK, RawUpstream, always_ok, answering
@@ -242,16 +244,44 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
     assert len(signer.signed[0].body) > 1
 
 
+async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs() -> None:
+    """However fast the upstream takes it."""
+    signer = HmacSigner()
+    sidekey = Scripted(signing(signer))
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK)
+    raw = upstream.take()
+    caller.take()
+    pieces = [b"%d" % number * 50_000 for number in range(5)]
+    length = f"Content-Length: {sum(map(len, pieces))}"
+    caller.feed(request("POST", "/a", length), *pieces)
+    sizes = [len(upstream.written)]
+    for _ in pieces:
+        await asyncio.sleep(0)
+        sizes.append(len(upstream.written))
+    assert [more - size for size, more in pairwise(sizes)] == [50_000] * 4 + [0]
+    _, message = check([raw + upstream.take()], signer)
+    assert message.body == b"".join(pieces)
+    upstream.feed(OK)
+    assert caller.take().startswith(b"HTTP/1.1 200 OK")
+
+
 def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_at_once() -> None:
     """Each counts with its own length."""
     body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]
     signed = SignedRequest(reads_body=True, fills_body=False)
     request = OutgoingRequest(b"POST", b"https", b"up.test", b"/", [b"\r\nHost: up.test"])
     assert signed.state(request, body, sum(map(len, body)), HmacSigner()) is None
-    pieces, size = signed.write(lambda: 0.0, in_one_piece=True)
-    assert (pieces[-3:], size) == (body[:3], 40_002)
+    assert signed.write(lambda: 0.0, in_one_piece=True)[-1] == b"\r\n\r\n"
     assert not signed.is_written
-    assert signed.next_pieces() == body[3:]
+    assert signed.next_piece() == b"".join(body[:3])
+    assert not signed.is_written
+    assert signed.next_piece() is body[3]
+    assert signed.is_written
+    assert signed.state(request, body[:3], 40_002, HmacSigner()) is None
+    assert signed.write(lambda: 0.0, in_one_piece=True)[-3:] == body[:3]
     assert signed.is_written
 
 

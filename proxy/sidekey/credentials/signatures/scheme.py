@@ -20,9 +20,9 @@ from sidekey.credentials.signatures.template import (
     KNOWN,
     SENT,
     Facts,
-    Pieces,
     Template,
     filler,
+    in_pieces,
     read,
 )
 from sidekey.errors import Problem
@@ -107,10 +107,12 @@ class SchemeSigner(Sealed, Signer):
         signed = read_signed(scheme.signed)
         headers = {name: read_field(text) for name, text in scheme.headers.items()}
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
-        self._needs_id = any("id" in template.names for template in (signed, *headers.values()))
+        names = signed.names.union(*(template.names for template in headers.values()))
+        self._needs_id = "id" in names
+        self.draws = self._needs_id or "nonce" in names
         self._normal_id = normalise(self._id_name.encode())
         self._required = sorted(signed.fields)
-        self._signed = Pieces(signed)
+        self._signed = in_pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
         self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
         self._join = scheme.join.encode()
@@ -125,8 +127,8 @@ class SchemeSigner(Sealed, Signer):
     def check(self, request: OutgoingRequest) -> Problem | None:
         """A message ID that could stand for another text, and a field that is signed and not there once."""
         if self._id_name:
-            values = request.values(self._normal_id)
-            if len(values) > 1 or not all(map(_ID_VALUE.fullmatch, values)):
+            values = request.sent(self._normal_id)
+            if values and (len(values) > 1 or not _ID_VALUE.fullmatch(values[0])):
                 return Problem(
                     "request_invalid",
                     f"{self._id_name} must be 1 to 128 letters, digits, _ and -, and be sent once: it is signed; "
@@ -139,27 +141,29 @@ class SchemeSigner(Sealed, Signer):
 
     def names(self, request: OutgoingRequest) -> list[bytes]:
         """Those of the scheme, but that of the message ID where the caller sends one."""
-        is_kept = bool(self._id_name) and bool(request.values(self._normal_id))
+        is_kept = bool(self._id_name) and bool(request.sent(self._normal_id))
         return [name for name in self._names if not (is_kept and normalise(name) == self._normal_id)]
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """The fields of the scheme; that of the message ID where the caller sends none."""
-        kept = request.values(self._normal_id) if self._id_name else _NONE
+        kept = request.sent(self._normal_id) if self._id_name else _NONE
         facts = Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))
         pieces = self._signed(facts)
-        first, every = b"", []
+        first, every = b"", b""
         for key, before, after in self._keys:
             signature = self._encode(key.sign(pieces))
-            first = first or signature
-            every.append(before + signature + after)
-        facts.carry(first, self._join.join(every))
+            if first:
+                every += self._join + before + signature + after
+            else:
+                first, every = signature, before + signature + after
+        facts.carry(first, every)
         return [fill(facts) for fill in (self._lines_but_id if kept else self._lines)]
 
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
     ) -> list[bytes]:
         """One text: every key signs the same."""
-        kept = request.values(self._normal_id) if self._id_name else _NONE
+        kept = request.sent(self._normal_id) if self._id_name else _NONE
         return [b"".join(self._signed(Facts(request, body, now, unique, kept[0] if kept else self._new_id(unique))))]
 
     def _new_id(self, unique: Unique) -> bytes:

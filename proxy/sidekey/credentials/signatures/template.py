@@ -163,7 +163,7 @@ def filler(template: Template, *, before: str = "") -> Value:
         return lambda _: first
     if len(values) == 1:
         (value,), (end,) = values, texts
-        return lambda facts: first + value(facts) + end
+        return (lambda facts: first + value(facts) + end) if end else lambda facts: first + value(facts)
     if len(values) == 2:
         (one, two), (between, last) = values, texts
         return lambda facts: first + one(facts) + between + two(facts) + last
@@ -184,28 +184,31 @@ def _value(name: str) -> Value:
     return SENT.get(name) or KNOWN.get(name) or CARRIED[name]
 
 
-class Pieces:
-    """A template that may contain the body, which stays in its pieces."""
+def in_pieces(template: Template) -> Callable[[Facts], list[bytes]]:
+    """What fills a template that may contain the body, which stays in its pieces."""
+    runs: list[Template] = []
+    values: list[tuple[str, str]] = []
+    for text, name in template.values:
+        if name == BODY:
+            runs.append(Template(tuple(values), text))
+            values = []
+        else:
+            values.append((text, name))
+    runs.append(Template(tuple(values), template.end))
+    first, *behind = (filler(run) if run.values or run.end else None for run in runs)
+    if first is not None and behind == [None]:
+        return lambda facts: [first(facts), *_shown(facts.body)]
 
-    __slots__ = ("_behind", "_first")
-
-    def __init__(self, template: Template) -> None:
-        runs: list[Template] = []
-        values: list[tuple[str, str]] = []
-        for text, name in template.values:
-            if name == BODY:
-                runs.append(Template(tuple(values), text))
-                values = []
-            else:
-                values.append((text, name))
-        runs.append(Template(tuple(values), template.end))
-        self._first, *self._behind = (filler(run) if run.values or run.end else None for run in runs)
-
-    def __call__(self, facts: Facts) -> list[bytes]:
-        """The text in pieces."""
-        pieces = [] if self._first is None else [self._first(facts)]
-        for fill in self._behind:
-            pieces += (REDACTED,) if facts.body is None else facts.body
-            if fill is not None:
-                pieces.append(fill(facts))
+    def fill(facts: Facts) -> list[bytes]:
+        pieces = [] if first is None else [first(facts)]
+        for text in behind:
+            pieces += _shown(facts.body)
+            if text is not None:
+                pieces.append(text(facts))
         return pieces
+
+    return fill
+
+
+def _shown(body: Sequence[bytes] | None) -> Sequence[bytes]:
+    return (REDACTED,) if body is None else body

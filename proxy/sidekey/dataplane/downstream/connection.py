@@ -30,6 +30,7 @@ again."""
 PAUSED_BY_QUEUE: Final = 1
 PAUSED_BY_BODY: Final = 2
 PAUSED_BY_CONNECT: Final = 4
+PAUSED_FOR_TURN: Final = 8
 
 NO_DESCRIPTOR: Final = Problem(
     "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
@@ -230,7 +231,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         transport = self.transport
         if transport.get_extra_info("ssl_object") is None and not transport.is_closing():
             self._in_bulk = True
-            transport.set_protocol(BulkReader(self.worker, self))
+            transport.set_protocol(BulkReader(self.worker, self, self._rest))
+
+    def _rest(self) -> None:
+        """Read no more of a long body in this turn of the loop, where there are others to have theirs."""
+        if self._in_bulk and self.worker.serves_several:
+            self._pause(PAUSED_FOR_TURN)
+            asyncio.get_running_loop().call_soon(self._resume, PAUSED_FOR_TURN)
 
     def _bypass(self, data: bytes) -> bytes:
         """Pass a piece of a long body on; returns what comes after its end."""

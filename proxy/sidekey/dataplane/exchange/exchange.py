@@ -17,7 +17,7 @@ from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
 from sidekey.core.routing import PRESET
-from sidekey.core.signing import OutgoingRequest, SigningRules
+from sidekey.core.signing import OutgoingRequest
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
@@ -31,6 +31,7 @@ from sidekey.dataplane.exchange import body as bodies
 from sidekey.dataplane.exchange.held import HeldResponse
 from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
 from sidekey.dataplane.exchange.signed import SignedRequest
+from sidekey.dataplane.exchange.waits import Waits
 from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
@@ -42,7 +43,7 @@ from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats, Metrics
+from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -57,12 +58,14 @@ _CLOSING: Final = frozenset(
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
 _CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
-"""And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
+"""And after these a tunnel does: whoever opened it, or the integration they named, is no longer in the config."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
+_NOTHING: Final[list[bytes]] = []
+"""No piece of a body; nobody adds to it."""
 _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
     (False, False): "",
     (True, False): "retried",
@@ -83,12 +86,11 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
-    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
-    coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that is, where it is asked.
-    `_turned_at` is when the last phase began that lasts, or what comes behind it, else when the exchange did. What is
-    told in the end: the seconds that were waited for grants (`_granting`), for connections (`_connecting`) and for the
-    response's head (`_first_byte`), and the address of the upstream's end (`_address`); 0 and empty where nothing was.
+    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next
+    piece of its held body is written in a turn of its own. `_preset` is the ID of the preset that it came by, if any,
+    and `_unfilled` that preset while the parameters that it is to be filled with are still coming. `request_id` names
+    it towards its caller and in the log; `_caller_name` is who that is, where it is asked. `_address` is that of the
+    upstream that it was last written to; `_waits` what was waited for, where anything was but the whole response.
     """
 
     __slots__ = (
@@ -99,16 +101,14 @@ class Exchange(ExchangeEvents):
         "_caller_blocked",
         "_caller_name",
         "_chunked",
-        "_connecting",
         "_destination",
         "_entry",
-        "_first_byte",
         "_grant",
-        "_granting",
         "_held",
         "_index",
         "_integration",
         "_keep_alive",
+        "_pouring",
         "_preset",
         "_redacted",
         "_redactor",
@@ -124,9 +124,9 @@ class Exchange(ExchangeEvents):
         "_signature",
         "_status",
         "_stepping",
-        "_turned_at",
         "_unfilled",
         "_upstream",
+        "_waits",
         "_worker",
         "deadline",
         "request_id",
@@ -158,18 +158,18 @@ class Exchange(ExchangeEvents):
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signature: SignedRequest | None = None
-        self._preset = ""
+        self._preset = self._address = self._caller_name = ""
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
-        self._began = self._turned_at = self._granting = self._connecting = self._first_byte = 0.0
-        self._address = self._caller_name = ""
+        self._began = 0.0
+        self._waits: Waits | None = None
         self._sent = self._status = 0
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = self._stepping = False
+        self._replayed = self._retried = self._stepping = self._pouring = False
 
     def __repr__(self) -> str:
         request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
@@ -178,21 +178,18 @@ class Exchange(ExchangeEvents):
     def _enter(self, phase: int) -> None:
         """Go to a phase of the request."""
         former = self._request_phase
-        if not phases.AFTER_REQUEST[former] & phase:
-            raise phases.illegal(phases.REQUEST_NAMES, former, phase)
+        if not phases.AT_ONCE[former] & phase:
+            if not phases.AFTER_REQUEST[former] & phase:
+                raise phases.illegal(phases.REQUEST_NAMES, former, phase)
+            self._waited().turn(former, phase, self._worker.clock())
         self._request_phase = phase
-        if (former | phase) & phases.LASTING:
-            self._turn(former, phase)
 
-    def _turn(self, former: int, phase: int) -> None:
-        """Note how long something was waited for, and when that ended or something else begins."""
-        now = self._worker.clock()
-        if former & phases.FOR_GRANT:
-            self._granting += now - self._turned_at
-        elif former == phases.CONNECTING:
-            self._connecting += now - self._turned_at
-        if phase != phases.OVER:
-            self._turned_at = now
+    def _waited(self) -> Waits:
+        """What was waited for; from now on there is something to be told of it."""
+        waits = self._waits
+        if waits is None:
+            waits = self._waits = Waits(self._began)
+        return waits
 
     def _enter_response(self, phase: int) -> None:
         """Go to a phase of the response."""
@@ -214,7 +211,7 @@ class Exchange(ExchangeEvents):
     # Admission.
 
     def begin(self) -> None:
-        self._began = self._turned_at = self._worker.enter()
+        self._began = self._worker.enter()
         try:
             problem = self._start()
         except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
@@ -240,8 +237,7 @@ class Exchange(ExchangeEvents):
         if total:
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
-        self._prepare()
-        return None
+        return self._prepare()
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
@@ -313,79 +309,77 @@ class Exchange(ExchangeEvents):
 
     # What a request needs before it is sent: what decides its target, its whole body, its grant, its certificate.
 
-    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait in a task, and read no more of the body meanwhile; what is raised in the task is answered."""
+    def _wait(self, work: Callable[[], Awaitable[Problem | None]]) -> None:
+        """Wait in a task, and read no more of the body meanwhile; why the task cannot go on is answered."""
         if not self._request.complete:
             self._caller.hold_body()
         self._worker.attempt(work, self._fail, self.request_id)
 
-    def _prepare(self) -> None:
+    # Each of these steps goes on with the next one as soon as it can, and returns why the request cannot go on at all.
+
+    def _prepare(self) -> Problem | None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
-        if self._unfilled is not None and not self._fill(self._unfilled):
-            return
+        if self._unfilled is not None:
+            return self._fill(self._unfilled)
         integration = self._admitted()
         if not integration.needs_slow_path:
             grant = integration.source.grant
-            if grant is not None:
-                self._grant = grant
-                self._dispatch()
-            else:
-                self._acquire(judged=True)
-        elif integration.rules.unresolved:
+            if grant is None:
+                return self._acquire(integration, judged=True)
+            self._grant = grant
+            self._dispatch()
+            return None
+        if integration.rules.unresolved:
             self._enter(phases.RESOLVING)
             self._wait(self._resolve)
-        elif (integration.signing is None or self._may_be_signed(integration.signing)) and self._gather():
-            self._acquire(judged=True)
+            return None
+        rules = integration.signing
+        if rules is not None:
+            head = self._request.head
+            problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
+            if problem is not None:
+                return problem
+            self._signature = SignedRequest(rules.needs_body(head), bool(integration.injection_points.body))
+        return self._gather(integration, judged=True)
 
-    def _may_be_signed(self, rules: SigningRules) -> bool:
-        """Whether the rules of what signs it have nothing against it. Where they have, the exchange fails."""
-        head, integration = self._request.head, self._admitted()
-        problem = rules.refusal(head, self._aim().route.origin, integration.rules.policy)
-        if problem is not None:
-            self._fail(problem)
-            return False
-        reads_body = rules.needs_body(head)
-        self._signature = SignedRequest(reads_body=reads_body, fills_body=bool(integration.injection_points.body))
-        return True
-
-    def _gather(self) -> bool:
-        """Whether what is needed here of the body is there; where it can never be, the exchange fails."""
-        if self._admitted().injection_points.body:
-            return self._buffer()
+    def _gather(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Go on once what is needed here of the body is there."""
+        if integration.injection_points.body:
+            return self._buffer(integration, judged=judged)
         signed = self._signature
-        return signed is None or not signed.holds_body or self._hold(signed)
+        if signed is not None and signed.holds_body:
+            return self._hold(signed, integration, judged=judged)
+        return self._acquire(integration, judged=judged)
 
-    async def _resolve(self) -> None:
+    async def _resolve(self) -> Problem | None:
         """Judge the target once it is known what by."""
         resolved = await self._index.resolve(self._admitted())
         if self.is_over:
-            return
+            return None
         # A preset is used with its integration, whatever passes without one.
         unmatched = None if self._preset else self._index.unmatched
         problem = self._settle(readmit(self._request.head, resolved, unmatched)) or self._occupy()
         if problem is not None:
-            self._fail(problem)
-            return
+            return problem
         self._caller.release_body()
-        # What was kept back of the body may have been malformed.
         if not self.is_over:
-            self._prepare()
+            # What was kept back of the body was not malformed.
+            return self._prepare()
+        return None
 
-    def _fill(self, preset: Preset) -> bool:
-        """Keep the body: True when it is whole, and the preset filled with it. Where that fails, the exchange does."""
+    def _fill(self, preset: Preset) -> Problem | None:
+        """Keep the body until it is whole, and fill the preset with it."""
         request = self._request
         head, limits = request.head, request.rules.limits
         if max(head.length, request.received) > limits.preset_parameters:
-            self._fail(OVERSIZED)
-            return False
+            return OVERSIZED
         if not request.complete:
             self._await_body()
-            return False
+            return None
         payload = b"".join(request.take())
         filled = preset.fill(head, payload, most=limits.preset_body, longest=limits.target)
         if isinstance(filled, Problem):
-            self._fail(filled)
-            return False
+            return filled
         self._unfilled = None
         request.replace(filled.head, filled.body)
         integration = self._admitted()
@@ -393,9 +387,8 @@ class Exchange(ExchangeEvents):
         if (self._destination is None or integration.learns) and not integration.rules.unresolved:
             problem = self._settle(judge(filled.head, integration)) or self._occupy()
             if problem is not None:
-                self._fail(problem)
-                return False
-        return True
+                return problem
+        return self._prepare()
 
     def _await_body(self) -> None:
         """Wait for the rest of a body that is needed here, before the upstream is asked."""
@@ -405,190 +398,165 @@ class Exchange(ExchangeEvents):
                 # So the expectation ends here too (RFC 9110 10.1.1).
                 self._caller.deliver(_CONTINUE)
 
-    def _buffer(self) -> bool:
-        """Keep the body: True when it is whole and can take what is added. Where it cannot, the exchange fails."""
+    def _buffer(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Keep a body that something is added to, until it is whole."""
         request = self._request
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
-        if problem is None and request.complete:
-            self._body = body = request.take()
-            problem = bodies.conflict(head, b"".join(body), self._admitted().injection_points.body)
         if problem is not None:
-            self._fail(problem)
-            return False
-        if request.complete:
-            return True
-        self._await_body()
-        return False
+            return problem
+        if not request.complete:
+            self._await_body()
+            return None
+        self._body = body = request.take()
+        problem = bodies.conflict(head, b"".join(body), integration.injection_points.body)
+        return problem or self._acquire(integration, judged=judged)
 
-    def _hold(self, signed: SignedRequest) -> bool:
-        """Hold the body, which is signed: True when it is whole. Where it is too long, the exchange fails."""
-        request, room = self._request, self._admitted().room
-        head, most = request.head, request.rules.limits.signed_body
-        if max(head.length, request.received) > most:
+    def _hold(self, signed: SignedRequest, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
+        """Hold a body that is signed, until it is whole."""
+        request = self._request
+        length, most = request.head.length, request.rules.limits.signed_body
+        if max(length, request.received) > most:
             detail = "the body is signed and over limits.signed_body, so it cannot be held"
-            self._fail(Problem("request_too_large", detail))
-            return False
+            return Problem("request_too_large", detail)
         held = signed.held
         if held is None:
-            if request.complete and self._goes_at_once:
+            pool = self._aim().route.pool
+            if request.complete and pool is not None and pool.has_idle and integration.source.grant is not None:
+                # Nothing has to be waited for: it takes no room.
                 self._body = request.take()
-                return True
+                return self._acquire(integration, judged=judged)
+            room = integration.room
             if room is None:
                 raise RuntimeError("the integration has no room for bodies")
             held = HeldBody(room, most)
             signed.hold(held)
         held.add(request.take())
-        if not held.has_room(head.length, complete=request.complete, holder=self):
+        if not held.has_room(length, complete=request.complete, holder=self):
             if self._request_phase != phases.BUFFERING:
                 self._enter(phases.BUFFERING)
             if not request.complete:
                 self._caller.hold_body()
-            return False
-        if request.complete:
-            self._body = held.collect()
-            return True
-        self._await_body()
-        return False
-
-    @property
-    def _goes_at_once(self) -> bool:
-        """Whether nothing has to be waited for, so that a body that is whole is not held."""
-        integration, pool = self._admitted(), self._aim().route.pool
-        return integration.source.grant is not None and pool is not None and pool.has_idle
+            return None
+        if not request.complete:
+            self._await_body()
+            return None
+        self._body = held.collect()
+        return self._acquire(integration, judged=judged)
 
     def room_found(self) -> None:
         """There is room for the body that is held."""
-        try:
-            self._go_on_holding()
-        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the room back
-            problem = self._worker.defect(error, self.request_id)
-        else:
-            return
-        self._fail(problem)
+        self._worker.run(self._go_on_holding, self._fail, self.request_id)
 
-    def _go_on_holding(self) -> None:
+    def _go_on_holding(self) -> Problem | None:
+        problem = self._gather(self._admitted(), judged=False)
         request = self._request
-        if self._gather():
-            self._acquire(judged=False)
-        elif not (request.complete or self.is_over):
+        if problem is None and not (request.complete or self.is_over):
             if request.head.expects_continue and not request.received:
                 self._caller.deliver(_CONTINUE)
             self._caller.release_body()
+        return problem
 
-    def _acquire(self, *, judged: bool) -> None:
+    def _acquire(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
         """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
-        grant = self._admitted().source.grant
+        grant = integration.source.grant
         if grant is not None:
-            self._take(grant, judged=judged)
-            return
+            return self._take(grant, integration, judged=judged)
         self._enter(phases.ACQUIRING)
         self._wait(self._obtain_grant)
+        return None
 
-    async def _obtain_grant(self) -> None:
-        grant = await self._admitted().source.obtain()
-        if not self.is_over:
-            self._take(grant, judged=False)
+    async def _obtain_grant(self) -> Problem | None:
+        integration = self._admitted()
+        grant = await integration.source.obtain()
+        return None if self.is_over else self._take(grant, integration, judged=False)
 
-    def _take(self, grant: Grant, *, judged: bool) -> None:
+    def _take(self, grant: Grant, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
         """Go on with this grant. Where grants tell the base URL, a target not `judged` by it is judged again."""
         self._grant = grant
-        integration = self._admitted()
         if integration.learns and (integration.learn(grant) or not judged):
             problem = self._settle(judge(self._request.head, integration)) or self._occupy()
             if problem is not None:
-                self._fail(problem)
-                return
+                return problem
         certificate = integration.certificate
         if certificate is not None:
             identity = certificate.identity
             if identity is None:
                 self._enter(phases.ACQUIRING)
                 self._wait(self._obtain_certificate)
-                return
+                return None
             integration.bind_certificate(self._aim().route, identity)
         signed = self._signature
-        if signed is None:
-            self._dispatch()
-        elif self._state(signed, grant):
+        if signed is not None:
+            problem = self._state(signed, grant)
+            if problem is not None:
+                return problem
             if signed.is_slow:
                 self._enter(phases.SIGNING)
                 self._wait(self._sign)
-            else:
-                self._dispatch()
+                return None
+        self._dispatch()
+        return None
 
-    async def _obtain_certificate(self) -> None:
+    async def _obtain_certificate(self) -> Problem | None:
         """Wait for a client certificate; the grant may have lapsed by then."""
-        certificate = self._admitted().certificate
-        if certificate is not None:
-            await certificate.obtain()
-        if not self.is_over:
-            self._acquire(judged=False)
+        integration = self._admitted()
+        if integration.certificate is not None:
+            await integration.certificate.obtain()
+        return None if self.is_over else self._acquire(integration, judged=False)
 
     # What is signed.
 
-    def _state(self, signed: SignedRequest, grant: Grant) -> bool:
-        """Say what is written with this grant; where that cannot be signed, the exchange fails."""
+    def _state(self, signed: SignedRequest, grant: Grant) -> Problem | None:
+        """Say what is written with this grant, or why that cannot be signed."""
         request, destination, signer = self._request, self._aim(), grant.signer
         head, route, integration = request.head, destination.route, destination.integration
         if route.grant is not grant:
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body: list[bytes] = []
-        size, length, stripped = 0, head.length, integration.strip
+        body, size, length, stripped = _NOTHING, 0, head.length, integration.strip
         if not signed.streams_body:
-            body = self._body or []
-            if integration.injection_points.body:
-                body = [bodies.filled(head, b"".join(body), grant.body)]
-            size = length = sum(map(len, body))
-            if head.expects_continue:
-                stripped |= _EXPECT
+            body, length, stripped = _as_whole(head, self._body or _NOTHING, integration, grant)
+            size = length
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
-        target = self._injected_path(destination)
-        outgoing = OutgoingRequest(head.method, route.scheme, route.authority, target, lines, head)
-        problem = signed.state(outgoing, body, size, signer)
-        if problem is not None:
-            self._fail(problem)
-        return problem is None
+        path = self._injected_path(destination) if route.query else destination.path
+        outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
+        return signed.state(outgoing, body, size, signer)
 
-    async def _sign(self) -> None:
-        if await self._sign_in_thread():
-            self._dispatch()
+    async def _sign(self) -> Problem | None:
+        return await self._sign_in_thread(self._dispatch)
 
-    async def _sign_again(self) -> None:
-        if await self._sign_in_thread():
-            self._reconnect()
+    async def _sign_again(self) -> Problem | None:
+        return await self._sign_in_thread(self._reconnect)
 
-    async def _sign_in_thread(self) -> bool:
-        """Sign in a thread: True where that counts. Where the grant is another one by then, it begins again."""
+    async def _sign_in_thread(self, go_on: Callable[[], None]) -> Problem | None:
+        """Sign in a thread, then go on; where the grant is another one by then, begin again with that one."""
         signed, signature, worker = self._signature, None, self._worker
         async with worker.signing:
             if signed is None or self.is_over:
                 # It may have ended before this task had its first turn, or while others were signed.
-                return False
+                return None
             signed.begin_in_thread()
             try:
                 signature = await asyncio.to_thread(signed.signing(worker.wall()))
             finally:
                 signed.leave_thread(signature)
-        if self.is_over:
-            return False
-        if self._grant is not self._admitted().source.grant:
-            self._acquire(judged=False)
-            return False
-        return True
+        if not self.is_over:
+            integration = self._admitted()
+            if self._grant is not integration.source.grant:
+                return self._acquire(integration, judged=False)
+            go_on()
+        return None
 
     # The way to the upstream.
 
     @staticmethod
     def _injected_path(destination: Destination) -> bytes:
-        """The path (and query) as it is written, with what is injected into it."""
-        path, query = destination.path, destination.route.query
-        if query:
-            path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + query
-        return path
+        """The path (and query) as it is written, with the query that is injected into it."""
+        path = destination.path
+        return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
 
     def _dispatch(self) -> None:
         """Send by a connection that is free, or wait for one."""
@@ -635,13 +603,10 @@ class Exchange(ExchangeEvents):
                 self._fail(problem)
                 return
             self._begin_again()
-        try:
-            self._acquire(judged=False)
-        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
-            problem = self._worker.defect(error, self.request_id)
-        else:
-            return
-        self._fail(problem)
+        self._worker.run(self._acquire_again, self._fail, self.request_id)
+
+    def _acquire_again(self) -> Problem | None:
+        return self._acquire(self._admitted(), judged=False)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection can be made."""
@@ -668,10 +633,7 @@ class Exchange(ExchangeEvents):
             self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
-            body = [bodies.filled(head, b"".join(body), grant.body)]
-            length = len(body[0])
-            if head.expects_continue:
-                stripped |= _EXPECT
+            body, length, stripped = _as_whole(head, body, integration, grant)
         path = self._injected_path(destination) if route.query else destination.path
         injected = route.injected
         if integration.redacts:
@@ -687,27 +649,45 @@ class Exchange(ExchangeEvents):
         """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
         request, destination = self._request, self._aim()
         self._redactor = destination.route.redactor
-        whole, size = request.complete, max(request.head.length, request.received)
-        pieces, written = signed.write(self._worker.wall, in_one_piece=whole)
-        body, self._body = self._body or [], None
+        head, whole = request.head, request.complete
+        pieces = signed.write(self._worker.wall, in_one_piece=whole)
+        body, self._body = self._body or _NOTHING, None
         if signed.streams_body:
             body = body + request.take()
-            pieces += self._framed(body, chunked=request.head.length == CHUNKED)
-        self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+            pieces += self._framed(body, chunked=head.length == CHUNKED)
+        # It is only sent again where the upstream may refuse the grant, or close a connection that was idle.
+        self._replay_body = None
+        if destination.integration.watched or head.method in IDEMPOTENT:
+            size = max(head.length, request.received)
+            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
-        signed.written(written)
-        if not signed.is_written:
-            self._pour(connection, signed)
+        if signed.held is not None or not signed.is_written:
+            signed.written()
+            self._pour(signed)
 
-    def _pour(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
-        """Write what is left of a body that was held, as far as the upstream takes it."""
-        while not (signed.is_written or connection.full) and connection.exchange is self:
-            piece = b"".join(signed.next_pieces())
-            whole = signed.is_written
-            if whole:
-                self._enter(phases.SENT)
-            connection.send(piece, whole=whole)
-            signed.written(len(piece))
+    def _pour(self, signed: SignedRequest) -> None:
+        """Write the next piece of a body that was held, if the upstream takes it; others have their turn before more.
+
+        An upstream that is fast enough takes all of it, which is some milliseconds.
+        """
+        connection = self._attached()
+        if self._pouring or signed.is_written or connection is None or connection.full:
+            return
+        piece = signed.next_piece()
+        whole = signed.is_written
+        if whole:
+            self._enter(phases.SENT)
+        connection.send(piece, whole=whole)
+        signed.written()
+        if not whole:
+            self._pouring = True
+            self._worker.soon(self._pour_on, self._fail, self.request_id)
+
+    def _pour_on(self) -> Problem | None:
+        self._pouring = False
+        if self._signature is not None:
+            self._pour(self._signature)
+        return None
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
         request = self._request
@@ -732,10 +712,9 @@ class Exchange(ExchangeEvents):
 
     def upload(self) -> None:
         if self._request_phase == phases.BUFFERING:
-            if self._unfilled is not None:
-                self._prepare()
-            elif self._gather():
-                self._acquire(judged=False)
+            problem = self._gather(self._admitted(), judged=False) if self._unfilled is None else self._prepare()
+            if problem is not None:
+                self._fail(problem)
             return
         if self._request_phase != phases.SENDING or (connection := self._attached()) is None:
             # It stays where it is until it can be written.
@@ -762,19 +741,26 @@ class Exchange(ExchangeEvents):
         if stale and self._may_retry and self._aim().route.pool is not None:
             self._retried = True
             self._upstream = None
-            signed, grant = self._signature, self._grant
-            if signed is None or grant is None:
-                self._reconnect()
+            again = self._send_again()
+            if again is None:
                 return
-            self._begin_again()
-            if self._state(signed, grant):
-                if signed.is_slow:
-                    self._enter(phases.SIGNING)
-                    self._wait(self._sign_again)
-                else:
-                    self._reconnect()
-            return
+            problem = again
         self._fail(problem)
+
+    def _send_again(self) -> Problem | None:
+        """Send on a new connection what a stale one has not: the same bytes, but for what is signed."""
+        signed, grant = self._signature, self._grant
+        if signed is not None and grant is not None:
+            self._begin_again()
+            problem = self._state(signed, grant)
+            if problem is not None:
+                return problem
+            if signed.is_slow:
+                self._enter(phases.SIGNING)
+                self._wait(self._sign_again)
+                return None
+        self._reconnect()
+        return None
 
     @property
     def _may_retry(self) -> bool:
@@ -801,7 +787,7 @@ class Exchange(ExchangeEvents):
         self._held = self._redacted = None
         self._retry_bytes = None
         self._status = 0
-        self._first_byte = 0.0
+        self._waited().write_again()
         self._chunked = False
         self._body = self._replay_body
         if self._response_phase != phases.NONE:
@@ -825,24 +811,24 @@ class Exchange(ExchangeEvents):
             connection.hold()
         self._wait(self._renew)
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> Problem | None:
         if self.is_over:
             # It has ended before this task had its first turn.
-            return
+            return None
         grant, held = self._grant, self._held
         if grant is None or held is None:
             raise RuntimeError("no response is held back")
         newer = await self._admitted().source.refreshed_after(grant)
         if self.is_over:
-            return
+            return None
         if newer is not None:
             self._begin_again()
-            self._take(newer, judged=False)
-            return
+            return self._take(newer, self._admitted(), judged=False)
         # There is no newer grant after all: the response goes to the caller, with what is still to come of it.
         self._enter(phases.SENT)
         self._pass_on(held)
         self._read_on()
+        return None
 
     # The way back.
 
@@ -858,10 +844,8 @@ class Exchange(ExchangeEvents):
         return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        if head is not None and not whole:
-            self._note_first_byte()
         if head is not None and self._redactor is not None and self._admitted().redacts:
-            self._note_first_byte()
+            self._note_head()
             if not self._redact(head, self._redactor):
                 return
             head = readable_head(head)
@@ -886,7 +870,7 @@ class Exchange(ExchangeEvents):
                 integration.skew.look(head)
             pieces = self._response_head(head)
             if head.status in integration.watched:
-                self._note_first_byte()
+                self._note_head()
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
@@ -905,14 +889,15 @@ class Exchange(ExchangeEvents):
             self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
         if head is not None:
+            self._note_head()
             self._enter_response(phases.PASSING)
         elif self._response_phase != phases.PASSING:
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
-    def _note_first_byte(self) -> None:
-        """The head of the response has come. Where all of it has, and the exchange ends at once, its end tells when."""
-        self._first_byte = self._worker.clock() - self._turned_at
+    def _note_head(self) -> None:
+        """The head of a response has come whose end comes later; of another one the exchange's end tells when."""
+        self._waited().head_came(self._worker.clock())
 
     # Bodies that are redacted.
 
@@ -1114,16 +1099,18 @@ class Exchange(ExchangeEvents):
 
     def _end(self, code: str, problem: Problem | None = None) -> None:
         """Count the exchange out, once, and tell of it. `problem` is what became of it, where it is one of ours."""
-        former = self._request_phase
+        # It has written the request, so that the upstream has written the response.
+        is_answered = not code and self._request_phase >= phases.SENDING
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         outcome = code or _OUTCOMES[status]
-        seconds = worker.leave(stats, outcome, self._began)
-        if not (code or self._first_byte) and former & phases.ON_ITS_WAY:
-            # All of the response has come just now.
-            self._first_byte = seconds - (self._turned_at - self._began)
-        self._count_waits(worker.metrics)
+        seconds = worker.leave(self._began)
+        bucket = stats.record(outcome, seconds)
+        if self._waits is not None:
+            self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
+        elif is_answered:
+            worker.metrics.first_bytes.add(bucket, seconds)
         if code or self._preset or self._caller_name:
             self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
@@ -1141,7 +1128,7 @@ class Exchange(ExchangeEvents):
             logged = access.errors
         used = audit.uses and self._has_used_credential
         if logged or used:
-            line = self._line(code, seconds, problem)
+            line = self._line(code, seconds, is_answered, problem)
             if logged:
                 access.write(line)
             if used:
@@ -1159,22 +1146,13 @@ class Exchange(ExchangeEvents):
         if problem is not None and problem.denial is not None:
             stats.count_denial(problem.denial)
 
-    def _count_waits(self, metrics: Metrics) -> None:
-        """Count what was waited for."""
-        if self._first_byte:
-            metrics.first_bytes.record(self._first_byte)
-        if self._granting:
-            metrics.grants.record(self._granting)
-        if self._connecting:
-            metrics.connections.record(self._connecting)
-
     @property
     def _has_used_credential(self) -> bool:
         """Whether it was sent to an upstream with what an integration adds, by a connection with what that has."""
         integration = self._integration
         return bool(self._address) and integration is not None and integration.name != NOBODY
 
-    def _line(self, code: str, seconds: float, problem: Problem | None) -> AccessLine:
+    def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
         """What the log says of it."""
         request, integration, destination = self._request, self._integration, self._destination
         entry, head = self._entry, request.head
@@ -1203,6 +1181,7 @@ class Exchange(ExchangeEvents):
             door = "preset"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
+        waits = self._waits
         return AccessLine(
             request_id=self.request_id.decode(),
             integration=named or UNKNOWN,
@@ -1220,9 +1199,9 @@ class Exchange(ExchangeEvents):
             peer=self._peer,
             upstream=self._address,
             duration=seconds,
-            grant=self._granting,
-            connect=self._connecting,
-            first_byte=self._first_byte,
+            grant=0.0 if waits is None else waits.grant,
+            connect=0.0 if waits is None else waits.connect,
+            first_byte=(seconds if is_answered else 0.0) if waits is None else waits.first_byte,
             bytes_in=request.received,
             bytes_out=self._sent,
             preset=self._preset,
@@ -1242,8 +1221,8 @@ class Exchange(ExchangeEvents):
     def upstream_drained(self) -> None:
         self._caller.release_body()
         signed = self._signature
-        if signed is not None and not signed.is_written and (connection := self._attached()) is not None:
-            self._pour(connection, signed)
+        if signed is not None:
+            self._pour(signed)
 
     def caller_full(self) -> None:
         self._caller_blocked = True
@@ -1253,3 +1232,18 @@ class Exchange(ExchangeEvents):
     def caller_drained(self) -> None:
         self._caller_blocked = False
         self._read_on()
+
+
+def _as_whole(
+    head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
+) -> tuple[list[bytes], int, frozenset[bytes]]:
+    """A body that is whole before anything is written: as it is written, its length, and what is stripped of its head.
+
+    The caller's expectation was answered here.
+    """
+    stripped = integration.strip
+    if integration.injection_points.body:
+        body = [bodies.filled(head, b"".join(body), grant.body)]
+    if head.marks is not None and head.expects_continue:
+        stripped |= _EXPECT
+    return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped

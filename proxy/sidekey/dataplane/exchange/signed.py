@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from sidekey.core.signing import OutgoingRequest, Signer, Unique
+from sidekey.core.signing import UNDRAWN, OutgoingRequest, Signer, Unique
 from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.errors import Problem
 
@@ -16,6 +16,8 @@ INLINE: Final = 256 << 10
 _AT_ONCE: Final = 64 << 10
 """Bytes of a body that are written in one piece."""
 _RANDOM: Final = 16
+_NOTHING: Final[list[bytes]] = []
+"""No piece of a body; nobody adds to it."""
 
 Signing = Callable[[], list[bytes]]
 """Signs, and gives the field lines to add. It touches nothing that others write."""
@@ -26,7 +28,8 @@ class SignedRequest:
 
     `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
     says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
-    the request was there when it was written, `is_slow` that it is signed in a thread.
+    the request was there when it was written, `is_slow` that it is signed in a thread, `is_written` that nothing of
+    what is held is left to write.
     """
 
     __slots__ = (
@@ -39,26 +42,29 @@ class SignedRequest:
         "_rest",
         "_signature",
         "_signer",
+        "_size",
+        "_unwritten",
         "held",
         "holds_body",
         "in_one_piece",
         "is_slow",
+        "is_written",
         "streams_body",
     )
 
-    def __init__(self, *, reads_body: bool, fills_body: bool) -> None:
+    def __init__(self, reads_body: bool, fills_body: bool) -> None:
         self._reads_body: Final = reads_body
         self.holds_body: Final = reads_body and not fills_body
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
-        self.in_one_piece = self.is_slow = False
+        self.is_written = True
+        self.in_one_piece = self.is_slow = self._in_thread = self._is_over = False
         self._message = b""
         self._signer: Signer | None = None
         self._outgoing: OutgoingRequest | None = None
-        self._body: list[bytes] = []
         self._signature: list[bytes] | None = None
-        self._rest: list[bytes] = []
-        self._in_thread = self._is_over = False
+        self._body = self._rest = _NOTHING
+        self._size = self._unwritten = 0
 
     def hold(self, held: HeldBody) -> None:
         """Hold the body from now on."""
@@ -69,7 +75,7 @@ class SignedRequest:
 
         `size` is that of `body`, which is empty where the body streams.
         """
-        self._outgoing, self._body, self._signer = outgoing, body, signer
+        self._outgoing, self._body, self._size, self._signer = outgoing, body, size, signer
         self._signature = None
         self.is_slow = signer.slow or (size > INLINE and self._reads_body)
         return signer.check(outgoing)
@@ -79,10 +85,12 @@ class SignedRequest:
         outgoing, signer = self._outgoing, self._signer
         if outgoing is None or signer is None:
             raise RuntimeError("the request was not stated")
-        unique, body = self._unique(), self._body if self._reads_body else []
+        unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
 
-    def _unique(self) -> Unique:
+    def _unique(self, signer: Signer) -> Unique:
+        if not signer.draws:
+            return UNDRAWN
         drawn = os.urandom(2 * _RANDOM)
         message = self._message = self._message or drawn[_RANDOM:]
         return Unique(message, drawn[:_RANDOM])
@@ -98,8 +106,8 @@ class SignedRequest:
         if self._is_over:
             self.end()
 
-    def write(self, wall: Callable[[], float], *, in_one_piece: bool) -> tuple[list[bytes], int]:
-        """The pieces of the head with its signature, and of the body as much as goes with it; and how much that is.
+    def write(self, wall: Callable[[], float], *, in_one_piece: bool) -> list[bytes]:
+        """The pieces of the head with its signature, and of the body as much as goes with it.
 
         The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
         """
@@ -107,49 +115,45 @@ class SignedRequest:
         if outgoing is None or signer is None:
             raise RuntimeError("the request was not stated")
         if signature is None:
-            signature = signer.sign(outgoing, body if self._reads_body else (), wall(), self._unique())
+            signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
         self.in_one_piece = in_one_piece
-        self._body, self._signature = [], None
+        self._body, self._signature = _NOTHING, None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
-        if not body:
-            return pieces, 0
-        size = len(body[0])
-        if size <= _AT_ONCE and len(body) == 1:
-            pieces.append(body[0])
-            return pieces, size
-        self._rest = body[::-1]
-        if size > _AT_ONCE:
+        if self._size <= _AT_ONCE:
+            pieces += body
+            self._unwritten = self._size
+        else:
             # Not joined with the head, which would copy it.
-            return pieces, 0
-        first = self.next_pieces()
-        return pieces + first, sum(map(len, first))
-
-    @property
-    def is_written(self) -> bool:
-        """Whether nothing of what is held is left to write."""
-        return not self._rest
-
-    def next_pieces(self) -> list[bytes]:
-        """What to write next of the body, which is not empty: one piece, or several that are short."""
-        rest = self._rest
-        pieces = [rest.pop()]
-        size = len(pieces[0])
-        while rest and size + len(rest[-1]) <= _AT_ONCE:
-            pieces.append(rest.pop())
-            size += len(pieces[-1])
+            self._rest = body[::-1]
+            self.is_written = False
         return pieces
 
-    def written(self, size: int) -> None:
-        """So many bytes of the body are written."""
-        if self.held is not None and size:
-            self.held.written(size)
+    def next_piece(self) -> bytes:
+        """What to write next of the body, which is not empty: one piece, or several short ones in one."""
+        rest = self._rest
+        piece = rest.pop()
+        pieces, size = [piece], len(piece)
+        while rest and size + len(rest[-1]) <= _AT_ONCE:
+            piece = rest.pop()
+            pieces.append(piece)
+            size += len(piece)
+        self._unwritten = size
+        self.is_written = not rest
+        return piece if len(pieces) == 1 else b"".join(pieces)
+
+    def written(self) -> None:
+        """What was given out of the body is written."""
+        if self.held is not None and self._unwritten:
+            self.held.written(self._unwritten)
+        self._unwritten = 0
 
     def end(self) -> None:
         """Hold nothing any more."""
         if self._in_thread:
             self._is_over = True
             return
-        self._body, self._rest = [], []
+        self._body = self._rest = _NOTHING
+        self._unwritten = 0
         if self.held is not None:
             self.held.end()
             self.held = None

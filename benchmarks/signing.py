@@ -1,0 +1,91 @@
+"""What a signature costs one exchange without sockets: 1 KiB, beside the same exchange with a fixed header, in turn.
+
+The best of many short rounds, as in `benchmarks.core` (`make bench-core`).
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from benchmarks.core import BASIC, exchange_once
+from sidekey.core.signing import Signer, SigningRules
+from sidekey.core.sigv4 import AccessKey, Scope, SigV4Rules, SigV4Signer
+from sidekey.credentials.base import Grant
+from sidekey.credentials.signatures.schemes import SCHEMES
+from sidekey.credentials.signatures.written_keys import hmac_key, webhook_key
+
+ROUNDS = 200
+EXCHANGES = 200
+
+_KEY = b64encode(b"a key of 32 bytes for signatures").decode()
+_SERVICE = "execute-api"
+
+
+def _webhook(key: str) -> tuple[Signer, SigningRules, bytes]:
+    scheme = SCHEMES["standard-webhooks"]
+    return scheme.signer([webhook_key(key)]), scheme.rules(), b"\r\nwebhook-signature: "
+
+
+def _github() -> tuple[Signer, SigningRules, bytes]:
+    scheme = SCHEMES["github"]
+    return scheme.signer([hmac_key(_KEY, "text", scheme.algorithm)]), scheme.rules(), b"\r\nX-Hub-Signature-256: "
+
+
+def _aws() -> tuple[Signer, SigningRules, bytes]:
+    signer = SigV4Signer(AccessKey(b"AKIDEXAMPLE", b"s" * 40), Scope("eu-west-1", _SERVICE), payload=True)
+    return signer, SigV4Rules(_SERVICE, payload=True), b"\r\nAuthorization: AWS4-HMAC-SHA256 "
+
+
+CASES: Mapping[str, Callable[[], tuple[Signer, SigningRules, bytes]]] = MappingProxyType(
+    {
+        "github": _github,
+        "webhook": lambda: _webhook(f"whsec_{_KEY}"),
+        "ed25519": lambda: _webhook(f"whsk_{_KEY}"),
+        "aws": _aws,
+    }
+)
+"""What is signed: GitHub's scheme, HMAC-SHA-256 over the body; Standard Webhooks, over ID, time and body; the same
+with Ed25519; AWS Signature Version 4. Each with its rules, and how the line begins that carries the signature."""
+
+
+def warm(case: str) -> Callable[[], None]:
+    """A function that runs one exchange of this case, after two that were looked at: each is signed."""
+    signer, signing, line = CASES[case]()
+    headers, secrets = ((), ()) if case == "aws" else (BASIC.headers, BASIC.secrets)
+    grant = Grant(headers=headers, secrets=secrets, signer=signer)
+    once, caller, upstream = exchange_once(grant=grant, signing=signing)
+    for _ in range(2):
+        once()
+        if upstream.written.count(line) != 1 or not caller.written.endswith(b"y" * 200):
+            raise RuntimeError("the exchange did not go through, or was not signed")
+    return once
+
+
+def run() -> dict[str, float]:
+    """Microseconds of each case more than with the header alone, best rounds."""
+    plain, _, _ = exchange_once()
+    exchanges = {"plain": plain} | {case: warm(case) for case in CASES}
+    best = dict.fromkeys(exchanges, float("inf"))
+    gc.collect()
+    gc.freeze()
+    for _ in range(ROUNDS):
+        for case, once in exchanges.items():
+            began = time.perf_counter()
+            for _ in range(EXCHANGES):
+                once()
+            best[case] = min(best[case], (time.perf_counter() - began) / EXCHANGES * 1e6)
+    return {f"{case}_more_us": best[case] - best["plain"] for case in CASES}
+
+
+def main() -> None:
+    """Print the figures."""
+    found = run()
+    print("the same signed, us more: " + ", ".join(f"{case} {found[f'{case}_more_us']:.2f}" for case in CASES))
+
+
+if __name__ == "__main__":
+    main()
