@@ -22,7 +22,7 @@ from support.nginx import Nginx
 from support.oauth import signer
 from support.postgres import Postgres
 
-MORE: Final = "log: {level: debug, access: all, path: true}\nintegrations: {}"
+MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
 BEGIN: Final = "-----BEGIN "
 PASSPHRASE: Final = "canary-passphrase"
 

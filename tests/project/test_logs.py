@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -73,6 +74,13 @@ async def write_log(folder: Path, ca: Authority) -> str:
         await sidekey.logged("config error")
     (request_id,) = failed.values(b"sidekey-request-id")
     return request_id.decode()
+
+
+def test_every_line_of_the_log_begins_with_time_level_and_event(logged: tuple[Path, str]) -> None:
+    """Whichever kind it is of: an event, a request, or the audit's."""
+    lines = [json.loads(line) for line in (logged[0] / "sidekey.log").read_text().splitlines()]
+    assert {tuple(line)[:3] for line in lines} == {("timestamp", "level", "event")}
+    assert {"listening", "request", "credential used", "config changed"} <= {line["event"] for line in lines}
 
 
 def test_there_are_lines() -> None:

@@ -168,7 +168,7 @@ def test_every_make_command_in_the_documents_exists() -> None:
     named = {
         target
         for document in documents
-        for target in re.findall(r"(?:^|[`$] ?)make (?:[A-Z]+=\S+ )*([a-z-]+)", document.read_text(), re.M)
+        for target in re.findall(r"(?:^|`|\$ )make (?:[A-Z]+=\S+ )*([a-z-]+)", document.read_text(), re.M)
     }
     assert {"demo", "test"} <= named
     assert named <= set(TARGETS)

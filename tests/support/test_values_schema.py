@@ -105,6 +105,7 @@ def test_what_the_config_takes_the_chart_takes(config: dict[str, Any]) -> None:
 def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() -> None:
     """References have no words beside them, which draft 7 ignores, and no word is of a later draft."""
     Draft7Validator.check_schema(SCHEMA)
+    Draft7Validator.check_schema(json.loads(values_schema.OWN.read_text("utf-8")))
     later = {"$defs", "prefixItems", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "minContains"}
     for schema in [*SCHEMA["definitions"].values(), *SCHEMA["properties"].values()]:
         for node in values_schema.subschemas(schema):
@@ -115,7 +116,7 @@ def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() ->
 
 
 def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
-    """Null drops a word; the config's other properties stay, and its sections may be empty."""
+    """The config's other properties stay, and its sections may be empty."""
     config = {
         "$defs": {"Inner": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "boolean"}}}},
         "type": "object",
@@ -125,7 +126,7 @@ def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
     own = {
         "properties": {"config": {"$ref": "#/definitions/Config"}},
         "definitions": {
-            "Config": {"properties": {"version": {"const": "left out"}}, "required": None},
+            "Config": {"properties": {"version": {"const": "left out"}}, "required": []},
             "Inner": {"properties": {"x": {"const": 5}}},
             "unused": {},
         },
@@ -133,6 +134,7 @@ def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
     assert values_schema.joined(own, config)["definitions"] == {
         "Config": {
             "type": "object",
+            "required": [],
             "properties": {
                 "inner": {"if": {"type": "null"}, "then": {}, "else": {"$ref": "#/definitions/Inner"}},
                 "version": {"const": "left out"},

@@ -46,16 +46,15 @@ def written() -> str:
 def joined(own: Schema, config: Schema) -> Schema:
     """The chart's own schema, with the definitions of the config's that it needs, `Config` being the config itself.
 
-    Of a definition that is in both, the keywords of the chart's own count, null for none; so do single properties.
+    Of a definition that is in both, the keywords of the chart's own count, and so do single properties.
     """
     found = dict(_Converter(config["$defs"]).converted({**config["$defs"], "Config": _without(config, "$defs")}))
     found["Config"] = _with_empty_sections(found)
     for name, replaced in own["definitions"].items():
         generated = found.get(name, {})
-        both = {**generated, **replaced}
+        found[name] = {**generated, **replaced}
         if "properties" in generated and "properties" in replaced:
-            both["properties"] = {**generated["properties"], **replaced["properties"]}
-        found[name] = {word: value for word, value in both.items() if value is not None}
+            found[name]["properties"] = {**generated["properties"], **replaced["properties"]}
     wanted = set(_reached(_without(own, "definitions"), found))
     definitions = _Shared({name: found[name] for name in sorted(found) if name in wanted}).definitions
     return {**own, "definitions": definitions}

@@ -80,6 +80,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
+        Event("this can never work, and requests that need it are refused", "warning", ("place",)),
         Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (
@@ -290,7 +291,7 @@ renamed, at most some 50 ms after the signal: so compress it only the next time.
 }
 ```
 
-In a unit of systemd, `LogsDirectory=sidekey` and `LogsDirectoryMode=0700` make the folder `/var/log/sidekey`. Where
+In a unit of systemd, `/var/log/sidekey` is made by `LogsDirectory=sidekey` with `LogsDirectoryMode=0700`. Where
 logrotate refuses a folder that others may write to, name its owner by `su`. Without systemd: `kill -USR1 PID`.
 """
 
