@@ -72,6 +72,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs that are made of the code
 	$(BIN)/python -m sidekey.settings.reference
 	$(BIN)/python -m sidekey.admin.api.reference
+	$(BIN)/python -m sidekey.observe.reference
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts

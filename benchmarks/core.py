@@ -21,6 +21,7 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Preset, Snapshot
@@ -115,6 +116,7 @@ def plane(made: Integration, grant: Grant, presets: Sequence[Preset] = ()) -> Da
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),
+        audit=AuditLog(LineWriter.stderr(), "off"),
         leaves=Leaves(Metrics(), repr),
         report=lambda defect, _: repr(defect),
     )

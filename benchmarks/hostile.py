@@ -25,6 +25,7 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
@@ -137,6 +138,7 @@ class Bench:
             dialer=Dialer(NetworkRules()),
             metrics=Metrics(),
             access=AccessLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "errors", False),
+            audit=AuditLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "off"),
             leaves=Leaves(Metrics(), repr),
             report=lambda defect, _: repr(defect),
         )

@@ -74,12 +74,19 @@ def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, pl
         edit = {"auth": {"password": {"value": "another"}}}
         assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
         assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert (
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2' in get(child.admin_port, "/metrics").body
+        )
         assert child.stop() == 0
     with managed(tmp_path, place) as child:
         api = Api(child.admin_port, made.stdout.strip())
         assert credential("another") in sent(child.proxy_port, "crm", token)[1]
         assert api.get("/integrations/crm")["version"] == 2
+        assert (
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1' in get(child.admin_port, "/metrics").body
+        )
         assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+        assert "sidekey_caller_requests_total{" not in get(child.admin_port, "/metrics").body
         # The last caller is gone, and the door stays closed.
         assert sent(child.proxy_port, "crm", token)[0] == 401
         listed = json.loads(run_cli("token", "list", "--json", "--config", str(child.config)).stdout)

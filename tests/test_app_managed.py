@@ -113,6 +113,38 @@ async def test_an_integration_that_is_made_while_it_runs_is_served_at_once(tmp_p
     assert b"secret-of-billing" not in b"".join(upstream.received)
 
 
+def changes_in(sidekey: Serving) -> list[dict[str, Any]]:
+    """The lines of changes so far."""
+    return [line for line in sidekey.lines() if line["event"] == "config changed"]
+
+
+async def test_each_change_is_in_the_log_with_who_made_it_and_never_a_secret(tmp_path: Path, ca: Authority) -> None:
+    """By the operator's name and the store's revision; the store's own audit has the rest."""
+    async with managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it")
+        await editor.put("it", keyed(1, "one"))
+        wider = {**keyed(1, "two"), "endpoint_prefix": "http://up.test:1"}
+        await editor.put("it", wider)
+        await editor.delete("it")
+        await eventually(lambda: len(changes_in(sidekey)) == 4)
+        changes = changes_in(sidekey)
+        revision = editor.managed.store.state.revision
+        logged = sidekey.log.read_text()
+    assert [(line["source"], line["by"]) for line in changes] == [("store", ["ann"])] * 4
+    assert [line["revision"] for line in changes] == list(range(revision - 3, revision + 1))
+    came, made, widened, gone = changes
+    assert came["callers"] == {"added": ["billing"]}
+    assert made["integrations"] == {"added": ["it"]}
+    assert made["granted"] == [{"caller": "billing", "integration": "it"}]
+    assert widened["secrets"] == ["integrations.it.auth.headers.X-Key.secret"]
+    assert widened["widened"] == [
+        {"integration": "it", "key": "endpoint_prefix", "from": ["http://up.test:1/one"], "to": ["http://up.test:1"]}
+    ]
+    assert gone["integrations"] == {"removed": ["it"]}
+    assert "one-secret" not in logged
+    assert "two-secret" not in logged
+
+
 async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Authority) -> None:
     """While files change as well, each request has path and credential of one saving."""
     async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
@@ -137,7 +169,7 @@ async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Auth
 
 
 async def test_a_stored_integration_reaches_only_what_the_store_allows(tmp_path: Path, ca: Authority) -> None:
-    """What the operator opened for files stays theirs."""
+    """What the operator opened for files stays theirs; what no such address can serve says where to look."""
     own = "  own: {{endpoint_prefix: 'http://own.test:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
     closed = MANAGED.replace(", allow_private: ['127.0.0.0/8']}}\nlog", "}}\nlog")
     assert closed != MANAGED
@@ -148,7 +180,8 @@ async def test_a_stored_integration_reaches_only_what_the_store_allows(tmp_path:
         await editor.let_in("it", "own")
         await editor.put("it", keyed(upstream.port, "one"))
         assert (await sidekey.reverse("/x", TOKEN, name="own")).status == 200
-        assert problem(await sidekey.reverse("/x", TOKEN))["code"] == "destination_denied"
+        refused = problem(await sidekey.reverse("/x", TOKEN))
+        assert (refused["code"], "`sidekey list`" in refused["detail"]) == ("credential_unavailable", True)
     assert [each.target for each in upstream.requests] == [b"/x"]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from sidekey.core.addresses import Address, Only
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.explain import (
@@ -22,8 +24,9 @@ from sidekey.explain import (
     Explanation,
     Sample,
     explain,
+    with_addresses,
 )
-from sidekey.runtime.snapshot import Integration, Trust
+from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.settings.load import load
 from sidekey.settings.passing import build_passing
 from support.mounted import current, mount
@@ -481,3 +484,40 @@ def test_a_target_is_shown_in_the_one_spelling_that_is_sent(url: str, upgraded: 
     assert explanation.sent_on == "https://s3.eu-west-1.amazonaws.com/mine/a%40b?c=1%202"
     assert explanation.upgraded is upgraded
     assert "GET\\n/mine/a%40b\\nc=1%202\\nhost:s3.eu-west-1.amazonaws.com\\n" in str(explanation)
+
+
+# Where it would be dialled.
+
+PRIVATE = "is 10.1.2.3 by a lookup, which is not a global address (private)"
+
+
+def looked_up(host: str, *addresses: str) -> dict[str, tuple[Address, ...]]:
+    return {host: tuple(map(ip_address, addresses))}
+
+
+def test_a_host_with_refused_addresses_alone_is_denied_with_the_way_out() -> None:
+    """One that may be dialled is enough; what is denied already, or goes elsewhere, stays as it is."""
+    snapshot, found = Snapshot({}), looked_up("api.example.com", "10.1.2.3")
+    allowed = explain(CRM, "/x")
+    assert allowed.dialled_host == "api.example.com"
+    denied = with_addresses(allowed, snapshot, found)
+    way_out = "add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private"
+    assert denied.decision.reason == f"api.example.com {PRIVATE}: {way_out}"
+    assert (denied.allowed, denied.decision.code, denied.dialled_host) == (False, "destination_denied", None)
+    assert "rule  " not in str(denied)
+    assert denied.as_json()["credential"] is None
+    mixed = looked_up("api.example.com", "10.1.2.3", "198.41.0.4")
+    assert with_addresses(allowed, snapshot, mixed) is allowed
+    assert with_addresses(allowed, snapshot, looked_up("other.example", "10.1.2.3")) is allowed
+    outside = explain(CRM, "/../x")
+    assert with_addresses(outside, snapshot, found) is outside
+    own = replace(CRM, allow_private=(ip_network("10.0.0.0/8"),))
+    assert with_addresses(explain(own, "/x"), snapshot, found).allowed
+
+
+def test_the_operator_allows_addresses_of_stored_integrations() -> None:
+    """Whatever integrations of files may dial."""
+    network = NetworkRules(allow_private=(ip_network("10.0.0.0/8"),))
+    stored = explain(replace(CRM, stored=True, allow_private=Only()), "/x")
+    denied = with_addresses(stored, Snapshot({}, network=network), looked_up("api.example.com", "10.1.2.3"))
+    assert denied.decision.reason.endswith("the operator must add 10.1.2.3/32 to store.allow_private")

@@ -149,9 +149,10 @@ def test_leaving_ends_the_process_at_once() -> None:
     assert (result.returncode, result.stdout) == (143, "")
 
 
-def test_a_hangup_before_its_handler_is_installed_ends_nothing() -> None:
-    """By default it would: a reload that is asked for while the process starts must not stop it."""
-    code = "import os, signal\nprocess.ignore_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
+def test_signals_before_their_handlers_are_installed_end_nothing() -> None:
+    """By default they would: what asks for a reload, or for another log file, must not stop a process that starts."""
+    kills = "\n".join(f"os.kill(os.getpid(), signal.{name})" for name in ("SIGHUP", "SIGUSR1"))
+    code = f"import os, signal\nprocess.ignore_early_signals()\n{kills}\nprint('alive')"
     assert said(code) == "alive"
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sidekey import process
 from sidekey.admin.health import Health
@@ -28,16 +28,18 @@ from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
+from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
 from sidekey.observe.metrics import Metrics
+from sidekey.observe.output import open_standard_error
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, probe_preset
 from sidekey.reloading.log_load import log_load
 from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Commit, Publisher
-from sidekey.runtime.snapshot import Address, Integration, Preset, Snapshot, TestRequest
+from sidekey.runtime.publisher import Commit, Publisher, Refused
+from sidekey.runtime.snapshot import Address, Integration, Log, Preset, Snapshot, TestRequest
 from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.leaves import Leaves
@@ -69,6 +71,7 @@ class App:
     ) -> None:
         self.health = Health()
         self.metrics = Metrics()
+        self.metrics.count_dropped = writer.count_dropped
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
@@ -89,6 +92,7 @@ class App:
             self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of, ledger=ledger
         )
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
+        self._audit = AuditLog(writer, snapshot.log.audit)
         self.plane = DataPlane(
             snapshot,
             source_of=self._source,
@@ -96,6 +100,7 @@ class App:
             dialer=self._dialer,
             metrics=self.metrics,
             access=access,
+            audit=self._audit,
             leaves=self.leaves,
             report=report_defect,
         )
@@ -107,7 +112,9 @@ class App:
             self.plane,
             self.metrics,
             access,
+            self._audit,
             LogLevel(snapshot.log.level),
+            LogOutput(writer, snapshot.log),
             InFlightLimit(self.plane.worker),
             *(() if managed is None else (managed,)),
             *(() if self._admin_tls is None else (self._admin_tls,)),
@@ -121,7 +128,7 @@ class App:
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         """Reload from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect)
+        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect, self._audit)
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
         if self.managed is not None:
@@ -242,14 +249,17 @@ class App:
         return await probe_preset(self.plane, preset, data, content_type, draft=draft)
 
     def install_signal_handlers(self) -> None:
-        """Let SIGTERM or SIGINT end `serve`, and a second one the process; SIGHUP asks for a reload.
+        """Let SIGTERM or SIGINT end `serve`, and a second one the process.
 
-        Must be called before anyone can connect.
+        SIGHUP asks for a reload, SIGUSR1 to open the log file again. Must be called before anyone can connect.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        loop.add_signal_handler(signal.SIGUSR1, self._writer.reopen)
+        # It was ignored until now, and may have been sent after the file was opened.
+        self._writer.reopen()
 
     def _on_hangup(self) -> None:
         # Before there is a reloader nothing is lost: it begins by comparing every file.
@@ -330,6 +340,12 @@ def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
     )
 
 
+_FEW: Final = 1_000
+"""Requests in flight below which one busy service may meet the limit."""
+
+_LOWERED: Final = "limits.in_flight is lowered: too few file descriptors (NOFILE)"
+
+
 class InFlightLimit:
     """Limits requests in flight and connections to what the snapshot in use allows and file descriptors suffice for."""
 
@@ -346,7 +362,10 @@ class InFlightLimit:
         def commit() -> None:
             former, self._asked = self._asked, asked
             if allowed < asked != former:
-                self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
+                # Few callers would notice that the default, which nobody asked for, is a little lower.
+                matters = snapshot.asks_for_in_flight or allowed < _FEW
+                log = self._log.warning if matters else self._log.info
+                log(_LOWERED, in_flight=allowed, wanted=asked, nofile=process.descriptor_limit())
             self._worker.limit_in_flight(allowed)
             self._worker.limit_descriptors(descriptors)
 
@@ -389,16 +408,34 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         app.follow(loader, loaded, strict=strict)
         await app.serve()
 
-    run_logged(of_files.log.level, main)
+    run_logged(of_files.log, main)
 
 
-def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the fastest event loop, with a log of this level on standard error; returns its result.
+def log_of_command(log: Log) -> Log:
+    """What a command logs that sends a request itself: errors, and with `log.audit` its use of a credential.
 
-    What it raises is logged without its text before the log closes, except StartError, which the caller shows.
+    That is where the others are, while errors alone are for whoever has called the command.
     """
-    writer = LineWriter.stderr()
-    configure(level, writer)
+    errors = Log(level="error", access="off", audit=log.audit)
+    return errors if log.audit == "off" else replace(errors, format=log.format, file=log.file)
+
+
+def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on the fastest event loop, with a log as it is asked for; returns its result.
+
+    What it raises is logged without its text before the log closes, except StartError, which the caller shows. It is
+    raised here, too, where the log cannot be opened.
+    """
+    writer = LineWriter(open_standard_error(log.format))
+    configure(log.level, writer)
+    if log.file is not None:
+        try:
+            output = open_log(log)
+        except Refused as refused:
+            writer.close()
+            raise StartError(str(refused)) from None
+        get_logger().info("log lines go to a file", file=log.file)
+        writer.use(output)
 
     async def safely() -> T:
         install_safe_hooks(asyncio.get_running_loop())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
+from sidekey.core.addresses import Address, Only
 from sidekey.core.codings import acceptable
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
 from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
@@ -21,7 +23,8 @@ from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import TOKEN
 from sidekey.dataplane.upstream.request_head import field_lines
 from sidekey.errors import Problem
-from sidekey.runtime.snapshot import Integration, Passing
+from sidekey.runtime.snapshot import Integration, Passing, Snapshot
+from sidekey.settings.impossible import Dialling
 
 CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY): they must trust the local CA, by which the TLS of such a "
@@ -164,7 +167,8 @@ class Explanation:
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
-            rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+            if decision.code != "destination_denied":
+                rows += [("rule", rule) for rule in _rules(self.integration.policy)]
         if self.integration.impossible:
             rows.append(("never works", self.integration.impossible))
         for held in (self.integration.secrets, self.integration.certificate):
@@ -177,6 +181,14 @@ class Explanation:
         rows += [("not signed", self.unsigned)] if self.unsigned else []
         rows += [("note", note) for note in self.notes]
         return _table(rows)
+
+    @property
+    def dialled_host(self) -> str | None:
+        """The host to which a connection would be made; None where there would be none, or the response tells it."""
+        target = self.decision.target
+        if target is None or self.has_learnt_origin or not (self.allowed or self.passes):
+            return None
+        return target.origin.host
 
     @property
     def _origin(self) -> str | None:
@@ -288,6 +300,29 @@ def explain(
     if isinstance(texts, str):
         return replace(explanation, unsigned=texts)
     return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
+
+
+def with_addresses(
+    explanation: Explanation, snapshot: Snapshot, looked_up: Mapping[str, tuple[Address, ...]] = MappingProxyType({})
+) -> Explanation:
+    """The same, but that where none of the addresses that are known of the host may be dialled, it is denied.
+
+    Known are those of the config, and what was `looked_up`.
+    """
+    host, integration = explanation.dialled_host, explanation.integration
+    target = explanation.decision.target
+    if host is None or target is None:
+        return explanation
+    if explanation.passes or not integration.stored:
+        dialling = Dialling.of_files(snapshot)
+    else:
+        dialling = Dialling.of_store(snapshot)
+    own = () if explanation.passes or isinstance(integration.allow_private, Only) else integration.allow_private
+    reason = dialling._replace(looked_up=looked_up).refuse(target.origin, own)
+    if reason is None:
+        return explanation
+    denied = Decision(False, "destination_denied", reason, target)
+    return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 
 def _head(rules: IntegrationRules, target: str, sample: Sample | None, *, named: bool) -> RequestHead:

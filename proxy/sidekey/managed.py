@@ -89,7 +89,7 @@ class Managed:
         if self._reloader is None:
             raise StoreUnavailable("Sidekey is starting: send the change again in a moment")
         state = await self.store.commit(changes, entry)
-        await self._join()
+        await self._join(entry.who)
         return state
 
     def release(self, row: DocumentRow) -> bool:
@@ -148,10 +148,10 @@ class Managed:
         if self.store.state is not self._used:
             self._spawn(self._join())
 
-    async def _join(self) -> None:
+    async def _join(self, by: str = "") -> None:
         if self._reloader is not None:
             # The state and the keys of when the thread comes to it: two changes need not be joined one by one.
-            await self._reloader.join(self._take)
+            await self._reloader.join(self._take, by)
 
     def _take(self) -> None:
         self._taken = self.store.state

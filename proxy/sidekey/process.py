@@ -57,9 +57,13 @@ def share_interpreter() -> None:
     sys.setswitchinterval(_SWITCH)
 
 
-def ignore_hangups() -> None:
-    """Ignore SIGHUP until its handler is installed: by default it ends a process, and here it asks for a reload."""
+def ignore_early_signals() -> None:
+    """Ignore SIGHUP and SIGUSR1 until their handlers are installed: by default they end a process.
+
+    Here they ask to load the config and to open the log file again, and both are about to be done.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def raise_descriptors() -> None:
@@ -67,6 +71,11 @@ def raise_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have: NOFILE as it is in force."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class Afforded(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from support.child import run_cli
 from support.commands import INVALID, INVALID_PLACES, SECRET, TOKENS, write_config
 
@@ -69,3 +71,53 @@ def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) 
     result = run_cli("check", "--config", write_config(tmp_path, TOKENS))
     assert result.returncode == 1
     assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("integrations:\n\tcrm: {}\n", "3:1: (file): indentation must be spaces: there is a tab on this line"),
+        (
+            "log: {level: info\n",
+            "2:6: (file): this { is not closed: } must follow the last entry, and a comma each one before",
+        ),
+        ('via: "yes\n', '2:6: (file): this quote is not closed: " must also end the text'),
+        ("log: level: info\n", "2:11: (file): a text with a colon and a space in it must be in quotes"),
+        ("log: {}\nlog: {}\n", "3:1: log: this key is given twice: remove one; the first is in line 2"),
+        ("netwrok: {}\n", "2:1: netwrok: unknown key; did you mean network?"),
+    ],
+)
+def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp_path: Path) -> None:
+    """Where it was written."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(f"version: 1\n{text}")
+    result = run_cli("check", "--config", str(path))
+    assert (result.returncode, result.stdout.splitlines()[0]) == (1, f"{path}:{line}")
+
+
+def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
+    """One line for each, and a warning where a variable is not expanded."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(
+        "version: 1\nintegrations:\n"
+        "  a: {endpoint_prefix: https://a.example.com, auth: {type: bearer}}\n"
+        "  b: {endpoint_prefix: https://a.example.com, auth: {type: apikey}}\n"
+        "  c: {endpoint_prefix: https://a.example.com, auth: {type: header}}\n"
+        "  d: {auth: {type: oauth}}\n"
+        "  e: {endpoint_prefx: https://a.example.com, auth: {type: headers, headers: {X-Key: '${KEY}'}}}\n"
+        "  f: {auth: {type: oauth2, provider: comercetools, region: europe-west1.gcp, client_id: x, "
+        "client_secret: {env: NONE_SUCH}}}\n"
+    )
+    said = run_cli("check", "--config", str(path)).stdout
+    for place, meant in (
+        ("a.auth.type", "headers"),
+        ("b.auth.type", "headers"),
+        ("c.auth.type", "headers"),
+        ("d.auth.type", "oauth2"),
+        ("e.endpoint_prefx", "endpoint_prefix"),
+        ("f.auth.provider", "commercetools"),
+    ):
+        (line,) = [each for each in said.splitlines() if f" integrations.{place}: " in each]
+        assert line.endswith(f"did you mean {meant}?")
+    assert "integrations.f.auth.client_secret: environment variable NONE_SUCH is not set" in said
+    assert "integrations.e.auth.headers.X-Key: nothing is expanded: write {env: NAME}" in said

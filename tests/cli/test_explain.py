@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidekey.cli.explain import read_sample
+from sidekey.cli.explain import look_up, read_sample
 from sidekey.explain import Sample
+from sidekey.runtime.snapshot import Snapshot
 from support.child import run_cli
-from support.commands import TOKENS, write_config
+from support.commands import GOOD, TOKENS, write_config
 
 
 @pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])
@@ -97,3 +100,43 @@ def test_a_sample_is_of_now_where_nothing_is_said() -> None:
     assert read_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
     found = read_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
     assert found == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))
+
+
+def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> None:
+    """Of a policy that allows it; a metadata address none allows."""
+    prefixes = "[https://crm.example.com/api, http://inside.example/x, http://169.254.169.254/]"
+    text = GOOD.replace("https://crm.example.com/api", prefixes) + 'network: {hosts: {inside.example: ["10.1.2.3"]}}\n'
+    path = write_config(tmp_path, text)
+    inside = run_cli("explain", "crm", "http://inside.example/x/1", "--config", path)
+    assert inside.returncode == 1
+    assert (
+        "denied       destination_denied: inside.example is 10.1.2.3 by network.hosts, which is not a global address "
+        "(private): add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private\n"
+    ) in inside.stdout
+    metadata = run_cli("explain", "crm", "http://169.254.169.254/", "--json", "--config", path)
+    found = json.loads(metadata.stdout)
+    assert (metadata.returncode, found["allowed"], found["code"]) == (1, False, "destination_denied")
+    assert found["reason"].endswith(
+        "is never dialled (cloud metadata), whatever allow_private says: use another address"
+    )
+    allowed = text.replace("    auth: {type: basic", "    allow_private: [10.0.0.0/8]\n    auth: {type: basic")
+    assert (
+        run_cli("explain", "crm", "http://inside.example/x/1", "--config", write_config(tmp_path, allowed)).returncode
+        == 0
+    )
+
+
+def test_a_host_is_looked_up_as_a_running_process_looks_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an absolute name; where there is no DNS, nothing is said of addresses."""
+    asked: list[object] = []
+
+    def find(name: bytes, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(name)
+        if name.startswith(b"absent"):
+            raise socket.gaierror
+        return [(0, 0, 0, "", ("10.1.2.3", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    assert look_up(Snapshot({}), "crm.inside.test") == (ip_address("10.1.2.3"),)
+    assert look_up(Snapshot({}), "absent.test") == ()
+    assert asked == [b"crm.inside.test.", b"absent.test."]

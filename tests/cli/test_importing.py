@@ -441,7 +441,7 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
 
             await asyncio.to_thread(within, sent)
             listed = await asyncio.to_thread(run_cli, "list", "--config", str(child.config), environment=ENVIRONMENT)
-            assert listed.stdout.startswith("crm  basic  http://crm.test:")
+            assert "\ncrm  basic  http://crm.test:" in listed.stdout
             assert await asyncio.to_thread(child.stop) == 0
     (request,) = upstream.requests
     assert request.target == b"/v1/x"
@@ -596,14 +596,14 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
     """And says of one that is not served why."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
-    assert sqlite.run("list") == "crm  basic  https://crm.example.com/v1\n"
+    assert "\ncrm  basic  https://crm.example.com/v1  ok\n" in sqlite.run("list")
     assert "allowed      by https://crm.example.com/v1" in sqlite.run("explain", "crm", "/x")
     assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@" in sqlite.run("env", "crm", "--shell", "docker")
     assert "integrations.crm.test: this key is missing" in sqlite.run("test", "crm", status=1)
     assert "no integration has this ID" in sqlite.run("explain", "none", "/x", status=2)
     assert sqlite.run("check").endswith("ok: 0 integrations; of the store: sidekey store verify\n")
     sqlite.write("integrations: {crm: {endpoint_prefix: 'https://a.test', auth: {type: headers, headers: {A: b}}}}\n")
-    assert sqlite.run("list") == "crm  headers  https://a.test\n"
+    assert "\ncrm  headers  https://a.test  ok      A: b\n" in sqlite.run("list")
 
     async def hide() -> None:
         async with sqlite.place.open() as store:
@@ -612,13 +612,13 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
 
     asyncio.run(hide())
     sqlite.write()
-    assert sqlite.run("list").startswith("crm  -  -  hidden: a file had an integration of this ID")
+    assert "\ncrm  -     -     hidden  a file had an integration of this ID" in sqlite.run("list")
     said = "integration crm of the store is hidden, and not served: a file had an integration of this ID: release this"
     for command in (("explain", "crm", "/x"), ("env", "crm"), ("test", "crm"), ("exec", "crm", "--", "true")):
         assert said in sqlite.run(*command, status=1)
     assert "crm: stays hidden until it is released" in sqlite.run("import", "in.yaml")
     asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
-    assert sqlite.run("list").startswith("crm  unknown  -  altered: its row was changed by other means")
+    assert "\ncrm  unknown  -     altered  its row was changed by other means" in sqlite.run("list")
     (listed,) = json.loads(sqlite.run("list", "--json"))
     assert (listed["status"], listed["source"], listed["usable"]) == ("altered", "store", False)
 

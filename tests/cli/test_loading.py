@@ -34,3 +34,20 @@ def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
     assert result.returncode == 1
     assert f"{tmp_path}/missing.yaml:1:1: (file): {tmp_path}/missing.yaml does not exist" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["check"], ["list"], ["explain", "crm", "/x"], ["test", "crm"], ["healthcheck"]]
+)
+@pytest.mark.parametrize("variable", [None, "/no/such/config.yaml"])
+def test_without_a_config_it_says_where_it_looked_and_how_to_name_one(command: list[str], variable: str | None) -> None:
+    """By the option, by the variable, or at the default place."""
+    looked = variable or "/etc/sidekey"
+    if variable is None and Path(looked).exists():
+        pytest.skip("this machine has a config at the default place")
+    result = run_cli(*command, environment={"SIDEKEY_CONFIG": variable or ""})
+    assert result.returncode == 1
+    assert (result.stdout + result.stderr).strip() == (
+        f"{looked}:1:1: (file): {looked} does not exist: name a config file or folder with --config, or in "
+        "SIDEKEY_CONFIG; the default is /etc/sidekey"
+    )

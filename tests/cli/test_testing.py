@@ -60,6 +60,25 @@ async def test_the_configured_request_reaches_the_upstream_with_its_credential(t
     assert request.values(b"authorization") == [AUTHORIZATION]
 
 
+async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) -> None:
+    """Where those of the running process are; a test that could not be told of is not sent."""
+    async with RawUpstream() as upstream:
+        base = f"http://up.test:{upstream.port}/api"
+        path = config(tmp_path, base, more="log: {audit: uses, file: sidekey.log}")
+        assert (await sidekey_test(path)).returncode == 0
+        (line,) = map(json.loads, (tmp_path / "sidekey.log").read_text().splitlines())
+        refused = await sidekey_test(config(tmp_path, base, more="log: {audit: uses, file: none/sidekey.log}"))
+        assert len(upstream.requests) == 1
+    assert (line["event"], line["by"], line["integration"], line["status"]) == (
+        "credential used",
+        "operator",
+        "crm",
+        200,
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"log.file: {tmp_path / 'none' / 'sidekey.log'} cannot be opened for writing")
+
+
 @pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
 async def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
     """Exit 1 with the status and the phrase that the status has, not the upstream's words."""

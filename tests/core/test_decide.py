@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -881,7 +881,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (decide(head("https://a.test/"), ONE_CALLER, known(H)), TOKEN),
         (
             decide(head("https://a.test/", host=b"a.test"), tokens(two=None), known(H), ENTRY),
-            "the caller that opened the tunnel is none of now: open another one with a valid token",
+            "the caller that opened the tunnel is no longer in the config: open another one with a valid token",
         ),
         (decide(head("/i/k/"), None, known(H)), "there is no such integration for this caller"),
         (
@@ -1158,3 +1158,31 @@ ANY = {"integration_id": "h"}
 def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | None) -> None:
     """As it is counted; what is no denial, such as a path that is no way in, has none."""
     assert found.problem.denial == denial
+
+
+@pytest.mark.parametrize(
+    ("stored", "where"), [(False, "`sidekey check` says"), (True, "`sidekey list` and the API say")]
+)
+def test_an_integration_that_can_never_work_refuses_whatever_names_it(stored: bool, where: str) -> None:
+    """Before method and target, at each way in; by its host alone, what it does not cover is still somebody else's."""
+    never = Known(
+        replace(rules("never"), impossible=True, stored=stored), {b"/x": parse_target("https://a.test/api/x")}
+    )
+    routes = known(H, never)
+    refused = [
+        decide(head("/i/never/x"), None, routes),
+        decide(head("/i/never/x", b"FOO"), None, routes),
+        decide(head("http://elsewhere.test/", integration_id="never"), None, routes),
+        judge(head("/i/never/x"), never),
+        readmit(head("/i/never/x"), never, None),
+    ]
+    if not stored:
+        found = decide_connect(head("a.test:443", b"CONNECT", integration_id="never"), None, routes)
+        assert isinstance(found, Denied)
+        refused.append(found)
+    for each in refused:
+        assert isinstance(each, Denied)
+        problem = each.problem
+        assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
+        assert where in problem.detail
+    assert outcome(decide(head("/i/h/x"), None, routes)) == "https://a.test/api/x"

@@ -21,6 +21,7 @@ from sidekey.dataplane.held_bodies import FIRST, PATIENCE, SMALL, HeldBody, Hold
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Snapshot
@@ -45,7 +46,8 @@ def snapshot(*, several: bool = False, limits: Limits = LIMITS) -> Snapshot:
 
 def room_of(found: Snapshot) -> tuple[Room, Worker]:
     """The room by a config, and the worker whose timer it uses."""
-    worker = Worker(found, metrics=Metrics(), access=AccessLog(NOWHERE, "off", path=False), report=repr)
+    access, audit = AccessLog(NOWHERE, "off", path=False), AuditLog(NOWHERE, "off")
+    worker = Worker(found, metrics=Metrics(), access=access, audit=audit, report=repr)
     return Room(worker, found), worker
 
 

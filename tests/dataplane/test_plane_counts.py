@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sidekey.errors import Problem, ProblemError
+from support.ca import Authority
+from support.leaves import IssuedLeaves
 from support.memory import Upstream, running
 from support.plane import base_url, eventually, get, integration, problem, request
 from support.presets import post, preset
@@ -95,3 +97,46 @@ async def test_an_address_that_may_not_be_dialled_counts_for_the_integration() -
         assert problem(await sidekey.ask(get()))["code"] == "destination_denied"
         assert denials(sidekey) == {"h": {"private_address": 1}}
         assert connects(sidekey) == {"h": {"destination_ip_prohibited": 1}}
+
+
+async def test_requests_count_by_caller_and_outcome() -> None:
+    """Also where they are denied, CONNECT included; of whom nobody knows they count for no caller."""
+    tokens = {"t": frozenset({"h"}), "u": None}
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), tokens=tokens) as sidekey:
+        for sent in (
+            get("/a", "Sidekey-Token: t"),
+            get("/a", "Sidekey-Token: u"),
+            get("/a", "Sidekey-Token: u"),
+            get("/%2e%2e/x", "Sidekey-Token: t"),
+            get("/a", "Sidekey-Token: t", name="k"),
+            get("/a", "Sidekey-Token: wrong"),
+            get("/a"),
+        ):
+            await sidekey.ask(sent)
+        for user in ("h:t", "k:t", "h:wrong"):
+            async with sidekey.connect() as raw:
+                await raw.send(connect_request("evil.test:444", user=user))
+                await raw.until_ended()
+        assert sidekey.metrics.callers == {
+            "caller0": {"2xx": 1, "target_denied": 2, "integration_denied": 2},
+            "caller1": {"2xx": 2},
+        }
+
+
+async def test_a_request_in_a_tunnel_counts_for_the_caller_that_opened_it(ca: Authority) -> None:
+    """Whose token it was opened with; the tunnel itself counts as a tunnel."""
+    sidekey = Scripted(integration("h", base_url(80, "/api")), tokens={"t": None}, leaves=IssuedLeaves(ca))
+    caller = sidekey.caller()
+    caller.feed(connect_request("up.test:80", user="h:t"))
+    await settle()
+    assert caller.written.startswith(b"HTTP/1.1 200 ")
+    caller.feed(b"GET /api/a HTTP/1.1\r\nHost: up.test:80\r\n\r\n")
+    (await sidekey.upstream()).feed(OK)
+    assert sidekey.metrics.callers == {"caller0": {"2xx": 1}}
+
+
+async def test_without_callers_none_is_counted() -> None:
+    """A token that is sent all the same says nothing."""
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get("/a", "Sidekey-Token: t"))
+        assert sidekey.metrics.callers == {}

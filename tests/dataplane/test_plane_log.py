@@ -1,22 +1,29 @@
-"""What `log.path` adds to the access log, and what it never does."""
+"""What the access log says of each request, what `log.path` adds to it, and what it never does."""
 
 from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.buffers import BYPASS
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
+from sidekey.probe import probe
+from sidekey.runtime.snapshot import TestRequest as Request
+from support import plane, wire
 from support.memory import Upstream, running
-from support.plane import GRANT, RenewedSource, base_url, get, integration, request
-from support.scripted import Scripted, settle
-from support.upstream import OK
+from support.plane import GRANT, UPSTREAM, RenewedSource, base_url, get, integration, request
+from support.scripted import Awaited, RecordingTransport, Scripted, settle
+from support.tunnels import connect_request
+from support.upstream import OK, RawUpstream
 
 
 @pytest.fixture
@@ -220,3 +227,184 @@ async def test_an_unknown_id_is_not_logged(raw: bytes, access: AccessLog, log: P
     assert line["status"] >= 400
     assert "target" not in line
     assert "hidden" not in log.read_text()
+
+
+def lines_of(log: Path) -> list[dict[str, Any]]:
+    """The lines of the access log."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+async def said(caller: RecordingTransport) -> wire.Message:
+    """The response that a caller got."""
+    await settle()
+    message = wire.first_response(caller.take())
+    assert message is not None
+    return message
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01"
+TOKENS = {"all": None, "h-alone": frozenset({"h"})}
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        (get("/a", "Sidekey-Token: all"), ("h", "caller0", "up.test", 1, None)),
+        (get("/../x", "Sidekey-Token: all"), ("h", "caller0", "up.test", 1, "target_denied")),
+        (get("/a", "Sidekey-Token: h-alone", name="o"), ("o", "caller1", "other.test", 8443, "integration_denied")),
+        (get("/a", "Sidekey-Token: h-alone", name="no"), ("unknown", "caller1", None, None, "integration_denied")),
+        (get("/a", "Sidekey-Token: wrong"), ("h", None, "up.test", 1, "caller_denied")),
+        (get("/a"), ("h", None, "up.test", 1, "caller_denied")),
+        (request("TRACE"), ("h", None, "up.test", 1, "method_denied")),
+        (
+            forward("http://169.254.169.254:8000/latest", "Sidekey-Token: all"),
+            ("h", "caller0", "169.254.169.254", 8000, "target_denied"),
+        ),
+        (
+            forward("http://[fd00:ec2::254]/latest", "Sidekey-Token: wrong"),
+            ("h", None, "fd00:ec2::254", 80, "caller_denied"),
+        ),
+        (
+            b"GET http://up.test/ HTTP/1.1\r\nHost: x\r\nSidekey-Token: all\r\n\r\n",
+            ("unknown", "caller0", "up.test", 80, "integration_required"),
+        ),
+        (forward("http://up.test:hidden/", "Sidekey-Token: all"), ("h", "caller0", None, None, "request_invalid")),
+        (
+            forward("http://up.test/", "Sidekey-Token: all", "X-Integration-Id: o"),
+            ("unknown", None, None, None, "request_invalid"),
+        ),
+        (
+            connect_request("up.test:8443", user="h:all"),
+            ("h", "caller0", "up.test", 8443, "target_denied"),
+        ),
+        (connect_request("up.test:1", user="o:h-alone"), ("o", "caller1", "up.test", 1, "integration_denied")),
+        (connect_request("up.test:1", user="h:wrong"), ("h", None, "up.test", 1, "caller_denied")),
+        (connect_request("hidden", user="h:all"), ("h", None, None, None, "request_invalid")),
+    ],
+)
+async def test_a_line_says_who_wanted_what_also_where_it_was_denied(
+    raw: bytes, named: tuple[str, str | None, str | None, int | None, str | None], access: AccessLog, log: Path
+) -> None:
+    """The ID where one is configured, the caller once it is known, the target where it could be read."""
+    served = (integration("h", base_url(1)), integration("o", "https://other.test:8443/api"))
+    sidekey = Scripted(*served, access=access, tokens=TOKENS)
+    caller = sidekey.caller()
+    caller.feed(raw)
+    if named[-1] is None:
+        (await sidekey.upstream()).feed(OK)
+    answer = await said(caller)
+    (line,) = lines_of(log)
+    assert tuple(line[key] for key in ("integration", "caller", "host", "port", "code")) == named
+    if named[-1] is None:
+        assert (line["reason"], line["error"]) == (None, None)
+    else:
+        problem = json.loads(answer.body)
+        assert (line["reason"], line["request_id"]) == (problem["detail"], problem["instance"])
+        assert answer.values(b"proxy-status") == [f"sidekey; error={line['error']}".encode()]
+    assert answer.values(b"sidekey-request-id") == [line["request_id"].encode()]
+    assert "hidden" not in log.read_text()
+
+
+async def test_each_request_has_an_id_of_its_own_which_its_response_and_its_line_share(
+    access: AccessLog, log: Path
+) -> None:
+    """Whoever writes the response, and whatever the upstream calls its own; no upstream sees it, nor a caller's."""
+    own = b"HTTP/1.1 200 OK\r\nSidekey-Request-Id: theirs\r\nsidekey_request_id: theirs\r\nContent-Length: 0\r\n\r\n"
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    caller = sidekey.caller()
+    found = []
+    for raw, reply in (
+        (get("/a", "Sidekey-Request-Id: mine", "sidekey_request_id: mine"), own),
+        (get("/a"), b"HTTP/1.1 100 Continue\r\n\r\n" + own),
+        (request("HEAD"), OK[:-2]),
+        (request("OPTIONS", "/a", "Max-Forwards: 0"), b""),
+        (get("/../x"), b""),
+        (request("HEAD", "/../x"), b""),
+        (b"hidden\r\n\r\n", b""),
+    ):
+        caller.feed(raw)
+        if reply:
+            upstream = await sidekey.upstream()
+            sent = upstream.take().lower()
+            assert b"mine" not in sent
+            assert b"request-id" not in sent
+            upstream.feed(reply)
+        written = caller.take()
+        assert b"theirs" not in written
+        answer = wire.first_response(written, to_head=raw.startswith(b"HEAD"))
+        assert answer is not None
+        found += answer.values(b"sidekey-request-id")
+    assert [line["request_id"].encode() for line in lines_of(log)] == found
+    assert [each.partition(b"-") for each in found] == [
+        (sidekey.plane.worker.instance, b"-", b"%d" % number) for number in range(1, 8)
+    ]
+
+
+async def test_interim_responses_have_no_id(access: AccessLog) -> None:
+    """They are of the same request, and most clients do not show them."""
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "Expect: 100-continue", "Content-Length: 4"))
+    (await sidekey.upstream()).feed(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_a_line_says_over_which_connections_a_request_went_and_whose_trace_it_is(tmp_path: Path) -> None:
+    """Addresses with their ports; none of an upstream that was not reached."""
+    async with (
+        RawUpstream() as upstream,
+        plane.running(integration("h", base_url(upstream.port)), log=tmp_path / "log") as sidekey,
+    ):
+        async with sidekey.connect() as caller:
+            peer = caller.transport.get_extra_info("sockname")
+            for path in ("/a", "/../x"):
+                await caller.send(get(path, PARENT))
+                await caller.response()
+        first, second = lines_of(tmp_path / "log")
+    assert first["peer"] == second["peer"] == f"127.0.0.1:{peer[1]}"
+    assert (first["upstream"], second["upstream"]) == (f"127.0.0.1:{upstream.port}", None)
+    assert (first["trace_id"], second["trace_id"]) == (TRACE, TRACE)
+
+
+async def test_why_tls_failed_is_said(tmp_path: Path) -> None:
+    """As the caller was told: host and port, the error type, the reason."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert(UPSTREAM).configure_cert(context)
+    async with (
+        RawUpstream(ssl_context=context) as upstream,
+        plane.running(integration("h", base_url(upstream.port, scheme="https")), log=tmp_path / "log") as sidekey,
+    ):
+        problem = plane.problem(await sidekey.ask(get()))
+        (line,) = lines_of(tmp_path / "log")
+    assert (line["code"], line["host"], line["port"]) == ("upstream_tls_failed", "up.test", upstream.port)
+    assert (line["reason"], line["error"]) == (problem["detail"], "tls_certificate_error")
+    assert (line["upstream"], line["first_byte"]) == (None, None)
+    assert line["connect"] > 0
+
+
+async def test_a_defect_is_logged_under_the_id_of_its_request(access: AccessLog, log: Path) -> None:
+    """So the line, the response and the event are found by each other."""
+    source = Awaited()
+    source.error = LookupError("hidden")
+    source.go.set()
+    sidekey = Scripted(integration("h", base_url(1)), access=access, sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(get())
+    problem = json.loads((await said(caller)).body)
+    (line,) = lines_of(log)
+    assert line["request_id"] == problem["instance"] == f"{sidekey.plane.worker.instance.decode()}-1"
+    assert line["reason"] == problem["detail"] == f"a defect of Sidekey, logged as {line['request_id']}"
+    assert "hidden" not in log.read_text()
+
+
+async def test_a_request_of_our_own_has_an_id_and_no_peer(tmp_path: Path) -> None:
+    """An operator's test, a preset's preview: nobody has connected."""
+    async with (
+        RawUpstream() as upstream,
+        plane.running(integration("h", base_url(upstream.port)), log=tmp_path / "log", tokens={"t": None}) as sidekey,
+    ):
+        assert (await probe(sidekey.plane, "h", Request("GET", "/a"))).ok
+        (line,) = lines_of(tmp_path / "log")
+    assert (line["peer"], line["caller"], line["integration"]) == (None, None, "h")
+    assert line["request_id"].startswith(sidekey.plane.worker.instance.decode())

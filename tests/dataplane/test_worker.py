@@ -10,6 +10,7 @@ from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Snapshot
@@ -27,6 +28,7 @@ class Shared:
             Snapshot(integrations={}, limits=limits),
             metrics=self.metrics,
             access=AccessLog(NOWHERE, "off", path=False),
+            audit=AuditLog(NOWHERE, "off"),
             report=self.report,
         )
 
@@ -57,15 +59,15 @@ class Caller:
 async def test_the_limit_counts_the_request_that_asks() -> None:
     """So it is exceeded by the one that is too many."""
     shared = Shared(Limits(in_flight=2))
-    worker, stats = shared.worker, shared.metrics.stats("h")
+    worker = shared.worker
     began = [worker.enter() for _ in range(2)]
     assert not worker.is_full
     began.append(worker.enter())
     assert worker.is_full
     worker.limit_in_flight(3)
     assert (worker.is_full, shared.metrics.in_flight_limit) == (False, 3)
-    assert worker.leave(stats, "2xx", began[0]) >= 0
-    assert (shared.metrics.in_flight, stats.outcomes) == (2, {"2xx": 1})
+    assert worker.leave(began[0]) >= 0
+    assert shared.metrics.in_flight == 2
 
 
 @pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 1), (3, 2), (10_000, 5_000)])
@@ -367,18 +369,18 @@ async def test_an_idle_connection_that_does_not_close_in_time_was_not_cut() -> N
 async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
     """Also where none was under way when it began, or one had ended since."""
     shared = Shared()
-    worker, stats = shared.worker, shared.metrics.stats("h")
+    worker = shared.worker
     if not earlier:
         began = worker.enter()
     worker.drain()
     if earlier:
-        worker.leave(stats, "2xx", worker.enter())
+        worker.leave(worker.enter())
         began = worker.enter()
     end = asyncio.create_task(worker.finish(30))
     for _ in range(5):
         await asyncio.sleep(0)
     assert not end.done()
-    worker.leave(stats, "2xx", began)
+    worker.leave(began)
     assert await end is True
 
 

@@ -245,6 +245,7 @@ def test_a_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Auth
         host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:15080"
         answer = get(child.proxy_port, "/i/crm/events", {"Host": host, "Sidekey-Token": token("billing")})
     assert answer.status == 200
+    assert {type(json.loads(line)) for line in child.lines} == {dict}
     assert f"authorization: {AUTHORIZATION}" in answer.body
     assert answer.body.startswith("GET /hooks/v1/events")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -323,6 +324,25 @@ def test_a_missing_variable_holds_up_the_pod_and_not_the_check(case: str, render
         for container in (*pod["containers"], of_sidekey(rendered, case))
     ]
     assert optional == [[True], [None]]
+
+
+def sources(pod: helm.Object) -> Iterator[tuple[str, helm.Object]]:
+    """Every ConfigMap and Secret that is mounted into a pod, with the kind of its source."""
+    for volume in pod["volumes"]:
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            yield from ((kind, source[kind]) for kind in ("configMap", "secret") if kind in source)
+
+
+@pytest.mark.parametrize("case", ["gateway-teams", "sidecar-by-host", "gateway-console-tls"])
+def test_a_check_waits_for_nothing_but_its_own_config(case: str, rendered: Rendered) -> None:
+    """The kubelet would wait for what is missing, until the deadline and without a word; Sidekey says what it is."""
+    ((_, check),) = helm.pods(helm.of_kind(rendered[case], "Job"))
+    (config, *others) = sources(check)
+    assert config[1]["name"].endswith("-config-check")
+    assert [source for _, source in (config, *others) if source.get("optional") is not True] == [config[1]]
+    running = list(sources(deployment(rendered[case])["spec"]))
+    assert [kind for kind, _ in running] == [kind for kind, _ in (config, *others)]
+    assert not all(source.get("optional") for _, source in running[1:])
 
 
 @pytest.mark.parametrize("case", ["gateway-external-secrets", "gateway-csi"])

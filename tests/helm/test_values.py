@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -563,6 +564,17 @@ def test_so_it_is_for_a_sidecar(what: str, example: Path) -> None:
     """The schema holds for the chart as a dependency."""
     _, place, words = CONFIGS[what]
     assert f"at '/config/integrations/erp{place}': {words}" in helm.refusal(example, {"sidekey": mistaken(what)})
+
+
+def test_a_section_of_the_config_may_be_empty() -> None:
+    """As people leave a key without anything below it; Sidekey takes it for none."""
+    schema = json.loads((helm.ROOT / "config" / "schema.json").read_text("utf-8"))
+    sections = schema["properties"].keys() - {"version", "listen", "callers", "allow_unauthenticated", "via"}
+    values = {**helm.values_of("gateway-https-proxy"), "config": dict.fromkeys(sections)}
+    assert len(sections) > 9
+    rendered = helm.files(helm.CHART, values)
+    assert "are denied" in rendered["sidekey/templates/NOTES.txt"]
+    assert yaml.safe_load(helm.config_of(helm.parsed(rendered)))["forward"] == {"match_by_host": True}
 
 
 EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
+from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, report_defect
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.publisher import Refused
 from sidekey.runtime.snapshot import Log as LogSettings
 from sidekey.runtime.snapshot import Snapshot
 
@@ -116,6 +118,41 @@ def test_a_defect_is_found_by_the_id_that_its_caller_was_reported() -> None:
     defect = report_defect(ValueError(SECRET))
     (line,) = log.lines()
     assert (line["event"], line["id"], line["error"]) == ("defect", defect, ["ValueError"])
+
+
+def test_lines_go_where_another_snapshot_wants_them_once_it_is_in_use(tmp_path: Path) -> None:
+    """The file is opened before that; what is prepared and never used is closed."""
+    log = Log("info")
+    file = tmp_path / "log"
+    output = LogOutput(log.writer, LogSettings())
+    logger = get_logger()
+
+    def prepared(wanted: LogSettings) -> Callable[[], None]:
+        return output.prepare(Snapshot(integrations={}, log=wanted))
+
+    to_file = prepared(LogSettings(file=str(file)))
+    assert file.exists()
+    logger.info("before")
+    to_file()
+    logger.info("in the file")
+    prepared(LogSettings(file=str(file), level="debug"))()
+    prepared(LogSettings(file=str(file), format="text"))()
+    logger.info("as text")
+    assert [line["event"] for line in log.lines()] == ["before"]
+    first, second = file.read_text().splitlines()
+    assert json.loads(first)["event"] == "in the file"
+    assert second.endswith(" info    as text")
+
+
+def test_a_file_that_cannot_be_opened_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """And the lines go on where they went."""
+    log = Log("info")
+    output = LogOutput(log.writer, LogSettings())
+    path = tmp_path / "none" / "log"
+    with pytest.raises(Refused, match=f"log.file: {path} cannot be opened for writing: No such file or directory"):
+        output.prepare(Snapshot(integrations={}, log=LogSettings(file=str(path))))
+    get_logger().info("event")
+    assert [line["event"] for line in log.lines()] == ["event"]
 
 
 async def test_the_level_of_another_snapshot_counts_from_the_next_step_of_the_loop_on() -> None:

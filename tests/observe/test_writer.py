@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.observe.output import open_file
 from sidekey.observe.writer import LineWriter
 
 
@@ -79,13 +80,13 @@ def test_a_reader_that_stalls_costs_lines_and_is_reported_how_many(pipe: tuple[i
     total = 5000
     for _ in range(total):
         writer.write(line)
-    dropped = writer.dropped
+    dropped = writer.unreported
     assert dropped >= total - 200 - 64
     reader: list[bytes] = []
     thread = threading.Thread(target=lambda: reader.append(read_to_end(end)))
     thread.start()
     # Room again: this line, or one before it, carries the news.
-    while writer.dropped:
+    while writer.unreported:
         writer.write(b"last\n")
     writer.close()
     thread.join()
@@ -114,7 +115,7 @@ def test_a_full_disk_costs_lines_and_nothing_else() -> None:
     writer = LineWriter(os.open("/dev/full", os.O_WRONLY))
     for _ in range(3):
         writer.write(b"lost\n")
-    assert writer.dropped == 3
+    assert writer.unreported == 3
     writer.close()
 
 
@@ -127,7 +128,7 @@ def test_a_closed_pipe_costs_lines_and_nothing_else() -> None:
     writer.write(b"lost\n")
     writer.close()
     writer.write(b"refused\n")
-    assert writer.dropped == 2
+    assert writer.unreported == 2
 
 
 def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
@@ -184,3 +185,86 @@ def test_standard_error_that_is_closed_or_full_is_survived(redirect: str) -> Non
         check=False,
     )
     assert (run.returncode, run.stdout) == (0, "b''\n")
+
+
+def test_a_file_that_was_renamed_is_opened_again_and_no_line_is_lost(tmp_path: Path) -> None:
+    """As logrotate does it, while others write all the time."""
+    path = tmp_path / "log"
+    writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
+    writer.use(open_file(str(path), "auto"))
+    writer.start()
+    for turn in range(5):
+        for number in range(200):
+            writer.write(b"%d\n" % (200 * turn + number))
+        path.rename(tmp_path / f"log.{turn}")
+        writer.reopen()
+        while not path.exists():
+            os.sched_yield()
+    writer.write(b"last\n")
+    writer.close()
+    files = [*(tmp_path / f"log.{turn}" for turn in range(5)), path]
+    text = b"".join(file.read_bytes() for file in files)
+    assert text.split() == [*(b"%d" % number for number in range(1000)), b"last"]
+    assert files[-1].read_bytes().endswith(b"last\n")
+
+
+def test_a_file_that_cannot_be_opened_again_stays_in_use_and_the_first_output_tells(
+    tmp_path: Path, pipe: tuple[int, int]
+) -> None:
+    """Its folder is gone, say; the first output is standard error."""
+    end, fd = pipe
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    writer = LineWriter(fd)
+    writer.use(open_file(str(folder / "log"), "auto"))
+    folder.rename(tmp_path / "moved")
+    writer.reopen()
+    writer.write(b"line\n")
+    writer.close()
+    said = json.loads(read_to_end(end))
+    assert (said["level"], said["file"], said["reason"]) == ("error", str(folder / "log"), "No such file or directory")
+    assert said["event"] == "the log file cannot be opened again; the one that was renamed stays in use"
+    assert (tmp_path / "moved" / "log").read_bytes() == b"line\n"
+
+
+def test_a_file_on_a_full_disk_is_told_of_once(pipe: tuple[int, int]) -> None:
+    """The lines are counted, and nothing raises."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+    writer.use(open_file("/dev/full", "auto"))
+    for _ in range(3):
+        writer.write(b"lost\n")
+    assert writer.count_dropped() == 3
+    writer.close()
+    said = json.loads(read_to_end(end))
+    assert said["event"] == "the log file cannot be written to; log lines are dropped"
+    assert said["reason"] == "No space left on device"
+
+
+def test_what_was_dropped_is_told_although_no_line_follows(pipe: tuple[int, int]) -> None:
+    """The next request may come tomorrow."""
+    end, fd = pipe
+    writer = LineWriter(fd, backlog=10)
+    writer.start()
+    for _ in range(100_000):
+        writer.write(b"0123456789\n")
+    dropped = writer.count_dropped()
+    assert dropped > 0
+    writer.close()
+    notices = [json.loads(line) for line in read_to_end(end).splitlines() if line.startswith(b"{")]
+    assert sum(notice["lines"] for notice in notices) == dropped
+
+
+def test_another_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """What waits when it is changed goes to the next one; notices are in its form, too."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+    line = b'{"timestamp":"","level":"info","event":"e"}\n'
+    writer.write(line)
+    writer.use(open_file(str(tmp_path / "log"), "text"))
+    writer.write(line)
+    writer.use(open_file(str(tmp_path / "log"), "json"))
+    writer.write(line)
+    writer.close()
+    assert read_to_end(end) == line
+    assert (tmp_path / "log").read_bytes() == b" info    e\n" + line

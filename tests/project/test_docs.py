@@ -39,7 +39,7 @@ PROMISED = {
     "network": "hosts allow_private trusted_ca search source_address",
     "timeouts": "connect request_head response idle keep_alive write total drain_delay drain",
     "limits": "request_head target headers request_body response_head replay_body in_flight pipelined",
-    "log": "level access path",
+    "log": "level access path audit format file",
     "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
     "trusted_ca source_address limits auth client_certificate redact_response test",
@@ -125,8 +125,9 @@ def quick_start() -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
 def test_every_relative_link_resolves(document: Path) -> None:
-    """A link to a file of the project leads to one."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
+    """A link to a file of the project, or a picture, leads to one."""
+    text = document.read_text("utf-8")
+    targets = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r"\bsrc(?:set)?=\"([^\"\s]+)\"", text)]
     files = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
     assert [name for name in files if name and not (document.parent / name).exists()] == []
 
@@ -156,6 +157,16 @@ def test_every_kind_is_listed() -> None:
     """docs/integrations.md says of each what it adds."""
     text = (ROOT / "docs" / "integrations.md").read_text("utf-8").partition("## Kinds\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \| \S", text, re.M)) == set(CREDENTIAL_KINDS)
+
+
+def test_every_claim_about_another_tool_has_its_source() -> None:
+    """In the table of the README a cell that says something about another tool links to that tool's documentation."""
+    rows = re.findall(r"^\| \*\*.*\|$", README, re.M)
+    cells = [cell.strip() for row in rows for cell in row.strip("|").split("|")[2:]]
+    assert [cell for cell in cells if cell != "-" and not re.search(r"\]\[[a-z0-9-]+\]", cell)] == []
+    named = set(re.findall(r"\]\[([a-z0-9-]+)\]", README))
+    assert named == set(re.findall(r"^\[([a-z0-9-]+)\]: https://", README, re.M))
+    assert len(rows) >= 8
 
 
 def test_the_readme_leads_to_the_index() -> None:
@@ -224,13 +235,20 @@ def test_the_table_of_commands_is_whole() -> None:
         assert set(re.findall(r"`(--\w+)`", text)) <= options
 
 
-def test_every_option_of_a_copied_line_exists() -> None:
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_option_of_a_copied_line_exists(document: Path) -> None:
     """The lines that begin with sidekey parse: known options, and as many arguments as there must be."""
-    lines = [words for words in shell_lines(README) if words[0] == "sidekey"]
-    assert lines
-    for _, name, *arguments in lines:
+    blocks = "\n".join(fenced(document.read_text("utf-8"), "sh"))
+    for line in re.findall(r"^sidekey .*$", blocks, re.M):
+        _, name, *arguments = shlex.split(line.removesuffix("&"), comments=True)
         found = command(name)
-        found.make_parser(click.Context(found)).parse_args(arguments)
+        context = click.Context(found)
+        if isinstance(found, click.Group):
+            name, *arguments = arguments
+            within = found.get_command(context, name)
+            assert within is not None, line
+            found, context = within, click.Context(within)
+        found.make_parser(context).parse_args(arguments)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import yaml
 
 import sidekey
 from support import peers
+from support.child import run_cli
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -187,3 +190,19 @@ def test_a_build_takes_packages_from_where_this_machine_does(tmp_path: Path) -> 
     lines = set(result.stdout.splitlines())
     assert {"cert = /run/ca.pem", "index-url = https://three.example/simple"} <= lines
     assert "extra-index-url = https://two.example/simple" in lines
+
+
+def test_the_lines_that_run_the_image_work_on_a_clean_clone() -> None:
+    """Of docs/install.md, with the program in place of the image: what they mount is in the project."""
+    text = (ROOT / "docs" / "install.md").read_text("utf-8").replace("\\\n", "")
+    lines = [shlex.split(line) for line in re.findall(r"^docker run .*$", text, re.M)]
+    assert [line[-1] for line in lines] == ["--once", "check"]
+    for line in lines:
+        arguments = line[line.index("sidekey") + 1 :]
+        options = list(pairwise(line))
+        environment = dict(value.split("=", 1) for option, value in options if option == "--env")
+        for folder, place, _ in (value.split(":") for option, value in options if option == "--volume"):
+            real = folder.replace("$PWD", str(ROOT))
+            environment = {name: value.replace(place, real) for name, value in environment.items()}
+        result = run_cli(*arguments, environment=environment)
+        assert result.returncode == 0, result.stdout + result.stderr

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
+from sidekey.observe.writer import LineWriter
 from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Commit, Publisher
+from sidekey.runtime.publisher import Commit, Publisher, Refused
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded, Loader
@@ -49,7 +54,7 @@ class Rig:
     rotated: list[set[Path]] = field(default_factory=list)
     defects: list[BaseException] = field(default_factory=list)
     reloader: Reloader | None = None
-    fails: type[Exception] | None = None
+    fails: Callable[[], Exception] | None = None
     """What the next snapshot makes of it: an error while it is prepared."""
     fails_to_commit: type[Exception] | None = None
 
@@ -57,7 +62,8 @@ class Rig:
         """What a reloader works by, with `loaded` in use."""
         assert loaded.snapshot is not None
         publisher = Publisher(loaded.snapshot, [self], self.report)
-        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report)
+        audit = AuditLog(LineWriter(os.open(self.folder / "audit", os.O_WRONLY | os.O_CREAT, 0o600)), "off")
+        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report, audit)
 
     @property
     def config(self) -> Path:
@@ -74,7 +80,7 @@ class Rig:
         assert not gc.isenabled()
         fails, self.fails = self.fails, None
         if fails is not None:
-            raise fails
+            raise fails()
 
         def commit() -> None:
             assert not gc.isenabled()
@@ -115,6 +121,31 @@ async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
         rig.write("second")
         await eventually(lambda: rig.adopted)
         assert rig.description() == "second"
+
+
+async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_not(tmp_path: Path) -> None:
+    """Not at the start either; a secret by its place alone. It is told before the reload is."""
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        assert told() == []
+        rig.write("second")
+        await eventually(lambda: len(told()) == 1)
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(told()) == 2)
+        adopted = len(rig.adopted)
+        rig.reloader.ask()
+        rig.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(rig.adopted) > adopted)
+    first, second = told()
+    assert list(first) == ["timestamp", "level", "event", "source", "integrations"]
+    assert (first["level"], first["event"], first["source"]) == ("info", "config changed", "files")
+    assert first["integrations"] == {"changed": ["a"]}
+    assert second["secrets"] == ["integrations.a.auth.password"]
+    assert "two-and-secret" not in (tmp_path / "audit").read_text()
 
 
 async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: Path) -> None:
@@ -275,6 +306,20 @@ async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_cha
     assert (failed["log_level"], failed["defect"]) == ("error", "1")
     # Counted from the config that stayed in use.
     assert (reloaded["integrations"], reloaded["changed"], reloaded["removed"]) == (1, 1, 0)
+
+
+async def test_what_a_part_refuses_is_told_with_the_reason_and_is_no_defect(tmp_path: Path) -> None:
+    """Such as a log file that cannot be opened; the reload has failed."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails = partial(Refused, "log.file: no")
+            rig.write("second")
+            await eventually(lambda: not rig.metrics.config_loaded and rig.fails is None)
+            assert rig.adopted == []
+    (line,) = lines
+    assert (line["log_level"], line["reason"]) == ("error", "log.file: no")
+    assert line["event"] == "the config was not reloaded; the previous one stays in use"
 
 
 async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tmp_path: Path) -> None:

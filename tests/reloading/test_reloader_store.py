@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Reloader, ReloadError, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher
@@ -22,6 +23,7 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 from support.files import replace
 from support.plane import eventually
+from support.scripted import NOWHERE
 from support.stored import BASIC, VAULT, stored
 
 HEAD = "version: 1\nstore: {path: store/s.db, keys: [{id: k1, key: {file: k1}}]}\n"
@@ -77,7 +79,10 @@ async def following(folder: Path) -> AsyncIterator[Rig]:
     assert loaded.snapshot is not None
     publisher = Publisher(loaded.snapshot, [rig], rig.report)
     rig.reloader = Reloader(
-        loader, loaded, ReloadHooks(publisher, set, rig.rotate, rig.metrics, rig.report), strict=False
+        loader,
+        loaded,
+        ReloadHooks(publisher, set, rig.rotate, rig.metrics, rig.report, AuditLog(NOWHERE, "off")),
+        strict=False,
     )
     rig.reloader.start()
     try:

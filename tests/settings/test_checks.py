@@ -234,12 +234,14 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
     files = checks.Known({"known"}, {"hook"})
-    assert list(checks.caller_errors(raw, files)) == [(place, "no integration has this ID")]
+    assert list(checks.caller_errors(raw, files)) == [
+        (place, "no integration has this ID: add one, or remove the ID here")
+    ]
     text = "no file has an integration of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
     assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known({"later"}))) == []
     place, files = ("callers", "a", "presets", 0), checks.Known({"known", "later"})
-    assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID")]
+    assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID: add one, or remove the ID here")]
     text = "no file has a preset of this ID: it must be made in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
     assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known((), {"hook"}))) == []
@@ -389,3 +391,57 @@ def test_the_room_for_held_bodies_has_two_of_them(limits: dict[str, object], pla
     found = list(checks.global_errors({"limits": limits}))
     assert [loc for loc, _ in found] == ([] if place is None else [("limits", place)])
     assert all(text.startswith("limits.held_bodies must be at least twice limits.signed_body") for _, text in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "warned"),
+    [
+        ("${TOKEN}", True),
+        ("Bearer ${TOKEN}", True),
+        ("https://${HOST}/v1", True),
+        ("${TOKEN:-none}", True),
+        ("${TOKEN?must be set}", True),
+        ("$TOKEN", True),
+        ("$API_KEY_2", True),
+        ("Bearer $TOKEN", False),
+        ("pa$WORD", False),
+        ("$token", False),
+        ("$A", False),
+        ("$1", False),
+        ("^[a-z]+$", False),
+        ("$", False),
+        ("${", False),
+        ("${}", False),
+        ("${{ value }}", False),
+        ("{name}", False),
+        ("{{name}}", False),
+        ("$(TOKEN)", False),
+    ],
+)
+def test_what_looks_like_a_variable_is_a_warning(value: str, warned: bool) -> None:
+    """With its place, and the way out of that place; the value is not repeated."""
+    raw = {
+        "description": value,
+        "tags": [value],
+        "endpoint_prefix": [value],
+        "auth": {"headers": {"X-Key": {"prefix": value}}},
+        "source_address": value,
+    }
+    found = [
+        (("endpoint_prefix", 0), "nothing is expanded: write {env: NAME}"),
+        (("auth", "headers", "X-Key", "prefix"), "nothing is expanded: write {env: NAME}"),
+        (("source_address",), "nothing is expanded: write the value itself"),
+    ]
+    assert list(checks.unexpanded_in(raw, stored=False)) == (found if warned else [])
+    stored = [(loc, "nothing is expanded: write the value itself") for loc, _ in found]
+    assert list(checks.unexpanded_in(raw, stored=True)) == (stored if warned else [])
+    said = {"ca": {"folder": value}}
+    assert [loc for loc, _ in checks.global_warnings(said)] == ([("ca", "folder")] if warned else [])
+    preset = {"url": value, "headers": {"X-A": value}, "body": {"text": value}, "parameters": {"a": {"default": value}}}
+    assert [loc for loc, _ in checks.preset_warnings(preset)] == ([("url",), ("headers", "X-A")] if warned else [])
+
+
+def test_nothing_is_said_of_a_stored_secret() -> None:
+    """Not even what it looks like."""
+    raw = {"auth": {"password": {"value": "${hunter2}"}}}
+    assert list(checks.unexpanded_in(raw, stored=True)) == []

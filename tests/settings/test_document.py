@@ -77,12 +77,24 @@ MALFORMED = [
         b"? [a]\n: 1\n",
         "1:3: (file): a key must be a text; a text that begins with { or [ must be in quotes",
     ),
-    ("an alias without an anchor", b"a: *b\n", "1:4: (file): this alias has no anchor above it"),
-    ("an alias inside its own anchor", b"a: &a\n  b: *a\n", "2:6: (file): this alias has no anchor above it"),
+    (
+        "an alias without an anchor",
+        b"a: *b\n",
+        "1:4: (file): this alias has no anchor above it; a text that begins with * must be in quotes",
+    ),
+    (
+        "an alias inside its own anchor",
+        b"a: &a\n  b: *a\n",
+        "2:6: (file): this alias has no anchor above it; a text that begins with * must be in quotes",
+    ),
     ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): the file must be UTF-8"),
     ("a file in UTF-16", "a: 1\n".encode("utf-16"), "1:1: (file): the file must be UTF-8"),
-    ("a control character", "ä: 1\nb: ü\x01\n".encode(), "2:5: (file): a control character is not allowed here"),
-    ("a NUL", b"a: \0\n", "1:4: (file): a control character is not allowed here"),
+    (
+        "a control character",
+        "ä: 1\nb: ü\x01\n".encode(),
+        "2:5: (file): must not contain a control character: remove it",
+    ),
+    ("a NUL", b"a: \0\n", "1:4: (file): must not contain a control character: remove it"),
 ]
 
 
@@ -111,7 +123,7 @@ def test_a_control_character_is_found_wherever_it_stands(before: int) -> None:
     """A long file is searched piece by piece."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", b"a: " + b"x" * (before - 3) + b"\x01\n")
-    assert str(caught.value.error) == f"c.yaml:1:{before + 1}: (file): a control character is not allowed here"
+    assert str(caught.value.error) == f"c.yaml:1:{before + 1}: (file): must not contain a control character: remove it"
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:

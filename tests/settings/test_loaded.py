@@ -9,7 +9,21 @@ def error(file: str, line: int) -> ConfigError:
 def test_findings_stand_in_the_order_of_their_places_and_once() -> None:
     """Those of what was kept as well."""
     found = [error("b", 1), error("a", 10), error("a", 2), error("b", 1)]
-    loaded = Loaded(errors=found[:], warnings=found[:], unreadable=found[:], absent=found[:], kept={"crm": found[:]})
+    loaded = Loaded(
+        errors=found[:],
+        warnings=found[:],
+        unreadable=found[:],
+        absent=found[:],
+        unwritable=found[:],
+        kept={"crm": found[:]},
+    )
     loaded.sort()
     ordered = [error("a", 2), error("a", 10), error("b", 1)]
-    assert [loaded.errors, loaded.warnings, loaded.unreadable, loaded.absent, loaded.kept["crm"]] == [ordered] * 5
+    assert [
+        loaded.errors,
+        loaded.warnings,
+        loaded.unreadable,
+        loaded.absent,
+        loaded.unwritable,
+        loaded.kept["crm"],
+    ] == [ordered] * 6

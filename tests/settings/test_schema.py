@@ -1,4 +1,6 @@
+import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -9,6 +11,7 @@ import pytest
 from sidekey.settings.document import parse
 from sidekey.settings.models import LimitSettings, ListenSettings, TimeoutSettings
 from sidekey.settings.schema import schema, written_defaults
+from support import peers
 
 CONFIG = Path(__file__).parents[2] / "config"
 SCHEMA = schema()
@@ -74,6 +77,30 @@ def _schema_of(node: dict[str, Any], key: str) -> Any:
         return node["properties"][key]
     found = [inner for pattern, inner in node.get("patternProperties", {}).items() if re.search(pattern, key)]
     return found[0] if found else node.get("additionalProperties", {})
+
+
+EXAMPLES = [*sorted(CONFIG.glob("*.yaml")), *sorted((CONFIG.parent / "examples").glob("*/sidekey.yaml"))]
+
+
+def test_a_validator_that_people_use_takes_every_example(tmp_path: Path) -> None:
+    """check-jsonschema, as in a pre-commit hook; of a misspelt key it names the place."""
+    wrong = tmp_path / "sidekey.yaml"
+    wrong.write_text(EXAMPLES[0].read_text("utf-8").replace("allowed_domains", "allowed_domain", 1))
+    how = ["--output-format", "json", "--schemafile", str(CONFIG / "schema.json")]
+    command = [peers.require("check-jsonschema"), *how]
+    result = subprocess.run([*command, *map(str, [*EXAMPLES, wrong])], capture_output=True, text=True, check=False)
+    found = json.loads(result.stdout)
+    assert [(error["filename"], error["path"]) for error in found["errors"]] == [(str(wrong), "$.integrations.ads")]
+    assert "'allowed_domain' was unexpected" in found["errors"][0]["message"]
+    assert found["parse_errors"] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(CONFIG.parent)))
+def test_editors_find_the_schema_of_every_example(path: Path) -> None:
+    """By the first line, which yaml-language-server reads, from the example's folder."""
+    line = path.read_text("utf-8").partition("\n")[0]
+    named = line.removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / named).resolve() == (CONFIG / "schema.json").resolve()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)

@@ -215,3 +215,25 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
 def test_a_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, name: str, shown: str) -> None:
     """A secret in place of a path or a variable's name would end up in logs and responses."""
     assert named(source, name) == shown
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "shown"),
+    [
+        ("file", "/no/such/file", True),
+        ("file", "secrets/crm", True),
+        ("file", "secrets/eu-1/crm_password", True),
+        ("file", "tls.crt", True),
+        ("file", "crm", False),
+        ("file", "hunter2", False),
+        ("file", "/hunter2", False),
+        ("file", "sk_live_4eC39HqLyjWDarjtT1zdp7dc", False),
+        ("file", "dGhpcyBpcyBhIHNlY3JldA/K3JlYWxseQ", False),
+        ("file", "/9j/4AAQSkZJRgABAQ", False),
+        ("env", "CRM_PASSWORD", True),
+        ("env", "hunter2", False),
+    ],
+)
+def test_a_name_is_shown_unless_it_may_be_a_secret(source: fields.Source, name: str, shown: bool) -> None:
+    """Somebody may have pasted it in place of the name."""
+    assert (name in named(source, name)) is shown

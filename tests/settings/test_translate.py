@@ -54,7 +54,7 @@ def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: 
     ("text", "hint"),
     [
         ("log: {acces: all}", "unknown key; did you mean access?"),
-        ("log: {zzz: all}", "unknown key; known: level, access, path"),
+        ("log: {zzz: all}", "unknown key; known: level, access, path, audit, format, file"),
         ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
         ("auth: {}", "this key belongs to an integration"),
         ("<<: {}", "merge keys are not supported: use an alias (*name) for a whole value"),

@@ -22,7 +22,7 @@ from support.stored import (
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "endpoint_prefix": (BASIC, {"endpoint_prefix": "https://evil.example.com/v1"}),
-    "allow_other_domains": (BASIC, {"allow_other_domains": True, "allowed_domains": ["https://evil.example.com"]}),
+    "allow_other_domains": (BASIC, {"allow_other_domains": True, "allowed_domains": ["https://*.example.com"]}),
     "allowed_domains": (
         {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]},
         {"allowed_domains": ["https://api.example.com", "https://evil.example.com"]},

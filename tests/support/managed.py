@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidekey.managed import Managed
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Publisher
@@ -15,6 +16,7 @@ from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.load import Loader
 from sidekey.store.records import IntegrationRow
 from support.loading import good
+from support.scripted import NOWHERE
 
 
 @dataclass
@@ -70,7 +72,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
 
     publisher.publish(publisher.snapshot)
     running = Process(folder, managed, publisher, metrics, defects)
-    hooks = ReloadHooks(publisher, set, rotate, metrics, running.report)
+    hooks = ReloadHooks(publisher, set, rotate, metrics, running.report, AuditLog(NOWHERE, "off"))
     reloader = Reloader(loader, loaded, hooks, strict=False)
     reloader.start()
     managed.follow(reloader, metrics)

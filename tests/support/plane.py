@@ -25,6 +25,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Publisher
@@ -246,6 +247,7 @@ async def running(
     via: bool = True,
     log: Path | None = None,
     access: str = "all",
+    audit: str = "off",
     lookup: Lookup | None = None,
     port: int = 0,
     sources: Mapping[str, GrantSource] | None = None,
@@ -290,13 +292,16 @@ async def running(
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
     dialer = carrier.dialer(snapshot.network, resolver)
     given = sources or {}
+    metrics = Metrics()
+    metrics.prepare(snapshot)()
     plane = DataPlane(
         snapshot,
         source_of=lambda each: given.get(each.id) or source_of(each),
         identity_of=lambda each: (identities or {}).get(each.id),
         dialer=dialer,
-        metrics=Metrics(),
+        metrics=metrics,
         access=AccessLog(writer, access, path=False),
+        audit=AuditLog(writer, audit),
         leaves=leaves or NoLeaves(),
         report=report,
         wall=wall,
@@ -311,7 +316,6 @@ async def running(
         close()
         await plane.close()
         await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)
-        metrics = plane.worker.metrics
         assert (metrics.in_flight, metrics.upstream_open, metrics.upstream_connecting) == (0, 0, 0)
         assert defects == []
     finally:

@@ -20,6 +20,7 @@ from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
@@ -233,13 +234,16 @@ class Scripted:
             return request_id or "defect-1"
 
         given = sources or {}
+        metrics = Metrics()
+        metrics.prepare(snapshot)()
         self.plane = DataPlane(
             snapshot,
             source_of=lambda each: given.get(each.id) or source_of(each),
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
-            metrics=Metrics(),
+            metrics=metrics,
             access=access or AccessLog(NOWHERE, "off", path=False),
+            audit=AuditLog(NOWHERE, "off"),
             leaves=leaves or NoLeaves(),
             report=report,
         )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_network
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,7 +25,7 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
-DIALLING = Dialling(stored=True)
+DIALLING = Dialling(allowed=(ip_network("127.0.0.0/8"),), stored=True)
 CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}

@@ -49,6 +49,7 @@ def joined(own: Schema, config: Schema) -> Schema:
     Of a definition that is in both, the keywords of the chart's own count, null for none; so do single properties.
     """
     found = dict(_Converter(config["$defs"]).converted({**config["$defs"], "Config": _without(config, "$defs")}))
+    found["Config"] = _with_empty_sections(found)
     for name, replaced in own["definitions"].items():
         generated = found.get(name, {})
         both = {**generated, **replaced}
@@ -58,6 +59,17 @@ def joined(own: Schema, config: Schema) -> Schema:
     wanted = set(_reached(_without(own, "definitions"), found))
     definitions = _Shared({name: found[name] for name in sorted(found) if name in wanted}).definitions
     return {**own, "definitions": definitions}
+
+
+def _with_empty_sections(definitions: dict[str, Schema]) -> Schema:
+    """The config, whose sections may be null: Sidekey takes a key above all without anything below it for none."""
+    config = definitions["Config"]
+    sections = dict(config["properties"])
+    for key, inner in sections.items():
+        schema = definitions[inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner
+        if schema.get("type") == "object":
+            sections[key] = {"if": {"type": "null"}, "then": {}, "else": inner}
+    return {**config, "properties": sections}
 
 
 def _reached(node: Any, definitions: dict[str, Schema]) -> Iterator[str]:
@@ -217,7 +229,7 @@ class _Shared:
     """
 
     def __init__(self, given: dict[str, Schema]) -> None:
-        self._counts = Counter(json.dumps(node) for schema in given.values() for node in _subschemas(schema))
+        self._counts = Counter(json.dumps(node) for schema in given.values() for node in subschemas(schema))
         self._names: dict[str, str] = {}
         self.definitions: dict[str, Schema] = {}
         for name, schema in given.items():
@@ -228,7 +240,7 @@ class _Shared:
 
     def _named(self, schema: Schema, place: str) -> Schema:
         text = json.dumps(schema)
-        if self._counts[text] == 1 or len(_subschemas(schema)) < LONG:
+        if self._counts[text] == 1 or len(subschemas(schema)) < LONG:
             return self._within(schema, place)
         if text not in self._names:
             self._names[text] = place
@@ -252,12 +264,12 @@ def _mapped(schema: Schema, change: Callable[[Schema, str], Schema]) -> Schema:
     return found
 
 
-def _subschemas(schema: Schema) -> list[Schema]:
+def subschemas(schema: Schema) -> list[Schema]:
     """A schema and all that are in it."""
     found = [schema]
 
     def visit(inner: Schema, _: str) -> Schema:
-        found.extend(_subschemas(inner))
+        found.extend(subschemas(inner))
         return inner
 
     _mapped(schema, visit)

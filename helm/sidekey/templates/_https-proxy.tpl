@@ -186,7 +186,8 @@ disabledSchemes is empty.
 {{- $https := include "sidekey.httpsProxy" . | fromJson }}
 {{- $gateway := eq .values.mode "gateway" }}
 {{- $list := $gateway | ternary "the callers' NO_PROXY" "httpProxy.noProxy" }}
-{{- if ne (dig "forward" "unmatched" "" (.values.config | default dict) | toString) "pass" -}}
+{{- $forward := get (.values.config | default dict) "forward" | default dict }}
+{{- if ne (get $forward "unmatched" | toString) "pass" -}}
 Hosts that no integration covers are denied: list in {{ $list }} those that are called directly, or
 set config.forward.unmatched: pass.
 {{ end -}}

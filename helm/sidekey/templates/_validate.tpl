@@ -138,7 +138,7 @@ store in PostgreSQL share these.
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and $https.matchByHost (eq (dig "forward" "match_by_host" "" $config | toString) "false") -}}
+{{- if and $https.matchByHost (eq (get (get $config "forward" | default dict) "match_by_host" | toString) "false") -}}
 {{- fail "sidekey: config.forward.match_by_host: must not be false with httpsProxy.matchByHost: remove one of them." -}}
 {{- end -}}
 {{- end }}

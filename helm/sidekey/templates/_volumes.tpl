@@ -5,7 +5,8 @@ without fsGroup they belong to root, and the only process that sees them is Side
 
 {{/*
 Everything under /run/secrets, as a JSON list of {list, name, path, source}. With "check" in the dict what is missing
-does not hold up the pod, so that `sidekey check` can say what it is; only what an operator is to make is waited for.
+does not hold up the pod, so that `sidekey check` can say what it is; only what an operator is to make is waited for. The
+kubelet would wait until the hook's deadline, without a word.
 */}}
 {{- define "sidekey.mounts" -}}
 {{- $check := .check -}}
@@ -53,7 +54,7 @@ Each source of the config is one file: items give it a name, so that two can nev
           items:
             - key: {{ .key | default "sidekey.yaml" | quote }}
               path: {{ printf "%s.yaml" .name | quote }}
-          {{- if .optional }}
+          {{- if or $.check .optional }}
           optional: true
           {{- end }}
       {{- end }}
@@ -85,7 +86,17 @@ Each source of the config is one file: items give it a name, so that two can nev
   emptyDir:
     medium: Memory
     sizeLimit: 16Mi
-{{- with .values.extraVolumes }}
+{{- $extra := deepCopy (.values.extraVolumes | default list) -}}
+{{- if .check -}}
+{{- range $extra -}}
+{{- range concat (list .) (get (get . "projected" | default dict) "sources" | default list) -}}
+{{- range pick . "configMap" "secret" -}}
+{{- $_ := set . "optional" true -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $extra }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

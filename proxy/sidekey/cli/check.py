@@ -23,7 +23,7 @@ def command(config: str | None, as_json: bool) -> None:
         from sidekey.cli.check_urls import check_urls  # noqa: PLC0415 - as the line above says
 
         check_urls(loaded)
-    errors = sorted([*loaded.errors, *loaded.lacking])
+    errors = sorted([*loaded.errors, *loaded.unwritable, *loaded.lacking])
     warnings = sorted([*loaded.warnings, *loaded.absent])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:

@@ -234,7 +234,7 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
 
 def show(*, once: bool) -> list[str]:
     """Run the demo; returns what failed. Without `once` it runs until a signal."""
-    return run_logged("warning", partial(_show, once=once))
+    return run_logged(Log(level="warning"), partial(_show, once=once))
 
 
 async def _show(writer: LineWriter, *, once: bool) -> list[str]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 import click
 
 from sidekey.cli.loading import find_integration, load_snapshot
 from sidekey.cli.options import complete_id, config_option, json_option
 from sidekey.cli.terminal import fail, print_json
-from sidekey.explain import Sample, explain, parse_header, parse_method, parse_moment
+from sidekey.core.addresses import Address
+from sidekey.errors import ProblemError
+from sidekey.explain import Sample, explain, parse_header, parse_method, parse_moment, with_addresses
+from sidekey.network.resolve import Resolver
+from sidekey.runtime.snapshot import Snapshot
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 2.0
+"""Seconds that a lookup may take."""
 
 
 def read_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
@@ -34,6 +42,19 @@ def _read(option: str, parse: Callable[..., T], *written: str) -> T:
         return parse(*written)
     except ValueError as error:
         raise ValueError(f"{option} {error}") from None
+
+
+def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
+    """The addresses of a host, as a running Sidekey would find them here; none where it cannot be told."""
+
+    async def main() -> tuple[Address, ...]:
+        return await Resolver(snapshot.network).resolve(host, asyncio.get_running_loop().time() + _PATIENCE)
+
+    try:
+        return asyncio.run(main())
+    except ProblemError:
+        # There may be no DNS here, or no such name: nothing is said of addresses then.
+        return ()
 
 
 @click.command()
@@ -61,7 +82,8 @@ def command(
     It names the rule that allows the target, or why none does, and where the credential would go.
 
     URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
-    reverse proxy; its first slash may be left out. Where requests are signed, the bytes that are signed are shown with
+    reverse proxy; its first slash may be left out. Its host is looked up: where none of its addresses may be dialled,
+    the key that would allow one is named. Where requests are signed, the bytes that are signed are shown with
     what is injected as [redacted]; the signature is not.
     """
     snapshot = load_snapshot(config)
@@ -70,7 +92,10 @@ def command(
         sample = read_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
     except ValueError as error:
         fail(error)
-    explanation = explain(integration, url, snapshot.passing, sample)
+    explanation = with_addresses(explain(integration, url, snapshot.passing, sample), snapshot)
+    host = explanation.dialled_host
+    if host is not None:
+        explanation = with_addresses(explanation, snapshot, {host: look_up(snapshot, host)})
     if as_json:
         print_json(explanation.as_json())
     else:

@@ -18,7 +18,7 @@ from sidekey.cli.terminal import fail
 from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.models import ListenSettings
-from sidekey.settings.source import Joined, default_config_path, read_config
+from sidekey.settings.source import NAME_ONE, Joined, default_config_path, read_config
 
 TIMEOUT = 3.0
 """Seconds to wait for a response."""
@@ -30,7 +30,7 @@ class NotReady(Exception):
 
 def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
-    joined = read_config(Path(config))
+    joined = read_config(Path(config), way_out=NAME_ONE)
     where, tls = _address(joined)
     try:
         response = get(where, "/readyz", tls=tls, timeout=TIMEOUT)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -53,10 +53,14 @@ from sidekey.store.state import Put, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import digest_of
 
+R = TypeVar("R", bound=DocumentRow)
+D = TypeVar("D", Draft, PresetDraft)
+
 Kind = Literal["integration", "preset", "caller"]
 Outcome = Literal["made", "changed", "kept", "refused"]
 
 _EXISTS: Final = "is in the store already, and differs: say --replace to write over it"
+_ARTICLES: Final = {"integration": "an integration", "preset": "a preset"}
 _NOTICE: Final = "is not imported: only integrations, presets and callers are"
 
 
@@ -157,6 +161,19 @@ class _Saving:
     former: Former | None
 
 
+class _Named(NamedTuple):
+    """An integration or a preset of a config. `of_file`: a file in use has one of its ID, which counts."""
+
+    kind: Literal["integration", "preset"]
+    id: str
+    of_file: bool
+
+    @property
+    def place(self) -> Loc:
+        """Where it stands in a config."""
+        return f"{self.kind}s", self.id
+
+
 class _Planning:
     """Finds out what an import does: every error there is, before anything is written."""
 
@@ -217,50 +234,57 @@ class _Planning:
         return changes, entries
 
     def _integration(self, name: str, document: Table, reader: SecretReader, noting: NotingReader) -> None:
-        base = ("integrations", name)
-        raw = document["integrations"][name]
-        found: list[ConfigError] = []
-        draft: Draft | None = None
+        row = self._target.state.integrations.get(name)
+        former = former_of(row)
+
+        def judge(raw: Table) -> Draft | list[ConfigError]:
+            return self._judged(name, raw, former, reader, noting)
+
+        of_file = name in self._target.side.integrations
+        draft = self._take(_Named("integration", name, of_file), document, row, judge, self._is_stored)
+        if draft is not None:
+            self._savings[name] = _Saving(draft, row, former)
+
+    def _take(
+        self,
+        named: _Named,
+        document: Table,
+        row: R | None,
+        judge: Callable[[Table], D | list[ConfigError]],
+        is_stored: Callable[[R, D], bool],
+    ) -> D | None:
+        """The draft of what is to be saved; None where it is stored already, or has errors, which are noted."""
+        base = named.place
+        raw = document[f"{named.kind}s"][named.id]
         try:
-            check_name(name)
+            check_name(named.id)
         except ValueError as error:
             # What is no ID may be a secret that slipped, and is not repeated.
             self.errors.append(error_at(document, base, str(error), key=True))
-            return
-        row = self._target.state.integrations.get(name)
-        former = former_of(row)
-        if isinstance(raw, Table):
-            judged = self._judged(name, raw, former, reader, noting)
-            if isinstance(judged, Draft):
-                draft = judged
-            else:
-                found += judged
-        else:
-            found.append(error_at(document, base, "must be a mapping"))
+            return None
+        judged = judge(raw) if isinstance(raw, Table) else [error_at(document, base, "must be a mapping")]
         outcome: Outcome = "made" if row is None else "changed"
-        if draft is not None and row is not None:
-            if self._is_stored(row, draft):
+        if row is not None and not isinstance(judged, list):
+            if is_stored(row, judged):
                 outcome = "kept"
             elif not self._replace:
-                found.append(error_at(document, base, _EXISTS, key=True))
-        self.errors += found
-        self._outcomes["integration", name] = "refused" if found else outcome
-        if found or draft is None:
-            return
-        self._warn_hidden(document, base, "an integration", name in self._target.side.integrations, row)
-        if outcome != "kept":
-            self._savings[name] = _Saving(draft, row, former)
+                judged = [error_at(document, base, _EXISTS, key=True)]
+        if isinstance(judged, list):
+            self.errors += judged
+            self._outcomes[named.kind, named.id] = "refused"
+            return None
+        self._outcomes[named.kind, named.id] = outcome
+        self._warn_hidden(document, named, row)
+        return None if outcome == "kept" else judged
 
-    def _warn_hidden(self, document: Table, base: Loc, kind: str, of_file: bool, row: DocumentRow | None) -> None:
+    def _warn_hidden(self, document: Table, named: _Named, row: DocumentRow | None) -> None:
         """Say that what is imported is not served yet, where that is so."""
-        release = f"(POST /api/v1/{base[0]}/{base[1]}/release)"
-        if of_file:
-            text = (
-                f"a config file in use has {kind} of this ID, which hides the stored one: remove it there, then release"
-            )
-            self._warn(document, base, f"{text} this one {release}")
+        release = f"(POST /api/v1/{named.kind}s/{named.id}/release)"
+        if named.of_file:
+            text = f"a config file in use has {_ARTICLES[named.kind]} of this ID, which hides the stored one"
+            self._warn(document, named.place, f"{text}: remove it there, then release this one {release}")
         elif row is not None and row.hidden:
-            self._warn(document, base, f"stays hidden until it is released {release}")
+            self._warn(document, named.place, f"stays hidden until it is released {release}")
 
     def _every_preset(self, joined: Joined) -> None:
         """Judge the presets, beside the integrations that there will be, and those that use what is imported."""
@@ -282,39 +306,23 @@ class _Planning:
                 self._outcomes["integration", name] = "refused"
 
     def _preset(self, name: str, document: Table, integrations: Mapping[str, Integration]) -> None:
-        base: Loc = ("presets", name)
-        raw = document["presets"][name]
-        try:
-            check_name(name)
-        except ValueError as error:
-            self.errors.append(error_at(document, base, str(error), key=True))
-            return
         row = self._target.state.presets.get(name)
-        outcome: Outcome = "made" if row is None else "changed"
-        found: list[ConfigError] = []
-        draft: PresetDraft | None = None
-        if isinstance(raw, Table):
+
+        def judge(raw: Table) -> PresetDraft | list[ConfigError]:
             judged = prepare_preset(name, raw, integrations, self._now)
             if isinstance(judged, PresetDraft):
-                draft = judged
-            else:
-                # What is wrong with an integration beside it is told there.
-                refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
-                errors = [each for each in judged.errors if not refused or each.pointer != "/integration"]
-                found += [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in errors]
-        else:
-            found.append(error_at(document, base, "must be a mapping"))
-        if draft is not None and row is not None:
-            if row.state == "ok" and row.document == draft.text:
-                outcome = "kept"
-            elif not self._replace:
-                found.append(error_at(document, base, _EXISTS, key=True))
-        self.errors += found
-        self._outcomes["preset", name] = "refused" if found else outcome
-        if found or draft is None:
-            return
-        self._warn_hidden(document, base, "a preset", name in self._target.side.presets, row)
-        if outcome != "kept":
+                return judged
+            # What is wrong with an integration beside it is told there.
+            refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
+            errors = [each for each in judged.errors if not refused or each.pointer != "/integration"]
+            return [error_at(raw, place_in(raw, each.pointer), each.detail, base=("presets", name)) for each in errors]
+
+        def is_stored(before: PresetRow, draft: PresetDraft) -> bool:
+            return before.state == "ok" and before.document == draft.text
+
+        of_file = name in self._target.side.presets
+        draft = self._take(_Named("preset", name, of_file), document, row, judge, is_stored)
+        if draft is not None:
             self._presets[name] = draft, row
 
     def _judged(

@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 import click
 
-from sidekey.app import App, run_logged
+from sidekey.app import App, log_of_command, run_logged
 from sidekey.cli.groups import Group
 from sidekey.cli.loading import find_preset, load_snapshot
 from sidekey.cli.options import complete_preset_id, config_option, json_option
-from sidekey.cli.terminal import fail, print_json, printable, table, terminal_width
+from sidekey.cli.terminal import fail, print_json, table, terminal_width
+from sidekey.core.printable import printable
+from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
 from sidekey.preset_preview import Preview, preview
 from sidekey.probe import Outcome, probe_preset
@@ -93,8 +95,8 @@ def read_data(data: str | None, preset: Preset) -> bytes:
 
 def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
     """Send a preset with what a caller would send: a real request, through the data plane of this process."""
-    quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
-    return run_logged("error", partial(_send, quiet, preset, data))
+    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    return run_logged(quiet.log, partial(_send, quiet, preset, data))
 
 
 async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> Outcome:
@@ -166,7 +168,10 @@ def test_command(config: str | None, as_json: bool, data: str | None, preset_id:
     """
     snapshot = load_snapshot(config)
     found = find_preset(snapshot, preset_id)
-    result = send(snapshot, found, _data(data, found))
+    try:
+        result = send(snapshot, found, _data(data, found))
+    except StartError as error:
+        fail(error)
     if as_json:
         print_json(result.as_json())
     else:

@@ -25,16 +25,17 @@ def command(config: str | None, strict: bool) -> None:
     """
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import ignore_hangups, keep_one_heap
+    from sidekey.process import ignore_early_signals, keep_one_heap
 
-    ignore_hangups()
+    ignore_early_signals()
     keep_one_heap()
     from sidekey.cli.loading import loader_of
 
     loader = loader_of(config)
     loaded = loader.load()
-    if loaded.errors or loaded.absent or (strict and loaded.lacking):
-        fail(*loaded.errors, *loaded.absent, *loaded.lacking)
+    errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
+    if errors or (strict and loaded.lacking):
+        fail(*errors, *loaded.lacking)
     from sidekey import app
     from sidekey.errors import StartError
 

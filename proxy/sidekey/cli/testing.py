@@ -10,10 +10,11 @@ from functools import partial
 
 import click
 
-from sidekey.app import App, run_logged
+from sidekey.app import App, log_of_command, run_logged
 from sidekey.cli.loading import find_integration, load_snapshot
 from sidekey.cli.options import complete_id, config_option, json_option
 from sidekey.cli.terminal import fail, print_json
+from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, target_of
 from sidekey.runtime.snapshot import Integration, Snapshot, TestRequest
@@ -28,8 +29,8 @@ WOULD_SPEND = (
 
 def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse proxy."""
-    quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
-    return run_logged("error", partial(_send, quiet, integration, test))
+    quiet = replace(snapshot, log=log_of_command(snapshot.log))
+    return run_logged(quiet.log, partial(_send, quiet, integration, test))
 
 
 async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
@@ -82,7 +83,10 @@ def command(config: str | None, as_json: bool, integration_id: str) -> None:
     integration = find_integration(snapshot, integration_id)
     if integration.test is None:
         fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
-    result = send_test(snapshot, integration, integration.test)
+    try:
+        result = send_test(snapshot, integration, integration.test)
+    except StartError as error:
+        fail(error)
     if as_json:
         print_json(result.as_json())
     else:

@@ -593,7 +593,7 @@ def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, 
     """Why nothing that a tunnel could be used for may be inside a policy."""
     if named is not None:
         if named.rules.impossible:
-            return _IMPOSSIBLE
+            return _impossible(named.rules)
         if named.rules.unresolved or named.rules.reach(authority):
             return None
         detail = "no target at this host and port is inside the integration's policy"
@@ -604,11 +604,12 @@ def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, 
     return None if reached else _UNMATCHED
 
 
-_IMPOSSIBLE: Final = Problem(
-    "credential_unavailable",
-    "the config of the integration can never work: `sidekey check` says what is wrong, and what to do",
-    error="proxy_configuration_error",
-)
+def _impossible(rules: IntegrationRules) -> Problem:
+    """Why nothing is sent by an integration that can never work. What is wrong is told to operators alone."""
+    where = "`sidekey list` and the API say" if rules.stored else "`sidekey check` says"
+    detail = f"the config of the integration can never work: {where} what is wrong, and what to do"
+    return Problem("credential_unavailable", detail, error="proxy_configuration_error")
+
 
 _UNMATCHED: Final = Problem(
     "target_denied", "no integration of this caller covers the target: name one, or see policies", denial="not_covered"
@@ -673,7 +674,7 @@ def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
     """Judge method and target alone, by the rules of now."""
     rules = candidate.rules
     if rules.impossible:
-        return Denied(_IMPOSSIBLE, candidate)
+        return Denied(_impossible(rules), candidate)
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"
@@ -742,7 +743,7 @@ def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
     if inside:
         # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
-        detail = "the caller that opened the tunnel is none of now: open another one with a valid token"
+        detail = "the caller that opened the tunnel is no longer in the config: open another one with a valid token"
         return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
         return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,), denial=denial)

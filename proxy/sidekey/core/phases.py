@@ -52,11 +52,6 @@ SENT: Final = 128
 RENEWING: Final = 256
 OVER: Final = 512
 
-LASTING: Final = RESOLVING | BUFFERING | ACQUIRING | SIGNING | CONNECTING | SENDING | RENEWING
-"""Phases of a request in which something is waited for."""
-FOR_GRANT: Final = ACQUIRING | RENEWING
-ON_ITS_WAY: Final = SENDING | SENT
-
 NONE: Final = 1
 HELD: Final = 2
 JUDGED: Final = 4
@@ -97,6 +92,10 @@ AFTER_REQUEST: Final[dict[int, int]] = {
     RENEWING: ACQUIRING | SIGNING | CONNECTING | SENT | OVER,
     OVER: 0,
 }
+AT_ONCE: Final[dict[int, int]] = {
+    phase: 0 if phase not in (NEW, SENT) else AFTER_REQUEST[phase] & (SENT | OVER) for phase in AFTER_REQUEST
+}
+"""Of a request, as above: what follows where nothing was waited for, and nothing is."""
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
     HELD: JUDGED | COMPLETE | CUT,

@@ -280,6 +280,8 @@ def _base(text: str) -> tuple[Origin, str]:
     authority, path = rest[:cut], rest[cut:]
     if "@" in authority:
         raise ValueError("must not contain userinfo: put the credential under auth")
+    if "{" in authority or "}" in authority:
+        raise ValueError("the host must not contain { or }: nothing is filled in here, write the name itself")
     if "*" in authority:
         raise ValueError("a wildcard is allowed only in allowed_domains, as https://*.suffix")
     try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sidekey.dataplane.downstream.request_reader import Request
     from sidekey.network.dial import Dialer
     from sidekey.observe.access import AccessLog
+    from sidekey.observe.audit import AuditLog
     from sidekey.observe.metrics import Metrics
     from sidekey.runtime.snapshot import Integration, Snapshot
 
@@ -52,11 +53,12 @@ class DataPlane:
         dialer: Dialer,
         metrics: Metrics,
         access: AccessLog,
+        audit: AuditLog,
         leaves: LeafSource,
         report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.worker = Worker(snapshot, metrics=metrics, access=access, report=report, wall=wall)
+        self.worker = Worker(snapshot, metrics=metrics, access=access, audit=audit, report=report, wall=wall)
         self.pools = Pools(self.worker, dialer)
         self._leaves = leaves
         self._tunnels = Tunnels(self.worker)

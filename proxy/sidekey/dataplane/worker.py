@@ -18,6 +18,7 @@ from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
+    from sidekey.observe.audit import AuditLog
     from sidekey.observe.metrics import IntegrationStats, Metrics
     from sidekey.runtime.snapshot import Snapshot
 
@@ -80,6 +81,7 @@ class Worker:
         "_requests",
         "_tasks",
         "access",
+        "audit",
         "clock",
         "deadlines",
         "descriptors",
@@ -100,6 +102,7 @@ class Worker:
         *,
         metrics: Metrics,
         access: AccessLog,
+        audit: AuditLog,
         report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -109,6 +112,7 @@ class Worker:
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
+        self.audit = audit
         self.deadlines = Deadlines()
         self.clock = time.monotonic
         self.wall = wall
@@ -161,12 +165,10 @@ class Worker:
         self.metrics.in_flight += 1
         return self.clock()
 
-    def leave(self, stats: IntegrationStats, outcome: str, began: float) -> float:
+    def leave(self, began: float) -> float:
         """Count a request out; its duration in seconds."""
         self.metrics.in_flight -= 1
-        seconds = self.clock() - began
-        stats.record(outcome, seconds)
-        return seconds
+        return self.clock() - began
 
     def bulk_buffer(self) -> memoryview:
         """Where a long read is received, for the length of one callback; made for the first long body."""

@@ -178,6 +178,10 @@ def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _dropped(metrics: Metrics) -> Iterator[str]:
+    yield f"sidekey_log_dropped_total {metrics.count_dropped()}\n"
+
+
 def _logins(metrics: Metrics) -> Iterator[str]:
     for outcome, count in list(metrics.admin_logins.items()):
         yield f'sidekey_admin_logins_total{{outcome="{outcome}"}} {count}\n'
@@ -317,6 +321,7 @@ FAMILIES = (
         "Changes that operators asked for, by what of and outcome.",
         _changes,
     ),
+    Family("sidekey_log_dropped_total", "counter", "Log lines that were lost.", _dropped),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
     Family("sidekey_store_up", "gauge", "Whether the store could be used last.", _of_store("sidekey_store_up", 0)),
     Family(

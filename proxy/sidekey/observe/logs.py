@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 from collections.abc import Callable, MutableMapping
 from functools import partial
@@ -18,9 +19,11 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from sidekey.observe.clock import Clock
+from sidekey.observe.output import Output, open_file, open_standard_error
 from sidekey.observe.redact import describe, redact
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.runtime.publisher import Refused
+from sidekey.runtime.snapshot import Log, Snapshot
 
 
 class _Lines:
@@ -79,6 +82,42 @@ class LogLevel:
                 asyncio.get_running_loop().call_soon(change)
 
         return commit
+
+
+class LogOutput:
+    """Keeps the lines of a writer where the snapshot in use wants them, and in the form that it wants.
+
+    `log` is what the writer's output was opened for (`open_log`).
+    """
+
+    def __init__(self, writer: LineWriter, log: Log) -> None:
+        self._writer = writer
+        self._log = log
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Open what another snapshot wants; the result writes there from then on. Raises Refused."""
+        log, former = snapshot.log, self._log
+        if (log.file, log.format) == (former.file, former.format):
+            return partial(self._commit, log, None)
+        return partial(self._commit, log, open_log(log))
+
+    def _commit(self, log: Log, output: Output | None) -> None:
+        self._log = log
+        if output is not None:
+            self._writer.use(output)
+
+
+def open_log(log: Log) -> Output:
+    """Open where lines go. Raises Refused."""
+    if log.file is None:
+        return open_standard_error(log.format)
+    try:
+        return open_file(log.file, log.format)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Refused(
+            f"log.file: {log.file} cannot be opened for writing: {reason}: change that, or the path"
+        ) from None
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:

@@ -52,12 +52,14 @@ class IntegrationStats:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
-    def record(self, outcome: str, seconds: float) -> None:
-        """Count one finished request of this duration."""
+    def record(self, outcome: str, seconds: float) -> int:
+        """Count one finished request of this duration; in which of the buckets it is."""
         outcomes = self.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        bucket = bisect_left(BOUNDS, seconds)
+        self.buckets[bucket] += 1
         self.seconds += seconds
+        return bucket
 
     def count_connect(self, outcome: str) -> None:
         """Count an attempt to connect by what came of it."""
@@ -79,7 +81,11 @@ class Durations:
 
     def record(self, seconds: float) -> None:
         """Count one."""
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.add(bisect_left(BOUNDS, seconds), seconds)
+
+    def add(self, bucket: int, seconds: float) -> None:
+        """Count one whose bucket is known."""
+        self.buckets[bucket] += 1
         self.seconds += seconds
 
 
@@ -105,7 +111,8 @@ class Metrics:
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
-    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks.
+    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks. `count_dropped` tells
+    how many log lines were lost.
     """
 
     __slots__ = (
@@ -119,6 +126,7 @@ class Metrics:
         "config_loaded",
         "config_loaded_at",
         "connections",
+        "count_dropped",
         "count_idle",
         "expiries",
         "failing",
@@ -155,6 +163,7 @@ class Metrics:
         self.upstream_open = 0
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
+        self.count_dropped: Callable[[], int] = int
         self.fullness: Callable[[], Iterable[float]] = tuple
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}

@@ -1,8 +1,8 @@
-"""Log lines on their way to a file descriptor, without the event loop ever waiting for it.
+"""Log lines on their way to an output, without the event loop ever waiting for it.
 
-`write` appends to a backlog; a background thread joins what has gathered and writes it. The backlog is bounded: where
-the reader of a pipe stalls or a disk is full, lines are dropped and counted, and the next line that gets through says
-how many. Nothing that happens to the descriptor stops the process.
+`write` appends to a backlog; a background thread joins what has gathered and writes it, as text where the output asks
+for that. The backlog is bounded: where the reader of a pipe stalls or a disk is full, lines are dropped and counted,
+and what gets through next says how many. Nothing that happens to the output stops the process.
 
 There is no lock: one could deadlock, as the garbage collector may run a finaliser that logs at any point. A deque's
 append and popleft are atomic, and no counter is written by both sides. Two threads that write at the same moment may
@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import select
-import sys
 import threading
 from collections import deque
+from contextlib import suppress
 
 from sidekey.observe.clock import Clock
+from sidekey.observe.output import Output, open_standard_error
 
 BACKLOG = 4 << 20
 """Bytes of lines that may wait; at full load with every request logged this is some 0.2 seconds' worth."""
@@ -31,16 +32,19 @@ BATCH = 512
 
 
 class LineWriter:
-    """Writes whole lines to a file descriptor that it owns.
+    """Writes whole lines to an output that it owns.
 
     Until `start` every line is written at once, by whoever writes it (a command line wants no thread); from then on by
-    a background thread. `write` may be called from any thread.
+    a background thread. `write`, `use` and `reopen` may be called from any thread. The first output stays open: what is
+    wrong with a later one is said there.
     """
 
-    def __init__(self, fd: int, *, backlog: int = BACKLOG) -> None:
-        self._fd = fd
+    def __init__(self, first: Output | int, *, backlog: int = BACKLOG) -> None:
+        self._first = self._output = Output(first) if isinstance(first, int) else first
         self._backlog = backlog
         self._lines: deque[bytes] = deque()
+        self._changes: deque[Output | None] = deque()
+        """Outputs to be used from now on; None: the present one is to be opened again."""
         self._clock = Clock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -49,26 +53,27 @@ class LineWriter:
         # Written by `write` alone: bytes accepted, lines refused.
         self._accepted = 0
         self._refused = 0
-        # Written by the draining thread alone: bytes gone, lines that failed, drops that were reported, a cut line.
+        # Written by the draining thread alone: bytes gone, lines that failed, drops that were reported, a cut line,
+        # and whether the first output was told that this one fails.
         self._gone = 0
         self._failed = 0
         self._reported = 0
         self._torn = False
+        self._told = False
 
     @classmethod
     def stderr(cls) -> LineWriter:
-        """Make a writer to a duplicate of standard error, or to nowhere where the process was started without one.
+        """Make a writer to standard error."""
+        return cls(open_standard_error("auto"))
 
-        Descriptor 2 itself is not written to: where it was closed, its number may now be that of a connection.
-        """
-        if sys.stderr is None:
-            return cls(os.open(os.devnull, os.O_WRONLY))
-        return cls(os.dup(sys.stderr.fileno()))
+    def count_dropped(self) -> int:
+        """How many lines were dropped since the start."""
+        return self._refused + self._failed
 
     @property
-    def dropped(self) -> int:
+    def unreported(self) -> int:
         """Lines dropped that no line has reported yet."""
-        return self._refused + self._failed - self._reported
+        return self.count_dropped() - self._reported
 
     def start(self) -> None:
         """Leave the writing to a background thread from now on."""
@@ -88,8 +93,21 @@ class LineWriter:
         if not self._woken:
             self._notify()
 
+    def use(self, output: Output) -> None:
+        """Write to another output from now on; the present one closes, but for the first."""
+        self._changes.append(output)
+        self._notify()
+
+    def reopen(self) -> None:
+        """Open the file of the present output again, which was renamed: what is written from now on goes to a new one.
+
+        Without a file nothing happens. Where it cannot be opened, the present one stays in use, and that is said.
+        """
+        self._changes.append(None)
+        self._notify()
+
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, for at most `timeout` seconds, and close the descriptor. Later lines are refused."""
+        """Write what waits, for at most `timeout` seconds, and close the outputs. Later lines are refused."""
         self._closing.set()
         if self._thread is not None:
             self._wake.set()
@@ -98,7 +116,8 @@ class LineWriter:
                 # Blocked in write(2). The thread is a daemon and holds the descriptor until the process ends.
                 return
         self._backlog = 0
-        os.close(self._fd)
+        self._output.close()
+        self._first.close()
 
     def _notify(self) -> None:
         if self._thread is None:
@@ -118,19 +137,42 @@ class LineWriter:
             self._drain()
 
     def _drain(self) -> None:
+        self._change()
         while self._lines:
             lines = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH))]
             self._put(lines)
             self._gone += sum(map(len, lines))
+        if self.unreported:
+            # The next line may be long in coming.
+            self._put([])
         self._gone = self._accepted
+
+    def _change(self) -> None:
+        """Go on with the output that is asked for."""
+        while self._changes:
+            output = self._changes.popleft()
+            if output is None:
+                try:
+                    output = self._output.reopened()
+                except OSError as error:
+                    event = "the log file cannot be opened again; the one that was renamed stays in use"
+                    self._tell(self._output, event, error)
+                    continue
+            if output is not self._output:
+                former, self._output = self._output, output
+                self._torn = self._told = False
+                if former is not self._first:
+                    former.close()
 
     def _put(self, lines: list[bytes]) -> None:
         """Write the lines, after a notice of those dropped before, and account for what was not written."""
-        dropped = self.dropped
+        dropped = self.unreported
+        render = self._output.render
         ahead = [b"\n"] if self._torn else []
         if dropped:
-            ahead.append(self._notice(dropped))
-        block = b"".join(ahead + lines)
+            lines_dropped = self._notice("log lines were dropped", lines=dropped)
+            ahead.append(lines_dropped if render is None else render(lines_dropped))
+        block = b"".join(ahead + (lines if render is None else list(map(render, lines))))
         written = self._write(block)
         whole = block.count(b"\n", 0, written) - len(ahead)
         if dropped and whole >= 0:
@@ -140,27 +182,34 @@ class LineWriter:
             self._torn = block[written - 1] != ord("\n")
 
     def _write(self, block: bytes) -> int:
-        """Write the block; returns how much of it was written before the descriptor failed."""
+        """Write the block; returns how much of it was written before the output failed."""
         view = memoryview(block)
         written = 0
         while written < len(block):
             try:
-                written += os.write(self._fd, view[written:])
+                written += os.write(self._output.fd, view[written:])
             except BlockingIOError:
                 # Whoever shares the descriptor made it non-blocking; this thread may wait.
                 poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
+                poll.register(self._output.fd, select.POLLOUT)
                 poll.poll()
-            except OSError:
+            except OSError as error:
                 # A full disk, a closed pipe: the lines are lost and counted, the process goes on.
+                if not self._told:
+                    self._told = True
+                    self._tell(self._output, "the log file cannot be written to; log lines are dropped", error)
                 return written
+        self._told = False
         return written
 
-    def _notice(self, dropped: int) -> bytes:
-        line = {
-            "timestamp": self._clock.stamp(),
-            "level": "warning",
-            "event": "log lines were dropped",
-            "lines": dropped,
-        }
+    def _tell(self, output: Output, event: str, error: OSError) -> None:
+        """Say in the first output what is wrong with another one; what is wrong with that cannot be said."""
+        if output is self._first:
+            return
+        line = self._notice(event, "error", file=output.path, reason=os.strerror(error.errno or 0))
+        with suppress(OSError):
+            os.write(self._first.fd, line if self._first.render is None else self._first.render(line))
+
+    def _notice(self, event: str, level: str = "warning", **what: object) -> bytes:
+        line = {"timestamp": self._clock.stamp(), "level": level, "event": event, **what}
         return json.dumps(line, separators=(",", ":")).encode() + b"\n"

@@ -11,19 +11,21 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from sidekey.network.tls import prepare_trust
+from sidekey.observe.audit import AuditLog, Source
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
 from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
-from sidekey.runtime.publisher import CommitError, Publisher
+from sidekey.runtime.changes import compare
+from sidekey.runtime.publisher import CommitError, Publisher, Refused
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.release_gradually import release_gradually
@@ -46,7 +48,7 @@ class ReloadHooks(NamedTuple):
     """What the reloader calls, on the event loop.
 
     `publisher` owns the snapshot in use. `certificate_files` are those whose change `rotate` handles.
-    `report` logs defects and must not raise.
+    `report` logs defects and must not raise; `audit` tells what was changed.
     """
 
     publisher: Publisher
@@ -54,6 +56,15 @@ class ReloadHooks(NamedTuple):
     rotate: Callable[[set[Path]], Awaitable[None]]
     metrics: Metrics
     report: Callable[[BaseException], str]
+    audit: AuditLog
+
+
+class _Waiting(NamedTuple):
+    """Who waits for what the store says, `by` whom it was changed, if that is known."""
+
+    take: Callable[[], None]
+    done: asyncio.Future[None]
+    by: str
 
 
 class ReloadError(Exception):
@@ -81,7 +92,7 @@ class Reloader:
         self._closed = False
         self._loaded = loaded
         """Whose files are in use."""
-        self._waiting: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         """What takes a state of the store, and who waits until that is in use."""
         self._unread = False
         self._task: asyncio.Task[None] | None = None
@@ -98,15 +109,16 @@ class Reloader:
         self._asked = True
         self._wake()
 
-    async def join(self, take: Callable[[], None]) -> None:
+    async def join(self, take: Callable[[], None], by: str = "") -> None:
         """Put in use what the store says, once `take` has given it to the loader; return when it is.
 
-        `take` is called in the thread that loads. Raises ReloadError where it could not be put in use.
+        `by` is the name of the operator whose change it is, where that is known. `take` is called in the thread that
+        loads. Raises ReloadError where it could not be put in use.
         """
         if self._closed:
             raise ReloadError
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append((take, done))
+        self._waiting.append(_Waiting(take, done, by))
         self._woken.set()
         await done
 
@@ -116,8 +128,8 @@ class Reloader:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._closed = True
-        for _, done in self._waiting:
-            _tell(done, in_use=False)
+        for each in self._waiting:
+            _tell(each.done, in_use=False)
         await self._watch.close()
         await asyncio.to_thread(self._thread.shutdown)
 
@@ -169,15 +181,17 @@ class Reloader:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        former, published = self._in_use(), False
+        former, published, replaced = self._in_use(), False, self._hooks.publisher.snapshot
         began = time.perf_counter()
         try:
             with _in_background():
-                snapshot = await self._in_thread(self._joined, [take for take, _ in waiting])
+                snapshot = await self._in_thread(self._joined, [each.take for each in waiting])
                 published = self._publish(snapshot)
         finally:
-            for _, done in waiting:
-                _tell(done, in_use=published)
+            for each in waiting:
+                _tell(each.done, in_use=published)
+        await self._in_thread(self._tell_changes, replaced, "store", sorted({each.by for each in waiting} - {""}))
+        del replaced
         if published:
             await self._release(former, "store reloaded", began)
 
@@ -212,7 +226,7 @@ class Reloader:
     async def _reload(self, changed: dict[Path, Stamp]) -> None:
         """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
-        before: Loaded | None = None
+        before, replaced = None, self._hooks.publisher.snapshot
         with _in_background():
             try:
                 loaded = await self._in_thread(self._load)
@@ -237,6 +251,8 @@ class Reloader:
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
                 # In the thread: there may be a line for each of ten thousand integrations.
                 await self._in_thread(self._log_findings, loaded)
+        await self._in_thread(self._tell_changes, replaced, "files")
+        del replaced
         if snapshot is None or not published:
             return
         await self._release(former, "config reloaded", began)
@@ -254,6 +270,12 @@ class Reloader:
         seconds = round(time.perf_counter() - began, 3)
         self._log.info(what, integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         await self._in_thread(release_gradually, former)
+
+    def _tell_changes(self, former: Snapshot, source: Source, by: Sequence[str] = ()) -> None:
+        """Log what differs from a former snapshot to the one in use, in the thread."""
+        now = self._hooks.publisher.snapshot
+        if now is not former:
+            self._hooks.audit.change(compare(former, now), source, tuple(by))
 
     def _load(self) -> Loaded:
         """Load, and prepare here what publishing would otherwise do on the event loop."""
@@ -284,6 +306,9 @@ class Reloader:
             # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
             whole = False
+        except Refused as refused:
+            self._log.error("the config was not reloaded; the previous one stays in use", reason=str(refused))
+            return False
         except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
             self._log.error(
                 "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
@@ -295,11 +320,12 @@ class Reloader:
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:
-        return bool(loaded.absent) or (self._strict and bool(loaded.lacking))
+        return bool(loaded.absent or loaded.unwritable or (self._strict and loaded.lacking))
 
     def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            log_errors([*loaded.errors, *loaded.absent, *(loaded.lacking if self._strict else ())])
+            lacking = loaded.lacking if self._strict else ()
+            log_errors([*loaded.errors, *loaded.absent, *loaded.unwritable, *lacking])
         else:
             log_load(loaded)
 

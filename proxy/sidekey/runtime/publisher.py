@@ -11,14 +11,18 @@ Commit = Callable[[], None]
 """Puts in use what was prepared. Must not fail, and must not depend on which part commits first."""
 
 
+class Refused(Exception):
+    """A part cannot serve by a snapshot although it is valid; the message says why, and what to do."""
+
+
 class Part(Protocol):
     """What serves by a snapshot."""
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to serve by another snapshot.
 
-        May fail. Must change nothing that anyone else sees, and must not depend on what another part has prepared. The
-        result is called at once, or never.
+        May fail, with Refused where that is no defect. Must change nothing that anyone else sees, and must not depend
+        on what another part has prepared. The result is called at once, or never.
         """
         ...
 

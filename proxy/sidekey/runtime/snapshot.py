@@ -90,6 +90,10 @@ class Integration:
 
     Its own is the first.
     """
+    written: object = field(default=None, repr=False, compare=False)
+    """The settings that it was built of, for comparisons with others. Never shown: a secret may be written there."""
+    digests: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
+    """Of each secret that was read, its path in the integration and a digest under a key that only this process has."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
     impossible: str = ""
@@ -248,11 +252,17 @@ class NetworkRules:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """`access` is off, errors or all; `path` allows paths and queries in access lines."""
+    """`access` is off, errors or all; `path` allows paths and queries in access lines.
+
+    Lines are written to `file`, or where it is None to standard error.
+    """
 
     level: str = "info"
     access: Literal["off", "errors", "all"] = "errors"
     path: bool = False
+    audit: Literal["off", "uses"] = "off"
+    format: Literal["auto", "json", "text"] = "auto"
+    file: str | None = None
 
 
 StoredState = Literal["ok", "hidden", "invalid", "altered", "sealed"]
@@ -344,6 +354,8 @@ class Snapshot:
     network: NetworkRules = NetworkRules()
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
+    asks_for_in_flight: bool = False
+    """Whether `limits.in_flight` is written, and not the default."""
     log: Log = Log()
     via: bool = True
     ca: CaRules = field(default_factory=CaRules)

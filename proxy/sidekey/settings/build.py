@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidekey.core.addresses import Only
 from sidekey.core.matching import Matching, Narrowed
@@ -27,8 +28,8 @@ from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_loca
 from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.impossible import POSSIBLE, Destination, Dialling, Impossible, find_impossible
-from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
-from sidekey.settings.parts import credential_of, read_parts, traits_of, values_of
+from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings, LogSettings
+from sidekey.settings.parts import credential_of, parts_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
 from sidekey.settings.presets import PresetJudge
 from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
@@ -105,12 +106,40 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
+        written=settings,
+        digests=_digests(settings, where.values, filled),
         destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
         impossible=str(impossible) if impossible.whole else "",
     )
     depends = dialling is not None and (not where.known or where.destination(settings).depends_on(dialling))
     return Built(integration, [*where.unreadable, *unusable], impossible.findings, depends)
+
+
+_DIGEST_KEY: Final = secrets.token_bytes(32)
+_PUBLIC: Final = frozenset({"text", "inline"})
+"""Sources of values that are no secrets: they are written in the config as they are."""
+
+
+def _digests(
+    settings: IntegrationSettings, values: Mapping[Keys, str], filled: Filled
+) -> tuple[tuple[str, bytes], ...]:
+    """By which a later load tells which secrets have changed; outside this process they say nothing."""
+    secret = {
+        (part.SECTION, *key)
+        for part in parts_of(settings)
+        for key, reference, _ in part.inputs()
+        if reference.source not in _PUBLIC
+    }
+    found = [
+        # Of a lone surrogate it is known that it is one.
+        (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
+        for keys, value in values.items()
+        if keys in secret
+    ]
+    # Thousands of integrations have the same paths.
+    paths = (sys.intern(show(keys)) for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
+    return tuple(zip(paths, (digest.digest() for _, digest in found), strict=True))
 
 
 class Built(NamedTuple):
@@ -332,7 +361,8 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         ),
         timeouts=Timeouts(**dict(settings.timeouts)),
         limits=Limits(**dict(settings.limits)),
-        log=snapshot.Log(**dict(settings.log)),
+        asks_for_in_flight="in_flight" in settings.limits.model_fields_set,
+        log=build_log(settings.log, side.read),
         via=settings.via,
         ca=side.ca,
         store=store,
@@ -366,6 +396,12 @@ def build_listen(settings: ListenSettings, read: SecretReader) -> snapshot.Liste
         metrics=None if settings.metrics is None else place(settings.metrics),
         names=tuple(settings.names),
     )
+
+
+def build_log(settings: LogSettings, read: SecretReader) -> snapshot.Log:
+    """What is logged and where, the file's path whole."""
+    log = snapshot.Log(**dict(settings))
+    return log if log.file is None else replace(log, file=str(read.path(log.file)))
 
 
 def moved(one: snapshot.Listen, other: snapshot.Listen) -> Iterator[str]:

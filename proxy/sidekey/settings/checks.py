@@ -6,6 +6,7 @@ is reported by the models and ignored here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Final, Literal, NamedTuple, TypeVar
@@ -46,7 +47,7 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
     """Errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
-        yield ("endpoint_prefix",), "this kind needs endpoint_prefix, the URL under which targets are allowed"
+        yield ("endpoint_prefix",), "this kind needs endpoint_prefix: write the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
     if others is True and domains == []:
         yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
@@ -260,7 +261,7 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
     store = raw["store"]
     path, url = (store.get(key) is not None for key in ("path", "url"))
     if path and url:
-        yield ("store", "url"), "a store is in one place: remove path, or url"
+        yield ("store", "url"), "a store must be in one place: remove path, or url"
     if not path and not url:
         yield ("store",), "needs path (SQLite) or url (PostgreSQL)"
     seen: dict[str, int] = {}
@@ -302,7 +303,7 @@ def caller_errors(raw: Mapping[str, Any], files: Known, stored: Known = _NONE) -
             granted = mapping(caller).get(key)
             for index, entry in enumerate(granted if isinstance(granted, list) else []):
                 if isinstance(entry, str) and all(entry not in ids for ids in known):
-                    text = f"no {kind.partition(' ')[2]} has this ID"
+                    text = f"no {kind.partition(' ')[2]} has this ID: add one, or remove the ID here"
                     if raw.get("store") is not None:
                         text = f"no file has {kind} of this ID: it must be made in the store"
                     yield ("callers", name, key, index), text
@@ -359,6 +360,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
     yield from insecure_values(mapping(raw.get("callers")), ("callers",))
     yield from insecure_values(mapping(raw.get("ca")), ("ca",))
     yield from insecure_values(mapping(raw.get("admin")), ("admin",))
+    yield from unexpanded(raw, ())
     if raw.get("admin") is not None and raw.get("store") is None:
         yield ("admin",), "does nothing without a store: add one, or remove this key"
 
@@ -416,6 +418,50 @@ def redaction_warnings(integration: Integration) -> Found:
     if not searchable(credential.grant.secrets):
         text = f"does nothing: no secret of {SHORTEST} bytes or more is put into requests; remove this key"
         yield ("redact_response",), text
+
+
+_VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-=?+][^}]*)?\}")
+_WHOLE_VARIABLE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]+")
+"""What shells, docker compose and CI expand. Without braces it counts only as a whole value: `$` is common in texts."""
+
+_REFERABLE: Final = frozenset(
+    {"endpoint_prefix", "auth", "client_certificate", *(each.SECTION for each in SUPPLEMENTS)}
+)
+"""The keys of an integration that {env: NAME} may stand under."""
+
+_FREE_TEXTS: Final = frozenset({"description", "tags", "value"})
+"""Texts for people, and secrets of stored documents, of which nothing is said."""
+
+
+def unexpanded(raw: Any, loc: Loc, way_out: str = "write the value itself") -> Found:
+    """Values with a variable in them, as shells write it: it is sent as it is."""
+    if isinstance(raw, str):
+        if _VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw):
+            yield loc, f"nothing is expanded: {way_out}"
+    elif isinstance(raw, Mapping):
+        for key, value in raw.items():
+            if key not in _FREE_TEXTS:
+                yield from unexpanded(value, (*loc, key), way_out)
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from unexpanded(value, (*loc, index), way_out)
+
+
+def unexpanded_in(raw: Mapping[str, Any], *, stored: bool) -> Found:
+    """The same of an integration. One that is `stored` may name no variable."""
+    for key, value in raw.items():
+        if key in _FREE_TEXTS:
+            continue
+        if key in _REFERABLE and not stored:
+            yield from unexpanded(value, (key,), "write {env: NAME}")
+        else:
+            yield from unexpanded(value, (key,))
+
+
+def preset_warnings(raw: Mapping[str, Any]) -> Found:
+    """The same of a preset. Its body is whatever an upstream takes."""
+    for key in ("url", "headers", "content_type"):
+        yield from unexpanded(raw.get(key), (key,))
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:

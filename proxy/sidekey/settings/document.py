@@ -73,7 +73,9 @@ def _decode(file: str, data: bytes) -> str:
     for start in range(0, len(text), _SLICE):
         found = _UNPRINTABLE.search(text, start, start + _SLICE)
         if found is not None:
-            raise Malformed(_error_after(file, text[: found.start()], "a control character is not allowed here"))
+            raise Malformed(
+                _error_after(file, text[: found.start()], "must not contain a control character: remove it")
+            )
     return text
 
 
@@ -141,7 +143,9 @@ class _Reader:
     def _alias(self, event: Any) -> tuple[Any, int]:
         found = self._anchors.get(event.anchor)
         if found is None:
-            raise self._malformed(event, "this alias has no anchor above it")
+            raise self._malformed(
+                event, "this alias has no anchor above it; a text that begins with * must be in quotes"
+            )
         value, mark, weight = found
         self._values += weight
         return value, mark

@@ -31,12 +31,19 @@ _MOST_NAMED: Final = 3
 class Dialling(NamedTuple):
     """Which addresses may be dialled: the static ones of `network.hosts`, and the networks that are `allowed`.
 
-    `stored`: for integrations of the store, where the operator alone allows networks.
+    `stored`: for integrations of the store, where the operator alone allows networks. `looked_up` are the addresses
+    that a lookup has found of other hosts, where somebody has looked.
     """
 
     hosts: Mapping[str, Sequence[str]] = MappingProxyType({})
     allowed: tuple[Network, ...] = ()
     stored: bool = False
+    looked_up: Mapping[str, tuple[Address, ...]] = MappingProxyType({})
+
+    @classmethod
+    def of_files(cls, snapshot: Snapshot) -> Dialling:
+        """Those of integrations of files."""
+        return cls(snapshot.network.hosts, snapshot.network.allow_private)
 
     @classmethod
     def of_store(cls, snapshot: Snapshot) -> Dialling:
@@ -50,7 +57,7 @@ class Dialling(NamedTuple):
         return host is not None and (host in self.hosts or host in _LOCALHOST or literal(host) is not None)
 
     def refuse(self, rule: Prefix | Domain | Origin, allowed: Sequence[Network]) -> str | None:
-        """Why a rule's host can never be dialled, and the way out; None where it may be.
+        """Why a rule's host cannot be dialled, and the way out; None where it may be.
 
         `allowed` is the integration's.
         """
@@ -61,9 +68,9 @@ class Dialling(NamedTuple):
         if address is not None:
             return self._refuse((address,), host, (*self.allowed, *allowed))
         texts = self.hosts.get(host, ())
-        said = f"{host} is {{}} by network.hosts, which" if texts else f"{host} is {{}}, which"
-        found = tuple(map(ip_address, texts or _LOCALHOST.get(host, ())))
-        return self._refuse(found, said, (*self.allowed, *allowed))
+        found = tuple(map(ip_address, texts or _LOCALHOST.get(host, ()))) or self.looked_up.get(host, ())
+        known_by = " by network.hosts" if texts else " by a lookup" if host in self.looked_up else ""
+        return self._refuse(found, f"{host} is {{}}{known_by}, which", (*self.allowed, *allowed))
 
     def _refuse(self, addresses: tuple[Address, ...], said: str, allowed: Sequence[Network]) -> str | None:
         if not addresses or any(refusal(each, allowed) is None for each in addresses):

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings import checks
+from sidekey.settings import checks, log_file
 from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
-from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
+from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.impossible import Dialling
@@ -28,11 +28,11 @@ from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.memory import Entry, Memory, PresetEntry, release_files, same
-from sidekey.settings.models import GlobalSettings
+from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.presets import PresetJudge, choice_errors, read_preset, written
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
-from sidekey.settings.source import Files, Joined, read_config
+from sidekey.settings.source import NAME_ONE, Files, Joined, read_config
 from sidekey.settings.stamps import Looks
 from sidekey.settings.store import BuiltStore, build_store
 from sidekey.settings.translate import findings_of
@@ -95,7 +95,7 @@ class Loader:
         """
         looks = Looks()
         with _without_collector():
-            joined = read_config(self._path, {**self._memory.files, **self._files}, looks)
+            joined = read_config(self._path, {**self._memory.files, **self._files}, looks, way_out=NAME_ONE)
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
             moment = time.time() if now is None else now
@@ -199,7 +199,10 @@ class _Loading:
         admin = build_admin(settings.admin, self._noting, self._memory.admin)
         self._noting.noted()
         self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
+        log = build_log(settings.log, self._read)
         self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings)))
+        unwritable = list(self._log_file(log.file))
+        self._note(self.loaded.unwritable, unwritable)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
@@ -217,7 +220,25 @@ class _Loading:
         self.loaded.files = side
         written = settings.ca, ca.rules
         listen = build_listen(settings.listen, self._read)
-        return Memory(entries, callers.digests, presets, trust, self._joined.files, listen, store, admin.rules, written)
+        return Memory(
+            entries,
+            callers.digests,
+            presets,
+            trust,
+            self._joined.files,
+            listen,
+            store,
+            admin.rules,
+            self._memory.log_file if unwritable else log.file,
+            written,
+        )
+
+    def _log_file(self, path: str | None) -> Iterator[tuple[Loc, str]]:
+        """Why nothing can be logged to the file; that which is in use may be in a folder that is closed by now."""
+        if path is not None and path != self._memory.log_file:
+            reason = log_file.refusal(Path(path))
+            if reason is not None:
+                yield ("log", "file"), reason
 
     def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
         """Whether the admin listener would begin to speak TLS, or to speak without."""
@@ -327,8 +348,13 @@ class _Loading:
             except ValueError as error:
                 self.loaded.errors.append(error_at(document, base, str(error), key=True))
             raw = document["integrations"][name]
+            if name in IntegrationSettings.model_fields and not (isinstance(raw, Table) and "auth" in raw):
+                text = "this key belongs to an integration: indent it under the integration's ID"
+                self.loaded.errors.append(error_at(document, base, text, key=True))
+                continue
             if not isinstance(raw, Table):
-                self.loaded.errors.append(error_at(document, base, "must be a mapping"))
+                text = "must be a mapping: indent its keys, so that they are under it"
+                self.loaded.errors.append(error_at(document, base, text if raw is None else "must be a mapping"))
                 continue
             found = checks.limit_errors(raw, settings.limits.in_flight)
             self.loaded.errors += [error_at(raw, loc, message, base=base) for loc, message in found]
@@ -363,6 +389,9 @@ class _Loading:
                 if built is None:
                     continue
                 preset = replace(built, document=written(raw))
+            self.loaded.warnings += [
+                error_at(raw, loc, message, base=base) for loc, message in checks.preset_warnings(raw)
+            ]
             found[name] = PresetEntry(raw, preset)
             self._judge_preset(preset, raw, integrations, has_store=has_store)
         return found

@@ -21,6 +21,9 @@ class Loaded:
     `absent` are source addresses that this machine does not have: errors for `run`, warnings for `check`, which may run
     on another machine.
 
+    `unwritable` tells of a log file that cannot be written to: errors for `run` and `check`, and nothing to commands
+    that log to standard error.
+
     `mismatched` are presets that cannot be used with their integrations: errors for `check` and `run --strict`, while
     `run` continues.
 
@@ -47,6 +50,7 @@ class Loaded:
     warnings: list[ConfigError] = field(default_factory=list)
     unreadable: list[ConfigError] = field(default_factory=list)
     absent: list[ConfigError] = field(default_factory=list)
+    unwritable: list[ConfigError] = field(default_factory=list)
     mismatched: list[ConfigError] = field(default_factory=list)
     impossible: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
@@ -80,6 +84,7 @@ class Loaded:
             self.warnings,
             self.unreadable,
             self.absent,
+            self.unwritable,
             self.mismatched,
             self.impossible,
             *self.kept.values(),

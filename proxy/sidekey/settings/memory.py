@@ -78,6 +78,8 @@ class Memory:
     store: StoreRules | None = None
     """The store; None where there is none."""
     admin: AdminRules = field(default_factory=AdminRules)
+    log_file: str | None = None
+    """The file that is logged to; None where there is none."""
     ca: tuple[CaSettings, CaRules] | None = None
     """What was written of the local CA, and what was made of it."""
 

@@ -209,7 +209,7 @@ class LimitSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged: JSON lines on standard error."""
+    """What is logged, where, and in which form; see [logs.md](logs.md)."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level that is logged."
@@ -217,6 +217,20 @@ class LogSettings(Section):
     access: Literal["off", "errors", "all"] = Field(default="errors", description="Which requests are logged.")
     path: bool = Field(
         default=_LOG.path, description="Whether access lines contain path and query, which may be secret."
+    )
+    audit: Literal["off", "uses"] = Field(
+        default=_LOG.audit,
+        description="`uses`: a line for each request that was sent with a credential. Changes of the config are logged "
+        "in any case.",
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        default=_LOG.format,
+        description="`json`: a JSON object a line; `text`: lines for people; `auto`: text on a terminal, JSON "
+        "elsewhere.",
+    )
+    file: values.FilePath | None = Field(
+        default=_LOG.file,
+        description="A file that lines are appended to, and which SIGUSR1 opens again; default: standard error.",
     )
 
 

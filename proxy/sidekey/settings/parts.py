@@ -28,6 +28,11 @@ def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
     return [part for part in parts if part is not None]
 
 
+def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
+    """All parts, `auth` first."""
+    return [settings.auth, *supplements_of(settings)]
+
+
 def traits_of(settings: IntegrationSettings) -> Traits:
     """What is known of the credential before anything is read, with all that supplements it."""
     found = settings.auth.traits()._replace(public=settings.auth.public_headers())
@@ -48,7 +53,7 @@ def read_parts(
     """Read what is not known yet: what could be read, by places in the integration, and why the others could not."""
     values: dict[Keys, str] = {}
     reasons: Reasons = ()
-    for part in (settings.auth, *supplements_of(settings)):
+    for part in parts_of(settings):
         found, unread = part.read(read, values_of(part, known))
         values |= {(part.SECTION, *key): value for key, value in found.items()}
         reasons += unread

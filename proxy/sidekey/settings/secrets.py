@@ -23,6 +23,7 @@ TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
 
 _VARIABLE = re.compile(r"[A-Z]{1,24}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _FILE_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.[a-z]{2,5}")
+_PATH = re.compile(r"/?[a-z0-9._-]{1,64}(?:/[a-z0-9._-]{1,64})+")
 
 Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that something was read from, with their stamps of before."""
@@ -31,14 +32,19 @@ Stamps = tuple[tuple[Path, Stamp], ...]
 def named(source: Source, name: str) -> str:
     """How an error names a file or variable, unless the name may be a secret that was pasted in its place.
 
-    A key is as a rule base64, hex or a JWT: none of these looks like an absolute path in a folder that exists, like a
-    file name with an extension, or like words in capitals.
+    A key is as a rule base64, hex or a JWT: none of these looks like an absolute path in a folder that exists, like
+    several names in lower case with slashes between them, like a file name with an extension, or like words in
+    capitals.
     """
     if source == "env":
         return f"environment variable {name}" if _VARIABLE.fullmatch(name) else "the environment variable"
     path = Path(name)
     rooted = path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir()
-    return name if rooted or _FILE_NAME.fullmatch(name) else "the file"
+    return name if rooted or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name) else "the file"
+
+
+class Absent(ValueError):
+    """There is no such file."""
 
 
 class Transient(ValueError):
@@ -190,7 +196,7 @@ def read_bounded(path: Path, largest: int) -> bytes:
                 raise ValueError("must be a regular file")
             data = file.read(largest + 1)
     except FileNotFoundError:
-        raise ValueError("does not exist") from None
+        raise Absent("does not exist") from None
     except OSError as error:
         kind = Transient if error.errno in TRANSIENT else ValueError
         raise kind(f"cannot be read: {os.strerror(error.errno or 0)}") from None

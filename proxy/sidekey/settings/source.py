@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidekey.settings.config_errors import ConfigError, Table, error_at, line_of, mark_at
 from sidekey.settings.document import Malformed, parse
-from sidekey.settings.secrets import TRANSIENT, Transient, read_bounded
+from sidekey.settings.secrets import TRANSIENT, Absent, Transient, read_bounded
 from sidekey.settings.stamps import Stamp, is_folder, stamp
 
 LARGEST_FILE = 64 << 20
@@ -20,9 +20,15 @@ LARGEST_FILE = 64 << 20
 _SUFFIXES = (".yaml", ".yml")
 
 
+DEFAULT: Final = "/etc/sidekey"
+
+NAME_ONE: Final = f": name a config file or folder with --config, or in SIDEKEY_CONFIG; the default is {DEFAULT}"
+"""What to do where there is no config."""
+
+
 def default_config_path(environ: Mapping[str, str]) -> str:
     """Where the config is where the command line does not say."""
-    return environ.get("SIDEKEY_CONFIG") or "/etc/sidekey"
+    return environ.get("SIDEKEY_CONFIG") or DEFAULT
 
 
 class Parsed(NamedTuple):
@@ -58,10 +64,13 @@ class Joined:
     files: Files = field(default_factory=dict)
 
 
-def read_config(path: Path, known: Files | None = None, look: Callable[[Path], Stamp] = stamp) -> Joined:
+def read_config(
+    path: Path, known: Files | None = None, look: Callable[[Path], Stamp] = stamp, *, way_out: str = ""
+) -> Joined:
     """Read a file, or a folder's `*.yaml` and `*.yml` by name. Errors are in the result, as many as there are.
 
     `known` files are not parsed again. `look` is asked for everything that is about to be read, the folder as well.
+    `way_out` says what to do where there is nothing at `path`.
     """
     as_folder = is_folder(path)
     # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
@@ -75,10 +84,10 @@ def read_config(path: Path, known: Files | None = None, look: Callable[[Path], S
         joined.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
         return joined
     if not files:
-        joined.errors.append(_unreadable(path, "the folder must contain a *.yaml or *.yml file"))
+        joined.errors.append(_unreadable(path, f"the folder must contain a *.yaml or *.yml file{way_out}"))
     for file in files:
         look(joined.folder / file.name)
-        _add(joined, file, {} if known is None else known)
+        _add(joined, file, {} if known is None else known, way_out if file is path else "")
     return joined
 
 
@@ -92,7 +101,7 @@ def _unreadable(path: Path, reason: str) -> ConfigError:
     return ConfigError(str(path), 1, 1, "", reason)
 
 
-def _add(joined: Joined, file: Path, known: Files) -> None:
+def _add(joined: Joined, file: Path, known: Files, way_out: str) -> None:
     try:
         data = read_bounded(file, LARGEST_FILE)
         held = str(file), hashlib.sha256(data).digest()
@@ -102,7 +111,8 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
         joined.complete = False
         return
     except ValueError as error:
-        joined.errors.append(_unreadable(file, f"{file} {error}"))
+        absent = isinstance(error, Absent)
+        joined.errors.append(_unreadable(file, f"{file} {error}{way_out if absent else ''}"))
         joined.complete = False
         joined.transient |= isinstance(error, Transient)
         return

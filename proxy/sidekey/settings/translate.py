@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,10 +12,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import NotAReference, WrittenAs
+from sidekey.credentials.fields import NotAReference, WrittenAs, mapping
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import Finding, Loc, held
-from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.models import Config, GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import names_of, profile
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -103,11 +104,32 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> s
             return elsewhere
     if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:
         return "this key belongs to the top level of the file"
+    if model is GlobalSettings and len(loc) == 1 and "auth" in mapping(root.get(key)):
+        return "this looks like an integration: indent it, and put it under integrations"
     known = _fields(loc[:-1], model, root)
     close = get_close_matches(key, known, n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"
+    above = _empty_above(key, _at(root, loc[:-1]), known)
+    if above is not None:
+        return f"unknown key; if it belongs to {above} above, indent it"
     return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
+
+
+def _at(root: Any, loc: Loc) -> Any:
+    """What is at a place, or at as much of it as there is."""
+    for part in held(root, loc):
+        root = root[part]
+    return root
+
+
+def _empty_above(key: str, table: Any, known: list[str]) -> str | None:
+    """The key above an unknown one that has nothing under it, so that the unknown one was meant to be there."""
+    if not isinstance(table, Mapping):
+        return None
+    above = takewhile(lambda each: each != key, table)
+    last = next((each for each in reversed([*above]) if each in known), None)
+    return None if last is None or table[last] is not None else last
 
 
 def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
@@ -127,7 +149,7 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
 
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
     """The keys that the mapping at `loc` may have; empty where no single model defines them."""
-    found: type[BaseModel] | None = model
+    found: type[BaseModel] | None = Config if model is GlobalSettings else model
     if loc[:1] == ("auth",):
         found, loc = KINDS.get(str(root["auth"].get("type"))), loc[1:]
     for part in loc:

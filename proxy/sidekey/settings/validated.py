@@ -29,8 +29,8 @@ class Validated(NamedTuple):
 
 def validate(raw: Mapping[str, Any], known: Brought | None = None, *, store: checks.Store = "database") -> Validated:
     """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
-    expansion = expand(raw, known)
-    return _validated(expansion, _warnings(expansion.table, store), stored=isinstance(raw, StoredMapping))
+    expansion, stored = expand(raw, known), isinstance(raw, StoredMapping)
+    return _validated(expansion, _warnings(expansion.table, store, stored=stored), stored=stored)
 
 
 def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
@@ -41,7 +41,8 @@ def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated
     return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True)
 
 
-def _warnings(table: Mapping[str, Any], store: checks.Store) -> Iterator[Finding]:
+def _warnings(table: Mapping[str, Any], store: checks.Store, *, stored: bool) -> Iterator[Finding]:
+    yield from (Finding(*each) for each in checks.unexpanded_in(table, stored=stored))
     yield from (Finding(*each) for each in checks.integration_warnings(table))
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
 

@@ -442,7 +442,7 @@ def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
     assert text_of not in [each.message for each in joined.loader.load(PRESENT).warnings]
     joined.write(text, "version: 1\n")
     assert [each.message for each in Loader(joined.folder / "sidekey.yaml", {}).load().errors] == [
-        "no integration has this ID"
+        "no integration has this ID: add one, or remove the ID here"
     ]
 
 

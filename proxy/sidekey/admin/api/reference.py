@@ -74,7 +74,7 @@ An integration is one object: its document, as in a file, and what is said about
   | `secret_missing` | a secret, or its client certificate, cannot be read | `credential_unavailable` |
   | `expired` | its client certificate has ended: `expires_at` | `credential_unavailable` |
   | `hidden` | a file has or had its ID, until an editor releases it; or another covers its targets | are not its own |
-  | `invalid` | this Sidekey cannot use it | `credential_unavailable` |
+  | `invalid` | this Sidekey cannot use it, or it can never work | `credential_unavailable` |
   | `sealed` | a secret cannot be opened | `credential_unavailable` |
   | `altered` | its row was changed by other means | `credential_unavailable` |
 

@@ -109,7 +109,8 @@ _STATES: Final = (
     f"{EXPIRING // 86_400} days; `failing`: its last {FAILING} requests were answered 401, 403 or 5xx, or failed; "
     "`secret_missing`: a secret, or its client certificate, cannot be read; `expired`: its client certificate has "
     "ended; `hidden`: a file has, or had, its ID, or another integration covers its targets; `invalid`: this Sidekey "
-    "cannot use it; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by other means."
+    "cannot use it, or it can never work; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
+    "other means."
 )
 
 _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {

@@ -13,10 +13,10 @@ from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import judgement_of
-from sidekey.explain import Sample, parse_header, parse_method, parse_moment
+from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
-from sidekey.runtime.snapshot import Integration, Stored
+from sidekey.runtime.snapshot import Integration, Snapshot, Stored
 from sidekey.settings.stored.source import build_draft
 
 T = TypeVar("T")
@@ -45,8 +45,12 @@ async def explain(service: Service, ask: Ask) -> Answer:
     if wrong:
         raise invalid(wrong)
     found = _served(service, ask.names["id"])
-    explanation = await service.run(judge, found, url, service.snapshot.passing, sample)
-    return Answer.of(explanation.as_json())
+    return Answer.of(await service.run(_explained, found, url, sample, service.snapshot))
+
+
+def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot) -> dict[str, Any]:
+    """Nothing is looked up: whoever may look here would decide what Sidekey asks of DNS."""
+    return with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
 
 
 def _url_in(document: Mapping[str, Any], longest: int, wrong: list[ItemError]) -> str:

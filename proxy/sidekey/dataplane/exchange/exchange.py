@@ -31,6 +31,7 @@ from sidekey.dataplane.exchange import body as bodies
 from sidekey.dataplane.exchange.held import HeldResponse
 from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
 from sidekey.dataplane.exchange.signed import SignedRequest
+from sidekey.dataplane.exchange.waits import Waits
 from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
@@ -42,7 +43,7 @@ from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
-from sidekey.observe.metrics import APART, UNKNOWN, Metrics
+from sidekey.observe.metrics import APART, UNKNOWN, IntegrationStats
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -57,7 +58,7 @@ _CLOSING: Final = frozenset(
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
 _CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
-"""And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
+"""And after these a tunnel does: whoever opened it, or the integration they named, is no longer in the config."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -88,10 +89,8 @@ class Exchange(ExchangeEvents):
     says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next
     piece of its held body is written in a turn of its own. `_preset` is the ID of the preset that it came by, if any,
     and `_unfilled` that preset while the parameters that it is to be filled with are still coming. `request_id` names
-    it towards its caller and in the log; `_caller_name` is who that is, where it is asked. `_turned_at` is when the
-    last phase began that lasts, or what comes behind it, else when the exchange did. What is told in the end: the
-    seconds that were waited for grants (`_granting`), for connections (`_connecting`) and for the response's head
-    (`_first_byte`), and the address of the upstream's end (`_address`); 0 and empty where nothing was.
+    it towards its caller and in the log; `_caller_name` is who that is, where it is asked. `_address` is that of the
+    upstream that it was last written to; `_waits` what was waited for, where anything was but the whole response.
     """
 
     __slots__ = (
@@ -102,12 +101,9 @@ class Exchange(ExchangeEvents):
         "_caller_blocked",
         "_caller_name",
         "_chunked",
-        "_connecting",
         "_destination",
         "_entry",
-        "_first_byte",
         "_grant",
-        "_granting",
         "_held",
         "_index",
         "_integration",
@@ -128,9 +124,9 @@ class Exchange(ExchangeEvents):
         "_signature",
         "_status",
         "_stepping",
-        "_turned_at",
         "_unfilled",
         "_upstream",
+        "_waits",
         "_worker",
         "deadline",
         "request_id",
@@ -162,13 +158,13 @@ class Exchange(ExchangeEvents):
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signature: SignedRequest | None = None
-        self._preset = ""
+        self._preset = self._address = self._caller_name = ""
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
-        self._began = self._turned_at = self._granting = self._connecting = self._first_byte = 0.0
-        self._address = self._caller_name = ""
+        self._began = 0.0
+        self._waits: Waits | None = None
         self._sent = self._status = 0
         self._keep_alive = request.head.keep_alive
         self._chunked = False
@@ -182,21 +178,18 @@ class Exchange(ExchangeEvents):
     def _enter(self, phase: int) -> None:
         """Go to a phase of the request."""
         former = self._request_phase
-        if not phases.AFTER_REQUEST[former] & phase:
-            raise phases.illegal(phases.REQUEST_NAMES, former, phase)
+        if not phases.AT_ONCE[former] & phase:
+            if not phases.AFTER_REQUEST[former] & phase:
+                raise phases.illegal(phases.REQUEST_NAMES, former, phase)
+            self._waited().turn(former, phase, self._worker.clock())
         self._request_phase = phase
-        if (former | phase) & phases.LASTING:
-            self._turn(former, phase)
 
-    def _turn(self, former: int, phase: int) -> None:
-        """Note how long something was waited for, and when that ended or something else begins."""
-        now = self._worker.clock()
-        if former & phases.FOR_GRANT:
-            self._granting += now - self._turned_at
-        elif former == phases.CONNECTING:
-            self._connecting += now - self._turned_at
-        if phase != phases.OVER:
-            self._turned_at = now
+    def _waited(self) -> Waits:
+        """What was waited for; from now on there is something to be told of it."""
+        waits = self._waits
+        if waits is None:
+            waits = self._waits = Waits(self._began)
+        return waits
 
     def _enter_response(self, phase: int) -> None:
         """Go to a phase of the response."""
@@ -218,7 +211,7 @@ class Exchange(ExchangeEvents):
     # Admission.
 
     def begin(self) -> None:
-        self._began = self._turned_at = self._worker.enter()
+        self._began = self._worker.enter()
         try:
             problem = self._start()
         except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
@@ -794,7 +787,7 @@ class Exchange(ExchangeEvents):
         self._held = self._redacted = None
         self._retry_bytes = None
         self._status = 0
-        self._first_byte = 0.0
+        self._waited().write_again()
         self._chunked = False
         self._body = self._replay_body
         if self._response_phase != phases.NONE:
@@ -851,10 +844,8 @@ class Exchange(ExchangeEvents):
         return bool(self._admitted().injection_points.body) if signed is None else not signed.streams_body
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        if head is not None and not whole:
-            self._note_first_byte()
         if head is not None and self._redactor is not None and self._admitted().redacts:
-            self._note_first_byte()
+            self._note_head()
             if not self._redact(head, self._redactor):
                 return
             head = readable_head(head)
@@ -879,7 +870,7 @@ class Exchange(ExchangeEvents):
                 integration.skew.look(head)
             pieces = self._response_head(head)
             if head.status in integration.watched:
-                self._note_first_byte()
+                self._note_head()
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
@@ -898,14 +889,15 @@ class Exchange(ExchangeEvents):
             self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
         if head is not None:
+            self._note_head()
             self._enter_response(phases.PASSING)
         elif self._response_phase != phases.PASSING:
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
-    def _note_first_byte(self) -> None:
-        """The head of the response has come. Where all of it has, and the exchange ends at once, its end tells when."""
-        self._first_byte = self._worker.clock() - self._turned_at
+    def _note_head(self) -> None:
+        """The head of a response has come whose end comes later; of another one the exchange's end tells when."""
+        self._waited().head_came(self._worker.clock())
 
     # Bodies that are redacted.
 
@@ -1078,8 +1070,6 @@ class Exchange(ExchangeEvents):
             head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
-        if problem.denial is not None:
-            (worker.metrics.unknown if integration is None else integration.stats).count_denial(problem.denial)
         self._enter_response(phases.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)
@@ -1109,20 +1099,20 @@ class Exchange(ExchangeEvents):
 
     def _end(self, code: str, problem: Problem | None = None) -> None:
         """Count the exchange out, once, and tell of it. `problem` is what became of it, where it is one of ours."""
-        former = self._request_phase
+        # It has written the request, so that the upstream has written the response.
+        is_answered = not code and self._request_phase >= phases.SENDING
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         outcome = code or _OUTCOMES[status]
-        seconds = worker.leave(stats, outcome, self._began)
-        if not (code or self._first_byte) and former & phases.ON_ITS_WAY:
-            # All of the response has come just now.
-            self._first_byte = seconds - (self._turned_at - self._began)
-        self._count_waits(worker.metrics)
-        if self._preset:
-            worker.metrics.count_preset(self._preset, outcome)
-        elif code and self._entry is None and request.head.target.startswith(PRESET):
-            worker.metrics.count_preset(UNKNOWN, outcome)
+        seconds = worker.leave(self._began)
+        bucket = stats.record(outcome, seconds)
+        if self._waits is not None:
+            self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
+        elif is_answered:
+            worker.metrics.first_bytes.add(bucket, seconds)
+        if code or self._preset or self._caller_name:
+            self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
             self._share.leave()
             self._share = None
@@ -1130,26 +1120,40 @@ class Exchange(ExchangeEvents):
             self._signature.end()
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
-        access = worker.access
+        access, audit = worker.access, worker.audit
+        logged = access.every
         if code or status >= 400:
             if worker.metrics.note_failure is not None:
                 worker.metrics.note_failure(stats, code, status)
-            if access.errors:
-                self._log(code, seconds, problem)
-        elif access.every:
-            self._log(code, seconds, None)
+            logged = access.errors
+        used = audit.uses and self._has_used_credential
+        if logged or used:
+            line = self._line(code, seconds, is_answered, problem)
+            if logged:
+                access.write(line)
+            if used:
+                audit.use(line)
 
-    def _count_waits(self, metrics: Metrics) -> None:
-        """Count what was waited for."""
-        if self._first_byte:
-            metrics.first_bytes.record(self._first_byte)
-        if self._granting:
-            metrics.grants.record(self._granting)
-        if self._connecting:
-            metrics.connections.record(self._connecting)
+    def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
+        """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
+        metrics = self._worker.metrics
+        if self._caller_name:
+            metrics.count_caller(self._caller_name, outcome)
+        if self._preset:
+            metrics.count_preset(self._preset, outcome)
+        elif code and self._entry is None and self._request.head.target.startswith(PRESET):
+            metrics.count_preset(UNKNOWN, outcome)
+        if problem is not None and problem.denial is not None:
+            stats.count_denial(problem.denial)
 
-    def _log(self, code: str, seconds: float, problem: Problem | None) -> None:
-        """Write the access line."""
+    @property
+    def _has_used_credential(self) -> bool:
+        """Whether it was sent to an upstream with what an integration adds, by a connection with what that has."""
+        integration = self._integration
+        return bool(self._address) and integration is not None and integration.name != NOBODY
+
+    def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
+        """What the log says of it."""
         request, integration, destination = self._request, self._integration, self._destination
         entry, head = self._entry, request.head
         if entry is not None:
@@ -1177,7 +1181,8 @@ class Exchange(ExchangeEvents):
             door = "preset"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
-        line = AccessLine(
+        waits = self._waits
+        return AccessLine(
             request_id=self.request_id.decode(),
             integration=named or UNKNOWN,
             caller=self._caller_name,
@@ -1194,15 +1199,14 @@ class Exchange(ExchangeEvents):
             peer=self._peer,
             upstream=self._address,
             duration=seconds,
-            grant=self._granting,
-            connect=self._connecting,
-            first_byte=self._first_byte,
+            grant=0.0 if waits is None else waits.grant,
+            connect=0.0 if waits is None else waits.connect,
+            first_byte=(seconds if is_answered else 0.0) if waits is None else waits.first_byte,
             bytes_in=request.received,
             bytes_out=self._sent,
             preset=self._preset,
             target=head.target.decode("latin-1") if shown else None,
         )
-        self._worker.access.write(line)
 
     @property
     def _peer(self) -> str:

@@ -225,9 +225,7 @@ class Negotiation(CallerEvents):
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
         if self._is_over:
             return
-        worker, candidate = self._worker, self._candidate
-        if problem.denial is not None:
-            (worker.metrics.unknown if candidate is None else candidate.stats).count_denial(problem.denial)
+        candidate = self._candidate
         reply = local_reply(
             problem,
             request_id=self._request_id,
@@ -249,6 +247,10 @@ class Negotiation(CallerEvents):
         seconds = worker.clock() - self._began
         stats = worker.metrics.unknown if candidate is None else candidate.stats
         stats.record(code, seconds)
+        if problem is not None and problem.denial is not None:
+            stats.count_denial(problem.denial)
+        if self._caller_name:
+            worker.metrics.count_caller(self._caller_name, code)
         if self._lifetime is not None:
             self._lifetime.end()
         connecting = self._connecting()

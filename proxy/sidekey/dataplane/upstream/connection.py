@@ -51,8 +51,9 @@ class Home(ABC):
 class UpstreamConnection(ResponseReader, asyncio.Protocol):
     """One upstream connection. What each read brings goes to the exchange in one call.
 
-    `address` is the upstream's, with its port; `full` says that it takes nothing for now, `_paused` that nothing is
-    read since the caller takes nothing, `_request_sent` that the whole request was written.
+    `address` is the upstream's, with its port, or `unknown` of one that was reset at once; `full` says that it takes
+    nothing for now, `_paused` that nothing is read since the caller takes nothing, `_request_sent` that the whole
+    request was written.
     """
 
     __slots__ = (
@@ -185,7 +186,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         self._parser = HttpResponseParser(self)
-        self.address = address_of(transport)
+        self.address = address_of(transport) or "unknown"
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()

@@ -178,7 +178,9 @@ def page_of(form: Form, document: Mapping[str, Any]) -> Sent:
         "standing": {"mood": "good", "word": "OK", "reason": ""},
         "entries": entries,
         "may_edit": True,
-        **dict.fromkeys(("problem", "tested", "seen", "explained", "refused", "activity", "operator", "done", "asked")),
+        **dict.fromkeys(
+            ("problem", "tested", "seen", "explained", "refused", "activity", "operator", "done", "asked", "signs")
+        ),
         **dict.fromkeys(("kind", "url", "form_token", "store_down", "path"), ""),
         **dict.fromkeys(("rest", "calls"), ()),
         "version": 1,

@@ -1,0 +1,235 @@
+"""The table of docs/operations.md for whoever is on call, asked of a running Sidekey that a real Prometheus scrapes.
+
+Two callers use four integrations that fail, each for another reason, and one that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from support.ask import get
+from support.ca import Authority
+from support.child import Child, run_cli
+from support.peers import require
+from support.ports import free_port
+from support.prometheus import expressions_of, metrics_of
+from support.prometheus_server import ask, prometheus, until
+from support.raw import RawConnection
+from support.upstream import RawUpstream
+
+ROOT = Path(__file__).parents[2]
+SECTION = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("\n## On call\n")[2].partition("\n## ")[0]
+ROWS = {
+    question: (re.findall("`([^`]+)`", metrics), re.findall("`([^`]+)`", log))
+    for question, metrics, log in re.findall(r"^\| ([^|]+\?) \|([^|]*)\| ([^|]+) \|$", SECTION, re.M)
+}
+"""Question to the expressions, and to the commands, that answer it."""
+DASHBOARD = json.loads((ROOT / "helm" / "sidekey" / "files" / "dashboard.json").read_text("utf-8"))
+NEW = {
+    "sidekey_denials_total",
+    "sidekey_caller_requests_total",
+    "sidekey_upstream_connects_total",
+    "sidekey_phase_duration_seconds_bucket",
+}
+ENVIRONMENT = {"SECRET": "s3cret", "SHOP": "shop-t0ken", "BILLING": "billing-t0ken"}
+FAILURES = {
+    "crm": "401",
+    "erp": "upstream_unreachable",
+    "bank": "upstream_tls_failed",
+    "mail": "credential_unavailable",
+}
+
+
+async def answers(connection: RawConnection) -> None:
+    """An upstream that knows no credential where the path says so."""
+    while True:
+        target = (await connection.request()).target
+        status = b"401 Unauthorized" if target.startswith(b"/crm") else b"200 OK"
+        await connection.send(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nok" % status)
+
+
+def config(ca: Authority, good: int, foreign: int, closed: int) -> str:
+    basic = "auth: {type: basic, username: u, password: {env: SECRET}}"
+    return f"""\
+network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+callers:
+  shop: {{token: {{env: SHOP}}, integrations: "*"}}
+  billing: {{token: {{env: BILLING}}, integrations: [crm, good]}}
+integrations:
+  crm: {{endpoint_prefix: "https://up.test:{good}/crm", tags: [sales], test: {{path: /whoami}}, {basic}}}
+  erp: {{endpoint_prefix: "https://up.test:{closed}/erp", {basic}}}
+  bank: {{endpoint_prefix: "https://up.test:{foreign}/bank", {basic}}}
+  mail:
+    endpoint_prefix: https://up.test:{good}/mail
+    allow_other_domains: true
+    allowed_domains: ["https://up.test:{good}"]
+    auth: {{type: oauth2, client_id: c, client_secret: {{env: SECRET}}, token_endpoint: "https://up.test:{closed}/token"}}
+  good: {{endpoint_prefix: "https://up.test:{good}/good", {basic}}}
+"""
+
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""
+
+
+def use(port: int) -> None:
+    """What the two callers ask for again and again."""
+    for name in (*FAILURES, "good"):
+        get(port, f"/i/{name}/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
+    for path in ("/i/crm/orders", "/i/good/orders", "/i/bank/orders", "/i/crm/%2e%2e/mail"):
+        get(port, path, {"Sidekey-Token": ENVIRONMENT["BILLING"]})
+
+
+class OnCall:
+    """Whoever is on call: asks Prometheus on a port, and the log so far."""
+
+    def __init__(self, child: Child, port: int, folder: Path) -> None:
+        self.child = child
+        self._port = port
+        self._folder = folder
+
+    def find(self, expression: str) -> list[dict[str, str]]:
+        """The labels of what an expression finds, once it finds something. NaN is nothing."""
+
+        def found() -> list[dict[str, str]] | None:
+            use(self.child.proxy_port)
+            data = ask(self._port, f"query?query={quote(expression)}")
+            series = [] if data is None else data["result"]
+            return [each["metric"] for each in series if each["value"][1] != "NaN"] or None
+
+        return until(found)
+
+    def filter(self, command: str, name: str = "ID") -> str:
+        """What a line of the table prints of the log, for an integration."""
+        log = self._folder / "sidekey.log"
+        log.write_text("".join(self.child.lines))
+        require("jq")
+        shell = command.replace("ID", name)
+        run = subprocess.run(shell, shell=True, cwd=self._folder, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+
+@pytest.fixture
+async def on_call(ca: Authority, tmp_path: Path) -> Any:
+    """With a Prometheus that has scraped twice."""
+    closed = free_port()
+    async with (
+        RawUpstream(answers, ssl_context=ca.server_context("up.test")) as upstream,
+        RawUpstream(answers, ssl_context=ca.server_context("other.test")) as foreign,
+    ):
+        text = config(ca, upstream.port, foreign.port, closed)
+        with (
+            Child(text, tmp_path, head=HEAD, environment=ENVIRONMENT) as child,
+            prometheus(tmp_path, child.admin_port) as port,
+        ):
+            yield OnCall(child, port, tmp_path)
+            await asyncio.to_thread(child.stop)
+
+
+def labelled(found: list[dict[str, str]], *names: str) -> set[tuple[str, ...]]:
+    return {tuple(each.get(name, "") for name in names) for each in found}
+
+
+def check_table(person: OnCall) -> None:
+    """Ask every question, and look whether the answer is the right one."""
+    metrics, log = ROWS["Which integration fails, and how?"]
+    failing = set(FAILURES.items())
+    until(lambda: True if labelled(person.find(metrics[0]), "integration", "outcome") >= failing else None)
+    assert "good" not in {name for name, *_ in labelled(person.find(metrics[0]), "integration")}
+    lines = [json.loads(line) for line in person.filter(log[0]).splitlines()]
+    said = {(line["integration"], line["code"] or str(line["status"])) for line in lines}
+    assert failing <= said
+
+    metrics, log = ROWS["Since when?"]
+    alerts = {
+        ("SidekeyCredentialRejected", "crm"),
+        ("SidekeyUpstreamUnreachable", "erp"),
+        ("SidekeyUpstreamTLSFailed", "bank"),
+        ("SidekeyCredentialUnavailable", "mail"),
+        ("SidekeyTokenEndpointUnreachable", "mail"),
+    }
+    until(lambda: True if labelled(person.find(metrics[0]), "alertname", "integration") >= alerts else None)
+    for name in FAILURES:
+        first = person.filter(log[0], name).splitlines()[0]
+        # Of a token also the call for it has a line, before the first request fails.
+        assert first <= min(line["timestamp"] for line in lines if line["integration"] == name)
+
+    metrics, log = ROWS["Whose credential, and is it still valid?"]
+    assert ("mail", "oauth2") in labelled(person.find(metrics[0]), "integration", "kind")
+    listed = run_cli(*log[0].split()[1:], "--config", str(person.child.config), environment=ENVIRONMENT)
+    assert re.search(r"^crm +basic .*sales", listed.stdout, re.M)
+
+    metrics, log = ROWS["Their side or ours?"]
+    connects, tokens = metrics
+    assert labelled(person.find(connects), "integration", "outcome") == {
+        ("erp", "connection_refused"),
+        ("bank", "tls_certificate_error"),
+    }
+    assert labelled(person.find(tokens), "integration", "outcome") == {("mail", "unreachable")}
+    assert "the upstream refused the connection" in person.filter(log[0], "erp")
+    assert "certificate" in person.filter(log[0], "bank")
+    assert "token endpoint" in person.filter(log[0], "mail")
+    assert set(person.filter(log[0], "crm").splitlines()) >= {"null"}
+    assert {line["upstream"] for line in lines if line["integration"] == "erp"} == {None}
+    assert None not in {line["upstream"] for line in lines if line["integration"] == "crm" and line["status"] == 401}
+    test = next(each for each in log if each.startswith("sidekey test")).replace("ID", "crm").split()[1:]
+    assert "401" in run_cli(*test, "--config", str(person.child.config), environment=ENVIRONMENT).stdout
+
+    metrics, log = ROWS["Who waits for what?"]
+    until(
+        lambda: (
+            True if labelled(person.find(metrics[0]), "phase") == {("grant",), ("connect",), ("first_byte",)} else None
+        )
+    )
+    person.filter(log[0])
+
+    metrics, log = ROWS["Who is affected?"]
+    affected = {("shop", outcome) for outcome in FAILURES.values()} | {("billing", "401")}
+    until(lambda: True if labelled(person.find(metrics[0]), "caller", "outcome") >= affected else None)
+    assert set(person.filter(log[0], "crm").splitlines()) == {"shop", "billing"}
+    assert set(person.filter(log[0], "erp").splitlines()) == {"shop"}
+
+    metrics, log = ROWS["Why is it denied?"]
+    assert labelled(person.find(metrics[0]), "integration", "reason") == {
+        ("crm", "outside_prefix"),
+        ("unknown", "integration_unlisted"),
+    }
+    explained = run_cli("explain", "crm", "/%2e%2e/mail", "--config", str(person.child.config), environment=ENVIRONMENT)
+    assert "not under any endpoint prefix" in explained.stdout
+
+    metrics, log = ROWS["What has changed?"]
+    text = person.child.config.read_text("utf-8")
+    person.child.rewrite(text.replace("integrations: [crm, good]", "integrations: [crm, good, mail]"))
+    person.child.process.send_signal(signal.SIGHUP)
+    person.child.wait_for_line(lambda line: "config changed" in line)
+    assert "billing" in person.filter(log[0])
+    for expression in metrics:
+        assert person.find(expression)
+
+    _, log = ROWS["What became of this one request?"]
+    answer = get(person.child.proxy_port, "/i/erp/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
+    name = answer.headers["Sidekey-Request-Id"]
+    person.child.wait_for_line(lambda line: name in line)
+    (line,) = person.filter(log[0].replace("REQUEST", name)).splitlines()
+    assert json.loads(line)["reason"] == "the upstream refused the connection"
+
+
+@pytest.mark.long
+async def test_every_question_has_its_answer(on_call: OnCall) -> None:
+    """The rows of the table, word by word as they are printed; and each panel that shows the same finds data."""
+    await asyncio.to_thread(check_table, on_call)
+    for expression in expressions_of(DASHBOARD):
+        if metrics_of(expression) & NEW:
+            assert await asyncio.to_thread(on_call.find, expression), expression

@@ -1,0 +1,90 @@
+"""observe/reference.py: docs/logs.md has every key and every event, and is up to date."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import sidekey
+from sidekey.observe import reference
+from sidekey.observe.access import FIELDS
+from sidekey.observe.audit import CHANGE_FIELDS, USE_FIELDS
+from sidekey.observe.redact import describe
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(sidekey.__file__).parent
+LEVELS = {"debug", "info", "warning", "error", "critical"}
+EVENTS = {event.text: event for event in reference.events()}
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    """Each call of a logger in the code, with its level."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
+                logger = ast.unparse(node.func.value)
+                if logger.endswith(("log", "get_logger()")):
+                    yield node.func.attr, node
+
+
+def pattern_of(text: ast.expr) -> str | None:
+    """What an event's text matches as a regular expression; None where it is chosen elsewhere."""
+    if isinstance(text, ast.Constant):
+        return re.escape(str(text.value))
+    if isinstance(text, ast.JoinedStr):
+        return "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in text.values)
+    return None
+
+
+def test_the_page_is_up_to_date() -> None:
+    """`make docs` writes it."""
+    assert (ROOT / reference.PAGE).read_text("utf-8") == reference.page()
+
+
+def test_the_page_is_written_into_a_checkout(tmp_path: Path) -> None:
+    reference.main(tmp_path)
+    assert (tmp_path / reference.PAGE).read_text("utf-8") == reference.page()
+
+
+def test_every_key_and_every_event_has_a_row() -> None:
+    rows = [line for line in reference.page().splitlines() if line.startswith("| ")]
+    for key, words in (*FIELDS, *USE_FIELDS, *CHANGE_FIELDS):
+        assert f"| `{key}` | {words} |" in rows
+    for event in reference.events():
+        assert any(event.text in row and f"| {event.level} |" in row for row in rows)
+    assert len(EVENTS) == len(list(reference.events()))
+
+
+def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
+    """By the calls as they stand in the code; keys of `**` are those of an exception, or of the local CA."""
+    found: set[str] = set()
+    described = set(describe(ValueError()))
+    for level, call in calls():
+        pattern = pattern_of(call.args[0])
+        if pattern is None:
+            continue
+        events = [event for text, event in EVENTS.items() if re.fullmatch(pattern, text)]
+        assert events, ast.unparse(call)
+        for event in events:
+            found.add(event.text)
+            assert event.level == level, event
+            given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+            assert given <= set(event.keys), event
+            if any(keyword.arg is None and "describe" in ast.unparse(keyword.value) for keyword in call.keywords):
+                assert described <= set(event.keys), event
+    assert len(found) > 40
+
+
+def test_every_event_that_is_told_is_in_the_code() -> None:
+    """Those whose text is chosen elsewhere stand there as they are."""
+    texts = {
+        str(node.value)
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "reference.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    chosen = {text for text in EVENTS if text not in texts}
+    assert chosen == {text for text in EVENTS if text.startswith("a stored ")}

@@ -1,0 +1,118 @@
+"""docs/logs.md: its lines of jq find what they say in a real log, and logrotate accepts its rule."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sidekey.observe.reference import page
+from support import files, peers
+from support.ca import Authority
+from support.raw import RawConnection
+from support.serving import HEAD, serving
+from support.upstream import OK, RawUpstream
+
+LINES = re.findall(r"^(jq .*?sidekey\.log.*?)$", page(), re.M | re.S)
+CONFIG = """\
+  crm:
+    endpoint_prefix: "http://up.test:{port}/v1"
+    auth: {{type: headers, headers: {{X-Key: {{secret: {{env: CRM}}}}}}}}
+  broken:
+    endpoint_prefix: "http://up.test:{port}/v1"
+    auth: {{type: headers, headers: {{X-Key: {{secret: {{env: NONE}}}}}}}}
+"""
+TOKEN = "Sidekey-Token: token-of-billing"
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> tuple[Path, str]:
+    """The folder of a log with something of everything, and the id of a response of Sidekey's own."""
+    folder = tmp_path_factory.mktemp("logged")
+    return folder, asyncio.run(write_log(folder, ca))
+
+
+async def slowly(connection: RawConnection) -> None:
+    """An upstream that takes more than a second for its response."""
+    await connection.request()
+    await asyncio.sleep(1.1)
+    await connection.send(OK)
+
+
+async def write_log(folder: Path, ca: Authority) -> str:
+    """Serve requests of each sort, and a reload that widens something."""
+    callers = "callers: {{billing: {{token: {{env: TOKEN}}, integrations: [crm, broken]}}}}\n"
+    head = HEAD.replace("integrations:\n", f"{callers}integrations:\n").replace("path: true", "audit: uses")
+    environ = {"CRM": "key-of-crm-0123", "TOKEN": "token-of-billing"}
+    async with (
+        RawUpstream(slowly) as upstream,
+        serving(
+            CONFIG.format(port=upstream.port),
+            folder,
+            ca,
+            hosts={"up.test": ["127.0.0.1"]},
+            environ=environ,
+            head=head,
+            whole=False,
+        ) as sidekey,
+    ):
+        assert (await sidekey.reverse("/x", TOKEN, name="crm")).status == 200
+        assert (await sidekey.reverse("/../x", TOKEN, name="crm")).status == 403
+        failed = await sidekey.reverse("/x", TOKEN, name="broken")
+        assert failed.status == 502
+        path = folder / "sidekey.yaml"
+        files.replace(path, path.read_text().replace("/v1", "", 1))
+        sidekey.hang_up()
+        await sidekey.logged("config changed")
+        files.replace(path, "version: 2\n")
+        sidekey.hang_up()
+        await sidekey.logged("config error")
+    (request_id,) = failed.values(b"sidekey-request-id")
+    return request_id.decode()
+
+
+def test_there_are_lines() -> None:
+    assert len(LINES) >= 9
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_of_jq_finds_something_and_no_secret(line: str, logged: tuple[Path, str]) -> None:
+    """As whoever reads the page would type it."""
+    peers.require("jq")
+    folder, request_id = logged
+    run = subprocess.run(
+        ["sh", "-ec", line],
+        cwd=folder,
+        env={**os.environ, "ID": request_id},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.strip()
+    assert "key-of-crm" not in run.stdout
+    assert "token-of-billing" not in run.stdout
+    if "$ID" in line:
+        assert '"integration":"broken"' in run.stdout
+        assert '"code":"credential_unavailable"' in run.stdout
+
+
+def test_logrotate_accepts_the_rule(tmp_path: Path) -> None:
+    """It rotates daily, and tells Sidekey."""
+    logrotate = peers.require("logrotate")
+    (rule,) = re.findall(r"^```text\n(/var/log.*?)^```", page(), re.M | re.S)
+    (tmp_path / "sidekey.log").write_text("{}\n")
+    path = tmp_path / "rule"
+    path.write_text(rule.replace("/var/log/sidekey", str(tmp_path)))
+    path.chmod(0o600)
+    command = [logrotate, "--debug", "--force", "--state", str(tmp_path / "state"), str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "error" not in run.stderr
+    assert "running postrotate script" in run.stderr
+    assert "SIGUSR1" in run.stderr

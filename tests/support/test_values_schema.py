@@ -1,0 +1,142 @@
+"""The chart's schema of values takes what the config's own schema takes, but for what belongs to the chart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jsonschema.validators import Draft7Validator, Draft202012Validator
+
+from support import helm, values_schema
+from support.examples import examples
+from support.profiles import auth_of
+
+CONFIG_SCHEMA = json.loads(values_schema.CONFIG.read_text("utf-8"))
+SCHEMA = json.loads(values_schema.written())
+CONFIG = Draft202012Validator(CONFIG_SCHEMA)
+CHART = Draft7Validator({"$ref": "#/definitions/Config", "definitions": SCHEMA["definitions"]})
+
+OF_THE_CHART = {"version", "listen", "callers", "allow_unauthenticated", "store", "admin"}
+SECTIONS = CONFIG_SCHEMA["properties"].keys() - {"version", "allow_unauthenticated", "via"}
+"""Where null is as nothing."""
+EXAMPLES = [
+    yaml.safe_load(path.read_text("utf-8").replace("insecure_value", "file"))
+    for path in sorted((helm.ROOT / "config").glob("*.yaml"))
+]
+PROVIDERS = ["commercetools", "dotdigital", "mailchimp", "klaviyo", "tableau", "ghost"]
+CONFIGS = [{key: value for key, value in found.items() if key not in OF_THE_CHART} for found in EXAMPLES]
+CONFIGS.append({"integrations": {name: {"auth": auth_of(name)} for name in PROVIDERS}})
+"""Configs that both take."""
+
+FILE = {"file": "/run/secrets/x"}
+PUT = [
+    *(None, True, 12, 1.5, "text", "", [], {}, ["text"], [FILE], FILE, {"env": "X"}, {**FILE, "env": "X"}),
+    *({"url": "https://x.example"}, {"inline": "PEM"}, {"other": "x"}, {"other": FILE}),
+    *({"prefix": "Bearer ", "secret": FILE}, {"secret": FILE, "other": 1}, {"type": "none"}, {"type": "basic"}),
+]
+"""What is put in the place of something."""
+
+Path = tuple[str | int, ...]
+
+
+def paths(node: Any, above: Path = ()) -> Iterator[Path]:
+    """Where anything is below a value."""
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in entries:
+        yield (*above, key)
+        yield from paths(inner, (*above, key))
+
+
+def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict[str, Any]:
+    """The config with one place changed: `put`, `drop`, or `add` a key beside it."""
+    found = deepcopy(config)
+    inner: Any = found
+    for key in path[:-1]:
+        inner = inner[key]
+    if change == "put":
+        inner[path[-1]] = deepcopy(value)
+    elif change == "drop":
+        del inner[path[-1]]
+    elif isinstance(inner, dict):
+        inner["other"] = deepcopy(value)
+    return found
+
+
+@st.composite
+def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
+    """A config, a place in it, and what is done there."""
+    config = draw(st.sampled_from(CONFIGS))
+    path = draw(st.sampled_from(list(paths(config))))
+    return config, path, draw(st.sampled_from(["put", "put", "drop", "add"])), draw(st.sampled_from(PUT))
+
+
+@settings(max_examples=examples(150))
+@given(mistakes())
+@example((CONFIGS[0], ("integrations",), "add", "x"))
+def test_what_the_config_refuses_the_chart_refuses(mistake: tuple[dict[str, Any], Path, str, Any]) -> None:
+    """And the other way round, unless it tells how a secret, or a text of YAML 1.1, is written in values.
+
+    A mapping with the one key `file` is a reference in a document, too: there the config's schema takes what `sidekey
+    check` refuses.
+    """
+    config = changed(*mistake)
+    errors = list(CHART.iter_errors(config))
+    written = {key: value for key, value in config.items() if key not in SECTIONS or value is not None}
+    if not CONFIG.is_valid({"version": 1, **written}):
+        assert errors
+    else:
+        unlike = [error for error in errors if error.absolute_path[-1] not in ("file", "env")]
+        assert {error.validator for error in unlike} <= {"const"}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: next(iter(config["integrations"])))
+def test_what_the_config_takes_the_chart_takes(config: dict[str, Any]) -> None:
+    """Every example, and integrations by profiles."""
+    assert [error.message for error in CHART.iter_errors(config)] == []
+    assert CONFIG.is_valid({"version": 1, **config})
+
+
+def test_it_is_a_schema_of_draft_7_in_which_every_reference_leads_somewhere() -> None:
+    """References have no words beside them, which draft 7 ignores, and no word is of a later draft."""
+    Draft7Validator.check_schema(SCHEMA)
+    later = {"$defs", "prefixItems", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "minContains"}
+    for schema in [*SCHEMA["definitions"].values(), *SCHEMA["properties"].values()]:
+        for node in values_schema.subschemas(schema):
+            assert not later & node.keys()
+            if "$ref" in node:
+                assert node.keys() == {"$ref"}
+                assert node["$ref"].removeprefix("#/definitions/") in SCHEMA["definitions"]
+
+
+def test_a_definition_of_the_charts_own_replaces_words_and_properties() -> None:
+    """Null drops a word; the config's other properties stay, and its sections may be empty."""
+    config = {
+        "$defs": {"Inner": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "boolean"}}}},
+        "type": "object",
+        "properties": {"inner": {"$ref": "#/$defs/Inner"}, "version": {"const": 1}},
+        "required": ["version"],
+    }
+    own = {
+        "properties": {"config": {"$ref": "#/definitions/Config"}},
+        "definitions": {
+            "Config": {"properties": {"version": {"const": "left out"}}, "required": None},
+            "Inner": {"properties": {"x": {"const": 5}}},
+            "unused": {},
+        },
+    }
+    assert values_schema.joined(own, config)["definitions"] == {
+        "Config": {
+            "type": "object",
+            "properties": {
+                "inner": {"if": {"type": "null"}, "then": {}, "else": {"$ref": "#/definitions/Inner"}},
+                "version": {"const": "left out"},
+            },
+        },
+        "Inner": {"type": "object", "properties": {"x": {"const": 5}, "y": {"type": "boolean"}}},
+    }
