@@ -492,12 +492,15 @@ async def test_a_key_that_changes_under_load_signs_what_is_written_from_then_on(
                 for _ in range(5):
                     await caller.send(request("POST", body=b"%d" % number * 1000))
                     assert (await caller.response()).status == 200
+                    done.append(number)
 
         async def change() -> None:
-            for signer in signers[1:]:
-                for _ in range(20):
+            for count, signer in enumerate(signers[1:], 1):
+                while len(done) < 10 * count:
                     await asyncio.sleep(0)
                 source.grant = grant_of(signer)
+
+        done: list[int] = []
 
         await asyncio.gather(change(), *(send(number) for number in range(10)))
         arrived = [each for connection in upstream.received for each in split(connection)]
