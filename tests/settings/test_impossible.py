@@ -98,7 +98,7 @@ WAY_OUT = "add {}/{} to allow_private of the integration, or to network.allow_pr
         ("https://api.example.com/v1", None),
         (
             "https://api.example.com/users/{id}",
-            "must not contain { or }: nothing is filled in here; end the prefix before it, requests bring the rest",
+            "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest",
         ),
     ],
 )
@@ -121,6 +121,17 @@ def test_allow_private_opens_what_is_not_global(place: str, prefix: str, tmp_pat
     network: dict[str, Any] = {"hosts": {"up.test": ["10.0.0.5"]}}
     (network if place == "network" else integration)["allow_private"] = networks
     assert found(load(written(tmp_path, integration, network=network), ENVIRON)) == {}
+
+
+@pytest.mark.parametrize("path", ["/lists/{8F9A5C3E-1234-4321-abcd-0123456789AB}", "/a{b", "/a}", "/{}", "/{1}"])
+def test_braces_that_name_nothing_stay_what_they_are(path: str, tmp_path: Path) -> None:
+    """Some servers have GUIDs in braces in their paths: a prefix of such a one works as it is."""
+    loaded = load(written(tmp_path, {"endpoint_prefix": f"https://api.example.com{path}", "auth": PUBLIC}), ENVIRON)
+    assert found(loaded) == {}
+    for url in ("/items", f"https://api.example.com{path}/items"):
+        explained = explain(integration_of(loaded), url)
+        assert explained.allowed
+        assert explained.sent_on == f"https://api.example.com{path}/items"
 
 
 def test_metadata_services_stay_closed(tmp_path: Path) -> None:
