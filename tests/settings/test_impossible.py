@@ -134,6 +134,14 @@ def test_braces_that_name_nothing_stay_what_they_are(path: str, tmp_path: Path) 
         assert explained.sent_on == f"https://api.example.com{path}/items"
 
 
+@pytest.mark.parametrize("more", [{}, {"endpoint_prefix": []}])
+def test_a_prefix_that_is_not_there_is_one_error(more: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing more is said of it."""
+    loaded = load(written(tmp_path, {**more, "auth": PUBLIC}), ENVIRON)
+    assert [each.path for each in loaded.errors] == ["integrations.it.endpoint_prefix"]
+    assert loaded.lacking == []
+
+
 def test_metadata_services_stay_closed(tmp_path: Path) -> None:
     """Whatever is allowed."""
     integration = {"endpoint_prefix": "http://169.254.169.254", "allow_private": ["169.254.0.0/16"], "auth": PUBLIC}

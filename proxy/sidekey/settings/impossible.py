@@ -155,7 +155,8 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     methods = [*_method_errors(policy)]
     rules: Sequence[Prefix | Domain] = policy.prefixes or policy.domains
     passing = [each for each in rules if passes(policy, each, learns=destination.learns)]
-    denied = [] if passing else [_denied(destination)]
+    # Without any rule the lack of the key is an error already.
+    denied = [] if passing or not rules else [_denied(destination)]
     dead = {*prefixes, *domains}
     works = any(each not in dead and dialling.refuse(each, allowed) is None for each in passing)
     findings = (*calls, *prefixes.values(), *domains.values(), *methods, *denied)
