@@ -63,6 +63,15 @@ MARKETING_CLOUD = f"type: oauth2, provider: salesforce-marketing-cloud, subdomai
 CRM = integration("https://api.example.com/v1")
 
 
+@pytest.mark.parametrize("url", ["/\udcc3\udca9", "https://api.example.com/v1/\udcff", "/\x1b[2J"])
+def test_what_is_no_text_is_judged_and_shown_as_escapes(url: str) -> None:
+    """As Python has arguments that are not of the locale (PEP 383), and for any terminal."""
+    found = explain(CRM, url)
+    assert found.decision.code == "request_invalid"
+    assert str(found).isascii()
+    assert "\x1b" not in str(found)
+
+
 def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_proxy() -> None:
     """`/send` means /i/crm/send, and the target is the base and the path."""
     found = explain(CRM, "/send?to=1")
