@@ -75,9 +75,11 @@ def parse_moment(written: object) -> float:
         written = str(written)
         is_number = written.isascii() and written.isdigit()
         moment = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        # What is before the year 1 or behind 9999 in UTC is no date that could be signed.
+        moment = None if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise ValueError("must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
     return moment.timestamp()
 
