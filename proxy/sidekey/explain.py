@@ -74,9 +74,9 @@ def parse_moment(written: object) -> float:
     try:
         written = str(written)
         is_number = written.isascii() and written.isdigit()
-        moment = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        found = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
         # What is before the year 1 or behind 9999 in UTC is no date that could be signed.
-        moment = None if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = None if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         moment = None
     if moment is None:
