@@ -299,6 +299,35 @@ def test_other_rules_of_the_network_judge_again_what_depends_on_them_alone(tmp_p
     assert first.snapshot.integrations["other"] is third.snapshot.integrations["other"]
 
 
+def test_nothing_is_said_of_addresses_where_the_rules_cannot_be_read(tmp_path: Path) -> None:
+    """What allows them may be among what is wrong, or in another file."""
+    integration = {"endpoint_prefix": ["https://10.1.2.3", "https://up.test"], "auth": PUBLIC}
+    network = {"allow_private": ["10.0.0.0/8"], "hosts": {"up.test": ["10.0.0.5"]}}
+    loaded = load(written(tmp_path, integration, network={**network, "more": 1}), ENVIRON)
+    assert [each.path for each in loaded.errors] == ["network.more"]
+    assert loaded.lacking == []
+    written(tmp_path, integration)
+    replace(tmp_path / "network.yaml", "version: 1\nnetwork: {allow_private: [10.0.0.0/8]\n")
+    loaded = load(tmp_path, ENVIRON)
+    assert len(loaded.errors) == 1
+    assert loaded.lacking == []
+    replace(tmp_path / "network.yaml", yaml.safe_dump({"version": 1, "network": network}))
+    assert found(load(tmp_path, ENVIRON)) == {}
+
+
+def test_rules_that_say_the_same_stay_the_same_object(tmp_path: Path) -> None:
+    """Each of thousands is compared with them: what is one object is the same at once."""
+    hosts = {"up.test": ["10.0.0.5"]}
+    integration = {"endpoint_prefix": "https://up.test", "auth": PUBLIC, "allow_private": ["10.0.0.5/32"]}
+    loader = Loader(written(tmp_path, integration, network={"hosts": hosts}), ENVIRON)
+    loader.load()
+    first = loader._memory
+    written(tmp_path, {**integration, "description": "another"}, network={"hosts": hosts})
+    loader.load()
+    assert loader._memory is not first
+    assert loader._memory.dialling is first.dialling
+
+
 def test_the_store_has_a_way_out_of_its_own() -> None:
     """Nobody but the operator allows it."""
     prefix = Prefix(parse_target("https://10.1.2.3/").origin, "")

@@ -94,6 +94,10 @@ class Dialling(NamedTuple):
         return f"{said} is not a global address ({reason}): {way_out}"
 
 
+UNKNOWN: Final = Dialling(allowed=_EVERYTHING)
+"""Where the rules are not known: refuses what is never dialled alone."""
+
+
 def _host(rule: Prefix | Domain | Origin) -> str | None:
     """The one host that a rule is about; None where a wildcard is about any number."""
     if isinstance(rule, Origin):
