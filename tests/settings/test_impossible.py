@@ -142,6 +142,19 @@ def test_a_prefix_that_is_not_there_is_one_error(more: dict[str, Any], tmp_path:
     assert loaded.lacking == []
 
 
+@pytest.mark.parametrize(
+    "host", ["10.1.2.3", "127.0.0.1", "[fd00::7]", "[::ffff:10.1.2.3]", "[64:ff9b::a01:203]", "up.test"]
+)
+def test_what_is_named_as_the_way_out_is_one(host: str, tmp_path: Path) -> None:
+    """Also where an IPv4 address is inside an IPv6 one."""
+    integration: dict[str, Any] = {"endpoint_prefix": f"https://{host}/v1", "auth": PUBLIC}
+    network = {"hosts": {"up.test": ["::ffff:10.0.0.5"]}}
+    (message,) = found(load(written(tmp_path, integration, network=network), ENVIRON)).values()
+    named = message.partition(": add ")[2].partition(" to allow_private")[0]
+    integration["allow_private"] = [named]
+    assert found(load(written(tmp_path, integration, network=network), ENVIRON)) == {}
+
+
 def test_metadata_services_stay_closed(tmp_path: Path) -> None:
     """Whatever is allowed."""
     integration = {"endpoint_prefix": "http://169.254.169.254", "allow_private": ["169.254.0.0/16"], "auth": PUBLIC}

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sidekey.core.addresses import Address, Network, literal, refusal
+from sidekey.core.addresses import Address, Network, literal, refusal, unwrap
 from sidekey.core.decide import DEFAULT_METHODS
 from sidekey.core.policy import Domain, Policy, Prefix
 from sidekey.core.possible import learns_any, passes
@@ -87,7 +87,9 @@ class Dialling(NamedTuple):
         said, reason = said.format(address), refusal(address, allowed)
         if not openable:
             return f"{said} is never dialled ({reason}), whatever allow_private says: use another address"
-        network = f"{address}/{address.max_prefixlen}"
+        # An IPv4 address inside an IPv6 one is allowed as the former.
+        judged = unwrap(address)
+        network = f"{judged}/{judged.max_prefixlen}"
         way_out = f"add {network} to allow_private of the integration, or to network.allow_private"
         if self.stored:
             way_out = f"the operator must add {network} to store.allow_private"
