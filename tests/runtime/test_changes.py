@@ -79,6 +79,10 @@ def test_nothing_is_told_of_the_same_config_although_all_of_it_was_built_again(t
         (("version: 1", "version: 1\nvia: false"), {"settings": ["via"]}),
         (("version: 1", "version: 1\nlog: {audit: uses, level: error}"), {"settings": ["log.level", "log.audit"]}),
         (("version: 1", "version: 1\nnetwork: {search: true}"), {"settings": ["network.search"]}),
+        (
+            ("version: 1", "version: 1\nnetwork: {trusted_ca: system}"),
+            {"integrations": {"changed": ["crm", "sms"]}, "settings": ["network.trusted_ca"]},
+        ),
         (("version: 1", "version: 1\nca: {hosts: [c.test]}"), {"settings": ["ca.hosts"]}),
         (
             ("version: 1", "version: 1\nforward: {unmatched: pass}"),

@@ -342,6 +342,8 @@ def _settings(former: Snapshot, now: Snapshot) -> Iterator[str]:
             # A store is not made or removed while it is in use.
             differing = (key for key in keys if getattr(one, key, None) != getattr(other, key, None))
             yield from (f"{section}.{'certificate' if key == 'own' else key}" for key in differing)
+    if former.trust != now.trust:
+        yield "network.trusted_ca"
     if former.via != now.via:
         yield "via"
     yield from (f"forward.{key}" for key in _different(_forward(former), _forward(now)))

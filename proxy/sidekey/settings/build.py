@@ -377,6 +377,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         stored=stored,
         passing=passing,
         matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
+        trust=side.trust,
     )
 
 
