@@ -30,7 +30,7 @@ USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "`sidekey preset test`.",
     ),
     ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
-    ("peer", "Address and port of whoever connected to Sidekey, or `unix`; null for `operator`."),
+    ("peer", "Address and port of whoever connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
     ("integration", "The ID of the integration whose credential was sent."),
     ("preset", "The ID of the preset that the request came by; null without one."),
     ("method", "The method of the request; of a preset its own."),
