@@ -81,12 +81,33 @@ def test_the_second_is_asked_with_what_the_first_will_write() -> None:
     assert Successive(Stamp(b"Other"), Needy(b"Two")).check(outgoing()) is not None
 
 
+def test_what_only_callers_send_is_known_from_their_head() -> None:
+    """Where there is none, as in what is explained, the lines tell; so they do of what was stripped since."""
+    lines = [b"\r\nX-Id: one", b"\r\nx_id: two"]
+    for names, there, values in (
+        ([b"x-other"], lines, []),
+        ([b"x-id"], lines, [b"one", b"two"]),
+        ([b"x-id"], [], []),
+    ):
+        head = RequestHead(b"POST", b"/", b"h", there, names)
+        assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", there, head).sent(b"x-id")) == values
+    assert list(OutgoingRequest(b"POST", b"https", b"h", b"/", lines).sent(b"x-id")) == [b"one", b"two"]
+
+
 def test_one_slow_signer_makes_both_slow() -> None:
     slow = Stamp(b"One")
     slow.slow = True
     assert Successive(slow, Stamp(b"Two")).slow
     assert Successive(Stamp(b"One"), slow).slow
     assert not Successive(Stamp(b"One"), Stamp(b"Two")).slow
+
+
+def test_random_bytes_are_drawn_where_one_of_two_signers_takes_them() -> None:
+    still = Stamp(b"One")
+    still.draws = False
+    assert Successive(still, Stamp(b"Two")).draws
+    assert Successive(Stamp(b"Two"), still).draws
+    assert not Successive(still, still).draws
 
 
 def test_rules_that_say_the_same_are_equal() -> None:

@@ -7,7 +7,7 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import FixedCredential, Grant, Places, Supplemented
 from sidekey.credentials.fields import Reference
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.parts import credential_of, read_parts, supplements_of, traits_of, values_of
+from sidekey.settings.parts import credential_of, public_headers_of, read_parts, supplements_of, traits_of, values_of
 
 SECRET = {"secret": {"insecure_value": "hunter2"}}
 ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}}
@@ -37,8 +37,8 @@ def test_what_is_known_of_an_integration_is_its_kinds_and_what_is_added() -> Non
     assert supplements_of(plain) == []
     assert supplements_of(added) == [added.add]
     places = Places(("X-Tenant", "Authorization"), ("key",))
-    public = (("X-Tenant", "acme"),)
-    assert traits_of(added) == added.auth.traits()._replace(places=places, public=public)
+    assert traits_of(added) == added.auth.traits()._replace(places=places)
+    assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
 
 
 def test_a_signer_beside_the_kinds_signs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

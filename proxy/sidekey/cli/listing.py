@@ -139,7 +139,7 @@ def _cells(each: Listed, running: Running) -> Iterator[str]:
     yield "" if integration is None else ", ".join(integration.tags)
     requests = running.requests(each.id)
     yield "" if requests is None else str(requests)
-    yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.traits.public)
+    yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.public_headers)
     yield standing.reason
     yield "" if integration is None else integration.description
 
@@ -156,7 +156,7 @@ def described(each: Listed, running: Running) -> dict[str, Any]:
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),
-        "headers": {} if integration is None else dict(integration.traits.public),
+        "headers": {} if integration is None else dict(integration.public_headers),
         "usable": each.standing.usable,
         "expires_at": _instant(each.standing.expires_at),
         "token_expires_at": _instant(running.tokens.get(each.id)),

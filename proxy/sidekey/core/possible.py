@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 from sidekey.core import paths
 from sidekey.core.policy import Domain, Policy, Prefix, judge
 from sidekey.core.urls import Origin, Target
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 _WORD: Final = "any"
 """A path segment that no forbidden path has: what is forbidden ends in names of endpoints."""
@@ -20,9 +23,20 @@ def passes(policy: Policy, rule: Prefix | Domain, *, learns: bool) -> bool:
     `learns` says that each grant tells a base URL: then one that it may tell must be allowed as well.
     """
     # A path that is forbidden by itself leaves those beside it; below others there is nothing.
-    policy = replace(policy, forbidden=tuple(each for each in policy.forbidden if each.below))
+    below = tuple(each for each in policy.forbidden if each.below)
+    if not learns and not below and not policy.path and (isinstance(rule, Domain) or _PLAIN.fullmatch(rule.path)):
+        # Almost all of ten thousand: what is under a plain path has one reading.
+        return _is_covered(policy, rule)
+    policy = replace(policy, forbidden=below)
     bases = [*_learnable(policy)] if learns else []
     return any(_is_allowed(policy, target, bases, learns=learns) for target in _targets(policy, rule))
+
+
+def _is_covered(policy: Policy, rule: Prefix | Domain) -> bool:
+    """Whether each kind of rule that the policy has lets what another one is about pass."""
+    if isinstance(rule, Domain):
+        return not policy.prefixes
+    return not policy.domains or any(domain.covers(rule.origin) for domain in policy.domains)
 
 
 def learns_any(policy: Policy) -> bool:

@@ -311,7 +311,7 @@ class Traits(NamedTuple):
     `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
     presents. `signing` are the rules of the signer that its grants have. `spelling`: targets are brought into one
     spelling before they are judged and sent. `reread` are the keys of inputs that others replace meanwhile, which are
-    read again before each attempt to obtain a grant. `public` are the headers whose values stand in the document.
+    read again before each attempt to obtain a grant.
     """
 
     places: Places
@@ -325,7 +325,6 @@ class Traits(NamedTuple):
     signs: bool = False
     spelling: Spelling | None = None
     reread: frozenset[Keys] = frozenset()
-    public: Pairs = ()
 
     @property
     def ends(self) -> bool:

@@ -37,8 +37,8 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event(
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
-            ("in_flight",),
-            "`in_flight` is the limit that counts. Raise NOFILE.",
+            ("in_flight", "wanted", "nofile"),
+            "`in_flight` is the limit that counts. Raise NOFILE. At info if it is little below the default.",
         ),
         Event("log lines go to a file", "info", ("file",), "On standard error: all further lines are in the file."),
         Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),

@@ -18,7 +18,7 @@ from sidekey.core.origins import named, several
 from sidekey.core.parameters import JSON
 from sidekey.core.policy import Policy, Prefix
 from sidekey.core.presets import Preset as PresetRules
-from sidekey.credentials.base import Traits
+from sidekey.credentials.base import Pairs, Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.admin_rules import AdminRules
@@ -90,6 +90,8 @@ class Integration:
 
     Its own is the first.
     """
+    public_headers: Pairs = field(default=(), repr=False)
+    """The headers that it brings whose values stand in the document, for operators: one may be a secret by mistake."""
     written: object = field(default=None, repr=False, compare=False)
     """The settings that it was built of, for comparisons with others. Never shown: a secret may be written there."""
     digests: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)

@@ -29,7 +29,7 @@ from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.impossible import POSSIBLE, Destination, Dialling, Impossible, find_impossible
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings, LogSettings
-from sidekey.settings.parts import credential_of, parts_of, read_parts, traits_of, values_of
+from sidekey.settings.parts import credential_of, parts_of, public_headers_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
 from sidekey.settings.presets import PresetJudge
 from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
@@ -104,6 +104,7 @@ def build_integration(
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
         redact_response=settings.redact_response,
         filled=filled,
+        public_headers=public_headers_of(settings),
         stored=stored is not None,
         row=row,
         written=settings,

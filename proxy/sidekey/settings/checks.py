@@ -436,7 +436,7 @@ _FREE_TEXTS: Final = frozenset({"description", "tags", "value"})
 def unexpanded(raw: Any, loc: Loc, way_out: str = "write the value itself") -> Found:
     """Values with a variable in them, as shells write it: it is sent as it is."""
     if isinstance(raw, str):
-        if _VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw):
+        if "$" in raw and (_VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw)):
             yield loc, f"nothing is expanded: {way_out}"
     elif isinstance(raw, Mapping):
         for key, value in raw.items():

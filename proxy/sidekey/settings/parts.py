@@ -10,6 +10,7 @@ from sidekey.credentials.base import (
     Credential,
     FixedCredential,
     Grant,
+    Pairs,
     PartSettings,
     ReadReference,
     Reasons,
@@ -35,12 +36,16 @@ def parts_of(settings: IntegrationSettings) -> list[PartSettings]:
 
 def traits_of(settings: IntegrationSettings) -> Traits:
     """What is known of the credential before anything is read, with all that supplements it."""
-    found = settings.auth.traits()._replace(public=settings.auth.public_headers())
+    found = settings.auth.traits()
     for part in supplements_of(settings):
         signing = _successive(found.signing, part.signing())
-        public = found.public + part.public_headers()
-        found = found._replace(places=part.places().beside(found.places), signing=signing, public=public)
+        found = found._replace(places=part.places().beside(found.places), signing=signing)
     return found
+
+
+def public_headers_of(settings: IntegrationSettings) -> Pairs:
+    """The headers of all parts whose values stand in the document."""
+    return tuple(pair for part in parts_of(settings) for pair in part.public_headers())
 
 
 def _successive(first: SigningRules | None, second: SigningRules | None) -> SigningRules | None:

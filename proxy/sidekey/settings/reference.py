@@ -259,8 +259,11 @@ def _necessity(parameter: profiles.Parameter) -> str:
 _RESPONSES_INTRODUCTION = """\
 # Sidekey's own responses
 
-`Content-Type: application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`, `integration`
-where the caller may know it, and `sent`: whether the upstream may have received the request, `no` or `maybe`.
+`Content-Type: application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, `code`,
+`integration` where the caller may know it, and `sent`: whether the upstream may have received the request, `no` or
+`maybe`. `instance` is the id of the request. Every response has it in `Sidekey-Request-Id`, an upstream's and the 200
+to a CONNECT too, and the access log as `request_id` ([logs.md](logs.md)), so that an error is joined to its line. It is
+never sent to an upstream, and what an upstream sends in a field of this name is dropped.
 `Proxy-Status` (RFC 9209) is `sidekey; error=...` with one of the errors below; only Sidekey's own responses contain it.
 
 | code | status | Proxy-Status error | title |

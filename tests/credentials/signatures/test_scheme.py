@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.core.signing import OutgoingRequest
+from sidekey.core.signing import UNDRAWN, OutgoingRequest
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.scheme import Scheme, read_each, read_field, read_signed
 from support.examples import examples
@@ -140,6 +140,24 @@ def test_the_names_that_it_writes_are_told_before(request_: OutgoingRequest) -> 
     scheme = Scheme("{id}", WITH_ID)
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
     assert signer.names(request_) == [name.encode() for name in signed(scheme, request_)]
+
+
+@pytest.mark.parametrize(
+    ("text", "headers", "draws"),
+    [
+        ("{timestamp}.{body}", {**PLAIN, "X-Time": "{timestamp}"}, False),
+        ("{body}", WITH_ID, True),
+        ("{id}.{body}", WITH_ID, True),
+        ("{nonce}.{body}", {**PLAIN, "X-Nonce": "{nonce}"}, True),
+        ("{body}", {"X-Signature": "n={nonce},{signature}"}, True),
+    ],
+)
+def test_random_bytes_go_into_what_draws_them_and_into_nothing_else(
+    text: str, headers: dict[str, str], draws: bool
+) -> None:
+    signer = Scheme(text, headers).signer([Hmac(KEY, "hmac-sha256")])
+    one, other = (signer.sign(outgoing(), [b"body"], NOW, unique) for unique in (UNIQUE, UNDRAWN))
+    assert signer.draws is draws is (one != other)
 
 
 def test_the_rules_say_what_is_written_kept_signed_and_whether_a_body_is_needed() -> None:

@@ -109,7 +109,8 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
     await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
-    assert wanted.items() <= line.items()
+    assert {**wanted, "port": 443, "error": "http_request_denied"}.items() <= line.items()
+    assert line["reason"] == "no target at this host and port is inside the integration's policy"
     assert line["bytes_in"] == 0
     assert line["bytes_out"] > 0
 

@@ -150,6 +150,10 @@ async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     wanted = {"door": "tunnel", "method": "CONNECT", "host": "other.test", "integration": "-", "status": 200}
     assert {**wanted, "bytes_in": 1, "bytes_out": 0}.items() <= line.items()
+    assert (line["port"], line["upstream"]) == (upstream.port, f"127.0.0.1:{upstream.port}")
+    assert line["peer"].startswith("127.0.0.1:")
+    assert 0 < line["connect"] <= line["duration"]
+    assert sum(sidekey.metrics.connections.buckets) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import ssl
+from pathlib import Path
 
 import pytest
 import structlog
@@ -20,19 +22,30 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 @VERSIONS
 async def test_a_caller_that_does_not_trust_the_ca_is_counted_and_logged_with_the_way_out(
-    ca: Authority, version: ssl.TLSVersion
+    ca: Authority, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
-    """By its alert; with ID and host, so that it can be found."""
+    """By its alert; with ID and host, so that it can be found, and each time in the access log."""
     with structlog.testing.capture_logs() as lines:
-        await distrust(ca, version)
+        await distrust(ca, version, tmp_path / "log")
     said = "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it"
-    assert [line.pop("request_id")[8:] for line in lines] == ["-1"]
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert [each.pop("request_id") for each in lines] == [line["request_id"]]
+    told = {
+        "level": "warning",
+        "method": "CONNECT",
+        "status": 200,
+        "integration": "h",
+        "host": "up.test",
+        "reason": said,
+    }
+    assert told.items() <= line.items()
     assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}]
 
 
-async def distrust(ca: Authority, version: ssl.TLSVersion) -> None:
+async def distrust(ca: Authority, version: ssl.TLSVersion, log: Path) -> None:
     """Open a tunnel as a caller that trusts public CAs alone."""
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
+    served = integration("h", "https://up.test/api")
+    async with running(served, leaves=IssuedLeaves(ca), log=log, access="errors") as sidekey:
         async with sidekey.connect() as raw:
             await raw.send(connect_request("up.test:443"))
             await raw.response(to_head=True)

@@ -1019,13 +1019,13 @@ class Exchange(ExchangeEvents):
 
     # The end.
 
-    def _finish(self, data: bytes) -> None:
-        """Deliver the end of the response; with it the exchange is over."""
+    def _finish(self, data: bytes, *, is_upstreams: bool = True) -> None:
+        """Deliver the end of the response, the upstream's or our own; with it the exchange is over."""
         self._enter_response(phases.COMPLETE)
         if data:
             self._deliver(data)
         self._release_upstream()
-        self._end("")
+        self._end("", None, is_upstreams)
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
     def _release_upstream(self) -> None:
@@ -1082,7 +1082,8 @@ class Exchange(ExchangeEvents):
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._admitted().rules.allow.encode()
         close = not self._keep_alive
-        self._finish(options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via))
+        reply = options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
+        self._finish(reply, is_upstreams=False)
 
     def caller_lost(self) -> None:
         if self.is_over:
@@ -1097,10 +1098,11 @@ class Exchange(ExchangeEvents):
         self.deadline = NEVER
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
-    def _end(self, code: str, problem: Problem | None = None) -> None:
-        """Count the exchange out, once, and tell of it. `problem` is what became of it, where it is one of ours."""
-        # It has written the request, so that the upstream has written the response.
-        is_answered = not code and self._request_phase >= phases.SENDING
+    def _end(self, code: str, problem: Problem | None = None, is_answered: bool = False) -> None:
+        """Count the exchange out, once, and tell of it.
+
+        `problem` is what became of it, where it is one of ours; `is_answered` that all of the upstream's response came.
+        """
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
