@@ -152,6 +152,55 @@ def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
     assert json.loads(notice)["lines"] == 2
 
 
+def test_a_line_cut_short_is_ended_although_its_file_was_opened_again(tmp_path: Path) -> None:
+    """SIGUSR1 without a rename, once the disk has room again."""
+    path = tmp_path / "log"
+    code = (
+        "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
+        "from sidekey.observe.output import open_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "writer = LineWriter(os.open(os.devnull, os.O_WRONLY))\nwriter.use(open_file(sys.argv[1], 'auto'))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
+        "writer.write(b'first\\n')\nwriter.write(b'second\\n')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "writer.reopen()\nwriter.write(b'third\\n')\n"
+        "os.rename(sys.argv[1], sys.argv[1] + '.1')\nwriter.reopen()\nwriter.write(b'fourth\\n')\nwriter.close()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    first, torn, notice, third = (tmp_path / "log.1").read_text().splitlines()
+    assert (first, torn, third) == ("first", "seco", "third")
+    assert json.loads(notice)["lines"] == 1
+    assert path.read_text() == "fourth\n"
+
+
+def test_a_close_just_after_the_thread_has_looked_for_one_ends_it(pipe: tuple[int, int]) -> None:
+    """It is not left waiting for a line that never comes, which would hold up the exit."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+
+    class Late(threading.Event):
+        """Set, with all that `close` does before it waits, at the moment after a look that found it unset."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            found = super().wait(timeout)
+            if not found:
+                self.set()
+                writer._wake.set()
+            return found
+
+    writer._closing = Late()
+    writer.start()
+    writer.write(b"line\n")
+    assert writer._thread is not None
+    writer._thread.join(30)
+    assert not writer._thread.is_alive()
+    writer.close()
+    assert read_to_end(end) == b"line\n"
+
+
 def test_a_descriptor_that_others_made_non_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
     """A parent that shares standard error may have set O_NONBLOCK; no line is lost to EAGAIN."""
     end, fd = pipe

@@ -54,7 +54,8 @@ FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "peer",
-        "Address and port of whoever connected to Sidekey, or `unix`; null for a request that Sidekey itself made.",
+        "Address and port of whoever connected to Sidekey, or `unix`, or `unknown` of who had reset the connection by "
+        "then; null for a request that Sidekey itself made.",
     ),
     ("upstream", "Address and port of the connection that carried the request; null where none did."),
     (

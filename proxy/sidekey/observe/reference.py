@@ -311,7 +311,7 @@ def page() -> str:
         _keys(USE_FIELDS),
         "### config changed\n",
         "For each reload that changed something, of files or of the store; none at the start. Names and places alone;\n"
-        "who was granted what, and which integration may reach more than before, is told in full.\n",
+        "who was granted what, and which integration may reach more than before, is told with what it is.\n",
         _keys(CHANGE_FIELDS),
         "## Events\n",
         "`place` is `file:line:column: path: message`, as `sidekey check` says it, or the path alone; `reason` is a\n"

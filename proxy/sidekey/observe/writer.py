@@ -130,8 +130,9 @@ class LineWriter:
         closing = False
         while not closing:
             self._wake.wait()
-            closing = self._closing.wait(GATHER)
+            # Before the look at `_closing`: a close after that look wakes this thread again.
             self._wake.clear()
+            closing = self._closing.wait(GATHER)
             # Before the drain: whoever appends after it finds `_woken` false and wakes this thread again.
             self._woken = False
             self._drain()
@@ -160,7 +161,9 @@ class LineWriter:
                     continue
             if output is not self._output:
                 former, self._output = self._output, output
-                self._torn = self._told = False
+                # The same file where nobody has renamed it.
+                self._torn = self._torn and os.path.sameopenfile(former.fd, output.fd)
+                self._told = False
                 if former is not self._first:
                     former.close()
 
