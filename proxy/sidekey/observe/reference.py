@@ -235,7 +235,7 @@ The line of a response that has the id `$ID`, and all others about it:
 jq -c --arg id "$ID" 'select(.request_id == $id)' sidekey.log
 ```
 
-The requests of a caller; the failed ones of an integration, with the reasons; whose fault each failure was:
+The requests of a caller; the failed ones of an integration, with the reasons; how often each code and status came:
 
 ```sh
 jq -c 'select(.event == "request" and .caller == "billing")' sidekey.log
