@@ -24,6 +24,7 @@ from sidekey.explain import (
     Explanation,
     Sample,
     explain,
+    parse_moment,
     with_addresses,
 )
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
@@ -61,6 +62,36 @@ MARKETING_CLOUD = f"type: oauth2, provider: salesforce-marketing-cloud, subdomai
 
 
 CRM = integration("https://api.example.com/v1")
+
+
+@pytest.mark.parametrize("written", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "253402300800", "-1"])
+def test_a_moment_that_no_date_can_tell_is_none(written: str) -> None:
+    """Signers write dates of four digits' years, in UTC."""
+    with pytest.raises(ValueError, match="must be a time with its offset"):
+        parse_moment(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("0001-01-01T00:00:00Z", -62135596800),
+        ("9999-12-31T23:59:59Z", 253402300799),
+        ("253402300799", 253402300799),
+        ("1970-01-01T01:00:00+01:00", 0),
+    ],
+)
+def test_every_other_moment_is_one(written: str, seconds: int) -> None:
+    """To the ends of what a date can tell."""
+    assert parse_moment(written) == seconds
+
+
+@pytest.mark.parametrize("url", ["/\udcc3\udca9", "https://api.example.com/v1/\udcff", "/\x1b[2J"])
+def test_what_is_no_text_is_judged_and_shown_as_escapes(url: str) -> None:
+    """As Python has arguments that are not of the locale (PEP 383), and for any terminal."""
+    found = explain(CRM, url)
+    assert found.decision.code == "request_invalid"
+    assert str(found).isascii()
+    assert "\x1b" not in str(found)
 
 
 def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_proxy() -> None:

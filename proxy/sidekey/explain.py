@@ -15,6 +15,7 @@ from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
 from sidekey.core.matching import Matching
 from sidekey.core.policy import Decision, Policy
 from sidekey.core.presets import Preset
+from sidekey.core.printable import printable
 from sidekey.core.redaction import MARK
 from sidekey.core.request import RequestHead
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, SuccessiveRules, Unique
@@ -73,10 +74,12 @@ def parse_moment(written: object) -> float:
     try:
         written = str(written)
         is_number = written.isascii() and written.isdigit()
-        moment = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        found = datetime.fromtimestamp(int(written), UTC) if is_number else datetime.fromisoformat(written)
+        # What is before the year 1 or behind 9999 in UTC is no date that could be signed.
+        moment = None if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise ValueError("must be a time with its offset, such as 2026-01-31T23:59:59Z, or Unix seconds")
     return moment.timestamp()
 
@@ -329,12 +332,14 @@ def _head(rules: IntegrationRules, target: str, sample: Sample | None, *, named:
     """A request for this target, of a method that the integration allows where the sample has none."""
     method = b"GET" if b"GET" in rules.methods else min(rules.methods, default=b"GET")
     marks = {Role.INTEGRATION_ID: rules.name.encode()} if named else None
+    # An argument of a command may be no text of its locale (PEP 383).
+    sent = target.encode("utf-8", "surrogateescape")
     if sample is None:
-        return RequestHead(method, target.encode(), b"localhost", [], [], marks)
+        return RequestHead(method, sent, b"localhost", [], [], marks)
     method, size = sample.method.encode() or method, len(sample.body)
     names = [normalise(name.encode()) for name, _ in sample.headers]
     lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
-    return RequestHead(method, target.encode(), b"localhost", lines, names, marks, None, size, length_given=bool(size))
+    return RequestHead(method, sent, b"localhost", lines, names, marks, None, size, length_given=bool(size))
 
 
 def _signed(
@@ -421,7 +426,7 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"{name:<12} {text}" for name, text in rows)
+    return "\n".join(f"{name:<12} {printable(text)}" for name, text in rows)
 
 
 def _show(target: Target | None) -> str | None:

@@ -36,7 +36,18 @@ def test_a_body_that_is_too_long_is_not_read() -> None:
         get(of(listener), "/metrics", tls=False, timeout=DEADLINE, most=10)
 
 
-def test_a_body_that_trickles_ends_with_the_time() -> None:
+@pytest.mark.parametrize(
+    ("first", "more", "tls"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", False),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", False),
+        (b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"x", True),
+    ],
+    ids=["body", "chunks", "head", "interim responses", "handshake"],
+)
+def test_what_trickles_ends_with_the_time(first: bytes, more: bytes, tls: bool) -> None:
     """Each byte comes soon enough for the socket's own limit."""
     listener = listening_socket()
     ended = threading.Event()
@@ -44,14 +55,14 @@ def test_a_body_that_trickles_ends_with_the_time() -> None:
     def trickle() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            connection.sendall(first)
             while not ended.wait(0.02):
-                connection.sendall(b"x")
+                connection.sendall(more)
 
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
     with listener, pytest.raises(NoResponse):
-        get(of(listener), "/metrics", tls=False, timeout=0.2, most=1 << 30)
+        get(of(listener), "/metrics", tls=tls, timeout=0.2, most=1 << 30)
     ended.set()
     thread.join(timeout=DEADLINE)
 

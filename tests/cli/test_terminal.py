@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.cli.terminal import fail, table
+from sidekey.cli.terminal import fail, table, terminal_width
 from support.examples import examples
 
 
 def test_columns_are_aligned_by_what_is_shown() -> None:
     assert table([("a\x07", "b", "c", "d"), ("a", "b", "c", "")]) == ["a\\x07  b  c  d", "a      b  c"]
     assert table([]) == []
+
+
+def test_a_standard_output_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none then."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert terminal_width() is None
 
 
 def test_cells_go_on_in_further_lines_where_a_terminal_is_narrow() -> None:

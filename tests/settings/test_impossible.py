@@ -98,7 +98,7 @@ WAY_OUT = "add {}/{} to allow_private of the integration, or to network.allow_pr
         ("https://api.example.com/v1", None),
         (
             "https://api.example.com/users/{id}",
-            "must not contain { or }: nothing is filled in here; end the prefix before it, requests bring the rest",
+            "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest",
         ),
     ],
 )
@@ -121,6 +121,25 @@ def test_allow_private_opens_what_is_not_global(place: str, prefix: str, tmp_pat
     network: dict[str, Any] = {"hosts": {"up.test": ["10.0.0.5"]}}
     (network if place == "network" else integration)["allow_private"] = networks
     assert found(load(written(tmp_path, integration, network=network), ENVIRON)) == {}
+
+
+@pytest.mark.parametrize("path", ["/lists/{8F9A5C3E-1234-4321-abcd-0123456789AB}", "/a{b", "/a}", "/{}", "/{1}"])
+def test_braces_that_name_nothing_stay_what_they_are(path: str, tmp_path: Path) -> None:
+    """Some servers have GUIDs in braces in their paths: a prefix of such a one works as it is."""
+    loaded = load(written(tmp_path, {"endpoint_prefix": f"https://api.example.com{path}", "auth": PUBLIC}), ENVIRON)
+    assert found(loaded) == {}
+    for url in ("/items", f"https://api.example.com{path}/items"):
+        explained = explain(integration_of(loaded), url)
+        assert explained.allowed
+        assert explained.sent_on == f"https://api.example.com{path}/items"
+
+
+@pytest.mark.parametrize("more", [{}, {"endpoint_prefix": []}])
+def test_a_prefix_that_is_not_there_is_one_error(more: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing more is said of it."""
+    loaded = load(written(tmp_path, {**more, "auth": PUBLIC}), ENVIRON)
+    assert [each.path for each in loaded.errors] == ["integrations.it.endpoint_prefix"]
+    assert loaded.lacking == []
 
 
 def test_metadata_services_stay_closed(tmp_path: Path) -> None:
@@ -278,6 +297,35 @@ def test_other_rules_of_the_network_judge_again_what_depends_on_them_alone(tmp_p
     assert first.snapshot is not None
     assert third.snapshot is not None
     assert first.snapshot.integrations["other"] is third.snapshot.integrations["other"]
+
+
+def test_nothing_is_said_of_addresses_where_the_rules_cannot_be_read(tmp_path: Path) -> None:
+    """What allows them may be among what is wrong, or in another file."""
+    integration = {"endpoint_prefix": ["https://10.1.2.3", "https://up.test"], "auth": PUBLIC}
+    network = {"allow_private": ["10.0.0.0/8"], "hosts": {"up.test": ["10.0.0.5"]}}
+    loaded = load(written(tmp_path, integration, network={**network, "more": 1}), ENVIRON)
+    assert [each.path for each in loaded.errors] == ["network.more"]
+    assert loaded.lacking == []
+    written(tmp_path, integration)
+    replace(tmp_path / "network.yaml", "version: 1\nnetwork: {allow_private: [10.0.0.0/8]\n")
+    loaded = load(tmp_path, ENVIRON)
+    assert len(loaded.errors) == 1
+    assert loaded.lacking == []
+    replace(tmp_path / "network.yaml", yaml.safe_dump({"version": 1, "network": network}))
+    assert found(load(tmp_path, ENVIRON)) == {}
+
+
+def test_rules_that_say_the_same_stay_the_same_object(tmp_path: Path) -> None:
+    """Each of thousands is compared with them: what is one object is the same at once."""
+    hosts = {"up.test": ["10.0.0.5"]}
+    integration = {"endpoint_prefix": "https://up.test", "auth": PUBLIC, "allow_private": ["10.0.0.5/32"]}
+    loader = Loader(written(tmp_path, integration, network={"hosts": hosts}), ENVIRON)
+    loader.load()
+    first = loader._memory
+    written(tmp_path, {**integration, "description": "another"}, network={"hosts": hosts})
+    loader.load()
+    assert loader._memory is not first
+    assert loader._memory.dialling is first.dialling
 
 
 def test_the_store_has_a_way_out_of_its_own() -> None:

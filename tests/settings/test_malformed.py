@@ -47,6 +47,8 @@ TABLE = [
     ("a:\n  b:c\n  d: e\n", (2, 3), NO_COLON),
     ("a:\n  b: c\n  d:e\n", (3, 3), NO_COLON),
     ("a: b\nc\n", (2, 1), NO_COLON),
+    (": b\n", (1, 1), NO_COLON),
+    ("  :  b\n    c: d\n", (1, 3), NO_COLON),
     ("a:\n  - b\n  c: d\n", (3, 3), "each entry of the list that begins in line 2 must begin with a dash and a space"),
     ("a: @b\n", (1, 4), "a text that begins with @ must be in quotes"),
     ("a: %b\n", (1, 4), "a text that begins with % must be in quotes"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
@@ -25,23 +27,44 @@ class Response(NamedTuple):
 def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 4096) -> Response:
     """GET a path of a listener; a body of `most` bytes that comes within `timeout` seconds. Raises NoResponse."""
     address = where.reachable()
-    until = time.monotonic() + timeout
     connection = HTTPConnection("localhost", timeout=timeout)
     body = bytearray()
     try:
-        with _connect(address, tls=tls, timeout=timeout) as sock:
+        with _connect(address, tls=tls, timeout=timeout) as sock, _ended_after(timeout, sock) as ended:
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
             connection.sock = sock
             connection.request("GET", path)
             response = connection.getresponse()
             while piece := response.read1():
                 body += piece
-                if len(body) > most or time.monotonic() > until:
+                if len(body) > most:
                     raise TimeoutError
-            if response.length:
+            if response.length or ended.is_set():
                 raise ConnectionError
     except (OSError, HTTPException, ValueError):
         raise NoResponse(f"no response from {address}: Sidekey is not running there, or it is stuck") from None
     return Response(response.status, bytes(body))
+
+
+@contextmanager
+def _ended_after(timeout: float, sock: socket.socket) -> Iterator[threading.Event]:
+    """End the connection after so many seconds, which is told: a time-out of a socket begins anew with each byte."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        with suppress(OSError):
+            # Not TLS's own, which would take the object from under whoever reads.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout, end)
+    timer.start()
+    try:
+        yield ended
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _connect(address: Address, *, tls: bool, timeout: float) -> socket.socket:
@@ -53,7 +76,7 @@ def _connect(address: Address, *, tls: bool, timeout: float) -> socket.socket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(sock)
+    return context.wrap_socket(sock, do_handshake_on_connect=False)
 
 
 def _connected(address: Address, timeout: float) -> socket.socket:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import repeat, zip_longest
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
 import click
 
@@ -20,8 +20,10 @@ _NARROWEST: Final = 8
 
 
 def terminal_width() -> int | None:
-    """How many columns the terminal has to which is printed; None where it is a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    """How many columns the terminal has to which is printed; None where it is a file or a pipe, or closed."""
+    # Python has none where the process was started without one, whatever its type says.
+    out: TextIO | None = sys.stdout
+    return shutil.get_terminal_size().columns if out is not None and out.isatty() else None
 
 
 def table(

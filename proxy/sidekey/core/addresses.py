@@ -144,7 +144,8 @@ def literal(host: str) -> Address | None:
         except ValueError:
             return None
     parts = host.split(".")
-    if len(parts) > 4:
+    if len(parts) > 4 or not parts[-1][:1].isdigit():
+        # Almost all names end here.
         return None
     numbers = [_number(part) for part in parts]
     if any(number is None for number in numbers):

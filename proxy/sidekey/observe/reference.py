@@ -241,7 +241,7 @@ The line of a response that has the id `$ID`, and all others about it:
 jq -c --arg id "$ID" 'select(.request_id == $id)' sidekey.log
 ```
 
-The requests of a caller; the failed ones of an integration, with the reasons; whose fault each failure was:
+The requests of a caller; the failed ones of an integration, with the reasons; how often each code and status came:
 
 ```sh
 jq -c 'select(.event == "request" and .caller == "billing")' sidekey.log
@@ -312,7 +312,8 @@ def page() -> str:
         "### credential used\n",
         "With `log.audit: uses`, for each request that an upstream was sent with what an integration adds to it, or\n"
         "by a connection with its client certificate; once, at its end, however often it was sent again. None for a\n"
-        "request that was denied, or for which no connection could be made.\n",
+        "request that was denied, or for which no connection could be made. A line costs what one of the access log\n"
+        "does, and half of that where both are written.\n",
         _keys(USE_FIELDS),
         "### config changed\n",
         "For each reload that changed something, of files or of the store; none at the start. Names and places alone;\n"

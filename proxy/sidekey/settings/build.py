@@ -64,7 +64,8 @@ def build_integration(
     """
     traits = traits_of(settings)
     where = where_of(settings, read if noting is None else noting)
-    impossible = POSSIBLE if dialling is None else find_impossible_in(settings, where, dialling)
+    destination = where.destination(settings) if dialling is not None and where.known else None
+    impossible = POSSIBLE if dialling is None or destination is None else find_impossible(destination, dialling)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     known = {key: value for key, value in where.values.items() if key not in traits.reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
@@ -114,7 +115,7 @@ def build_integration(
         rebuild=rebuild,
         impossible=str(impossible) if impossible.whole else "",
     )
-    depends = dialling is not None and (not where.known or where.destination(settings).depends_on(dialling))
+    depends = dialling is not None and (destination is None or destination.depends_on(dialling))
     return Built(integration, [*where.unreadable, *unusable], impossible.findings, depends)
 
 

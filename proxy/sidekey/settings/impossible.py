@@ -5,6 +5,7 @@ Each finding is proven by the config alone. What a lookup, a reply or a caller c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
@@ -23,6 +24,11 @@ _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 _LOCALHOST: Final = {"localhost": ("127.0.0.1", "::1")}
 """What needs no lookup to be known (RFC 6761 6.3)."""
+
+_PLACEHOLDER: Final = re.compile(
+    r"\{(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\})[A-Za-z_][A-Za-z0-9_.-]*\}"
+)
+"""What names something to be filled in. Some servers have GUIDs in braces in their paths, and may have other braces."""
 
 _MOST_NAMED: Final = 3
 """How many domains a message names."""
@@ -88,6 +94,10 @@ class Dialling(NamedTuple):
         return f"{said} is not a global address ({reason}): {way_out}"
 
 
+UNKNOWN: Final = Dialling(allowed=_EVERYTHING)
+"""Where the rules are not known: refuses what is never dialled alone."""
+
+
 def _host(rule: Prefix | Domain | Origin) -> str | None:
     """The one host that a rule is about; None where a wildcard is about any number."""
     if isinstance(rule, Origin):
@@ -139,7 +149,7 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     prefixes = {
         prefix: Finding(("endpoint_prefix", index), reason)
         for index, prefix in enumerate(policy.prefixes)
-        if (reason := _braces(prefix) or dialling.refuse(prefix, allowed)) is not None
+        if (reason := _placeholder(prefix) or dialling.refuse(prefix, allowed)) is not None
     }
     domains = {
         domain: Finding(("allowed_domains", index), reason)
@@ -149,18 +159,19 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     methods = [*_method_errors(policy)]
     rules: Sequence[Prefix | Domain] = policy.prefixes or policy.domains
     passing = [each for each in rules if passes(policy, each, learns=destination.learns)]
-    denied = [] if passing else [_denied(destination)]
+    # Without any rule the lack of the key is an error already.
+    denied = [] if passing or not rules else [_denied(destination)]
     dead = {*prefixes, *domains}
     works = any(each not in dead and dialling.refuse(each, allowed) is None for each in passing)
     findings = (*calls, *prefixes.values(), *domains.values(), *methods, *denied)
     return Impossible(findings, bool(calls or methods or not works)) if findings else POSSIBLE
 
 
-def _braces(prefix: Prefix) -> str | None:
-    """RFC 3986 2 has no braces: whoever writes them expects something to be filled in."""
-    if "{" not in prefix.path and "}" not in prefix.path:
+def _placeholder(prefix: Prefix) -> str | None:
+    """RFC 3986 2 has no braces: whoever writes a name in them expects something to be filled in."""
+    if _PLACEHOLDER.search(prefix.path) is None:
         return None
-    return "must not contain { or }: nothing is filled in here; end the prefix before it, requests bring the rest"
+    return "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest"
 
 
 def _method_errors(policy: Policy) -> Iterator[Finding]:

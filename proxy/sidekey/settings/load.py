@@ -23,7 +23,7 @@ from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.impossible import Dialling
+from sidekey.settings.impossible import UNKNOWN, Dialling
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -170,6 +170,7 @@ class _Loading:
         self._environ = environ
         self._now = now
         self._in_use = store
+        self._invalid: set[str | int] = set()
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
 
@@ -177,7 +178,8 @@ class _Loading:
         """Load; what is to be remembered where there was no error."""
         settings = self._globals()
         trust = self._trust(settings)
-        entries = self._entries(trust, settings)
+        dialling = self._dialling(settings)
+        entries = self._entries(trust, settings, dialling)
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
@@ -231,6 +233,7 @@ class _Loading:
             admin.rules,
             self._memory.log_file if unwritable else log.file,
             written,
+            dialling,
         )
 
     def _log_file(self, path: str | None) -> Iterator[tuple[Loc, str]]:
@@ -296,18 +299,17 @@ class _Loading:
         if self._joined.documents and not self._joined.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
             self._note(self.loaded.warnings, [(("integrations",), text)])
-        invalid: set[str | int] = set()
         try:
             settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
             found = findings_of(error, GlobalSettings, self._root)
             self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
-            invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
+            self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_invalid(values, error))
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
             self._note(self.loaded.absent, [(("network", "source_address"), ABSENT)])
-        if self._joined.documents and self._joined.complete and "listen" not in invalid:
+        if self._joined.documents and self._joined.complete and "listen" not in self._invalid:
             self._note(self.loaded.errors, self._moved(settings))
         return settings
 
@@ -332,11 +334,21 @@ class _Loading:
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry]:
+    def _dialling(self, settings: GlobalSettings) -> Dialling:
+        """Which addresses integrations of files may dial; the object of before where it says the same.
+
+        Thousands are compared with it.
+        """
+        if "network" in self._invalid or not self._joined.complete:
+            # The key that allows an address may be among what could not be read.
+            return UNKNOWN
+        found, former = Dialling(settings.network.hosts, tuple(settings.network.allow_private)), self._memory.dialling
+        return former if found == former else found
+
+    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings, dialling: Dialling) -> dict[str, Entry]:
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
-        dialling = Dialling(settings.network.hosts, tuple(settings.network.allow_private))
         integrations = Integrations(
             self.loaded, self._read, self._noting, self._trust_of, self._now, store=store, dialling=dialling
         )

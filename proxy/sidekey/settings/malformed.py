@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-_KEY: Final = re.compile(r"""(?:[^\s"'{}\[\],#][^"'{}\[\],#]*?|"[^"]*"|'[^']*')[ \t]*:(?=[ \t]|\Z)""")
+_KEY: Final = re.compile(r"""(?:[^\s"'{}\[\],#][^"'{}\[\],#]*?|"[^"]*"[ \t]*|'[^']*'[ \t]*):(?=[ \t]|\Z)""")
 """A key and its colon, at the beginning of what a line has."""
 
 _TABS: Final = re.compile(r" *\t")
@@ -169,7 +169,9 @@ class _Diagnosis:
                 return Words(self._at, f"nothing may follow the {before} that ends a value")
             return self._unclear()
         open_columns = self._open_columns(self._at.line)
-        if indent not in open_columns:
+        if line.startswith(":", indent):
+            return Words(self._at, "must be a key, a colon and a space before its value")
+        if open_columns and indent not in open_columns:
             columns = " or ".join(str(each + 1) for each in open_columns)
             return Words(Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}")
         if self._line(self._since.line)[self._since.column : self._since.column + 2] in ("- ", "-"):

@@ -82,6 +82,8 @@ class Memory:
     """The file that is logged to; None where there is none."""
     ca: tuple[CaSettings, CaRules] | None = None
     """What was written of the local CA, and what was made of it."""
+    dialling: Dialling = field(default_factory=Dialling)
+    """Which addresses integrations of files may dial."""
 
 
 def same(one: Any, other: Any) -> bool:

@@ -300,7 +300,7 @@ def test_what_can_never_work_is_refused_where_it_is_saved(editor: Api, running: 
         (
             {**basic(running.upstream), "endpoint_prefix": ["https://api.example.com/{id}"]},
             "/endpoint_prefix/0",
-            "must not contain { or }: nothing is filled in here; end the prefix before it, requests bring the rest",
+            "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest",
         ),
     ):
         said = editor.ask("POST", "/integrations", {"id": name, **document})

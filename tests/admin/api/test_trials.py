@@ -91,6 +91,8 @@ def test_what_is_signed_of_a_request_is_shown_without_key_and_signature(
     assert CANARY not in json.dumps(said.json)
     told = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
     assert (told["signed"], told["unsigned"][:15]) == ([], "request_invalid")
+    for never in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert viewer.ask("POST", f"/integrations/{name}/explain", {**request, "at": never}).pointers == {"/at"}
     assert "signed" not in viewer.ask("POST", "/integrations/of-a-file/explain", {"url": "/x"}).json
 
 

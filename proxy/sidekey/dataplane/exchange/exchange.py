@@ -37,7 +37,6 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.skew import REFUSALS
-from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
@@ -1213,7 +1212,7 @@ class Exchange(ExchangeEvents):
     @property
     def _peer(self) -> str:
         """Who has connected, as far as that is told."""
-        return address_of(self._caller.transport)
+        return self._caller.peer
 
     # Backpressure, one direction each.
 

@@ -99,6 +99,7 @@ class StoredSource(StoreSide):
         self._vault: Vault | None = None
         self._state: State | None = None
         self._built: dict[str, _Built] = {}
+        self._hosts: Mapping[str, Sequence[str]] = {}
         self._presets: dict[str, BuiltPreset] = {}
         self.hiding: Final = Hiding()
 
@@ -118,13 +119,19 @@ class StoredSource(StoreSide):
         """As `StoreSide.check`."""
         return self._check(rules)
 
+    def _hosts_of(self, side: FileSide) -> Mapping[str, Sequence[str]]:
+        """The static addresses; the object of before where they are the same, as each row is compared with it."""
+        if side.settings.network.hosts != self._hosts:
+            self._hosts = side.settings.network.hosts
+        return self._hosts
+
     def build(self, side: FileSide, now: float) -> Stored:
         """As `StoreSide.build`."""
         state, vault = self._state, self._vault
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed)
-        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight, side.settings.network.hosts)
+        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight, self._hosts_of(side))
         building = _Building(side, around, now)
         before, self._built = self._built, {}
         judgements: dict[str, Judgement] = {}
