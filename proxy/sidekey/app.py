@@ -284,9 +284,12 @@ class App:
             self.plane.worker.cut()
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
-            self._writer.close(timeout=0.2)
         finally:
-            process.leave(status)
+            # Also where the drain ends meanwhile, which cancels this.
+            try:
+                self._writer.close(timeout=0.2)
+            finally:
+                process.leave(status)
 
     async def serve(self) -> None:
         """Serve until a signal asks to stop, then drain."""
