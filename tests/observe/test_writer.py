@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.observe.output import open_file
+from sidekey.observe.output import Output, open_file
 from sidekey.observe.writer import LineWriter
 
 
@@ -157,7 +157,7 @@ def test_a_line_cut_short_is_ended_although_its_file_was_opened_again(tmp_path: 
     path = tmp_path / "log"
     code = (
         "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
-        "from sidekey.observe.output import open_file\n"
+        "from sidekey.observe.output import Output, open_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "writer = LineWriter(os.open(os.devnull, os.O_WRONLY))\nwriter.use(open_file(sys.argv[1], 'auto'))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
@@ -302,6 +302,26 @@ def test_what_was_dropped_is_told_although_no_line_follows(pipe: tuple[int, int]
     writer.close()
     notices = [json.loads(line) for line in read_to_end(end).splitlines() if line.startswith(b"{")]
     assert sum(notice["lines"] for notice in notices) == dropped
+
+
+def test_an_output_that_is_left_says_where_lines_go_on(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """Else who changes `log.file` leaves no trace where the log was read until then."""
+    end, fd = pipe
+    one, other = tmp_path / "one", tmp_path / "other"
+    writer = LineWriter(fd)
+    writer.use(open_file(str(one), "json"))
+    writer.write(b"line\n")
+    writer.use(open_file(str(other), "text"), tell=True)
+    writer.use(open_file(str(other), "json"), tell=True)
+    writer.use(Output(os.dup(fd)), tell=True)
+    writer.write(b"last\n")
+    writer.close()
+    line, told = one.read_text().splitlines()
+    assert line == "line"
+    assert (json.loads(told)["event"], json.loads(told)["file"]) == ("log lines go to a file", str(other))
+    (told,) = other.read_text().splitlines()
+    assert json.loads(told)["event"] == "log lines go to standard error"
+    assert read_to_end(end) == b"last\n"
 
 
 def test_another_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:

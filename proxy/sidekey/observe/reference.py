@@ -40,7 +40,13 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             ("in_flight", "wanted", "nofile"),
             "`in_flight` is the limit that counts. Raise NOFILE. At info if it is little below the default.",
         ),
-        Event("log lines go to a file", "info", ("file",), "On standard error: all further lines are in the file."),
+        Event(
+            "log lines go to a file",
+            "info",
+            ("file",),
+            "On standard error at the start, and in the file before after a reload: all further lines are there.",
+        ),
+        Event("log lines go to standard error", "info", (), "In the file before, after a reload: likewise."),
         Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),
         Event(
             "the log file cannot be written to; log lines are dropped",
