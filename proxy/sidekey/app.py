@@ -437,8 +437,8 @@ def log_of_command(log: Log) -> Log:
 def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the fastest event loop, with a log as it is asked for; returns its result.
 
-    What it raises is logged without its text before the log closes, except StartError, which the caller shows. It is
-    raised here, too, where the log cannot be opened.
+    What it raises is logged without its text before the log closes, except StartError, which the caller shows, and the
+    end of who reads what is printed. StartError is raised here, too, where the log cannot be opened.
     """
     writer = LineWriter(open_standard_error(log.format))
     configure(log.level, writer)
@@ -458,7 +458,8 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             return runner.run(safely())
-    except StartError:
+    except (StartError, BrokenPipeError):
+        # Whoever reads what a command prints may have read enough.
         raise
     except Exception as defect:
         get_logger().critical("uncaught exception", **describe(defect))

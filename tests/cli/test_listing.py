@@ -235,6 +235,7 @@ def test_numbers_of_metrics_are_read() -> None:
         b'sidekey_requests_total{integration="crm",outcome="2xx"} 40\n'
         b'sidekey_requests_total{integration="crm",outcome="upstream_timeout"} 2\n'
         b'sidekey_requests_total{integration="sms",outcome="2xx"} 1e999\n'
+        b'sidekey_requests_total{integration="sms",outcome="on\ntwo lines"} 7\n'
         b'sidekey_credential_expiry_timestamp_seconds{integration="crm",credential="token"} 1800000000.5\n'
         b'sidekey_credential_expiry_timestamp_seconds{integration="sms",credential="certificate"} 1800000000.0\n'
     )

@@ -36,6 +36,18 @@ def test_a_body_that_is_too_long_is_not_read() -> None:
         get(of(listener), "/metrics", tls=False, timeout=DEADLINE, most=10)
 
 
+@pytest.mark.parametrize("length", ["9" * 30, str((1 << 63) - 1), str(1 << 40)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_no_room_is_made_for_what_is_only_said_to_come(length: str, chunked: bool) -> None:
+    """Whoever responds may say any length."""
+    listener = listening_socket()
+    framing = (
+        f"Transfer-Encoding: chunked\r\n\r\n{int(length):x}\r\nab" if chunked else f"Content-Length: {length}\r\n\r\nab"
+    )
+    with answering_once(listener, f"HTTP/1.1 200 OK\r\n{framing}".encode()), pytest.raises(NoResponse):
+        get(of(listener), "/metrics", tls=False, timeout=DEADLINE)
+
+
 @pytest.mark.parametrize(
     ("first", "more", "tls"),
     [

@@ -23,7 +23,7 @@ _TIMEOUT: Final = 2.0
 _MOST: Final = 64 << 20
 """Bytes of metrics that are read: those of some ten thousand integrations."""
 
-_REQUESTS: Final = re.compile(r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}]*\} (\d{1,18})$', re.M)
+_REQUESTS: Final = re.compile(r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}\n]*\} (\d{1,18})$', re.M)
 _TOKENS: Final = re.compile(
     r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="token"\} '
     r"(\d{1,11}(?:\.\d+)?)$",

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidekey.runtime.snapshot import Address
+
+_PIECE: Final = 1 << 16
+"""Bytes that are read at once. Without it there would be room for as much as the other side says that it sends."""
 
 
 class NoResponse(Exception):
@@ -36,7 +39,7 @@ def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 409
             connection.sock = sock
             connection.request("GET", path)
             response = connection.getresponse()
-            while piece := response.read1():
+            while piece := response.read1(_PIECE):
                 body += piece
                 if len(body) > most:
                     raise TimeoutError
