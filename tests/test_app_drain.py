@@ -152,6 +152,22 @@ async def test_a_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
                 assert isinstance(in_flight.error, ConnectionResetError)
 
 
+async def test_what_a_second_signal_cuts_is_in_the_log(tmp_path: Path) -> None:
+    """The credential has been used: each request has its line, and that of the audit."""
+    async with RawUpstream(answering()) as upstream:
+        text = "log: {audit: uses}\n" + config(upstream.port, "{drain_delay: 1h, drain: 1h}")
+        with Child(text, tmp_path) as child:
+            async with connect(child.proxy_port) as one, connect(child.proxy_port) as other:
+                for each in (one, other):
+                    await each.send(REQUEST)
+                    await (await upstream.connection()).until_contains(b"\r\n\r\n")
+                await signalled(child)
+                assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
+    lines = [json.loads(line) for line in child.lines if '"caller_gone"' in line]
+    assert sorted(each["event"] for each in lines) == ["credential used"] * 2 + ["request"] * 2
+    assert len({each["request_id"] for each in lines}) == 2
+
+
 async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """A caller that keeps its connection is closed with the listener."""
     async with RawUpstream() as upstream:

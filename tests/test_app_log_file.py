@@ -80,6 +80,7 @@ def test_a_reload_moves_the_log_or_says_why_not(tmp_path: Path) -> None:
         ask(child, 1)
         child.rewrite(child.config.read_text().replace(str(tmp_path / "none" / "log"), str(second)))
         until_said(second, "config reloaded")
+        assert json.loads(first.read_text().splitlines()[-1])["file"] == str(second)
         ask(child, 1)
         child.process.send_signal(signal.SIGUSR1)
         assert child.stop() == 0

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TURNS: Final = 10
+"""Turns of the loop in which connections hear that they were cut, in a tunnel a few after one another."""
+
 
 class App:
     """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains.
@@ -75,6 +78,7 @@ class App:
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
         self._reloader: Reloader | None = None
         self.managed = managed
         self._admin_tls = _admin_tls(snapshot)
@@ -268,14 +272,24 @@ class App:
 
     def _on_signal(self, number: int) -> None:
         if self._asked_to_stop.is_set():
-            try:
-                # The kernel would end a response that is under way as if it were whole.
-                self.plane.worker.cut()
-                self._writer.close(timeout=0.2)
-            finally:
-                process.leave(128 + number)
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(128 + number))
+            return
         self._log.info("draining", signal=signal.Signals(number).name)
         self._asked_to_stop.set()
+
+    async def _leave(self, status: int) -> None:
+        """End the process now, and tell of what that cuts."""
+        try:
+            # The kernel would end a response that is under way as if it were whole.
+            self.plane.worker.cut()
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        finally:
+            # Also where the drain ends meanwhile, which cancels this.
+            try:
+                self._writer.close(timeout=0.2)
+            finally:
+                process.leave(status)
 
     async def serve(self) -> None:
         """Serve until a signal asks to stop, then drain."""
@@ -423,8 +437,8 @@ def log_of_command(log: Log) -> Log:
 def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the fastest event loop, with a log as it is asked for; returns its result.
 
-    What it raises is logged without its text before the log closes, except StartError, which the caller shows. It is
-    raised here, too, where the log cannot be opened.
+    What it raises is logged without its text before the log closes, except StartError, which the caller shows, and the
+    end of who reads what is printed. StartError is raised here, too, where the log cannot be opened.
     """
     writer = LineWriter(open_standard_error(log.format))
     configure(log.level, writer)
@@ -444,7 +458,8 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             return runner.run(safely())
-    except StartError:
+    except (StartError, BrokenPipeError):
+        # Whoever reads what a command prints may have read enough.
         raise
     except Exception as defect:
         get_logger().critical("uncaught exception", **describe(defect))

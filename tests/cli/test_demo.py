@@ -125,6 +125,15 @@ def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_ends_quietly_where_nobody_reads_on() -> None:
+    """As with `sidekey demo | head`."""
+    command = [sys.executable, "-m", "sidekey", "demo", "--once"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 1)
+
+
 def test_what_fails_is_named_and_ends_with_status_1(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -202,7 +202,7 @@ SECRETS = [
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
-HARMLESS |= {"Parameters", "Pieces", "Scheme", "SignatureFields", "SigningKey", "Template"}
+HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""

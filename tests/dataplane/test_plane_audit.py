@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,40 @@ async def test_an_upstream_that_fails_may_have_it_all_the_same(tmp_path: Path) -
             assert (await sidekey.ask(get("/a"))).status == 502
     (line,) = uses_in(log)
     assert (line["status"], line["code"]) == (502, "upstream_protocol_error")
+
+
+async def test_a_caller_that_resets_its_connection_is_not_taken_for_the_operator(tmp_path: Path) -> None:
+    """Its socket may know no address of it any more, even before its request is read."""
+    log = tmp_path / "log"
+    async with RawUpstream() as upstream:
+        used = integration("h", base_url(upstream.port))
+        async with running(used, log=log, access="off", audit="uses") as sidekey:
+            # The connection to the upstream is kept, so that what comes next is sent in the turn in which it is read.
+            await sidekey.ask(get("/a"))
+            reset = asyncio.Event()
+
+            class Unknown(asyncio.Transport):
+                """One whose socket knows nothing of its peer any more."""
+
+                def get_extra_info(self, name: str, default: Any = None) -> Any:
+                    return default
+
+                def write(self, data: bytes | bytearray | memoryview) -> None:
+                    reset.set()
+
+                def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+                    return
+
+                def is_closing(self) -> bool:
+                    return False
+
+            connection = sidekey.plane.connection()
+            connection.connection_made(Unknown())
+            connection.data_received(get("/a"))
+            await reset.wait()
+            connection.connection_lost(None)
+    _, line = uses_in(log)
+    assert (line["by"], line["peer"]) == ("caller", "unknown")
 
 
 async def test_a_preset_and_an_operators_test_are_uses_too(tmp_path: Path) -> None:

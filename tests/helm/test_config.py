@@ -675,3 +675,18 @@ def test_no_config_map_holds_a_secret(rendered: dict[str, list[helm.Object]], tm
         for found in helm.of_kind(objects, "ConfigMap"):
             if "sidekey.yaml" in found["data"]:
                 assert list(secrets(yaml.safe_load(found["data"]["sidekey.yaml"]))) == []
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_config_that_no_config_map_has_room_for_is_refused(more: int) -> None:
+    """The API server would refuse it as well, but in the midst of a release."""
+    auth = {"type": "basic", "username": "svc", "password": {"file": "/run/secrets/crm/password"}}
+    integration = {"description": "x", "endpoint_prefix": "https://crm.example.com", "auth": auth}
+    values = {**helm.values_of("gateway-one"), "config": {"integrations": {"crm": integration}}}
+    size = len(helm.config_of(helm.objects(helm.CHART, values)).encode())
+    integration["description"] = "x" * (2**20 - size + more)
+    if more:
+        assert "config: must be less than 1048576 bytes as YAML" in helm.refusal(helm.CHART, values)
+    else:
+        config = helm.config_of(helm.objects(helm.CHART, values))
+        assert len(f"{config}\n".encode()) == 2**20

@@ -25,6 +25,7 @@ from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.runtime.standing import STATES
 from support.peers import require
 from support.plane import callers_of, integration
+from support.presets import preset
 from support.standings import certified, unread
 
 
@@ -45,10 +46,13 @@ def busy() -> Metrics:
     metrics.stats("crm").count_denial("outside_prefix")
     metrics.unknown.count_denial("integration_unlisted")
     metrics.calls["crm", "ok"] += 1
-    metrics.prepare(Snapshot(metrics.integrations, callers_of({"t": None})))()
+    metrics.grants.record(0.5)
+    metrics.first_bytes.record(0.25)
+    metrics.first_bytes.record(40.0)
+    metrics.prepare(Snapshot(metrics.integrations, callers_of({"t": None}), {"welcome": preset("welcome")}))()
     metrics.count_caller("caller0", "2xx")
-    for preset, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
-        metrics.count_preset(preset, outcome)
+    for name, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
+        metrics.count_preset(name, outcome)
     metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2
@@ -79,6 +83,11 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_requests_total", (("integration", "unknown"), ("outcome", "integration_denied"))): 1,
         ("sidekey_request_duration_seconds_count", (crm,)): 3,
         ("sidekey_request_duration_seconds_sum", (crm,)): 70.004,
+        ("sidekey_phase_duration_seconds_sum", (("phase", "grant"),)): 0.5,
+        ("sidekey_phase_duration_seconds_bucket", (("le", "0.25"), ("phase", "first_byte"))): 1,
+        ("sidekey_phase_duration_seconds_bucket", (("le", "30.0"), ("phase", "first_byte"))): 1,
+        ("sidekey_phase_duration_seconds_bucket", (("le", "+Inf"), ("phase", "first_byte"))): 2,
+        ("sidekey_phase_duration_seconds_count", (("phase", "first_byte"),)): 2,
         ("sidekey_requests_in_flight", ()): 3,
         ("sidekey_in_flight_limit", ()): 10_000,
         ("sidekey_in_flight_share", ()): 0.75,

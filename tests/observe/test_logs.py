@@ -138,7 +138,7 @@ def test_lines_go_where_another_snapshot_wants_them_once_it_is_in_use(tmp_path: 
     prepared(LogSettings(file=str(file), level="debug"))()
     prepared(LogSettings(file=str(file), format="text"))()
     logger.info("as text")
-    assert [line["event"] for line in log.lines()] == ["before"]
+    assert [line["event"] for line in log.lines()] == ["before", "log lines go to a file"]
     first, second = file.read_text().splitlines()
     assert json.loads(first)["event"] == "in the file"
     assert second.endswith(" info    as text")

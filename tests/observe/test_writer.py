@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.observe.output import open_file
+from sidekey.observe.output import Output, open_file
 from sidekey.observe.writer import LineWriter
 
 
@@ -152,6 +152,55 @@ def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
     assert json.loads(notice)["lines"] == 2
 
 
+def test_a_line_cut_short_is_ended_although_its_file_was_opened_again(tmp_path: Path) -> None:
+    """SIGUSR1 without a rename, once the disk has room again."""
+    path = tmp_path / "log"
+    code = (
+        "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
+        "from sidekey.observe.output import Output, open_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "writer = LineWriter(os.open(os.devnull, os.O_WRONLY))\nwriter.use(open_file(sys.argv[1], 'auto'))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
+        "writer.write(b'first\\n')\nwriter.write(b'second\\n')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "writer.reopen()\nwriter.write(b'third\\n')\n"
+        "os.rename(sys.argv[1], sys.argv[1] + '.1')\nwriter.reopen()\nwriter.write(b'fourth\\n')\nwriter.close()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    first, torn, notice, third = (tmp_path / "log.1").read_text().splitlines()
+    assert (first, torn, third) == ("first", "seco", "third")
+    assert json.loads(notice)["lines"] == 1
+    assert path.read_text() == "fourth\n"
+
+
+def test_a_close_just_after_the_thread_has_looked_for_one_ends_it(pipe: tuple[int, int]) -> None:
+    """It is not left waiting for a line that never comes, which would hold up the exit."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+
+    class Late(threading.Event):
+        """Set, with all that `close` does before it waits, at the moment after a look that found it unset."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            found = super().wait(timeout)
+            if not found:
+                self.set()
+                writer._wake.set()
+            return found
+
+    writer._closing = Late()
+    writer.start()
+    writer.write(b"line\n")
+    assert writer._thread is not None
+    writer._thread.join(30)
+    assert not writer._thread.is_alive()
+    writer.close()
+    assert read_to_end(end) == b"line\n"
+
+
 def test_a_descriptor_that_others_made_non_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
     """A parent that shares standard error may have set O_NONBLOCK; no line is lost to EAGAIN."""
     end, fd = pipe
@@ -253,6 +302,26 @@ def test_what_was_dropped_is_told_although_no_line_follows(pipe: tuple[int, int]
     writer.close()
     notices = [json.loads(line) for line in read_to_end(end).splitlines() if line.startswith(b"{")]
     assert sum(notice["lines"] for notice in notices) == dropped
+
+
+def test_an_output_that_is_left_says_where_lines_go_on(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """Else who changes `log.file` leaves no trace where the log was read until then."""
+    end, fd = pipe
+    one, other = tmp_path / "one", tmp_path / "other"
+    writer = LineWriter(fd)
+    writer.use(open_file(str(one), "json"))
+    writer.write(b"line\n")
+    writer.use(open_file(str(other), "text"), tell=True)
+    writer.use(open_file(str(other), "json"), tell=True)
+    writer.use(Output(os.dup(fd)), tell=True)
+    writer.write(b"last\n")
+    writer.close()
+    line, told = one.read_text().splitlines()
+    assert line == "line"
+    assert (json.loads(told)["event"], json.loads(told)["file"]) == ("log lines go to a file", str(other))
+    (told,) = other.read_text().splitlines()
+    assert json.loads(told)["event"] == "log lines go to standard error"
+    assert read_to_end(end) == b"last\n"
 
 
 def test_another_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:

@@ -169,6 +169,17 @@ def test_every_claim_about_another_tool_has_its_source() -> None:
     assert len(rows) >= 8
 
 
+def test_every_row_to_plan_capacity_with_was_measured() -> None:
+    """The table repeats no figure, but names where the last run's is."""
+    operations, performance = (
+        (ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "performance.md")
+    )
+    table = operations.partition("\n## Capacity\n")[2].partition("\n## ")[0]
+    named = {name for row in re.findall(r"^\|[^|]*\|([^|]*)\|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
+    assert named
+    assert named <= set(re.findall(r"^### `(\w+)`:", performance, re.M))
+
+
 def test_the_readme_leads_to_the_index() -> None:
     """Whoever has read it finds all the rest."""
     assert "](docs/README.md)" in README

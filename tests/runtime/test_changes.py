@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidekey.core.policy import Policy, decide, parse_domain, parse_prefix
-from sidekey.runtime.changes import LONGEST, MOST, compare
+from sidekey.runtime.changes import LINES, LONGEST, MOST, Changes, Granted, compare
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
 from sidekey.settings.load import Loader
 from support.examples import examples
@@ -47,6 +47,11 @@ def snapshot_of(path: Path, text: str, environ: dict[str, str] = ENVIRON) -> Sna
     return loaded.snapshot
 
 
+def first(changes: Changes) -> dict[str, Any]:
+    """What the first line tells."""
+    return next(changes.told())
+
+
 def told(tmp_path: Path, *edits: tuple[str, str], environ: dict[str, str] = ENVIRON) -> dict[str, Any]:
     """What is told of the config once these texts are replaced, and these variables are set."""
     text = CONFIG
@@ -55,7 +60,7 @@ def told(tmp_path: Path, *edits: tuple[str, str], environ: dict[str, str] = ENVI
         text = text.replace(old, new)
     former = snapshot_of(tmp_path / "sidekey.yaml", CONFIG)
     changes = compare(former, snapshot_of(tmp_path / "sidekey.yaml", text, environ))
-    said = changes.told()
+    (said,) = changes.told()
     assert bool(changes) is bool(said)
     assert SECRET not in json.dumps(said)
     return said
@@ -74,6 +79,10 @@ def test_nothing_is_told_of_the_same_config_although_all_of_it_was_built_again(t
         (("version: 1", "version: 1\nvia: false"), {"settings": ["via"]}),
         (("version: 1", "version: 1\nlog: {audit: uses, level: error}"), {"settings": ["log.level", "log.audit"]}),
         (("version: 1", "version: 1\nnetwork: {search: true}"), {"settings": ["network.search"]}),
+        (
+            ("version: 1", "version: 1\nnetwork: {trusted_ca: system}"),
+            {"integrations": {"changed": ["crm", "sms"]}, "settings": ["network.trusted_ca"]},
+        ),
         (("version: 1", "version: 1\nca: {hosts: [c.test]}"), {"settings": ["ca.hosts"]}),
         (
             ("version: 1", "version: 1\nforward: {unmatched: pass}"),
@@ -173,11 +182,11 @@ def test_secrets_of_operators_and_of_the_store_are_told_by_their_places(tmp_path
     former = snapshot_of(tmp_path / "c.yaml", text, environ)
     changed = {"KEY": key.replace("AA", "BB", 1), "ANN": f"new-{SECRET}", "BOB": f"bob-{SECRET}"}
     now = snapshot_of(tmp_path / "c.yaml", text.replace("role: viewer", "role: editor").replace("k1", "k2"), changed)
-    assert compare(former, now).told() == {
+    assert first(compare(former, now)) == {
         "secrets": ["admin.tokens.ann.token", "store.keys"],
         "settings": ["admin.tokens.ann"],
     }
-    assert compare(former, snapshot_of(tmp_path / "c.yaml", text, environ)).told() == {}
+    assert first(compare(former, snapshot_of(tmp_path / "c.yaml", text, environ))) == {}
 
 
 def test_without_callers_everyone_may_use_everything() -> None:
@@ -185,11 +194,11 @@ def test_without_callers_everyone_may_use_everything() -> None:
     one = integration("one", "https://a.test")
     asked = Snapshot({"one": one}, {b"t": Caller("web", frozenset({"one"}))})
     nobody = Snapshot({"one": one})
-    assert compare(asked, nobody).told()["granted"] == [
+    assert first(compare(asked, nobody))["granted"] == [
         {"caller": "*", "integration": "*"},
         {"caller": "*", "preset": "*"},
     ]
-    assert compare(nobody, asked).told() == {"callers": {"added": ["web"]}}
+    assert first(compare(nobody, asked)) == {"callers": {"added": ["web"]}}
 
 
 def test_a_revision_of_the_store_is_told_beside_a_change_and_is_none_by_itself() -> None:
@@ -197,7 +206,7 @@ def test_a_revision_of_the_store_is_told_beside_a_change_and_is_none_by_itself()
     one = integration("one", "https://a.test")
     former, now = (Snapshot({}, stored=Stored(revision=number)) for number in (3, 4))
     assert not compare(former, now)
-    assert compare(former, replace(now, integrations={"one": one})).told() == {
+    assert first(compare(former, replace(now, integrations={"one": one}))) == {
         "revision": 4,
         "integrations": {"added": ["one"]},
     }
@@ -253,15 +262,110 @@ def test_a_line_is_bounded_however_much_changes() -> None:
     callers = {b"%d" % number: Caller(f"c{number}", None) for number in range(100)}
     former = Snapshot(dict.fromkeys(many, replace(one, policy=narrow)), callers)
     now = Snapshot(dict.fromkeys(many, replace(one, policy=wide)) | {"new": one}, callers)
-    said = compare(former, now).told()
+    said, *further = compare(former, now).told()
     assert said["integrations"]["changed"] == sorted(many)[:MOST]
-    assert said["omitted"] == {
-        "integrations.changed": 10_000 - MOST,
-        "granted": 100 - MOST,
-        "widened": 10_000 - MOST,
-    }
+    assert said["omitted"] == {"integrations.changed": 10_000 - MOST, "widened": 10_000 - MOST * LINES}
     assert all(len(text) <= LONGEST for each in said["widened"] for text in (*each["from"], *each["to"]))
-    assert len(json.dumps(said)) < 200_000
+    assert len(further) == LINES - 1
+    assert all(len(json.dumps(line)) < 200_000 for line in (said, *further))
+    assert sum(len(line.get("granted", ())) for line in (said, *further)) == 100
+
+
+def test_no_other_change_hides_what_is_granted_or_widened() -> None:
+    """It goes on in further lines, and what merely follows from a new integration comes last."""
+    one = integration("one", "https://a.test")
+    wide = replace(one, policy=Policy((parse_prefix("https://b.test"),)))
+    names = [f"i{number:03}" for number in range(120)]
+    former = Snapshot(dict.fromkeys([*names, "z"], one), {b"j": Caller("job", None), b"w": Caller("web", frozenset())})
+    now = Snapshot(
+        dict.fromkeys([*names, "z"], wide) | dict.fromkeys([f"new{number:04}" for number in range(1100)], one),
+        {b"j": Caller("job", None), b"w": Caller("web", frozenset([*names, "z", "gone"]))},
+    )
+    changes = compare(former, now)
+    lines = list(changes.told())
+    granted, widened = ([each for line in lines for each in line.get(key, ())] for key in ("granted", "widened"))
+    assert [each["integration"] for each in granted[:121]] == [*names, "z"]
+    assert {each["caller"] for each in granted[:121]} == {"web"}
+    assert {each["caller"] for each in granted[121:]} == {"job"}
+    assert lines[0]["omitted"]["granted"] == 121 + 1100 - len(granted) == 121 + 1100 - MOST * LINES
+    assert len(widened) == 121
+
+
+def test_what_differs_of_many_prefixes_is_told_before_what_does_not() -> None:
+    """One that is added to more than are told would else be in neither list."""
+    one = integration("one", "https://a.test")
+    before = tuple(parse_prefix(f"https://h{number:02}.test") for number in range(25))
+    since = (*before[1:], parse_prefix("https://z.test"))
+    said = first(
+        compare(
+            Snapshot({"one": replace(one, policy=Policy(before))}),
+            Snapshot({"one": replace(one, policy=Policy(since))}),
+        )
+    )
+    (widened,) = said["widened"]
+    assert widened["from"][0] == "https://h00.test"
+    assert widened["to"][0] == "https://z.test"
+    assert len(widened["from"]) == len(widened["to"]) == MOST
+
+
+@pytest.mark.parametrize("prefix", ["{env: HOOK}", "[https://c.test/x, {env: HOOK}]"])
+def test_the_path_of_a_prefix_that_was_read_is_never_told(prefix: str, tmp_path: Path) -> None:
+    """A webhook's URL is a secret; that it is another one is told by its place, and its host."""
+    auth = "auth: {type: headers, headers: {X: y}}"
+    text = f"version: 1\nintegrations: {{hook: {{endpoint_prefix: {prefix}, {auth}}}}}"
+    one, other = (
+        snapshot_of(tmp_path / "s.yaml", text, {"HOOK": f"https://hooks.test/{SECRET}{number}"}) for number in (1, 2)
+    )
+    changes = compare(one, other)
+    said = first(changes)
+    assert said["secrets"] == ["integrations.hook.endpoint_prefix"]
+    assert said["widened"][0]["to"][-1] == "https://hooks.test/..."
+    assert SECRET not in json.dumps(said) + repr(changes)
+
+
+def test_what_could_not_be_read_could_reach_nothing(tmp_path: Path) -> None:
+    """Else a prefix that is first removed, and is another one when it is back, would have widened nothing."""
+    text = "version: 1\nintegrations: {hook: {endpoint_prefix: {env: HOOK}, auth: {type: headers, headers: {X: y}}}}"
+    one = snapshot_of(tmp_path / "s.yaml", text, {})
+    other = snapshot_of(tmp_path / "s.yaml", text, {"HOOK": "https://hooks.test/x"})
+    assert first(compare(one, other))["widened"] == [
+        {"integration": "hook", "key": "endpoint_prefix", "from": [], "to": ["https://hooks.test/..."]}
+    ]
+    assert "widened" not in first(compare(other, one))
+
+
+CALLERS = st.none() | st.dictionaries(
+    st.sampled_from([b"a", b"b", b"c"]),
+    st.builds(
+        Caller,
+        st.sampled_from(["x", "y"]),
+        st.none() | st.frozensets(st.sampled_from("pqrs")),
+        st.none() | st.frozensets(st.sampled_from("pqrs")),
+    ),
+)
+
+
+@settings(max_examples=examples(200))
+@given(callers=st.tuples(CALLERS, CALLERS), names=st.tuples(*[st.frozensets(st.sampled_from("pqrs"))] * 2))
+def test_what_is_granted_is_what_may_be_used_and_could_not_before(
+    callers: tuple[dict[bytes, Caller] | None, ...], names: tuple[frozenset[str], ...]
+) -> None:
+    """Of each caller by name, as its tokens are judged one by one."""
+    one = integration("one", "https://a.test")
+    former, now = (Snapshot(dict.fromkeys(found, one), each) for each, found in zip(callers, names, strict=True))
+
+    def usable(snapshot: Snapshot, caller: str, name: str) -> bool:
+        if name not in snapshot.integrations:
+            return False
+        known = snapshot.callers
+        return known is None or any(each.may_use(name) for each in known.values() if each.name == caller)
+
+    granted = [each for each in compare(former, now).granted if each.kind == "integration"]
+    for caller in {each.name for each in (now.callers or {}).values()}:
+        new = {name for name in "pqrs" if usable(now, caller, name) and not usable(former, caller, name)}
+        told = {each.id for each in granted if each.caller == caller}
+        assert told == {"*"} or told == new
+        assert "*" not in told or Granted(caller, "integration", "*") in granted
 
 
 @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -278,5 +382,5 @@ def test_no_value_of_a_secret_is_ever_told(data: st.DataObject, tmp_path: Path) 
     changes = compare(
         snapshot_of(tmp_path / "s.yaml", CONFIG, environs[0]), snapshot_of(tmp_path / "s.yaml", text, environs[1])
     )
-    shown = json.dumps(changes.told()) + repr(changes)
+    shown = json.dumps(list(changes.told())) + repr(changes)
     assert not [value for environ in environs for value in environ.values() if value in shown]

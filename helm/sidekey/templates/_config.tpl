@@ -97,11 +97,15 @@ whose response is still under way, or not stored yet, would be lost.
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* The ConfigMap's data. */}}
+{{/* The ConfigMap's data. Kubernetes takes no more than 1 MiB of it, and says so in the midst of a release. */}}
 {{- define "sidekey.configData" -}}
+{{- $config := include "sidekey.config" . -}}
+{{- if ge (len $config) 1048576 -}}
+{{- fail (printf "sidekey: config: must be less than 1048576 bytes as YAML, since a ConfigMap has no room for more; these are %d: move integrations into ConfigMaps of configSources, or into a store." (len $config)) -}}
+{{- end -}}
 data:
   sidekey.yaml: |
-    {{- include "sidekey.config" . | nindent 4 }}
+    {{- $config | nindent 4 }}
 {{- end }}
 
 {{/*

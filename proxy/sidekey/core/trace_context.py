@@ -18,7 +18,7 @@ _TRACEPARENT: Final = re.compile(
 def trace_id(head: RequestHead) -> str:
     """The trace ID, 32 hexadecimal digits; empty where the request gives none that is valid, or more than one."""
     names = head.names
-    if names.count(_NAME) != 1:
+    if _NAME not in names or names.count(_NAME) > 1:
         return ""
     value = head.fields[names.index(_NAME)].partition(b":")[2].strip(b" \t")
     found = _TRACEPARENT.fullmatch(value)

@@ -30,12 +30,15 @@ def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
 
 
 def address_of(transport: asyncio.BaseTransport | None) -> str:
-    """Address and port of a transport's peer, or `unix`; empty where nothing is known of it."""
+    """Address and port of a transport's peer, or `unix`; `unknown` of one that had reset the connection at once.
+
+    Loops ask the socket, which then knows it no more. It is never empty: a peer must not look like none.
+    """
     name: object = None if transport is None else transport.get_extra_info("peername")
     if isinstance(name, tuple):
         host, port = name[0], name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return "" if name is None else "unix"
+    return "unknown" if name is None else "unix"
 
 
 def is_quiet(transport: asyncio.BaseTransport | None) -> bool:

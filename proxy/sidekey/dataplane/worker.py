@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sidekey.dataplane.buffers import BULK
@@ -75,10 +76,9 @@ class Worker:
         "_connections",
         "_crowded_at",
         "_exhausted_at",
-        "_id_start",
+        "_ids",
         "_passages",
         "_report",
-        "_requests",
         "_tasks",
         "access",
         "audit",
@@ -107,7 +107,8 @@ class Worker:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.instance = secrets.token_hex(4).encode()
-        self._id_start = self.instance + b"-"
+        # Counted and written without a call into Python: each request has one.
+        self._ids: Iterator[bytes] = map((self.instance + b"-%x").__mod__, itertools.count(1))
         self._bulk_buffer: memoryview | None = None
         self.rules = self._rules(snapshot)
         self.metrics = metrics
@@ -131,7 +132,6 @@ class Worker:
         self._passages: dict[Closable, None] = {}
         self._crowded_at = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
-        self._requests = 0
 
     def _rules(self, snapshot: Snapshot) -> Rules:
         via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
@@ -179,8 +179,7 @@ class Worker:
 
     def next_id(self) -> bytes:
         """The id of one request: the process's word and a count. Its caller sees it, its upstream does not."""
-        self._requests = number = self._requests + 1
-        return self._id_start + b"%x" % number
+        return next(self._ids)
 
     # Tasks.
 

@@ -54,7 +54,8 @@ FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "peer",
-        "Address and port of whoever connected to Sidekey, or `unix`; null for a request that Sidekey itself made.",
+        "Address and port of whoever connected to Sidekey, or `unix`, or `unknown` of who had reset the connection by "
+        "then; null for a request that Sidekey itself made.",
     ),
     ("upstream", "Address and port of the connection that carried the request; null where none did."),
     (
@@ -74,6 +75,8 @@ FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("target", "Path and query, or the URL, as it came; only with `log.path: true`, and where it could be read."),
 )
 """The keys of a line, in their order, and what each of them says."""
+
+_WAITED_FOR_NOTHING: Final = ',"grant":null,"connect":null,"first_byte":'
 
 _KNOWN: Final = 1024
 """How many spellings of what lines have in common are kept."""
@@ -217,12 +220,16 @@ class AccessLog:
         if line.preset:
             end = f',"preset":{quote(line.preset)}{end}'
         duration = "%.6f" % line.duration  # noqa: UP031 - an f-string's format is half as fast once it is compiled
+        waits = _WAITED_FOR_NOTHING
+        if line.grant or line.connect:
+            waits = f',"grant":{_seconds(line.grant)},"connect":{_seconds(line.connect)},"first_byte":'
+        # Equal where nothing but the response was waited for, and all of it came at once.
+        first_byte = duration if line.first_byte == line.duration != 0.0 else _seconds(line.first_byte)
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}{before}{quote(line.request_id)}{behind}'
                 f'"trace_id":{_text(line.trace_id)},"peer":{_text(line.peer)},"upstream":{_text(line.upstream)}'
-                f',"duration":{duration},"grant":{_seconds(line.grant)},"connect":{_seconds(line.connect)}'
-                f',"first_byte":{_seconds(line.first_byte)},"bytes_in":{line.bytes_in},"bytes_out":{line.bytes_out}'
+                f',"duration":{duration}{waits}{first_byte},"bytes_in":{line.bytes_in},"bytes_out":{line.bytes_out}'
                 f"{end}}}\n"
             ).encode("ascii")
         )

@@ -30,7 +30,7 @@ USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "`sidekey preset test`.",
     ),
     ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
-    ("peer", "Address and port of whoever connected to Sidekey, or `unix`; null for `operator`."),
+    ("peer", "Address and port of whoever connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
     ("integration", "The ID of the integration whose credential was sent."),
     ("preset", "The ID of the preset that the request came by; null without one."),
     ("method", "The method of the request; of a preset its own."),
@@ -67,9 +67,15 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     (
         "widened",
         "Integrations that may reach more than before: a list of `integration`, `key` (`endpoint_prefix`, "
-        "`allowed_domains`, `methods` or `allow_private`), and its values, `from` and `to`.",
+        "`allowed_domains`, `methods` or `allow_private`), and its values, `from` and `to`: the first 20, those first "
+        "that the other lacks. The path of a prefix is `/...` where one of the integration is read from a file or a "
+        "variable, since it may be a secret.",
     ),
-    ("omitted", "How many entries each list has beyond its first 20; only where one has."),
+    (
+        "omitted",
+        "How many entries each list has beyond its first 20; only where one has. Of `granted` and `widened`, which go "
+        "on in further lines with nothing else, beyond the first 1000.",
+    ),
 )
 """The keys of a line of a change, in their order; those that would be empty are left out."""
 
@@ -110,7 +116,8 @@ class AuditLog:
             return
         line = {"timestamp": self._clock.stamp(), "level": "info", "event": "config changed", "source": source}
         who = {"by": list(by)} if by else {}
-        self._put(json.dumps({**line, **who, **changes.told()}, separators=(",", ":")).encode("ascii") + b"\n")
+        for told in changes.told():
+            self._put(json.dumps({**line, **who, **told}, separators=(",", ":")).encode("ascii") + b"\n")
 
 
 def _text(value: str) -> str:

@@ -104,7 +104,7 @@ class LogOutput:
     def _commit(self, log: Log, output: Output | None) -> None:
         self._log = log
         if output is not None:
-            self._writer.use(output)
+            self._writer.use(output, tell=True)
 
 
 def open_log(log: Log) -> Output:

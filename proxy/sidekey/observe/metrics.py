@@ -117,6 +117,7 @@ class Metrics:
 
     __slots__ = (
         "_caller_names",
+        "_preset_names",
         "_stats",
         "admin_changes",
         "admin_logins",
@@ -153,6 +154,7 @@ class Metrics:
     def __init__(self) -> None:
         self._stats: dict[str, IntegrationStats] = {}
         self._caller_names: frozenset[str] = frozenset()
+        self._preset_names: frozenset[str] = frozenset((UNKNOWN,))
         self.unknown = IntegrationStats(UNKNOWN)
         self.passed = IntegrationStats(NOBODY)
         self.grants = Durations()
@@ -199,7 +201,8 @@ class Metrics:
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
-        integrations, presets, stored = snapshot.integrations, snapshot.presets, snapshot.stored
+        integrations, stored = snapshot.integrations, snapshot.stored
+        presets = frozenset((*snapshot.presets, UNKNOWN))
         callers = (
             frozenset() if snapshot.callers is None else frozenset(each.name for each in snapshot.callers.values())
         )
@@ -213,14 +216,17 @@ class Metrics:
                     del series[key]
             self._caller_names = callers
             self.callers = {name: each for name, each in self.callers.items() if name in callers}
-            self.presets = {name: each for name, each in self.presets.items() if name in presets or name == UNKNOWN}
+            self._preset_names = presets
+            self.presets = {name: each for name, each in self.presets.items() if name in presets}
 
         return commit
 
     def count_preset(self, preset: str, outcome: str) -> None:
-        """Count one finished request by a preset."""
+        """Count one finished request by a preset, as `count_caller` does."""
         outcomes = self.presets.get(preset)
         if outcomes is None:
+            if preset not in self._preset_names:
+                return
             outcomes = self.presets[preset] = {}
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 

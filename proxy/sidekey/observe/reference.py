@@ -40,7 +40,13 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             ("in_flight", "wanted", "nofile"),
             "`in_flight` is the limit that counts. Raise NOFILE. At info if it is little below the default.",
         ),
-        Event("log lines go to a file", "info", ("file",), "On standard error: all further lines are in the file."),
+        Event(
+            "log lines go to a file",
+            "info",
+            ("file",),
+            "On standard error at the start, and in the file before after a reload: all further lines are there.",
+        ),
+        Event("log lines go to standard error", "info", (), "In the file before, after a reload: likewise."),
         Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),
         Event(
             "the log file cannot be written to; log lines are dropped",
@@ -235,7 +241,7 @@ The line of a response that has the id `$ID`, and all others about it:
 jq -c --arg id "$ID" 'select(.request_id == $id)' sidekey.log
 ```
 
-The requests of a caller; the failed ones of an integration, with the reasons; whose fault each failure was:
+The requests of a caller; the failed ones of an integration, with the reasons; how often each code and status came:
 
 ```sh
 jq -c 'select(.event == "request" and .caller == "billing")' sidekey.log
@@ -306,11 +312,12 @@ def page() -> str:
         "### credential used\n",
         "With `log.audit: uses`, for each request that an upstream was sent with what an integration adds to it, or\n"
         "by a connection with its client certificate; once, at its end, however often it was sent again. None for a\n"
-        "request that was denied, or for which no connection could be made.\n",
+        "request that was denied, or for which no connection could be made. A line costs what one of the access log\n"
+        "does, and half of that where both are written.\n",
         _keys(USE_FIELDS),
         "### config changed\n",
         "For each reload that changed something, of files or of the store; none at the start. Names and places alone;\n"
-        "who was granted what, and which integration may reach more than before, is told in full.\n",
+        "who was granted what, and which integration may reach more than before, is told with what it is.\n",
         _keys(CHANGE_FIELDS),
         "## Events\n",
         "`place` is `file:line:column: path: message`, as `sidekey check` says it, or the path alone; `reason` is a\n"

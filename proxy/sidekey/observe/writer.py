@@ -43,8 +43,8 @@ class LineWriter:
         self._first = self._output = Output(first) if isinstance(first, int) else first
         self._backlog = backlog
         self._lines: deque[bytes] = deque()
-        self._changes: deque[Output | None] = deque()
-        """Outputs to be used from now on; None: the present one is to be opened again."""
+        self._changes: deque[tuple[Output | None, bool]] = deque()
+        """Outputs to be used from now on, and whether the present one is told; None: that is to be opened again."""
         self._clock = Clock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -93,9 +93,12 @@ class LineWriter:
         if not self._woken:
             self._notify()
 
-    def use(self, output: Output) -> None:
-        """Write to another output from now on; the present one closes, but for the first."""
-        self._changes.append(output)
+    def use(self, output: Output, *, tell: bool = False) -> None:
+        """Write to another output from now on; the present one closes, but for the first.
+
+        With `tell` its last line says where further ones are: nobody can lead the log away without a trace.
+        """
+        self._changes.append((output, tell))
         self._notify()
 
     def reopen(self) -> None:
@@ -103,7 +106,7 @@ class LineWriter:
 
         Without a file nothing happens. Where it cannot be opened, the present one stays in use, and that is said.
         """
-        self._changes.append(None)
+        self._changes.append((None, False))
         self._notify()
 
     def close(self, timeout: float = 2.0) -> None:
@@ -130,8 +133,9 @@ class LineWriter:
         closing = False
         while not closing:
             self._wake.wait()
-            closing = self._closing.wait(GATHER)
+            # Before the look at `_closing`: a close after that look wakes this thread again.
             self._wake.clear()
+            closing = self._closing.wait(GATHER)
             # Before the drain: whoever appends after it finds `_woken` false and wakes this thread again.
             self._woken = False
             self._drain()
@@ -150,7 +154,9 @@ class LineWriter:
     def _change(self) -> None:
         """Go on with the output that is asked for."""
         while self._changes:
-            output = self._changes.popleft()
+            output, tell = self._changes.popleft()
+            if tell and output is not None and output.path != self._output.path:
+                self._lead(output.path)
             if output is None:
                 try:
                     output = self._output.reopened()
@@ -160,9 +166,20 @@ class LineWriter:
                     continue
             if output is not self._output:
                 former, self._output = self._output, output
-                self._torn = self._told = False
+                # The same file where nobody has renamed it.
+                self._torn = self._torn and os.path.sameopenfile(former.fd, output.fd)
+                self._told = False
                 if former is not self._first:
                     former.close()
+
+    def _lead(self, path: str | None) -> None:
+        """Say in the present output where further lines are."""
+        if path is None:
+            line = self._notice("log lines go to standard error", "info")
+        else:
+            line = self._notice("log lines go to a file", "info", file=path)
+        render = self._output.render
+        self._write((b"\n" if self._torn else b"") + (line if render is None else render(line)))
 
     def _put(self, lines: list[bytes]) -> None:
         """Write the lines, after a notice of those dropped before, and account for what was not written."""

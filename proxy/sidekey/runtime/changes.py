@@ -6,7 +6,7 @@ Nothing of a secret is told but the place where it is written.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,10 +20,16 @@ from sidekey.runtime.store_rules import StoreRules
 T = TypeVar("T")
 
 MOST: Final = 20
-"""Entries of each list that are told; of the others their number."""
+"""Entries of a list that one line tells; of names that are left out it tells the number."""
+
+LINES: Final = 50
+"""Lines at most: what is granted or widened goes on in further ones, so that no other change can hide it."""
 
 LONGEST: Final = 200
 """Characters of a prefix or domain that are told."""
+
+PREFIXES: Final = "endpoint_prefix"
+"""The path of endpoint prefixes among an integration's secrets, where one was read from a file or a variable."""
 
 EVERYONE: Final = "*"
 """Stands for all callers where they are not asked for, and for all that there is."""
@@ -77,37 +83,61 @@ class Changes:
         """Whether anything differs."""
         return any(map(any, (self.integrations, self.presets, self.callers))) or bool(self.secrets or self.settings)
 
-    def told(self) -> dict[str, Any]:
-        """The keys of a log line, without empty ones, and bounded; `omitted` says how many names are left out of it."""
+    def told(self) -> Iterator[dict[str, Any]]:
+        """The keys of each log line, without empty ones, and bounded; `omitted` says how much is left out of all."""
+        yield self._first()
+        for start in range(MOST, MOST * LINES, MOST):
+            granted = list(map(_granted_as_told, self.granted[start : start + MOST]))
+            widened = list(map(_widened_as_told, self.widened[start : start + MOST]))
+            line = {key: told for key, told in (("granted", granted), ("widened", widened)) if told}
+            if not line:
+                return
+            yield line
+
+    def _first(self) -> dict[str, Any]:
         omitted: dict[str, int] = {}
 
-        def bounded(key: str, entries: Iterable[Any]) -> list[Any]:
-            found = list(entries)
-            if len(found) > MOST:
-                omitted[key] = len(found) - MOST
-            return found[:MOST]
+        def bounded(key: str, entries: Sequence[T], most: int = MOST) -> Sequence[T]:
+            if len(entries) > most:
+                omitted[key] = len(entries) - most
+            return entries[:MOST]
 
         said: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
         for key in ("integrations", "presets", "callers"):
             names: Names = getattr(self, key)
-            found = {word: bounded(f"{key}.{word}", each) for word, each in names._asdict().items() if each}
+            found = {word: list(bounded(f"{key}.{word}", each)) for word, each in names._asdict().items() if each}
             if found:
                 said[key] = found
         for key in ("secrets", "settings"):
             if getattr(self, key):
-                said[key] = bounded(key, getattr(self, key))
+                said[key] = list(bounded(key, getattr(self, key)))
         if self.granted:
-            granted = ({"caller": each.caller, each.kind: each.id} for each in self.granted)
-            said["granted"] = bounded("granted", granted)
+            said["granted"] = list(map(_granted_as_told, bounded("granted", self.granted, MOST * LINES)))
         if self.widened:
-            said["widened"] = bounded("widened", map(_widened_as_told, self.widened))
+            said["widened"] = list(map(_widened_as_told, bounded("widened", self.widened, MOST * LINES)))
         return said if not omitted else {**said, "omitted": omitted}
+
+
+def _granted_as_told(granted: Granted) -> dict[str, Any]:
+    return {"caller": granted.caller, granted.kind: granted.id}
 
 
 def _widened_as_told(widened: Widened) -> dict[str, Any]:
     # Only now, and of few integrations: there may be thousands, with long prefixes.
-    before, since = (sorted(str(value)[:LONGEST] for value in each)[:MOST] for each in (widened.before, widened.since))
-    return {"integration": widened.integration, "key": widened.key, "from": before, "to": since}
+    before, since = ({str(value)[:LONGEST] for value in each} for each in (widened.before, widened.since))
+    return {
+        "integration": widened.integration,
+        "key": widened.key,
+        "from": _differing_first(before, since),
+        "to": _differing_first(since, before),
+    }
+
+
+def _differing_first(values: set[str], others: set[str]) -> list[str]:
+    """As many as are told; where not all are, those first that the others lack."""
+    if len(values) <= MOST:
+        return sorted(values)
+    return sorted(values, key=lambda value: (value in others, value))[:MOST]
 
 
 def compare(former: Snapshot, now: Snapshot) -> Changes:
@@ -206,33 +236,42 @@ def _granted(former: Snapshot, now: Snapshot) -> Iterator[Granted]:
     # Before, anyone could use everything.
     everything = None if former.callers is not None else Caller(EVERYONE, None, None)
     known = _callers(former)
+    there = {"integration": now.integrations.keys(), "preset": now.presets.keys()}
+    new = {
+        "integration": sorted(there["integration"] - former.integrations.keys()),
+        "preset": sorted(there["preset"] - former.presets.keys()),
+    }
+    everything_new: list[Granted] = []
     for name, caller in sorted(_callers(now).items()):
         before = everything or known.get(name) or Caller(name, frozenset(), frozenset())
-        for kind, there, was_there in (
-            ("integration", now.integrations, former.integrations),
-            ("preset", now.presets, former.presets),
-        ):
+        for kind in ("integration", "preset"):
             granted, granted_before = getattr(caller, f"{kind}s"), getattr(before, f"{kind}s")
-            if granted is None and granted_before is not None:
+            if granted is not None:
+                known_before = granted if granted_before is None else granted & granted_before
+                usable = (granted & there[kind]) - (known_before.difference(new[kind]))
+                yield from (Granted(name, kind, each) for each in sorted(usable))
+            elif granted_before is not None:
                 yield Granted(name, kind, EVERYONE)
-                continue
-            usable = there if granted is None else granted & there.keys()
-            for each in sorted(usable):
-                if each not in was_there or (granted_before is not None and each not in granted_before):
-                    yield Granted(name, kind, each)
+            else:
+                everything_new += (Granted(name, kind, each) for each in new[kind])
+    # Last, as they follow from what is added: there may be thousands.
+    yield from everything_new
 
 
 # Where a credential may go.
 
 
 def _widened(one: Integration, other: Integration) -> Iterator[Widened]:
-    """The keys by which an integration allows more than before; not of one whose policy is not known yet."""
-    if one.rebuild is not None or other.rebuild is not None:
+    """The keys by which an integration allows more than before; not of one whose policy is not known yet.
+
+    One whose policy was not known could reach nothing.
+    """
+    if other.rebuild is not None:
         return
     before, since = one.policy, other.policy
     if any(_is_new(before, target) for target in _reach(since)):
         if set(before.prefixes) != set(since.prefixes):
-            yield Widened(other.id, "endpoint_prefix", before.prefixes, since.prefixes)
+            yield Widened(other.id, "endpoint_prefix", _prefixes_as_told(one), _prefixes_as_told(other))
         if set(before.domains) != set(since.domains):
             yield Widened(other.id, "allowed_domains", before.domains, since.domains)
     if before.methods is not None and (since.methods is None or since.methods - before.methods):
@@ -241,6 +280,14 @@ def _widened(one: Integration, other: Integration) -> Iterator[Widened]:
     private = [each.allow_private if isinstance(each.allow_private, tuple) else () for each in (one, other)]
     if set(private[1]) - set(private[0]):
         yield Widened(other.id, "allow_private", private[0], private[1])
+
+
+def _prefixes_as_told(integration: Integration) -> Iterable[object]:
+    """The prefixes; where one was read from a file or a variable no path is told, since it may be a secret."""
+    prefixes = integration.policy.prefixes
+    if any(path == PREFIXES for path, _ in integration.digests):
+        return [f"{prefix.origin}/..." for prefix in prefixes]
+    return prefixes
 
 
 def _reach(policy: Policy) -> Iterator[Prefix | Domain]:
@@ -295,6 +342,8 @@ def _settings(former: Snapshot, now: Snapshot) -> Iterator[str]:
             # A store is not made or removed while it is in use.
             differing = (key for key in keys if getattr(one, key, None) != getattr(other, key, None))
             yield from (f"{section}.{'certificate' if key == 'own' else key}" for key in differing)
+    if former.trust != now.trust:
+        yield "network.trusted_ca"
     if former.via != now.via:
         yield "via"
     yield from (f"forward.{key}" for key in _different(_forward(former), _forward(now)))

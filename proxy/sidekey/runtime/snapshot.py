@@ -372,6 +372,8 @@ class Snapshot:
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""
+    trust: Trust = Trust()
+    """By which upstreams are verified whose integration names no CAs."""
     several_origins: bool = field(init=False, compare=False)
     several_hold: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)

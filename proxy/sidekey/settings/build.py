@@ -23,6 +23,7 @@ from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
+from sidekey.runtime.changes import PREFIXES
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
 from sidekey.settings.config_errors import Finding, Loc, show
@@ -109,7 +110,7 @@ def build_integration(
         stored=stored is not None,
         row=row,
         written=settings,
-        digests=_digests(settings, where.values, filled),
+        digests=_digests(settings, where, filled),
         destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
         impossible=str(impossible) if impossible.whole else "",
@@ -123,25 +124,30 @@ _PUBLIC: Final = frozenset({"text", "inline"})
 """Sources of values that are no secrets: they are written in the config as they are."""
 
 
-def _digests(
-    settings: IntegrationSettings, values: Mapping[Keys, str], filled: Filled
-) -> tuple[tuple[str, bytes], ...]:
+def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[str, bytes], ...]:
     """By which a later load tells which secrets have changed; outside this process they say nothing."""
     secret = {
         (part.SECTION, *key)
         for part in parts_of(settings)
         for key, reference, _ in part.inputs()
         if reference.source not in _PUBLIC
-    }
+    } | {(PREFIXES,)}
     found = [
         # Of a lone surrogate it is known that it is one.
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
-        for keys, value in values.items()
+        for keys, value in _read_values(settings, where)
         if keys in secret
     ]
     # Thousands of integrations have the same paths.
     paths = (sys.intern(show(keys)) for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
     return tuple(zip(paths, (digest.digest() for _, digest in found), strict=True))
+
+
+def _read_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
+    """What was read of the credential, and the prefixes where one of them was read."""
+    yield from where.values.items()
+    if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
+        yield (PREFIXES,), "\n".join(map(str, where.policy.prefixes))
 
 
 class Built(NamedTuple):
@@ -372,6 +378,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         stored=stored,
         passing=passing,
         matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
+        trust=side.trust,
     )
 
 

@@ -98,9 +98,10 @@ class _Reader:
     def document(self) -> Table:
         self._next()
         event = self._next()
-        if isinstance(event, yaml.StreamEndEvent):
+        if not isinstance(event, yaml.StreamEndEvent):
+            event = self._next()
+        if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
             raise Malformed(ConfigError(self._file, 1, 1, "", "the file must not be empty: begin with version: 1"))
-        event = self._next()
         value, _ = self._value(event, 0)
         if not isinstance(value, Table):
             raise self._malformed(event, "a config file must be a mapping: begin with version: 1")

@@ -310,15 +310,8 @@ only at the hosts in `ca.hosts` and under them: elsewhere a CONNECT that names i
 request that names no integration finds it for callers that list it; of two that cover a target the later one is
 hidden.
 
-| state | meaning |
-|---|---|
-| `ok` | It is served. |
-| `hidden` | A file has, or had, its ID, or another integration covers its targets. It is not served. |
-| `invalid` | This version, or the rest of the config, cannot use its document. |
-| `altered` | Its row was changed by other means than Sidekey's. |
-| `sealed` | A secret cannot be opened: a key is missing, or it was entered for another destination. |
-
-Callers of one that is `invalid`, `altered` or `sealed` get 502 `credential_unavailable`; all others are served.
+**Status.** How one stands is a word of the table in [api.md](api.md#integrations), which says what becomes of its
+requests. Whatever keeps one from use concerns that one alone; all others are served.
 
 ## What may change without the secrets
 

@@ -14,7 +14,7 @@ from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
-from sidekey.dataplane.sockets import drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.dataplane.sockets import address_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -51,6 +51,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         "_in_bulk",
         "_linger_until",
         "_paused",
+        "_peer",
         "_pumping",
         "_request",
         "_start",
@@ -70,6 +71,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._start = start
         self._request: Request | None = None
         self._paused = 0
+        self._peer = ""
         self._bypass_left = 0
         self._linger_until = 0.0
         self._head_due = True
@@ -83,6 +85,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def unsent(self) -> bool:
         """Whether part of a response has not left yet."""
         return self.transport.get_write_buffer_size() > 0
+
+    @property
+    def peer(self) -> str:
+        """Who has connected: address and port, or `unix`; asked of the transport once."""
+        if not self._peer:
+            self._peer = address_of(self.transport)
+        return self._peer
 
     @property
     def is_idle(self) -> bool:

@@ -37,7 +37,6 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.skew import REFUSALS
-from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import field_lines, request_head
 from sidekey.dataplane.worker import Worker
@@ -86,11 +85,11 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is; `_pouring` says that the next
-    piece of its held body is written in a turn of its own. `_preset` is the ID of the preset that it came by, if any,
-    and `_unfilled` that preset while the parameters that it is to be filled with are still coming. `request_id` names
-    it towards its caller and in the log; `_caller_name` is who that is, where it is asked. `_address` is that of the
-    upstream that it was last written to; `_waits` what was waited for, where anything was but the whole response.
+    says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
+    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
+    coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that is, where it is asked.
+    `_address` is that of the upstream that it was last written to; `_waits` what was waited for, where anything was but
+    the whole response.
     """
 
     __slots__ = (
@@ -108,7 +107,6 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
-        "_pouring",
         "_preset",
         "_redacted",
         "_redactor",
@@ -169,7 +167,7 @@ class Exchange(ExchangeEvents):
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = self._stepping = self._pouring = False
+        self._replayed = self._retried = self._stepping = False
 
     def __repr__(self) -> str:
         request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
@@ -671,7 +669,7 @@ class Exchange(ExchangeEvents):
         An upstream that is fast enough takes all of it, which is some milliseconds.
         """
         connection = self._attached()
-        if self._pouring or signed.is_written or connection is None or connection.full:
+        if signed.is_due or signed.is_written or connection is None or connection.full:
             return
         piece = signed.next_piece()
         whole = signed.is_written
@@ -680,13 +678,14 @@ class Exchange(ExchangeEvents):
         connection.send(piece, whole=whole)
         signed.written()
         if not whole:
-            self._pouring = True
+            signed.be_due(True)
             self._worker.soon(self._pour_on, self._fail, self.request_id)
 
     def _pour_on(self) -> Problem | None:
-        self._pouring = False
-        if self._signature is not None:
-            self._pour(self._signature)
+        signed = self._signature
+        if signed is not None:
+            signed.be_due(False)
+            self._pour(signed)
         return None
 
     def _write(self, connection: UpstreamConnection, data: bytes, *, whole: bool) -> None:
@@ -1112,7 +1111,10 @@ class Exchange(ExchangeEvents):
         if self._waits is not None:
             self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
         elif is_answered:
-            worker.metrics.first_bytes.add(bucket, seconds)
+            # Almost every request comes here: a call would cost as much as all else that is counted of its phases.
+            first_bytes = worker.metrics.first_bytes
+            first_bytes.buckets[bucket] += 1
+            first_bytes.seconds += seconds
         if code or self._preset or self._caller_name:
             self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
@@ -1122,12 +1124,16 @@ class Exchange(ExchangeEvents):
             self._signature.end()
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
-        access, audit = worker.access, worker.audit
-        logged = access.every
         if code or status >= 400:
             if worker.metrics.note_failure is not None:
                 worker.metrics.note_failure(stats, code, status)
-            logged = access.errors
+            self._tell(code, seconds, is_answered, problem, logged=worker.access.errors)
+        elif worker.access.every or worker.audit.uses:
+            self._tell(code, seconds, is_answered, problem, logged=worker.access.every)
+
+    def _tell(self, code: str, seconds: float, is_answered: bool, problem: Problem | None, *, logged: bool) -> None:
+        """Write what the access log and the audit say of it: `logged` tells whether the former does."""
+        access, audit = self._worker.access, self._worker.audit
         used = audit.uses and self._has_used_credential
         if logged or used:
             line = self._line(code, seconds, is_answered, problem)
@@ -1213,7 +1219,7 @@ class Exchange(ExchangeEvents):
     @property
     def _peer(self) -> str:
         """Who has connected, as far as that is told."""
-        return address_of(self._caller.transport)
+        return self._caller.peer
 
     # Backpressure, one direction each.
 

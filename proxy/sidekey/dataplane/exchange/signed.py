@@ -29,7 +29,7 @@ class SignedRequest:
     `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
     says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
     the request was there when it was written, `is_slow` that it is signed in a thread, `is_written` that nothing of
-    what is held is left to write.
+    what is held is left to write, and `is_due` that the next piece of it is written in a turn of its own.
     """
 
     __slots__ = (
@@ -47,6 +47,7 @@ class SignedRequest:
         "held",
         "holds_body",
         "in_one_piece",
+        "is_due",
         "is_slow",
         "is_written",
         "streams_body",
@@ -58,7 +59,7 @@ class SignedRequest:
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
         self.is_written = True
-        self.in_one_piece = self.is_slow = self._in_thread = self._is_over = False
+        self.in_one_piece = self.is_due = self.is_slow = self._in_thread = self._is_over = False
         self._message = b""
         self._signer: Signer | None = None
         self._outgoing: OutgoingRequest | None = None
@@ -127,6 +128,10 @@ class SignedRequest:
             self._rest = body[::-1]
             self.is_written = False
         return pieces
+
+    def be_due(self, due: bool) -> None:
+        """Note whether a turn is kept for the next piece."""
+        self.is_due = due
 
     def next_piece(self) -> bytes:
         """What to write next of the body, which is not empty: one piece, or several short ones in one."""

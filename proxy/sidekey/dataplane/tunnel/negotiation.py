@@ -16,7 +16,6 @@ from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import RELOADED, Index
-from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.tunnel.passage import Passage
 from sidekey.dataplane.tunnel.tunnel import About, Lifetime, Tunnel, caller_name
 from sidekey.dataplane.tunnel.tunnels import RETRY_AFTER, Tunnels
@@ -118,7 +117,7 @@ class Negotiation(CallerEvents):
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
             return problem
-        about = About(self._request_id.decode(), address_of(self._caller.transport), self._began)
+        about = About(self._request_id.decode(), self._caller.peer, self._began)
         self._lifetime = Lifetime(self._worker, self._tunnels, opened, about)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
             self._wait(self._resolve)
@@ -270,7 +269,7 @@ class Negotiation(CallerEvents):
                 reason="" if problem is None else problem.detail,
                 error="" if problem is None else problem.error,
                 trace_id=trace_id(self._request.head),
-                peer=address_of(self._caller.transport),
+                peer=self._caller.peer,
                 duration=seconds,
                 connect=connecting,
                 bytes_in=0,

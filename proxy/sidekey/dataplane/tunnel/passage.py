@@ -120,15 +120,15 @@ class Passage:
         return self._far
 
     def connected(self, seconds: float) -> None:
-        """The far end is connected, which has taken so long."""
+        """The far end is connected, which has taken so long: that counts once the tunnel begins."""
         self._connecting = seconds
-        self._worker.metrics.connections.record(seconds)
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
         """As `Tunnel.begin`."""
         worker, near, far = self._worker, self._near, self._far
         self._lifetime.open(phases.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
+        worker.metrics.connections.record(self._connecting)
         self.moved()
         worker.deadlines.watch(self)
         near.take(transport)

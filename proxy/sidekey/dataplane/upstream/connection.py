@@ -186,7 +186,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         self._parser = HttpResponseParser(self)
-        self.address = address_of(transport) or "unknown"
+        self.address = address_of(transport)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()
