@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from json.encoder import encode_basestring_ascii as quote
-from typing import Final
+from typing import Final, NamedTuple
 
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
@@ -82,91 +82,43 @@ _KNOWN: Final = 1024
 """How many spellings of what lines have in common are kept."""
 
 
-class AccessLine:
+class AccessLine(NamedTuple):
     """What one line says; the keys are those of `FIELDS`. What is empty, 0 or None there is logged as null.
 
     But for `method` and `status`, which are logged as they are. `preset` and `target` are left out where they are
-    empty, and `target` where the config does not ask for it.
+    empty, and `target` where the config does not ask for it. What many lines have in common is first. A tuple is made
+    in a quarter of the time that an object of as many attributes takes, if its values are given by position.
     """
 
-    __slots__ = (
-        "attempt",
-        "bytes_in",
-        "bytes_out",
-        "caller",
-        "code",
-        "connect",
-        "door",
-        "duration",
-        "error",
-        "first_byte",
-        "grant",
-        "host",
-        "integration",
-        "method",
-        "peer",
-        "port",
-        "preset",
-        "reason",
-        "request_id",
-        "status",
-        "target",
-        "trace_id",
-        "upstream",
-    )
-
-    def __init__(  # noqa: PLR0917 - one argument a key
-        self,
-        request_id: str,
-        integration: str,
-        caller: str,
-        door: str,
-        method: str,
-        status: int,
-        duration: float,
-        bytes_in: int,
-        bytes_out: int,
-        host: str = "",
-        port: int = 0,
-        code: str = "",
-        reason: str = "",
-        error: str = "",
-        attempt: str = "",
-        trace_id: str = "",
-        peer: str = "",
-        upstream: str = "",
-        grant: float = 0.0,
-        connect: float = 0.0,
-        first_byte: float = 0.0,
-        preset: str = "",
-        target: str | None = None,
-    ) -> None:
-        self.request_id: Final = request_id
-        self.integration: Final = integration
-        self.caller: Final = caller
-        self.door: Final = door
-        self.method: Final = method
-        self.status: Final = status
-        self.duration: Final = duration
-        self.bytes_in: Final = bytes_in
-        self.bytes_out: Final = bytes_out
-        self.host: Final = host
-        self.port: Final = port
-        self.code: Final = code
-        self.reason: Final = reason
-        self.error: Final = error
-        self.attempt: Final = attempt
-        self.trace_id: Final = trace_id
-        self.peer: Final = peer
-        self.upstream: Final = upstream
-        self.grant: Final = grant
-        self.connect: Final = connect
-        self.first_byte: Final = first_byte
-        self.preset: Final = preset
-        self.target: Final = target
+    integration: str
+    caller: str
+    door: str
+    method: str
+    host: str
+    port: int
+    status: int
+    code: str
+    reason: str
+    error: str
+    attempt: str
+    request_id: str
+    trace_id: str
+    peer: str
+    upstream: str
+    duration: float
+    grant: float
+    connect: float
+    first_byte: float
+    bytes_in: int
+    bytes_out: int
+    preset: str = ""
+    target: bytes | None = None
 
 
-_Key = tuple[str, str, str, str, str, int, int, str, str, str, str]
+_COMMON: Final = 11
+"""How many values of a line are those that many have in common."""
+
+_Common = tuple[str, str, str, str, str, int, int, str, str, str, str]
 
 
 class AccessLog:
@@ -181,7 +133,7 @@ class AccessLog:
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self._put = writer.write
         self._clock = Clock()
-        self._known: dict[_Key, tuple[str, str]] = {}
+        self._known: dict[_Common, tuple[str, str]] = {}
         self._set(mode, path)
 
     def _set(self, mode: str, path: bool) -> None:
@@ -195,42 +147,33 @@ class AccessLog:
 
     def write(self, line: AccessLine) -> None:
         """Log one finished exchange, or CONNECT."""
-        key = (
-            line.integration,
-            line.caller,
-            line.door,
-            line.method,
-            line.host,
-            line.port,
-            line.status,
-            line.code,
-            line.reason,
-            line.error,
-            line.attempt,
-        )
-        known = self._known.get(key)
+        common = line[:_COMMON]
+        known = self._known.get(common)
         if known is None:
             known = _spell(line)
             if len(self._known) >= _KNOWN:
                 # A caller may send each request to another host.
                 self._known.clear()
-            self._known[key] = known
+            self._known[common] = known
         before, behind = known
-        end = f',"target":{quote(line.target)}' if self._path and line.target is not None else ""
-        if line.preset:
-            end = f',"preset":{quote(line.preset)}{end}'
-        duration = "%.6f" % line.duration  # noqa: UP031 - an f-string's format is half as fast once it is compiled
+        seconds, first, trace, peer, upstream = line.duration, line.first_byte, line.trace_id, line.peer, line.upstream
+        duration = "%.6f" % seconds  # noqa: UP031 - an f-string's format is half as fast once it is compiled
         waits = _WAITED_FOR_NOTHING
         if line.grant or line.connect:
             waits = f',"grant":{_seconds(line.grant)},"connect":{_seconds(line.connect)},"first_byte":'
-        # Equal where nothing but the response was waited for, and all of it came at once.
-        first_byte = duration if line.first_byte == line.duration != 0.0 else _seconds(line.first_byte)
+        end = ""
+        if line.preset:
+            end = f',"preset":{quote(line.preset)}'
+        if self._path and line.target is not None:
+            end += f',"target":{quote(line.target.decode("latin-1"))}'
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}{before}{quote(line.request_id)}{behind}'
-                f'"trace_id":{_text(line.trace_id)},"peer":{_text(line.peer)},"upstream":{_text(line.upstream)}'
-                f',"duration":{duration}{waits}{first_byte},"bytes_in":{line.bytes_in},"bytes_out":{line.bytes_out}'
-                f"{end}}}\n"
+                f'{quote(trace) if trace else "null"},"peer":{quote(peer) if peer else "null"}'
+                f',"upstream":{quote(upstream) if upstream else "null"},"duration":{duration}{waits}'
+                # Equal where nothing but the response was waited for, and all of it came at once.
+                f"{duration if first == seconds != 0.0 else _seconds(first)}"
+                f',"bytes_in":{line.bytes_in},"bytes_out":{line.bytes_out}{end}}}\n'
             ).encode("ascii")
         )
 
@@ -243,7 +186,7 @@ def _spell(line: AccessLine) -> tuple[str, str]:
         f',"integration":{quote(line.integration)},"caller":{_text(line.caller)},"door":{quote(line.door)}'
         f',"method":{quote(line.method)},"host":{_text(line.host)},"port":{line.port or "null"}'
         f',"status":{line.status},"code":{_text(line.code)},"reason":{_text(line.reason)},"error":{_text(line.error)}'
-        f',"attempt":{_text(line.attempt)},',
+        f',"attempt":{_text(line.attempt)},"trace_id":',
     )
 
 

@@ -257,7 +257,6 @@ class Negotiation(CallerEvents):
             worker.metrics.connections.record(connecting)
         if worker.access.errors:
             line = AccessLine(
-                request_id=self._request_id.decode(),
                 integration=self._named(),
                 caller=self._caller_name,
                 door="tunnel",
@@ -268,10 +267,15 @@ class Negotiation(CallerEvents):
                 code=code,
                 reason="" if problem is None else problem.detail,
                 error="" if problem is None else problem.error,
+                attempt="",
+                request_id=self._request_id.decode(),
                 trace_id=trace_id(self._request.head),
                 peer=self._caller.peer,
+                upstream="",
                 duration=seconds,
+                grant=0.0,
                 connect=connecting,
+                first_byte=0.0,
                 bytes_in=0,
                 bytes_out=sent,
             )

@@ -93,7 +93,6 @@ class Lifetime:
         if former != phases.NEGOTIATING and (access.every or (reason and access.errors)):
             about, authority = self._about, self._authority
             line = AccessLine(
-                request_id=about.request_id,
                 integration=self._integration,
                 caller=self._caller,
                 door="tunnel",
@@ -101,11 +100,18 @@ class Lifetime:
                 host=authority.host,
                 port=authority.port,
                 status=200,
+                code="",
                 reason=reason,
+                error="",
+                attempt="",
+                request_id=about.request_id,
+                trace_id="",
                 peer=about.peer,
                 upstream=upstream,
                 duration=self._worker.clock() - about.began,
+                grant=0.0,
                 connect=connect,
+                first_byte=0.0,
                 bytes_in=received,
                 bytes_out=sent,
             )
