@@ -268,6 +268,29 @@ async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs(
     assert caller.take().startswith(b"HTTP/1.1 200 OK")
 
 
+async def test_an_upstream_that_drains_while_a_piece_has_its_turn_gets_no_other_one_before() -> None:
+    """Else two pieces went in each turn from then on, and more with each time that it drains."""
+    piece, signer = 1 << 16, HmacSigner()
+    body = bytes(range(256)) * (3 * piece // 256)
+    sidekey = Scripted(signing(signer))
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK)
+    upstream.take()
+    caller.feed(request("POST", "/a", f"Content-Length: {len(body)}"))
+    caller.feed(*(body[at : at + piece] for at in range(0, len(body), piece)))
+    for sent in (1, 2):
+        assert body[: sent * piece] == bytes(upstream.written).partition(b"\r\n\r\n")[2]
+        upstream.protocol.pause_writing()
+        upstream.protocol.resume_writing()
+        assert body[: sent * piece] == bytes(upstream.written).partition(b"\r\n\r\n")[2]
+        await asyncio.sleep(0)
+    upstream.feed(OK)
+    assert sidekey.metrics.stats("h").outcomes == {"2xx": 2}
+    verify(upstream.take(), body)
+
+
 def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_at_once() -> None:
     """Each counts with its own length."""
     body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]

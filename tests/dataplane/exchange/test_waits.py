@@ -116,6 +116,7 @@ async def test_what_finds_everything_there_waits_for_the_response_alone(log: Acc
             await sidekey.wait(1)
         assert [sidekey.line()[key] for key in ("grant", "connect", "first_byte")] == [None, None, first_byte]
     assert sum(sidekey.metrics.first_bytes.buckets) == 3
+    assert sidekey.metrics.first_bytes.seconds == 1 + 3 + 3
     assert sum(sidekey.metrics.connections.buckets) == sum(sidekey.metrics.grants.buckets) == 0
 
 

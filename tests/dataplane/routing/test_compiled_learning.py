@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
@@ -158,6 +160,21 @@ async def test_a_request_that_waited_for_its_certificate_goes_where_the_newest_g
     assert (sidekey.upstreams, certificate.asked) == ([], 2)
     certificate.go.set()
     assert sorted(await heads(sidekey)) == [b"GET /%b HTTP/1.1\nHost: b.rest.example" % path for path in (b"x", b"y")]
+
+
+async def test_a_request_that_waited_for_its_connection_goes_where_the_newest_grant_says() -> None:
+    """Likewise: the connection to the old one is declined, and gets nothing."""
+    source = FixedSource(grant("https://a.rest.example", "t1"))
+    sidekey = Scripted(learning(MARKETING, "https://auth.example"), sources={"h": source})
+    made = asyncio.get_running_loop().create_future()
+    sidekey.dialer.turns.append(made)
+    sidekey.caller().feed(get("/x"))
+    await settle()
+    source.grant = grant("https://b.rest.example", "t2")
+    sidekey.caller().feed(get("/y"))
+    assert await heads(sidekey) == [b"GET /y HTTP/1.1\nHost: b.rest.example"]
+    made.set_result(None)
+    assert await heads(sidekey) == [b"", b"", b"GET /x HTTP/1.1\nHost: b.rest.example"]
 
 
 async def test_a_defect_of_a_newer_grant_concerns_only_the_request_that_takes_it() -> None:

@@ -1102,7 +1102,7 @@ class Exchange(ExchangeEvents):
         `problem` is what became of it, where it is one of ours; `is_answered` that all of the upstream's response came.
         """
         self._enter(phases.OVER)
-        worker, request, integration, status = self._worker, self._request, self._integration, self._status
+        worker, integration, status = self._worker, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         outcome = code or _OUTCOMES[status]
         seconds = worker.leave(self._began)
@@ -1121,7 +1121,7 @@ class Exchange(ExchangeEvents):
             self._share = None
         if self._signature is not None:
             self._signature.end()
-        if request.rules.timeouts.total:
+        if self._request.rules.timeouts.total:
             worker.deadlines.forget(self)
         if code or status >= 400:
             if worker.metrics.note_failure is not None:
