@@ -1110,10 +1110,7 @@ class Exchange(ExchangeEvents):
         if self._waits is not None:
             self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
         elif is_answered:
-            # Almost every request comes here: a call would cost as much as all else that is counted of its phases.
-            first_bytes = worker.metrics.first_bytes
-            first_bytes.buckets[bucket] += 1
-            first_bytes.seconds += seconds
+            worker.metrics.first_bytes.add(bucket, seconds)
         if code or self._preset or self._caller_name:
             self._count_apart(stats, code, outcome, problem)
         if self._share is not None:
