@@ -372,7 +372,8 @@ def test_what_is_granted_is_what_may_be_used_and_could_not_before(
 @given(data=st.data())
 def test_no_value_of_a_secret_is_ever_told(data: st.DataObject, tmp_path: Path) -> None:
     """Whatever values they had and have, and whatever else changes with them."""
-    values = st.text(st.characters(codec="ascii", categories=["Lu", "Ll", "Nd"]), min_size=12, max_size=40)
+    # Hypothesis tries words of the code as well, which stand in lines as keys.
+    values = st.text(st.characters(codec="ascii", categories=["Lu", "Ll", "Nd"]), max_size=40).map("s3cret".__add__)
     drawn = st.lists(values, min_size=5, max_size=5, unique=True)
     environs = [dict(zip(ENVIRON, data.draw(drawn), strict=True)) for _ in range(2)]
     edits = [("api/v1\n", "api\n"), ("[GET]", "[GET, PUT]"), ("[crm]", '"*"'), ("svc", "other")]
