@@ -21,12 +21,14 @@ from sidekey.core.decide import (
     decide_connect,
     is_forward,
     judge,
+    named_id,
+    named_origin,
     readmit,
 )
 from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
 from sidekey.core.matching import Matching, Narrowed
-from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.core.policy import Forbidden, Policy, Prefix, parse_domain, parse_prefix
 from sidekey.core.preset_parameters import Parameter
 from sidekey.core.presets import BodyRules, Preset
 from sidekey.core.request import RequestHead
@@ -1186,3 +1188,42 @@ def test_an_integration_that_can_never_work_refuses_whatever_names_it(stored: bo
         assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
         assert where in problem.detail
     assert outcome(decide(head("/i/h/x"), None, routes)) == "https://a.test/api/x"
+
+
+@pytest.mark.parametrize(
+    ("target", "base", "origin"),
+    [
+        ("/i/one/x", BASE, BASE.origin),
+        ("/i/one/x", None, None),
+        ("/p/one", BASE, None),
+        ("/elsewhere", BASE, None),
+        ("http://b.test:81/x", BASE, Origin("http", "b.test", 81)),
+        ("http://b.test:81/x", None, Origin("http", "b.test", 81)),
+        ("http://me:pass@word@b.test/", BASE, None),
+    ],
+)
+def test_where_a_denied_request_was_to_go_is_told_as_far_as_it_can_be_read(
+    target: str, base: Prefix | None, origin: Origin | None
+) -> None:
+    """By the base of what it names at the reverse proxy; nothing of a target that is malformed."""
+    assert named_origin(head(target), base, None) == origin
+
+
+def test_where_a_denied_request_was_to_go_is_told_with_the_upgrade_of_its_integration() -> None:
+    assert (
+        named_origin(head("http://a.test/x"), BASE, replace(PASSING, own=POLICY, policy=POLICY, base=BASE))
+        == BASE.origin
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (head("/i/one/x"), "one"),
+        (head("/elsewhere"), ""),
+        (head("http://b.test/", integration_id=b"two"), "two"),
+        (head("/i/one/x", integration_id=b"two"), ""),
+    ],
+)
+def test_the_id_that_a_request_gives_is_told_where_it_gives_one(made: RequestHead, name: str) -> None:
+    assert named_id(made) == name
