@@ -148,7 +148,7 @@ def test_a_change_is_told_by_names(edit: tuple[str, str], expected: dict[str, An
 
 
 def test_an_integration_that_is_gone_is_told(tmp_path: Path) -> None:
-    """And nobody may use anything anew for it."""
+    """And nobody may use more than before for it."""
     gone = CONFIG.partition("  sms:")[2].partition("presets:")[0]
     assert told(tmp_path, (f"  sms:{gone}", "")) == {"integrations": {"removed": ["sms"]}}
 
@@ -190,7 +190,7 @@ def test_secrets_of_operators_and_of_the_store_are_told_by_their_places(tmp_path
 
 
 def test_without_callers_everyone_may_use_everything() -> None:
-    """Which is told once it begins; where it ends nobody may use anything anew but what is new."""
+    """Which is told once it begins; where it ends nobody may use more than before but what is new."""
     one = integration("one", "https://a.test")
     asked = Snapshot({"one": one}, {b"t": Caller("web", frozenset({"one"}))})
     nobody = Snapshot({"one": one})

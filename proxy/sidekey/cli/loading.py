@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import TypeVar
 
 import click
 
 from sidekey.cli.terminal import fail
 from sidekey.process import protect_memory
-from sidekey.runtime.snapshot import Integration, Preset, Snapshot
+from sidekey.runtime.snapshot import Integration, Judgement, Preset, Snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.source import default_config_path
+
+T = TypeVar("T")
 
 
 def loader_of(config: str | None) -> Loader:
@@ -57,23 +61,21 @@ def load_snapshot(config: str | None) -> Snapshot:
 
 def find_integration(snapshot: Snapshot, name: str) -> Integration:
     """The integration that is named; ends the command where it is not served."""
-    integration = snapshot.integrations.get(name)
-    if integration is None:
-        judgement = None if snapshot.stored is None else snapshot.stored.judgements.get(name)
-        if judgement is not None:
-            fail(f"integration {name} of the store is {judgement.state}, and not served: {judgement.reason}")
-        message = "no integration has this ID: `sidekey list` shows those that there are"
-        raise click.BadParameter(message, param_hint="ID")
-    return integration
+    judgements = {} if snapshot.stored is None else snapshot.stored.judgements
+    return _find(snapshot.integrations, judgements, "integration", name, "sidekey list")
 
 
 def find_preset(snapshot: Snapshot, name: str) -> Preset:
     """The preset that is named, likewise."""
-    preset = snapshot.presets.get(name)
-    if preset is None:
-        judgement = None if snapshot.stored is None else snapshot.stored.preset_judgements.get(name)
+    judgements = {} if snapshot.stored is None else snapshot.stored.preset_judgements
+    return _find(snapshot.presets, judgements, "preset", name, "sidekey preset list")
+
+
+def _find(served: Mapping[str, T], judgements: Mapping[str, Judgement], kind: str, name: str, listing: str) -> T:
+    found = served.get(name)
+    if found is None:
+        judgement = judgements.get(name)
         if judgement is not None:
-            fail(f"preset {name} of the store is {judgement.state}, and not served: {judgement.reason}")
-        message = "no preset has this ID: `sidekey preset list` shows those that there are"
-        raise click.BadParameter(message, param_hint="ID")
-    return preset
+            fail(f"{kind} {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        raise click.BadParameter(f"no {kind} has this ID: `{listing}` shows those that there are", param_hint="ID")
+    return found

@@ -52,7 +52,7 @@ def get(where: Address, path: str, *, tls: bool, timeout: float, most: int = 409
 
 @contextmanager
 def _ended_after(timeout: float, sock: socket.socket) -> Iterator[threading.Event]:
-    """End the connection after so many seconds, which is told: a time-out of a socket begins anew with each byte."""
+    """End the connection after so many seconds, which is told: a time-out of a socket begins again with each byte."""
     ended = threading.Event()
 
     def end() -> None:

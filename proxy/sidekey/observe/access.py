@@ -115,10 +115,8 @@ class AccessLine(NamedTuple):
     target: bytes | None = None
 
 
-_COMMON: Final = 11
+_COMMON: Final = AccessLine._fields.index("request_id")
 """How many values of a line are those that many have in common."""
-
-_Common = tuple[str, str, str, str, str, int, int, str, str, str, str]
 
 
 class AccessLog:
@@ -133,7 +131,7 @@ class AccessLog:
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self._put = writer.write
         self._clock = Clock()
-        self._known: dict[_Common, tuple[str, str]] = {}
+        self._known: dict[tuple[object, ...], tuple[str, str]] = {}
         self._set(mode, path)
 
     def _set(self, mode: str, path: bool) -> None:

@@ -66,6 +66,7 @@ _EXPECT: Final = frozenset({b"expect"})
 _NOTHING: Final[list[bytes]] = []
 """No piece of a body; nobody adds to it."""
 _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
+    (False, False): "",
     (True, False): "retried",
     (False, True): "replayed",
     (True, True): "retried,replayed",
@@ -1197,7 +1198,7 @@ class Exchange(ExchangeEvents):
             code,
             "" if problem is None else problem.detail,
             "" if problem is None else problem.error,
-            _ATTEMPTS[self._retried, self._replayed] if self._retried or self._replayed else "",
+            _ATTEMPTS[self._retried, self._replayed],
             self.request_id.decode(),
             trace_id(head),
             self._peer,
