@@ -10,8 +10,8 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar, cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.core.signing import SigningRules
@@ -26,6 +26,8 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Preset, Snapshot
 from sidekey.sources.leaves import Leaves
+
+C = TypeVar("C")
 
 ROUNDS = 240
 EXCHANGES = 500
@@ -163,21 +165,28 @@ def warm(case: Case) -> Callable[[], None]:
     return once
 
 
+def in_turn(
+    cases: Mapping[C, Callable[[], None]], rounds: int, times: int, clock: Callable[[], float]
+) -> dict[C, list[float]]:
+    """Microseconds for one call of each case, by rounds of so many `times`: in turn, on the same machine."""
+    found: dict[C, list[float]] = {case: [] for case in cases}
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        for case, once in cases.items():
+            began = clock()
+            for _ in range(times):
+                once()
+            found[case].append((clock() - began) / times * 1e6)
+    return found
+
+
 def run() -> dict[str, float]:
     """Microseconds for one exchange of each case, in turn: best and median of the rounds.
 
     `token_share` is the token's best over that of `basic`.
     """
-    exchanges = {case: warm(case) for case in CASES}
-    rounds: dict[Case, list[float]] = {case: [] for case in CASES}
-    gc.collect()
-    gc.freeze()
-    for _ in range(ROUNDS):
-        for case, once in exchanges.items():
-            began = time.perf_counter()
-            for _ in range(EXCHANGES):
-                once()
-            rounds[case].append((time.perf_counter() - began) / EXCHANGES * 1e6)
+    rounds = in_turn({case: warm(case) for case in CASES}, ROUNDS, EXCHANGES, time.perf_counter)
     best = {case: min(times) for case, times in rounds.items()}
     return {
         "best_us": best["basic"],

@@ -5,12 +5,11 @@ CPU time, the best of many short rounds, as in `benchmarks.core`.
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Callable
 
-from benchmarks.core import BODY, REQUEST, exchange_once
+from benchmarks.core import BODY, REQUEST, exchange_once, in_turn
 from sidekey.runtime.snapshot import Preset
 from sidekey.settings.presets import read_preset
 
@@ -61,16 +60,8 @@ def warm(which: str) -> Callable[[], None]:
 
 def run() -> dict[str, float]:
     """Microseconds of CPU for one exchange; `payload_share` is of the reverse proxy's, `filled_more_us` beyond it."""
-    exchanges = {which: warm(which) for which in EXCHANGED}
-    best = dict.fromkeys(exchanges, float("inf"))
-    gc.collect()
-    gc.freeze()
-    for _ in range(ROUNDS):
-        for which, once in exchanges.items():
-            began = time.process_time()
-            for _ in range(EXCHANGES):
-                once()
-            best[which] = min(best[which], (time.process_time() - began) / EXCHANGES * 1e6)
+    rounds = in_turn({which: warm(which) for which in EXCHANGED}, ROUNDS, EXCHANGES, time.process_time)
+    best = {which: min(times) for which, times in rounds.items()}
     return {
         "payload_us": best["payload"],
         "filled_us": best["filled"],

@@ -5,13 +5,12 @@ The best of many short rounds, as in `benchmarks.core` (`make bench-core`).
 
 from __future__ import annotations
 
-import gc
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from benchmarks.core import BASIC, exchange_once
+from benchmarks.core import BASIC, exchange_once, in_turn
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.core.sigv4 import AccessKey, Scope, SigV4Rules, SigV4Signer
 from sidekey.credentials.base import Grant
@@ -69,15 +68,8 @@ def run() -> dict[str, float]:
     """Microseconds of each case more than with the header alone, best rounds."""
     plain, _, _ = exchange_once()
     exchanges = {"plain": plain} | {case: warm(case) for case in CASES}
-    best = dict.fromkeys(exchanges, float("inf"))
-    gc.collect()
-    gc.freeze()
-    for _ in range(ROUNDS):
-        for case, once in exchanges.items():
-            began = time.perf_counter()
-            for _ in range(EXCHANGES):
-                once()
-            best[case] = min(best[case], (time.perf_counter() - began) / EXCHANGES * 1e6)
+    rounds = in_turn(exchanges, ROUNDS, EXCHANGES, time.perf_counter)
+    best = {case: min(times) for case, times in rounds.items()}
     return {f"{case}_more_us": best[case] - best["plain"] for case in CASES}
 
 

@@ -15,7 +15,7 @@ import click
 from sidekey.cli.loading import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.running import NoResponse, get
-from sidekey.cli.terminal import print_json, table, terminal_width
+from sidekey.cli.terminal import print_result, table, terminal_width
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.runtime.standing import Standing, standing_of
 
@@ -202,10 +202,7 @@ def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bo
     snapshot = load_snapshot(config)
     found = listed(snapshot, now=time.time(), usable=usable, tags=tags)
     running = ask(snapshot)
-    if as_json:
-        print_json([described(each, running) for each in found])
-        return
-    for line in lines(found, running, terminal_width()):
-        click.echo(line)
-    if running.reason:
+    shown = lines(found, running, terminal_width())
+    print_result([described(each, running) for each in found], shown, as_json=as_json)
+    if running.reason and not as_json:
         click.echo(f"note: without requests and tokens' ends: {running.reason}", err=True)

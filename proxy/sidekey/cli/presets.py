@@ -16,7 +16,7 @@ from sidekey.app import App, log_of_command, run_logged
 from sidekey.cli.groups import Group
 from sidekey.cli.loading import find_preset, load_snapshot
 from sidekey.cli.options import complete_preset_id, config_option, json_option
-from sidekey.cli.terminal import fail, print_json, table, terminal_width
+from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.core.printable import printable
 from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
@@ -128,11 +128,7 @@ def list_command(config: str | None, as_json: bool) -> None:
     Each with ID, integration, what is sent where, and why it is invalid if it is.
     """
     found = described(load_snapshot(config))
-    if as_json:
-        print_json(found)
-        return
-    for line in lines(found, terminal_width()):
-        click.echo(line)
+    print_result(found, lines(found, terminal_width()), as_json=as_json)
 
 
 @command.command("preview")
@@ -148,11 +144,7 @@ def preview_command(config: str | None, as_json: bool, data: str | None, preset_
     snapshot = load_snapshot(config)
     found = find_preset(snapshot, preset_id)
     shown = preview(snapshot, found, _data(data, found))
-    if as_json:
-        print_json(shown.as_json())
-    else:
-        for line in preview_lines(shown):
-            click.echo(line)
+    print_result(shown.as_json(), preview_lines(shown), as_json=as_json)
     raise SystemExit(0 if shown.problem is None else 1)
 
 
@@ -172,10 +164,7 @@ def test_command(config: str | None, as_json: bool, data: str | None, preset_id:
         result = send(snapshot, found, _data(data, found))
     except StartError as error:
         fail(error)
-    if as_json:
-        print_json(result.as_json())
-    else:
-        click.echo(str(result))
+    print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat, zip_longest
 from typing import Final, NoReturn, TextIO
 
@@ -64,6 +64,15 @@ def _wrapped(cell: str, width: int) -> list[str]:
 def print_json(value: object) -> None:
     """Print for machines."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_result(value: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print `value` for machines, or the same in lines for people."""
+    if as_json:
+        print_json(value)
+        return
+    for line in lines:
+        click.echo(line)
 
 
 def fail(*errors: object) -> NoReturn:

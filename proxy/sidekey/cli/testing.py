@@ -13,7 +13,7 @@ import click
 from sidekey.app import App, log_of_command, run_logged
 from sidekey.cli.loading import find_integration, load_snapshot
 from sidekey.cli.options import complete_id, config_option, json_option
-from sidekey.cli.terminal import fail, print_json
+from sidekey.cli.terminal import fail, print_result
 from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, target_of
@@ -87,8 +87,5 @@ def command(config: str | None, as_json: bool, integration_id: str) -> None:
         result = send_test(snapshot, integration, integration.test)
     except StartError as error:
         fail(error)
-    if as_json:
-        print_json(result.as_json())
-    else:
-        click.echo(str(result))
+    print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)

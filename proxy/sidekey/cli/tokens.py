@@ -12,7 +12,7 @@ from sidekey.cli.groups import Group
 from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, in_store, user
-from sidekey.cli.terminal import fail, print_json, table, terminal_width
+from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.credentials.quantities import parse_duration
 from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.store_rules import StoreRules
@@ -161,10 +161,7 @@ def create_command(config: str | None, as_json: bool, role: Role, expires: str |
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
     made = _of_store(config, lambda rules: create(rules, name, role, life))
-    if as_json:
-        print_json(made)
-    else:
-        click.echo(made["token"])
+    print_result(made, (made["token"],), as_json=as_json)
 
 
 @command.command("list")
@@ -173,11 +170,7 @@ def create_command(config: str | None, as_json: bool, role: Role, expires: str |
 def list_command(config: str | None, as_json: bool) -> None:
     """List the tokens: name, role, end, when used last."""
     tokens = _of_store(config, found)
-    if as_json:
-        print_json(tokens)
-        return
-    for line in lines(tokens, terminal_width()):
-        click.echo(line)
+    print_result(tokens, lines(tokens, terminal_width()), as_json=as_json)
 
 
 @command.command("revoke")

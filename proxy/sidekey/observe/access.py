@@ -181,14 +181,15 @@ def _spell(line: AccessLine) -> tuple[str, str]:
     level = "info" if line.status < 400 and not (line.code or line.reason) else "warning"
     return (
         f'","level":"{level}","event":"request","request_id":',
-        f',"integration":{quote(line.integration)},"caller":{_text(line.caller)},"door":{quote(line.door)}'
-        f',"method":{quote(line.method)},"host":{_text(line.host)},"port":{line.port or "null"}'
-        f',"status":{line.status},"code":{_text(line.code)},"reason":{_text(line.reason)},"error":{_text(line.error)}'
-        f',"attempt":{_text(line.attempt)},"trace_id":',
+        f',"integration":{quote(line.integration)},"caller":{quoted(line.caller)},"door":{quote(line.door)}'
+        f',"method":{quote(line.method)},"host":{quoted(line.host)},"port":{line.port or "null"}'
+        f',"status":{line.status},"code":{quoted(line.code)},"reason":{quoted(line.reason)},"error":{quoted(line.error)}'
+        f',"attempt":{quoted(line.attempt)},"trace_id":',
     )
 
 
-def _text(value: str) -> str:
+def quoted(value: str) -> str:
+    """A text as JSON; null where it is empty."""
     return quote(value) if value else "null"
 
 

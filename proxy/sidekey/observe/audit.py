@@ -11,7 +11,7 @@ from functools import partial
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final, Literal
 
-from sidekey.observe.access import AccessLine
+from sidekey.observe.access import AccessLine, quoted
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.changes import Changes
@@ -103,10 +103,10 @@ class AuditLog:
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}","level":"info","event":"credential used"'
-                f',"request_id":{quote(line.request_id)},"by":"{by}","caller":{_text(line.caller)}'
-                f',"peer":{_text(line.peer)},"integration":{quote(line.integration)},"preset":{_text(line.preset)}'
-                f',"method":{quote(line.method)},"host":{_text(line.host)},"port":{line.port or "null"}'
-                f',"status":{line.status},"code":{_text(line.code)}}}\n'
+                f',"request_id":{quote(line.request_id)},"by":"{by}","caller":{quoted(line.caller)}'
+                f',"peer":{quoted(line.peer)},"integration":{quote(line.integration)},"preset":{quoted(line.preset)}'
+                f',"method":{quote(line.method)},"host":{quoted(line.host)},"port":{line.port or "null"}'
+                f',"status":{line.status},"code":{quoted(line.code)}}}\n'
             ).encode("ascii")
         )
 
@@ -118,7 +118,3 @@ class AuditLog:
         who = {"by": list(by)} if by else {}
         for told in changes.told():
             self._put(json.dumps({**line, **who, **told}, separators=(",", ":")).encode("ascii") + b"\n")
-
-
-def _text(value: str) -> str:
-    return quote(value) if value else "null"
