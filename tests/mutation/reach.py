@@ -19,17 +19,21 @@ from typing import Any
 
 import pytest
 
+GRACE = 30
+"""Seconds that each test may take for nothing, beside five times those that it took without a mutant."""
+
 
 class Selection:
     """A plugin of pytest: runs the tests of these files that have these IDs, or all where there are none given.
 
-    In the order of the stages, and in each the fast ones first.
+    In the order of the stages, and in each the fast ones first; one that takes much longer than it did has failed.
     """
 
     def __init__(
         self, stages: Sequence[Sequence[Path]], ids: frozenset[str] | None, seconds: Mapping[str, float]
     ) -> None:
         self.ids = ids
+        self.timed_out = False
         self._seconds = seconds
         self._stage = {file: number for number, stage in enumerate(stages) for file in stage}
 
@@ -44,12 +48,18 @@ class Selection:
     def of(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
         """These tests, those of other mutants left out."""
         chosen = [item for item in items if item.path in self._stage and (self.ids is None or item.nodeid in self.ids)]
+        for item in chosen:
+            item.add_marker(pytest.mark.timeout(GRACE + 5 * self._seconds.get(item.nodeid, 0.0)))
         return sorted(chosen, key=lambda item: (self._stage[item.path], self._seconds.get(item.nodeid, 0.0)))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the others out."""
         items[:] = self.of(items)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test took too long."""
+        self.timed_out |= report.failed and "from pytest-timeout" in report.longreprtext
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
-"""Runs the tests against mutants, each in a process of its own that is forked with the libraries already imported.
+"""Runs the tests against mutants, each in a process of its own.
 
-A mutant is never written to a disk: its process imports it in the place of the module. The first failure ends a run,
-and the tests that are most likely to fail come first: those of the module, then what its package and the properties
-have of tests without sockets. Of these a mutant meets those that execute the statement that it changes
-(`mutation.reach`): no other can tell it from the code.
+Most are put into functions of a process that has collected the tests, and forks for each of them. What an import
+executes cannot change there: such a mutant is imported, with the tests, by a process that is forked with the libraries
+alone (`mutation.installing`). The first failure ends a run, and the tests that are most likely to fail come first:
+those of the module, then what its package and the properties have of tests without sockets. Of these a mutant meets
+those that execute the statement that it changes (`mutation.reach`): no other can tell it from the code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mutation.mutants import Mutant
 from mutation.reach import Reach, Recorder, Selection
 
 OPTIONS = (
-    *("--exitfirst", "--quiet", "--timeout=30"),
+    *("--exitfirst", "--quiet"),
     "--capture=sys",  # files would be shared with what is forked
     *("-k", "not uvloop"),  # one of the two loops is enough here
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
@@ -101,7 +102,7 @@ def rehearse(project: Project, folder: str) -> tuple[float, Reach]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         listing, reached = Path(scratch, "libraries"), Path(scratch, "reached")
-        process = _fork(lambda: _rehearse(project, folder, listing, reached, Path(scratch)))
+        process = _fork(lambda: _rehearse(project, folder, listing, reached), Path(scratch))
         _, status = os.waitpid(process, 0)
         if status:
             raise RuntimeError(f"the tests of {folder} must pass before they are run against mutants")
@@ -114,12 +115,12 @@ def rehearse(project: Project, folder: str) -> tuple[float, Reach]:
     return took, reach
 
 
-def _rehearse(project: Project, folder: str, listing: Path, reached: Path, scratch: Path) -> int:
+def _rehearse(project: Project, folder: str, listing: Path, reached: Path) -> int:
     modules = project.modules(folder)
     paths = {project.name(module): project.package / module for module in modules}
     sys.meta_path.insert(0, Finder({name: (path, path.read_text("utf-8")) for name, path in paths.items()}))
     recorder = Recorder(project.package)
-    code = _pytest(project.files(modules), scratch, recorder)
+    code = _pytest(project.files(modules), recorder)
     recorder.write(reached)
     files_of_modules = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
     listing.write_text("\n".join(name for name, file in files_of_modules.items() if "site-packages" in file), "utf-8")
@@ -155,9 +156,9 @@ def _run_collected(
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
             _silence()
             server = _Server(project, mutants, reach, partial(_each, jobs=jobs, patience=patience), writing)
-            return _pytest(project.files({mutant.path for mutant in mutants}), Path(scratch), server)
+            return _pytest(project.files({mutant.path for mutant in mutants}), server)
 
-        process = _fork(serve)
+        process = _fork(serve, Path(scratch))
         os.close(writing)
         try:
             for line in lines:
@@ -170,7 +171,7 @@ def _run_collected(
         raise RuntimeError("the tests could not be collected")
 
 
-Test = Callable[[int, Path], int]
+Test = Callable[[int], int]
 """Runs the tests against the mutant of a number, in a process of its own; returns the exit code of pytest."""
 
 
@@ -200,31 +201,34 @@ class _Server:
             os.write(self._writing, f"{number} {outcome.value if outcome else ''}\n".encode())
         return True
 
-    def _test(self, session: pytest.Session, functions: Functions, number: int, scratch: Path) -> int:
-        del scratch
+    def _test(self, session: pytest.Session, functions: Functions, number: int) -> int:
         mutant = self._mutants[number]
         path = self._project.package / mutant.path
         source = path.read_text("utf-8")
         ids = self._reach.of(str(path), source, mutant.code)
         if ids is None or not functions.change(str(path), source, mutant.code):
             return _LEFT
-        session.items = Selection(self._project.stages(mutant.path), ids, self._reach.seconds).of(session.items)
-        session.config.pluginmanager.subset_hook_caller("pytest_runtestloop", [self])(session=session)
-        return 1 if session.testsfailed else 0
+        selection = Selection(self._project.stages(mutant.path), ids, self._reach.seconds)
+        session.items = selection.of(session.items)
+        session.config.pluginmanager.register(selection)
+        with suppress(pytest.Session.Failed):
+            session.config.pluginmanager.subset_hook_caller("pytest_runtestloop", [self])(session=session)
+        return _LATE if selection.timed_out else 1 if session.testsfailed else 0
 
 
-_LEFT = 99
-"""What a process ends with where its mutant must be imported; no exit code of pytest."""
+_LEFT, _LATE = 98, 99
+"""What a process ends with where its mutant must be imported, or a test took too long; no exit codes of pytest."""
 
 
-def _import(project: Project, mutants: Sequence[Mutant], reach: Reach, number: int, scratch: Path) -> int:
+def _import(project: Project, mutants: Sequence[Mutant], reach: Reach, number: int) -> int:
     """A `Test` that imports the mutant."""
     mutant = mutants[number]
     path = project.package / mutant.path
     ids = reach.of(str(path), path.read_text("utf-8"), mutant.code)
     sys.meta_path.insert(0, Finder({project.name(mutant.path): (path, mutant.code)}))
     selection = Selection(project.stages(mutant.path), ids, reach.seconds)
-    return _pytest(selection.files, scratch, selection)
+    code = _pytest(selection.files, selection)
+    return _LATE if selection.timed_out else code
 
 
 def _each(count: int, test: Test, jobs: int, patience: float) -> Iterator[tuple[int, Outcome | None]]:
@@ -236,7 +240,7 @@ def _each(count: int, test: Test, jobs: int, patience: float) -> Iterator[tuple[
             while waiting or running:
                 while waiting and len(running) < jobs:
                     number = waiting.pop()
-                    process = _fork(partial(_confined, test, number, Path(scratch, str(number))))
+                    process = _fork(partial(_confined, test, number), Path(scratch, str(number)))
                     running[process] = number, time.monotonic() + patience
                 for process, (number, deadline) in list(running.items()):
                     ended, status = os.waitpid(process, os.WNOHANG)
@@ -256,7 +260,7 @@ def _each(count: int, test: Test, jobs: int, patience: float) -> Iterator[tuple[
 def _outcome(code: int) -> Outcome | None:
     # Where a test file, or a conftest.py, could not be imported.
     crashes = dict.fromkeys(map(int, (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)), Outcome.CRASHED)
-    return {0: Outcome.SURVIVED, _LEFT: None, **crashes}.get(code, Outcome.KILLED)
+    return {0: Outcome.SURVIVED, _LEFT: None, _LATE: Outcome.TIMED_OUT, **crashes}.get(code, Outcome.KILLED)
 
 
 def _kill(process: int) -> None:
@@ -265,12 +269,11 @@ def _kill(process: int) -> None:
     os.waitpid(process, 0)
 
 
-def _confined(test: Test, number: int, scratch: Path) -> int:
+def _confined(test: Test, number: int) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _silence()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    scratch.mkdir()
-    os.environ[TEMPORARY] = str(scratch)
-    return test(number, scratch)
+    return test(number)
 
 
 def _silence() -> None:
@@ -279,15 +282,14 @@ def _silence() -> None:
         os.dup2(null, stream)
 
 
-def _pytest(files: Sequence[Path], scratch: Path, plugin: object) -> int:
+def _pytest(files: Sequence[Path], plugin: object) -> int:
     """Run the tests of these files until one fails."""
-    os.environ[TEMPORARY] = str(scratch)
     code = int(pytest.main([*OPTIONS, *map(str, files)], plugins=[plugin]))
     return 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code
 
 
-def _fork(work: Callable[[], int]) -> int:
-    """The process, leader of a group, that ends with what the work returns."""
+def _fork(work: Callable[[], int], scratch: Path) -> int:
+    """The process, leader of a group, that ends with what the work returns; its tests have this folder."""
     sys.stdout.flush()
     process = os.fork()
     if process:
@@ -295,6 +297,8 @@ def _fork(work: Callable[[], int]) -> int:
     code = 1
     try:
         os.setsid()
+        scratch.mkdir(exist_ok=True)
+        os.environ[TEMPORARY] = str(scratch)
         code = work()
         sys.stdout.flush()
     finally:

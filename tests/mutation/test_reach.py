@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from mutation.reach import OUTSIDE, Reach, Selection
+from mutation.reach import GRACE, OUTSIDE, Reach, Selection
 
 SOURCE = """\
 LIMIT = 3
@@ -89,14 +89,18 @@ def test_only_files_with_such_tests_are_collected() -> None:
 
 
 def test_tests_run_stage_by_stage_and_the_fast_ones_first() -> None:
-    """The first failure ends the run of a mutant."""
+    """The first failure ends the run of a mutant. Each may take longer than it did, by far."""
+    limits: list[pytest.MarkDecorator] = []
     stages = [[Path("own.py")], [Path("near.py")]]
     names = ["own.py::slow", "own.py::fast", "own.py::other", "near.py::fast", "away.py::fast"]
-    items = [SimpleNamespace(nodeid=name, path=Path(name.partition("::")[0])) for name in names]
+    items = [
+        SimpleNamespace(nodeid=name, path=Path(name.partition("::")[0]), add_marker=limits.append) for name in names
+    ]
     seconds = {"own.py::slow": 2.0, "own.py::fast": 1.0, "own.py::other": 0.5, "near.py::fast": 0.1}
     selection = Selection(stages, frozenset({*names} - {"own.py::other"}), seconds)
     chosen = selection.of(cast("list[pytest.Item]", items))
     assert [item.nodeid for item in chosen] == ["own.py::fast", "own.py::slow", "near.py::fast"]
+    assert [limit.args[0] for limit in limits] == [GRACE + 10, GRACE + 5, GRACE + 0.5]
 
 
 def test_a_recording_of_nothing_is_an_error(tmp_path: Path) -> None:
