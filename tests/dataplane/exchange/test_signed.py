@@ -308,6 +308,13 @@ def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_a
     assert signed.is_written
 
 
+def test_what_was_not_stated_is_neither_signed_nor_written() -> None:
+    signed = SignedRequest(reads_body=True, fills_body=False)
+    for act in (lambda: signed.signing(0.0), lambda: signed.write(lambda: 0.0, in_one_piece=True)):
+        with pytest.raises(RuntimeError, match="^the request was not stated$"):
+            act()
+
+
 async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
     """Nothing more comes of it, so nothing else sets it going."""
     signer = HmacSigner()
@@ -551,7 +558,7 @@ async def test_a_grant_that_is_not_what_its_integration_says_is_a_defect() -> No
         async with running(made, other, sources=sources) as sidekey:
             for name in ("h", "o"):
                 assert problem(await sidekey.ask(get(name=name)))["code"] == "internal_error"
-            assert len(sidekey.defects) == 2
+            assert list(map(str, sidekey.defects)) == 2 * ["the grant is not signed by the rules of its integration"]
             sidekey.defects.clear()
         assert b"".join(upstream.received) == b""
 
