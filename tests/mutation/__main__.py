@@ -30,10 +30,11 @@ PROJECT = Project(
 def measure(folder: str, size: int, jobs: int, known: dict[str, Result]) -> Result:
     """Run the sample of one folder of the package, and say how it goes."""
     sites, mutants = sample(PROJECT.package, PROJECT.modules(folder), SEED, size)
-    took, reach = rehearse(PROJECT, folder)
+    reach = rehearse(PROJECT, folder, jobs=jobs)
     began = time.monotonic()
     outcomes = []
-    for mutant, outcome in run(PROJECT, mutants, reach, jobs=jobs, patience=30 + 3 * took):
+    patience = 30 + 3 * sum(reach.seconds.values())
+    for mutant, outcome in run(PROJECT, mutants, reach, jobs=jobs, patience=patience):
         outcomes.append((mutant, outcome))
         if outcome is Outcome.SURVIVED:
             sys.stdout.write(f"{mutant.path}: {mutant.scope}\n  - {mutant.old}\n  + {mutant.new}\n")

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -72,16 +72,20 @@ class Reach:
     """How long each took."""
 
     @classmethod
-    def read(cls, path: Path) -> Reach:
-        """What a `Recorder` has written. Raises RuntimeError where that is nothing: the package was another."""
-        rows = json.loads(path.read_text("utf-8"))
-        if rows["lines"] is None:
-            return cls(None, rows["seconds"])
-        if not rows["lines"]:
+    def read(cls, paths: Iterable[Path]) -> Reach:
+        """What `Recorder`s have written. Raises RuntimeError where that is nothing: the package was another."""
+        tests: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        seconds: dict[str, float] = {}
+        for path in paths:
+            known = json.loads(path.read_text("utf-8"))
+            seconds |= known["seconds"]
+            for file, line, numbers in known["lines"]:
+                tests[file, line].update(known["tests"][number] for number in numbers)
+        if sys.version_info < (3, 12):
+            return cls(None, seconds)
+        if not tests:
             raise RuntimeError("the tests executed no line of the package")
-        names = rows["tests"]
-        tests = {(row[0], row[1]): frozenset(names[number] for number in row[2]) for row in rows["lines"]}
-        return cls(tests, rows["seconds"])
+        return cls({place: frozenset(found) for place, found in tests.items()}, seconds)
 
     def of(self, file: str, source: str, code: str) -> frozenset[str] | None:
         """The tests that execute what differs between a file's source and other code for it.
@@ -141,8 +145,7 @@ class Recorder:
         names = sorted({name for found in self._lines.values() for name in found})
         number = {name: at for at, name in enumerate(names)}
         lines = [[*place, sorted(number[name] for name in found)] for place, found in self._lines.items()]
-        known = lines if sys.version_info >= (3, 12) else None
-        path.write_text(json.dumps({"tests": names, "lines": known, "seconds": self._seconds}), "utf-8")
+        path.write_text(json.dumps({"tests": names, "lines": lines, "seconds": self._seconds}), "utf-8")
 
 
 def _changed(source: str, code: str) -> list[range] | None:

@@ -93,37 +93,45 @@ def _imports(file: Path, wanted: tuple[str, ...]) -> bool:
     return any(f"from {name}" in text for name in wanted)
 
 
-def rehearse(project: Project, folder: str) -> tuple[float, Reach]:
+def rehearse(project: Project, folder: str, *, jobs: int) -> Reach:
     """Run every test that a mutant of this folder may meet, and import the libraries that they used.
 
-    Its modules are imported as mutants are, but unchanged. Returns how many seconds the tests took, and what they
-    executed. Raises RuntimeError where a test fails: what the tests would say of mutants means nothing.
+    Its modules are imported as mutants are, but unchanged. Returns what the tests executed, and how long each took.
+    Raises RuntimeError where a test fails: what the tests would say of mutants means nothing.
     """
-    began = time.monotonic()
+    files = project.files(project.modules(folder))
     with tempfile.TemporaryDirectory() as scratch:
-        listing, reached = Path(scratch, "libraries"), Path(scratch, "reached")
-        process = _fork(lambda: _rehearse(project, folder, listing, reached), Path(scratch))
-        _, status = os.waitpid(process, 0)
-        if status:
+        folders = [Path(scratch, str(job)) for job in range(jobs)]
+        processes = [
+            _fork(partial(_rehearse, project, folder, files[job::jobs], part), part) for job, part in enumerate(folders)
+        ]
+        ended = [os.waitpid(process, 0)[1] for process in processes]
+        for part in folders:
+            sys.stdout.write((part / _OUTPUT).read_text("utf-8"))
+        if any(ended):
             raise RuntimeError(f"the tests of {folder} must pass before they are run against mutants")
-        took, reach = time.monotonic() - began, Reach.read(reached)
-        for name in listing.read_text("utf-8").split():
+        reach = Reach.read([part / _REACHED for part in folders])
+        for name in {name for part in folders for name in (part / _LIBRARIES).read_text("utf-8").split()}:
             # What cannot be imported by its name alone is left to whoever needs it.
             with warnings.catch_warnings(), suppress(ImportError):
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
-    return took, reach
+    return reach
 
 
-def _rehearse(project: Project, folder: str, listing: Path, reached: Path) -> int:
-    modules = project.modules(folder)
-    paths = {project.name(module): project.package / module for module in modules}
+_OUTPUT, _REACHED, _LIBRARIES = "output", "reached", "libraries"
+
+
+def _rehearse(project: Project, folder: str, files: Sequence[Path], scratch: Path) -> int:
+    _direct(scratch / _OUTPUT)
+    paths = {project.name(module): project.package / module for module in project.modules(folder)}
     sys.meta_path.insert(0, Finder({name: (path, path.read_text("utf-8")) for name, path in paths.items()}))
     recorder = Recorder(project.package)
-    code = _pytest(project.files(modules), recorder)
-    recorder.write(reached)
+    code = _pytest(files, recorder) if files else 0
+    recorder.write(scratch / _REACHED)
     files_of_modules = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
-    listing.write_text("\n".join(name for name, file in files_of_modules.items() if "site-packages" in file), "utf-8")
+    libraries = "\n".join(name for name, file in files_of_modules.items() if "site-packages" in file)
+    (scratch / _LIBRARIES).write_text(libraries, "utf-8")
     return code
 
 
@@ -154,7 +162,7 @@ def _run_collected(
         def serve() -> int:
             lines.close()
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-            _silence()
+            _direct(Path(os.devnull))
             server = _Server(project, mutants, reach, partial(_each, jobs=jobs, patience=patience), writing)
             return _pytest(project.files({mutant.path for mutant in mutants}), server)
 
@@ -271,15 +279,15 @@ def _kill(process: int) -> None:
 
 def _confined(test: Test, number: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _silence()
+    _direct(Path(os.devnull))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     return test(number)
 
 
-def _silence() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
+def _direct(output: Path) -> None:
+    """Write what is printed to this file, and read nothing."""
+    for stream, file in enumerate((Path(os.devnull), output, output)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), stream)
 
 
 def _pytest(files: Sequence[Path], plugin: object) -> int:

@@ -108,7 +108,7 @@ def test_a_recording_of_nothing_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "reached"
     path.write_text(json.dumps({"tests": [], "lines": [], "seconds": {}}))
     with pytest.raises(RuntimeError, match="executed no line of the package"):
-        Reach.read(path)
+        Reach.read([path])
 
 
 PROGRAM = """
@@ -119,7 +119,7 @@ from mutation.reach import Reach, Recorder
 recorder = Recorder(Path("p").resolve())
 pytest.main(["-q", "-p", "no:cacheprovider", "test_m.py"], plugins=[recorder])
 recorder.write(Path("reached"))
-reach = Reach.read(Path("reached"))
+reach = Reach.read([Path("reached")])
 for (file, line), tests in sorted(reach.tests.items()):
     print("line", line, *sorted(test.rpartition(":")[2] or "outside" for test in tests))
 print("line of", *(test.rpartition(":")[2] for test, seconds in reach.seconds.items() if seconds > 0))

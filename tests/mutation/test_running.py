@@ -78,7 +78,7 @@ from mutation.mutants import Mutant, sample
 from mutation.running import Project, rehearse, run
 
 project = Project(Path("victim").resolve(), Path("tests").resolve(), {"core": "victim.core"})
-_, reach = rehearse(project, "core")
+reach = rehearse(project, "core", jobs=2)
 _, mutants = sample(project.package, project.modules("core"), "seed", 100)
 source = (project.package / "core/m.py").read_text()
 changes = {"the same": source, "no import": "import nothing_like_this", "empty": ""}
