@@ -365,6 +365,29 @@ async def test_slow_signers_leave_threads_to_others() -> None:
         assert len(signer.signed) == len(callers)
 
 
+async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_has_left() -> None:
+    """Until then it takes its room."""
+    going = threading.Event()
+
+    class Blocking(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+            assert going.wait(30)
+            return super().sign(request, body, now, unique)
+
+    sidekey = Scripted(signing(Blocking(slow=True)))
+    caller = sidekey.caller()
+    caller.feed(request("POST", body=b"whole"))
+    await eventually(lambda: sidekey.plane.room.taken == 5)
+    caller.lose(ConnectionResetError())
+    try:
+        await eventually(lambda: sidekey.metrics.in_flight == 0)
+        assert sidekey.plane.room.taken == 5
+    finally:
+        going.set()
+    await eventually(lambda: sidekey.plane.room.taken == 0)
+    assert sidekey.upstreams == []
+
+
 async def test_rules_and_signer_may_refuse_a_request() -> None:
     """The rules before anything is waited for, the signer once its grant is known; no connection is asked for."""
     signer = HmacSigner()
