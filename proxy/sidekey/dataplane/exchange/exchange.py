@@ -192,7 +192,7 @@ class Exchange(ExchangeEvents):
     def _enter_response(self, phase: int) -> None:
         """Go to a phase of the response."""
         former = self._response_phase
-        if not phases.AFTER_RESPONSE[former] & phase:
+        if not phases.RESPONSE_FOLLOWERS[former] & phase:
             raise phases.illegal(phases.RESPONSE_NAMES, former, phase)
         self._response_phase = phase
 
