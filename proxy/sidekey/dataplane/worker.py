@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sidekey.dataplane.buffers import BULK
@@ -29,6 +28,8 @@ T = TypeVar("T")
 SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
 """Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
 are resolved there, secrets read and tokens fetched, whatever is being signed."""
+
+_DIGITS: Final[tuple[bytes, ...]] = tuple(b"%x" % digit for digit in range(16))
 
 
 class Closable(Protocol):
@@ -76,7 +77,9 @@ class Worker:
         "_connections",
         "_crowded_at",
         "_exhausted_at",
-        "_ids",
+        "_id_beginning",
+        "_id_count",
+        "_id_digit",
         "_passages",
         "_report",
         "_tasks",
@@ -107,8 +110,9 @@ class Worker:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.instance = secrets.token_hex(4).encode()
-        # Counted and written without a call into Python: each request has one.
-        self._ids: Iterator[bytes] = map((self.instance + b"-%x").__mod__, itertools.count(1))
+        # The next id but for its last digit, how many of 16 that is, and the last digit that was given out.
+        self._id_beginning = self.instance + b"-"
+        self._id_count = self._id_digit = 0
         self._bulk_buffer: memoryview | None = None
         self.rules = self._rules(snapshot)
         self.metrics = metrics
@@ -178,8 +182,17 @@ class Worker:
         return buffer
 
     def next_id(self) -> bytes:
-        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not."""
-        return next(self._ids)
+        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not.
+
+        All but the last digit is written once for 16 of them: each request has one.
+        """
+        digit = self._id_digit + 1
+        if digit == 16:
+            digit = 0
+            self._id_count += 1
+            self._id_beginning = b"%b-%x" % (self.instance, self._id_count)
+        self._id_digit = digit
+        return self._id_beginning + _DIGITS[digit]
 
     # Tasks.
 

@@ -200,7 +200,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self._write_full and not self._pumping:
-                self._begin(queue.pop(0))
+                self._begin(queue.pop())
             elif queue:
                 self._pump()
             elif not self._head_due:

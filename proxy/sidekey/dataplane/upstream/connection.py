@@ -139,14 +139,14 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self.abort()
             return
         paused = self._paused
-        again = self._keep_alive and not (self._not_reusable or self.full or self.transport.is_closing())
+        again = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
         if not again:
             # In order; an upstream that does not take what is left is cut off after the write time-out.
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
-        if paused:
+        if paused and not self.transport.is_closing():
             # Held for a caller who is still taking the end of the response; the next one is not to wait for them.
             self.transport.resume_reading()
         if self._stale_parser:
