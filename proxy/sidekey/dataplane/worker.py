@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from sidekey.dataplane.buffers import BULK
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Rules
@@ -72,7 +71,6 @@ class Worker:
     """
 
     __slots__ = (
-        "_bulk_buffer",
         "_connections",
         "_crowded_at",
         "_exhausted_at",
@@ -109,7 +107,6 @@ class Worker:
         self.instance = secrets.token_hex(4).encode()
         # Counted and written without a call into Python: each request has one.
         self._ids: Iterator[bytes] = map((self.instance + b"-%x").__mod__, itertools.count(1))
-        self._bulk_buffer: memoryview | None = None
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
@@ -169,13 +166,6 @@ class Worker:
         """Count a request out; its duration in seconds."""
         self.metrics.in_flight -= 1
         return self.clock() - began
-
-    def bulk_buffer(self) -> memoryview:
-        """Where a long read is received, for the length of one callback; made for the first long body."""
-        buffer = self._bulk_buffer
-        if buffer is None:
-            buffer = self._bulk_buffer = memoryview(bytearray(BULK))
-        return buffer
 
     def next_id(self) -> bytes:
         """The id of one request: the process's word and a count. Its caller sees it, its upstream does not."""
@@ -247,11 +237,6 @@ class Worker:
         self._make_room()
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
-
-    @property
-    def serves_several(self) -> bool:
-        """Whether more than one caller's connection is open."""
-        return len(self._connections) > 1
 
     def enter_passage(self, passage: Closable) -> bool:
         """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
