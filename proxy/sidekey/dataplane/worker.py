@@ -10,6 +10,8 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
-"""Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
-are resolved there, secrets read and tokens fetched, whatever is being signed."""
+SIGNING_THREADS: Final = os.cpu_count() or 1
+"""Requests that are signed in threads at a time: more would only share the processors."""
+
+_NICENESS: Final = 15
+"""By how much a thread that signs gives way. On one processor the loop has 28 times its share, and waits a tenth as
+often for a slice of it, some milliseconds. With more, what is signed would wait too long for a busy loop: see
+docs/decisions/0050."""
 
 
 class Closable(Protocol):
@@ -77,6 +83,7 @@ class Worker:
         "_ids",
         "_passages",
         "_report",
+        "_signers",
         "_tasks",
         "access",
         "audit",
@@ -115,6 +122,8 @@ class Worker:
         self.clock = time.monotonic
         self.wall = wall
         self.signing = asyncio.Semaphore(SIGNING_THREADS)
+        # Of its own: names are resolved, secrets read and tokens fetched in the loop's threads, whatever is signed.
+        self._signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
         self.draining = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
@@ -178,6 +187,10 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    async def in_thread(self, sign: Callable[[], T]) -> T:
+        """What it returns, in a thread that gives way to the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._signers, sign)
 
     def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         """Run a step of a request that is not the business of whoever calls: its problem, or defect, goes to `fail`."""
@@ -368,6 +381,15 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._signers.shutdown(wait=False)
+
+
+def _give_way() -> None:
+    """Let the loop go first where this thread and the loop want the same processor."""
+    if sys.platform == "linux":
+        # Elsewhere it is the process that has a niceness (POSIX). A sandbox may refuse it.
+        with suppress(OSError):
+            os.nice(_NICENESS)
 
 
 def _idle_since(connection: Closable) -> float:
