@@ -164,7 +164,7 @@ def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Plac
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
         # Most keys are left out, or plain: of ten thousand documents each look into a value counts.
-        if value is not None and not isinstance(value, _PLAIN):
+        if value and not isinstance(value, _PLAIN):
             yield from _references(value, (*place, key.name))
 
 
@@ -176,7 +176,8 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
     elif isinstance(value, dict):
         for name, each in value.items():
             yield from _references(each, (*place, name))
-    elif isinstance(value, _LISTS):
+    elif type(value) in _LISTS:
+        # Not in a prefix or a domain, which are tuples with names.
         for index, each in enumerate(value):
             yield from _references(each, (*place, index))
 
