@@ -171,7 +171,8 @@ def test_nothing_moves_where_the_script_takes_its_time(tab: Open, many: str) -> 
     session = one.page.context.new_cdp_session(one.page)
     session.send("Emulation.setCPUThrottlingRate", {"rate": 10})
     for path in SHAPED:
-        at(path)(one, many)
+        one.open(path.format(name=many))
+        assert one.page.evaluate(SHIFTS) == [], path
 
 
 def test_the_log_in_and_problems_are_for_everybody(tab: Open) -> None:

@@ -18,7 +18,7 @@ from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from support import peers
 from support.ca import Authority
-from support.child import Child
+from support.child import Child, run_cli
 from support.upstream import RawUpstream
 
 TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
@@ -41,11 +41,8 @@ class Scene:
 
     async def exec(self, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run `sidekey exec` with these arguments."""
-        command = [sys.executable, "-m", "sidekey", "exec", *arguments]
         environment = {**self.environment, **(more or {})}
-        return await asyncio.to_thread(
-            subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        return await asyncio.to_thread(run_cli, "exec", *arguments, environment=environment)
 
     def assert_carried(self) -> None:
         """Every request that arrived has the credential, and nothing that was between the caller and Sidekey."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.prometheus import promtool, rules_of
+from support.prometheus import promtool, rules_for, rules_of
 
 ALERTS = Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml"
 MINUTES = 60
@@ -89,31 +90,32 @@ def test_denials_are_recorded_as_requests_are() -> None:
     assert requests == recorded["integration_outcome:sidekey_requests:increase5m"]
 
 
-@pytest.mark.parametrize("moved", [False, True], ids=["same-instance", "another-instance"])
-@pytest.mark.parametrize("late", [0, 90], ids=["at-once", "late"])
-@pytest.mark.parametrize("interval", [15, 30, 60])
-@pytest.mark.parametrize("alert", CASES)
-def test_an_alert_fires_on_through_a_restart(alert: str, interval: int, late: int, moved: bool, tmp_path: Path) -> None:
-    """At every half minute from before it until long after its window has passed."""
+def histories(alert: str) -> Iterator[dict[str, Any]]:
+    """A test of promtool for each interval and each way to restart: the alert fires at every half minute.
+
+    From before the restart until long after its window has passed.
+    """
     fires, counters = CASES[alert]
-    first = -(-(STARTED + late) // interval) * interval - STARTED
-    query = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
-    checks = [
-        {"expr": query, "eval_time": f"{second}s", "exp_samples": [{"labels": "{}", "value": 1}]}
-        for second in range(fires * 60, MINUTES * 60, 30)
-    ]
-    test = {
-        "rule_files": [str(ALERTS)],
-        "evaluation_interval": "30s",
-        "tests": [
-            {
-                "interval": f"{interval}s",
-                "input_series": series(interval, first, moved=moved, counters=counters),
-                "promql_expr_test": checks,
-            }
-        ],
+    check = {
+        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)',
+        "exp_samples": [{"labels": "{}", "value": 1}],
     }
-    path = tmp_path / "restart.yaml"
-    path.write_text(json.dumps(test))
+    for interval, late, moved in product((15, 30, 60), (0, 90), (False, True)):
+        first = -(-(STARTED + late) // interval) * interval - STARTED
+        yield {
+            "name": f"every {interval} s, first after {first} s, {'another' if moved else 'same'} instance",
+            "interval": f"{interval}s",
+            "input_series": series(interval, first, moved=moved, counters=counters),
+            "promql_expr_test": [check | {"eval_time": f"{second}s"} for second in range(fires * 60, MINUTES * 60, 30)],
+        }
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_fires_on_through_a_restart(alert: str, tmp_path: Path) -> None:
+    """By the rules that it needs."""
+    (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, alert)))
+    tests = [*histories(alert)]
+    path = tmp_path / "restarts.yaml"
+    path.write_text(json.dumps({"rule_files": ["alerts.yaml"], "evaluation_interval": "30s", "tests": tests}))
     run = promtool("test", "rules", str(path))
     assert run.returncode == 0, (run.stdout + run.stderr)[:2000]

@@ -15,7 +15,7 @@ from sidekey.errors import KINDS, REASONS
 from sidekey.observe.exposition import FAMILIES
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
-from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_of, values_of
+from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_for, rules_of, values_of
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "helm" / "sidekey" / "files" / "alerts.yaml"
@@ -39,29 +39,12 @@ def test_promtool_accepts_the_rules() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def rules_for(alert: str) -> dict[str, Any]:
-    """The file of rules with those of one alert alone, and the recorded series that it reads.
-
-    promtool evaluates every rule of a file at every step of days.
-    """
-    needed: set[str] = set()
-    wanted = [rule for rule in RULES if rule.get("alert") == alert]
-    while wanted:
-        read = {name for rule in wanted for name in metrics_of(rule["expr"])} - needed
-        needed |= read
-        wanted = [rule for rule in RULES if rule.get("record") in read]
-    groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
-    for group in groups:
-        group["rules"] = [rule for rule in group["rules"] if alert == rule.get("alert") or rule.get("record") in needed]
-    return {"groups": [group for group in groups if group["rules"]]}
-
-
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_promtool_sees_what_each_case_tells(path: Path, tmp_path: Path) -> None:
     """The alert fires with the labels and the text that are written there, or does not fire."""
     cases = yaml.safe_load(path.read_text("utf-8"))
     assert [(path.parent / name).resolve() for name in cases["rule_files"]] == [ALERTS]
-    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules_for(path.stem)), "utf-8")
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules_for(ALERTS, path.stem)), "utf-8")
     (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases | {"rule_files": ["alerts.yaml"]}), "utf-8")
     run = promtool("test", "rules", str(tmp_path / "cases.yaml"))
     assert run.returncode == 0, run.stdout + run.stderr

@@ -114,15 +114,20 @@ def operate(admin: int) -> int:
         return connection.getresponse().status
 
 
-@pytest.fixture
-async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
+@pytest.fixture(scope="module")
+def scraped(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Scraped:
     """From a process of its own."""
-    context = asking(ca.server_context("up.test"), mount(tmp_path, current()))
+    return asyncio.run(scrape(ca, tmp_path_factory.mktemp("scraped")))
+
+
+async def scrape(ca: Authority, folder: Path) -> Scraped:
+    """The page of a process after all these requests."""
+    context = asking(ca.server_context("up.test"), mount(folder, current()))
     context.verify_mode = ssl.CERT_OPTIONAL
     async with RawUpstream(answers, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
-        with Child(text, tmp_path, head=HEAD, environment=variables) as child:
+        with Child(text, folder, head=HEAD, environment=variables) as child:
             statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
             assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
             assert await asyncio.to_thread(operate, child.admin_port) == 404
@@ -131,33 +136,33 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
     return Scraped(page, tuple(statuses))
 
 
-async def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
+def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
     """After answers of upstreams, answers of our own, tokens and certificates."""
     assert scraped.statuses == (200, 401, 404, 429, 503, 403, 403, 405, 404, 200, 502, 200, 502, 502)
     assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 13
-    run = await asyncio.to_thread(promtool, "check", "metrics", text=scraped.page)
+    run = promtool("check", "metrics", text=scraped.page)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
-async def test_a_live_scrape_has_every_family(scraped: Scraped) -> None:
+def test_a_live_scrape_has_every_family(scraped: Scraped) -> None:
     """So that what follows asks for nothing that is not there."""
     typed = {line.split()[2] for line in scraped.page.splitlines() if line.startswith("# TYPE sidekey_")}
     assert typed == {family.name for family in FAMILIES}
 
 
-async def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
+def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
     """Each label that an expression asks for is there, with values that match."""
     wanted = [text for text in expressions_of(DASHBOARD) if "ALERTS" not in metrics_of(text)]
-    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == []
+    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
 
 
-async def test_every_recorded_series_comes_of_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
+def test_every_recorded_series_comes_of_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
     """The rules read the labels as they are written."""
     wanted = [rule["record"] for rule in rules_of(ALERTS) if "record" in rule]
-    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == []
+    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == []
 
 
-async def test_an_expression_without_data_is_found_out(scraped: Scraped, tmp_path: Path) -> None:
+def test_an_expression_without_data_is_found_out(scraped: Scraped, tmp_path: Path) -> None:
     """The two tests before this one could fail."""
     wanted = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
-    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == wanted[1:]
+    assert without_data(wanted, scraped.page, tmp_path, ALERTS) == wanted[1:]

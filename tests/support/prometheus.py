@@ -55,6 +55,24 @@ def rules_of(path: Path) -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(path.read_text("utf-8"))["groups"] for rule in group["rules"]]
 
 
+def rules_for(path: Path, alert: str) -> dict[str, Any]:
+    """The content of a rules file with those of one alert alone, and the recorded series that it reads.
+
+    promtool evaluates every rule of a file at every step of days.
+    """
+    every = rules_of(path)
+    needed: set[str] = set()
+    wanted = [rule for rule in every if rule.get("alert") == alert]
+    while wanted:
+        read = {name for rule in wanted for name in metrics_of(rule["expr"])} - needed
+        needed |= read
+        wanted = [rule for rule in every if rule.get("record") in read]
+    groups = yaml.safe_load(path.read_text("utf-8"))["groups"]
+    for group in groups:
+        group["rules"] = [rule for rule in group["rules"] if rule.get("alert") == alert or rule.get("record") in needed]
+    return {"groups": [group for group in groups if group["rules"]]}
+
+
 def expressions_of(dashboard: dict[str, Any]) -> Iterator[str]:
     """Every PromQL expression of panels and annotations, as Grafana sends it with everything chosen."""
     chosen = {variable["name"]: variable.get("allValue", "") for variable in dashboard["templating"]["list"]}
