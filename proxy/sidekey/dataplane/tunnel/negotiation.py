@@ -207,7 +207,7 @@ class Negotiation(CallerEvents):
     # Responses.
 
     def _grant(self, tunnel: Tunnel | Passage) -> bool:
-        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or the last of a drain begun."""
+        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain be further."""
         if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)
         if self._is_over:
