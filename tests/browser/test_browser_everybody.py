@@ -15,53 +15,16 @@ from browser.conftest import Named, Open
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, Running, basic, managed
 from support.ask import get
-from support.axe import violations
 from support.browser import Tab
+from support.everybody import OPEN, WIDTHS, look
 
 CALLER: Final = {"Sidekey-Token": "the-token-of-a-file"}
-
-OPEN: Final = "for (const each of document.querySelectorAll('details')) each.open = true"
-
-NARROW: Final = """() => {
-  const width = document.documentElement.clientWidth;
-  const found = [...document.querySelectorAll("main .list td")].filter((cell) => cell.innerText.trim() !== "");
-  const bare = found.filter((cell) => {
-    const label = getComputedStyle(cell, "::before").content.replaceAll('"', "");
-    return ["none", ""].includes(label) && cell.querySelector("button, summary") === null && cell.colSpan === 1;
-  });
-  return [
-    ...(document.documentElement.scrollWidth > width ? ["the page is wider than the window"] : []),
-    ...bare.map((cell) => `no label: ${cell.outerHTML}`),
-  ];
-}"""
-
-COVERED: Final = """() => [
-  ...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)"),
-].filter((each) => {
-  if (each.disabled || !each.checkVisibility({ visibilityProperty: true })) return false;
-  each.focus();
-  each.scrollIntoView({ block: "nearest" });
-  if (document.activeElement !== each) return false;
-  const box = each.getBoundingClientRect();
-  const top = document.elementFromPoint(box.x + Math.min(box.width / 2, 20), box.y + box.height / 2);
-  return top === null || !(each.contains(top) || top.contains(each));
-}).map((each) => each.outerHTML.slice(0, 120))"""
 
 SHIFTS: Final = """() => new Promise((done) => {
   const shifts = (list) => done(list.getEntries().filter((each) => !each.hadRecentInput).map((each) => each.value));
   new PerformanceObserver(shifts).observe({ type: "layout-shift", buffered: true });
   requestAnimationFrame(() => setTimeout(() => done([]), 0));
 })"""
-
-
-def look(one: Tab, state: str) -> None:
-    """What is wrong with a page as it is now: nothing."""
-    seen = one.page.viewport_size
-    for scheme in ("light", "dark"):
-        one.page.emulate_media(color_scheme=scheme)
-        assert violations(one.page) == [], (state, scheme)
-    assert one.page.evaluate(NARROW if seen["width"] < 500 else "[]") == [], state
-    assert one.page.evaluate(COVERED) == [], state
 
 
 Go = Callable[[Tab, str], None]
@@ -71,10 +34,11 @@ def at(path: str) -> Go:
     """Opens a page."""
 
     def go(one: Tab, name: str) -> None:
-        one.open(path.format(name=name))
-        assert one.page.evaluate(SHIFTS) == [], path
-        if "dialog" not in path:
-            one.page.evaluate(OPEN)
+        for width in WIDTHS:
+            one.resize(width)
+            one.open(path.format(name=name))
+            assert one.page.evaluate(SHIFTS) == [], (path, width)
+        one.page.evaluate(OPEN)
 
     return go
 
@@ -182,10 +146,9 @@ def many(running: Running, api: Api, named: Named) -> Iterator[str]:
     yield name
 
 
-@pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("role", STATES)
-def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: Role, width: int) -> None:
-    one = tab(role, width=width)
+def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: Role) -> None:
+    one = tab(role)
     for number, go in enumerate(STATES[role]):
         go(one, many)
         look(one, f"{getattr(go, '__name__', '')} {number} at {one.page.url}")
@@ -211,9 +174,8 @@ def test_nothing_moves_where_the_script_takes_its_time(tab: Open, many: str) -> 
         at(path)(one, many)
 
 
-@pytest.mark.parametrize("width", [1280, 360])
-def test_the_log_in_and_problems_are_for_everybody(tab: Open, width: int) -> None:
-    out, viewer = tab(token="", width=width), tab("viewer", width=width)
+def test_the_log_in_and_problems_are_for_everybody(tab: Open) -> None:
+    out, viewer = tab(token=""), tab("viewer")
     at("/login")(out, "")
     look(out, "log-in")
     out.page.fill("#token", "wrong")
@@ -238,25 +200,21 @@ def test_an_empty_list_and_a_store_that_is_away_are_for_everybody(
     browser: Any, empty: Any, tabs: list[Tab], tmp_path: Path
 ) -> None:
     """What is loaded stays readable, whoever was seen stays in, and what cannot be done is said in words."""
-    for width in (1280, 360):
-        one = Tab(browser, f"http://127.0.0.1:{empty.admin_port}", width=width)
-        tabs.append(one)
-        one.be(TOKENS["editor"])
-        at("/")(one, "")
-        assert one.page.is_visible("text=Add the first")
-        look(one, "empty")
-    api = Api(empty.admin_port, TOKENS["editor"])
-    api.make("/integrations", {"id": "loaded", **basic(1)})
-    for one in tabs:
-        one.open("/integrations/loaded")
+    one = Tab(browser, f"http://127.0.0.1:{empty.admin_port}")
+    tabs.append(one)
+    one.be(TOKENS["editor"])
+    at("/")(one, "")
+    assert one.page.is_visible("text=Add the first")
+    look(one, "empty")
+    Api(empty.admin_port, TOKENS["editor"]).make("/integrations", {"id": "loaded", **basic(1)})
+    one.open("/integrations/loaded")
     (tmp_path / "store.db").rename(tmp_path / "away.db")
     (tmp_path / "store.db").mkdir()
-    for one in tabs:
-        one.page.click("button:text-is('Save')")
-        one.page.wait_for_selector("[data-message]:visible")
-        assert "store.db cannot be opened" in one.page.inner_text("[data-message]")
-        look(one, "refused while the store is away")
-        for path in ("/", "/integrations/loaded", "/add"):
-            at(path)(one, "")
-            assert one.page.is_visible("text=The store cannot be used now.")
-            look(one, f"{path} while the store is away")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector("[data-message]:visible")
+    assert "store.db cannot be opened" in one.page.inner_text("[data-message]")
+    look(one, "refused while the store is away")
+    for path in ("/", "/integrations/loaded", "/add"):
+        at(path)(one, "")
+        assert one.page.is_visible("text=The store cannot be used now.")
+        look(one, f"{path} while the store is away")

@@ -187,4 +187,4 @@ def test_numbers_are_the_same_whatever_their_spelling(one: object, other: object
 
 
 def test_a_number_does_not_show_itself() -> None:
-    assert "7" not in repr(Number("7"))
+    assert repr(Number("7")) == "Number(...)"

@@ -319,8 +319,6 @@ def test_explained_is_what_is_signed_without_secrets() -> None:
 
 def test_keys_are_never_shown_or_pickled() -> None:
     signer = SigV4Signer(KEY._replace(token=TOKEN), Scope("us-east-1", "s3"), payload=True)
-    for shown in (repr(signer), repr(KEY)):
-        assert "REDACTED" in shown
-        assert KEY.secret.decode() not in shown
+    assert [repr(signer), repr(KEY)] == ["SigV4Signer(REDACTED)", "AccessKey(REDACTED)"]
     with pytest.raises(TypeError, match="is not pickled"):
         pickle.dumps(signer)

@@ -290,7 +290,9 @@ class RoomMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.room, self.worker = room_of(snapshot(several=True))
+        # Of each integration two may have their first bytes alone.
+        limits = Limits(signed_body=WHOLE, held_bodies=2 * (WHOLE + 2 * FIRST))
+        self.room, self.worker = room_of(snapshot(several=True, limits=limits))
         self.holds = [self.room.part(name) for name in ("h", "o", "p")]
         self.uploads: list[Upload] = []
 

@@ -81,6 +81,9 @@ class Tab:
     def open(self, path: str) -> None:
         self.page.goto(self.base + path)
 
+    def resize(self, width: int) -> None:
+        self.page.set_viewport_size({"width": width, "height": self.page.viewport_size["height"]})
+
     def log_in(self, token: str) -> None:
         """By the form, as people do."""
         self.open("/login")
