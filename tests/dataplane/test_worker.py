@@ -178,16 +178,18 @@ async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it(
     metrics, outcomes = shared.metrics, []
     stats = metrics.stats("h")
 
-    async def dial(error: Exception | None) -> str:
+    async def dial(error: BaseException | None) -> str:
         assert metrics.upstream_connecting == 1
         if error is not None:
             raise error
         return "connection"
 
-    for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
+    # One that is cancelled ends with the process: nothing has come of it.
+    ends = (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError(), asyncio.CancelledError())
+    for error in ends:
         try:
             outcomes.append(await shared.worker.connecting(dial(error), stats))
-        except (ProblemError, LookupError) as raised:
+        except (ProblemError, LookupError, asyncio.CancelledError) as raised:
             assert raised is error
         assert metrics.upstream_connecting == 0
     assert outcomes == ["connection"]

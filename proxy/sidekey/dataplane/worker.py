@@ -94,6 +94,7 @@ class Worker:
         "deadlines",
         "descriptors",
         "draining",
+        "finishing",
         "in_flight_limit",
         "instance",
         "is_divided",
@@ -128,7 +129,7 @@ class Worker:
         self.signing = asyncio.Semaphore(SIGNING_THREADS)
         # Of its own: names are resolved, secrets read and tokens fetched in the loop's threads, whatever is signed.
         self._signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
-        self.draining = False
+        self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
@@ -330,9 +331,14 @@ class Worker:
         except ProblemError as raised:
             outcome = raised.problem.error
             raise
+        except asyncio.CancelledError:
+            # The process ends before anything has come of it.
+            outcome = ""
+            raise
         finally:
             metrics.upstream_connecting -= 1
-            stats.count_connect(outcome)
+            if outcome:
+                stats.count_connect(outcome)
         return connection
 
     @property
@@ -364,6 +370,7 @@ class Worker:
         What stays idle for a tick is told that its connection ends, and closed when the caller has ended its side as
         well, or a while after: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
+        self.finishing = True
         patient = True
         try:
             async with asyncio.timeout(grace):

@@ -322,6 +322,7 @@ async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_o
         caller.lose(ConnectionResetError())
     else:
         sidekey.plane.drain()
+        await worker.finish(0)
     dialer.released.set()
     await eventually(lambda: sidekey.upstreams[0].aborted)
     await settle()
