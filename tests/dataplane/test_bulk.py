@@ -92,15 +92,21 @@ async def test_a_full_upstream_stops_the_reading() -> None:
     assert message.body == body
 
 
+@pytest.mark.parametrize("short", [0, 9])
 @pytest.mark.parametrize("others", [0, 1])
-async def test_others_have_their_turn_after_two_full_reads(others: int) -> None:
-    """A loop that finds a buffer full reads again at once. Nobody is waited for where nobody is there."""
+async def test_others_have_their_turn_after_two_full_reads(others: int, short: int) -> None:
+    """A loop that finds a buffer full reads again at once; not one that has made a short read before.
+
+    Nobody is waited for where nobody is there.
+    """
     body = pattern(5 * BULK, 3)[: 5 * BULK]
     sidekey = Scripted(H)
     for _ in range(others):
         sidekey.caller()
     caller, upstream = await sending(sidekey, body, 2)
-    caller.feed(*(body[at : at + BULK] for at in range(2, len(body), BULK)))
+    if short:
+        caller.feed(body[2 : 2 + short])
+    caller.feed(*(body[at : at + BULK] for at in range(2 + short, len(body), BULK)))
     assert caller.reading is (not others)
     written = len(upstream.written)
     assert written >= len(body) if not others else 2 * BULK < written < 3 * BULK
