@@ -2,14 +2,17 @@
 
 A loop reads at most 256 KiB at a time, into memory of its own that is copied. Where that was all, uvloop reads again at
 once, up to 32 times: who sends fast enough would hold up everybody else. So once a read of a long body was long, the
-loop's reading is paused, and the socket is read past it in turns, until nothing is there.
+loop's reading is paused, and the socket is read past it in turns, as long as much is there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Final
 
 from sidekey.dataplane.buffers import BULK
@@ -21,6 +24,9 @@ LONG: Final = 128 << 10
 IN_A_ROW: Final = 2
 """Reads of one connection after which others have their turn."""
 
+_INT: Final = bytes(4)
+"""Where the kernel puts how many bytes have arrived."""
+
 
 def is_bare(transport: asyncio.Transport) -> bool:
     """Whether a transport passes on what it reads from a socket as it is: TLS does not."""
@@ -30,35 +36,37 @@ def is_bare(transport: asyncio.Transport) -> bool:
 def read_on(transport: asyncio.Transport, receive: Callable[[bytes], None], wants: Callable[[], bool]) -> bool:
     """Have the protocol of a bare transport, whose reading is paused, receive more as long as it `wants` more.
 
-    Whether to go on once others have had their turn. Else the loop is to read again: nothing more is there, or the
-    stream has ended, which the loop finds too.
+    Whether to go on once others have had their turn. Else the loop is to read again: little is there, or nothing, or
+    the stream has ended.
     """
     for _ in range(IN_A_ROW):
         if not wants():
             return False
         data = _read(transport)
-        if data:
-            try:
-                receive(data)
-            except BaseException:
-                # As a loop has it: it is reported, and what the connection carries is cut.
-                transport.abort()
-                raise
-        if len(data) < LONG:
+        if not data:
             return False
+        try:
+            receive(data)
+        except BaseException:
+            # As a loop has it: it is reported, and what the connection carries is cut.
+            transport.abort()
+            raise
     return True
 
 
 def _read(transport: asyncio.Transport) -> bytes:
-    """What has arrived, BULK bytes at most."""
+    """What has arrived, BULK bytes at most; empty where that is less than LONG."""
     if transport.is_closing():
         # Its descriptor may be another connection's by now.
         return b""
-    try:
-        return os.read(descriptor_of(transport), BULK)
-    except BlockingIOError:
+    descriptor = descriptor_of(transport)
+    arrived = int.from_bytes(ioctl(descriptor, FIONREAD, _INT), sys.byteorder)
+    if arrived < LONG:
         return b""
+    try:
+        # No memory is asked for that is not used: what was left of it could not serve the next read.
+        return os.read(descriptor, min(arrived, BULK))
     except OSError:
-        # An error is told once: the loop would find a stream that has ended.
+        # A reset, which is told once: the loop would find a stream that has ended.
         transport.abort()
         return b""

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIGNING_THREADS: Final = os.cpu_count() or 1
-"""Requests that are signed in threads at a time: more would only share the processors."""
+SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
+"""Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
+are resolved there, secrets read and tokens fetched, whatever is being signed."""
 
-_NICENESS: Final = 15
-"""By how much a thread that signs gives way. On one processor the loop has 28 times its share, and waits a tenth as
-often for a slice of it, some milliseconds. With more, what is signed would wait too long for a busy loop: see
-docs/decisions/0050."""
+_NICENESS: Final = 19
+"""By how much a thread gives way that signs a long body: by all that it can. See docs/decisions/0050."""
 
 _DIGITS: Final[tuple[bytes, ...]] = tuple(b"%x" % digit for digit in range(16))
 
@@ -84,9 +83,9 @@ class Worker:
         "_id_beginning",
         "_id_count",
         "_id_digit",
+        "_long_signers",
         "_passages",
         "_report",
-        "_signers",
         "_tasks",
         "access",
         "audit",
@@ -127,8 +126,7 @@ class Worker:
         self.clock = time.monotonic
         self.wall = wall
         self.signing = asyncio.Semaphore(SIGNING_THREADS)
-        # Of its own: names are resolved, secrets read and tokens fetched in the loop's threads, whatever is signed.
-        self._signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
+        self._long_signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
         self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
@@ -202,9 +200,9 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    async def in_thread(self, sign: Callable[[], T]) -> T:
-        """What it returns, in a thread that gives way to the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._signers, sign)
+    async def in_thread(self, sign: Callable[[], T], *, long: bool) -> T:
+        """What it returns, in one of the loop's threads, or in one that gives way to the loop where it takes long."""
+        return await asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
 
     def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         """Run a step of a request that is not the business of whoever calls: its problem, or defect, goes to `fail`."""
@@ -401,7 +399,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._signers.shutdown(wait=False)
+        self._long_signers.shutdown(wait=False)
 
 
 def _give_way() -> None:

@@ -338,7 +338,7 @@ async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
 
 
 async def test_slow_signers_leave_threads_to_others() -> None:
-    """At most as many sign at a time as there are processors, none of them the loop's. Who has left is not signed."""
+    """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
     going = threading.Event()
 
     class Blocking(HmacSigner):

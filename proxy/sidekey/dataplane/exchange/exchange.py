@@ -538,7 +538,7 @@ class Exchange(ExchangeEvents):
                 return None
             signed.begin_in_thread()
             try:
-                signature = await worker.in_thread(signed.signing(worker.wall()))
+                signature = await worker.in_thread(signed.signing(worker.wall()), long=signed.is_long)
             finally:
                 signed.leave_thread(signature)
         if not self.is_over:

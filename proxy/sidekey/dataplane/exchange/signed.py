@@ -28,8 +28,9 @@ class SignedRequest:
 
     `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
     says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
-    the request was there when it was written, `is_slow` that it is signed in a thread, `is_written` that nothing of
-    what is held is left to write, and `is_due` that the next piece of it is written in a turn of its own.
+    the request was there when it was written, `is_slow` that it is signed in a thread, `is_long` that this is since a
+    long body is hashed, `is_written` that nothing of what is held is left to write, and `is_due` that the next piece of
+    it is written in a turn of its own.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class SignedRequest:
         "holds_body",
         "in_one_piece",
         "is_due",
+        "is_long",
         "is_slow",
         "is_written",
         "streams_body",
@@ -59,7 +61,7 @@ class SignedRequest:
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
         self.is_written = True
-        self.in_one_piece = self.is_due = self.is_slow = self._in_thread = self._is_over = False
+        self.in_one_piece = self.is_due = self.is_long = self.is_slow = self._in_thread = self._is_over = False
         self._message = b""
         self._signer: Signer | None = None
         self._outgoing: OutgoingRequest | None = None
@@ -78,7 +80,8 @@ class SignedRequest:
         """
         self._outgoing, self._body, self._size, self._signer = outgoing, body, size, signer
         self._signature = None
-        self.is_slow = signer.slow or (size > INLINE and self._reads_body)
+        self.is_long = size > INLINE and self._reads_body
+        self.is_slow = self.is_long or signer.slow
         return signer.check(outgoing)
 
     def signing(self, now: float) -> Signing:
