@@ -149,8 +149,7 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
 
 def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
     """A hard NOFILE of 256 does for 40 exchanges; the log and the metric say so."""
-    wrapper = ["/bin/sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"]
-    with Child(config(), tmp_path, wrapper=wrapper) as child:
+    with Child(config(), tmp_path, descriptors=256) as child:
         assert metric(child, "sidekey_in_flight_limit") == 40
         assert child.stop() == 0
     (line,) = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
@@ -162,8 +161,7 @@ def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> N
 )
 def test_a_default_that_is_kept_nearly_whole_is_no_warning(more: str, level: str | None, tmp_path: Path) -> None:
     """A hard NOFILE of 8,192 does for some 2,900 exchanges, of 10,000 that nobody asked for."""
-    wrapper = ["/bin/sh", "-c", 'ulimit -n 8192 && exec "$@"', "sh"]
-    with Child(config(more=more), tmp_path, wrapper=wrapper) as child:
+    with Child(config(more=more), tmp_path, descriptors=8192) as child:
         assert child.stop() == 0
     found = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
     assert [line["level"] for line in found] == ([] if level is None else [level])

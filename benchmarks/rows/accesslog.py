@@ -11,7 +11,7 @@ from benchmarks.peers.sidekey import Sidekey
 
 _MODES = ("off", "errors", "all")
 _SHARE = Figure("all / off", 2)
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 class AccessLog:

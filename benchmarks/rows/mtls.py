@@ -25,7 +25,7 @@ class NewConnections:
 
     load: Load
     peers: Mapping[str, Peer]
-    rounds: int = 5
+    rounds: int = 3
     name: str = "newmtls"
 
     @property

@@ -79,6 +79,7 @@ ROWS = (
         {RATE: at_least(1.3, over="envoy")},
         "mtls",
         _COMPARED,
+        rounds=3,
     ),
     Throughput(
         "conns1",

@@ -33,6 +33,7 @@ from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.output import open_standard_error
+from sidekey.observe.printed import is_of_output
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, probe_preset
@@ -437,8 +438,9 @@ def log_of_command(log: Log) -> Log:
 def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the fastest event loop, with a log as it is asked for; returns its result.
 
-    What it raises is logged without its text before the log closes, except StartError, which the caller shows, and the
-    end of who reads what is printed. StartError is raised here, too, where the log cannot be opened.
+    What it raises is logged without its text before the log closes, except StartError, which the caller shows, and what
+    is of its printing: the end of who reads it, or a disk that is full. StartError is raised here, too, where the log
+    cannot be opened.
     """
     writer = LineWriter(open_standard_error(log.format))
     configure(log.level, writer)
@@ -458,11 +460,11 @@ def run_logged(log: Log, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             return runner.run(safely())
-    except (StartError, BrokenPipeError):
-        # Whoever reads what a command prints may have read enough.
+    except StartError:
         raise
     except Exception as defect:
-        get_logger().critical("uncaught exception", **describe(defect))
+        if not (isinstance(defect, OSError) and is_of_output(defect)):
+            get_logger().critical("uncaught exception", **describe(defect))
         raise
     finally:
         writer.close()

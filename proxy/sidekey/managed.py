@@ -100,7 +100,7 @@ class Managed:
         return self._source.hiding.marked(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
-        """Get ready to go by the keys of another snapshot; the result does so from then on."""
+        """Get ready to go by the store's rules of another snapshot; the result does so from then on."""
         return partial(self._commit, snapshot.store, snapshot.stored)
 
     def _check_keys(self, rules: StoreRules) -> KeysError | None:
@@ -114,11 +114,12 @@ class Managed:
         return None
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
-        if rules is not None and (rules.keys, rules.audit) != (self._rules.keys, self._rules.audit):
+        former = self._rules
+        if rules is not None and (rules.keys, rules.audit, rules.url) != (former.keys, former.audit, former.url):
             self._rules = rules
             ring = KeyRing(dict(rules.keys))
             self._vault = Vault(self._vault.store, ring)
-            self.store.use(ring, rules.audit)
+            self.store.use(ring, rules.audit, rules.url)
             self._spawn(self._join())
         self._used = self._taken
         if stored is not None:

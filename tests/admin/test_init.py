@@ -10,13 +10,15 @@ import sys
 import certifi
 
 _LOOK = """
-import json, os, ssl, sys
+import json, mimetypes, os, ssl, sys
 before = dict(os.environ)
 import sidekey.admin
 import aiohttp.connector
 contexts = [each for each in vars(aiohttp.connector).values() if isinstance(each, ssl.SSLContext)]
 print(json.dumps({
     "contexts": [each.cert_store_stats()["x509"] for each in contexts],
+    "types": len(mimetypes.types_map),
+    "known": mimetypes.guess_type("x.svg")[0],
     "extension": "frozenlist._frozenlist" in sys.modules,
     "same": before == dict(os.environ),
 }))
@@ -39,3 +41,11 @@ def test_neither_the_systems_cas_nor_an_extension_in_cpp_is_loaded() -> None:
         assert not any(found["contexts"]), found
         assert found["extension"] is False
         assert found["same"] is True
+
+
+def test_the_systems_types_of_files_are_not_read() -> None:
+    """Debian's are more than 2,000; those that Python and aiohttp know themselves stay."""
+    found = look({})
+    assert found["known"] == "image/svg+xml"
+    assert isinstance(found["types"], int)
+    assert found["types"] < 300

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -49,3 +51,29 @@ def test_a_module_without_a_command_is_a_defect() -> None:
     group = DeferredGroup("group", deferred={"one": Deferred("terminal", "One.")})
     with pytest.raises(AttributeError):
         group.get_command(click.Context(group), "one")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["store", "new-key"], ["demo"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By exit status 1, and not by a traceback; also while the demo runs."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    code = "import sys; from sidekey.cli import main; main(sys.argv[1:], 'sidekey')"
+    command = [sys.executable, "-c", code, *arguments]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert (found.returncode, found.stderr) == (1, "the output cannot be written: No space left on device\n")
+
+
+def test_an_error_that_is_not_of_the_output_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a defect."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "of something else")
+
+    group = DeferredGroup("group", deferred={"one": Deferred("one", "One.")})
+    monkeypatch.setattr(group, "get_command", lambda *_: click.Command("one", callback=fail))
+    with pytest.raises(OSError, match="of something else"):
+        group.main(["one"], "group")

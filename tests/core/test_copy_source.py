@@ -61,7 +61,8 @@ def test_a_source_inside_is_allowed(prefix: str, value: str) -> None:
         (IN_PATH, "/mine/%252e%252e/other"),
         (IN_PATH, "/Mine/key"),
         (IN_PATH + "/in", "/mine/key"),
-        (IN_PATH + "/a+b", "/mine/a+b/c"),
+        (IN_PATH + "/a%2Bb", "/mine/a+b/c"),
+        (IN_PATH + "/a%20b", "/mine/a+b/c"),
         (IN_HOST, "/other/key"),
         (IN_HOST, "/MINE/key"),
         (IN_HOST, "/mi/ne/key"),
@@ -76,6 +77,12 @@ def test_a_source_inside_is_allowed(prefix: str, value: str) -> None:
 )
 def test_a_source_outside_is_not(prefix: str, value: str) -> None:
     assert source(prefix, value) == "target_denied"
+
+
+@pytest.mark.parametrize("prefix", [IN_PATH, IN_HOST, "https://mine.storage.example.com"])
+def test_a_prefix_may_be_the_object_itself(prefix: str) -> None:
+    assert source(f"{prefix}/key", "/mine/key") is None
+    assert source(f"{prefix}/key", "/mine/keys") == "target_denied"
 
 
 def test_a_dotted_bucket_of_its_own_is_inside() -> None:

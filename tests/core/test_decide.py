@@ -33,6 +33,7 @@ from sidekey.core.preset_parameters import Parameter
 from sidekey.core.presets import BodyRules, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import is_own_host
+from sidekey.core.spelling import Spelling
 from sidekey.core.templates import UrlTemplate, body_template
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.errors import Problem
@@ -104,10 +105,11 @@ def rules(
     parameters: tuple[str, ...] = (),
     unresolved: bool = False,
     stored: bool = False,
+    spelling: Spelling | None = None,
 ) -> IntegrationRules:
     """The rules of an integration whose base is its first prefix."""
     base = policy.prefixes[0] if policy.prefixes else None
-    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored)
+    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, spelling=spelling)
 
 
 def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
@@ -899,6 +901,10 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (
             decide(head("/i/h/a?" + "&%25252561" * 1600), None, known(Known(rules(parameters=("access_token",))))),
             "the query must have fewer parameters that are escaped or not ASCII",
+        ),
+        (
+            decide(head("/i/h/a?X-Amz-Date=1"), None, known(Known(rules(spelling=Spelling("x-amz-"))))),
+            "the query must not contain a parameter whose name begins with x-amz-",
         ),
         (decide(head("https://a.test/api"), None, known(H)), UNNAMED),
         (

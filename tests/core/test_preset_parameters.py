@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.preset_parameters import (
-    DEPTH,
-    LONGEST_NUMBER,
-    MOST_ERRORS,
     MalformedJson,
     Number,
     Parameter,
@@ -62,12 +59,12 @@ def plain(value: object) -> object:
         (b'{"a": "\\ud800"}', "must not contain lone surrogates"),
         (b'{"a": [["x\\udfff"]]}', "must not contain lone surrogates"),
         (b'{"\\ud800": 1}', "must not contain lone surrogates"),
-        (b'{"a": %s}' % (b"9" * (LONGEST_NUMBER + 1)), f"numbers must have at most {LONGEST_NUMBER} characters"),
-        (b'{"a": %s}' % (b"9" * 60_000), f"numbers must have at most {LONGEST_NUMBER} characters"),
-        (b'{"a": 1.%s}' % (b"9" * 5000), f"numbers must have at most {LONGEST_NUMBER} characters"),
-        (b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1), f"must not be nested deeper than {DEPTH} levels"),
-        (b"[" * 32_000 + b"]" * 32_000, f"must not be nested deeper than {DEPTH} levels"),
-        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, f"must not be nested deeper than {DEPTH} levels"),
+        (b'{"a": %s}' % (b"9" * 65), "numbers must have at most 64 characters"),
+        (b'{"a": %s}' % (b"9" * 60_000), "numbers must have at most 64 characters"),
+        (b'{"a": 1.%s}' % (b"9" * 5000), "numbers must have at most 64 characters"),
+        (b"[" * 33 + b"]" * 33, "must not be nested deeper than 32 levels"),
+        (b"[" * 32_000 + b"]" * 32_000, "must not be nested deeper than 32 levels"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "must not be nested deeper than 32 levels"),
     ],
 )
 def test_what_json_leaves_to_chance_is_refused(data: bytes, reason: str) -> None:
@@ -76,7 +73,7 @@ def test_what_json_leaves_to_chance_is_refused(data: bytes, reason: str) -> None
 
 
 def test_what_is_as_deep_as_may_be_is_read() -> None:
-    assert plain(read_json(b"[" * DEPTH + b"]" * DEPTH)) == json.loads("[" * DEPTH + "]" * DEPTH)
+    assert plain(read_json(b"[" * 32 + b"]" * 32)) == json.loads("[" * 32 + "]" * 32)
 
 
 @given(
@@ -167,7 +164,7 @@ def test_an_unknown_name_is_repeated_only_where_a_parameter_could_have_it() -> N
 
 
 def test_errors_are_listed_up_to_a_bound() -> None:
-    assert len(errors_of({f"n{number}": 1 for number in range(5000)})) == MOST_ERRORS
+    assert len(errors_of({f"n{number}": 1 for number in range(5000)})) == 64
 
 
 @pytest.mark.parametrize(
@@ -187,4 +184,4 @@ def test_numbers_are_the_same_whatever_their_spelling(one: object, other: object
 
 
 def test_a_number_does_not_show_itself() -> None:
-    assert "7" not in repr(Number("7"))
+    assert repr(Number("7")) == "Number(...)"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, fields
+
 import pytest
 
 from sidekey.core.headers import Role, normalise
-from sidekey.core.presets import Filled, Preset
+from sidekey.core.preset_parameters import Parameter
+from sidekey.core.presets import BodyRules, Filled, Preset
 from sidekey.core.request import RequestHead
+from sidekey.core.templates import Template
 from sidekey.errors import Problem
 from support.presets import preset
 
@@ -223,6 +227,14 @@ def test_a_preset_without_a_body_takes_no_parameters() -> None:
     assert not PLAIN.has_body
     with pytest.raises(ValueError, match="has no parameters"):
         PLAIN.fill(head(), b"{}", most=1, longest=1)
+
+
+def test_what_a_preset_is_filled_with_cannot_be_changed() -> None:
+    """Every request by it shares that."""
+    rules = BodyRules(Template("", []), {"a": Parameter("a", "text")})
+    for field in fields(rules):
+        with pytest.raises(FrozenInstanceError):
+            setattr(rules, field.name, None)
 
 
 def test_a_preset_shows_its_id() -> None:

@@ -132,4 +132,5 @@ def test_rules_of_two_signers() -> None:
     assert both.signs(b"x-tenant") and not both.signs(b"x-id")
     assert both.needs_body(head)
     assert not SuccessiveRules(one, one).needs_body(head)
+    assert [SuccessiveRules(one, one).body, both.body, SuccessiveRules(two, one).body] == [False, True, True]
     assert both.refusal(head, Origin("https", "api.example.com", 443), Policy()) is None

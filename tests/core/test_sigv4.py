@@ -214,24 +214,36 @@ def test_an_unsigned_payload_goes_by_https_alone() -> None:
     assert SigV4Rules("s3", payload=False).refusal(head(), AWS, Policy()) is None
 
 
+UNSIGNED_TRAILER = (
+    "a payload with an unsigned trailer may be sent to S3 by https alone: set request_checksum_calculation to "
+    "when_required in the SDK (AWS_REQUEST_CHECKSUM_CALCULATION=when_required)"
+)
+SIGNED_CHUNKS = (
+    "each chunk of the payload is signed with the caller's own key: turn that off in the SDK "
+    "(AWS_REQUEST_CHECKSUM_CALCULATION=when_required; chunkedEncodingEnabled(false) in Java, UseChunkEncoding = false "
+    "in .NET), or send by https"
+)
+REPEATED = "X-Amz-Content-Sha256 must not be repeated"
+
+
 @pytest.mark.parametrize(
-    ("service", "origin", "fields", "status", "word"),
+    ("service", "origin", "fields", "status", "detail"),
     [
-        ("sqs", AWS, [TRAILER], 415, "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"),
-        ("s3", HTTP, [TRAILER], 415, "https"),
-        ("s3", AWS, [b"x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD"], 415, "chunkedEncodingEnabled"),
-        ("s3", AWS, [b"X_Amz-Content-Sha256: streaming-aws4-x"], 415, "UseChunkEncoding"),
-        ("sqs", AWS, [b"x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-EVENTS"], 415, "each chunk"),
-        ("s3", AWS, [TRAILER, b"x-amz-content-sha256: e3b0"], 400, "repeated"),
-        ("s3", AWS, [TRAILER, TRAILER], 400, "repeated"),
+        ("sqs", AWS, [TRAILER], 415, UNSIGNED_TRAILER),
+        ("s3", HTTP, [TRAILER], 415, UNSIGNED_TRAILER),
+        ("s3", AWS, [b"x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD"], 415, SIGNED_CHUNKS),
+        ("s3", AWS, [b"X_Amz-Content-Sha256: streaming-aws4-x"], 415, SIGNED_CHUNKS),
+        ("sqs", AWS, [b"x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-EVENTS"], 415, SIGNED_CHUNKS),
+        ("s3", AWS, [TRAILER, b"x-amz-content-sha256: e3b0"], 400, REPEATED),
+        ("s3", AWS, [TRAILER, TRAILER], 400, REPEATED),
     ],
 )
 def test_payloads_that_cannot_be_signed(
-    service: str, origin: Origin, fields: list[bytes], status: int, word: str
+    service: str, origin: Origin, fields: list[bytes], status: int, detail: str
 ) -> None:
     problem = SigV4Rules(service, payload=True).refusal(head(*fields), origin, Policy())
     assert problem is not None
-    assert (problem.status, word in problem.detail) == (status, True)
+    assert (problem.status, problem.detail) == (status, detail)
 
 
 @pytest.mark.parametrize("service", ["s3", "s3express", "storage", "execute-api"])
@@ -319,8 +331,6 @@ def test_explained_is_what_is_signed_without_secrets() -> None:
 
 def test_keys_are_never_shown_or_pickled() -> None:
     signer = SigV4Signer(KEY._replace(token=TOKEN), Scope("us-east-1", "s3"), payload=True)
-    for shown in (repr(signer), repr(KEY)):
-        assert "REDACTED" in shown
-        assert KEY.secret.decode() not in shown
+    assert [repr(signer), repr(KEY)] == ["SigV4Signer(REDACTED)", "AccessKey(REDACTED)"]
     with pytest.raises(TypeError, match="is not pickled"):
         pickle.dumps(signer)

@@ -366,6 +366,10 @@ def test_what_is_too_long_is_not_read() -> None:
     assert errors == {}
     template.fill({"a": "/"}, errors, 100)
     assert errors.keys() == {"a"}
+    whole = template.fill({"a": "b"}, {}, 66)
+    assert (len(whole), whole[-2:]) == (66, "ab")
+    with pytest.raises(TooLarge):
+        template.fill({"a": "b"}, {}, 65)
 
 
 def test_a_url_is_given_up_before_it_is_whole() -> None:

@@ -41,6 +41,8 @@ def head(*values: bytes, name: bytes = b"Traceparent") -> RequestHead:
         (f"00-{TRACE[1:]}-{PARENT}-01", ""),
         (f"00-{TRACE}-{PARENT}", ""),
         (f"00-{TRACE}-{PARENT}-1g", ""),
+        (f"x00-{TRACE}-{PARENT}-01", ""),
+        (f"00-{TRACE}-{PARENT}-01x", ""),
         ("", ""),
     ],
 )

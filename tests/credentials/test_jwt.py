@@ -76,6 +76,14 @@ def test_claims_arrive_as_they_are_written() -> None:
     assert found["aud"] == ["a", "b"]
 
 
+def test_a_secret_among_the_claims_is_one_of_the_grant() -> None:
+    """Whoever has the token reads it there, and may repeat it without the token."""
+    made_of = {**AUTH, "claims": {"iss": "me", "list": [{"deep": {"env": "KEY"}}]}}
+    token = token_of(made(made_of))
+    assert issued(made(made_of)).grant.secrets == (token.encode(), SECRET.encode())
+    assert issued(made({**made_of, "token_placement": "query"})).grant.secret_pairs() == (("access_token", token),)
+
+
 def test_each_token_has_an_id_of_its_own_where_it_has_one() -> None:
     """Without `jti` two of one second are the same."""
     assert token_of(made(AUTH)) == token_of(made(AUTH))

@@ -216,9 +216,14 @@ def test_the_uploads_of_another_integration_are_left_alone_where_they_delay_nobo
     assert (len(mine.told), other.told) == (1, [])
 
 
-def test_uploads_of_unknown_length_cannot_wait_for_one_another() -> None:
-    """As many as leave room for one whole body have their first bytes; one that comes then takes all of it at once."""
-    room, _ = room_of(snapshot())
+@pytest.mark.parametrize("several", [False, True])
+def test_uploads_of_unknown_length_cannot_wait_for_one_another(several: bool) -> None:
+    """As many as leave room for one whole body have their first bytes; one that comes then takes all of it at once.
+
+    Room for all, and for one integration.
+    """
+    limits = Limits(signed_body=WHOLE, held_bodies=(4 if several else 2) * WHOLE)
+    room, _ = room_of(snapshot(several=several, limits=limits))
     hold = room.part("h")
     uploads = [Upload(hold) for _ in range(WHOLE // FIRST + 1)]
     assert all(each.ask() for each in uploads)
@@ -290,7 +295,9 @@ class RoomMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.room, self.worker = room_of(snapshot(several=True))
+        # Of each integration two may have their first bytes alone.
+        limits = Limits(signed_body=WHOLE, held_bodies=2 * (WHOLE + 2 * FIRST))
+        self.room, self.worker = room_of(snapshot(several=True, limits=limits))
         self.holds = [self.room.part(name) for name in ("h", "o", "p")]
         self.uploads: list[Upload] = []
 

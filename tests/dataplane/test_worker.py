@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 
 import pytest
 
@@ -176,16 +178,18 @@ async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it(
     metrics, outcomes = shared.metrics, []
     stats = metrics.stats("h")
 
-    async def dial(error: Exception | None) -> str:
+    async def dial(error: BaseException | None) -> str:
         assert metrics.upstream_connecting == 1
         if error is not None:
             raise error
         return "connection"
 
-    for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
+    # One that is cancelled ends with the process: nothing has come of it.
+    ends = (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError(), asyncio.CancelledError())
+    for error in ends:
         try:
             outcomes.append(await shared.worker.connecting(dial(error), stats))
-        except (ProblemError, LookupError) as raised:
+        except (ProblemError, LookupError, asyncio.CancelledError) as raised:
             assert raised is error
         assert metrics.upstream_connecting == 0
     assert outcomes == ["connection"]
@@ -413,3 +417,35 @@ async def test_the_end_is_that_of_every_connection_and_task() -> None:
     now = worker.deadlines.now
     await asyncio.sleep(0.15)
     assert worker.deadlines.now == now
+
+
+def niceness() -> int:
+    """Of the thread that asks."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a niceness is a thread's own on Linux alone")
+async def test_a_thread_that_signs_gives_way_to_the_loop() -> None:
+    """And to it alone: nobody else's priority changes."""
+    shared = Shared()
+    before = niceness()
+    try:
+        assert await shared.worker.in_thread(niceness) == min(19, before + 15)
+        assert niceness() == before
+        assert await asyncio.to_thread(niceness) == before
+    finally:
+        await shared.worker.close()
+
+
+async def test_a_sandbox_may_keep_threads_from_giving_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They sign all the same."""
+
+    def refused(_: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "nice", refused)
+    shared = Shared()
+    try:
+        assert await shared.worker.in_thread(lambda: "signed") == "signed"
+    finally:
+        await shared.worker.close()

@@ -1,27 +1,35 @@
-"""Platforms whose token endpoints say less than RFC 6749 5.1 asks for, or say it otherwise.
+"""Platforms whose token endpoints ask for more than RFC 6749 4.4, say less than 5.1 asks for, or say it otherwise.
 
-What each returns is on its page: https://shopify.dev (no `token_type`), https://www.infobip.com/docs (likewise),
-https://developers.trustpilot.com (`expires_in` is text), https://developer.ups.com (likewise), and falconpy's samples
-(CrowdStrike answers 201).
+What each takes and returns is on its page: https://shopify.dev (no `token_type`), https://www.infobip.com/docs
+(likewise), https://developers.trustpilot.com (`expires_in` is text), https://developer.ups.com (likewise), falconpy's
+samples (CrowdStrike answers 201), https://developer.ebay.com/api-docs/static/oauth-client-credentials-grant.html (the
+`token_type` is of its own), https://developers.zoom.us/docs/internal-apps/s2s-oauth/ and
+https://api.akeneo.com/documentation/authentication.html. SAP Ariba's is as its clients have it (`openapi_2lo`), and as
+https://support.ariba.com/item/view/185172 has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
 from support.ca import Authority
+
+ACCOUNT_ID = "AbCdEfGhIjKlMnOpQrStUv"
+USER, PASSWORD = "connection_4711", "5e1f4a37d/+&"
+APPLICATION_KEY = "Vp3Qz8Lw1Xk9Rb6Ty2Nd"
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """What is special to one platform, whose API is on the host of its token endpoint.
+    """What is special to one platform, whose API is on the host of its token endpoint if it has no `api_host`.
 
-    `said` is what the token endpoint returns beside the token. `placement` is the header that takes the token, with
-    what stands before it. `denied` is the body of the API's 401.
+    `said` is what the token endpoint returns beside the token; `asked` is all that its body must say beside the client.
+    `placement` is the header that takes the token, with what stands before it; `further` must be beside it. `denied` is
+    the body of the API's 401.
     """
 
     host: str
@@ -33,6 +41,10 @@ class Issuer:
     denied: object
     status: int = 200
     placement: tuple[str, str] = ("authorization", "Bearer ")
+    api_host: str = ""
+    asked: Mapping[str, str] = field(default_factory=lambda: {"grant_type": "client_credentials"})
+    is_json: bool = False
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 SHOPIFY = Issuer(
@@ -82,6 +94,67 @@ CROWDSTRIKE = Issuer(
     refusal=(403, {"errors": [{"code": 403, "message": "access denied, authorization failed"}]}),
     denied={"errors": [{"code": 401, "message": "access denied, invalid bearer token"}]},
 )
+EBAY = Issuer(
+    "api.ebay.com",
+    "/identity/v1/oauth2/token",
+    "/buy/",
+    in_body=False,
+    said={"expires_in": 7200, "token_type": "Application Access Token"},
+    refusal=(401, {"error": "invalid_client", "error_description": "client authentication failed"}),
+    denied={"errors": [{"errorId": 1001, "domain": "OAuth", "message": "Invalid access token"}]},
+    asked={"grant_type": "client_credentials", "scope": "https://api.ebay.com/oauth/api_scope"},
+)
+ZOOM = Issuer(
+    "zoom.us",
+    "/oauth/token",
+    "/v2/",
+    in_body=False,
+    said={"token_type": "bearer", "expires_in": 3600, "scope": "user:read:admin", "api_url": "https://api.zoom.us"},
+    refusal=(400, {"reason": "Invalid client_id or client_secret", "error": "invalid_client"}),
+    denied={"code": 124, "message": "Invalid access token."},
+    api_host="api.zoom.us",
+    asked={"grant_type": "account_credentials", "account_id": ACCOUNT_ID},
+)
+ARIBA = Issuer(
+    "api-eu.ariba.com",
+    "/v2/oauth/token",
+    "/api/",
+    in_body=False,
+    said={
+        "timeUpdated": 1552342800000,
+        "refresh_token": "8b1c3b7e-2f1d-4f4e-8a34-9d1f4c1c2b7a",
+        "token_type": "bearer",
+        "scope": None,
+        "expires_in": 1440,
+    },
+    refusal=(401, {"error": "invalid_client", "error_description": "Bad client credentials"}),
+    denied={"error": "invalid_token", "error_description": "Invalid access token"},
+    api_host="openapi-eu.ariba.com",
+    asked={"grant_type": "openapi_2lo"},
+    further={"apikey": APPLICATION_KEY},
+)
+AKENEO = Issuer(
+    "acme.cloud.akeneo.com",
+    "/api/oauth/v1/token",
+    "/api/rest/v1/",
+    in_body=False,
+    said={
+        "expires_in": 3600,
+        "token_type": "bearer",
+        "scope": None,
+        "refresh_token": "OTNlZGE5OTJjNWQ1YzU4ZDdhNGM0ZDQ3ZDU2ZjA4",
+    },
+    refusal=(
+        422,
+        {
+            "code": 422,
+            "message": 'Parameter "client_id" is missing or does not match any client, or secret is invalid',
+        },
+    ),
+    denied={"code": 401, "message": "The access token provided is invalid."},
+    asked={"grant_type": "password", "username": USER, "password": PASSWORD},
+    is_json=True,
+)
 
 
 class Issuing(Platform):
@@ -91,7 +164,9 @@ class Issuing(Platform):
         self.issuer = issuer
         self.tokens = oauth2.Tokens(expires_in=3600)
         self.host = Host(issuer.host, self._respond, switched=issuer.token_path)
-        super().__init__(ca, self.host)
+        further = (Host(issuer.api_host, self._call),) if issuer.api_host else ()
+        self.api = (*further, self.host)[0]
+        super().__init__(ca, self.host, *further)
 
     def _respond(self, arrived: Arrived) -> Answer:
         return self._token(arrived) if arrived.path == self.issuer.token_path else self._call(arrived)
@@ -99,12 +174,14 @@ class Issuing(Platform):
     def _token(self, arrived: Arrived) -> Answer:
         issuer = self.issuer
         oauth2.expect_post(arrived, issuer.token_path)
-        fields = oauth2.form(arrived)
-        oauth2.expect_grant(fields)
-        said = (fields.get("client_id", ""), fields.get("client_secret", "")) if issuer.in_body else None
+        fields = (read_json(arrived) or {}) if issuer.is_json else oauth2.form(arrived)
+        oauth2.expect_grant(fields, issuer.asked["grant_type"])
+        said = (fields.pop("client_id", ""), fields.pop("client_secret", "")) if issuer.in_body else None
         if (said or oauth2.basic(arrived)) != (CLIENT_ID, CLIENT_SECRET):
             status, body = issuer.refusal
             raise Refused(Answer.json(status, body))
+        if fields != issuer.asked:
+            raise oauth2.error(400, "invalid_request")
         token = self.tokens.issue()
         return Answer.json(issuer.status, {"access_token": token.value, **issuer.said})
 
@@ -112,6 +189,8 @@ class Issuing(Platform):
         name, before = self.issuer.placement
         value = arrived.value(name) or ""
         if not value.startswith(before) or self.tokens.find(value.removeprefix(before)) is None:
+            raise Refused(Answer.json(401, self.issuer.denied))
+        if any(arrived.value(name) != value for name, value in self.issuer.further.items()):
             raise Refused(Answer.json(401, self.issuer.denied))
         if not arrived.path.startswith(self.issuer.api):
             raise Refused(Answer.json(404, {"errors": "Not Found"}))

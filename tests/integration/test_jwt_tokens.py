@@ -243,3 +243,26 @@ async def test_a_token_goes_where_the_placement_says(ca: Authority, tmp_path: Pa
         await sidekey.reverse("/x?a=b")
         target = upstream.requests[0].start.split(b" ")[1]
         assert jwt.decode(target.removeprefix(b"/x?a=b&access_token=").decode(), SECRET, algorithms=["HS256"])
+
+
+async def test_a_secret_claim_that_is_repeated_is_not_shown(ca: Authority, tmp_path: Path) -> None:
+    """As it is, or as base64 has it: in a header always, in a body where the integration asks for that."""
+    auth = "algorithm: HS256, secret: {env: KEY}, claims: {iss: public-issuer, team: {env: TEAM}}"
+    team = "team-of-4711/zoë"
+    told = team.encode() + b" " + base64.b64encode(b"a" + team.encode()) + b" public-issuer"
+
+    async def repeat(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            head = f"HTTP/1.1 200 OK\r\nX-Team: {told.decode('latin-1')}\r\nContent-Length: {len(told)}\r\n\r\n"
+            await connection.send(head.encode("latin-1") + told)
+
+    async with RawUpstream(repeat) as upstream:
+        text = config(upstream, auth).replace("{endpoint", "{redact_response: true, endpoint")
+        async with serving(text, tmp_path, ca, environ={"KEY": SECRET, "TEAM": team}) as sidekey:
+            answer = await sidekey.reverse("/x")
+    (field,) = answer.values(b"x-team")
+    for shown in (field, answer.body):
+        assert shown.startswith(b"[redacted] ")
+        assert shown.endswith(b" public-issuer")
+        assert shown.count(b"[redacted]") == 2

@@ -30,7 +30,12 @@ from fakes.server import Platform
 from support.ca import Authority
 from support.serving import Serving, problem, serving
 
-SECRETS = {"SECRET": CLIENT_SECRET, "PASSWORD": responsys.PASSWORD}
+SECRETS = {
+    "SECRET": CLIENT_SECRET,
+    "PASSWORD": responsys.PASSWORD,
+    "AKENEO": issuers.PASSWORD,
+    "ARIBA": issuers.APPLICATION_KEY,
+}
 
 
 class Case(NamedTuple):
@@ -140,6 +145,31 @@ CASES = {
         "/devices/queries/devices/v1?limit=1",
         "http://api.eu-1.crowdstrike.com/devices/queries/devices/v1?limit=1",
     ),
+    "ebay": Case(
+        issuers.issuing(issuers.EBAY),
+        oauth2("ebay"),
+        "/buy/browse/v1/item_summary/search?q=1",
+        "http://api.ebay.com/buy/browse/v1/item_summary/search?q=1",
+    ),
+    "zoom": Case(
+        issuers.issuing(issuers.ZOOM),
+        oauth2("zoom", f"account_id: {issuers.ACCOUNT_ID}, "),
+        "/v2/users",
+        "http://api.zoom.us/v2/users",
+    ),
+    "sap-ariba": Case(
+        issuers.issuing(issuers.ARIBA),
+        oauth2("sap-ariba", "data_center: api-eu, application_key: {env: ARIBA}, "),
+        "/api/approval/v2/prod/pendingApprovables?realm=acme",
+        "http://openapi-eu.ariba.com/api/approval/v2/prod/pendingApprovables?realm=acme",
+    ),
+    "akeneo": Case(
+        issuers.issuing(issuers.AKENEO),
+        oauth2("akeneo", f"tenant: acme, username: {issuers.USER}, password: {{env: AKENEO}}, "),
+        "/api/rest/v1/products",
+        "http://acme.cloud.akeneo.com/api/rest/v1/products",
+        "POST",
+    ),
     "responsys": Case(
         responsys.Responsys,
         "{type: responsys, login_endpoint: 'https://login2.responsys.net/', username: api_user, "
@@ -178,7 +208,7 @@ async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: 
         assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
         assert await sidekey.metric('sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}')
     text = (tmp_path / "sidekey.log").read_text()
-    for secret in (token.removeprefix("Bearer "), CLIENT_SECRET, responsys.PASSWORD):
+    for secret in (token.removeprefix("Bearer "), *SECRETS.values()):
         assert secret not in text
 
 
@@ -199,12 +229,12 @@ async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Author
 async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_path: Path) -> None:
     """credential_unavailable names the step and the platform's code; the API is not asked, nor the endpoint again."""
     case = CASES[name]
-    wrong = {"SECRET": "not-it-at-all", "PASSWORD": "not-it-at-all"}
+    wrong = dict.fromkeys(SECRETS, "not-it-at-all")
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, wrong) as sidekey:
         answer = await sidekey.reverse(case.path, method=case.method)
         said = problem(answer)
         assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
-        assert said["detail"].startswith("login returned 400" if name == "responsys" else "token endpoint returned 40")
+        assert said["detail"].startswith("login returned 400" if name == "responsys" else "token endpoint returned 4")
         assert int(answer.values(b"retry-after")[0]) >= 1
         assert (await sidekey.reverse(case.path, method=case.method)).status == 502
         assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)
@@ -251,6 +281,10 @@ ENDPOINTS = {
     "trustpilot": [(issuers.TRUSTPILOT.host, issuers.TRUSTPILOT.token_path)],
     "ups": [(issuers.UPS.host, issuers.UPS.token_path)],
     "crowdstrike": [(issuers.CROWDSTRIKE.host, issuers.CROWDSTRIKE.token_path)],
+    "ebay": [(issuers.EBAY.host, issuers.EBAY.token_path)],
+    "zoom": [(issuers.ZOOM.host, issuers.ZOOM.token_path)],
+    "sap-ariba": [(issuers.ARIBA.host, issuers.ARIBA.token_path)],
+    "akeneo": [(issuers.AKENEO.host, issuers.AKENEO.token_path)],
     "responsys": [
         ("login2.responsys.net", "/rest/api/v1.3/auth/token"),
         ("api2-009.responsys.net", "/rest/api/v1.3/auth"),

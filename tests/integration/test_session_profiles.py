@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from joserfc.jwk import RSAKey
 
-from fakes import github_app, tableau, toast
+from fakes import github_app, tableau, toast, yotpo
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
 from support.ca import Authority
@@ -45,6 +45,13 @@ CASES = {
         "not-it-at-all",
         "/orders/v2/ordersBulk",
         (f"Toast-Restaurant-External-ID: {toast.RESTAURANT}",),
+    ),
+    "yotpo": Case(
+        yotpo.Yotpo,
+        f"{{type: session, provider: yotpo, store_id: {yotpo.STORE_ID}, api_secret: {{env: SECRET}}}}",
+        yotpo.API_SECRET,
+        "not-it-at-all",
+        f"{yotpo.STORE}/orders",
     ),
     "github-app": Case(
         lambda ca: github_app.GitHubApp(ca, RSAKey.import_key(signer().public_jwk)),

@@ -30,10 +30,11 @@ PROJECT = Project(
 def measure(folder: str, size: int, jobs: int, known: dict[str, Result]) -> Result:
     """Run the sample of one folder of the package, and say how it goes."""
     sites, mutants = sample(PROJECT.package, PROJECT.modules(folder), SEED, size)
-    took, reach = rehearse(PROJECT, folder)
+    reach = rehearse(PROJECT, folder, jobs=jobs)
     began = time.monotonic()
     outcomes = []
-    for mutant, outcome in run(PROJECT, mutants, reach, jobs=jobs, patience=30 + 3 * took):
+    patience = 30 + 3 * sum(reach.seconds.values())
+    for mutant, outcome in run(PROJECT, mutants, reach, jobs=jobs, patience=patience):
         outcomes.append((mutant, outcome))
         if outcome is Outcome.SURVIVED:
             sys.stdout.write(f"{mutant.path}: {mutant.scope}\n  - {mutant.old}\n  + {mutant.new}\n")
@@ -64,14 +65,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     os.environ["CI"] = "1"  # Hypothesis then draws the same examples in every run
-    results = report.read()
     found = []
     for folder in arguments.folders:
-        result = measure(folder, arguments.sample or SIZE, arguments.jobs, results)
+        result = measure(folder, arguments.sample or SIZE, arguments.jobs, report.read())
         found += problems(folder, result, whole=arguments.sample is None)
         if arguments.sample is None:
-            results[folder] = result
-            report.write(results)
+            report.write(report.read() | {folder: result})  # another run may have written the other's
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0
 

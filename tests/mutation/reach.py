@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import CodeType
@@ -18,51 +19,85 @@ from typing import Any
 
 import pytest
 
+GRACE = 30
+"""Seconds that each test may take for nothing, beside five times those that it took without a mutant."""
+
 
 class Selection:
-    """A plugin of pytest: runs the tests of these IDs, or all where there are none given."""
+    """A plugin of pytest: runs the tests of these files that have these IDs, or all where there are none given.
 
-    def __init__(self, ids: frozenset[str] | None) -> None:
+    In the order of the stages, and in each the fast ones first; one that takes much longer than it did has failed.
+    """
+
+    def __init__(
+        self, stages: Sequence[Sequence[Path]], ids: frozenset[str] | None, seconds: Mapping[str, float]
+    ) -> None:
         self.ids = ids
+        self.timed_out = False
+        self._seconds = seconds
+        self._stage = {file: number for number, stage in enumerate(stages) for file in stage}
 
-    def files(self, files: Sequence[Path]) -> list[Path]:
-        """Those of these files that have any of the tests."""
-        if self.ids is None:
-            return list(files)
-        names = {test.partition("::")[0] for test in self.ids}
-        return [file for file in files if any(file.as_posix().endswith(f"/{name}") for name in names)]
+    @property
+    def files(self) -> list[Path]:
+        """Those of the files that have any of the tests."""
+        names = None if self.ids is None else {test.partition("::")[0] for test in self.ids}
+        return [
+            file for file in self._stage if names is None or any(file.as_posix().endswith(f"/{name}") for name in names)
+        ]
 
+    def of(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        """These tests, those of other mutants left out."""
+        chosen = [item for item in items if item.path in self._stage and (self.ids is None or item.nodeid in self.ids)]
+        for item in chosen:
+            item.add_marker(pytest.mark.timeout(GRACE + 5 * self._seconds.get(item.nodeid, 0.0)))
+        return sorted(chosen, key=lambda item: (self._stage[item.path], self._seconds.get(item.nodeid, 0.0)))
+
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the others out."""
-        if self.ids is not None:
-            items[:] = [item for item in items if item.nodeid in self.ids]
+        items[:] = self.of(items)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test took too long."""
+        self.timed_out |= report.failed and "from pytest-timeout" in report.longreprtext
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The tests that executed each line, by file and line; None where that is not known."""
+    """What is known of the tests."""
 
     tests: Mapping[tuple[str, int], frozenset[str]] | None
+    """Those that executed each line, by file and line; None where that is not known."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each took."""
 
     @classmethod
-    def read(cls, path: Path) -> Reach:
-        """What a `Recorder` has written. Raises RuntimeError where that is nothing: the package was another."""
-        rows = json.loads(path.read_text("utf-8"))
-        if rows is None:
-            return cls(None)
-        if not rows["lines"]:
+    def read(cls, paths: Iterable[Path]) -> Reach:
+        """What `Recorder`s have written. Raises RuntimeError where that is nothing: the package was another."""
+        tests: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        seconds: dict[str, float] = {}
+        for path in paths:
+            known = json.loads(path.read_text("utf-8"))
+            seconds |= known["seconds"]
+            for file, line, numbers in known["lines"]:
+                tests[file, line].update(known["tests"][number] for number in numbers)
+        if sys.version_info < (3, 12):
+            return cls(None, seconds)
+        if not tests:
             raise RuntimeError("the tests executed no line of the package")
-        names = rows["tests"]
-        return cls({(row[0], row[1]): frozenset(names[number] for number in row[2]) for row in rows["lines"]})
+        return cls({place: frozenset(found) for place, found in tests.items()}, seconds)
 
-    def of(self, file: str, source: str, code: str) -> Selection:
-        """The tests that execute what differs between a file's source and other code for it: all for its import."""
+    def of(self, file: str, source: str, code: str) -> frozenset[str] | None:
+        """The tests that execute what differs between a file's source and other code for it.
+
+        None stands for all: an import executes it.
+        """
         tests = self.tests
         statements = None if tests is None else _changed(source, code)
         if tests is None or statements is None:
-            return Selection(None)
+            return None
         found = {test for lines in statements for line in lines for test in tests.get((file, line), ())}
-        return Selection(None if OUTSIDE in found else frozenset(found))
+        return None if OUTSIDE in found else frozenset(found)
 
 
 OUTSIDE = ""
@@ -70,11 +105,12 @@ OUTSIDE = ""
 
 
 class Recorder:
-    """A plugin of pytest: notes which lines below a folder each test executes, its fixtures included."""
+    """A plugin of pytest: notes which lines below a folder each test executes, its fixtures included, and its time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = f"{folder}/"
         self._lines: dict[tuple[str, int], set[str]] = defaultdict(set)
+        self._seconds: dict[str, float] = {}
         self._test = OUTSIDE
         if sys.version_info >= (3, 12):
             monitoring = sys.monitoring
@@ -98,7 +134,9 @@ class Recorder:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Note what follows under this test."""
         self._enter(item.nodeid)
+        began = time.monotonic()
         result = yield
+        self._seconds[item.nodeid] = time.monotonic() - began
         self._enter(OUTSIDE)
         return result
 
@@ -107,8 +145,7 @@ class Recorder:
         names = sorted({name for found in self._lines.values() for name in found})
         number = {name: at for at, name in enumerate(names)}
         lines = [[*place, sorted(number[name] for name in found)] for place, found in self._lines.items()]
-        known = {"tests": names, "lines": lines} if sys.version_info >= (3, 12) else None
-        path.write_text(json.dumps(known), "utf-8")
+        path.write_text(json.dumps({"tests": names, "lines": lines, "seconds": self._seconds}), "utf-8")
 
 
 def _changed(source: str, code: str) -> list[range] | None:

@@ -1,9 +1,10 @@
-"""Runs the tests against mutants, each in a process of its own that is forked with the libraries already imported.
+"""Runs the tests against mutants, each in a process of its own.
 
-A mutant is never written to a disk: its process imports it in the place of the module. The first failure ends a run,
-and the tests that are most likely to fail come first: those of the module, then what its package and the properties
-have of tests without sockets. Of these a mutant meets those that execute the statement that it changes
-(`mutation.reach`): no other can tell it from the code.
+Most are put into functions of a process that has collected the tests, and forks for each of them. What an import
+executes cannot change there: such a mutant is imported, with the tests, by a process that is forked with the libraries
+alone (`mutation.installing`). The first failure ends a run, and the tests that are most likely to fail come first:
+those of the module, then what its package and the properties have of tests without sockets. Of these a mutant meets
+those that execute the statement that it changes (`mutation.reach`): no other can tell it from the code.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType
 
 import pytest
 
+from mutation.installing import Finder, Functions
 from mutation.mutants import Mutant
 from mutation.reach import Reach, Recorder, Selection
 
 OPTIONS = (
-    *("--exitfirst", "--quiet", "--timeout=30"),
+    *("--exitfirst", "--quiet"),
+    "--capture=sys",  # files would be shared with what is forked
     *("-k", "not uvloop"),  # one of the two loops is enough here
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that were imported ahead
@@ -39,6 +40,10 @@ OPTIONS = (
 
 MEMORY = 4 << 30
 """Bytes of address space that a mutant's process may have: one that loops must not take the machine's."""
+
+
+TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
+"""The variable that names the folder for the temporary folders of tests, at their first use."""
 
 
 class Outcome(Enum):
@@ -74,6 +79,10 @@ class Project:
         stages = (sorted(own, key=lambda file: (not _imports(file, wanted), file)), sorted(near - own), sorted(away))
         return [stage for stage in stages if stage]
 
+    def files(self, modules: Iterable[str]) -> list[Path]:
+        """The test files for all of these modules."""
+        return list({file: None for module in modules for stage in self.stages(module) for file in stage})
+
     def name(self, module: str) -> str:
         """A module's dotted name."""
         return ".".join([self.package.name, *Path(module).with_suffix("").parts]).removesuffix(".__init__")
@@ -84,67 +93,45 @@ def _imports(file: Path, wanted: tuple[str, ...]) -> bool:
     return any(f"from {name}" in text for name in wanted)
 
 
-class _Finder:
-    """Finds one module, with other code than its file's."""
-
-    def __init__(self, name: str, path: Path, code: str) -> None:
-        self.name, self.path = name, path
-        self.compiled = compile(code, path, "exec", dont_inherit=True)
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """As importlib asks for it."""
-        if name != self.name:
-            return None
-        places = [str(self.path.parent)] if self.path.name == "__init__.py" else None
-        loader = _Loader(name, str(self.path), self.compiled)
-        return spec_from_file_location(name, self.path, loader=loader, submodule_search_locations=places)
-
-
-class _Loader(SourceFileLoader):
-    def __init__(self, name: str, path: str, compiled: CodeType) -> None:
-        super().__init__(name, path)
-        self.compiled = compiled
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.compiled
-
-
-def rehearse(project: Project, folder: str) -> tuple[float, Reach]:
+def rehearse(project: Project, folder: str, *, jobs: int) -> Reach:
     """Run every test that a mutant of this folder may meet, and import the libraries that they used.
 
-    Returns how many seconds the tests took, and which lines each executed. Raises RuntimeError where a test fails
-    without any mutant, or a mutant that changes nothing is killed: what the tests would say of others means nothing.
+    Its modules are imported as mutants are, but unchanged. Returns what the tests executed, and how long each took.
+    Raises RuntimeError where a test fails: what the tests would say of mutants means nothing.
     """
-    files = {file: None for module in project.modules(folder) for stage in project.stages(module) for file in stage}
-    began = time.monotonic()
+    files = project.files(project.modules(folder))
     with tempfile.TemporaryDirectory() as scratch:
-        listing, reached = Path(scratch, "libraries"), Path(scratch, "reached")
-        process = _fork(lambda: _rehearse(project, list(files), listing, reached, Path(scratch)))
-        _, status = os.waitpid(process, 0)
-        if status:
+        folders = [Path(scratch, str(job)) for job in range(jobs)]
+        processes = [
+            _fork(partial(_rehearse, project, folder, files[job::jobs], part), part) for job, part in enumerate(folders)
+        ]
+        ended = [os.waitpid(process, 0)[1] for process in processes]
+        for part in folders:
+            sys.stdout.write((part / _OUTPUT).read_text("utf-8"))
+        if any(ended):
             raise RuntimeError(f"the tests of {folder} must pass before they are run against mutants")
-        took, reach = time.monotonic() - began, Reach.read(reached)
-        for name in listing.read_text("utf-8").split():
+        reach = Reach.read([part / _REACHED for part in folders])
+        for name in {name for part in folders for name in (part / _LIBRARIES).read_text("utf-8").split()}:
             # What cannot be imported by its name alone is left to whoever needs it.
             with warnings.catch_warnings(), suppress(ImportError):
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
-    _, module = max((len(project.stages(module)), module) for module in project.modules(folder))
-    unchanged = Mutant(module, "", "", "", (project.package / module).read_text("utf-8"))
-    ((_, outcome),) = run(project, [unchanged], reach, jobs=1, patience=30 + 3 * took)
-    if outcome is not Outcome.SURVIVED:
-        raise RuntimeError(f"unchanged, {module} must survive: {outcome.value}")
-    return took, reach
+    return reach
 
 
-def _rehearse(project: Project, files: Sequence[Path], listing: Path, reached: Path, scratch: Path) -> int:
+_OUTPUT, _REACHED, _LIBRARIES = "output", "reached", "libraries"
+
+
+def _rehearse(project: Project, folder: str, files: Sequence[Path], scratch: Path) -> int:
+    _direct(scratch / _OUTPUT)
+    paths = {project.name(module): project.package / module for module in project.modules(folder)}
+    sys.meta_path.insert(0, Finder({name: (path, path.read_text("utf-8")) for name, path in paths.items()}))
     recorder = Recorder(project.package)
-    code = _pytest(files, scratch, recorder)
-    recorder.write(reached)
+    code = _pytest(files, recorder) if files else 0
+    recorder.write(scratch / _REACHED)
     files_of_modules = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
-    listing.write_text("\n".join(name for name, file in files_of_modules.items() if "site-packages" in file), "utf-8")
+    libraries = "\n".join(name for name, file in files_of_modules.items() if "site-packages" in file)
+    (scratch / _LIBRARIES).write_text(libraries, "utf-8")
     return code
 
 
@@ -152,42 +139,136 @@ def run(
     project: Project, mutants: Sequence[Mutant], reach: Reach, *, jobs: int, patience: float
 ) -> Iterator[tuple[Mutant, Outcome]]:
     """Run the tests against each mutant, `jobs` at a time and each for `patience` seconds at most; as they end."""
-    waiting = list(reversed(mutants))
-    running: dict[int, tuple[Mutant, float]] = {}
+    left = []
+    for number, outcome in _run_collected(project, mutants, reach, jobs, patience):
+        if outcome is None:
+            left.append(mutants[number])
+        else:
+            yield mutants[number], outcome
+    for number, outcome in _each(len(left), partial(_import, project, left, reach), jobs, patience):
+        yield left[number], outcome or Outcome.KILLED
+
+
+def _run_collected(
+    project: Project, mutants: Sequence[Mutant], reach: Reach, jobs: int, patience: float
+) -> Iterator[tuple[int, Outcome | None]]:
+    """What becomes of each mutant, by its number, in a process that has the tests collected; None: it must be imported.
+
+    The process forks for each of them.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="ascii") as lines, tempfile.TemporaryDirectory() as scratch:
+
+        def serve() -> int:
+            lines.close()
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+            _direct(Path(os.devnull))
+            server = _Server(project, mutants, reach, partial(_each, jobs=jobs, patience=patience), writing)
+            return _pytest(project.files({mutant.path for mutant in mutants}), server)
+
+        process = _fork(serve, Path(scratch))
+        os.close(writing)
+        try:
+            for line in lines:
+                number, _, outcome = line.rstrip("\n").partition(" ")
+                yield int(number), Outcome(outcome) if outcome else None
+        finally:
+            os.kill(process, signal.SIGTERM)
+            _, status = os.waitpid(process, 0)
+    if status:
+        raise RuntimeError("the tests could not be collected")
+
+
+Test = Callable[[int], int]
+"""Runs the tests against the mutant of a number, in a process of its own; returns the exit code of pytest."""
+
+
+class _Server:
+    """A plugin of pytest: with the tests collected, runs them against each mutant that can be put into the functions.
+
+    Writes a line for each, with its number and what became of it.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        mutants: Sequence[Mutant],
+        reach: Reach,
+        each: Callable[[int, Test], Iterator[tuple[int, Outcome | None]]],
+        writing: int,
+    ) -> None:
+        self._project, self._mutants, self._reach = project, mutants, reach
+        self._each = each
+        self._writing = writing
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of running the tests once."""
+        functions = Functions(self._project.package)
+        for number, outcome in self._each(len(self._mutants), partial(self._test, session, functions)):
+            os.write(self._writing, f"{number} {outcome.value if outcome else ''}\n".encode())
+        return True
+
+    def _test(self, session: pytest.Session, functions: Functions, number: int) -> int:
+        mutant = self._mutants[number]
+        path = self._project.package / mutant.path
+        source = path.read_text("utf-8")
+        ids = self._reach.of(str(path), source, mutant.code)
+        if ids is None or not functions.change(str(path), source, mutant.code):
+            return _LEFT
+        selection = Selection(self._project.stages(mutant.path), ids, self._reach.seconds)
+        session.items = selection.of(session.items)
+        session.config.pluginmanager.register(selection)
+        with suppress(pytest.Session.Failed):
+            session.config.pluginmanager.subset_hook_caller("pytest_runtestloop", [self])(session=session)
+        return _LATE if selection.timed_out else 1 if session.testsfailed else 0
+
+
+_LEFT, _LATE = 98, 99
+"""What a process ends with where its mutant must be imported, or a test took too long; no exit codes of pytest."""
+
+
+def _import(project: Project, mutants: Sequence[Mutant], reach: Reach, number: int) -> int:
+    """A `Test` that imports the mutant."""
+    mutant = mutants[number]
+    path = project.package / mutant.path
+    ids = reach.of(str(path), path.read_text("utf-8"), mutant.code)
+    sys.meta_path.insert(0, Finder({project.name(mutant.path): (path, mutant.code)}))
+    selection = Selection(project.stages(mutant.path), ids, reach.seconds)
+    code = _pytest(selection.files, selection)
+    return _LATE if selection.timed_out else code
+
+
+def _each(count: int, test: Test, jobs: int, patience: float) -> Iterator[tuple[int, Outcome | None]]:
+    """Run the tests against so many mutants, `jobs` at a time and each for `patience` seconds at most; as they end."""
+    waiting = list(reversed(range(count)))
+    running: dict[int, tuple[int, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    mutant = waiting.pop()
-                    process = _start(project, mutant, reach, Path(scratch))
-                    running[process] = mutant, time.monotonic() + patience
-                for process, (mutant, deadline) in list(running.items()):
-                    outcome = _outcome(process, late=time.monotonic() > deadline)
-                    if outcome is not None:
+                    number = waiting.pop()
+                    process = _fork(partial(_confined, test, number), Path(scratch, str(number)))
+                    running[process] = number, time.monotonic() + patience
+                for process, (number, deadline) in list(running.items()):
+                    ended, status = os.waitpid(process, os.WNOHANG)
+                    if ended:
                         del running[process]
-                        yield mutant, outcome
+                        yield number, _outcome(os.waitstatus_to_exitcode(status))
+                    elif time.monotonic() > deadline:
+                        del running[process]
+                        _kill(process)
+                        yield number, Outcome.TIMED_OUT
                 time.sleep(0.005)
         finally:
             for process in running:
                 _kill(process)
 
 
-def _start(project: Project, mutant: Mutant, reach: Reach, scratch: Path) -> int:
-    return _fork(lambda: _test(project, mutant, reach, scratch / str(os.getpid())))
-
-
-def _outcome(process: int, *, late: bool) -> Outcome | None:
-    """What became of it, None while it runs."""
-    ended, status = os.waitpid(process, os.WNOHANG)
-    if ended:
-        code = os.waitstatus_to_exitcode(status)
-        # Where a test file, or a conftest.py, could not be imported.
-        crashes = dict.fromkeys(map(int, (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)), Outcome.CRASHED)
-        return {0: Outcome.SURVIVED, **crashes}.get(code, Outcome.KILLED)
-    if not late:
-        return None
-    _kill(process)
-    return Outcome.TIMED_OUT
+def _outcome(code: int) -> Outcome | None:
+    # Where a test file, or a conftest.py, could not be imported.
+    crashes = dict.fromkeys(map(int, (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)), Outcome.CRASHED)
+    return {0: Outcome.SURVIVED, _LEFT: None, _LATE: Outcome.TIMED_OUT, **crashes}.get(code, Outcome.KILLED)
 
 
 def _kill(process: int) -> None:
@@ -196,27 +277,27 @@ def _kill(process: int) -> None:
     os.waitpid(process, 0)
 
 
-def _test(project: Project, mutant: Mutant, reach: Reach, scratch: Path) -> int:
-    scratch.mkdir()
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
+def _confined(test: Test, number: int) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _direct(Path(os.devnull))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    path = project.package / mutant.path
-    selection = reach.of(str(path), path.read_text("utf-8"), mutant.code)
-    sys.meta_path.insert(0, _Finder(project.name(mutant.path), path, mutant.code))
-    stages = (selection.files(stage) for stage in project.stages(mutant.path))
-    return next((code for stage in stages if stage and (code := _pytest(stage, scratch, selection))), 0)
+    return test(number)
 
 
-def _pytest(files: Sequence[Path], scratch: Path, plugin: Recorder | Selection) -> int:
-    """Run the tests of these files in this order until one fails."""
-    code = int(pytest.main([*OPTIONS, f"--basetemp={scratch / 'tmp'}", *map(str, files)], plugins=[plugin]))
+def _direct(output: Path) -> None:
+    """Write what is printed to this file, and read nothing."""
+    for stream, file in enumerate((Path(os.devnull), output, output)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), stream)
+
+
+def _pytest(files: Sequence[Path], plugin: object) -> int:
+    """Run the tests of these files until one fails."""
+    code = int(pytest.main([*OPTIONS, *map(str, files)], plugins=[plugin]))
     return 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code
 
 
-def _fork(work: Callable[[], int]) -> int:
-    """The process, leader of a group, that ends with what the work returns."""
+def _fork(work: Callable[[], int], scratch: Path) -> int:
+    """The process, leader of a group, that ends with what the work returns; its tests have this folder."""
     sys.stdout.flush()
     process = os.fork()
     if process:
@@ -224,6 +305,8 @@ def _fork(work: Callable[[], int]) -> int:
     code = 1
     try:
         os.setsid()
+        scratch.mkdir(exist_ok=True)
+        os.environ[TEMPORARY] = str(scratch)
         code = work()
         sys.stdout.flush()
     finally:

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from mutation.reach import OUTSIDE, Reach
+from mutation.reach import GRACE, OUTSIDE, Reach, Selection
 
 SOURCE = """\
 LIMIT = 3
@@ -67,32 +69,46 @@ def test_a_mutant_meets_the_tests_that_execute_the_statement(line: int, old: str
     lines = SOURCE.split("\n")
     assert old in lines[line - 1]
     lines[line - 1] = lines[line - 1].replace(old, new)
-    selected = REACH.of("m.py", SOURCE, "\n".join(lines)).ids
+    selected = REACH.of("m.py", SOURCE, "\n".join(lines))
     assert (EVERY if selected is None else selected) == tests
 
 
 def test_what_is_executed_without_a_test_meets_all() -> None:
     """As a function that an import calls; and so does code that is the same."""
     reach = Reach({("m.py", 21): frozenset({"t21", OUTSIDE})})
-    assert reach.of("m.py", SOURCE, SOURCE.replace("return inner", "return None")).ids is None
-    assert reach.of("m.py", SOURCE, SOURCE).ids is None
-    assert Reach(None).of("m.py", SOURCE, SOURCE.replace("return inner", "return None")).ids is None
+    assert reach.of("m.py", SOURCE, SOURCE.replace("return inner", "return None")) is None
+    assert reach.of("m.py", SOURCE, SOURCE) is None
+    assert Reach(None).of("m.py", SOURCE, SOURCE.replace("return inner", "return None")) is None
 
 
 def test_only_files_with_such_tests_are_collected() -> None:
     """Others would take their time for nothing."""
-    reach = Reach({("m.py", 21): frozenset({"tests/core/test_a.py::test_x[1::2]"})})
-    selection = reach.of("m.py", SOURCE, SOURCE.replace("return inner", "return None"))
     files = [Path("/p/tests/core/test_a.py"), Path("/p/tests/core/test_aa.py"), Path("/p/tests/test_a.py")]
-    assert selection.files(files) == files[:1]
+    assert Selection([files], frozenset({"tests/core/test_a.py::test_x[1::2]"}), {}).files == files[:1]
+    assert Selection([files], None, {}).files == files
+
+
+def test_tests_run_stage_by_stage_and_the_fast_ones_first() -> None:
+    """The first failure ends the run of a mutant. Each may take longer than it did, by far."""
+    limits: list[pytest.MarkDecorator] = []
+    stages = [[Path("own.py")], [Path("near.py")]]
+    names = ["own.py::slow", "own.py::fast", "own.py::other", "near.py::fast", "away.py::fast"]
+    items = [
+        SimpleNamespace(nodeid=name, path=Path(name.partition("::")[0]), add_marker=limits.append) for name in names
+    ]
+    seconds = {"own.py::slow": 2.0, "own.py::fast": 1.0, "own.py::other": 0.5, "near.py::fast": 0.1}
+    selection = Selection(stages, frozenset({*names} - {"own.py::other"}), seconds)
+    chosen = selection.of(cast("list[pytest.Item]", items))
+    assert [item.nodeid for item in chosen] == ["own.py::fast", "own.py::slow", "near.py::fast"]
+    assert [limit.args[0] for limit in limits] == [GRACE + 10, GRACE + 5, GRACE + 0.5]
 
 
 def test_a_recording_of_nothing_is_an_error(tmp_path: Path) -> None:
     """The package that was imported was another: every mutant would survive."""
     path = tmp_path / "reached"
-    path.write_text(json.dumps({"tests": [], "lines": []}))
+    path.write_text(json.dumps({"tests": [], "lines": [], "seconds": {}}))
     with pytest.raises(RuntimeError, match="executed no line of the package"):
-        Reach.read(path)
+        Reach.read([path])
 
 
 PROGRAM = """
@@ -103,8 +119,10 @@ from mutation.reach import Reach, Recorder
 recorder = Recorder(Path("p").resolve())
 pytest.main(["-q", "-p", "no:cacheprovider", "test_m.py"], plugins=[recorder])
 recorder.write(Path("reached"))
-for (file, line), tests in sorted(Reach.read(Path("reached")).tests.items()):
+reach = Reach.read([Path("reached")])
+for (file, line), tests in sorted(reach.tests.items()):
     print("line", line, *sorted(test.rpartition(":")[2] or "outside" for test in tests))
+print("line of", *(test.rpartition(":")[2] for test, seconds in reach.seconds.items() if seconds > 0))
 """
 
 
@@ -130,4 +148,5 @@ def test_lines_are_told_by_test(tmp_path: Path) -> None:
         "line 2 test_a test_b test_c",
         "line 3 test_a test_b",
         "line 4 test_c",
+        "line of test_a test_b test_c",
     ]

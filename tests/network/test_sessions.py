@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import ssl
+import weakref
 from pathlib import Path
 
 import pytest
 
-from sidekey.network.sessions import MAX_AGE, MISSES, REST, RESUMES, Offer, Sessions
+from sidekey.network.sessions import MAX_AGE, MISSES, REST, RESUMES, Offer, Personal, Sessions
 from sidekey.network.tls import client_context
 from support.ca import Authority
 from support.tls_peer import shake
@@ -137,6 +138,36 @@ def test_a_server_without_sessions_leaves_the_slot_empty(client: ssl.SSLContext,
     sessions = Sessions()
     assert not connect(sessions, client, server)
     assert not connect(sessions, client, server)
+
+
+@needs_resumption
+def test_few_slots_hold_a_context_of_their_own(server: ssl.SSLContext, ca: Authority) -> None:
+    """The one that was not used for longest releases its own, with the session: thousands would take much memory."""
+    personal = Personal(2)
+    slots = [Sessions() for _ in range(3)]
+    contexts = [client_context(ca.trust) for _ in slots]
+
+    def use(index: int) -> bool:
+        personal.use(slots[index])
+        return connect(slots[index], contexts[index], server)
+
+    assert [use(0), use(1), use(0)] == [False, False, True]
+    assert [use(2), use(0)] == [False, True]
+    released, held = weakref.ref(contexts[1]), weakref.ref(contexts[0])
+    contexts.clear()
+    assert released() is None
+    assert held() is not None
+    contexts += (client_context(ca.trust) for _ in slots)
+    assert [use(1), use(1)] == [False, True]
+
+
+def test_a_slot_that_is_gone_is_not_held(client: ssl.SSLContext) -> None:
+    """Nor is its context, which has a key: by nothing but its pool."""
+    personal, slots = Personal(2), [Sessions()]
+    personal.use(slots[0])
+    slots[0].offer(client)
+    gone = weakref.ref(slots.pop())
+    assert gone() is None
 
 
 def test_sessions_cost_no_memory(client: ssl.SSLContext, server: ssl.SSLContext) -> None:

@@ -19,6 +19,7 @@ from typing import cast
 import pytest
 
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.network.sessions import RESUMES, Personal, Sessions
 from sidekey.network.tls import client_context
 from sidekey.network.tls_transport import TlsTransport
 from support.ca import Authority
@@ -367,6 +368,23 @@ def certificate(ca: Authority) -> ClientIdentity:
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
     end = time.time() + 3600
     return ClientIdentity(chain, leaf.private_key_pem.bytes(), "alice", 0.0, end, "alice", "test CA")
+
+
+@pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
+async def test_few_slots_with_a_client_certificate_resume(dial: Dial, ca: Authority) -> None:
+    """Those used last; and one without a certificate is none of them, since it shares its context."""
+    dial.dialer._personal = Personal(1)
+    identity, plain, one, other = certificate(ca), Sessions(), Sessions(), Sessions()
+    uses = ((plain, None), (one, identity), (one, identity), (other, identity), (one, identity), (plain, None))
+    resumed = []
+    with TlsPeer(context_of(ca), lambda tls: (tls.sendall(b"answer"), tls.unwrap()), len(uses)) as peer:
+        for sessions, shown in uses:
+            connection = await dial.connect_as(Client, "https://up.test", peer.port, identity=shown, sessions=sessions)
+            resumed.append(connection.transport.get_extra_info("ssl_object").session_reused)
+            assert await connection.ended() is None
+        await peer.served()
+    assert peer.errors == []
+    assert resumed == [False, False, True, False, False, True]
 
 
 async def test_a_certificate_that_is_asked_for_later_is_shown(dial: Dial, ca: Authority) -> None:

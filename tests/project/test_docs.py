@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,13 +124,28 @@ def quick_start() -> str:
     return README.partition("## Quick start\n")[2].partition("\n## ")[0]
 
 
+def linked_files(document: Path) -> list[Path]:
+    """The files of the project that a document links to, or shows."""
+    text = document.read_text("utf-8")
+    targets = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r"\bsrc(?:set)?=\"([^\"\s]+)\"", text)]
+    names = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
+    return [document.parent / name for name in names if name]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
 def test_every_relative_link_resolves(document: Path) -> None:
     """A link to a file of the project, or a picture, leads to one."""
-    text = document.read_text("utf-8")
-    targets = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r"\bsrc(?:set)?=\"([^\"\s]+)\"", text)]
-    files = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
-    assert [name for name in files if name and not (document.parent / name).exists()] == []
+    assert [path for path in linked_files(document) if not path.exists()] == []
+
+
+def test_every_linked_file_is_in_the_source_distribution() -> None:
+    """Whoever unpacks it reads the documents there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    # Its own description is in every one.
+    included = [ROOT / "pyproject.toml", *(path for pattern in patterns for path in ROOT.glob(pattern.lstrip("/")))]
+    linked = {path.resolve() for document in DOCUMENTS for path in linked_files(document)}
+    assert {path for path in linked if not any(path.is_relative_to(each) for each in included)} == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)

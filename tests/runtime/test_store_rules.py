@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from sidekey.runtime.store_rules import StoreRules
 
 
@@ -13,3 +15,22 @@ def test_a_store_is_where_it_is_whatever_its_keys_are() -> None:
     assert one.is_at(replace(one, keys=(("k2", b"2" * 32),), audit=2.0))
     assert not one.is_at(replace(one, path=Path("/var/lib/other.db")))
     assert not one.is_at(replace(one, path=None, url="postgresql://h/x"))
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("postgresql://svc:new@db.test/x?sslmode=verify-full", True),
+        ("postgresql://svc@db.test/x?sslmode=verify-full&password=new", True),
+        ("postgresql://other:old@db.test/x?sslmode=verify-full", False),
+        ("postgresql://svc:old@db2.test/x?sslmode=verify-full", False),
+        ("postgresql://svc:old@db.test/y?sslmode=verify-full", False),
+        ("postgresql://svc:old@db.test/x", False),
+        ("postgresql://svc:old@[db.test/x", False),
+        (None, False),
+    ],
+)
+def test_a_password_is_no_part_of_where_a_database_is(other: str | None, same: bool) -> None:
+    """It is changed now and then, and the database stays what it is."""
+    one = StoreRules(None, "postgresql://svc:old@db.test/x?sslmode=verify-full", (), 1.0)
+    assert one.is_at(replace(one, url=other)) is same

@@ -187,6 +187,23 @@ def test_a_store_is_not_moved_while_it_runs(tmp_path: Path, before: str, after: 
     good(loader.load())
 
 
+def test_the_password_of_the_database_is_changed_while_it_runs(tmp_path: Path) -> None:
+    """Its file is watched; another host in it is another store."""
+    pytest.importorskip("asyncpg")
+    (tmp_path / "url").write_text("postgresql://svc:old@db.test/x")
+    write(tmp_path, CRM, top=f"store: {{url: {{file: url}}, {KEYS}}}\n")
+    loader = Loader(tmp_path, ENVIRON)
+    assert tmp_path / "url" in loader.load().stamps
+    (tmp_path / "url").write_text("postgresql://svc:new@db.test/x")
+    found = good(loader.load()).store
+    assert found is not None
+    assert found.url == "postgresql://svc:new@db.test/x"
+    (tmp_path / "url").write_text("postgresql://svc:new@other.test/x")
+    (error,) = loader.load().errors
+    assert error.message.startswith("needs a restart of Sidekey")
+    assert "new" not in error.message
+
+
 def test_keys_are_added_while_it_runs(tmp_path: Path) -> None:
     """And their files are watched."""
     (tmp_path / "k1").write_text(ENVIRON["STORE_K1"])

@@ -165,6 +165,36 @@ async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: Po
             await asyncio.to_thread(place.postgres.start)
 
 
+async def test_another_password_is_used_from_the_next_connection_on(place: PostgresPlace) -> None:
+    """The server asks for it when a connection begins, so that one that is there goes on."""
+    postgres, rules = place.postgres, place.postgres.folder / "data" / "pg_hba.conf"
+    former = rules.read_text()
+    rules.write_text(f"local all app scram-sha-256\n{former}")
+    await place.sql("CREATE ROLE app LOGIN PASSWORD 'old'")
+    await place.sql(f"GRANT ALL ON SCHEMA {place.schema} TO app")
+    await asyncio.to_thread(postgres.restart)
+
+    def url(password: str) -> str:
+        return postgres.url(place.schema).replace("sidekey@", f"app:{password}@")
+
+    try:
+        store = await Store.open(PostgresDatabase(url("old")), RING, retention=1, patience=0)
+        await place.sql("ALTER ROLE app PASSWORD 'new'")
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        assert await postgres.kill_connections() == 1
+        with pytest.raises(StoreUnavailable, match="28P01"):
+            await store.read()
+        store.use(RING, 1, url("new"))
+        assert set((await store.read()).integrations) == {"crm"}
+        assert store.health.up
+        await store.close()
+    finally:
+        rules.write_text(former)
+        await place.sql("DROP OWNED BY app")
+        await place.sql("DROP ROLE app")
+        await asyncio.to_thread(postgres.restart)
+
+
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
     class Counted(PostgresDatabase):
         tries = 0

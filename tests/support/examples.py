@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-_SHARE: Final = 1 if os.environ.get("CI") else 3
+_SHARE: Final = 1 if os.environ.get("CI") else 5
 """Of all examples, one in so many elsewhere, where each run draws others."""
 
 

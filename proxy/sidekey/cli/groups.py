@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,3 +71,19 @@ class DeferredGroup(Group):
             return None
         found: click.Command = import_module(f"sidekey.cli.{deferred.module}").command
         return found
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run as a program. Where its output cannot be written, as on a disk that is full, one line says so."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            from sidekey.observe.printed import is_of_output  # noqa: PLC0415 - only here
+
+            if not is_of_output(error):
+                raise
+            reason = os.strerror(error.errno or 0)
+        # What could not be written would be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with suppress(OSError):
+            click.echo(f"the output cannot be written: {reason}", err=True)
+        raise SystemExit(1)

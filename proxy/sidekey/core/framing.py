@@ -16,8 +16,14 @@ DIGITS: Final = 19
 UNTIL_CLOSE: Final = -2
 """Length of a response body that ends with the connection."""
 
-_LENGTH_LINES: Final[dict[int, bytes]] = {}
-_LENGTH_LINES_LIMIT: Final = 1024
+_SHORT: Final = 8 << 10
+_SHORT_LINES: Final[list[bytes]] = [b""] * _SHORT
+"""The field of each body that is shorter, once it was written: most bodies have one of few lengths."""
+
+KNOWN_LENGTHS: Final[dict[bytes, int]] = {}
+"""What values of Content-Length say, of the first valid ones that were read: `content_length` writes them."""
+
+_KNOWN_LIMIT: Final = 1024
 
 
 class BadFraming(ValueError):
@@ -34,7 +40,10 @@ def content_length(value: bytes) -> int:
         value = value.strip(b" \t")
     if not value.isdigit() or len(value) >= DIGITS:
         raise BadFraming("Content-Length must be a number of bytes")
-    return int(value)
+    length = int(value)
+    if len(KNOWN_LENGTHS) < _KNOWN_LIMIT:
+        KNOWN_LENGTHS[value] = length
+    return length
 
 
 def transfer_encoding(value: bytes) -> int:
@@ -48,12 +57,12 @@ def transfer_encoding(value: bytes) -> int:
 
 
 def length_line(length: int) -> bytes:
-    """The Content-Length field, after the line end before it; most bodies have one of few lengths."""
-    line = _LENGTH_LINES.get(length)
-    if line is None:
-        line = b"\r\nContent-Length: %d" % length
-        if len(_LENGTH_LINES) < _LENGTH_LINES_LIMIT:
-            _LENGTH_LINES[length] = line
+    """The Content-Length field, after the line end before it."""
+    if length >= _SHORT:
+        return b"\r\nContent-Length: %d" % length
+    line = _SHORT_LINES[length]
+    if not line:
+        line = _SHORT_LINES[length] = b"\r\nContent-Length: %d" % length
     return line
 
 

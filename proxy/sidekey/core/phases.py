@@ -41,6 +41,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+
+def _as_list(table: Mapping[int, int]) -> list[int]:
+    """A table as the warm path reads it, since a list is read quicker: each mask is at the number of its phase."""
+    return [table.get(number, 0) for number in range(max(table) + 1)]
+
+
 NEW: Final = 1
 RESOLVING: Final = 2
 BUFFERING: Final = 4
@@ -92,9 +98,9 @@ AFTER_REQUEST: Final[dict[int, int]] = {
     RENEWING: ACQUIRING | SIGNING | CONNECTING | SENT | OVER,
     OVER: 0,
 }
-AT_ONCE: Final[dict[int, int]] = {
-    phase: 0 if phase not in (NEW, SENT) else AFTER_REQUEST[phase] & (SENT | OVER) for phase in AFTER_REQUEST
-}
+AT_ONCE: Final = _as_list(
+    {phase: AFTER_REQUEST[phase] & (SENT | OVER) if phase in (NEW, SENT) else 0 for phase in AFTER_REQUEST}
+)
 """Of a request, as above: what follows where nothing was waited for, and nothing is."""
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
@@ -104,6 +110,7 @@ AFTER_RESPONSE: Final[dict[int, int]] = {
     COMPLETE: 0,
     CUT: 0,
 }
+RESPONSE_FOLLOWERS: Final = _as_list(AFTER_RESPONSE)
 
 
 NEGOTIATING: Final = 1

@@ -135,10 +135,12 @@ class Redactor:
     removed with their name, so that what is left may be followed (`parameters.Scrubber`).
 
     `_known` are lines of fields that were found clean: most come again with every response. They are bounded in bytes.
+    `_before` are all lines of the last head whose longer lines were all among them: the next one mostly has the same.
     """
 
     KNOWN: Final = 32 << 10
     __slots__ = (
+        "_before",
         "_beginnings",
         "_escaped",
         "_known",
@@ -162,6 +164,7 @@ class Redactor:
         self._scrubber: Final = Scrubber(pairs) if pairs else None
         self._known: set[bytes] = set()
         self._known_size = 0
+        self._before: list[bytes] = []
         self.longest: Final = max(map(len, found), default=0)
         # A short parameter is removed from URLs as well.
         self._shortest: Final = 0 if pairs else min(map(len, found), default=0)
@@ -173,9 +176,14 @@ class Redactor:
 
     def clean(self, fields: list[bytes]) -> list[bytes]:
         """The lines of fields without the secrets; a field whose name has one is left out."""
+        if fields == self._before:
+            return fields
         known, shortest = self._known, self._shortest
         new = [line for line in fields if len(line) >= shortest and line not in known]
-        return self._search(fields, new) if new else fields
+        if new:
+            return self._search(fields, new)
+        self._before = fields
+        return fields
 
     def _search(self, fields: list[bytes], new: list[bytes]) -> list[bytes]:
         """`clean`, where the lines that may have a secret are `new`."""

@@ -407,7 +407,7 @@ class PartSettings(BaseModel, ABC):
     """Its key in the integration."""
 
     form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
-    """Keys that count, and are shown in a form, only under conditions."""
+    """Keys that count, and are shown in a form, only under conditions; of mappings their paths, such as `login/url`."""
 
     filled_later: ClassVar[frozenset[str]] = frozenset()
     """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""

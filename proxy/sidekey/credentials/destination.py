@@ -28,6 +28,11 @@ class Harmless:
 
 HARMLESS: Final = Harmless()
 
+_PLAIN: Final = (str, int, float, bool)
+"""Types of values that hold no reference."""
+
+_LISTS: Final = (list, tuple)
+
 
 @dataclass(frozen=True, slots=True)
 class CountsAs:
@@ -89,8 +94,10 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     found = _keys_form(settings)
     places: dict[str, list[Json]] = {}
     for place, reference in references_in(settings):
+        if not _is_stored(reference):
+            continue
         own = reference.value.split("/")[1:3]
-        if _is_stored(reference) and own[:1] == ["auth"] and [*place[:2]] != own:
+        if own[:1] == ["auth"] and [*place[:2]] != own:
             named: Json = [part for part in place if isinstance(part, str)]
             found_places = places.setdefault(own[1], [])
             found_places += [] if named in found_places else [named]
@@ -116,8 +123,9 @@ def accepted(settings: BaseModel) -> tuple[dict[str, Json], ...]:
     Redaction of responses may be switched on for a secret that was entered without it, and not off.
     """
     own = destination_of(settings)
-    without = {key: value for key, value in own.items() if key != "redact_response"}
-    return (own,) if without == own else (own, without)
+    if "redact_response" not in own:
+        return (own,)
+    return (own, {key: value for key, value in own.items() if key != "redact_response"})
 
 
 def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
@@ -131,11 +139,11 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
         return None if _is_stored(value) else value.value
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         # A list of secrets counts as one of them: each may be added, moved and removed without the others.
         public = [each for each in value if not _is_stored(each)]
         return [_form(each, None) for each in public] if public or not value else None
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    return value if isinstance(value, _PLAIN) else str(value)
 
 
 def _is_stored(value: Any) -> bool:
@@ -154,7 +162,10 @@ def _named(value: Any) -> Json:
 def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, Reference]]:
     """Every reference of the settings, with its place in the document."""
     for key in keys_of(type(settings)):
-        yield from _references(getattr(settings, key.attribute), (*place, key.name))
+        value = getattr(settings, key.attribute)
+        # Most keys are left out, or plain: of ten thousand documents each look into a value counts.
+        if value and not isinstance(value, _PLAIN):
+            yield from _references(value, (*place, key.name))
 
 
 def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
@@ -165,7 +176,8 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
     elif isinstance(value, dict):
         for name, each in value.items():
             yield from _references(each, (*place, name))
-    elif isinstance(value, list | tuple):
+    elif type(value) in _LISTS:
+        # Not in a prefix or a domain, which are tuples with names.
         for index, each in enumerate(value):
             yield from _references(each, (*place, index))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -93,12 +93,13 @@ def _claim_errors(claims: Tree, algorithm: str | None) -> Iterator[tuple[Place, 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JwtCredential(Sealed):
-    """What is signed each time, and by whom."""
+    """What is signed each time, and by whom. `claimed` are the secrets among the claims, which each token tells."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     signer: TokenSigner
     claims: Mapping[str, Plain]
+    claimed: tuple[bytes, ...]
     life: int
     random_id: bool
     placement: Placement
@@ -122,7 +123,8 @@ class JwtCredential(Sealed):
             own["jti"] = secrets.token_urlsafe(16)
         token = self.signer.sign({**self.claims, **own})
         left = expires_at - attempt.now
-        return Issued(self.placement.grant(token), left, renewed_after=left / 2)
+        grant = self.placement.grant(token)
+        return Issued(replace(grant, secrets=grant.secrets + self.claimed), left, renewed_after=left / 2)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """RFC 6750 3.1, also under other schemes: another token has other times, and another ID."""
@@ -287,6 +289,7 @@ class JwtSettings(KindSettings):
         return JwtCredential(
             signer=jose.TokenSigner(key, self.algorithm, key_id),
             claims=claims,
+            claimed=tuple(values[key].encode() for key, _ in references(self.claims, "claims")),
             life=int(self.life),
             random_id=self.jti,
             placement=self.token_placement,

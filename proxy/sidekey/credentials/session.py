@@ -20,6 +20,7 @@ from sidekey.credentials.base import (
     Attempt,
     Call,
     CallFault,
+    Conditions,
     Credential,
     Destinations,
     Documentation,
@@ -537,6 +538,12 @@ class SessionSettings(KindSettings):
     )
 
     filled_later: ClassVar[frozenset[str]] = JwtAuthentication.filled_later
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        {
+            f"login/auth/{key}": tuple((f"login/auth/{other}", values) for other, values in conditions)
+            for key, conditions in JwtAuthentication.form_when.items()
+        }
+    )
 
     type: Literal["session"] = Field(description="The kind: a login that brings a token.")
     provider: Provider = None

@@ -1,63 +1,64 @@
-"""Long bodies are received in long reads: fewer calls into the kernel and fewer wake-ups of who sends.
+"""Long bodies are received in long reads: fewer calls into the kernel, fewer wake-ups of who sends, and no copy.
 
-A loop that makes the bytes of a read itself reads at most 256 KiB at a time; into a buffer of ours it reads what fits.
-Where that was all, uvloop reads again at once, up to 32 times: who sends fast enough would hold up everybody else.
+A loop reads at most 256 KiB at a time, into memory of its own that is copied. Where that was all, uvloop reads again at
+once, up to 32 times: who sends fast enough would hold up everybody else. So once a read of a long body was long, the
+loop's reading is paused, and the socket is read past it in turns, until nothing is there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Final
 
 from sidekey.dataplane.buffers import BULK
-from sidekey.dataplane.worker import Worker
+from sidekey.dataplane.sockets import descriptor_of
+
+LONG: Final = 128 << 10
+"""A read of at least so many bytes is long: the next one is likely to be."""
 
 IN_A_ROW: Final = 2
-"""Full reads of one connection after which others have their turn."""
+"""Reads of one connection after which others have their turn."""
 
 
-class BulkReader(asyncio.BufferedProtocol):
-    """Stands before a protocol at its transport, while a long body comes: reads are longer, all else is the same.
+def is_bare(transport: asyncio.Transport) -> bool:
+    """Whether a transport passes on what it reads from a socket as it is: TLS does not."""
+    return transport.get_extra_info("ssl_object") is None and descriptor_of(transport) >= 0
 
-    The buffer is the worker's, for all of its connections: a loop calls get_buffer, receives and calls buffer_updated
-    in one go. What was received is copied before anything else can be read, so no connection sees what is another's.
-    `rest` stops the reading until the loop's next turn; `_full` counts the reads that filled the buffer, one behind the
-    other.
+
+def read_on(transport: asyncio.Transport, receive: Callable[[bytes], None], wants: Callable[[], bool]) -> bool:
+    """Have the protocol of a bare transport, whose reading is paused, receive more as long as it `wants` more.
+
+    Whether to go on once others have had their turn. Else the loop is to read again: nothing more is there, or the
+    stream has ended, which the loop finds too.
     """
+    for _ in range(IN_A_ROW):
+        if not wants():
+            return False
+        data = _read(transport)
+        if data:
+            try:
+                receive(data)
+            except BaseException:
+                # As a loop has it: it is reported, and what the connection carries is cut.
+                transport.abort()
+                raise
+        if len(data) < LONG:
+            return False
+    return True
 
-    __slots__ = ("_full", "_protocol", "_rest", "_worker")
 
-    def __init__(self, worker: Worker, protocol: asyncio.Protocol, rest: Callable[[], None]) -> None:
-        self._worker = worker
-        self._protocol = protocol
-        self._rest = rest
-        self._full = 0
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not asked for
-        """Where the next read goes."""
-        return self._worker.bulk_buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes were received."""
-        self._protocol.data_received(bytes(self._worker.bulk_buffer()[:nbytes]))
-        self._full = self._full + 1 if nbytes == BULK else 0
-        if self._full == IN_A_ROW:
-            self._full = 0
-            self._rest()
-
-    def eof_received(self) -> bool | None:
-        """The other end sends no more."""
-        return self._protocol.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed."""
-        self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The other end takes nothing for now."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """It takes more."""
-        self._protocol.resume_writing()
+def _read(transport: asyncio.Transport) -> bytes:
+    """What has arrived, BULK bytes at most."""
+    if transport.is_closing():
+        # Its descriptor may be another connection's by now.
+        return b""
+    try:
+        return os.read(descriptor_of(transport), BULK)
+    except BlockingIOError:
+        return b""
+    except OSError:
+        # An error is told once: the loop would find a stream that has ended.
+        transport.abort()
+        return b""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from sidekey.dataplane.buffers import BULK
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Rules
@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
-"""Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
-are resolved there, secrets read and tokens fetched, whatever is being signed."""
+SIGNING_THREADS: Final = os.cpu_count() or 1
+"""Requests that are signed in threads at a time: more would only share the processors."""
+
+_NICENESS: Final = 15
+"""By how much a thread that signs gives way. On one processor the loop has 28 times its share, and waits a tenth as
+often for a slice of it, some milliseconds. With more, what is signed would wait too long for a busy loop: see
+docs/decisions/0050."""
+
+_DIGITS: Final[tuple[bytes, ...]] = tuple(b"%x" % digit for digit in range(16))
 
 
 class Closable(Protocol):
@@ -72,13 +78,15 @@ class Worker:
     """
 
     __slots__ = (
-        "_bulk_buffer",
         "_connections",
         "_crowded_at",
         "_exhausted_at",
-        "_ids",
+        "_id_beginning",
+        "_id_count",
+        "_id_digit",
         "_passages",
         "_report",
+        "_signers",
         "_tasks",
         "access",
         "audit",
@@ -86,6 +94,7 @@ class Worker:
         "deadlines",
         "descriptors",
         "draining",
+        "finishing",
         "in_flight_limit",
         "instance",
         "is_divided",
@@ -107,9 +116,9 @@ class Worker:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.instance = secrets.token_hex(4).encode()
-        # Counted and written without a call into Python: each request has one.
-        self._ids: Iterator[bytes] = map((self.instance + b"-%x").__mod__, itertools.count(1))
-        self._bulk_buffer: memoryview | None = None
+        # The next id but for its last digit, how many of 16 that is, and the last digit that was given out.
+        self._id_beginning = self.instance + b"-"
+        self._id_count = self._id_digit = 0
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
@@ -118,7 +127,9 @@ class Worker:
         self.clock = time.monotonic
         self.wall = wall
         self.signing = asyncio.Semaphore(SIGNING_THREADS)
-        self.draining = False
+        # Of its own: names are resolved, secrets read and tokens fetched in the loop's threads, whatever is signed.
+        self._signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _give_way)
+        self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
@@ -170,16 +181,18 @@ class Worker:
         self.metrics.in_flight -= 1
         return self.clock() - began
 
-    def bulk_buffer(self) -> memoryview:
-        """Where a long read is received, for the length of one callback; made for the first long body."""
-        buffer = self._bulk_buffer
-        if buffer is None:
-            buffer = self._bulk_buffer = memoryview(bytearray(BULK))
-        return buffer
-
     def next_id(self) -> bytes:
-        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not."""
-        return next(self._ids)
+        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not.
+
+        All but the last digit is written once for 16 of them: each request has one.
+        """
+        digit = self._id_digit + 1
+        if digit == 16:
+            digit = 0
+            self._id_count += 1
+            self._id_beginning = b"%b-%x" % (self.instance, self._id_count)
+        self._id_digit = digit
+        return self._id_beginning + _DIGITS[digit]
 
     # Tasks.
 
@@ -188,6 +201,10 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    async def in_thread(self, sign: Callable[[], T]) -> T:
+        """What it returns, in a thread that gives way to the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._signers, sign)
 
     def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         """Run a step of a request that is not the business of whoever calls: its problem, or defect, goes to `fail`."""
@@ -247,11 +264,6 @@ class Worker:
         self._make_room()
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
-
-    @property
-    def serves_several(self) -> bool:
-        """Whether more than one caller's connection is open."""
-        return len(self._connections) > 1
 
     def enter_passage(self, passage: Closable) -> bool:
         """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
@@ -319,9 +331,14 @@ class Worker:
         except ProblemError as raised:
             outcome = raised.problem.error
             raise
+        except asyncio.CancelledError:
+            # The process ends before anything has come of it.
+            outcome = ""
+            raise
         finally:
             metrics.upstream_connecting -= 1
-            stats.count_connect(outcome)
+            if outcome:
+                stats.count_connect(outcome)
         return connection
 
     @property
@@ -353,6 +370,7 @@ class Worker:
         What stays idle for a tick is told that its connection ends, and closed when the caller has ended its side as
         well, or a while after: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
+        self.finishing = True
         patient = True
         try:
             async with asyncio.timeout(grace):
@@ -383,6 +401,15 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._signers.shutdown(wait=False)
+
+
+def _give_way() -> None:
+    """Let the loop go first where this thread and the loop want the same processor."""
+    if sys.platform == "linux":
+        # Elsewhere it is the process that has a niceness (POSIX). A sandbox may refuse it.
+        with suppress(OSError):
+            os.nice(_NICENESS)
 
 
 def _idle_since(connection: Closable) -> float:

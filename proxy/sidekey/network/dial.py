@@ -20,7 +20,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
-from sidekey.network.sessions import Sessions
+from sidekey.network.sessions import Personal, Sessions
 from sidekey.network.source_address import local_error, of_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_transport import TlsTransport
@@ -42,6 +42,7 @@ class Dialer:
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
+        self._personal = Personal()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Get ready to dial by the rules of another snapshot; the result does so from then on.
@@ -103,6 +104,8 @@ class Dialer:
                 if context is None:
                     await _connect(protocol, addresses, origin.port, source)
                 else:
+                    if identity is not None and sessions is not None:
+                        self._personal.use(sessions)
                     await _connect_tls(protocol, addresses, origin, context, source=source, sessions=sessions)
         except TimeoutError:
             raise ProblemError(

@@ -10,6 +10,7 @@ import ssl
 import sys
 import time
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 RESUMES = sys.version_info >= (3, 13, 1)
 """Whether this Python keeps a session without a leak: before, each reading of `SSLObject.session` lost a copy of it,
@@ -23,6 +24,10 @@ MISSES = 3
 
 REST = 600.0
 """Seconds for which none is offered then."""
+
+MOST_PERSONAL = 512
+"""Slots with a client certificate: a context and a session of OpenSSL take 38 KiB, and there may be thousands of
+certificates, most of which are used by one connection that is kept."""
 
 
 class Offer(NamedTuple):
@@ -39,7 +44,7 @@ class Sessions:
     that for the privacy of clients that move, and a peer that takes a ticket only once falls back to a full handshake.
     """
 
-    __slots__ = ("_context", "_misses", "_offer", "_rests_until")
+    __slots__ = ("__weakref__", "_context", "_misses", "_offer", "_rests_until")
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
@@ -84,3 +89,24 @@ class Sessions:
     def forget(self) -> None:
         """Drop the session: after a handshake that failed (RFC 8446 6.2)."""
         self._offer = None
+
+    def release(self) -> None:
+        """Drop the context as well, which is gone with its last connection."""
+        self._context = self._offer = None
+
+
+class Personal:
+    """The slots that hold a context of their own, for a client certificate: so many at most, those used last."""
+
+    def __init__(self, most: int = MOST_PERSONAL) -> None:
+        self._most = most
+        self._slots: WeakKeyDictionary[Sessions, None] = WeakKeyDictionary()
+
+    def use(self, sessions: Sessions) -> None:
+        """Note that a slot is about to be used. One too many releases the one that was not used for longest."""
+        self._slots.pop(sessions, None)
+        self._slots[sessions] = None
+        if len(self._slots) > self._most:
+            oldest = next(iter(self._slots))
+            del self._slots[oldest]
+            oldest.release()

@@ -96,8 +96,8 @@ class TlsContexts:
     """The contexts, each built at its first use.
 
     Equal trust shares one: that of a CA file is gone with its `Trust`, the others stay. One with a client certificate
-    belongs to whoever uses it (`Sessions` hold it): it is gone with its last connection and slot. So what reloads and
-    rotations leave behind does not pile up.
+    belongs to whoever uses it (`Sessions` hold it, `Personal` of how many): it is gone with its last connection and
+    slot. So what reloads and rotations leave behind does not pile up.
     """
 
     def __init__(self) -> None:

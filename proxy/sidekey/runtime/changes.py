@@ -155,6 +155,8 @@ def compare(former: Snapshot, now: Snapshot) -> Changes:
     secrets += _admin_secrets(former.admin, now.admin)
     if _keys(former.store) != _keys(now.store):
         secrets.append("store.keys")
+    if _url(former.store) != _url(now.store):
+        secrets.append("store.url")
     revisions = (0 if each.stored is None else each.stored.revision for each in (former, now))
     before, since = revisions
     return Changes(
@@ -368,3 +370,7 @@ def _admin_secrets(one: AdminRules, other: AdminRules) -> Iterator[str]:
 
 def _keys(rules: StoreRules | None) -> tuple[tuple[str, bytes], ...]:
     return () if rules is None else rules.keys
+
+
+def _url(rules: StoreRules | None) -> str | None:
+    return None if rules is None else rules.url

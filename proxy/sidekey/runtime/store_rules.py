@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sidekey.core.addresses import Network
 from sidekey.credentials.base import Sealed
@@ -27,5 +28,16 @@ class StoreRules(Sealed):
         return f"StoreRules({self.path or 'url REDACTED'}, keys={[name for name, _ in self.keys]})"
 
     def is_at(self, other: StoreRules) -> bool:
-        """Whether it is the same database."""
-        return (self.path, self.url) == (other.path, other.url)
+        """Whether it is the same database, by whichever password."""
+        return (self.path, _without_password(self.url)) == (other.path, _without_password(other.url))
+
+
+def _without_password(url: str | None) -> tuple[str, ...]:
+    """What of a URL says where the database is, and who asks for it."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return (url or "",)
+    user, _, host = parts.netloc.rpartition("@")
+    query = [each for each in parts.query.split("&") if not each.startswith("password=")]
+    return parts.scheme, user.partition(":")[0], host, parts.path, *query

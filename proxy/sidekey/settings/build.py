@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from sidekey.core.addresses import Only
@@ -126,26 +125,26 @@ _PUBLIC: Final = frozenset({"text", "inline"})
 
 def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[str, bytes], ...]:
     """By which a later load tells which secrets have changed; outside this process they say nothing."""
-    secret = {
-        (part.SECTION, *key)
-        for part in parts_of(settings)
-        for key, reference, _ in part.inputs()
-        if reference.source not in _PUBLIC
-    } | {(PREFIXES,)}
     found = [
         # Of a lone surrogate it is known that it is one.
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
-        for keys, value in _read_values(settings, where)
-        if keys in secret
+        for keys, value in _secret_values(settings, where)
     ]
-    # Thousands of integrations have the same paths.
-    paths = (sys.intern(show(keys)) for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
+    paths = (_path(keys) for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
     return tuple(zip(paths, (digest.digest() for _, digest in found), strict=True))
 
 
-def _read_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
-    """What was read of the credential, and the prefixes where one of them was read."""
-    yield from where.values.items()
+_path = lru_cache(maxsize=1024)(show)
+"""Thousands of integrations have the same few paths."""
+
+
+def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
+    """What was read of the credential's secrets, and the prefixes where one of them was read."""
+    for part in parts_of(settings):
+        for key, reference, _ in part.inputs():
+            keys = (part.SECTION, *key)
+            if reference.source not in _PUBLIC and keys in where.values:
+                yield keys, where.values[keys]
     if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
         yield (PREFIXES,), "\n".join(map(str, where.policy.prefixes))
 
@@ -256,7 +255,7 @@ def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
     """What cannot be read, where the integration has it: what a profile asks for has the profile's name."""
     names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
     for keys, reason in unread:
-        name = names.get(show(keys))
+        name = names.get(show(keys)) if names else None
         yield (keys if name is None else ("auth", name)), reason
 
 

@@ -74,6 +74,9 @@ class _Writes(NamedTuple):
 
 def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Found:
     """What is added where it does not belong, and names that two parts write."""
+    if all(raw.get(model.SECTION) is None for model in SUPPLEMENTS):
+        # Almost all of ten thousand: nothing of `auth` need be validated twice.
+        return
     auth = _valid(kind, raw.get("auth"))
     earlier = []
     if auth is not None:

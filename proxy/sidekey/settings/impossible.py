@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -19,6 +20,9 @@ from sidekey.core.urls import Origin
 from sidekey.credentials.fields import Keys
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import Finding, Loc, show
+
+_address = lru_cache(maxsize=1024)(ip_address)
+"""Thousands of integrations have the same few hosts."""
 
 _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
@@ -74,7 +78,7 @@ class Dialling(NamedTuple):
         if address is not None:
             return self._refuse((address,), host, (*self.allowed, *allowed))
         texts = self.hosts.get(host, ())
-        found = tuple(map(ip_address, texts or _LOCALHOST.get(host, ()))) or self.looked_up.get(host, ())
+        found = tuple(map(_address, texts or _LOCALHOST.get(host, ()))) or self.looked_up.get(host, ())
         known_by = " by network.hosts" if texts else " by a lookup" if host in self.looked_up else ""
         return self._refuse(found, f"{host} is {{}}{known_by}, which", (*self.allowed, *allowed))
 
@@ -163,10 +167,12 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     passing = [each for each in rules if passes(policy, each, learns=destination.learns)]
     # Without any rule the lack of the key is an error already.
     denied = [] if passing or not rules else [_denied(destination)]
+    findings = (*calls, *prefixes.values(), *domains.values(), *methods, *denied)
+    if not findings:
+        return POSSIBLE
     dead = {*prefixes, *domains}
     works = any(each not in dead and dialling.refuse(each, allowed) is None for each in passing)
-    findings = (*calls, *prefixes.values(), *domains.values(), *methods, *denied)
-    return Impossible(findings, bool(calls or methods or not works)) if findings else POSSIBLE
+    return Impossible(findings, bool(calls or methods or not works))
 
 
 def _placeholder(prefix: Prefix) -> str | None:

@@ -307,7 +307,7 @@ class StoreSettings(Section):
     url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
         default=None,
         description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the extra "
-        "`postgres`.",
+        "`postgres`. Its password alone may change while Sidekey runs.",
     )
     keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
         description="The ring of keys: the first seals, all of them open."

@@ -25,8 +25,7 @@ from sidekey.settings.models import IntegrationSettings
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
     """The parts beside `auth` that there are, in the order in which they supplement a grant."""
-    parts = (getattr(settings, model.SECTION) for model in SUPPLEMENTS)
-    return [part for part in parts if part is not None]
+    return [part for model in SUPPLEMENTS if (part := getattr(settings, model.SECTION)) is not None]
 
 
 def parts_of(settings: IntegrationSettings) -> list[PartSettings]:

@@ -63,6 +63,10 @@ class Database(ABC):
     async def connect(self, *, create: bool) -> None:
         """Connect now. `create` lets it be made where it is missing. Raises StoreUnavailable, StoreRefused."""
 
+    def connect_by(self, url: str) -> None:
+        """Connect by this URL of the same database from now on: its password may be another. A file has none."""
+        del url
+
     @abstractmethod
     def reading(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction whose queries all see the same state. Raises StoreUnavailable."""

@@ -74,9 +74,11 @@ class Keeper:
             self.made = not found
         return await self.read()
 
-    async def use(self, ring: KeyRing) -> None:
-        """Go on with another ring, from the next transaction on."""
+    async def use(self, ring: KeyRing, url: str | None = None) -> None:
+        """Go on with another ring, and another URL of the same database, from the next transaction on."""
         async with self._one:
+            if url is not None:
+                self._database.connect_by(url)
             self._ring = ring
             if self._seals is not None:
                 self._seals = Seals(ring, self._seals.store)

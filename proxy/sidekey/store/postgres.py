@@ -65,6 +65,10 @@ class PostgresDatabase(Database):
         with self._mapped():
             await self._current()
 
+    def connect_by(self, url: str) -> None:
+        """The connection that is there stays: a server asks for a password at its beginning alone."""
+        self._url = url
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """A transaction that reads one snapshot."""

@@ -124,10 +124,10 @@ class Store:
         """How it is."""
         return self._health
 
-    def use(self, ring: KeyRing, retention: float) -> None:
-        """Go on with another ring, and another time for which entries of the audit are kept."""
+    def use(self, ring: KeyRing, retention: float, url: str | None = None) -> None:
+        """Go on with another ring, another time for which entries of the audit are kept, and another password."""
         self._ring, self._retention = ring, retention
-        self._worker.start(self._use(ring))
+        self._worker.start(self._use(ring, url))
 
     def check(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
@@ -229,8 +229,8 @@ class Store:
 
     # In the thread from here on.
 
-    async def _use(self, ring: KeyRing) -> None:
-        await self._keeper.use(ring)
+    async def _use(self, ring: KeyRing, url: str | None) -> None:
+        await self._keeper.use(ring, url)
 
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:

@@ -310,6 +310,32 @@ def test_a_body_that_is_not_signed_is_a_warning(block: dict[str, Any], place: st
         assert warnings(other) == []
 
 
+@pytest.mark.parametrize("key", ["0123456789abcdef", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "a1" * 8, "1a" * 16])
+@pytest.mark.parametrize("signed", ["KEY{timestamp}.{body}", "{timestamp}:KEY:{body}", "{timestamp}.{body}.KEY"])
+def test_a_key_in_the_text_that_is_signed_is_a_warning(signed: str, key: str) -> None:
+    """Whoever may explain a target sees it. The warning does not repeat it."""
+    ((place, text),) = warnings({**CUSTOM, "signed": signed.replace("KEY", key)})
+    assert place == ("auth", "signed")
+    assert text.startswith("has what looks like a key")
+    assert key not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "application/json;charset=utf-8",
+        "/webhooks/v1/orders/created",
+        "acme-webhook-signature-v1",
+        "notificationservice",
+        "20260131235959000000",
+        "2026-01-31",
+        "57246542-96fe-1a63-e053-0824d011072a",
+    ],
+)
+def test_words_and_numbers_in_the_text_that_is_signed_are_none(text: str) -> None:
+    assert warnings({**CUSTOM, "signed": f"{{timestamp}}:{text}:{{body}}"}) == []
+
+
 @pytest.mark.parametrize("raw", [None, [], "x", {"scheme": 1}, {"scheme": []}, {"scheme": "custom", "headers": []}])
 def test_a_block_that_is_invalid_by_itself_is_left_to_the_model(raw: object) -> None:
     assert not list(SignatureSettings.find_errors({"auth": raw}))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from sidekey.probe import probe
 from sidekey.runtime.snapshot import TestRequest as Request
 from support.plane import AUTHORIZATION, base_url, get, integration, running
-from support.upstream import RawUpstream
+from support.presets import post, preset
+from support.scripted import RecordingTransport, Scripted
+from support.upstream import OK, RawUpstream
 
 
 async def test_a_request_of_our_own_needs_no_token_where_callers_do() -> None:
@@ -33,3 +35,20 @@ async def test_it_is_judged_as_any_other() -> None:
                 outcome = await probe(plane.plane, name, request)
                 assert (outcome.ok, outcome.code) == (False, code)
         assert upstream.requests == []
+
+
+async def test_a_draft_of_a_preset_is_sent_by_our_own_requests_alone() -> None:
+    """Whatever its name: nobody else finds it."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    ours = RecordingTransport(sidekey.plane.draft_connection(preset().rules))
+    other = sidekey.caller()
+    for caller in (ours, other):
+        caller.feed(post(b"[1]", name="draft"))
+    upstream = await sidekey.upstream()
+    sent = upstream.take()
+    assert sent.startswith(b"POST /api/hook HTTP/1.1\r\n")
+    assert sent.endswith(b"\r\n\r\n[1]")
+    upstream.feed(OK)
+    assert ours.take().startswith(b"HTTP/1.1 200 ")
+    assert other.take().startswith(b"HTTP/1.1 403 ")
+    assert len(sidekey.upstreams) == 1

@@ -308,6 +308,13 @@ def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_a
     assert signed.is_written
 
 
+def test_what_was_not_stated_is_neither_signed_nor_written() -> None:
+    signed = SignedRequest(reads_body=True, fills_body=False)
+    for act in (lambda: signed.signing(0.0), lambda: signed.write(lambda: 0.0, in_one_piece=True)):
+        with pytest.raises(RuntimeError, match=r"^the request was not stated$"):
+            act()
+
+
 async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
     """Nothing more comes of it, so nothing else sets it going."""
     signer = HmacSigner()
@@ -331,7 +338,7 @@ async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
 
 
 async def test_slow_signers_leave_threads_to_others() -> None:
-    """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
+    """At most as many sign at a time as there are processors, none of them the loop's. Who has left is not signed."""
     going = threading.Event()
 
     class Blocking(HmacSigner):
@@ -356,6 +363,29 @@ async def test_slow_signers_leave_threads_to_others() -> None:
                 going.set()
             assert [(await caller.response()).status for caller in callers] == [200] * len(callers)
         assert len(signer.signed) == len(callers)
+
+
+async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_has_left() -> None:
+    """Until then it takes its room."""
+    going = threading.Event()
+
+    class Blocking(HmacSigner):
+        def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
+            assert going.wait(30)
+            return super().sign(request, body, now, unique)
+
+    sidekey = Scripted(signing(Blocking(slow=True)))
+    caller = sidekey.caller()
+    caller.feed(request("POST", body=b"whole"))
+    await eventually(lambda: sidekey.plane.room.taken == 5)
+    caller.lose(ConnectionResetError())
+    try:
+        await eventually(lambda: sidekey.metrics.in_flight == 0)
+        assert sidekey.plane.room.taken == 5
+    finally:
+        going.set()
+    await eventually(lambda: sidekey.plane.room.taken == 0)
+    assert sidekey.upstreams == []
 
 
 async def test_rules_and_signer_may_refuse_a_request() -> None:
@@ -551,7 +581,7 @@ async def test_a_grant_that_is_not_what_its_integration_says_is_a_defect() -> No
         async with running(made, other, sources=sources) as sidekey:
             for name in ("h", "o"):
                 assert problem(await sidekey.ask(get(name=name)))["code"] == "internal_error"
-            assert len(sidekey.defects) == 2
+            assert list(map(str, sidekey.defects)) == 2 * ["the grant is not signed by the rules of its integration"]
             sidekey.defects.clear()
         assert b"".join(upstream.received) == b""
 

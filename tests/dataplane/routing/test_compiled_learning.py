@@ -145,6 +145,22 @@ async def test_every_request_that_waited_is_judged_by_what_the_login_told() -> N
     assert callers[2].take().startswith(b"HTTP/1.1 403 ")
 
 
+async def test_every_request_that_is_replayed_goes_where_the_newer_grant_says() -> None:
+    """Not only the one that heard it first: no other may take the new credential to the old host."""
+    source = Awaited(grant("https://a.rest.example"), there=True)
+    source.refreshed = grant("https://b.rest.example", "t2")
+    sidekey = Scripted(learning(MARKETING, "https://auth.example"), sources={"h": source})
+    for path in ("/x", "/y"):
+        sidekey.caller().feed(get(path))
+    assert len(await heads(sidekey)) == 2
+    for upstream in sidekey.upstreams:
+        upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    await settle()
+    source.go.set()
+    _, _, *new = await heads(sidekey)
+    assert sorted(new) == [b"GET /%b HTTP/1.1\nHost: b.rest.example" % path for path in (b"x", b"y")]
+
+
 async def test_a_request_that_waited_for_its_certificate_goes_where_the_newest_grant_says() -> None:
     """Another request has heard of the new base meanwhile: the new credential must not go to the old one."""
     source = FixedSource(grant("https://a.rest.example", "t1"))

@@ -106,6 +106,7 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
             await raw.send(connect_request("evil.test:443"))
             await raw.until_ended()
         await sidekey.outcomes("h", target_denied=1)
+        assert not any(sidekey.metrics.connections.buckets)
     await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
@@ -113,6 +114,7 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
     assert line["reason"] == "no target at this host and port is inside the integration's policy"
     assert line["bytes_in"] == 0
     assert line["bytes_out"] > 0
+    assert line["connect"] is None
 
 
 async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Authority) -> None:
@@ -320,6 +322,7 @@ async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_o
         caller.lose(ConnectionResetError())
     else:
         sidekey.plane.drain()
+        await worker.finish(0)
     dialer.released.set()
     await eventually(lambda: sidekey.upstreams[0].aborted)
     await settle()

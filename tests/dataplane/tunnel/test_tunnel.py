@@ -231,9 +231,11 @@ async def test_a_drain_ends_idle_tunnels_with_close_notify(ca: Authority, versio
         await caller.send(get(443, "/x", host="up.test"))
         assert (await caller.response()).status == 403
         sidekey.plane.drain()
+        finished = asyncio.ensure_future(sidekey.plane.finish(5))
+        await eventually(lambda: sidekey.plane.worker.finishing)
         await raw.send(connect_request("up.test:443"))
         assert (await raw.response()).status == 503
-        finished = asyncio.ensure_future(sidekey.plane.finish(5))
+        raw.close()
         assert await caller.until_closed()
         caller.raw.close()
         assert await finished
@@ -254,17 +256,21 @@ async def test_a_drain_leaves_a_tunnel_whose_handshake_has_just_ended_its_first_
         assert await caller.until_closed()
 
 
-async def test_a_response_in_a_draining_tunnel_says_close(ca: Authority) -> None:
+@pytest.mark.parametrize("opened", ["before", "meanwhile"])
+async def test_a_response_in_a_draining_tunnel_says_close(opened: str, ca: Authority) -> None:
+    """Also in one that is opened while who has connected is still accepted (`drain_delay`)."""
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
         running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
-        tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller,
     ):
-        sidekey.plane.drain()
-        await caller.send(get(upstream.port))
-        response = await caller.response()
-        assert (response.status, response.values(b"connection")) == (200, [b"close"])
-        assert await caller.until_closed()
+        if opened == "meanwhile":
+            sidekey.plane.drain()
+        async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller:
+            sidekey.plane.drain()
+            await caller.send(get(upstream.port))
+            response = await caller.response()
+            assert (response.status, response.values(b"connection")) == (200, [b"close"])
+            assert await caller.until_closed()
 
 
 async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: Authority) -> None:

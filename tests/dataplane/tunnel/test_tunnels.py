@@ -58,16 +58,17 @@ async def distrust(ca: Authority, version: ssl.TLSVersion, log: Path) -> None:
         await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
 
 
-async def test_there_are_at_most_so_many_tunnels(ca: Authority) -> None:
-    """They count from the CONNECT on, and no more once they have ended."""
-    limits = Limits(tunnels=1)
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), limits=limits) as sidekey:
+async def test_there_are_at_most_so_many_tunnels(ca: Authority, tmp_path: Path) -> None:
+    """They count from the CONNECT on, and no more once they have ended. One that ends well is no error in the log."""
+    served, log = integration("h", "https://up.test/api"), tmp_path / "log"
+    async with running(served, leaves=IssuedLeaves(ca), limits=Limits(tunnels=1), log=log, access="errors") as sidekey:
         async with tunnel(sidekey, ca, "up.test:443"):
             refused = await sidekey.ask(connect_request("up.test:443"))
             assert (refused.status, problem(refused)["detail"]) == (503, "limits.tunnels is reached")
         await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
         async with tunnel(sidekey, ca, "up.test:443"):
             pass
+    assert [json.loads(line)["code"] for line in log.read_text().splitlines()] == ["overloaded"]
 
 
 async def test_no_caller_has_more_than_half_of_the_tunnels(ca: Authority) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sidekey.core.framing import CHUNKED
 from sidekey.core.request import RequestHead
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.dataplane.upstream.request_head import field_lines, request_head
+from sidekey.dataplane.upstream.request_head import field_lines, line_of, request_head
 from support.memory import Upstream, running
 from support.plane import CREDENTIAL, FixedSource, Running, base_url, forwarded, get, integration, problem, request
 from support.wire import Message
@@ -214,7 +214,7 @@ def test_field_lines_are_those_of_the_head_one_by_one(length: int, framing: list
     injected, stripped = (b"\r\nHost: h", b"\r\nX-B: ours"), frozenset({b"x-b"})
     found = field_lines(head, injected, stripped, length=length, via=via)
     assert found == [*injected, b"\r\nX-A: 1", *framing, *([via] if via else [])]
-    whole = request_head(head, b"/a", b"".join(injected), stripped, length=length, head_end=via + b"\r\n\r\n")
+    whole = request_head(head, line_of(b"/a"), b"".join(injected), stripped, length=length, head_end=via + b"\r\n\r\n")
     assert b"".join(whole) == b"POST /a HTTP/1.1" + b"".join(found) + b"\r\n\r\n"
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from functools import partial
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in, other_name
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
-from sidekey.admin.api.route import PREFIX
+from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Handle, Route
 from sidekey.admin.api.service import Service, expect
 from sidekey.admin.api.standings import Standings
 from sidekey.runtime.snapshot import Snapshot
@@ -19,6 +21,14 @@ from sidekey.store.records import DocumentRow
 from sidekey.store.state import Delete, Put, State
 
 R = TypeVar("R", bound=DocumentRow)
+
+
+_OF_SECRETS: Final = (
+    " A secret reads as when and by whom it was entered.",
+    " A secret that is sent back as it reads is kept, one that is left out removed.",
+    " with its secrets",
+)
+"""What is said of secrets where one is read, replaced and deleted."""
 
 
 class Saving(ABC, Generic[R]):
@@ -39,10 +49,102 @@ class Saving(ABC, Generic[R]):
 class Collection(ABC, Generic[R]):
     """One kind of such things. Its coroutines handle routes; all others are called in a thread, or are quick."""
 
-    path: ClassVar[str]
-    """Of its routes."""
+    kind: ClassVar[str]
+    """What one of them is, in a word."""
     name: ClassVar[str]
     """One of them, for a sentence."""
+    codes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    """The problems of saving and deleting beside those of every collection: of `create`, `update` and `delete`."""
+    has_secrets: ClassVar[bool] = False
+    """Whether a document may have secrets, which are not shown."""
+
+    @property
+    def path(self) -> str:
+        """Of its routes."""
+        return f"/{self.kind}s"
+
+    def routes(self, browse: Handle, query: Mapping[str, Mapping[str, Any]]) -> tuple[Route, ...]:
+        """All that may be done; `browse` responds with a page of them, by `query`."""
+        name, title = self.name, self.kind.title()
+        reads, keeps, with_it = _OF_SECRETS if self.has_secrets else ("", "", "")
+        whole = partial(Route, path=self.path)
+        one = partial(Route, path=f"{self.path}/{{id}}")
+        change = partial(
+            one,
+            role="editor",
+            conditional=True,
+            codes=("read_only", "not_found", "invalid", *self.codes.get("update", ()), "store_unavailable"),
+            writes=self.kind,
+            action="update",
+            gives=title,
+        )
+        return (
+            whole(
+                method="GET",
+                name=f"list{title}s",
+                summary=f"List {self.kind}s of files and of the store, by ID.",
+                role="viewer",
+                handle=browse,
+                query=query,
+                gives=f"{title}s",
+            ),
+            whole(
+                method="POST",
+                name=f"create{title}",
+                summary=f"Save a new {self.kind}, and serve it.",
+                role="editor",
+                handle=self.create,
+                body=f"New{title}",
+                gives=title,
+                status=201,
+                codes=("exists", "invalid", *self.codes.get("create", ()), "store_unavailable"),
+                writes=self.kind,
+                action="create",
+            ),
+            one(
+                method="GET",
+                name=f"get{title}",
+                summary=f"Read {name}, of a file as well.{reads}",
+                role="viewer",
+                handle=self.read,
+                gives=title,
+                codes=("not_found",),
+            ),
+            change(
+                method="PUT",
+                name=f"replace{title}",
+                summary=f"Replace the document.{keeps}",
+                handle=self.replace,
+                body=f"{title}Document",
+            ),
+            change(
+                method="PATCH",
+                name=f"patch{title}",
+                summary="Change some of the document (RFC 7396). What is left out stays.",
+                handle=self.patch,
+                body="Patch",
+                accepts=(MERGE_PATCH, JSON),
+            ),
+            change(
+                method="DELETE",
+                name=f"delete{title}",
+                summary=f"Delete {name}{with_it}.",
+                handle=self.delete,
+                gives="",
+                status=204,
+                codes=("read_only", "not_found", *self.codes.get("delete", ()), "store_unavailable"),
+                action="delete",
+            ),
+            change(
+                method="POST",
+                path=f"{self.path}/{{id}}/release",
+                name=f"release{title}",
+                summary=f"Serve {name} that is hidden because a file had its ID.",
+                handle=self.release,
+                codes=("read_only", "not_found", "store_unavailable"),
+                action="release",
+            ),
+        )
 
     @abstractmethod
     def rows(self, state: State) -> Mapping[str, R]:

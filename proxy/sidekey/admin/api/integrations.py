@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from sidekey.admin.api import documents
@@ -13,7 +13,6 @@ from sidekey.admin.api.collection import Collection
 from sidekey.admin.api.documents import USABLE, Wanted
 from sidekey.admin.api.named import AFTER
 from sidekey.admin.api.problems import ItemError
-from sidekey.admin.api.route import JSON, MERGE_PATCH, Route
 from sidekey.admin.api.saving import IntegrationSaving
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings, served
@@ -43,8 +42,12 @@ async def browse(service: Service, ask: Ask) -> Answer:
 class Integrations(Collection[IntegrationRow]):
     """Integrations."""
 
-    path = "/integrations"
+    kind = "integration"
     name = "an integration"
+    codes = MappingProxyType(
+        {"create": ("overlaps",), "update": ("reenter", "in_use", "overlaps"), "delete": ("in_use",)}
+    )
+    has_secrets = True
 
     def rows(self, state: State) -> Mapping[str, IntegrationRow]:
         """As `Collection.rows`."""
@@ -77,83 +80,4 @@ class Integrations(Collection[IntegrationRow]):
 
 INTEGRATIONS: Final = Integrations()
 
-_ALL: Final = partial(Route, path="/integrations")
-_ONE: Final = partial(Route, path="/integrations/{id}")
-_CHANGE: Final = partial(
-    Route,
-    path="/integrations/{id}",
-    role="editor",
-    conditional=True,
-    codes=("read_only", "not_found", "invalid", "reenter", "in_use", "overlaps", "store_unavailable"),
-    writes="integration",
-    action="update",
-    gives="Integration",
-)
-
-ROUTES: Final = (
-    _ALL(
-        method="GET",
-        name="listIntegrations",
-        summary="List integrations of files and of the store, by ID.",
-        role="viewer",
-        handle=browse,
-        query=QUERY,
-        gives="Integrations",
-    ),
-    _ALL(
-        method="POST",
-        name="createIntegration",
-        summary="Save a new integration, and serve it.",
-        role="editor",
-        handle=INTEGRATIONS.create,
-        body="NewIntegration",
-        gives="Integration",
-        status=201,
-        codes=("exists", "invalid", "overlaps", "store_unavailable"),
-        writes="integration",
-        action="create",
-    ),
-    _ONE(
-        method="GET",
-        name="getIntegration",
-        summary="Read an integration. A secret reads as when and by whom it was entered.",
-        role="viewer",
-        handle=INTEGRATIONS.read,
-        gives="Integration",
-        codes=("not_found",),
-    ),
-    _CHANGE(
-        method="PUT",
-        name="replaceIntegration",
-        summary="Replace the document. A secret that is sent back as it reads is kept, one that is left out removed.",
-        handle=INTEGRATIONS.replace,
-        body="IntegrationDocument",
-    ),
-    _CHANGE(
-        method="PATCH",
-        name="patchIntegration",
-        summary="Change some of the document (RFC 7396). What is left out stays.",
-        handle=INTEGRATIONS.patch,
-        body="Patch",
-        accepts=(MERGE_PATCH, JSON),
-    ),
-    _CHANGE(
-        method="DELETE",
-        name="deleteIntegration",
-        summary="Delete an integration with its secrets.",
-        handle=INTEGRATIONS.delete,
-        gives="",
-        status=204,
-        codes=("read_only", "not_found", "in_use", "store_unavailable"),
-        action="delete",
-    ),
-    _CHANGE(
-        method="POST",
-        path="/integrations/{id}/release",
-        name="releaseIntegration",
-        summary="Serve an integration that is hidden because a file had its ID.",
-        handle=INTEGRATIONS.release,
-        codes=("read_only", "not_found", "store_unavailable"),
-        action="release",
-    ),
-)
+ROUTES: Final = INTEGRATIONS.routes(browse, QUERY)

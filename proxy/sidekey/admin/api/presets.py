@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from sidekey.admin.api import preset_documents
@@ -14,7 +13,6 @@ from sidekey.admin.api.named import AFTER
 from sidekey.admin.api.preset_documents import Wanted
 from sidekey.admin.api.preset_saving import PresetSaving
 from sidekey.admin.api.problems import ItemError
-from sidekey.admin.api.route import JSON, MERGE_PATCH, Route
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings
 from sidekey.runtime.snapshot import PRESET_STATES, Snapshot
@@ -40,7 +38,7 @@ async def browse(service: Service, ask: Ask) -> Answer:
 class Presets(Collection[PresetRow]):
     """Presets."""
 
-    path = "/presets"
+    kind = "preset"
     name = "a preset"
 
     def rows(self, state: State) -> Mapping[str, PresetRow]:
@@ -71,83 +69,4 @@ class Presets(Collection[PresetRow]):
 
 PRESETS: Final = Presets()
 
-_ALL: Final = partial(Route, path="/presets")
-_ONE: Final = partial(Route, path="/presets/{id}")
-_CHANGE: Final = partial(
-    Route,
-    path="/presets/{id}",
-    role="editor",
-    conditional=True,
-    codes=("read_only", "not_found", "invalid", "store_unavailable"),
-    writes="preset",
-    action="update",
-    gives="Preset",
-)
-
-ROUTES: Final = (
-    _ALL(
-        method="GET",
-        name="listPresets",
-        summary="List presets of files and of the store, by ID.",
-        role="viewer",
-        handle=browse,
-        query=QUERY,
-        gives="Presets",
-    ),
-    _ALL(
-        method="POST",
-        name="createPreset",
-        summary="Save a new preset, and serve it.",
-        role="editor",
-        handle=PRESETS.create,
-        body="NewPreset",
-        gives="Preset",
-        status=201,
-        codes=("exists", "invalid", "store_unavailable"),
-        writes="preset",
-        action="create",
-    ),
-    _ONE(
-        method="GET",
-        name="getPreset",
-        summary="Read a preset, of a file as well.",
-        role="viewer",
-        handle=PRESETS.read,
-        gives="Preset",
-        codes=("not_found",),
-    ),
-    _CHANGE(
-        method="PUT",
-        name="replacePreset",
-        summary="Replace the document.",
-        handle=PRESETS.replace,
-        body="PresetDocument",
-    ),
-    _CHANGE(
-        method="PATCH",
-        name="patchPreset",
-        summary="Change some of the document (RFC 7396). What is left out stays.",
-        handle=PRESETS.patch,
-        body="Patch",
-        accepts=(MERGE_PATCH, JSON),
-    ),
-    _CHANGE(
-        method="DELETE",
-        name="deletePreset",
-        summary="Delete a preset.",
-        handle=PRESETS.delete,
-        gives="",
-        status=204,
-        codes=("read_only", "not_found", "store_unavailable"),
-        action="delete",
-    ),
-    _CHANGE(
-        method="POST",
-        path="/presets/{id}/release",
-        name="releasePreset",
-        summary="Serve a preset that is hidden because a file had its ID.",
-        handle=PRESETS.release,
-        codes=("read_only", "not_found", "store_unavailable"),
-        action="release",
-    ),
-)
+ROUTES: Final = PRESETS.routes(browse, QUERY)

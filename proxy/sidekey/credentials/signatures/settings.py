@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
@@ -453,11 +454,16 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
     signed, components = _readable(raw.get("signed"), read_signed), raw.get("components")
     if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
         yield ("signed",), f"{_NOT_SIGNED}: add {{body}} or {{body_sha256}}"
+    if signed is not None and any(map(_KEY.search, signed.texts)):
+        yield ("signed",), "has what looks like a key, and is shown to whoever may explain a target: write it in secret"
     if raw.get("scheme") == "rfc9421" and isinstance(components, list) and "content-digest" not in components:
         yield ("components",), f"{_NOT_SIGNED}: add content-digest"
 
 
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
+
+_KEY: Final = re.compile(r"(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
+"""Letters and digits mixed, without a break: as a key has them, in hex or base64, and words and paths do not."""
 
 
 def below(findings: Findings, place: str) -> Findings:

@@ -113,6 +113,11 @@ class Template(NamedTuple):
         return frozenset(name for _, name in self.values)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """What stands between its values, before them and behind."""
+        return (*(text for text, _ in self.values), self.end)
+
+    @property
     def fields(self) -> frozenset[str]:
         """The normalised names of the fields whose values it takes."""
         return frozenset(_field(name) for name in self.names if name.startswith(HEADER))
@@ -156,7 +161,7 @@ def _field(name: str) -> str:
 
 def filler(template: Template, *, before: str = "") -> Value:
     """What fills a template at one go, with a text before it."""
-    first, *texts = (text.encode() for text in (*(text for text, _ in template.values), template.end))
+    first, *texts = (text.encode() for text in template.texts)
     first = before.encode() + first
     values = [_value(name) for _, name in template.values]
     if not values:

@@ -9,7 +9,7 @@ from typing import Final, cast
 from httptools import HttpParserError, HttpParserUpgrade
 
 from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
-from sidekey.dataplane.bulk import BulkReader
+from sidekey.dataplane.bulk import LONG, is_bare, read_on
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
@@ -48,7 +48,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         "_bypass_left",
         "_discarding",
         "_head_due",
-        "_in_bulk",
         "_linger_until",
         "_paused",
         "_peer",
@@ -75,7 +74,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._bypass_left = 0
         self._linger_until = 0.0
         self._head_due = True
-        self._in_bulk = False
         self._pumping = False
         self._discarding = False
         self._uploading = False
@@ -200,7 +198,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self._write_full and not self._pumping:
-                self._begin(queue.pop(0))
+                self._begin(queue.pop())
             elif queue:
                 self._pump()
             elif not self._head_due:
@@ -227,26 +225,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Set what time there is for the rest of a body; a long one is passed on without the parser."""
         if request.complete:
             self.deadline = NEVER
-        elif not self._paused:
+        elif not self._paused & ~PAUSED_FOR_TURN:
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
             left = request.head.length - request.received
             if left > BYPASS:
-                if left > BULK and not self._bypass_left:
-                    self._read_in_bulk()
                 self._bypass_left = left
-
-    def _read_in_bulk(self) -> None:
-        """Receive the rest of a long body in long reads; of TLS each read is a record."""
-        transport = self.transport
-        if transport.get_extra_info("ssl_object") is None and not transport.is_closing():
-            self._in_bulk = True
-            transport.set_protocol(BulkReader(self.worker, self, self._rest))
-
-    def _rest(self) -> None:
-        """Read no more of a long body in this turn of the loop, where there are others to have theirs."""
-        if self._in_bulk and self.worker.serves_several:
-            self._pause(PAUSED_FOR_TURN)
-            asyncio.get_running_loop().call_soon(self._resume, PAUSED_FOR_TURN)
 
     def _bypass(self, data: bytes) -> bytes:
         """Pass a piece of a long body on; returns what comes after its end."""
@@ -261,13 +244,24 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             request.end()
             self._reading = None
             self._fresh_parser()
-            if self._in_bulk:
-                self._in_bulk = False
-                self.transport.set_protocol(self)
         self._bypass_left = left
         request.add(data)
         self._progress()
+        if left > BULK and len(data) >= LONG and not self._paused and is_bare(self.transport):
+            self._pause(PAUSED_FOR_TURN)
+            asyncio.get_running_loop().call_soon(self._read_on)
         return rest
+
+    def _read_on(self) -> None:
+        """Read more of a long body, past the loop."""
+        if read_on(self.transport, self.data_received, self._wants_more):
+            asyncio.get_running_loop().call_soon(self._read_on)
+        else:
+            self._resume(PAUSED_FOR_TURN)
+
+    def _wants_more(self) -> bool:
+        """Whether a long read may be received now, all of which is of the body."""
+        return self._paused == PAUSED_FOR_TURN and self._bypass_left >= BULK
 
     # The order of requests.
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from httptools import HttpParserError, HttpRequestParser
 
-from sidekey.core.framing import CHUNKED, DIGITS
+from sidekey.core.framing import CHUNKED, KNOWN_LENGTHS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream import request_rules
@@ -244,7 +244,8 @@ class RequestReader:
             self._in_head = True
             self._rules = self.worker.rules
             self._fed = self._bodiless = self._seen = 0
-            self._start_head(url)
+            # Most callers ask for the same again: the hash of that object is known.
+            self._start_head(self._target if url == self._target else url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -253,8 +254,8 @@ class RequestReader:
         self._spelling = spelling = NAMES.read(name, self._spelling)
         role = spelling.role
         if role is _CONTENT_LENGTH:
-            short = value.isdigit() and len(value) < DIGITS
-            self._length = int(value) if short else request_rules.content_length(value)
+            length = KNOWN_LENGTHS.get(value)
+            self._length = request_rules.content_length(value) if length is None else length
             self._length_given = True
         elif role is _HOST:
             if self._host is not None:

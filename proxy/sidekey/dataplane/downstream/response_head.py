@@ -9,8 +9,9 @@ from sidekey.core.headers import nominated, without
 from sidekey.core.response import ResponseHead
 from sidekey.dataplane.downstream.local_reply import PHRASES, REQUEST_ID
 
-_STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(200, 600)}
-"""The reason phrase is the standard one: clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
+_STATUS_LINES: Final = [b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(600)]
+"""By the status, of which those of final responses are used. The reason phrase is the standard one: clients do not read
+it, and the upstream's may hold anything (RFC 9112 4)."""
 
 
 def response_head(

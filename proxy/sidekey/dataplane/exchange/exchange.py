@@ -38,7 +38,7 @@ from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.skew import REFUSALS
 from sidekey.dataplane.upstream.connection import UpstreamConnection
-from sidekey.dataplane.upstream.request_head import field_lines, request_head
+from sidekey.dataplane.upstream.request_head import field_lines, line_of, request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
 from sidekey.observe.access import AccessLine
@@ -192,7 +192,7 @@ class Exchange(ExchangeEvents):
     def _enter_response(self, phase: int) -> None:
         """Go to a phase of the response."""
         former = self._response_phase
-        if not phases.AFTER_RESPONSE[former] & phase:
+        if not phases.RESPONSE_FOLLOWERS[former] & phase:
             raise phases.illegal(phases.RESPONSE_NAMES, former, phase)
         self._response_phase = phase
 
@@ -538,7 +538,7 @@ class Exchange(ExchangeEvents):
                 return None
             signed.begin_in_thread()
             try:
-                signature = await asyncio.to_thread(signed.signing(worker.wall()))
+                signature = await worker.in_thread(signed.signing(worker.wall()))
             finally:
                 signed.leave_thread(signature)
         if not self.is_over:
@@ -632,11 +632,11 @@ class Exchange(ExchangeEvents):
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
             body, length, stripped = _as_whole(head, body, integration, grant)
-        path = self._injected_path(destination) if route.query else destination.path
+        line = line_of(self._injected_path(destination)) if route.query else destination.line
         injected = route.injected
         if integration.redacts:
             injected += acceptable(head.fields)
-        pieces = request_head(head, path, injected, stripped, length=length, head_end=request.rules.head_end)
+        pieces = request_head(head, line, injected, stripped, length=length, head_end=request.rules.head_end)
         pieces += self._framed(body, chunked=length == CHUNKED)
         data = b"".join(pieces)
         if request.complete:

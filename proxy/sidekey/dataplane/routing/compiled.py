@@ -22,6 +22,7 @@ from sidekey.dataplane.shares import Hold, Share, Shares
 from sidekey.dataplane.skew import SkewLog
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
+from sidekey.dataplane.upstream.request_head import line_of
 from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration
 
@@ -85,10 +86,11 @@ class Route:
 class Destination:
     """Where a request goes: whose it is, by which route, and the path (and query) that is asked for there.
 
-    `methods` are those that callers may use for it; `preset` is what it was asked for by.
+    `line` is what the request line says of that path, behind the method. `methods` are those that callers may use for
+    it; `preset` is what it was asked for by.
     """
 
-    __slots__ = ("integration", "methods", "path", "preset", "route")
+    __slots__ = ("integration", "line", "methods", "path", "preset", "route")
 
     def __init__(
         self, integration: CompiledIntegration, route: Route, path: bytes, preset: Preset | None = None
@@ -96,6 +98,7 @@ class Destination:
         self.integration: Final = integration
         self.route: Final = route
         self.path: Final = path
+        self.line: Final = line_of(path)
         self.preset: Final = preset
         self.methods: Final = integration.rules.methods if preset is None else _BY_PRESET
 

@@ -58,6 +58,7 @@ class Index:
         "_hosts",
         "_identity_of",
         "_instance",
+        "_last_host",
         "_metrics",
         "_own_names",
         "_pools",
@@ -91,6 +92,8 @@ class Index:
         self._identity_of = identity_of
         self._compiled: dict[bytes, CompiledIntegration] = {}
         self._hosts: dict[bytes | None, bool] = {}
+        # Of those that are the listener's own; a request without one is for it, whatever the config says.
+        self._last_host: bytes | None = None
         self._targets: dict[bytes, Destination] = {}
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
@@ -125,7 +128,8 @@ class Index:
 
         For where no callers are configured.
         """
-        if head.marks is not None or not self._hosts.get(head.host):
+        host = head.host
+        if head.marks is not None or not (host == self._last_host or self._is_known_host(host)):
             return None
         target = head.target
         known = self._targets.get(target)
@@ -135,6 +139,13 @@ class Index:
                 return None
             self._remember(target, known)
         return known if head.method in known.methods else None
+
+    def _is_known_host(self, host: bytes | None) -> bool:
+        """Whether a Host field was found to be the proxy listener's own: the next request mostly has the same."""
+        if not self._hosts.get(host):
+            return False
+        self._last_host = host
+        return True
 
     def _read(self, target: bytes) -> Destination | None:
         """The quick reading of a target at the reverse proxy."""
@@ -299,6 +310,7 @@ class Index:
             self._unmatched, self._own_names = unmatched, own_names
             self._stored_at = stored_at
             self._hosts.clear()
+            self._last_host = None
             self._leave(former, left)
 
         return commit

@@ -112,7 +112,7 @@ class Negotiation(CallerEvents):
         opened = self._decide()
         if isinstance(opened, Problem):
             return opened
-        if self._worker.draining:
+        if self._worker.finishing:
             return _STOPPING
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
@@ -207,8 +207,8 @@ class Negotiation(CallerEvents):
     # Responses.
 
     def _grant(self, tunnel: Tunnel | Passage) -> bool:
-        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain begun."""
-        if not self._is_over and self._worker.draining:
+        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain be further."""
+        if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)
         if self._is_over:
             return False

@@ -10,7 +10,8 @@ from typing import cast
 from httptools import HttpResponseParser
 
 from sidekey.core.framing import UNTIL_CLOSE
-from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
+from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
+from sidekey.dataplane.bulk import LONG, is_bare, read_on
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.events import ExchangeEvents
 from sidekey.dataplane.sockets import address_of
@@ -52,13 +53,14 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
     """One upstream connection. What each read brings goes to the exchange in one call.
 
     `address` is the upstream's, with its port, or `unknown` of one that was reset at once; `full` says that it takes
-    nothing for now, `_paused` that nothing is read since the caller takes nothing, `_request_sent` that the whole
-    request was written.
+    nothing for now, `_paused` that nothing is read since the caller takes nothing, `_in_turn` that a long body is read
+    past the loop, `_request_sent` that the whole request was written.
     """
 
     __slots__ = (
         "_bypass_left",
         "_clean_end",
+        "_in_turn",
         "_paused",
         "_request_sent",
         "address",
@@ -85,7 +87,7 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self.full = False
         self.descriptor = -1
         self._clean_end = False
-        self._paused = False
+        self._paused = self._in_turn = False
         self._request_sent = False
         self._bypass_left = 0
 
@@ -139,14 +141,14 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self.abort()
             return
         paused = self._paused
-        again = self._keep_alive and not (self._not_reusable or self.full or self.transport.is_closing())
+        again = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
         if not again:
             # In order; an upstream that does not take what is left is cut off after the write time-out.
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
-        if paused:
+        if paused and not self.transport.is_closing():
             # Held for a caller who is still taking the end of the response; the next one is not to wait for them.
             self.transport.resume_reading()
         if self._stale_parser:
@@ -173,7 +175,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._paused = False
         if not self.transport.is_closing():
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle
-            self.transport.resume_reading()
+            if not self._in_turn:
+                self.transport.resume_reading()
 
     def _detach(self) -> None:
         self.exchange = None
@@ -230,6 +233,23 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self._whole = self._stale_parser = True
         self._bypass_left = left
         self._body.append(data)
+        if left > BULK and len(data) >= LONG and not (self._in_turn or self._paused) and is_bare(self.transport):
+            self._in_turn = True
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Read more of a long body, past the loop."""
+        if read_on(self.transport, self.data_received, self._wants_more):
+            asyncio.get_running_loop().call_soon(self._read_on)
+        else:
+            self._in_turn = False
+            if not (self._paused or self.transport.is_closing()):
+                self.transport.resume_reading()
+
+    def _wants_more(self) -> bool:
+        """Whether a long read may be received now, all of which is of the body."""
+        return self._bypass_left >= BULK and not self._paused
 
     def _await_body(self) -> None:
         """More of the response's body is to come."""

@@ -222,7 +222,21 @@ class Pool(Home):
 
     def offer(self, connection: UpstreamConnection) -> None:
         """Take a connection that has become free: to the first that waits, else to the idle ones."""
-        waiting = self._waiting
+        if self._waiting:
+            self._serve(self._waiting, connection)
+        else:
+            self._keep(connection)
+
+    def _keep(self, connection: UpstreamConnection) -> None:
+        """Have an idle connection. One that is closing goes in this turn of the loop, and is not taken until then."""
+        connection.rest()
+        self._idle[connection] = None
+
+    def _serve(self, waiting: deque[Waiter], connection: UpstreamConnection) -> None:
+        """Give a connection to the first that waits and takes it."""
+        if connection.transport.is_closing():
+            connection.transport.abort()
+            return
         declined: list[Waiter] = []
         while waiting:
             waiter = waiting.popleft()
@@ -230,8 +244,7 @@ class Pool(Home):
                 break
             declined.append(waiter)
         else:
-            connection.rest()
-            self._idle[connection] = None
+            self._keep(connection)
         for waiter in declined:
             waiter.declined()
 

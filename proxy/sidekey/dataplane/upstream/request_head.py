@@ -9,9 +9,14 @@ from sidekey.core.headers import nominated, without
 from sidekey.core.request import RequestHead
 
 
+def line_of(path: bytes) -> bytes:
+    """What the request line says behind the method."""
+    return b" " + path + b" HTTP/1.1"
+
+
 def request_head(
     head: RequestHead,
-    path: bytes,
+    line: bytes,
     injected: bytes,
     stripped: frozenset[bytes],
     *,
@@ -20,14 +25,17 @@ def request_head(
 ) -> list[bytes]:
     """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field.
 
-    `injected` are Host and the grant's lines, `stripped` the normalised names that a caller may not send. `length` is
-    the body's on its way out, which may be another than it came with: an empty one of unknown length is known to be.
+    `line` is that of the path (`line_of`), `injected` are Host and the grant's lines, `stripped` the normalised names
+    that a caller may not send. `length` is the body's on its way out, which may be another than it came with: an empty
+    one of unknown length is known to be.
     """
     fields = head.fields
     if head.connection:
         stripped |= nominated(head.connection)
-    if not stripped.isdisjoint(head.names):
-        fields = without(fields, stripped)
+    for name in head.names:
+        if name in stripped:
+            fields = without(fields, stripped)
+            break
     if head.marks is not None:
         fields = [*fields, *(line for name, line in head.hop_fields() if name not in stripped)]
     if length > 0:
@@ -36,7 +44,7 @@ def request_head(
         framing = b"\r\nTransfer-Encoding: chunked"
     else:
         framing = length_line(0) if head.length_given or head.length else b""
-    return [head.method, b" ", path, b" HTTP/1.1", injected, *fields, framing, head_end]
+    return [head.method, line, injected, *fields, framing, head_end]
 
 
 def field_lines(
@@ -49,5 +57,5 @@ def field_lines(
         del lines[-2]
     if not via:
         del lines[-1]
-    lines[:5] = injected
+    lines[:3] = injected
     return lines

@@ -29,7 +29,7 @@ AMBIGUOUS: Final = "the framing of the upstream's response is ambiguous"
 HEAD_TOO_LARGE: Final = "the head of the upstream's response is over limits.response_head"
 NOT_A_STATUS: Final = "the upstream's status code is not one of HTTP"
 _PERSISTENCE: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
-"""Values of Connection that nominate no field; llhttp reads them."""
+"""Values of Connection that nominate no field; llhttp reads them. The first is asked for before the others."""
 
 _VERSION: Final = b"HTTP/1."
 """How a response begins: llhttp also takes HTTP/0.9 and 2.0, RTSP and ICE, and does not tell the latter."""
@@ -136,13 +136,11 @@ class ResponseReader:
         if role is _FORWARD:
             self._fields.append(spelling.start + value)
         elif role is _CONTENT_LENGTH:
-            if value.isdigit() and len(value) < framing.DIGITS:
-                self._content_length = int(value)
-            else:
-                self._content_length = _length_of(value)
+            length = framing.KNOWN_LENGTHS.get(value)
+            self._content_length = _length_of(value) if length is None else length
         elif role is _TRANSFER_ENCODING:
             self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
-        elif role is _CONNECTION and value not in _PERSISTENCE:
+        elif role is _CONNECTION and value != b"keep-alive" and value not in _PERSISTENCE:
             self._connection = value if self._connection is None else self._connection + b"," + value
         elif role is _KEEP_ALIVE:
             self._note_keep_alive(value)

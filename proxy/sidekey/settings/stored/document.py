@@ -24,6 +24,7 @@ LARGEST: Final = 512 << 10
 MOST_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
+_CONTAINERS: Final = (dict, list)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A text of JSON, also one that does not end: nothing is read twice."""
@@ -113,10 +114,15 @@ class _Locating:
         self._kept = kept
 
     def mapping(self, raw: Mapping[str, Any], where: str, listed: Place, depth: int) -> StoredMapping:
-        row = _row_of(raw, listed)
-        found = StoredMapping(_lasting(where, listed, row) if _is_secret(raw) else where, row)
+        secret = _is_secret(raw)
+        row = _row_of(raw, listed) if secret else None
+        found = StoredMapping(_lasting(where, listed, row) if secret else where, row)
         for key, value in raw.items():
-            found[_checked(key)] = self._value(value, where, key, listed, depth + 1)
+            if type(value) is str and depth < DEEPEST:
+                # Most values of ten thousand documents.
+                found[_checked(key)] = _checked(value)
+            else:
+                found[_checked(key)] = self._value(value, where, key, listed, depth + 1)
         return found
 
     def _value(self, raw: Any, above: str, step: str | int, listed: Place, depth: int) -> Any:
@@ -125,7 +131,7 @@ class _Locating:
             raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
         if isinstance(raw, str):
             return _checked(raw)
-        if not isinstance(raw, dict | list):
+        if not isinstance(raw, _CONTAINERS):
             return raw
         where = f"{above}{pointer((step,))}"
         if where in self._kept and isinstance(raw, dict) and is_kept(raw):
@@ -145,10 +151,10 @@ def _is_secret(raw: Mapping[str, Any]) -> bool:
 
 
 def _row_of(raw: Mapping[str, Any], listed: Place) -> str | None:
-    """The row ID of a secret: the one that it was read with, or a new one where it is new in a list."""
+    """The row ID of what `_is_secret`: the one that it was read with, or a new one where it is new in a list."""
     if is_kept(raw):
         return str(raw["row"]) if "row" in raw else None
-    return new_secret_row() if listed and _is_secret(raw) else None
+    return new_secret_row() if listed else None
 
 
 def new_secret_row() -> str:

@@ -116,3 +116,15 @@ def test_what_is_hidden_by_a_choice_within_a_group_does_not_count() -> None:
     chosen = form.hidden({"/signature/scheme": "custom", "/auth/login/auth/type": "basic"})
     assert not {"/signature/secret", "/signature/signed", "/auth/login/auth/password"} & chosen
     assert {"/signature/components", "/auth/login/auth/claims"} <= chosen
+
+
+def test_a_login_by_a_jwt_asks_for_the_key_of_its_algorithm_alone() -> None:
+    """And for neither while it is authenticated otherwise, whatever algorithm was chosen before."""
+    form = form_for("session")
+    keys = {f"/auth/login/auth/{key}" for key in ("private_key", "secret", "secret_encoding")}
+    jwt = {"/auth/login/auth/type": "jwt"}
+    algorithm = "/auth/login/auth/algorithm"
+    assert keys - form.hidden({**jwt, algorithm: "ES256"}) == {"/auth/login/auth/private_key"}
+    assert keys - form.hidden({**jwt, algorithm: "HS256"}) == keys - {"/auth/login/auth/private_key"}
+    for chosen in (jwt, {algorithm: "ES256"}, {"/auth/login/auth/type": "basic", algorithm: "HS256"}):
+        assert keys <= form.hidden(chosen)

@@ -37,16 +37,19 @@ class Form:
         return (*self.first, *self.more)
 
     def hidden(self, sent: Sent) -> frozenset[str]:
-        """The pointers of fields that do not count with what was chosen elsewhere.
+        """The pointers of fields that do not count with what was chosen elsewhere, where that counts itself.
 
         The page hides them, so that nobody could remove there what is in them.
         """
         defaults = {each.pointer: each.default for each in every(self.fields)}
 
-        def is_met(conditions: tuple[Condition, ...]) -> bool:
-            return any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
+        def counts(where: str) -> bool:
+            conditions = self.when.get(where)
+            return conditions is None or any(
+                (sent.get(other) or defaults.get(other)) in values and counts(other) for other, values in conditions
+            )
 
-        return frozenset(where for where, conditions in self.when.items() if not is_met(conditions))
+        return frozenset(where for where in self.when if not counts(where))
 
 
 _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -139,12 +142,12 @@ def form_for(kind: str, provider: str = "") -> Form:
         )
     )
     more.sort(key=_place)
-    when = {
+    when = {each.pointer: each.when for each in every((*first, *more)) if each.when}
+    when |= {
         f"/{part.SECTION}/{key}": tuple((f"/{part.SECTION}/{other}", values) for other, values in conditions)
         for part in (model, *SUPPLEMENTS)
         for key, conditions in part.form_when.items()
     }
-    when |= {each.pointer: each.when for each in every((*first, *more)) if each.when}
     return Form(kind, provider, when, tuple(first), tuple(more))
 
 

@@ -35,14 +35,20 @@ for (const block of document.querySelectorAll(".code")) {
   block.append(button);
 }
 
-// What counts only with another field's value is shown only then.
-for (const part of document.querySelectorAll("[data-when]")) {
+// What counts only with another field's value is shown only then, and while that field is shown.
+const dependent = new Map([...document.querySelectorAll("[data-when]")].map((part) => {
   const conditions = JSON.parse(part.dataset.when).map(([name, values]) => [document.getElementById(name), values]);
-  const valueOf = (other) => other.value || other.querySelector('option[value=""]')?.textContent.replace("Default: ", "");
-  const look = () => { part.hidden = !conditions.some(([other, values]) => other !== null && values.includes(valueOf(other))); };
-  for (const [other] of conditions) other?.addEventListener("change", look);
-  look();
+  return [part, conditions];
+}));
+const valueOf = (other) => other.value || other.querySelector('option[value=""]')?.textContent.replace("Default: ", "");
+const counts = (part) => !dependent.has(part) || dependent.get(part).some(([other, values]) => (
+  other !== null && values.includes(valueOf(other)) && counts(other.closest("[data-when]"))
+));
+const showWhatCounts = () => { for (const part of dependent.keys()) part.hidden = !counts(part); };
+for (const conditions of dependent.values()) {
+  for (const [other] of conditions) other?.addEventListener("change", showWhatCounts);
 }
+showWhatCounts();
 
 // What was typed for a stored secret that is kept after all must not be sent.
 for (const kept of document.querySelectorAll("[data-kept]")) {

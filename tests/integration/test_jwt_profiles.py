@@ -1,0 +1,112 @@
+"""Profiles of signed tokens end to end: a key and its parameters alone, against fakes that verify each request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from fakes import signed_tokens
+from fakes.server import Platform
+from support.ca import Authority
+from support.oauth import signer, stranger
+from support.serving import serving
+
+
+@cache
+def apple(name: str) -> ec.EllipticCurvePrivateKey:
+    """A key of each name."""
+    del name
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """As a .p8 file has it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def snowflake(ca: Authority) -> Platform:
+    public = signer().certificate.public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    return signed_tokens.Snowflake(ca, public)
+
+
+class Case(NamedTuple):
+    """One platform: its fake, the `auth` of a user, what its reference leads to, and an API call by each door."""
+
+    make: Callable[[Authority], Platform]
+    auth: str
+    key: str
+    wrong: str
+    path: str
+    url: str
+    denied: bytes
+
+
+CASES = {
+    "ghost": Case(
+        signed_tokens.Ghost,
+        f"host: acme.ghost.io, key_id: {signed_tokens.GHOST_ID}, secret: {{env: KEY}}",
+        signed_tokens.GHOST_SECRET,
+        "ab" * 32,
+        "/posts/",
+        f"http://acme.ghost.io{signed_tokens.Ghost.api}",
+        b"Invalid token",
+    ),
+    "app-store-connect": Case(
+        lambda ca: signed_tokens.AppStoreConnect(ca, apple("team").public_key()),
+        f"issuer_id: {signed_tokens.ISSUER_ID}, key_id: {signed_tokens.KEY_ID}, private_key: {{env: KEY}}",
+        pem(apple("team")),
+        pem(apple("stranger")),
+        signed_tokens.AppStoreConnect.api,
+        f"http://api.appstoreconnect.apple.com{signed_tokens.AppStoreConnect.api}",
+        b"NOT_AUTHORIZED",
+    ),
+    "snowflake-key-pair": Case(
+        snowflake,
+        f"account: {signed_tokens.ACCOUNT}, user: {signed_tokens.USER}, private_key: {{env: KEY}}",
+        signer().private_pem.decode(),
+        stranger().private_pem.decode(),
+        signed_tokens.Snowflake.api,
+        f"http://{signed_tokens.ACCOUNT}.snowflakecomputing.com{signed_tokens.Snowflake.api}",
+        b"390144",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_key_alone_opens_the_api(name: str, ca: Authority, tmp_path: Path) -> None:
+    """By both doors, with one token, and no call for it."""
+    case = CASES[name]
+    text = f"  it: {{auth: {{type: jwt, provider: {name}, {case.auth}}}}}\n"
+    async with (
+        case.make(ca) as fake,
+        serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": case.key}) as sidekey,
+    ):
+        answers = [await sidekey.reverse(case.path), await sidekey.forward(case.url), await sidekey.reverse(case.path)]
+        assert [answer.status for answer in answers] == [200] * 3
+        assert len({arrived.value("authorization") for arrived in fake.received}) == 1
+        assert len(fake.received) == 3
+    log = (tmp_path / "sidekey.log").read_text()
+    assert case.key.splitlines()[-2 if "\n" in case.key else 0] not in log
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority, tmp_path: Path) -> None:
+    """After one more try with a token of its own."""
+    case = CASES[name]
+    text = f"  it: {{auth: {{type: jwt, provider: {name}, {case.auth}, jti: true}}}}\n"
+    async with (
+        case.make(ca) as fake,
+        serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": case.wrong}) as sidekey,
+    ):
+        answer = await sidekey.reverse(case.path)
+        assert (answer.status, case.denied in answer.body) == (401, True)
+        assert json.loads(answer.body)
+        assert len({arrived.value("authorization") for arrived in fake.received}) == len(fake.received) == 2

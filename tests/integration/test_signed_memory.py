@@ -1,0 +1,69 @@
+"""What bodies that are signed take of the memory of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from support.child import Child
+from support.raw import connect
+from support.upstream import OK
+
+MIB = 1 << 20
+UPLOADS = 200
+
+CONFIG = """
+integrations:
+  it:
+    endpoint_prefix: http://127.0.0.1:{port}
+    auth: {{type: signature, scheme: github, secret: {{insecure_value: not-to-be-guessed-at-all}}}}
+"""
+
+
+def memory(pid: int, name: str) -> int:
+    """Bytes of a line of /proc/PID/status: VmRSS are those of now, VmHWM the most so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An upstream that keeps nothing of what it reads."""
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            (length,) = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            left = int(length.partition(b":")[2])
+            while left:
+                left -= len(await reader.read(min(left, MIB)))
+            writer.write(OK)
+    except asyncio.IncompleteReadError:
+        writer.close()
+
+
+async def test_two_hundred_uploads_of_a_mebibyte_at_once_take_little(tmp_path: Path) -> None:
+    """The process grows by 80 MiB at most: `limits.held_bodies` is 64 MiB, buffers are the rest.
+
+    That none is refused is tested without a clock (`dataplane/test_held_bodies.py`): here a slow machine may let some
+    wait for longer than they may.
+    """
+    async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
+        config = CONFIG.format(port=server.sockets[0].getsockname()[1])
+        head = b"POST /i/it/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+        body = b"x" * MIB
+        child = await asyncio.to_thread(Child(config, tmp_path).__enter__)
+        try:
+
+            async def upload(size: int) -> int:
+                async with connect(child.proxy_port) as caller:
+                    # As clients do: the head is written before the body is.
+                    await caller.send(head % size)
+                    await asyncio.sleep(0)
+                    await caller.send(body[:size])
+                    return (await caller.response()).status
+
+            assert await upload(4) == 200
+            before = memory(child.process.pid, "VmRSS")
+            statuses = await asyncio.gather(*(upload(MIB) for _ in range(UPLOADS)))
+            assert {200} <= {*statuses} <= {200, 503}
+            assert memory(child.process.pid, "VmHWM") - before <= 80 * MIB
+        finally:
+            await asyncio.to_thread(child.__exit__, None, None, None)
