@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from itertools import product
+from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -178,10 +180,15 @@ def test_a_script_is_told_what_saving_would_do_and_nothing_of_a_secret(
     assert log_in("viewer").ask("POST", form.action, values, script).status == 403
 
 
+WAYS: Final = [*product(("", "test", "check"), ({}, {"Accept": "application/json"}), (None, {}))]
+"""Every way to send a form: by which button, from a script or not, with files or without."""
+
+
 def test_a_canary_of_each_kind_is_in_no_page_of_a_check_or_a_refusal(log_in: LogIn, running: Running) -> None:
-    """Whatever is wrong, whichever way it was sent, and nowhere in the log."""
+    """Whatever is wrong, and nowhere in the log: each form by one way, and the first with its secrets by every way."""
     pages = log_in("editor")
     canary = "canary-of-every-field"
+    sent_by_all: set[tuple[str, ...]] = set()
     for query in [*(f"kind={kind}" for kind in KINDS), *(f"provider={name}" for name in profiles.names())]:
         form = pages.get(f"/add?{query}").form("/add")
         field = form_for(form.fields["kind"], form.fields["provider"])
@@ -192,13 +199,13 @@ def test_a_canary_of_each_kind_is_in_no_page_of_a_check_or_a_refusal(log_in: Log
         kinds = {name.replace("#value", "#kind"): "secret" for name in rows}
         names = {name.replace("#value", "#name"): "x" for name in rows}
         kinds = {name: kind for name, kind in kinds.items() if name in form.names}
-        for then in ("check", "test", ""):
-            for headers in ({}, {"Accept": "application/json"}):
-                for files in (None, {}):
-                    sent = {**form.fields, **values, **rows, **kinds, **names, "then": then}
-                    answer = pages.ask("POST", "/add", sent, headers, files)
-                    assert answer.status == 200
-                    assert canary not in answer.body, (query, then)
+        secrets = (form.fields["kind"], *sorted(secret), *sorted(rows))
+        for then, headers, files in WAYS if secrets not in sent_by_all else WAYS[:1]:
+            sent = {**form.fields, **values, **rows, **kinds, **names, "then": then}
+            answer = pages.ask("POST", "/add", sent, headers, files)
+            assert answer.status == 200
+            assert canary not in answer.body, (query, then)
+        sent_by_all.add(secrets)
     assert not [line for line in running.child.lines if canary in line]
 
 
