@@ -33,7 +33,7 @@ from mutation.reach import Reach, Recorder, Selection
 OPTIONS = (
     *("--exitfirst", "--quiet", "--timeout=30"),
     *("-k", "not uvloop"),  # one of the two loops is enough here
-    *("-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that were imported ahead
 )
 
