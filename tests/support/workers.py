@@ -75,7 +75,8 @@ class Workers:
     def _chunks(self, items: Sequence[pytest.Item]) -> int:
         """A pipe that all chunks are in already; each read gives one of them to one reader, without a lock.
 
-        8,192 fit into a pipe, and there are little more than files. A long test is a chunk. The last ones are of single tests, so that all workers end at the same time.
+        8,192 fit into a pipe, and there are little more than files. A long test is a chunk. The last ones are of single
+        tests, so that all workers end at the same time.
         """
         reader, writer = os.pipe()
         start = 0
