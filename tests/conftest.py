@@ -17,6 +17,7 @@ from support import peers
 from support.ca import Authority
 from support.examples import examples
 from support.postgres import Postgres
+from support.workers import SHARED, Workers
 
 # No test judges time, so Hypothesis shall not either. In CI it loads its own profile, which is repeatable as well.
 settings.register_profile(
@@ -62,19 +63,26 @@ class MissingPeers:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Only the process that prints counts; a worker of xdist has `workerinput`."""
+    """Count what is missing, and run the tests in as many processes as are asked for."""
     if build() == "compiled":
         # mypyc's runtime hands an exception on to what a compiled coroutine awaits in the three arguments of old.
         config.addinivalue_line("filterwarnings", r"ignore:the \(type, exc, tb\) signature of throw:DeprecationWarning")
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(MissingPeers(), "missing-peers")
+    config.pluginmanager.register(MissingPeers(), "missing-peers")
+    count = config.getoption("--workers", 0)
+    if count:
+        config.pluginmanager.register(Workers(count), "workers")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three workers a core: tests wait for sockets, timers and other processes longer than they compute."""
-    del config
-    return 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many processes run tests; none but this one by default."""
+    parser.addoption("--workers", type=workers, default=0, metavar="N", help="run tests in N processes, or in `auto`")
+
+
+def workers(text: str) -> int:
+    """Three a core, eight at most: tests wait for sockets, timers and other processes longer than they compute."""
+    if text != "auto":
+        return int(text)
+    return min(8, 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -116,8 +124,7 @@ def unconfigured_logs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run share, for `support.once`."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if hasattr(request.config, "workerinput") else folder
+    return request.config.stash.get(SHARED, tmp_path_factory.getbasetemp())
 
 
 _STATES = count()

@@ -34,7 +34,7 @@ OPTIONS = (
     *("--exitfirst", "--quiet"),
     "--capture=sys",  # files would be shared with what is forked
     *("-k", "not uvloop"),  # one of the two loops is enough here
-    *("-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that were imported ahead
 )
 

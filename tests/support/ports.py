@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-
-_BELOW_EPHEMERAL = range(10_240 + _WORKER, 32_768, _WORKERS)
-"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance; each
-worker of a run has its own, since a port is free until the program that it was chosen for has started."""
+_BELOW_EPHEMERAL = range(10_240, 32_768)
+"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance."""
 
 _choose = random.SystemRandom().choice
 _given: set[int] = set()
+_share = [_BELOW_EPHEMERAL]
+
+
+def take_share(worker: int, workers: int) -> None:
+    """Give ports that no other worker of the run gives: one is free until the program it is chosen for has started."""
+    _share[:] = [_BELOW_EPHEMERAL[worker::workers]]
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on; never the same one twice in a process."""
     while True:
-        port = _choose(_BELOW_EPHEMERAL)
+        port = _choose(_share[0])
         if port not in _given and _can_listen(port):
             _given.add(port)
             return port

@@ -1,0 +1,203 @@
+"""`pytest --workers N`: the tests that one process has collected, run by N that are forked from it.
+
+Collecting takes seconds of processor time, which a worker that imports and collects by itself takes once more. What is
+collected is never written to again, so that the workers share its memory too.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+from _pytest._io import TerminalWriter
+
+from support import ports
+
+SHARED: Final = pytest.StashKey[Path]()
+"""The folder that all workers share, in the config of each."""
+
+Place: TypeAlias = tuple[str, int | None, str]
+"""A test's file, line and name, as reports have it."""
+
+_FORKS: Final = multiprocessing.get_context("fork")
+_CHUNK: Final = struct.Struct("=II")
+_LARGEST: Final = 24
+"""How many tests a worker takes at a time, at most: the next ones, mostly of the same module."""
+
+
+class Workers:
+    """Runs what was collected in `count` processes, and reports what they tell."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        # One byte that all processes see: whether no test is to begin any more.
+        self._stop = mmap.mmap(-1, 1)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Instead of pytest's own loop, unless that would run no test."""
+        if session.testsfailed or session.config.option.collectonly or not session.items:
+            return None
+        folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # made before the forks
+        source = self._chunks(session.items)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        readers: dict[Connection, Running] = {}
+        for number in range(self._count):
+            reader, writer = _FORKS.Pipe(duplex=False)
+            worker = Worker(session, folder / f"worker-{number}", source, writer, self._stop)
+            process = _FORKS.Process(target=worker.work, args=(number, self._count), name=f"worker-{number}")
+            process.start()
+            writer.close()
+            readers[reader] = Running(process)
+        os.close(source)
+        try:
+            self._report(session, readers)
+        finally:
+            self._stop[0] = 1
+            for each in readers.values():
+                each.process.join()
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        return True
+
+    def _chunks(self, items: Sequence[pytest.Item]) -> int:
+        """A pipe that all chunks are in already; each read gives one of them to one reader, without a lock.
+
+        8,192 fit into a pipe, and there are little more than files. A long test is a chunk. The last ones are of single
+        tests, so that all workers end at the same time.
+        """
+        reader, writer = os.pipe()
+        start = 0
+        while start < len(items):
+            size = min(_LARGEST, (len(items) - start) // (4 * self._count))
+            end = start + 1
+            while end < start + size and _together(items[start], items[end]):
+                end += 1
+            os.write(writer, _CHUNK.pack(start, end))
+            start = end
+        os.close(writer)
+        return reader
+
+    def _report(self, session: pytest.Session, readers: dict[Connection, Running]) -> None:
+        """Hand on what the workers say, until all have ended."""
+        hook, config = session.config.hook, session.config
+        left = set(readers)
+        while left:
+            for reader in wait(list(left)):
+                assert isinstance(reader, Connection)
+                try:
+                    running, reports = reader.recv()
+                except EOFError:
+                    left.remove(reader)
+                    readers[reader].end(session)
+                    continue
+                readers[reader].running = running
+                for report in reports:
+                    hook.pytest_runtest_logreport(
+                        report=hook.pytest_report_from_serializable(config=config, data=report)
+                    )
+                if reports:
+                    hook.pytest_runtest_logfinish(nodeid=reports[0]["nodeid"], location=tuple(reports[0]["location"]))
+                if session.shouldfail or session.shouldstop:
+                    self._stop[0] = 1
+
+
+class Running:
+    """A worker as the process that reports sees it."""
+
+    def __init__(self, process: multiprocessing.context.ForkProcess) -> None:
+        self.process = process
+        self.running: tuple[str, Place] | None = None
+        """The test that it has begun and not ended."""
+
+    def end(self, session: pytest.Session) -> None:
+        """Let the run fail where a worker did not end well; the test that it was in is told, and no more are begun."""
+        self.process.join()
+        if self.process.exitcode == 0:
+            return
+        said = f"{self.process.name} ended with status {self.process.exitcode}"
+        if self.running is not None:
+            name, place = self.running
+            report = pytest.TestReport(name, place, {}, "failed", f"{said} in this test", "call")
+            session.config.hook.pytest_runtest_logreport(report=report)
+        session.shouldfail = said
+
+
+class Worker:
+    """A forked process that takes tests until there are no more."""
+
+    def __init__(
+        self, session: pytest.Session, folder: Path, source: int, reports: Connection, stop: mmap.mmap
+    ) -> None:
+        self._session = session
+        self._folder = folder
+        self._source = source
+        self._connection = reports
+        self._stop = stop
+        self._reports: list[Any] = []
+        # Where pytest and its plugins write beside the reports.
+        self._tw = TerminalWriter(sys.stderr)
+
+    def work(self, number: int, count: int) -> None:
+        """Run tests, in the process of its own."""
+        config = self._session.config
+        self._folder.mkdir(mode=0o700)
+        config.stash[SHARED] = self._folder.parent
+        config._tmp_path_factory._basetemp = self._folder  # type: ignore[attr-defined]  # as no option can say it now
+        ports.take_share(number, count)
+        # What prints does so in the process that this one tells.
+        for name in ("terminalreporter", "terminalprogress-plugin"):
+            if config.pluginmanager.has_plugin(name):
+                config.pluginmanager.unregister(name=name)
+        config.pluginmanager.register(self, "terminalreporter")
+        # What the files of captured output say of their position is shared by all who inherit them.
+        capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        capture.stop_global_capturing()
+        capture.start_global_capturing()
+        capture.suspend_global_capture()
+        try:
+            for item, following in self._items():
+                self._connection.send(((item.nodeid, item.location), ()))
+                config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        finally:
+            self._session._setupstate.teardown_exact(None)
+            # Which also tells of exceptions that only a last search for garbage finds.
+            config._ensure_unconfigure()
+
+    def _items(self) -> Iterator[tuple[pytest.Item, Any]]:
+        """Each test, and what is still needed after it: nothing but the session's where no other is taken yet."""
+        while chunk := os.read(self._source, _CHUNK.size):
+            start, end = _CHUNK.unpack(chunk)
+            nodes: list[Any] = [*self._session.items[start:end], self._session]
+            for item, following in pairwise(nodes):
+                if self._stop[0]:
+                    return
+                yield item, following
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what is to be told once the test is over."""
+        config = self._session.config
+        self._reports.append(config.hook.pytest_report_to_serializable(config=config, report=report))
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Tell all about the test."""
+        self._connection.send((None, self._reports))
+        self._reports.clear()
+
+
+def _together(item: pytest.Item, other: pytest.Item) -> bool:
+    """Whether one worker takes both at once."""
+    long = item.get_closest_marker("long") or other.get_closest_marker("long")
+    return long is None and item.path == other.path
