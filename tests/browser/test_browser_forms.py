@@ -350,6 +350,29 @@ def test_a_login_with_a_nested_body_is_edited_without_its_secrets(tab: Open, api
     assert api.get(f"/integrations/{name}")["version"] == saved["version"]
 
 
+def test_a_login_by_a_jwt_shows_the_key_of_its_algorithm_alone(tab: Open) -> None:
+    """And none once it is authenticated otherwise, whatever algorithm is still chosen in the field that is hidden."""
+    one = tab()
+    page = one.page
+    one.open("/add?kind=session")
+    auth = "/auth/login/auth"
+
+    def shown() -> list[str]:
+        keys = ("algorithm", "private_key", "secret", "secret_encoding", "password")
+        return [key for key in keys if page.locator(f'[data-pointer="{auth}/{key}"]').is_visible()]
+
+    page.click("summary:text-is('Auth')")
+    assert shown() == []
+    page.select_option(f'[id="{auth}/type"]', "jwt")
+    assert shown() == ["algorithm"]
+    page.select_option(f'[id="{auth}/algorithm"]', "ES256")
+    assert shown() == ["algorithm", "private_key"]
+    page.select_option(f'[id="{auth}/algorithm"]', "HS256")
+    assert shown() == ["algorithm", "secret", "secret_encoding"]
+    page.select_option(f'[id="{auth}/type"]', "basic")
+    assert shown() == ["password"]
+
+
 SECRET = "/auth/secret"
 LISTED = f'[data-rows="{SECRET}"]'
 

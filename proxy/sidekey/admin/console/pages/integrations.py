@@ -6,36 +6,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from sidekey.admin.api.problems import ApiProblem, invalid
 from sidekey.admin.console.calling import ways_to_call
 from sidekey.admin.console.form.entries import entries_of, form_of, sent_document, wrong_files, wrong_rows
 from sidekey.admin.console.form.preview import name_at
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.browsing import listed
 from sidekey.admin.console.pages.saving import check, checked, refused, saved, version_of, wants_check
 from sidekey.admin.console.words import DONE, STATES, for_people, overtaken, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
-_FILTERS: Final = ("q", "tag", "kind", "status", "after")
-
 
 async def browse(visit: Visit) -> View:
     """A page of the list."""
-    wanted = {name: visit.query[name] for name in _FILTERS if visit.query.get(name)}
-    given = await visit.backend.ask("listIntegrations", query=wanted)
-    items = [_entry(visit, each) for each in given.value["items"]]
-    values = {
-        "items": items,
-        "wanted": {name: wanted.get(name, "") for name in _FILTERS},
-        "kinds": {name: kind.title for name, kind in KINDS.items()},
-        "states": STATES,
-        "following": _with(wanted, after=given.value["next"]) if given.value["next"] else "",
-        "first": _with(wanted, after="") if "after" in wanted else "",
-        "done": DONE.get(visit.query.get("done", ""), ""),
-        "may_edit": visit.may("editor"),
-    }
-    return View("integrations.html", values)
+    values = await listed(visit, "listIntegrations", "/", ("q", "tag", "kind", "status"))
+    items = [_entry(visit, each) for each in values["items"]]
+    kinds = {name: kind.title for name, kind in KINDS.items()}
+    return View("integrations.html", {**values, "items": items, "kinds": kinds, "states": STATES})
 
 
 def _entry(visit: Visit, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,10 +35,6 @@ def _is_served(visit: Visit, item: Mapping[str, Any]) -> bool:
     """Whether requests for an ID come to this one: a file and the store may have the same."""
     served = visit.service.snapshot.integrations.get(item["id"])
     return served is not None and served.stored == (item["source"] == "store")
-
-
-def _with(wanted: dict[str, str], after: str) -> str:
-    return "/?" + urlencode({**{name: value for name, value in wanted.items() if name != "after"}, "after": after})
 
 
 def _path_of(found: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
 
 from sidekey.admin.api.preset_documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
@@ -24,12 +23,12 @@ from sidekey.admin.console.form.presets import (
     typed_of,
 )
 from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.browsing import listed
 from sidekey.admin.console.pages.saving import version_of
 from sidekey.admin.console.words import DONE, PRESET_WORDS, label_of_preset, overtaken_preset, preset_standing
 from sidekey.core.parameters import JSON
 from sidekey.core.preset_parameters import TYPES
 
-_FILTERS: Final = ("q", "tag", "integration", "status", "after")
 _NEW: Final[Mapping[str, Any]] = {}
 _IN_A_FILE: Final = """\
 presets:
@@ -43,24 +42,9 @@ presets:
 
 async def browse(visit: Visit) -> View:
     """A page of the list."""
-    wanted = {name: visit.query[name] for name in _FILTERS if visit.query.get(name)}
-    given = await visit.backend.ask("listPresets", query=wanted)
-    values = {
-        "items": [{**each, "standing": preset_standing(each)} for each in given.value["items"]],
-        "wanted": {name: wanted.get(name, "") for name in _FILTERS},
-        "states": PRESET_WORDS,
-        "following": _with(wanted, after=given.value["next"]) if given.value["next"] else "",
-        "first": _with(wanted, after="") if "after" in wanted else "",
-        "done": DONE.get(visit.query.get("done", ""), ""),
-        "may_edit": visit.may("editor"),
-        "example": _IN_A_FILE,
-    }
-    return View("presets.html", values)
-
-
-def _with(wanted: Mapping[str, str], after: str) -> str:
-    kept = {name: value for name, value in wanted.items() if name != "after"}
-    return "/presets?" + urlencode({**kept, "after": after})
+    values = await listed(visit, "listPresets", "/presets", ("q", "tag", "integration", "status"))
+    items = [{**each, "standing": preset_standing(each)} for each in values["items"]]
+    return View("presets.html", {**values, "items": items, "states": PRESET_WORDS, "example": _IN_A_FILE})
 
 
 # What a preset makes of samples.
