@@ -8,15 +8,20 @@ from sidekey.core.copy_source import copy_refusal
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import parse_origin
+from sidekey.errors import Problem
 
 
 def refusal(prefix: str, *fields: str, host: str = "") -> str | None:
+    problem = problem_of(prefix, *fields, host=host)
+    return None if problem is None else problem.code
+
+
+def problem_of(prefix: str, *fields: str, host: str = "") -> Problem | None:
     policy = Policy(prefixes=(parse_prefix(prefix),))
     origin = policy.prefixes[0].origin if not host else parse_origin("https", host)
     lines = [b"\r\n" + field.encode("latin-1") for field in fields]
     names = [field.partition(":")[0].lower().replace("_", "-").encode() for field in fields]
-    problem = copy_refusal(RequestHead(b"PUT", b"/", None, lines, names), origin, policy)
-    return None if problem is None else problem.code
+    return copy_refusal(RequestHead(b"PUT", b"/", None, lines, names), origin, policy)
 
 
 def source(prefix: str, value: str) -> str | None:
@@ -135,3 +140,26 @@ def test_a_source_in_the_dialect_of_a_vendor_is_refused(name: str) -> None:
 def test_a_rename_is_refused_and_other_fields_pass() -> None:
     assert refusal(IN_PATH, "x-amz-rename-source: /mine/key") == "target_denied"
     assert refusal(IN_PATH, "x-amz-meta-a: 1", "x-amz-copy-source-if-match: x") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        (["x-amz-copy-source: /other/key"], "the source of the copy is outside the integration's policy"),
+        (
+            ["x-amz-copy-source: arn:aws:s3:::mine/key"],
+            "the source of a copy must be /bucket/key: an access point's ARN does not tell the bucket",
+        ),
+        (["x-amz-rename-source: /mine/key"], "X-Amz-Rename-Source is not supported: its source cannot be judged"),
+        (
+            ["x-goog-copy-source: /mine/key"],
+            "the source of a copy must be in X-Amz-Copy-Source, where it is judged",
+        ),
+        (2 * ["x-amz-copy-source: /mine/key"], "X-Amz-Copy-Source must not be repeated"),
+        (["x-amz-copy-source: mine"], "X-Amz-Copy-Source must be /bucket/key, percent-encoded"),
+    ],
+)
+def test_a_refusal_says_what_must_be_true(fields: list[str], detail: str) -> None:
+    problem = problem_of(IN_PATH, *fields)
+    assert problem is not None
+    assert (problem.detail, problem.denial) == (detail, "copy_source")

@@ -446,6 +446,7 @@ FINAL_DOT = "the host must not end in a dot"
 PORT = "the URL's port must be 1 to 65535"
 HOST = "the URL's host must be a host name or an IP address: write an international name in punycode"
 SUFFIX = "a wildcard must be https://*.suffix with a suffix of at least two labels"
+BRACES = "the host must not contain { or }: nothing is filled in here, write the name itself"
 NO_PATH = "must not contain a path: narrow it with endpoint_prefix"
 
 
@@ -459,6 +460,8 @@ NO_PATH = "must not contain a path: narrow it with endpoint_prefix"
         ("https://a.example?", QUERY),
         ("https://a.example/p#f", FRAGMENT),
         ("https://user:pass@a.example/", USERINFO),
+        ("https://{tenant.a.example/", BRACES),
+        ("https://tenant}.a.example/", BRACES),
         ("https://a.example/a/../b", DOTS),
         ("https://a.example/a/./b", DOTS),
         ("https://a.example/a/%2e%2E/b", DOTS),

@@ -141,10 +141,11 @@ def test_no_error_shows_a_value(user: object, reason: str) -> None:
     assert errors_of({"user": user}) == [("/user", reason)]
 
 
-def test_a_true_is_no_number_and_a_number_no_truth() -> None:
-    assert errors_of({"user": "ann", "points": True, "on": 0}) == [
+def test_a_true_is_no_number_a_number_no_truth_and_an_object_no_list() -> None:
+    assert errors_of({"user": "ann", "points": True, "on": 0, "tags": {}}) == [
         ("/points", "must be a whole number"),
         ("/on", "must be true or false"),
+        ("/tags", "must be a list"),
     ]
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidekey.runtime.rules import Limits, Timeouts
+from support.ca import Authority
+from support.leaves import IssuedLeaves
 from support.plane import base_url, get, integration, problem, request
 from support.scripted import RecordingTransport, Scripted, settle
+from support.tunnels import connect_request
 from support.upstream import OK
 from support.wire import Message, first_response
 
@@ -151,3 +156,17 @@ async def test_a_connection_goes_on_after_a_denial_where_the_next_bytes_are_sure
     assert answer(caller).values(b"connection") == ([b"close"] if closes or draining else [])
     await settle()
     assert caller.ended is (closes or draining)
+
+
+async def test_a_tunnel_closes_after_a_denial_since_no_host_names_an_integration_any_more(ca: Authority) -> None:
+    """Whoever opened it must open another one, and name one."""
+    sidekey = Scripted(integration("h", "https://up.test/api"), matching=True, leaves=IssuedLeaves(ca))
+    caller = sidekey.caller()
+    caller.feed(connect_request("up.test:443", user=""))
+    await settle()
+    assert caller.take().startswith(b"HTTP/1.1 200 ")
+    sidekey.plane.prepare(replace(sidekey.snapshot, matching=None))()
+    caller.feed(b"GET /api/a HTTP/1.1\r\nHost: up.test:443\r\n\r\n")
+    response = first_response(caller.take())
+    assert (response.status, problem(response)["code"]) == (403, "integration_required")
+    assert response.values(b"connection") == [b"close"]
