@@ -140,6 +140,9 @@ class _Locating:
         if isinstance(raw, dict):
             return self.mapping(raw, where, inside, depth)
         if isinstance(raw, list):
+            if depth < DEEPEST and all(type(each) is str for each in raw):
+                # As tags, methods and prefixes are.
+                return [*map(_checked, raw)]
             inside = inside or tuple(parts_of(where))
             return [self._value(each, where, index, inside, depth + 1) for index, each in enumerate(raw)]
         return _checked(raw)
