@@ -25,9 +25,10 @@ class OutgoingRequest:
     `target` is the request target with every injected parameter, `lines` are all field lines, each after its line end
     (`\r\nName: value`): Host first, what is injected, what the caller sent less what is stripped, then the framing.
     `received` is the head that it came of: what was stripped of it may say how the caller has framed the body.
+    `_values` is what `values` has found: what is checked is signed as well.
     """
 
-    __slots__ = ("authority", "lines", "method", "received", "scheme", "target")
+    __slots__ = ("_values", "authority", "lines", "method", "received", "scheme", "target")
 
     def __init__(  # noqa: PLR0917 - built once per signed request, where keywords cost
         self,
@@ -44,9 +45,19 @@ class OutgoingRequest:
         self.target: Final = target
         self.lines: Final = lines
         self.received: Final = received
+        self._values: dict[bytes, list[bytes]] | None = None
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of this normalised name, in their order, without whitespace around them."""
+        known = self._values
+        if known is None:
+            known = self._values = {}
+        found = known.get(name)
+        if found is None:
+            found = known[name] = self._find(name)
+        return found
+
+    def _find(self, name: bytes) -> list[bytes]:
         found = []
         # Most lines are told by the place of their colon: there is no space before it.
         end = 2 + len(name)

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
@@ -100,31 +100,53 @@ class Parameters:
         return SigningRules(frozenset(names), signed=fields, body=digest)
 
 
+class _Component(NamedTuple):
+    """One part of what is signed: its name, how its line in the signature base begins, and how its value is found."""
+
+    name: str
+    begin: bytes
+    normal: bytes
+    derive: Callable[[OutgoingRequest], bytes] | None
+
+
+class _Covered(NamedTuple):
+    """What a signature covers, and how it says so."""
+
+    components: tuple[_Component, ...]
+    names: bytes
+
+
+def _covered(names: Sequence[str]) -> _Covered:
+    components = tuple(
+        _Component(name, _string(name) + b": ", normalise(name.encode()), _DERIVED.get(name)) for name in names
+    )
+    return _Covered(components, b"(%b)" % b" ".join(map(_string, names)))
+
+
 class MessageSigner(Sealed, Signer):
     """Signs as RFC 9421 says, by one key."""
 
     def __init__(self, key: SigningKey, key_id: str, parameters: Parameters) -> None:
         self.slow = key.slow
         self._key = key
-        self._label = parameters.label.encode()
+        label, names = parameters.label.encode(), parameters.components
+        self._before_input = b"\r\nSignature-Input: " + label + b"="
+        self._before_signature = b"\r\nSignature: " + label + b"=:"
         self._expires = parameters.expires
         self._nonce = parameters.nonce
         self._behind = b";keyid=" + _string(key_id) + (b";tag=" + _string(parameters.tag) if parameters.tag else b"")
-        self._digest = _DIGEST in parameters.components
-        self._components = tuple(
-            (name, _string(name), normalise(name.encode()), _DERIVED.get(name)) for name in parameters.components
-        )
+        self._digest = _DIGEST in names
+        self._with_body = _covered(names)
+        self._without_body = _covered([name for name in names if not name.startswith(_OF_BODY)])
 
     def __repr__(self) -> str:
         return "MessageSigner(REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         """A field that is signed and not there."""
-        has_body = _has_body(request)
-        for name, _, normal, derive in self._components:
-            if derive is not None or name == _DIGEST or (not has_body and name.startswith(_OF_BODY)):
-                continue
-            if not request.values(normal):
+        covered = self._with_body if _has_body(request) else self._without_body
+        for name, _, normal, derive in covered.components:
+            if derive is None and name != _DIGEST and not request.values(normal):
                 return Problem("request_invalid", f"the header {name} must be sent: the signature covers it")
         return None
 
@@ -135,24 +157,21 @@ class MessageSigner(Sealed, Signer):
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: Unique) -> list[bytes]:
         """`Content-Digest` where there is a body, `Signature-Input` and `Signature`."""
-        digest = self._digest_of(request, body)
-        base, parameters = self._base(request, digest, now, unique)
+        digest, base, parameters = self._base(request, body, now, unique)
         signature = b64encode(self._key.sign([base]))
         lines = [] if digest is None else [b"\r\nContent-Digest: " + digest]
-        lines.append(b"\r\nSignature-Input: %b=%b" % (self._label, parameters))
-        lines.append(b"\r\nSignature: %b=:%b:" % (self._label, signature))
+        lines += [self._before_input + parameters, self._before_signature + signature + b":"]
         return lines
 
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
     ) -> list[bytes]:
         """The signature base (RFC 9421 2.5)."""
-        return [self._base(request, self._digest_of(request, body), now, unique)[0]]
+        return [self._base(request, body, now, unique)[1]]
 
-    def _digest_of(self, request: OutgoingRequest, body: Sequence[bytes] | None) -> bytes | None:
-        """The value of Content-Digest; None where it is not written."""
-        if not self._digest or not _has_body(request):
-            return None
+    @staticmethod
+    def _digest_of(body: Sequence[bytes] | None) -> bytes:
+        """The value of Content-Digest."""
         if body is None:
             return REDACTED
         digest = hashlib.sha256()
@@ -160,22 +179,23 @@ class MessageSigner(Sealed, Signer):
             digest.update(piece)
         return b"sha-256=:%b:" % b64encode(digest.digest())
 
-    def _base(self, request: OutgoingRequest, digest: bytes | None, now: float, unique: Unique) -> tuple[bytes, bytes]:
-        """The signature base, and the parameters that are its last line."""
+    def _base(
+        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique
+    ) -> tuple[bytes | None, bytes, bytes]:
+        """Content-Digest where it is written, the signature base, and the parameters that are its last line."""
         has_body = _has_body(request)
-        names, lines = [], []
-        for name, quoted, normal, derive in self._components:
+        digest = self._digest_of(body) if self._digest and has_body else None
+        covered = self._with_body if has_body else self._without_body
+        lines = []
+        for name, begin, normal, derive in covered.components:
             if derive is not None:
                 value = derive(request)
-            elif not has_body and name.startswith(_OF_BODY):
-                continue
             elif name == _DIGEST and digest is not None:
                 value = digest
             else:
                 value = b", ".join(request.values(normal))
-            names.append(quoted)
-            lines.append(b"%b: %b\n" % (quoted, value))
-        parameters = [b"(%b);created=%d" % (b" ".join(names), now)]
+            lines.append(begin + value + b"\n")
+        parameters = [b"%b;created=%d" % (covered.names, now)]
         if self._expires:
             parameters.append(b";expires=%d" % (int(now) + self._expires))
         if self._nonce:
@@ -183,7 +203,7 @@ class MessageSigner(Sealed, Signer):
         parameters.append(self._behind)
         said = b"".join(parameters)
         lines.append(b'"@signature-params": %b' % said)
-        return b"".join(lines), said
+        return digest, b"".join(lines), said
 
 
 def _has_body(request: OutgoingRequest) -> bool:

@@ -111,7 +111,7 @@ class SchemeSigner(Sealed, Signer):
         self._needs_id = "id" in names
         self.draws = self._needs_id or "nonce" in names
         self._normal_id = normalise(self._id_name.encode())
-        self._required = sorted(signed.fields)
+        self._required = tuple((name, name.encode()) for name in sorted(signed.fields))
         self._signed = in_pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
         self._keys = tuple((key, *_around(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys)
@@ -134,8 +134,8 @@ class SchemeSigner(Sealed, Signer):
                     f"{self._id_name} must be 1 to 128 letters, digits, _ and -, and be sent once: it is signed; "
                     "without this header the message gets an ID",
                 )
-        for name in self._required:
-            if len(request.values(name.encode())) != 1:
+        for name, normal in self._required:
+            if len(request.values(normal)) != 1:
                 return Problem("request_invalid", f"the header {name} must be sent once: the signature covers it")
         return None
 

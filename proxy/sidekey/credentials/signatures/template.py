@@ -18,6 +18,8 @@ from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
 
 REDACTED: Final = b"[redacted]"
+HIDDEN: Final[Sequence[bytes]] = (REDACTED,)
+"""What stands for the pieces of a body that is not to be shown."""
 
 BODY: Final = "body"
 BODY_SHA256: Final = "body_sha256"
@@ -30,7 +32,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
 class Facts(Sealed):
-    """What a template is filled with. `body` is None where it is not to be shown.
+    """What a template is filled with. `body` is `HIDDEN` where it is not to be shown.
 
     `signature` and `signatures` are the first one, and all of them as they stand among several.
     """
@@ -41,7 +43,7 @@ class Facts(Sealed):
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: Unique, message_id: bytes
     ) -> None:
         self.request = request
-        self.body = body
+        self.body = HIDDEN if body is None else body
         self.now = now
         # Most schemes sign it and send it.
         self.timestamp = b"%d" % now
@@ -63,7 +65,7 @@ Value = Callable[[Facts], bytes]
 
 
 def _body_sha256(facts: Facts) -> bytes:
-    if facts.body is None:
+    if facts.body is HIDDEN:
         return REDACTED
     digest = hashlib.sha256()
     for piece in facts.body:
@@ -202,18 +204,14 @@ def in_pieces(template: Template) -> Callable[[Facts], list[bytes]]:
     runs.append(Template(tuple(values), template.end))
     first, *behind = (filler(run) if run.values or run.end else None for run in runs)
     if first is not None and behind == [None]:
-        return lambda facts: [first(facts), *_shown(facts.body)]
+        return lambda facts: [first(facts), *facts.body]
 
     def fill(facts: Facts) -> list[bytes]:
         pieces = [] if first is None else [first(facts)]
         for text in behind:
-            pieces += _shown(facts.body)
+            pieces += facts.body
             if text is not None:
                 pieces.append(text(facts))
         return pieces
 
     return fill
-
-
-def _shown(body: Sequence[bytes] | None) -> Sequence[bytes]:
-    return (REDACTED,) if body is None else body

@@ -414,16 +414,16 @@ class Exchange(ExchangeEvents):
         """Hold a body that is signed, until it is whole."""
         request = self._request
         length, most = request.head.length, request.rules.limits.signed_body
-        if max(length, request.received) > most:
+        if length > most or request.received > most:
             detail = "the body is signed and over limits.signed_body, so it cannot be held"
             return Problem("request_too_large", detail)
         held = signed.held
         if held is None:
-            pool = self._aim().route.pool
-            if request.complete and pool is not None and pool.has_idle and integration.source.grant is not None:
+            pool, grant = self._aim().route.pool, integration.source.grant
+            if request.complete and pool is not None and pool.has_idle and grant is not None:
                 # Nothing has to be waited for: it takes no room.
                 self._body = request.take()
-                return self._acquire(integration, judged=judged)
+                return self._take(grant, integration, judged=judged)
             room = integration.room
             if room is None:
                 raise RuntimeError("the integration has no room for bodies")
@@ -513,15 +513,19 @@ class Exchange(ExchangeEvents):
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body, size, length, stripped = _NOTHING, 0, head.length, integration.strip
-        if not signed.streams_body:
-            body, length, stripped = _as_whole(head, self._body or _NOTHING, integration, grant)
-            size = length
+        body, length, stripped = self._body or _NOTHING, head.length, integration.strip
+        if signed.streams_body:
+            body = _NOTHING
+        elif integration.injection_points.body or head.marks is not None or len(body) > 1:
+            body, length, stripped = _as_whole(head, body, integration, grant)
+        else:
+            # Most bodies came in one piece, and nothing is added to them.
+            length = len(body[0]) if body else 0
         injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
         path = self._injected_path(destination) if route.query else destination.path
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
-        return signed.state(outgoing, body, size, signer)
+        return signed.state(outgoing, body, 0 if signed.streams_body else length, signer)
 
     async def _sign(self) -> Problem | None:
         return await self._sign_in_thread(self._dispatch)

@@ -30,7 +30,7 @@ class SignedRequest:
     says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
     the request was there when it was written, `is_slow` that it is signed in a thread, `is_long` that this is since a
     long body is hashed, `is_written` that nothing of what is held is left to write, and `is_due` that the next piece of
-    it is written in a turn of its own.
+    it is written in a turn of its own. What is said by `state` is not there before.
     """
 
     __slots__ = (
@@ -61,13 +61,10 @@ class SignedRequest:
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
         self.is_written = True
-        self.in_one_piece = self.is_due = self.is_long = self.is_slow = self._in_thread = self._is_over = False
+        self.in_one_piece = self.is_due = self._in_thread = self._is_over = False
         self._message = b""
-        self._signer: Signer | None = None
-        self._outgoing: OutgoingRequest | None = None
-        self._signature: list[bytes] | None = None
-        self._body = self._rest = _NOTHING
-        self._size = self._unwritten = 0
+        self._rest = _NOTHING
+        self._unwritten = 0
 
     def hold(self, held: HeldBody) -> None:
         """Hold the body from now on."""
@@ -79,7 +76,7 @@ class SignedRequest:
         `size` is that of `body`, which is empty where the body streams.
         """
         self._outgoing, self._body, self._size, self._signer = outgoing, body, size, signer
-        self._signature = None
+        self._signature: list[bytes] | None = None
         self.is_long = size > INLINE and self._reads_body
         self.is_slow = self.is_long or signer.slow
         return signer.check(outgoing)
@@ -87,8 +84,6 @@ class SignedRequest:
     def signing(self, now: float) -> Signing:
         """What signs it at that time, in seconds since the epoch: with a nonce of its own each time."""
         outgoing, signer = self._outgoing, self._signer
-        if outgoing is None or signer is None:
-            raise RuntimeError("the request was not stated")
         unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
         return lambda: signer.sign(outgoing, body, now, unique)
 
@@ -116,8 +111,6 @@ class SignedRequest:
         The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
         """
         outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
-        if outgoing is None or signer is None:
-            raise RuntimeError("the request was not stated")
         if signature is None:
             signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
         self.in_one_piece = in_one_piece
