@@ -34,7 +34,7 @@ from support.plane import (
     secrets_of,
 )
 from support.raw import RawConnection
-from support.scripted import Scripted, settle
+from support.scripted import P, Scripted, ScriptedDialer, settle
 from support.upstream import OK, answering
 
 
@@ -323,3 +323,26 @@ async def test_a_stored_integration_is_lent_no_connection_that_only_files_may_ma
             assert (await sidekey.ask(get())).status == 200
             assert problem(await sidekey.ask(get(name="o")))["code"] == "destination_denied"
         assert len(upstream.requests) == 1
+
+
+class Closing(ScriptedDialer):
+    """Whatever it connects to closes at once."""
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, **options: Any) -> P:
+        protocol = await super().connect(factory, origin, **options)
+        self.made[-1].finish()
+        return protocol
+
+
+async def test_a_new_connection_that_closes_at_once_ends_the_request_that_waits_for_it() -> None:
+    """No other one is begun for it, so that it would wait for ever."""
+    scripted = Scripted(integration("h", base_url(1)), dialer=Closing())
+    callers = [scripted.caller() for _ in range(2)]
+    for caller in callers:
+        caller.feed(get())
+    await settle()
+    for caller in callers:
+        assert caller.written.startswith(b"HTTP/1.1 502 ")
+        assert b"error=connection_terminated" in caller.written
+    assert scripted.metrics.in_flight == scripted.metrics.upstream_open == 0
+    assert not scripted.pooled()

@@ -222,21 +222,22 @@ class Pool(Home):
 
     def offer(self, connection: UpstreamConnection) -> None:
         """Take a connection that has become free: to the first that waits, else to the idle ones."""
-        if self._waiting:
-            self._serve(self._waiting, connection)
-        else:
+        if not self._waiting:
             self._keep(connection)
+        elif connection.transport.is_closing():
+            # Others are begun for those in line.
+            connection.transport.abort()
+        else:
+            self._serve(connection)
 
     def _keep(self, connection: UpstreamConnection) -> None:
         """Have an idle connection. One that is closing goes in this turn of the loop, and is not taken until then."""
         connection.rest()
         self._idle[connection] = None
 
-    def _serve(self, waiting: deque[Waiter], connection: UpstreamConnection) -> None:
+    def _serve(self, connection: UpstreamConnection) -> None:
         """Give a connection to the first that waits and takes it."""
-        if connection.transport.is_closing():
-            connection.transport.abort()
-            return
+        waiting = self._waiting
         declined: list[Waiter] = []
         while waiting:
             waiter = waiting.popleft()
@@ -265,8 +266,11 @@ class Pool(Home):
     # Making connections.
 
     def _offer_new(self, connection: UpstreamConnection) -> None:
-        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it."""
-        self.offer(connection)
+        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it.
+
+        One that the upstream closes at once is given away as well: no other is begun for whoever waits for it.
+        """
+        self._serve(connection)
         if self.dropped and connection in self._idle:
             connection.expired()
 
