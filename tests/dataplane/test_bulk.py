@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from io import FileIO
+from pathlib import Path
 
 import pytest
 
@@ -299,6 +300,14 @@ def test_nothing_is_read_of_a_transport_that_closes(ends: tuple[Plain, socket.so
     near.closing = True
     assert not read_on(near, refuse, lambda: True)
     assert near.sock.recv(8) == b"not ours"
+
+
+def test_where_the_kernel_does_not_say_how_much_has_arrived_all_is_left_to_the_loop() -> None:
+    """As a sandbox may have it: the connection must not stay paused."""
+    with Path(os.devnull).open("rb", buffering=0) as mute:
+        near = Plain(mute)
+        assert not read_on(near, refuse, lambda: True)
+        assert not near.aborted
 
 
 def test_the_end_of_a_stream_is_left_to_the_loop(ends: tuple[Plain, socket.socket]) -> None:

@@ -60,7 +60,11 @@ def _read(transport: asyncio.Transport) -> bytes:
         # Its descriptor may be another connection's by now.
         return b""
     descriptor = descriptor_of(transport)
-    arrived = int.from_bytes(ioctl(descriptor, FIONREAD, _INT), sys.byteorder)
+    try:
+        arrived = int.from_bytes(ioctl(descriptor, FIONREAD, _INT), sys.byteorder)
+    except OSError:
+        # A sandbox may refuse it: then all is left to the loop.
+        return b""
     if arrived < LONG:
         return b""
     try:
