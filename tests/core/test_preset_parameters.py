@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.preset_parameters import (
+    TYPES,
     MalformedJson,
     Number,
     Parameter,
@@ -139,6 +140,11 @@ def test_every_error_is_named_at_once() -> None:
 )
 def test_no_error_shows_a_value(user: object, reason: str) -> None:
     assert errors_of({"user": user}) == [("/user", reason)]
+
+
+def test_there_is_a_parameter_of_each_type_under_its_name() -> None:
+    assert {name: each.name for name, each in ANY.items()} == dict(zip(ANY, ANY, strict=True))
+    assert tuple(each.type for each in ANY.values()) == TYPES
 
 
 def test_a_true_is_no_number_a_number_no_truth_and_an_object_no_list() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 
 import pytest
 
@@ -448,3 +449,15 @@ async def test_a_sandbox_may_keep_threads_from_giving_way(monkeypatch: pytest.Mo
         assert await shared.worker.in_thread(lambda: "signed", long=True) == "signed"
     finally:
         await shared.worker.close()
+
+
+async def test_the_end_waits_for_no_thread_that_signs() -> None:
+    """What it signs is for nobody by then."""
+    shared = Shared()
+    release = threading.Event()
+    signing = asyncio.create_task(shared.worker.in_thread(release.wait, long=True))
+    await asyncio.sleep(0)
+    await shared.worker.close()
+    assert not signing.done()
+    release.set()
+    assert await signing
