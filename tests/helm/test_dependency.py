@@ -106,18 +106,21 @@ def test_the_disabled_example_is_the_service_alone(without: Path) -> None:
     assert "without Sidekey" in rendered["webhook-sender/templates/NOTES.txt"]
 
 
-@pytest.mark.parametrize("name", ["sidekey", "keys"])
-def test_the_notes_name_the_values_as_the_dependency_is_called(name: str, service: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("sidekey", ".Values.sidekey"), ("keys", ".Values.keys"), ("my-keys", '(index .Values "my-keys")')],
+)
+def test_the_notes_name_the_values_as_the_dependency_is_called(name: str, where: str, service: Path) -> None:
     """By its alias, where it has one: values under another key are nobody's."""
     chart = yaml.safe_load((service / "Chart.yaml").read_text("utf-8"))
     chart["dependencies"][0] |= {"alias": name, "condition": f"{name}.enabled"}
     (service / "Chart.yaml").write_text(yaml.safe_dump(chart))
     for path in (service / "values.yaml", service / "templates" / "deployment.yaml"):
-        text = path.read_text("utf-8").replace(".Values.sidekey", f".Values.{name}")
+        text = path.read_text("utf-8").replace(".Values.sidekey", where)
         path.write_text(text.replace("sidekey:", f"{name}:", 1) if path.name == "values.yaml" else text)
     rendered = helm.files(service, {})
     (notes,) = [text for path, text in rendered.items() if path.endswith("/NOTES.txt")]
-    assert set(re.findall(r"\.Values\.(\w+)", notes)) == {name}
+    assert set(re.findall(r"\(index \.Values [^)]*\)|\.Values\.[\w-]+", notes)) == {where}
 
 
 def test_without_a_condition_disabled_is_an_error(service: Path) -> None:

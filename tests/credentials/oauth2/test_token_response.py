@@ -165,9 +165,11 @@ def test_the_tokens_of_real_platforms_pass(token: str) -> None:
     assert read_response(reply({**GOOD, "access_token": token}), ResponseShape()).value == token
 
 
-@pytest.mark.parametrize("token_type", ["bearer", "BEARER", "Bearer", "BearerToken", None])
+@pytest.mark.parametrize(
+    "token_type", ["bearer", "BEARER", "Bearer", "BearerToken", "Application Access Token", "User Access Token", None]
+)
 def test_the_case_of_the_type_does_not_count(token_type: object) -> None:
-    """RFC 6749 5.1; Apigee says BearerToken."""
+    """RFC 6749 5.1; Apigee says BearerToken, and eBay whose token it is."""
     assert read_response(reply({**GOOD, "token_type": token_type}), ResponseShape()).value == "tok-1"
 
 

@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
 """The number that Microsoft Entra's `error_description` begins with, in every cloud: it tells a wrong secret (7000215)
 from an expired one (7000222). With the codes above it is all that is ever repeated of a response."""
 
-_BEARER = ("bearer", "bearertoken", "application access token")
+_BEARER = ("bearer", "bearertoken", "application access token", "user access token")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee and eBay say."""
 
 

@@ -462,8 +462,11 @@ def warnings_of(raw: Mapping[str, Any]) -> Findings:
 
 _NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
 
-_KEY: Final = re.compile(r"(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
-"""Letters and digits mixed, without a break: as a key has them, in hex or base64, and words and paths do not."""
+_KEY: Final = re.compile(r"(?<![A-Za-z0-9+])(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
+"""Letters and digits mixed, without a break: as a key has them, in hex or base64, and words and paths do not.
+
+It begins where such characters begin: tried at each of them, it would read a long text of letters as often.
+"""
 
 
 def below(findings: Findings, place: str) -> Findings:
