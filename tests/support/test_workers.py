@@ -137,3 +137,11 @@ def test_no_test_begins_after_as_many_failures_as_are_allowed(tmp_path: Path) ->
     assert status == 1
     assert "stopping after" in printed
     assert len(outcomes) < 1000
+
+
+def test_no_worker_is_forked_beside_a_thread(tmp_path: Path) -> None:
+    """It would not be there, and may hold a lock."""
+    text = "import threading\nthreading.Thread(target=threading.Event().wait, args=(5,)).start()\ndef test_it(): pass\n"
+    status, printed, outcomes = run(tmp_path, text)
+    assert "a thread runs once tests are collected" in printed
+    assert (status, outcomes) == (4, {})

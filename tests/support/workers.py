@@ -50,6 +50,7 @@ class Workers:
         if session.testsfailed or session.config.option.collectonly or not session.items:
             return None
         folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # made before the forks
+        _assert_one_thread()
         running: dict[Connection, Running] = {}
         sys.stdout.flush()
         sys.stderr.flush()
@@ -231,3 +232,10 @@ def _together(item: pytest.Item, other: pytest.Item) -> bool:
     """Whether one worker takes both at once."""
     long = item.get_closest_marker("long") or other.get_closest_marker("long")
     return long is None and item.path == other.path
+
+
+def _assert_one_thread() -> None:
+    """No thread is lost by a fork, which workers would wait for: not even one that Python does not know."""
+    threads = Path("/proc/self/task")
+    if threads.is_dir() and len(list(threads.iterdir())) > 1:
+        raise pytest.UsageError("a thread runs once tests are collected: import what starts it in a fixture or a test")
