@@ -69,7 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", r"ignore:the \(type, exc, tb\) signature of throw:DeprecationWarning")
     config.pluginmanager.register(MissingPeers(), "missing-peers")
     count = config.getoption("--workers", 0)
-    if count:
+    # Who debugs types into a terminal that one process can have.
+    if count and not config.getoption("usepdb"):
         config.pluginmanager.register(Workers(count), "workers")
 
 

@@ -15,6 +15,7 @@ from browser.conftest import Named, Open
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, Running, basic, managed
 from support.ask import get
+from support.axe import violations
 from support.browser import Tab
 from support.everybody import OPEN, WIDTHS, look
 
@@ -25,6 +26,34 @@ SHIFTS: Final = """() => new Promise((done) => {
   new PerformanceObserver(shifts).observe({ type: "layout-shift", buffered: true });
   requestAnimationFrame(() => setTimeout(() => done([]), 0));
 })"""
+
+
+PALE: Final = '<p style="color: #c1c2c3">A pale text</p>'
+SMALL: Final = '<button style="width: 16px; height: 16px; padding: 0; border: 0">one</button>'
+
+BROKEN: Final = [
+    ("<label>Name <input></label>", "<input>", {"label"}),
+    ("<button>One</button><button>Two</button>", SMALL + SMALL, {"target-size"}),
+    (f'<div style="height: 9px; overflow: hidden"><hr style="height: 30px">{PALE}</div>', PALE, {"color-contrast"}),
+    (
+        f'<div style="position: relative">{PALE}<i style="position: absolute; inset: 0; background: #fff"></i></div>',
+        PALE,
+        {"color-contrast"},
+    ),
+]
+"""Markup in which axe finds nothing, the same where it finds something, and the rule."""
+
+
+def test_what_is_wrong_is_found_whatever_was_judged_before(browser: Any) -> None:
+    """Also where a style was covered, or out of sight, when it was first met."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        for right, wrong, rules in BROKEN:
+            for markup, expected in ((right, set()), (wrong, rules), (wrong, rules), (right, set())):
+                page.set_content(
+                    f"<!doctype html><html lang=en><title>t</title><body><main><h1>Head</h1>{markup}</main>"
+                )
+                assert {found.split(":")[0] for found in violations(page)} == expected, markup
 
 
 Go = Callable[[Tab, str], None]

@@ -282,21 +282,23 @@ def notes(values: helm.Values) -> str:
     return " ".join(rendered["sidekey/templates/NOTES.txt"].split())
 
 
-HTTPS = [
-    {**helm.values_of("gateway"), "httpsProxy": {"matchByHost": True, "caSecret": "sidekey-ca"}},
-    {
+def behind_https(mode: str) -> helm.Values:
+    """Values of callers that are matched by host."""
+    gateway = helm.values_of("gateway")
+    if mode == "gateway":
+        return {**gateway, "httpsProxy": {"matchByHost": True, "caSecret": "sidekey-ca"}}
+    return {
         **helm.sidekey_values("sidecar-https-proxy"),
         "mode": "none",
-        "image": helm.values_of("gateway")["image"],
-        "config": {"integrations": {"crm": helm.values_of("gateway")["config"]["integrations"]["crm"]}},
-    },
-]
+        "image": gateway["image"],
+        "config": {"integrations": {"crm": gateway["config"]["integrations"]["crm"]}},
+    }
 
 
-@pytest.mark.parametrize("values", HTTPS, ids=["gateway", "sidecar"])
-def test_the_notes_say_what_https_proxy_means(values: helm.Values) -> None:
+@pytest.mark.parametrize("mode", ["gateway", "sidecar"])
+def test_the_notes_say_what_https_proxy_means(mode: str) -> None:
     """Hosts that are denied, hosts that bypass Sidekey, and callers that must restart."""
-    said = notes(values)
+    said = notes(behind_https(mode))
     assert "Hosts that no integration covers are denied" in said
     assert "config.forward.unmatched: pass" in said
     assert "NO_PROXY names hosts that are called without Sidekey, and so without a credential" in said
@@ -305,7 +307,7 @@ def test_the_notes_say_what_https_proxy_means(values: helm.Values) -> None:
 
 def test_the_notes_do_not_say_that_hosts_are_denied_where_they_pass() -> None:
     """They follow the config."""
-    values = {**HTTPS[0], "config": {"forward": {"unmatched": "pass"}}}
+    values = {**behind_https("gateway"), "config": {"forward": {"unmatched": "pass"}}}
     assert "are denied" not in notes(values)
 
 

@@ -583,7 +583,7 @@ EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_of_a_config_is_one_for_the_chart(path: Path) -> None:
     """But for what belongs to the chart, and secrets that are written in the open: without both it is rendered."""
-    found = helm.helm_python.values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
+    found = helm.library().values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
     config = {key: value for key, value in found.items() if key in {"integrations", "presets", "network", "timeouts"}}
     written = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
     assert yaml.safe_load(written)["integrations"] == config["integrations"]
@@ -747,7 +747,7 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
     inner[keys[-1]] = None
     try:
         taken = helm.files(helm.CHART, values)
-    except helm.helm_python.HelmError as error:
+    except helm.library().HelmError as error:
         assert keys[-1] in str(error)
         assert "nil pointer" not in str(error)
         assert "executing" not in str(error)
@@ -808,7 +808,7 @@ def test_a_sidecar_that_does_not_fit_is_refused(values: helm.Values, words: list
 
 def test_the_schema_knows_every_value() -> None:
     """And no other: what the schema admits stands in values.yaml."""
-    with helm.helm_python.Chart.load(helm.CHART) as chart:
+    with helm.library().Chart.load(helm.CHART) as chart:
         schema = chart.schema
     assert schema is not None
     default = yaml.safe_load((helm.CHART / "values.yaml").read_text("utf-8"))

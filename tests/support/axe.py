@@ -7,14 +7,13 @@ so near to another, that it could be missed; of all else where other parts of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 LEVELS: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
-_STYLES: Final = """() => {
+_STYLES: Final = """(() => {
   const looks = (each) => {
     const { backgroundColor, backgroundImage, opacity, position, zIndex, float, clip, clipPath, filter } =
       getComputedStyle(each);
@@ -28,18 +27,18 @@ _STYLES: Final = """() => {
     }
     return behind.get(each);
   };
-  const found = new Set();
+  const found = new Map();
   for (const each of document.querySelectorAll("body, body *")) {
     const texts = [...each.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
     const text = (each.value || each.placeholder || texts.map((node) => node.data).join("")).trim();
     if (text === "" || !each.checkVisibility({ visibilityProperty: true })) continue;
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(each);
-    const off = each.closest(":disabled, [aria-disabled]") !== null || Boolean(each.control?.disabled);
-    // Of one letter axe says nothing for sure.
-    found.add([color, fontSize, fontWeight, textShadow, off, text.length > 1, all(each)].join(";"));
+    // Of one letter, and of what is switched off, axe says nothing.
+    if (text.length === 1 || each.closest(":disabled, [aria-disabled]") || each.control?.disabled) continue;
+    found.set(each, [color, fontSize, fontWeight, textShadow, all(each)].join(";"));
   }
-  return [...found];
-}"""
+  return found;
+})()"""
 """What contrasts depend on: the colour and size of each text, and what is behind it."""
 
 _SMALL: Final = """() => {
@@ -58,11 +57,17 @@ _SMALL: Final = """() => {
 }"""
 """Whether a target that is small (WCAG 2.2, 2.5.8) has another within 24 pixels, so that circles could touch."""
 
-_RUN: Final = """async (how) => {
+_RUN: Final = f"""async (how) => {{
   // Its preloading fetches the stylesheet again, for a rule on turned screens that no style of ours concerns.
-  const found = await axe.run(document, { ...how, resultTypes: ["violations"], preload: false });
-  return found.violations.flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.html}`));
-}"""
+  const found = await axe.run(document, {{ ...how, preload: false, elementRef: true }});
+  const styles = {_STYLES};
+  const of = (results) => results.flatMap((each) => each.nodes.map((node) => [each.id, node]));
+  return {{
+    wrong: of(found.violations).map(([rule, node]) => `${{rule}}: ${{node.html}}`),
+    judged: of(found.passes).map(([_, node]) => styles.get(node.element) ?? ""),
+  }};
+}}"""
+"""What axe finds wrong, and the styles of what it finds right."""
 
 _MARKUP: Final = """() => document.body.outerHTML + [...document.body.querySelectorAll("*")].map((each) => {
   if (!each.checkVisibility({ visibilityProperty: true })) return 0;
@@ -73,8 +78,8 @@ _MARKUP: Final = """() => document.body.outerHTML + [...document.body.querySelec
 
 CONTRAST, SIZE = "color-contrast", "target-size"
 
-_judged: Final[set[str]] = set()
-"""The styles and the markup in which nothing was found."""
+_judged: Final[set[object]] = set()
+"""The styles that were found right, those in markup where axe could not tell, and the markup without a violation."""
 
 
 @cache
@@ -84,24 +89,31 @@ def _source() -> str:
 
 def violations(page: Any) -> list[str]:
     """What violates WCAG 2.2 AA in a page as it is now, light and dark: the rule, and the element."""
-    found = []
+    found: list[str] = []
+    markup = page.evaluate(_MARKUP)
     # Nothing but contrasts depends on colours.
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
-        found += _run(page, {"runOnly": [CONTRAST]}, page.evaluate(_STYLES))
+        styles = page.evaluate(f"[...{_STYLES}.values()]")
+        new = {(style, markup) for style in styles if style not in _judged}
+        if not new <= _judged:
+            wrong, judged = _run(page, {"runOnly": [CONTRAST], "resultTypes": ["violations", "passes"]})
+            found += wrong
+            # Of a text that is covered, or out of sight, axe says nothing: it may be in sight in another page.
+            _judged.update(judged, () if wrong else new)
     if page.evaluate(_SMALL):
-        found += _run(page, {"runOnly": [SIZE]})
-    without = {CONTRAST: {"enabled": False}, SIZE: {"enabled": False}}
-    return found + _run(page, {"runOnly": LEVELS, "rules": without}, [page.evaluate(_MARKUP)])
+        found += _run(page, {"runOnly": [SIZE], "resultTypes": ["violations"]})[0]
+    if markup not in _judged:
+        without = {CONTRAST: {"enabled": False}, SIZE: {"enabled": False}}
+        wrong, _ = _run(page, {"runOnly": LEVELS, "rules": without, "resultTypes": ["violations"]})
+        found += wrong
+        _judged.update([] if wrong else [markup])
+    return found
 
 
-def _run(page: Any, how: dict[str, Any], of: Sequence[str] = ()) -> list[str]:
-    """What axe finds, where not all of this was judged before."""
-    if of and _judged.issuperset(of):
-        return []
+def _run(page: Any, how: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What axe finds wrong, and the styles of what it finds right."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(_source())
-    found: list[str] = page.evaluate(_RUN, how)
-    if not found:
-        _judged.update(of)
-    return found
+    found = page.evaluate(_RUN, how)
+    return found["wrong"], found["judged"]

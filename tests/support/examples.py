@@ -1,11 +1,17 @@
-"""How many examples a property is tried with: all in CI and against mutants, where each run draws the same ones."""
+"""How much is tried of what costs most: all in CI, and against mutants; elsewhere a part.
+
+Properties are tried with the same examples in each run in CI.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-_SHARE: Final = 1 if os.environ.get("CI") else 5
+ALL: Final = bool(os.environ.get("CI"))
+"""Whether this run tries all there is."""
+
+_SHARE: Final = 1 if ALL else 5
 """Of all examples, one in so many elsewhere, where each run draws others."""
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import helm_python
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,14 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C reads a dashboard in a tenth of the time; PyYAML has it wherever it was built with libyaml."""
 
 
+@cache
+def library() -> ModuleType:
+    """Helm, loaded where it is first used: Go has threads of its own, without which it hangs in a forked process."""
+    import helm_python
+
+    return helm_python
+
+
 def cases() -> list[str]:
     """The names of the files in CASES."""
     return sorted(path.stem for path in CASES.glob("*.yaml"))
@@ -41,7 +49,8 @@ def cases() -> list[str]:
 
 def values_of(case: str) -> Values:
     """The values of a case, read as Helm reads them."""
-    return helm_python.values_from_yaml((CASES / f"{case}.yaml").read_text("utf-8"))
+    values: Values = library().values_from_yaml((CASES / f"{case}.yaml").read_text("utf-8"))
+    return values
 
 
 def sidekey_values(case: str) -> Values:
@@ -55,7 +64,7 @@ def with_dependency(folder: Path) -> Path:
     for chart in (CHART, EXAMPLE):
         shutil.copytree(chart, folder / chart.relative_to(ROOT))
     example = folder / EXAMPLE.relative_to(ROOT)
-    helm_python.dependency_update(example, skip_refresh=True)
+    library().dependency_update(example, skip_refresh=True)
     return example
 
 
@@ -65,9 +74,9 @@ def chart_of(case: str, example: Path) -> Path:
 
 
 @cache
-def _loaded(chart: Path) -> helm_python.Chart:
+def _loaded(chart: Path) -> Any:
     """A chart; no test writes into one. Helm drops a dependency that values disable for good, so that needs a copy."""
-    return helm_python.Chart.load(chart)
+    return library().Chart.load(chart)
 
 
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
@@ -120,14 +129,14 @@ def refusal(chart: Path, values: Values) -> str:
     """The message with which these values are refused."""
     try:
         files(chart, values)
-    except helm_python.HelmError as error:
+    except library().HelmError as error:
         return str(error)
     raise AssertionError("these values are taken")
 
 
 def lint(chart: Path, values: Values) -> list[str]:
     """What `helm lint --strict` objects to."""
-    report = helm_python.lint(chart, values, strict=True)
+    report = library().lint(chart, values, strict=True)
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]
 

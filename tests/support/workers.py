@@ -11,14 +11,16 @@ import multiprocessing
 import os
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import pytest
-from _pytest._io import TerminalWriter
 
 from support import ports
 
@@ -48,23 +50,24 @@ class Workers:
         if session.testsfailed or session.config.option.collectonly or not session.items:
             return None
         folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # made before the forks
-        source = self._chunks(session.items)
+        _assert_one_thread()
+        running: dict[Connection, Running] = {}
         sys.stdout.flush()
         sys.stderr.flush()
-        readers: dict[Connection, Running] = {}
-        for number in range(self._count):
-            reader, writer = _FORKS.Pipe(duplex=False)
-            worker = Worker(session, folder / f"worker-{number}", source, writer, self._stop)
-            process = _FORKS.Process(target=worker.work, args=(number, self._count), name=f"worker-{number}")
-            process.start()
-            writer.close()
-            readers[reader] = Running(process)
-        os.close(source)
+        with tempfile.TemporaryFile(buffering=0) as chunks:
+            self._cut(session.items, chunks)
+            for number in range(self._count):
+                reader, writer = _FORKS.Pipe(duplex=False)
+                worker = Worker(session, folder / f"worker-{number}", chunks.fileno(), writer, self._stop)
+                process = _FORKS.Process(target=worker.work, args=(number, self._count), name=f"worker-{number}")
+                process.start()
+                writer.close()
+                running[reader] = Running(process)
         try:
-            self._report(session, readers)
+            self._report(session, running)
         finally:
             self._stop[0] = 1
-            for each in readers.values():
+            for each in running.values():
                 each.process.join()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
@@ -72,46 +75,63 @@ class Workers:
             raise session.Interrupted(session.shouldstop)
         return True
 
-    def _chunks(self, items: Sequence[pytest.Item]) -> int:
-        """A pipe that all chunks are in already; each read gives one of them to one reader, without a lock.
+    def _cut(self, items: Sequence[pytest.Item], chunks: IO[bytes]) -> None:
+        """Write all chunks into a file, whose position is that of all: each read gives one to one worker.
 
-        8,192 fit into a pipe, and there are little more than files. A long test is a chunk. The last ones are of single
-        tests, so that all workers end at the same time.
+        A long test is a chunk. The last ones are of single tests, so that all workers end at the same time.
         """
-        reader, writer = os.pipe()
         start = 0
         while start < len(items):
             size = min(_LARGEST, (len(items) - start) // (4 * self._count))
             end = start + 1
             while end < start + size and _together(items[start], items[end]):
                 end += 1
-            os.write(writer, _CHUNK.pack(start, end))
+            chunks.write(_CHUNK.pack(start, end))
             start = end
-        os.close(writer)
-        return reader
+        chunks.seek(0)
 
-    def _report(self, session: pytest.Session, readers: dict[Connection, Running]) -> None:
+    def _report(self, session: pytest.Session, running: dict[Connection, Running]) -> None:
         """Hand on what the workers say, until all have ended."""
-        hook, config = session.config.hook, session.config
-        left = set(readers)
+        left = dict(running)
         while left:
-            for reader in wait(list(left)):
+            # What a test has started may hold the pipe of a worker that is gone, so that its file never ends.
+            gone = (reader for reader, each in left.items() if not each.process.is_alive())
+            for reader in wait(list(left), timeout=1) or [*gone]:
                 assert isinstance(reader, Connection)
                 try:
-                    running, reports = reader.recv()
+                    told: Told | None = reader.recv() if reader.poll() else None
                 except EOFError:
-                    left.remove(reader)
-                    readers[reader].end(session)
-                    continue
-                readers[reader].running = running
-                for report in reports:
-                    hook.pytest_runtest_logreport(
-                        report=hook.pytest_report_from_serializable(config=config, data=report)
-                    )
-                if reports:
-                    hook.pytest_runtest_logfinish(nodeid=reports[0]["nodeid"], location=tuple(reports[0]["location"]))
+                    told = None
+                if told is None or told.last:
+                    left.pop(reader).end(session, well=told is not None)
+                else:
+                    running[reader].running = told.running
+                    told.hand_on(session.config)
                 if session.shouldfail or session.shouldstop:
                     self._stop[0] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a worker says to the process that reports."""
+
+    running: tuple[str, Place] | None = None
+    """The test that it has begun and not ended."""
+    reports: Sequence[Any] = ()
+    warned: Sequence[Mapping[str, Any]] = ()
+    last: bool = False
+    """Whether it has ended its fixtures, and says no more."""
+
+    def hand_on(self, config: pytest.Config) -> None:
+        """Call the hooks that pytest would have called here."""
+        hook = config.hook
+        for warning in self.warned:
+            hook.pytest_warning_recorded.call_historic(kwargs=warning)
+        for data in self.reports:
+            hook.pytest_runtest_logreport(report=hook.pytest_report_from_serializable(config=config, data=data))
+        if self.reports:
+            data = self.reports[0]
+            hook.pytest_runtest_logfinish(nodeid=data["nodeid"], location=tuple(data["location"]))
 
 
 class Running:
@@ -122,10 +142,10 @@ class Running:
         self.running: tuple[str, Place] | None = None
         """The test that it has begun and not ended."""
 
-    def end(self, session: pytest.Session) -> None:
+    def end(self, session: pytest.Session, *, well: bool) -> None:
         """Let the run fail where a worker did not end well; the test that it was in is told, and no more are begun."""
         self.process.join()
-        if self.process.exitcode == 0:
+        if well and self.process.exitcode == 0:
             return
         said = f"{self.process.name} ended with status {self.process.exitcode}"
         if self.running is not None:
@@ -139,23 +159,25 @@ class Worker:
     """A forked process that takes tests until there are no more."""
 
     def __init__(
-        self, session: pytest.Session, folder: Path, source: int, reports: Connection, stop: mmap.mmap
+        self, session: pytest.Session, folder: Path, chunks: int, connection: Connection, stop: mmap.mmap
     ) -> None:
         self._session = session
         self._folder = folder
-        self._source = source
-        self._connection = reports
+        self._chunks = chunks
+        self._connection = connection
         self._stop = stop
         self._reports: list[Any] = []
-        # Where pytest and its plugins write beside the reports.
-        self._tw = TerminalWriter(sys.stderr)
+        self._warned: list[Mapping[str, Any]] = []
+        # Where pytest and its plugins write beside the reports: Config.get_terminal_writer takes it from here.
+        self._tw = session.config.get_terminal_writer()
 
     def work(self, number: int, count: int) -> None:
         """Run tests, in the process of its own."""
         config = self._session.config
         self._folder.mkdir(mode=0o700)
         config.stash[SHARED] = self._folder.parent
-        config._tmp_path_factory._basetemp = self._folder  # type: ignore[attr-defined]  # as no option can say it now
+        # What --basetemp says is deleted where it is there.
+        config._tmp_path_factory._basetemp = self._folder  # type: ignore[attr-defined]
         ports.take_share(number, count)
         # What prints does so in the process that this one tells.
         for name in ("terminalreporter", "terminalprogress-plugin"):
@@ -169,16 +191,21 @@ class Worker:
         capture.suspend_global_capture()
         try:
             for item, following in self._items():
-                self._connection.send(((item.nodeid, item.location), ()))
+                self._connection.send(Told(running=(item.nodeid, item.location)))
                 config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                self._connection.send(Told(reports=self._reports, warned=self._warned))
+                self._reports.clear()
+                self._warned.clear()
         finally:
+            # As the end of a session does, beside what the process that reports does at its own.
             self._session._setupstate.teardown_exact(None)
             # Which also tells of exceptions that only a last search for garbage finds.
             config._ensure_unconfigure()
+        self._connection.send(Told(last=True))
 
     def _items(self) -> Iterator[tuple[pytest.Item, Any]]:
         """Each test, and what is still needed after it: nothing but the session's where no other is taken yet."""
-        while chunk := os.read(self._source, _CHUNK.size):
+        while chunk := os.read(self._chunks, _CHUNK.size):
             start, end = _CHUNK.unpack(chunk)
             nodes: list[Any] = [*self._session.items[start:end], self._session]
             for item, following in pairwise(nodes):
@@ -186,18 +213,29 @@ class Worker:
                     return
                 yield item, following
 
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
+    ) -> None:
+        """Keep what is to be told, of the tests alone: as text, since what a warning holds may not be sent."""
+        if when == "runtest":
+            found = warning_message
+            said = warnings.WarningMessage(str(found.message), found.category, found.filename, found.lineno)
+            self._warned.append({"warning_message": said, "when": when, "nodeid": nodeid, "location": location})
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what is to be told once the test is over."""
         config = self._session.config
         self._reports.append(config.hook.pytest_report_to_serializable(config=config, report=report))
-
-    def pytest_runtest_logfinish(self) -> None:
-        """Tell all about the test."""
-        self._connection.send((None, self._reports))
-        self._reports.clear()
 
 
 def _together(item: pytest.Item, other: pytest.Item) -> bool:
     """Whether one worker takes both at once."""
     long = item.get_closest_marker("long") or other.get_closest_marker("long")
     return long is None and item.path == other.path
+
+
+def _assert_one_thread() -> None:
+    """No thread is lost by a fork, which workers would wait for: not even one that Python does not know."""
+    threads = Path("/proc/self/task")
+    if threads.is_dir() and len(list(threads.iterdir())) > 1:
+        raise pytest.UsageError("a thread runs once tests are collected: import what starts it in a fixture or a test")
