@@ -101,7 +101,7 @@ def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Op
     one.page.fill('[id="/auth/region"]', "us-central1.gcp")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=You changed where the credential goes")
-    assert one.page.evaluate("document.activeElement.id") == "/auth/client_secret"
+    one.page.wait_for_function("document.activeElement.id === '/auth/client_secret'")
     one.page.keyboard.type("canary-two")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=us-central1")
