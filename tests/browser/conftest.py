@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -58,6 +59,20 @@ def tab(browser: Any, running: Running, tabs: list[Tab]) -> Open:
 def api(running: Running) -> Api:
     """The API, by an editor's token."""
     return Api(running.child.admin_port, TOKENS["editor"])
+
+
+@pytest.fixture(scope="session")
+def turns() -> list[float]:
+    """When tests ended that have sent a test request."""
+    return []
+
+
+@pytest.fixture
+def may_test(turns: list[float]) -> Iterator[None]:
+    """An operator may send one test request a second: wait until one may be sent, whatever test sent the last."""
+    time.sleep(max(0.0, turns[-1] + 1 - time.monotonic()) if turns else 0)
+    yield
+    turns.append(time.monotonic())
 
 
 _NUMBERS = count()

@@ -175,6 +175,7 @@ def many(running: Running, api: Api, named: Named) -> Iterator[str]:
     yield name
 
 
+@pytest.mark.usefixtures("may_test")
 @pytest.mark.parametrize("role", STATES)
 def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: Role) -> None:
     one = tab(role)

@@ -153,7 +153,7 @@ def test_keys_search_add_and_help_and_are_only_text_where_one_types(tab: Open) -
     one = tab("editor")
     one.open("/")
     one.page.keyboard.press("/")
-    assert one.page.evaluate("document.activeElement.id") == "q"
+    one.page.wait_for_function("document.activeElement.id === 'q'")
     one.page.keyboard.type("a/n?b")
     assert one.page.input_value("#q") == "a/n?b"
     assert one.page.locator("dialog[open]").count() == 0
@@ -161,16 +161,17 @@ def test_keys_search_add_and_help_and_are_only_text_where_one_types(tab: Open) -
     one.page.focus("th a")
     one.page.keyboard.press("?")
     assert one.page.locator("dialog[open]").count() == 1
-    assert one.page.evaluate("document.activeElement.closest('dialog') !== null")
+    one.page.wait_for_function("document.activeElement.closest('dialog') !== null")
     one.page.keyboard.press("n")
     one.page.keyboard.press("Escape")
     assert one.page.locator("dialog[open]").count() == 0
-    assert one.page.evaluate("document.activeElement.matches('th a')")
+    one.page.wait_for_function("document.activeElement.matches('th a')")
     one.page.keyboard.press("Control+n")
     one.page.keyboard.press("n")
     one.page.wait_for_url("**/add")
 
 
+@pytest.mark.usefixtures("may_test")
 @pytest.mark.parametrize("script", [True, False])
 def test_focus_stays_where_it_was_after_a_message(
     tab: Open, running: Running, api: Api, named: Named, script: bool
@@ -198,6 +199,7 @@ def test_focus_stays_where_it_was_after_a_message(
 REFUSING = 'location / {{ if ($http_authorization != "{right}") {{ return 401; }} return 200 "welcome"; }}'
 
 
+@pytest.mark.usefixtures("may_test")
 def test_a_failing_integration_is_found_read_and_repaired(
     tab: Open, running: Running, api: Api, named: Named, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def add_basic(tab: Tab, running: Running, name: str) -> None:
     tab.page.fill('[id="/test/path"]', "/whoami")
 
 
+@pytest.mark.usefixtures("may_test")
 def test_one_is_added_tested_and_called_by_the_copied_command(tab: Open, running: Running) -> None:
     """The command is what a shell splits into the very arguments, and the upstream gets the credential."""
     one = tab()
@@ -56,7 +57,7 @@ def test_what_was_typed_stays_where_a_form_is_refused(tab: Open, running: Runnin
     one.page.fill('[id="/auth/username"]', "a:b")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector(".wrong .error:visible")
-    assert one.page.evaluate("document.activeElement.id") == "/auth/username"
+    one.page.wait_for_function("document.activeElement.id === '/auth/username'")
     assert one.page.input_value('[id="/auth/password"]') == "canary-pw"
     assert "canary" not in one.page.content()
     one.page.fill('[id="/auth/username"]', "svc")
