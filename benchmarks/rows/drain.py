@@ -22,7 +22,7 @@ _OTHER = Figure("responses other than 200", 0)
 class Drain:
     """A Sidekey is started, loaded and told to end, again and again."""
 
-    signals: int = 20
+    signals: int = 15
     seconds: float = 0.4
 
     name = "drain"
