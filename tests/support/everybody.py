@@ -8,7 +8,7 @@ from support.axe import violations
 from support.browser import Tab
 
 WIDTHS: Final = (360, 1280)
-"""Those of a telephone and of a desk. No script asks for one, so a page may be resized as well as loaded anew."""
+"""Widths of a telephone and of a desktop. No script reads the width, so resizing a page does as well as a new load."""
 
 OPEN: Final = "for (const each of document.querySelectorAll('details')) each.open = true"
 

@@ -321,7 +321,7 @@ def test_a_key_in_the_text_that_is_signed_is_a_warning(signed: str, key: str) ->
 
 
 def test_a_long_text_that_is_signed_is_read_once() -> None:
-    """Searched anew from each of its letters it would hold the interpreter for a quarter of an hour."""
+    """Were it searched again from each of its letters, it would hold the interpreter for a quarter of an hour."""
     assert warnings({**CUSTOM, "signed": "a" * 500_000 + "{timestamp}.{body}"}) == []
 
 
