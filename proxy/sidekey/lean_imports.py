@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import reload
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType
 from typing import Any
 
 
@@ -27,18 +26,6 @@ def set_while_importing(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _Package(ModuleType):
-    """A package whose own code runs when a name is asked for that is none of its modules'."""
-
-    def __getattr__(self, name: str) -> Any:
-        # The import system asks for a module as well before it imports it.
-        if find_spec(f"{self.__name__}.{name}") is not None:
-            raise AttributeError(name)
-        self.__class__ = ModuleType
-        reload(self)
-        return getattr(self, name)
-
-
 def defer_package(name: str, **known: object) -> None:
     """Let modules of a package be imported from now on without what the package's own `__init__` imports.
 
@@ -48,6 +35,14 @@ def defer_package(name: str, **known: object) -> None:
     if spec is None:
         return
     package = module_from_spec(spec)
-    package.__class__ = _Package
-    vars(package).update(known)
+
+    def complete(attribute: str) -> Any:
+        # The import system asks for a module as well before it imports it.
+        if find_spec(f"{name}.{attribute}") is not None:
+            raise AttributeError(attribute)
+        del vars(package)["__getattr__"]
+        reload(package)
+        return getattr(package, attribute)
+
+    vars(package).update(known, __getattr__=complete)
     sys.modules[name] = package
