@@ -128,6 +128,13 @@ def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return request.config.stash.get(SHARED, tmp_path_factory.getbasetemp())
 
 
+@pytest.fixture(scope="session")
+def of_all_runs(request: pytest.FixtureRequest, of_the_run: Path) -> Path:
+    """A folder that later runs share too, for what is made of sources alone: pytest's cache, where there is one."""
+    cache = getattr(request.config, "cache", None)
+    return of_the_run if cache is None else Path(cache.mkdir("compiled"))
+
+
 _STATES = count()
 
 
