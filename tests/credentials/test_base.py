@@ -203,7 +203,7 @@ HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference", "_Component", "_Covered"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Proven", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 
