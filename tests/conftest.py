@@ -86,11 +86,6 @@ def workers(text: str) -> int:
     return min(8, 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests: else one of them is what all other workers wait for at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Spare what is imported and collected from searches for garbage, these and all later: many tests ask for one."""
