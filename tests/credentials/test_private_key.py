@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -41,3 +41,25 @@ def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
         with pytest.raises(ValueError) as refused:
             read_private_key(text)
         assert str(refused.value) == reason
+
+
+def test_numbers_that_do_not_make_a_key_are_refused_each_time() -> None:
+    """Beside the key that they are made from, which was read before, and again afterwards."""
+    key = generate_private_key(65537, 2048)
+    numbers = key.private_numbers()
+    wrong = RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d,
+        dmp1=numbers.dmp1,
+        dmq1=numbers.dmq1,
+        iqmp=numbers.iqmp + 2,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    for _ in range(2):
+        for _ in range(2):
+            found = read_private_key(pem(key))
+            assert isinstance(found, RSAPrivateKey)
+            assert found.private_numbers() == numbers
+        with pytest.raises(ValueError, match="must be a private key in PEM"):
+            read_private_key(pem(wrong))
