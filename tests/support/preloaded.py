@@ -45,8 +45,10 @@ for _name in _MODULES:
     import_module(_name)
 
 # What a process keeps once it has made it.
-renderer()
 files()
+_templates = renderer()._environment
+for _name in _templates.list_templates():
+    _templates.get_template(_name)
 for _kind in KINDS:
     form_for(_kind)
 for _provider in profiles.names():
