@@ -8,6 +8,7 @@ killed, so that none outlives the tests.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import pickle
 import resource
@@ -31,13 +32,18 @@ NUMBER: Final = struct.Struct("=i")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a forked process is to be; what it writes to is sent beside."""
+    """What a forked process is to be; what it writes to is sent beside.
 
+    It runs `code` as `python -c` would, or `sidekey`, and is `unbuffered` as with PYTHONUNBUFFERED.
+    """
+
+    code: str | None
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     folder: str
     descriptors: int | None
     absent: tuple[str, ...]
+    unbuffered: bool
 
 
 def main(requests: int, alive: int) -> None:
@@ -121,13 +127,15 @@ def _be(request: int, output: int, errors: int) -> NoReturn:
     status = 1
     try:
         with os.fdopen(request, "rb") as file:
-            wanted: Request = pickle.load(file)  # noqa: S301 - what the tests wrote
+            wanted: Request = pickle.load(file)
         os.dup2(output, 1)
         os.dup2(errors, 2)
         os.close(output)
         os.close(errors)
         status = _run(wanted)
     finally:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(status)
@@ -141,14 +149,16 @@ def _run(wanted: Request) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted.descriptors, wanted.descriptors))
     for name in wanted.absent:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it raises ImportError
-    sys.argv = ["sidekey", *wanted.arguments]
+    if wanted.unbuffered:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), write_through=True)
+    sys.argv = ["sidekey" if wanted.code is None else "-c", *wanted.arguments]
     try:
-        runpy.run_module("sidekey", run_name="__main__", alter_sys=True)
+        if wanted.code is None:
+            runpy.run_module("sidekey", run_name="__main__", alter_sys=True)
+        else:
+            exec(wanted.code, {"__name__": "__main__"})
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
     finally:
         # As at the end of an interpreter.
         threading._shutdown()  # type: ignore[attr-defined]

@@ -66,7 +66,9 @@ SERVER: Final = _Server()
 class Forked:
     """A running process, with the part of `subprocess.Popen` that tests use; `merged` sends stderr into stdout.
 
-    With `descriptors` it may open no more files; modules that are `absent` are not installed, to it.
+    With `descriptors` it may open no more files; modules that are `absent` are not installed, to it. With `code` it
+    runs that, as `python -c` would. What it prints goes to a file `output` where one is given, and is `unbuffered` as
+    with PYTHONUNBUFFERED.
     """
 
     def __init__(
@@ -78,20 +80,32 @@ class Forked:
         merged: bool,
         descriptors: int | None = None,
         absent: Sequence[str] = (),
+        code: str | None = None,
+        output: Path | None = None,
+        unbuffered: bool = False,
     ) -> None:
         unheard = sorted(name for name in environment.keys() - os.environ.keys() if name.startswith("PYTHON"))
         if unheard:
             raise ValueError(f"{', '.join(unheard)}: read as the interpreter starts; start a fresh one")
-        self.stdout, output = _pipe()
+        self.stdout, printed = _pipe()
+        if output is not None:
+            os.close(printed)
+            printed = os.open(output, os.O_WRONLY)
         self.stderr: IO[str] | None = None
-        errors = output
+        errors = printed
         if not merged:
             self.stderr, errors = _pipe()
         request = Request(
-            tuple(arguments), dict(environment), str(folder or Path.cwd()), descriptors, tuple(absent)
+            code=code,
+            arguments=tuple(arguments),
+            environment=dict(environment),
+            folder=str(folder or Path.cwd()),
+            descriptors=descriptors,
+            absent=tuple(absent),
+            unbuffered=unbuffered,
         )
-        self._told = SERVER.fork(request, output, errors)
-        for end in {output, errors}:
+        self._told = SERVER.fork(request, printed, errors)
+        for end in {printed, errors}:
             os.close(end)
         self.pid = self._next()
         self._status: int | None = None
