@@ -16,6 +16,7 @@ from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
 from support.examples import examples
+from support.forked import SERVER
 from support.postgres import Postgres
 from support.workers import SHARED, Workers
 
@@ -72,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Who debugs types into a terminal that one process can have.
     if count and not config.getoption("usepdb"):
         config.pluginmanager.register(Workers(count), "workers")
+        if not config.option.collectonly:
+            # One for all workers, which has imported Sidekey by the time that the first test needs it.
+            SERVER.start()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,11 +88,6 @@ def workers(text: str) -> int:
     if text != "auto":
         return int(text)
     return min(8, 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests: else one of them is what all other workers wait for at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -127,6 +126,13 @@ def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def state_home() -> Path:
     """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
     return Path(os.environ["XDG_STATE_HOME"])
+
+
+@pytest.fixture(scope="session")
+def of_all_runs(request: pytest.FixtureRequest, of_the_run: Path) -> Path:
+    """A folder that later runs share too, for what is made of sources alone: pytest's cache, where there is one."""
+    cache = getattr(request.config, "cache", None)
+    return of_the_run if cache is None else Path(cache.mkdir("compiled"))
 
 
 _STATES = count()

@@ -52,6 +52,11 @@ class Workers:
         # And of each the number of the test that it is in, from 1.
         self._within = memoryview(mmap.mmap(-1, 4 * count)).cast("I")
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Begin with those that share something, and those that are long: else all workers wait for them at the end."""
+        items.sort(key=lambda item: (_shared(item) is None, _shared(item) or "", _is_short(item)))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Instead of pytest's own loop, unless that would run no test."""
@@ -87,13 +92,16 @@ class Workers:
     def _cut(self, items: Sequence[pytest.Item], chunks: IO[bytes]) -> None:
         """Write all chunks into a file, whose position is that of all: each read gives one to one worker.
 
-        A long test is a chunk. The last ones are of single tests, so that all workers end at the same time.
+        Tests that share something are a chunk, however many, and so is a long test. The last chunks are of single
+        tests, so that all workers end at the same time.
         """
         start = 0
         while start < len(items):
-            size = min(_LARGEST, (len(items) - start) // (4 * self._count))
+            first = items[start]
+            left = len(items) - start
+            size = left if _shared(first) else min(_LARGEST, left // (4 * self._count))
             end = start + 1
-            while end < start + size and _together(items[start], items[end]):
+            while end < start + size and _together(first, items[end]):
                 end += 1
             chunks.write(_CHUNK.pack(start, end))
             start = end
@@ -266,10 +274,21 @@ class Worker:
             self._phases.append(data)
 
 
+def _shared(item: pytest.Item) -> str | None:
+    """The name of what a test shares with others that one worker is to take with it."""
+    marker = item.get_closest_marker("shared")
+    return None if marker is None else str(marker.args[0])
+
+
+def _is_short(item: pytest.Item) -> bool:
+    return item.get_closest_marker("long") is None
+
+
 def _together(item: pytest.Item, other: pytest.Item) -> bool:
     """Whether one worker takes both at once."""
-    long = item.get_closest_marker("long") or other.get_closest_marker("long")
-    return long is None and item.path == other.path
+    if _shared(item) or _shared(other):
+        return _shared(item) == _shared(other)
+    return _is_short(item) and _is_short(other) and item.path == other.path
 
 
 def _assert_one_thread() -> None:
