@@ -100,7 +100,7 @@ def test_denials_are_recorded_as_requests_are() -> None:
 def histories(alert: str) -> dict[str, Any]:
     """A test of promtool: the alert fires at every half minute, from before the restart until long after its window.
 
-    Each interval and each way to restart is in a namespace of its own, so that promtool evaluates the rules once for all.
+    Each interval and each way to restart is in a namespace of its own: promtool evaluates the rules once for all.
     """
     fires, counters = CASES[alert]
     stored, namespaces = [], []
