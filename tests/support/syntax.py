@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
+
+_NO_NODES = {"arg", "attr", "ctx", "id", "kind", "level", "module", "name", "op", "ops", "type_comment"}
+"""Fields that hold a text, a number, or what has no content: `+`, or whether something is read or assigned."""
 
 
 def walk(tree: ast.AST) -> list[ast.AST]:
-    """As `ast.walk`, breadth first, in half of the time: the package has half a million nodes."""
+    """As `ast.walk`, breadth first, without operators and contexts: in a third of the time."""
     found = [tree]
     for node in found:
-        for value in node.__dict__.values():
+        for name in _fields(type(node)):
+            value = getattr(node, name, None)
             if isinstance(value, list):
                 found += [each for each in value if isinstance(each, ast.AST)]
             elif isinstance(value, ast.AST):
                 found.append(value)
     return found
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
+    return () if kind is ast.Constant else tuple(name for name in kind._fields if name not in _NO_NODES)
