@@ -90,11 +90,6 @@ def workers(text: str) -> int:
     return min(8, 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests: else one of them is what all other workers wait for at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Spare what is imported and collected from searches for garbage, these and all later: many tests ask for one."""
@@ -103,6 +98,8 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        # Python 3.13 searches whenever 2,000 objects are new, which is several times in most tests.
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
@@ -130,6 +127,13 @@ def unconfigured_logs() -> Iterator[None]:
 def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run share, for `support.once`."""
     return request.config.stash.get(SHARED, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def of_all_runs(request: pytest.FixtureRequest, of_the_run: Path) -> Path:
+    """A folder that later runs share too, for what is made of sources alone: pytest's cache, where there is one."""
+    cache = getattr(request.config, "cache", None)
+    return of_the_run if cache is None else Path(cache.mkdir("compiled"))
 
 
 _STATES = count()

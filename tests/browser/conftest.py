@@ -1,11 +1,12 @@
-"""One Chromium for the tests of a module, and one Sidekey; each test has windows and log-ins of its own."""
+"""One Chromium for all tests here, and one Sidekey; each test has windows and log-ins of its own."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -16,17 +17,26 @@ from support.browser import Tab, chromium
 Open = Callable[..., Tab]
 Named = Callable[[str], str]
 
+FOLDER: Final = Path(__file__).parent
 
-@pytest.fixture(scope="session")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser takes long to start, and axe to judge what it has judged elsewhere: one worker runs all tests here."""
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.shared("browser"))
+
+
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A Sidekey with a store, and an echoing upstream."""
     with serving(tmp_path_factory.mktemp("browser")) as found:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """Of a module and not of the session: while it runs, so does its event loop, and no other can."""
+    """Of this package and not of the session: while it runs, so does its event loop, and no other can."""
     with chromium() as found:
         yield found
 

@@ -14,8 +14,8 @@ import pytest
 
 from support import peers
 from support.clients import SERVICES
+from support.compiled import go_program, java_classes
 from support.java import QUICKLY
-from support.once import once
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = ("curl", "requests", "httpx", "aiohttp", "go", "java", "node")
@@ -29,7 +29,6 @@ _PROXY_VARIABLES = (
     "no_proxy",
     "NO_PROXY",
 )
-_GO_QUICKLY = ("-gcflags=all=-l", "-ldflags=-s -w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,52 +64,22 @@ def _java_properties(variables: Mapping[str, str]) -> list[str]:
     return [*properties, f"-Dproxy.user={proxy.username}"] if proxy.username else properties
 
 
-def _build_go(source: Path, folder: Path) -> None:
-    """Compile a Go program without a network."""
-    program = folder / source.stem
-    offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GO111MODULE": "off", "CGO_ENABLED": "0"}
-    environment = {"GOCACHE": str(folder / "cache")} if "HOME" not in os.environ else {}
-    subprocess.run(
-        # Without inlining, symbols and debug information: where nothing is cached, Go compiles its library first.
-        [peers.require("go"), "build", *_GO_QUICKLY, "-o", str(program), str(source)],
-        env={**os.environ, **offline, **environment},
-        capture_output=True,
-        check=True,
-    )
+@pytest.fixture(scope="session")
+def go_client(of_all_runs: Path) -> str:
+    """The client in Go."""
+    return go_program(of_all_runs, PROGRAMS / "client.go")
 
 
 @pytest.fixture(scope="session")
-def go_programs(of_the_run: Path) -> Path:
-    """The client and the service in Go, compiled once."""
-
-    def build(folder: Path) -> None:
-        for source in (PROGRAMS / "client.go", SERVICES / "cases.go"):
-            _build_go(source, folder)
-
-    return once(of_the_run / "go", build)
-
-
-@pytest.fixture(scope="session")
-def go_program(go_programs: Path) -> str:
-    """The Go client."""
-    return str(go_programs / "client")
-
-
-@pytest.fixture(scope="session")
-def go_service(go_programs: Path) -> str:
+def go_service(of_all_runs: Path) -> str:
     """The service in Go."""
-    return str(go_programs / "cases")
+    return go_program(of_all_runs, SERVICES / "cases.go")
 
 
 @pytest.fixture(scope="session")
-def java_classes(of_the_run: Path) -> str:
-    """The programs in Java, compiled once: `java Client.java` compiles it for each start."""
-    sources = [PROGRAMS / "Client.java", PROGRAMS / "Handshake.java", SERVICES / "Cases.java"]
-
-    def build(folder: Path) -> None:
-        subprocess.run([peers.require("javac"), "-d", folder, *sources], check=True)
-
-    return str(once(of_the_run / "java", build))
+def java_programs(of_all_runs: Path) -> str:
+    """The class path of the programs in Java."""
+    return java_classes(of_all_runs)
 
 
 @pytest.fixture(params=NAMES)
@@ -121,9 +90,11 @@ def client(request: pytest.FixtureRequest) -> Client:
         options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]
         return Client(name, (peers.require("curl"), *options))
     if name == "go":
-        return Client(name, (request.getfixturevalue("go_program"),))
+        return Client(name, (request.getfixturevalue("go_client"),))
     if name == "java":
-        return Client(name, (peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_classes"), "Client"))
+        return Client(
+            name, (peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_programs"), "Client")
+        )
     if name == "node":
         return Client(name, (peers.require("node"), str(PROGRAMS / "client.mjs")))
     return Client(name, (sys.executable, str(PROGRAMS / f"with_{name}.py")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from clients.conftest import Client
 from support import peers
@@ -78,12 +79,31 @@ class Scene:
             assert request.values(name) == []
 
 
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """A running Sidekey and its upstream."""
     async with RawUpstream() as upstream:
-        with Child(config(f"http://{HOST}:{upstream.port}/api", NETWORK), tmp_path, head=HEAD) as child:
+        base = f"http://{HOST}:{upstream.port}/api"
+        with Child(config(base, NETWORK), tmp_path_factory.mktemp("clients"), head=HEAD) as child:
             yield Scene(child, upstream)
+
+
+@pytest.fixture(scope="module")
+def variables(shared: Scene) -> dict[str, str]:
+    """What `sidekey env` prints for a service that is to name the integration."""
+    printed = run_cli("env", "crm", "--json", "--config", str(shared.child.config))
+    found: dict[str, str] = json.loads(printed.stdout)
+    return found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene(shared: Scene) -> Scene:
+    """Where nothing has arrived so far."""
+    await shared.upstream.forget()
+    return shared
 
 
 async def test_a_client_sends_through_the_reverse_door(client: Client, scene: Scene) -> None:
@@ -93,10 +113,11 @@ async def test_a_client_sends_through_the_reverse_door(client: Client, scene: Sc
     scene.assert_arrived_once()
 
 
-async def test_a_client_names_the_integration_as_proxy_user(client: Client, scene: Scene) -> None:
+async def test_a_client_names_the_integration_as_proxy_user(
+    client: Client, variables: dict[str, str], scene: Scene
+) -> None:
     """The variables that `sidekey env` prints are all it needs."""
-    printed = await asyncio.to_thread(run_cli, "env", "crm", "--json", "--config", str(scene.child.config))
-    assert await asyncio.to_thread(client.post, scene.target, json.loads(printed.stdout)) == "ok 200"
+    assert await asyncio.to_thread(client.post, scene.target, variables) == "ok 200"
     scene.assert_arrived_once()
 
 
@@ -107,7 +128,7 @@ async def test_a_client_names_the_integration_in_a_header(client: Client, scene:
     scene.assert_arrived_once()
 
 
-def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Path) -> None:
+async def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Path) -> None:
     """A real nginx whose certificate is of a throw-away CA, trusted by trusted_ca; the service itself speaks http.
 
     A client's part is the same as of any upstream at the reverse proxy.
@@ -116,7 +137,7 @@ def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Path) -> 
     with Nginx(tmp_path, leaf=ca.leaf(HOST)) as nginx:
         base = f"https://{HOST}:{nginx.tls_port}/api"
         with Child(config(base, network), tmp_path, head=HEAD) as child:
-            answer = post(child.proxy_port, "/i/crm/hello", {}, b'{"n": 1}')
+            answer = await asyncio.to_thread(post, child.proxy_port, "/i/crm/hello", {}, b'{"n": 1}')
             assert answer.body == f"POST /api/hello\nauthorization: {AUTHORIZATION.decode()}\n"
             (logged,) = nginx.requests(1)
     assert (logged["scheme"], logged["authorization"], logged["integration"]) == ("https", AUTHORIZATION.decode(), "")

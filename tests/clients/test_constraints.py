@@ -37,7 +37,7 @@ def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize(("host", "said"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
 def test_java_enforces_the_constraints_of_an_intermediate(
-    host: str, said: str, tmp_path: Path, java_classes: str
+    host: str, said: str, tmp_path: Path, java_programs: str
 ) -> None:
     """Not those of a root: so a CA below a root keeps its key worth no more than its hosts to Java too."""
     java = peers.require("java")
@@ -50,7 +50,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(
     pem, _ = Signer(own, make_key()).leaf(host, now)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
         served = serving.submit(accept, listener, server_context(host, pem.encode()))
-        command = [java, *QUICKLY, *properties, "-cp", java_classes, "Handshake", str(listener.getsockname()[1]), host]
+        command = [java, *QUICKLY, *properties, "-cp", java_programs, "Handshake", str(listener.getsockname()[1]), host]
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         served.result(60)
     assert said in result.stdout

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
@@ -53,20 +54,31 @@ class Scene:
             assert request.values(b"proxy-authorization") == request.values(b"sidekey-token") == []
 
 
-@pytest.fixture
-async def scene(ca: Authority, tmp_path: Path) -> AsyncIterator[Scene]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """Callers need TOKEN."""
-    home = tmp_path / "a home"
+    folder = tmp_path_factory.mktemp("exec")
+    home = folder / "a home"
     home.mkdir()
-    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (folder / "token").write_text(f"{TOKEN}\n")
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
-    more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {tmp_path / 'the state'}}}"
+    more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {folder / 'the state'}}}"
     more += "\ncallers: {billing: {token: {file: token}, integrations: [crm]}}"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
-        with Child(config(f"https://{HOST}:{upstream.port}/api", more), tmp_path, head=HEAD) as child:
+        with Child(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
             environment["SIDEKEY_CONFIG"] = str(child.config)
-            yield Scene(child, upstream, tmp_path, environment)
+            yield Scene(child, upstream, folder, environment)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene(shared: Scene) -> Scene:
+    """Where nothing has arrived so far."""
+    await shared.upstream.forget()
+    return shared
 
 
 @pytest.mark.parametrize("client", ["curl", "requests", "httpx", "aiohttp", "go"], indirect=True)

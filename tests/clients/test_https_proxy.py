@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
@@ -44,14 +45,25 @@ class Scene:
         return {"https_proxy": proxy, "HTTPS_PROXY": proxy, "JAVA_TOOL_OPTIONS": java, **dict.fromkeys(names, bundle)}
 
 
-@pytest.fixture
-async def scene(ca: Authority, tmp_path: Path) -> AsyncIterator[Scene]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """A running Sidekey with a CA of its own, and its upstream."""
+    folder = tmp_path_factory.mktemp("https")
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
-    more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {tmp_path / 'state'}}}"
+    more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {folder / 'state'}}}"
     async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
-        with Child(config(f"https://{HOST}:{upstream.port}/api", more), tmp_path, head=HEAD) as child:
-            yield Scene(child, upstream, tmp_path / "state" / "trust")
+        with Child(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
+            yield Scene(child, upstream, folder / "state" / "trust")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene(shared: Scene) -> Scene:
+    """Where nothing has arrived so far."""
+    await shared.upstream.forget()
+    return shared
 
 
 def assert_arrived_once(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +73,27 @@ class Scene:
         return f"http://{host}:{self.nginx.port}{path}"
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+@contextmanager
+def scene_in(folder: Path) -> Iterator[Scene]:
     """A running Sidekey and its nginx."""
-    with Nginx(tmp_path, EVERYTHING) as nginx:
+    with Nginx(folder, EVERYTHING) as nginx:
         config = CONFIG.format(port=nginx.port, token=TOKEN, secret=SECRET)
-        with Child(config, tmp_path, head=HEAD) as child:
+        with Child(config, folder, head=HEAD) as child:
             yield Scene(child, nginx)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One for all who neither count nor end anything."""
+    with scene_in(tmp_path_factory.mktemp("passing")) as found:
+        yield found
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Scene]:
+    """One of the test's own."""
+    with scene_in(tmp_path) as found:
+        yield found
 
 
 def test_one_proxy_serves_covered_targets_and_all_others(scene: Scene) -> None:
@@ -95,21 +110,21 @@ def test_one_proxy_serves_covered_targets_and_all_others(scene: Scene) -> None:
     assert TOKEN not in covered + free
 
 
-def test_a_body_passes_as_it_came(scene: Scene) -> None:
+def test_a_body_passes_as_it_came(own: Scene) -> None:
     """Chunked as well."""
     for coding in ((), ("-H", "Transfer-Encoding: chunked")):
-        answer = scene.curl(scene.url("free.test", "/upload"), "-d", "x" * 100_000, *coding)
+        answer = own.curl(own.url("free.test", "/upload"), "-d", "x" * 100_000, *coding)
         assert answer.stdout.startswith("free.test /upload ||||")
-    assert [line["method"] for line in scene.nginx.requests(2)] == ["POST", "POST"]
+    assert [line["method"] for line in own.nginx.requests(2)] == ["POST", "POST"]
 
 
-def test_a_slip_at_a_covered_host_is_denied_and_not_sent_bare(scene: Scene) -> None:
+def test_a_slip_at_a_covered_host_is_denied_and_not_sent_bare(own: Scene) -> None:
     """Another path, and another port."""
     paths = ("/other", "/api/../other", "/apix")
-    for url in (*(scene.url("covered.test", path) for path in paths), "http://COVERED.test:1/api"):
-        assert '"code": "target_denied"' in scene.curl(url, "--path-as-is").stdout
-    scene.curl(scene.url("free.test", "/last"))
-    assert [line["host"].partition(":")[0] for line in scene.nginx.requests(1)] == ["free.test"]
+    for url in (*(own.url("covered.test", path) for path in paths), "http://COVERED.test:1/api"):
+        assert '"code": "target_denied"' in own.curl(url, "--path-as-is").stdout
+    own.curl(own.url("free.test", "/last"))
+    assert [line["host"].partition(":")[0] for line in own.nginx.requests(1)] == ["free.test"]
 
 
 @pytest.mark.parametrize("user", [f":{TOKEN}", None])
@@ -154,20 +169,20 @@ def test_sidekeys_own_listeners_are_refused(scene: Scene) -> None:
         assert '"code": "destination_denied"' in scene.curl(f"http://free.test:{port}/metrics").stdout
 
 
-def test_what_passed_is_logged_and_counted_without_an_integration(scene: Scene) -> None:
+def test_what_passed_is_logged_and_counted_without_an_integration(own: Scene) -> None:
     """And no line holds a secret."""
-    scene.curl(scene.url("free.test", "/seen"))
-    line = scene.child.wait_for_line(lambda line: "/seen" in line)
+    own.curl(own.url("free.test", "/seen"))
+    line = own.child.wait_for_line(lambda line: "/seen" in line)
     assert '"integration":"-"' in line
     metrics = subprocess.run(
-        [peers.require("curl"), "-q", "-sS", f"http://127.0.0.1:{scene.child.admin_port}/metrics"],
+        [peers.require("curl"), "-q", "-sS", f"http://127.0.0.1:{own.child.admin_port}/metrics"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert 'sidekey_requests_total{integration="-",outcome="2xx"} 1\n' in metrics
-    assert scene.child.stop() == 0
-    assert not [line for line in scene.child.lines if SECRET in line or TOKEN in line]
+    assert own.child.stop() == 0
+    assert not [line for line in own.child.lines if SECRET in line or TOKEN in line]
 
 
 def test_explain_tells_what_passes(scene: Scene) -> None:

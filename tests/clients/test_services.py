@@ -130,7 +130,7 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
     if program.endswith(".go"):
         return [request.getfixturevalue("go_service")]
     if program.endswith(".java"):
-        return [peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_classes"), kind.path.stem]
+        return [peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_programs"), kind.path.stem]
     if program.endswith(".sh"):
         return ["env", f"PYTHON={sys.executable}", "sh", program]
     if program.endswith(".py"):

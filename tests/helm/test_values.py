@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,13 @@ import yaml
 
 from sidekey.settings import profiles
 from support import charts, helm, kubeschema
+from support.examples import ALL
 from support.profiles import auth_of
 
 PASTED = "hunter2-9f8e7d"
+PLACE = re.compile("at '/.*")
+"""Where something is wrong, and what, in a message."""
+WORD = re.compile(r"[^\s,]+")
 UNTRIED = {"enabled": "not read by the chart: it is for a parent's `condition`"}
 """Values that no case sets, with the reason."""
 
@@ -484,11 +491,48 @@ def test_every_value_is_tried_by_a_case() -> None:
     assert default.keys() - tried == UNTRIED.keys()
 
 
+@cache
+def refused() -> dict[str, helm.Values]:
+    """All values of the tables that the chart must refuse, by what is wrong with them."""
+    gateway = helm.values_of("gateway")
+    errors = {what: {**gateway, **values} for what, (values, _) in ERRORS.items()}
+    secrets = {what: around(at(path, value)) for what, (path, value, _) in SECRETS.items()}
+    mistakes = {what: mistaken(what) for what in CONFIGS}
+    assert not errors.keys() & secrets.keys() and not (errors.keys() | secrets.keys()) & mistakes.keys()
+    return {**errors, **secrets, **mistakes}
+
+
+@cache
+def refused_by_the_schema() -> dict[str, str]:
+    """What Helm says of those that do not satisfy the schema."""
+    return helm.schema_refusals(refused())
+
+
+def refusal(what: str) -> str:
+    """The message with which these values are refused; outside CI Helm's validator has judged all at once."""
+    said = "" if ALL else refused_by_the_schema().get(what)
+    return said or helm.refusal(helm.CHART, refused()[what])
+
+
+def test_both_validators_say_the_same_of_all_values() -> None:
+    """Helm's, and the one by which a test spares Helm its own; what Helm says at once is what it says of each."""
+    cases = {case: helm.sidekey_values(case) for case in helm.cases()}
+    every = {**refused(), **cases, **{path: switched_on(path, None) for path in EVERY}}
+    said = helm.schema_refusals(every)
+    assert len(said) > 100
+    assert {what for what, values in every.items() if not helm.is_valid(helm.CHART, values)} == said.keys()
+    assert not said.keys() & cases.keys()
+    for what in list(said) if ALL else random.sample(list(said), 5):
+        alone = PLACE.findall(helm.refusal(helm.CHART, every[what]))
+        # Go's order of several keys is another each time.
+        assert set(WORD.findall(" ".join(alone))) <= set(WORD.findall(said[what]))
+
+
 @pytest.mark.parametrize("what", SECRETS)
 def test_a_pasted_secret_is_refused_by_name(what: str) -> None:
     """The message has the place and the way out, and does not repeat the secret."""
-    path, value, way_out = SECRETS[what]
-    message = helm.refusal(helm.CHART, around(at(path, value)))
+    path, _, way_out = SECRETS[what]
+    message = refusal(what)
     assert path in message.replace("/", ".")
     assert way_out in message
     assert PASTED not in message
@@ -554,7 +598,7 @@ def mistaken(what: str) -> helm.Values:
 def test_a_mistake_in_the_config_is_found_before_anything_is_rendered(what: str) -> None:
     """The schema holds the config's own, and says of a mistake what is wrong where, once."""
     _, place, words = CONFIGS[what]
-    message = helm.refusal(helm.CHART, mistaken(what))
+    message = refusal(what)
     assert f"at '/config/integrations/erp{place}': {words}" in message
     assert message.count("at '/") == 1
 
@@ -592,8 +636,8 @@ def test_every_example_of_a_config_is_one_for_the_chart(path: Path) -> None:
 @pytest.mark.parametrize("what", ERRORS)
 def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
     """And with what to write instead."""
-    values, words = ERRORS[what]
-    message = helm.refusal(helm.CHART, {**helm.values_of("gateway"), **values}).replace("/", ".")
+    _, words = ERRORS[what]
+    message = refusal(what).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
 
 
@@ -734,21 +778,27 @@ SWITCHED_ON: helm.Values = {
 }
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
-    """Helm takes a value that is null out. Where nothing stands for it, the message names it."""
-    keys = path.split(".")
+def switched_on(path: str, value: Any) -> helm.Values:
+    """Values with all that is optional, and `value` at a path."""
     values = {**helm.values_of("gateway"), **deepcopy(SWITCHED_ON)}
     if path.startswith("resources"):
         values.pop("autoscaling")
+    *above, last = path.split(".")
     inner = values
-    for key in keys[:-1]:
+    for key in above:
         inner = inner.setdefault(key, {})
-    inner[keys[-1]] = None
+    inner[last] = value
+    return values
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
+    """Helm takes a value that is null out. Where nothing stands for it, the message names it."""
+    key = path.rpartition(".")[2]
     try:
-        taken = helm.files(helm.CHART, values)
+        taken = helm.files(helm.CHART, switched_on(path, None))
     except helm.library().HelmError as error:
-        assert keys[-1] in str(error)
+        assert key in str(error)
         assert "nil pointer" not in str(error)
         assert "executing" not in str(error)
         return
@@ -757,8 +807,7 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
     ] == []
     empty = EMPTY.get(type(EVERY[path]))
     if empty is not None and path not in UNLIKE_EMPTY:
-        inner[keys[-1]] = empty
-        assert taken == helm.files(helm.CHART, values)
+        assert taken == helm.files(helm.CHART, switched_on(path, empty))
 
 
 @pytest.mark.parametrize(

@@ -37,23 +37,30 @@ DONE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def moto(tmp_path: Path) -> Iterator[Moto]:
-    """A server with one key, and a bucket with a secret that is for others."""
-    with Moto(tmp_path) as found:
-        (tmp_path / "id").write_text(found.key_id)
-        (tmp_path / "key").write_text(found.secret)
-        (tmp_path / "wrong").write_text(found.secret[::-1])
-        direct = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{found.port}",
-            region_name=REGION,
-            aws_access_key_id=found.key_id,
-            aws_secret_access_key=found.secret,
-        )
-        direct.create_bucket(Bucket="other", CreateBucketConfiguration={"LocationConstraint": REGION})
-        direct.put_object(Bucket="other", Key="secret", Body=b"of others")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """A server."""
+    with Moto(tmp_path_factory.mktemp("moto")) as found:
         yield found
+
+
+@pytest.fixture
+def moto(started: Moto, tmp_path: Path) -> Moto:
+    """A server with one key, and a bucket with a secret that is for others."""
+    started.begin()
+    (tmp_path / "id").write_text(started.key_id)
+    (tmp_path / "key").write_text(started.secret)
+    (tmp_path / "wrong").write_text(started.secret[::-1])
+    direct = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{started.port}",
+        region_name=REGION,
+        aws_access_key_id=started.key_id,
+        aws_secret_access_key=started.secret,
+    )
+    direct.create_bucket(Bucket="other", CreateBucketConfiguration={"LocationConstraint": REGION})
+    direct.put_object(Bucket="other", Key="secret", Body=b"of others")
+    return started
 
 
 def integration(name: str, prefixes: str, more: str = "", key: str = "key") -> str:

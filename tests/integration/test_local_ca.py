@@ -17,6 +17,7 @@ from sidekey.authority.local import Authority
 from sidekey.network.tls_server import server_context
 from support import peers
 from support.authorities import rules_in
+from support.compiled import go_program, java_classes
 from support.java import QUICKLY
 
 NODE = """
@@ -25,34 +26,19 @@ require('https').get({host: '127.0.0.1', port, servername: /^[0-9.]+$/.test(host
   checkServerIdentity: (_, certificate) => tls.checkServerIdentity(host, certificate)},
   response => console.log(response.statusCode)).on('error', error => { console.log(error.message); process.exit(1) })
 """
-GO = """package main
-import ("crypto/tls"; "crypto/x509"; "fmt"; "os")
-func main() {
-	roots, _ := os.ReadFile(os.Args[1])
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(roots)
-	_, err := tls.Dial("tcp", "127.0.0.1:"+os.Args[3], &tls.Config{RootCAs: pool, ServerName: os.Args[2]})
-	if err != nil { fmt.Println(err); os.Exit(1) }
-	fmt.Println("200")
-}
-"""
-JAVA = """
-public class Get { public static void main(String[] a) throws Exception {
-  var c = (javax.net.ssl.HttpsURLConnection) new java.net.URL("https://" + a[0] + ":" + a[1] + "/").openConnection();
-  System.out.println(c.getResponseCode());
-} }
-"""
+PROGRAMS = Path(__file__).parent / "programs"
 HOSTS = ("localhost", "127.0.0.1")
 """Hosts that every client resolves without help: a name and an address."""
 
 
 class Site:
-    """A CA for `HOSTS`, its trust folder, and servers with leaves of it."""
+    """A CA for `HOSTS`, its trust folder, and servers with leaves of it; programs are compiled into `compiled`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compiled: Path) -> None:
         found = settle(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
         self.authority: Authority = found.made[0]
         self.trust = folder / "trust"
+        self.compiled = compiled
         self._signer = Signer(self.authority, make_key())
         self._servers: list[asyncio.Server] = []
 
@@ -80,8 +66,8 @@ async def _respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    found = Site(tmp_path)
+async def site(tmp_path: Path, of_all_runs: Path) -> AsyncIterator[Site]:
+    found = Site(tmp_path, of_all_runs)
     yield found
     found.close()
 
@@ -123,10 +109,9 @@ async def node(site: Site, host: str, port: str) -> tuple[int, str]:
 
 
 async def java(site: Site, host: str, port: str) -> tuple[int, str]:
-    program = site.trust.parent / "Get.java"
-    program.write_text(JAVA)
+    classes = await asyncio.to_thread(java_classes, site.compiled)
     store = (f"-Djavax.net.ssl.trustStore={site.trust / 'truststore.p12'}", "-Djavax.net.ssl.trustStoreType=PKCS12")
-    return await run(peers.require("java"), *QUICKLY, *store, str(program), host, port)
+    return await run(peers.require("java"), *QUICKLY, *store, "-cp", classes, "Get", host, port)
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -152,14 +137,7 @@ async def test_gnutls_refuses_it_too(site: Site) -> None:
 
 
 async def test_go_verifies_the_constraints(site: Site) -> None:
-    program = site.trust.parent / "get.go"
-    program.write_text(GO)
-    binary = str(site.trust.parent / "get")
-    go = peers.require("go")
-    built = await asyncio.to_thread(
-        subprocess.run, [go, "build", "-o", binary, str(program)], capture_output=True, timeout=500, check=False
-    )
-    assert built.returncode == 0, built.stderr
+    binary = await asyncio.to_thread(go_program, site.compiled, PROGRAMS / "get.go")
     bundle = str(site.trust / "bundle.pem")
     for host in HOSTS:
         assert await run(binary, bundle, host, await site.serve(host)) == (0, "200\n")

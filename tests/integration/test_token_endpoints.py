@@ -25,7 +25,7 @@ from support.plane import eventually
 from support.raw import DEADLINE
 from support.serving import Serving, problem, serving
 
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds between two requests where they go on until tokens have ended: for the machine's sake."""
 
 ENVIRON = {
@@ -135,6 +135,7 @@ async def test_each_assertion_is_used_once_and_lives_minutes_at_most(ca: Authori
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
             while len([arrived for arrived in server.received if arrived.path == "/token"]) < 2:
                 assert (await sidekey.reverse("/api/orders")).status == 200
+                await asyncio.sleep(PAUSE)
         asked = [arrived for arrived in server.received if arrived.path == "/token"]
         claims = [assertion_claims(dict(parse_qsl(arrived.body.decode()))["client_assertion"]) for arrived in asked]
         assert len({each["jti"] for each in claims}) == len(asked)

@@ -33,8 +33,10 @@ _STYLES: Final = """(() => {
     const text = (each.value || each.placeholder || texts.map((node) => node.data).join("")).trim();
     if (text === "" || !each.checkVisibility({ visibilityProperty: true })) continue;
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(each);
-    // Of one letter, and of what is switched off, axe says nothing.
+    // Of one letter, what is switched off, a box to check, and what cannot be scrolled to, axe says nothing.
     if (text.length === 1 || each.closest(":disabled, [aria-disabled]") || each.control?.disabled) continue;
+    const { right, bottom } = each.getBoundingClientRect();
+    if (right + scrollX <= 0 || bottom + scrollY <= 0 || /^(checkbox|radio)$/.test(each.type)) continue;
     found.set(each, [color, fontSize, fontWeight, textShadow, all(each)].join(";"));
   }
   return found;
@@ -58,9 +60,10 @@ _SMALL: Final = """() => {
 """Whether a target that is small (WCAG 2.2, 2.5.8) has another within 24 pixels, so that circles could touch."""
 
 _RUN: Final = f"""async (how) => {{
-  // Its preloading fetches the stylesheet again, for a rule on turned screens that no style of ours concerns.
-  const found = await axe.run(document, {{ ...how, preload: false, elementRef: true }});
   const styles = {_STYLES};
+  const where = how.styles ? [...styles.keys()].filter((each) => how.styles.includes(styles.get(each))) : document;
+  // Its preloading fetches the stylesheet again, for a rule on turned screens that no style of ours concerns.
+  const found = await axe.run(where, {{ ...how.options, preload: false, elementRef: true }});
   const of = (results) => results.flatMap((each) => each.nodes.map((node) => [each.id, node]));
   return {{
     wrong: of(found.violations).map(([rule, node]) => `${{rule}}: ${{node.html}}`),
@@ -94,10 +97,11 @@ def violations(page: Any) -> list[str]:
     # Nothing but contrasts depends on colours.
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
-        styles = page.evaluate(f"[...{_STYLES}.values()]")
+        styles = page.evaluate(f"[...new Set({_STYLES}.values())]")
         new = {(style, markup) for style in styles if style not in _judged}
         if not new <= _judged:
-            wrong, judged = _run(page, {"runOnly": [CONTRAST], "resultTypes": ["violations", "passes"]})
+            options = {"runOnly": [CONTRAST], "resultTypes": ["violations", "passes"]}
+            wrong, judged = _run(page, options, [style for style, _ in new - _judged])
             found += wrong
             # Of a text that is covered, or out of sight, axe says nothing: it may be in sight in another page.
             _judged.update(judged, () if wrong else new)
@@ -111,9 +115,9 @@ def violations(page: Any) -> list[str]:
     return found
 
 
-def _run(page: Any, how: dict[str, Any]) -> tuple[list[str], list[str]]:
+def _run(page: Any, options: dict[str, Any], styles: list[str] | None = None) -> tuple[list[str], list[str]]:
     """What axe finds wrong, and the styles of what it finds right."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(_source())
-    found = page.evaluate(_RUN, how)
+    found = page.evaluate(_RUN, {"options": options, "styles": styles})
     return found["wrong"], found["judged"]

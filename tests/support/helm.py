@@ -1,20 +1,30 @@
 """Helm 4 in the test's own process: lints and renders the charts of this project, no cluster needed.
 
 `helm-python-sdk` is Helm's own library. An *object* is one Kubernetes object as it is rendered, a dict.
+
+Helm compiles the chart's schema again for each render, which takes three times as long as the render. Outside CI,
+values that a validator in Python finds valid are rendered without the schema, and Helm judges many values in one call.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
+from jsonschema.validators import Draft7Validator
+
+from support import libyaml
+from support.examples import ALL
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "sidekey"
@@ -29,9 +39,6 @@ OPERATORS = ("cert-manager.io", "external-secrets.io", "monitoring.coreos.com")
 
 Values = dict[str, Any]
 Object = dict[str, Any]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C reads a dashboard in a tenth of the time; PyYAML has it wherever it was built with libyaml."""
 
 
 @cache
@@ -81,8 +88,51 @@ def _loaded(chart: Path) -> Any:
 
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """What is rendered, by the template's path; nothing that is blank."""
-    rendered = _loaded(chart).render(values, name=name, namespace=namespace)
+    return dict(_rendered(chart, json.dumps(values), name, namespace))
+
+
+@cache
+def _rendered(chart: Path, text: str, name: str, namespace: str) -> dict[str, str]:
+    values = json.loads(text)
+    used = _without_schema(chart) if _spares_schema(chart, values) else _loaded(chart)
+    rendered = used.render(values, name=name, namespace=namespace)
     return {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
+
+
+def _spares_schema(chart: Path, values: Values) -> bool:
+    """Whether Helm need not judge these values: what is invalid is always Helm's to refuse."""
+    return not ALL and is_valid(chart, values)
+
+
+def is_valid(chart: Path, values: Values) -> bool:
+    """Whether these values satisfy the schema of sidekey, by the validator in Python."""
+    merged = _loaded(chart).merge_values(values)
+    return bool(_validator().is_valid(merged if chart == CHART else merged.get("sidekey")))
+
+
+@cache
+def _validator() -> Draft7Validator:
+    return Draft7Validator(_schema())
+
+
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    return schema
+
+
+@cache
+def _without_schema(chart: Path) -> Any:
+    """A chart as Helm packs it, but for the schemas in it."""
+    left = io.BytesIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(_loaded(chart).save(folder)) as packed,
+        tarfile.open(fileobj=left, mode="w:gz") as kept,
+    ):
+        for member in packed:
+            if not member.name.endswith("/values.schema.json"):
+                kept.addfile(member, packed.extractfile(member))
+    return library().Chart.load_archive(left.getvalue())
 
 
 def manifests(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
@@ -107,7 +157,7 @@ def parsed(rendered: dict[str, str]) -> list[Object]:
 @cache
 def _read(text: str) -> list[Object]:
     """The objects of a text. Most of what is rendered, a dashboard with it, comes again with other values."""
-    return [found for found in yaml.load_all(text, _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(text) if found is not None]
 
 
 def text_of(found: list[Object]) -> str:
@@ -122,7 +172,7 @@ def distinct(found: Iterable[Object]) -> list[Object]:
 
 def documents(path: Path) -> list[Object]:
     """The objects of a manifest."""
-    return [found for found in yaml.load_all(path.read_text("utf-8"), _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(path.read_text("utf-8")) if found is not None]
 
 
 def refusal(chart: Path, values: Values) -> str:
@@ -134,9 +184,37 @@ def refusal(chart: Path, values: Values) -> str:
     raise AssertionError("these values are taken")
 
 
+def schema_refusals(values: Mapping[str, Values]) -> dict[str, str]:
+    """What Helm's validator says of the chart's values that do not satisfy its schema, by name.
+
+    One schema has the chart's for each entry of a list, so that Helm compiles it once for all.
+    """
+    schema = _schema()
+    definitions = {**schema.pop("definitions"), "Values": schema}
+    every = {"type": "array", "items": {"$ref": "#/definitions/Values"}}
+    whole = {"$schema": schema.pop("$schema"), "definitions": definitions, "properties": {"all": every}}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "Chart.yaml").write_text("{apiVersion: v2, name: all, version: 1.0.0}")
+        (Path(folder) / "values.schema.json").write_text(json.dumps(whole))
+        judge = library().Chart.load(folder)
+    names = list(values)
+    try:
+        judge.validate_schema({"all": [_loaded(CHART).merge_values(values[name]) for name in names]})
+    except library().HelmError as error:
+        # Each line has the place of what is wrong.
+        told: dict[str, str] = {}
+        for line in str(error).splitlines():
+            place = re.search(r"at '/all/([0-9]+)(?=[/'])", line)
+            if place is not None:
+                name = names[int(place[1])]
+                told[name] = told.get(name, "") + line.replace(place[0], "at '", 1) + "\n"
+        return told
+    return {}
+
+
 def lint(chart: Path, values: Values) -> list[str]:
     """What `helm lint --strict` objects to."""
-    report = library().lint(chart, values, strict=True)
+    report = library().lint(chart, values, strict=True, skip_schema_validation=_spares_schema(chart, values))
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]
 

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,10 @@ _UNJUDGED = 3
 
 
 class Moto:
-    """`with Moto(tmp_path) as moto`: listens by http on `port`, and knows one access key, which may do everything."""
+    """`with Moto(folder) as moto`: listens by http on `port`.
+
+    After `begin` it is as new, and knows one access key, which may do everything.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._binary = peers.require("moto_server")
@@ -48,7 +51,6 @@ class Moto:
             )
         try:
             self._wait_until_ready()
-            self._make_key()
         except BaseException:
             self._end()
             raise
@@ -75,7 +77,12 @@ class Moto:
             time.sleep(0.05)
         raise TimeoutError(f"moto_server is not ready: {self._log.read_text()}")
 
-    def _make_key(self) -> None:
+    def begin(self) -> None:
+        """Forget everything, and make a new access key."""
+        for path, body in (("reset", ""), ("reset-auth", str(_UNJUDGED))):
+            with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+                connection.request("POST", f"/moto-api/{path}", body)
+                assert connection.getresponse().status == 200
         iam = boto3.client(
             "iam",
             endpoint_url=f"http://127.0.0.1:{self.port}",

@@ -15,6 +15,7 @@ from support.workers import SHARED, Workers
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: one")
+    config.addinivalue_line("markers", "shared: one")
     config.pluginmanager.register(Workers(2), "workers")
 
 def pytest_collection_finish(session):
@@ -51,6 +52,28 @@ def test_fails(server):
 
 def test_is_skipped():
     pytest.skip("for a reason")
+"""
+
+SHARED_BY_NAME = """
+import os
+import pytest
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory):
+    return tmp_path_factory.getbasetemp().name + ".notes"
+
+@pytest.mark.parametrize("number", range(90))
+@pytest.mark.parametrize("name", [None, pytest.param("a", marks=pytest.mark.shared("a")),
+                                  pytest.param("b", marks=pytest.mark.shared("b"))])
+def test_notes_where_it_runs(server, worker, name, number):
+    if (name, number) == ("a", 0):             # which waits for who reads, and the other way round
+        with open(server / "fifo", "w") as fifo:
+            fifo.write("met")
+    if (name, number) == ("b", 0):
+        with open(server / "fifo") as fifo:
+            fifo.read()
+    with open(server / worker, "a") as notes:
+        notes.write(f"{name} ")
 """
 
 DEAD = """
@@ -107,6 +130,15 @@ def test_each_test_runs_once_in_one_of_several_processes(tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "run").glob("ended-*")} == {"ended-worker-0", "ended-worker-1"}
     assert "what it printed" in printed
     assert "1 failed, 42 passed, 1 skipped" in printed
+
+
+def test_one_worker_takes_all_tests_that_share_something_and_takes_them_first(tmp_path: Path) -> None:
+    """Another takes those that share something else, at the same time."""
+    status, printed, outcomes = run(tmp_path, SHARED_BY_NAME, f"--basetemp={tmp_path / 'run'}")
+    assert (status, set(outcomes.values())) == (0, {"passed"}), printed
+    notes = [(tmp_path / "run" / f"worker-{number}").with_suffix(".notes").read_text().split() for number in range(2)]
+    assert sorted(each[:90] for each in notes) == [["a"] * 90, ["b"] * 90]
+    assert [name for each in notes for name in each[90:]] == ["None"] * 90
 
 
 @pytest.mark.parametrize("child", [False, True])

@@ -69,6 +69,14 @@ class RawUpstream:
                 await self._accepted.wait()
         return self.connections[number]
 
+    async def forget(self) -> None:
+        """Close all connections, and begin again to record."""
+        for connection in self.connections:
+            if not connection.lost:
+                connection.transport.abort()
+                await connection.until_lost()
+        self.connections = []
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.get_running_loop().create_server(
             lambda: RawConnection(self._accept), "127.0.0.1", 0, ssl=self._ssl_context

@@ -4,7 +4,7 @@ zoneinfo is imported here, before pydantic imports it, and without what it would
 here uses: all variables of Python's build, 0.6 MB of an idle process.
 """
 
-from sidekey.import_variables import set_while_importing
+from sidekey.lean_imports import set_while_importing
 
 with set_while_importing({"PYTHONTZPATH": ""}):
     import zoneinfo  # noqa: F401

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from typing import Final, TypeAlias
 
@@ -17,37 +16,45 @@ LEAST_RSA_BITS: Final = 2048
 """RFC 7518 3.3 and 3.5 for JWTs; no signature of ours is made with less."""
 
 
-class _Proof:
-    """Whether a PEM was read before, with what its key is made of proved to fit together."""
+class _Proven:
+    """Which texts are RSA keys whose numbers were proven prime, which takes 36 ms a key.
 
-    __slots__ = ("done",)
+    A load of the config reads each key several times, and a reload reads all of them. Known are digests alone: a key
+    that is no longer in use is not kept.
+    """
+
+    _MOST: Final = 10_000
 
     def __init__(self) -> None:
-        self.done = False
+        self._digests: set[bytes] = set()
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._digests
+
+    def add(self, digest: bytes) -> None:
+        """Know another; where there are too many, begin again."""
+        if len(self._digests) >= self._MOST:
+            self._digests.clear()
+        self._digests.add(digest)
 
 
-@lru_cache(maxsize=1024)
-def _proof(digest: bytes) -> _Proof:
-    """That of the PEM with this SHA-256 digest: no key is kept here."""
-    del digest
-    return _Proof()
+_PROVEN: Final = _Proven()
 
 
 def read_private_key(pem: str) -> PrivateKey:
-    """The private key in `pem`, of any type. Raises ValueError where there is none, or one that is too short.
-
-    A load of the config reads each key several times, and a reload does again what has not changed: an RSA key's
-    numbers, which take 36 ms, are proved the first time.
-    """
+    """The private key in `pem`, of any type. Raises ValueError where there is none, or one that is too short."""
     data = pem.encode()
-    proof = _proof(sha256(data).digest())
+    digest = sha256(data).digest()
+    proven = digest in _PROVEN
     try:
-        key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=proof.done)
+        key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=proven)
     except TypeError:
         raise ValueError("the private key must not be encrypted: write it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("must be a private key in PEM") from None
-    proof.done = True
-    if isinstance(key, RSAPrivateKey) and key.key_size < LEAST_RSA_BITS:
-        raise ValueError(f"an RSA key must have at least {LEAST_RSA_BITS} bits (RFC 7518 3.3)")
+    if isinstance(key, RSAPrivateKey):
+        if key.key_size < LEAST_RSA_BITS:
+            raise ValueError(f"an RSA key must have at least {LEAST_RSA_BITS} bits (RFC 7518 3.3)")
+        if not proven:
+            _PROVEN.add(digest)
     return key

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask

@@ -1,0 +1,1 @@
+"""Tests in a real browser, which is one for all of them: see the conftest."""
