@@ -162,15 +162,16 @@ def test_a_default_that_is_kept_nearly_whole_is_no_warning(more: str, level: str
 
 
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
-    """The last of them as well as the first."""
+    """The last of them as well as the first; outside CI, of two thousand."""
+    count = 10_000 if ALL else 2_000
     with Nginx(tmp_path) as nginx:
-        stanzas = [integration(f"i{number}", nginx.port) for number in range(10_000)]
+        stanzas = [integration(f"i{number}", nginx.port) for number in range(count)]
         with Child(config(*stanzas), tmp_path) as child:
-            for name in ("i0", "i9999"):
+            for name in ("i0", f"i{count - 1}"):
                 assert get(child.proxy_port, f"/i/{name}/x").status == 200
             assert child.stop() == 0
     (line,) = events(child, "listening")
-    assert line["integrations"] == 10_000
+    assert line["integrations"] == count
 
 
 def test_its_own_listeners_are_no_targets(tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ class Child:
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
     it is the whole file. `wrapper` stands in front of the command (unshare, taskset), which makes the process a `fresh`
     one; one that is not may have few `descriptors`, and modules that are `absent`. With `code`, which
-    has to start Sidekey, its process has only imported what each `sidekey run` does. All methods block: in an async
-    test call `stop` by `asyncio.to_thread` where an upstream of the same loop has answers to give during the drain.
+    has to start Sidekey, its process has only imported what each `sidekey run` does. What it writes goes to a file
+    `output` where one is given, and not into `lines`.
+
+    All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of the same loop has answers
+    to give during the drain.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Child:
         descriptors: int | None = None,
         absent: Sequence[str] = (),
         code: str | None = None,
+        output: Path | None = None,
         metrics_port: int | None = None,
     ) -> None:
         self.proxy_port = free_port()
@@ -99,6 +103,7 @@ class Child:
         self._descriptors = descriptors
         self._absent = absent
         self._code = code
+        self._output = output
         self._env = _environment(environment)
         self._written = threading.Condition()
         self.process: subprocess.Popen[str] | Forked
@@ -123,6 +128,7 @@ class Child:
                 descriptors=self._descriptors,
                 absent=self._absent,
                 code=self._code,
+                output=self._output,
                 server=SERVER if self._code is None else BARE,
             )
         assert self.process.stdout is not None

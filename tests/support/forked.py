@@ -95,7 +95,7 @@ class Forked:
         self.stdout, printed = _pipe()
         if output is not None:
             os.close(printed)
-            printed = os.open(output, os.O_WRONLY)
+            printed = os.open(output, os.O_WRONLY | os.O_NOCTTY)
         self.stderr: IO[str] | None = None
         errors = printed
         if not merged:
