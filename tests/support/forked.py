@@ -45,7 +45,8 @@ class _Server:
         code = f"import sys; sys.path[:] = {sys.path!r}; from support.fork_server import main; main{given}"
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1)]
-        os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], os.environ, file_actions=nothing)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], environment, file_actions=nothing)
         requests.close()
         os.close(alive)
 
@@ -140,6 +141,10 @@ class Forked:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ask for its status no more, which kills it where it still runs."""
+        self._told.close()
 
     def _look(self, timeout: float) -> int | None:
         """The status, where it is there or comes within `timeout` seconds."""
