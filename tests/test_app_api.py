@@ -265,7 +265,7 @@ class PinnedSettings(KindSettings):
 def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
     """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
     package = tmp_path / "code" / "sidekey"
-    shutil.copytree(Path(sidekey.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(sidekey.__file__).parent, package)
     (package / "credentials" / "pinned.py").write_text(PINNED)
     registry = package / "credentials" / "registry.py"
     line = '        "pinned": "pinned:PinnedSettings",\n'
