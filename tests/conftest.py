@@ -16,6 +16,7 @@ from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
 from support.examples import examples
+from support.forked import SERVER
 from support.postgres import Postgres
 from support.workers import SHARED, Workers
 
@@ -72,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Who debugs types into a terminal that one process can have.
     if count and not config.getoption("usepdb"):
         config.pluginmanager.register(Workers(count), "workers")
+        if not config.option.collectonly:
+            # One for all workers, which has imported Sidekey by the time that the first test needs it.
+            SERVER.start()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,6 +98,8 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        # Python 3.13 searches whenever 2,000 objects are new, which is several times in most tests.
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 

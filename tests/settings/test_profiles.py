@@ -143,7 +143,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
         assert text in domains or parse_target(text).origin.scheme == "https"
     assert expansion.table.get("allow_other_domains", False) is bool(domains)
     left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
-    assert left <= profiles.LATER
+    assert left <= profiles.later()
 
 
 @pytest.mark.parametrize("name", profiles.names())

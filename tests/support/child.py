@@ -32,10 +32,23 @@ network: {{allow_private: ["127.0.0.0/8"]}}
 
 
 def run_cli(
-    *arguments: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    output: Path | None = None,
+    unbuffered: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """One `sidekey` command to its end, with its output as text."""
-    process = Forked(arguments, _environment(environment), folder, merged=False)
+    """One `sidekey` command to its end, with its output as text, or in the file `output`."""
+    given = _environment(environment)
+    return _finished(Forked(arguments, given, folder, merged=False, output=output, unbuffered=unbuffered), arguments)
+
+
+def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As `python -c`, in a process that has all of Sidekey imported: for what a process cannot take back."""
+    return _finished(Forked(arguments, os.environ, merged=False, code=code), arguments)
+
+
+def _finished(process: Forked, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     assert process.stderr is not None
     with process.stdout, process.stderr, ThreadPoolExecutor(1) as reading:
         errors = reading.submit(process.stderr.read)

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from jsonschema.validators import Draft7Validator
 
+from support import libyaml
 from support.examples import ALL
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +39,6 @@ OPERATORS = ("cert-manager.io", "external-secrets.io", "monitoring.coreos.com")
 
 Values = dict[str, Any]
 Object = dict[str, Any]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C reads a dashboard in a tenth of the time; PyYAML has it wherever it was built with libyaml."""
 
 
 @cache
@@ -160,7 +157,7 @@ def parsed(rendered: dict[str, str]) -> list[Object]:
 @cache
 def _read(text: str) -> list[Object]:
     """The objects of a text. Most of what is rendered, a dashboard with it, comes again with other values."""
-    return [found for found in yaml.load_all(text, _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(text) if found is not None]
 
 
 def text_of(found: list[Object]) -> str:
@@ -175,7 +172,7 @@ def distinct(found: Iterable[Object]) -> list[Object]:
 
 def documents(path: Path) -> list[Object]:
     """The objects of a manifest."""
-    return [found for found in yaml.load_all(path.read_text("utf-8"), _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(path.read_text("utf-8")) if found is not None]
 
 
 def refusal(chart: Path, values: Values) -> str:
