@@ -79,7 +79,8 @@ class Postgres:
     def _initialise(self, folder: Path) -> None:
         """Make a cluster where the server's user may, and move it."""
         made = str(self.folder / "made")
-        self._run("initdb", "-D", made, "-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        options = ["-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
+        self._run("initdb", "-D", made, *options)
         subprocess.run(["mv", made, folder / "data"], check=True)
 
     def _tls(self, leaf: Leaf, data: Path) -> str:
