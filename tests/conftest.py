@@ -16,6 +16,7 @@ from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
 from support.examples import examples
+from support.forked import SERVER
 from support.postgres import Postgres
 from support.workers import SHARED, Workers
 
@@ -72,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Who debugs types into a terminal that one process can have.
     if count and not config.getoption("usepdb"):
         config.pluginmanager.register(Workers(count), "workers")
+        if not config.option.collectonly:
+            # One for all workers, which has imported Sidekey by the time that the first test needs it.
+            SERVER.start()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,6 +98,8 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        # Python 3.13 searches whenever 2,000 objects are new, which is several times in most tests.
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
@@ -110,17 +116,16 @@ def postgres() -> Iterator[Postgres]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def unconfigured_logs() -> Iterator[None]:
-    """What a test sets for the process's log ends with it: a level, or a writer that is closed by then."""
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture(scope="session")
 def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run share, for `support.once`."""
     return request.config.stash.get(SHARED, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def state_home() -> Path:
+    """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
+    return Path(os.environ["XDG_STATE_HOME"])
 
 
 @pytest.fixture(scope="session")
@@ -133,11 +138,15 @@ def of_all_runs(request: pytest.FixtureRequest, of_the_run: Path) -> Path:
 _STATES = count()
 
 
-@pytest.fixture(autouse=True)
-def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
-    home = tmp_path_factory.getbasetemp() / f"state-{next(_STATES)}"
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give each test its own state folder and unconfigured logs: a fixture for all costs as much as a small test."""
+    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     # Every test sets it, so that nothing has to be put back after one.
-    os.environ["XDG_STATE_HOME"] = str(home)
+    os.environ["XDG_STATE_HOME"] = f"{base}/state-{next(_STATES)}"
     os.environ.pop("STATE_DIRECTORY", None)
-    return home
+    try:
+        return (yield)
+    finally:
+        # What a test sets for the process's log ends with it: a level, or a writer that is closed by then.
+        structlog.reset_defaults()

@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
+from support.child import run_code
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) and /proc are Linux's")
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code that has `process` at hand."""
-    code = f"import resource, sys\nfrom sidekey import process\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return run_code(f"import resource, sys\nfrom sidekey import process\n{code}")
 
 
 def said(code: str) -> str:

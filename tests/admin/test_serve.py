@@ -16,6 +16,7 @@ from sidekey.admin.serve import Server, serve
 from sidekey.network.listen import AddressInUse
 from sidekey.runtime.snapshot import Address
 from support import raw
+from support.logged import logged
 
 
 async def hello(_: web.Request) -> web.Response:
@@ -80,11 +81,11 @@ async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -
         b"GET http://[ HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_requests_are_not_logged(server: Server, request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_are_not_logged(server: Server, request_: bytes) -> None:
     """aiohttp's access log would hold every path, and malformed requests must not fill the log."""
-    caplog.set_level(logging.INFO)
-    await exchange(server, request_)
-    assert [record for record in caplog.records if record.name.startswith(("aiohttp", "sidekey"))] == []
+    with logged(logging.INFO) as log:
+        await exchange(server, request_)
+    assert [record for record in log.records if record.name.startswith(("aiohttp", "sidekey"))] == []
 
 
 async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +219,7 @@ async def test_a_connection_ends_whose_body_was_not_read(server: Server, expecte
         assert (response.status, response.values(b"connection")) == (405, [b"close"])
 
 
-async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_logged() -> None:
     """A handler that raises is answered with 500 and leaves a record, whose text the log's hooks drop."""
 
     async def broken(_: web.Request) -> web.Response:
@@ -226,12 +227,13 @@ async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     app = web.Application()
     app.router.add_get("/", broken)
-    server = await serve(app, Address(), "listen.admin")
-    answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    await server.close()
+    with logged() as log:
+        server = await serve(app, Address(), "listen.admin")
+        answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await server.close()
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"KeyError" not in answer
-    assert [record.name for record in caplog.records] == ["sidekey.admin"]
+    assert [record.name for record in log.records] == ["sidekey.admin"]
 
 
 async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.machine import Cores
 from support.peers import require
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """An arena on one core with files enough for a few connections. It does not wait for memory to be at rest."""
     require("taskset")

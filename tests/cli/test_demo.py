@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
 from support import peers
 from support.child import run_cli
+from support.forked import Forked
 from support.ports import free_port
 
 
@@ -88,9 +88,8 @@ def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
 def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
     """Every curl line does by hand what the demo did; Ctrl-C ends it with exit 0."""
     curl = peers.require("curl")
-    command = [sys.executable, "-m", "sidekey", "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
+    process = Forked(["demo"], os.environ, merged=True)
+    with process.stdout:
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line.strip())
@@ -113,24 +112,18 @@ def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
 def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     """No HOME, no writable folder, no temporary files."""
     tmp_path.chmod(0o555)
-    result = subprocess.run(
-        [sys.executable, "-m", "sidekey", "demo", "--once"],
-        env=os.environ | {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
+    result = run_cli("demo", "--once", environment=environment, folder=tmp_path)
     assert result.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_ends_quietly_where_nobody_reads_on() -> None:
     """As with `sidekey demo | head`."""
-    command = [sys.executable, "-m", "sidekey", "demo", "--once"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
+    process = Forked(["demo", "--once"], os.environ, merged=False)
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
         assert (process.stderr.read(), process.wait(60)) == ("", 1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.exec import TokenError, read_token
-from support.child import run_cli
+from support.child import run_cli, run_code
 from support.commands import CALLERS, write_config
 
 
@@ -47,7 +47,7 @@ def test_a_command_that_cannot_be_started_has_a_shells_status(command: str, stat
         "try: become((sys.argv[1],), {}, started())\n"
         "except NotStarted as error: print(error.status, error)"
     )
-    done = subprocess.run([sys.executable, "-c", script, command], capture_output=True, text=True, check=True)
+    done = run_code(script, command)
     assert done.stdout.startswith(f"{status} {command}: {reason}")
 
 

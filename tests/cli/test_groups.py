@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from sidekey.cli import main
 from sidekey.cli.groups import Deferred, DeferredGroup, Group
+from support.child import run_cli
 
 LONG = "A summary that is longer than the forty-five characters that click would leave of it, and that is wrapped."
 
@@ -53,18 +54,12 @@ def test_a_module_without_a_command_is_a_defect() -> None:
         group.get_command(click.Context(group), "one")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("arguments", [["--help"], ["store", "new-key"], ["demo"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_told_in_one_line(
-    arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str], unbuffered: bool) -> None:
     """By exit status 1, and not by a traceback; also while the demo runs."""
-    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    code = "import sys; from sidekey.cli import main; main(sys.argv[1:], 'sidekey')"
-    command = [sys.executable, "-c", code, *arguments]
-    with Path("/dev/full").open("w") as full:
-        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-        assert (found.returncode, found.stderr) == (1, "the output cannot be written: No space left on device\n")
+    found = run_cli(*arguments, output=Path("/dev/full"), unbuffered=unbuffered)
+    assert (found.returncode, found.stderr) == (1, "the output cannot be written: No space left on device\n")
 
 
 def test_an_error_that_is_not_of_the_output_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

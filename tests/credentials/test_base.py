@@ -202,8 +202,9 @@ SECRETS = [
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference", "_Component", "_Covered"}
+HARMLESS |= {"Kinds", "_ByType"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Proven", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 

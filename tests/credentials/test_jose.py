@@ -2,12 +2,10 @@
 
 import hashlib
 from base64 import b64encode
-from functools import cache
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -20,19 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sidekey.credentials import jose
 from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
 from sidekey.credentials.encodings import SecretEncoding
-
-CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
-
-
-@cache
-def private_key(algorithm: str) -> Any:
-    if algorithm in CURVES:
-        return ec.generate_private_key(CURVES[algorithm])
-    if algorithm in ("EdDSA", "Ed25519"):
-        return ed25519.Ed25519PrivateKey.generate()
-    if algorithm == "Ed448":
-        return ed448.Ed448PrivateKey.generate()
-    return rsa.generate_private_key(65537, 1024 if algorithm == "small" else 2048)
+from support.keys import private_key
 
 
 def pem(

@@ -1,3 +1,8 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
 from typing import get_args
 
 import pytest
@@ -36,3 +41,30 @@ def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
     assert type(TypeAdapter(AuthSettings).validate_python(auth)) is KINDS["basic"]
+
+
+_LOOK = """
+import json, sys
+from pydantic import TypeAdapter
+import sidekey.settings.load
+from sidekey.credentials.registry import KINDS, AuthSettings
+
+def modules():
+    return sorted(name for name, kind in places.items() if kind in sys.modules)
+
+places = json.loads(sys.argv[1])
+found = [modules()]
+known = len(KINDS), list(KINDS) == list(places), "basic" in KINDS, KINDS.get("absent")
+found.append(modules())
+TypeAdapter(AuthSettings).validate_python({"type": "basic", "username": "svc", "password": {"env": "CRM"}})
+found.append(modules())
+print(json.dumps([found, known]))
+"""
+
+
+def test_a_kind_is_imported_when_it_is_first_used() -> None:
+    """Neither by what loads a config nor by a look at the names: each is memory of an idle process."""
+    places = {name: kind.__module__ for name, kind in KINDS.items()}
+    command = [sys.executable, "-c", _LOOK, json.dumps(places)]
+    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    assert found == [[[], [], ["basic"]], [len(KINDS), True, True, None]]

@@ -6,13 +6,12 @@ import base64
 import hashlib
 import json
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -24,6 +23,7 @@ from jwt.algorithms import OKPAlgorithm
 from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS
 from support.ca import Authority
 from support.files import replace
+from support.keys import private_key
 from support.plane import eventually
 from support.raw import RawConnection
 from support.serving import Serving, serving
@@ -32,17 +32,7 @@ from support.wire import Message
 
 SECRET = "0123456789abcdef" * 4
 """Of 64 characters, as HS512 needs it."""
-CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
-
-
-@cache
-def private_key(algorithm: str) -> Any:
-    if algorithm in CURVES:
-        return ec.generate_private_key(CURVES[algorithm])
-    if algorithm in ("EdDSA", "Ed25519"):
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, 2048)
 
 
 def written(key: Any, folder: Path, form: PrivateFormat = PrivateFormat.PKCS8) -> Path:
@@ -198,7 +188,7 @@ async def test_a_refused_token_is_signed_anew_once(ca: Authority, tmp_path: Path
 
 async def test_a_changed_key_signs_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
     """Whoever rotates a key ends the tokens of the old one; a change that concerns no token leaves it what it is."""
-    old, new = rsa.generate_private_key(65537, 2048), rsa.generate_private_key(65537, 2048)
+    old, new = private_key("PS256"), rsa.generate_private_key(65537, 2048)
     auth = f"algorithm: PS256, private_key: {{file: {written(old, tmp_path)}}}, jti: true"
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
         await sidekey.reverse("/1")

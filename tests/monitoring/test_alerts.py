@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
 
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS, REASONS
 from sidekey.observe.exposition import FAMILIES
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
+from support import libyaml
 from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_for, rules_of, values_of
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ EXPORTED_BY_PROMETHEUS = {"up", "process_start_time_seconds", "process_open_fds"
 
 
 def cases_of(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(path.read_text("utf-8"))["tests"]
+    found: list[dict[str, Any]] = libyaml.load(path.read_text("utf-8"))["tests"]
     return found
 
 
@@ -42,10 +42,10 @@ def test_promtool_accepts_the_rules() -> None:
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_promtool_sees_what_each_case_tells(path: Path, tmp_path: Path) -> None:
     """The alert fires with the labels and the text that are written there, or does not fire."""
-    cases = yaml.safe_load(path.read_text("utf-8"))
+    cases = libyaml.load(path.read_text("utf-8"))
     assert [(path.parent / name).resolve() for name in cases["rule_files"]] == [ALERTS]
-    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules_for(ALERTS, path.stem)), "utf-8")
-    (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases | {"rule_files": ["alerts.yaml"]}), "utf-8")
+    (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, path.stem)), "utf-8")
+    (tmp_path / "cases.yaml").write_text(json.dumps(cases | {"rule_files": ["alerts.yaml"]}), "utf-8")
     run = promtool("test", "rules", str(tmp_path / "cases.yaml"))
     assert run.returncode == 0, run.stdout + run.stderr
 

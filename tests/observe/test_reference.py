@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import sidekey
@@ -12,6 +12,7 @@ from sidekey.observe import reference
 from sidekey.observe.access import FIELDS
 from sidekey.observe.audit import CHANGE_FIELDS, USE_FIELDS
 from sidekey.observe.redact import describe
+from support.syntax import walk
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sidekey.__file__).parent
@@ -19,14 +20,19 @@ LEVELS = {"debug", "info", "warning", "error", "critical"}
 EVENTS = {event.text: event for event in reference.events()}
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Each call of a logger in the code, with its level."""
+@cache
+def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
+    """Of the code, each call of a logger with its level, and every text but those of the page itself."""
+    calls, texts = [], set()
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
                 logger = ast.unparse(node.func.value)
                 if logger.endswith(("log", "get_logger()")):
-                    yield node.func.attr, node
+                    calls.append((node.func.attr, node))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name != "reference.py":
+                texts.add(node.value)
+    return calls, texts
 
 
 def pattern_of(text: ast.expr) -> str | None:
@@ -61,7 +67,8 @@ def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
     """By the calls as they stand in the code; keys of `**` are those of an exception, or of the local CA."""
     found: set[str] = set()
     described = set(describe(ValueError()))
-    for level, call in calls():
+    calls, _ = said()
+    for level, call in calls:
         pattern = pattern_of(call.args[0])
         if pattern is None:
             continue
@@ -79,12 +86,6 @@ def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
 
 def test_every_event_that_is_told_is_in_the_code() -> None:
     """Those whose text is chosen elsewhere stand there as they are."""
-    texts = {
-        str(node.value)
-        for path in PACKAGE.rglob("*.py")
-        if path.name != "reference.py"
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    _, texts = said()
     chosen = {text for text in EVENTS if text not in texts}
     assert chosen == {text for text in EVENTS if text.startswith("a stored ")}

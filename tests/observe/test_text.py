@@ -32,7 +32,8 @@ REQUEST = {
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 
@@ -72,7 +73,11 @@ def test_colours_tell_levels_and_statuses(status: int, colour: int) -> None:
 
 
 @settings(max_examples=examples(200))
-@given(said=st.dictionaries(st.text() | st.sampled_from(["method", "host", "code", "caller", "request_id"]), JSON))
+@given(
+    said=st.dictionaries(
+        st.text() | st.sampled_from(["method", "host", "code", "caller", "request_id"]), JSON, max_size=8
+    )
+)
 def test_nothing_in_a_line_commands_a_terminal_or_begins_another_line(said: dict[str, Any]) -> None:
     """Neither in a key nor in a value; lone surrogates do not keep a line from being written."""
     shown = rendered({**STAMP, "level": "info", "event": "request", **said, "status": 200})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sidekey
+from support.syntax import walk
 
 PACKAGE = Path(sidekey.__file__).parent
 
@@ -23,7 +24,10 @@ FOREIGN = {
 
 def asked(path: Path) -> Iterator[tuple[str, int]]:
     """The expression and the line of each `hasattr`, and of each `getattr` with a default for a fixed name."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    text = path.read_text("utf-8")
+    if "hasattr" not in text and "getattr" not in text:
+        return
+    for node in walk(ast.parse(text)):
         match node:
             case ast.Call(ast.Name("hasattr"), [value, *_]):
                 yield ast.unparse(value), node.lineno

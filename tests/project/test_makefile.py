@@ -46,6 +46,10 @@ OF_THE_OUTER_MAKE = {
 """What a make hands down to its children: its own, and the variables of its command line."""
 
 
+GOOD_ENOUGH = "PYTHON=true"
+"""An interpreter that says yes to all that is asked of its version, for runs in which it does nothing else."""
+
+
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell of its own, not as a part of the make that runs the tests."""
     environment = {name: value for name, value in os.environ.items() if name not in OF_THE_OUTER_MAKE}
@@ -131,7 +135,7 @@ def test_a_real_python_of_debian_counts_as_optimised(checkout: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_only_two_targets_call_tools_of_the_system(target: str, checkout: Path) -> None:
     """apt belongs to `make peers` and uv to `make lock`; nothing calls sudo."""
-    planned = make(checkout, "--dry-run", target, f"PYTHON='{sys.executable}'")
+    planned = make(checkout, "--dry-run", target, GOOD_ENOUGH)
     assert planned.returncode == 0, planned.stderr
     assert bool(re.search(r"\bapt", planned.stdout)) == (target == "peers")
     assert bool(re.search(r"\buv ", planned.stdout)) == (target == "lock")
@@ -158,7 +162,7 @@ def test_the_tests_of_a_wheel_know_which_build_it_must_be(wheel: str, build: str
     """The wheel's own name says it."""
     (checkout / "dist").mkdir()
     (checkout / "dist" / wheel).touch()
-    planned = make(checkout, "--dry-run", "test", "WHEEL=dist/*.whl", f"PYTHON='{sys.executable}'").stdout
+    planned = make(checkout, "--dry-run", "test", "WHEEL=dist/*.whl", GOOD_ENOUGH).stdout
     assert f"SIDEKEY_EXPECT_BUILD={build} .venv-wheel/bin/python" in planned
 
 

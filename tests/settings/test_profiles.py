@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.core.policy import decide, parse_domain, parse_learnt
@@ -18,6 +18,7 @@ from sidekey.settings.config_errors import Finding, Table, error_at, error_of
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
+from support.examples import ALL
 from support.issuing import first_call, settings_of
 from support.profiles import auth_of, environment
 
@@ -143,7 +144,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
         assert text in domains or parse_target(text).origin.scheme == "https"
     assert expansion.table.get("allow_other_domains", False) is bool(domains)
     left = {each for text in texts(expansion.table) for each in re.findall(r"\{(.*?)\}", text)}
-    assert left <= profiles.LATER
+    assert left <= profiles.later()
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -205,6 +206,7 @@ def test_a_profile_says_where_it_is_from(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
+@settings(max_examples=100 if ALL else 8)
 @given(data=st.data())
 def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: st.DataObject) -> None:
     """Whatever its pattern takes: the host ends in the profile's own suffix, without userinfo, port or further path."""

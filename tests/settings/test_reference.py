@@ -1,4 +1,5 @@
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,33 +14,35 @@ from sidekey.settings.load import load
 from sidekey.settings.models import Config, IntegrationSettings
 
 ROOT = Path(__file__).parents[2]
+config_page, providers_page = cache(reference.config_page), cache(reference.providers_page)
+responses_page, pages = cache(reference.responses_page), cache(reference.pages)
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", reference.pages())
+@pytest.mark.parametrize("name", pages())
 def test_the_generated_files_are_up_to_date(name: str) -> None:
     """`make docs` writes them; whoever changes a model runs it."""
-    assert (ROOT / name).read_text("utf-8") == reference.pages()[name]
+    assert (ROOT / name).read_text("utf-8") == pages()[name]
 
 
 def test_the_pages_are_written_into_a_checkout(tmp_path: Path) -> None:
     """Folders that are missing are made."""
     reference.main(tmp_path)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == set(reference.pages())
+    assert written == set(pages())
 
 
 @pytest.mark.parametrize("key", [*Config.model_fields, *IntegrationSettings.model_fields])
 def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
     """A key that nobody describes is a key that nobody finds."""
-    (row, *_) = [line for line in reference.config_page().splitlines() if line.startswith(f"| `{key}` |")]
+    (row, *_) = [line for line in config_page().splitlines() if line.startswith(f"| `{key}` |")]
     assert row.split("|")[4].strip()
 
 
 @pytest.mark.parametrize("code", KINDS)
 def test_every_response_has_a_row(code: str) -> None:
     """With each status and each error it may carry."""
-    (row,) = [line for line in reference.responses_page().splitlines() if line.startswith(f"| `{code}` |")]
+    (row,) = [line for line in responses_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)
     assert all(error in row for error in KINDS[code].errors)
 
@@ -48,18 +51,18 @@ def test_every_response_has_a_row(code: str) -> None:
 def test_every_profile_has_a_section(name: str) -> None:
     """With each parameter and secret, all that it fills in, its sources and the provider's page."""
     found = profiles.profile(name)
-    section = reference.providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    section = providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"({found.documentation})" in section
     assert all(f"\n| `{key}` |" in section for key in found.names)
     for _, text in found.entries():
         assert f"| `{text}` |" in section
     assert all(source in section for source in found.sources)
-    assert f"| [`{name}`](#{name}) | {found.title} | `{found.kind}` |" in reference.providers_page()
+    assert f"| [`{name}`](#{name}) | {found.title} | `{found.kind}` |" in providers_page()
 
 
 def test_what_rests_on_less_than_two_sources_is_told_in_one_table() -> None:
     """Each such fact of each profile; a profile of one source, or of none, has at least one."""
-    page = reference.providers_page().partition("## What rests on less than two sources")[2].partition("\n## ")[0]
+    page = providers_page().partition("## What rests on less than two sources")[2].partition("\n## ")[0]
     for name in profiles.names():
         found = profiles.profile(name)
         for fact, grounds in found.unconfirmed.items():
@@ -80,13 +83,13 @@ def test_what_rests_on_less_than_two_sources_is_told_in_one_table() -> None:
 )
 def test_each_mapping_of_a_kind_has_a_section(section: str, keys: set[str]) -> None:
     """With all of its keys and no others: a provider's parameters stand on their own page."""
-    text = reference.config_page().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    text = config_page().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == keys
 
 
 def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
     """Users copy it from the page of providers."""
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", reference.providers_page(), re.M | re.S)
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", providers_page(), re.M | re.S)
     assert block.count("provider:") == len([name for name in AUTH_KINDS if profiles.takes_profiles(name)])
     (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
     assert load(tmp_path / "sidekey.yaml", {}).errors == []

@@ -10,6 +10,7 @@ import pytest
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.leases import Lease
 from sidekey.store.state import Delete, Put
+from support.logged import logged
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, destinations_of, sealed
 
 CANARY = "canary-5f0e6a"
@@ -22,9 +23,15 @@ def found(folder: Path, text: bytes) -> list[Path]:
     return [path for path in files if text in path.read_bytes()]
 
 
-async def test_no_secret_is_on_the_disk_in_clear(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_secret_is_on_the_disk_in_clear(place: Place) -> None:
     """Whatever is done with it: saved, changed, rotated, deleted, left by a lease; by statements that fail, too."""
-    caplog.set_level(logging.DEBUG)
+    with logged(logging.DEBUG) as log:
+        await use(place)
+    assert CANARY not in log.text
+
+
+async def use(place: Place) -> None:
+    """Do all that, and look for it on the disk."""
     lineage, result = f"{CANARY}-lineage", f"{CANARY}-result"
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
         one, two = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
@@ -50,4 +57,3 @@ async def test_no_secret_is_on_the_disk_in_clear(place: Place, caplog: pytest.Lo
         assert found(folder, CANARY.encode()) == []
         # What is not secret is there, or this would say nothing.
         assert found(folder, b"known") != []
-    assert CANARY not in caplog.text

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from jsonschema.validators import Draft7Validator
 
+from support import libyaml
 from support.examples import ALL
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +39,6 @@ OPERATORS = ("cert-manager.io", "external-secrets.io", "monitoring.coreos.com")
 
 Values = dict[str, Any]
 Object = dict[str, Any]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C reads a dashboard in a tenth of the time; PyYAML has it wherever it was built with libyaml."""
 
 
 @cache
@@ -89,27 +86,30 @@ def _loaded(chart: Path) -> Any:
     return library().Chart.load(chart)
 
 
+_RENDERED: dict[tuple[Path, str, str, str], dict[str, str]] = {}
+"""What was rendered, by the chart, the name, the namespace, and the text of the values."""
+
+
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """What is rendered, by the template's path; nothing that is blank."""
-    return dict(_rendered(chart, json.dumps(values), name, namespace))
-
-
-@cache
-def _rendered(chart: Path, text: str, name: str, namespace: str) -> dict[str, str]:
-    values = json.loads(text)
-    used = _without_schema(chart) if _spares_schema(chart, values) else _loaded(chart)
-    rendered = used.render(values, name=name, namespace=namespace)
-    return {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
-
-
-def _spares_schema(chart: Path, values: Values) -> bool:
-    """Whether Helm need not judge these values: what is invalid is always Helm's to refuse."""
-    return not ALL and is_valid(chart, values)
+    used = _loaded(chart)
+    if not ALL:
+        # All that templates know of values, and what the schema judges, is how Helm merges them with the defaults.
+        merged = used.merge_values(values)
+        used = _without_schema(chart) if _is_valid(chart, merged) else used
+    key = (chart, name, namespace, json.dumps(values if ALL else merged))
+    if key not in _RENDERED:
+        rendered = used.render(values, name=name, namespace=namespace)
+        _RENDERED[key] = {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
+    return dict(_RENDERED[key])
 
 
 def is_valid(chart: Path, values: Values) -> bool:
     """Whether these values satisfy the schema of sidekey, by the validator in Python."""
-    merged = _loaded(chart).merge_values(values)
+    return _is_valid(chart, _loaded(chart).merge_values(values))
+
+
+def _is_valid(chart: Path, merged: Values) -> bool:
     return bool(_validator().is_valid(merged if chart == CHART else merged.get("sidekey")))
 
 
@@ -160,7 +160,7 @@ def parsed(rendered: dict[str, str]) -> list[Object]:
 @cache
 def _read(text: str) -> list[Object]:
     """The objects of a text. Most of what is rendered, a dashboard with it, comes again with other values."""
-    return [found for found in yaml.load_all(text, _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(text) if found is not None]
 
 
 def text_of(found: list[Object]) -> str:
@@ -175,7 +175,7 @@ def distinct(found: Iterable[Object]) -> list[Object]:
 
 def documents(path: Path) -> list[Object]:
     """The objects of a manifest."""
-    return [found for found in yaml.load_all(path.read_text("utf-8"), _LOADER) if found is not None]
+    return [found for found in libyaml.load_all(path.read_text("utf-8")) if found is not None]
 
 
 def refusal(chart: Path, values: Values) -> str:
@@ -217,7 +217,7 @@ def schema_refusals(values: Mapping[str, Values]) -> dict[str, str]:
 
 def lint(chart: Path, values: Values) -> list[str]:
     """What `helm lint --strict` objects to."""
-    report = library().lint(chart, values, strict=True, skip_schema_validation=_spares_schema(chart, values))
+    report = library().lint(chart, values, strict=True, skip_schema_validation=not ALL and is_valid(chart, values))
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]
 

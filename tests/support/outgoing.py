@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from sidekey.core.signing import OutgoingRequest, Unique
+from support import keys
 
 NOW: Final = 1614265330.75
 UNIQUE: Final = Unique(bytes(range(16)), bytes(range(16, 32)))
@@ -43,11 +43,6 @@ def pieces(body: bytes, *, size: int) -> Sequence[bytes]:
 @cache
 def private_key(algorithm: str) -> tuple[str, Any]:
     """A private key for an algorithm of RFC 9421 in PEM, and its public one in PEM."""
-    made: dict[str, Any] = {
-        "ed25519": ed25519.Ed25519PrivateKey.generate,
-        "ecdsa-p256-sha256": lambda: ec.generate_private_key(ec.SECP256R1()),
-        "rsa-pss-sha512": lambda: rsa.generate_private_key(65537, 2048),
-    }
-    key = made[algorithm]()
+    key = keys.private_key(algorithm)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem.decode(), key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -11,6 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.syntax import walk
+
+_LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator)
+"""Nodes in which nothing is written."""
+
 Known = Mapping[str, list[ast.expr]]
 """The annotations that are known of each variable."""
 
@@ -48,7 +53,7 @@ class Class:
 
     def _read_method(self, method: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         annotated = {arg.arg: arg.annotation for arg in _arguments(method) if arg.annotation is not None}
-        for node in ast.walk(method):
+        for node in walk(method):
             self.state |= {attribute for receiver, attribute in _written(node) if _is_name(receiver, "self")}
             match node:
                 case ast.AnnAssign(ast.Attribute(ast.Name("self"), attribute), annotation):
@@ -65,7 +70,7 @@ def foreign_writes(sources: Mapping[str, str], owners: Sequence[str]) -> list[st
     trees = {path: ast.parse(text) for path, text in sources.items()}
     classes: dict[str, Class] = {}
     for tree in trees.values():
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.ClassDef):
                 classes.setdefault(node.name, Class()).read(node)
     absent = [name for name in owners if name not in classes]
@@ -99,7 +104,8 @@ class _Judge:
     def of(self, node: ast.AST, within: str | None, known: Known) -> Iterator[str]:
         """The foreign writes in a node, which stands in class `within`."""
         for child in ast.iter_child_nodes(node):
-            yield from self._judged(child, within, known)
+            if isinstance(child, ast.Attribute | ast.Call):
+                yield from self._judged(child, within, known)
             if isinstance(child, ast.ClassDef):
                 yield from self.of(child, child.name, known)
             elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -107,7 +113,7 @@ class _Judge:
                 if within is not None and isinstance(node, ast.ClassDef):
                     outer["self"] = [ast.Name(within)]
                 yield from self.of(child, within, self._variables(child, outer))
-            else:
+            elif not isinstance(child, _LEAVES):
                 yield from self.of(child, within, known)
 
     def _judged(self, node: ast.AST, within: str | None, known: Known) -> Iterator[str]:
@@ -130,10 +136,11 @@ class _Judge:
         for arg in _arguments(function):
             if arg.annotation is not None:
                 found[arg.arg] = [arg.annotation]
-        for node in ast.walk(function):
+        nodes = walk(function)
+        for node in nodes:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 found[node.target.id] = [node.annotation]
-        for node in ast.walk(function):
+        for node in nodes:
             target, told = None, []
             if isinstance(node, ast.Assign):
                 target, told = node.targets[0], self._annotations(node.value, found)

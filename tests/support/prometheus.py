@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from support import libyaml
 from support.peers import require
 
 TARGET = 'namespace="shop",job="sidekey",instance="10.0.0.1:15091"'
@@ -52,7 +53,13 @@ def examples_of(page: Path) -> list[str]:
 
 def rules_of(path: Path) -> list[dict[str, Any]]:
     """Every rule of a rules file, in its order."""
-    return [rule for group in yaml.safe_load(path.read_text("utf-8"))["groups"] for rule in group["rules"]]
+    return [rule for group in _groups_of(path) for rule in group["rules"]]
+
+
+@cache
+def _groups_of(path: Path) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = libyaml.load(path.read_text("utf-8"))["groups"]
+    return groups
 
 
 def rules_for(path: Path, alert: str) -> dict[str, Any]:
@@ -67,9 +74,11 @@ def rules_for(path: Path, alert: str) -> dict[str, Any]:
         read = {name for rule in wanted for name in metrics_of(rule["expr"])} - needed
         needed |= read
         wanted = [rule for rule in every if rule.get("record") in read]
-    groups = yaml.safe_load(path.read_text("utf-8"))["groups"]
-    for group in groups:
-        group["rules"] = [rule for rule in group["rules"] if rule.get("alert") == alert or rule.get("record") in needed]
+    groups = [
+        group
+        | {"rules": [rule for rule in group["rules"] if rule.get("alert") == alert or rule.get("record") in needed]}
+        for group in _groups_of(path)
+    ]
     return {"groups": [group for group in groups if group["rules"]]}
 
 

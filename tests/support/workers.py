@@ -12,13 +12,14 @@ import os
 import struct
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final, Literal, TypeAlias
 
 import pytest
 
@@ -28,12 +29,17 @@ SHARED: Final = pytest.StashKey[Path]()
 """The folder that all workers share, in the config of each."""
 
 Place: TypeAlias = tuple[str, int | None, str]
-"""A test's file, line and name, as reports have it."""
+"""A test's file, line and name, as reports have it: asking for it costs something once in each process."""
+
+Phase: TypeAlias = tuple[Literal["setup", "call", "teardown"], float, float, float]
+"""A phase of a test that passed and printed nothing: its name, how long it took, when it began and when it ended."""
 
 _FORKS: Final = multiprocessing.get_context("fork")
 _CHUNK: Final = struct.Struct("=II")
 _LARGEST: Final = 24
 """How many tests a worker takes at a time, at most: the next ones, mostly of the same module."""
+_KEPT: Final = 0.1
+"""For how many seconds a worker keeps what passed, at most, so that it tells of many tests at once."""
 
 
 class Workers:
@@ -43,6 +49,8 @@ class Workers:
         self._count = count
         # One byte that all processes see: whether no test is to begin any more.
         self._stop = mmap.mmap(-1, 1)
+        # And of each the number of the test that it is in, from 1.
+        self._within = memoryview(mmap.mmap(-1, 4 * count)).cast("I")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -63,11 +71,12 @@ class Workers:
             self._cut(session.items, chunks)
             for number in range(self._count):
                 reader, writer = _FORKS.Pipe(duplex=False)
-                worker = Worker(session, folder / f"worker-{number}", chunks.fileno(), writer, self._stop)
+                within = self._within[number : number + 1]
+                worker = Worker(session, folder / f"worker-{number}", chunks.fileno(), writer, self._stop, within)
                 process = _FORKS.Process(target=worker.work, args=(number, self._count), name=f"worker-{number}")
                 process.start()
                 writer.close()
-                running[reader] = Running(process)
+                running[reader] = Running(process, within)
         try:
             self._report(session, running)
         finally:
@@ -113,8 +122,7 @@ class Workers:
                 if told is None or told.last:
                     left.pop(reader).end(session, well=told is not None)
                 else:
-                    running[reader].running = told.running
-                    told.hand_on(session.config)
+                    told.hand_on(session)
                 if session.shouldfail or session.shouldstop:
                     self._stop[0] = 1
 
@@ -123,32 +131,35 @@ class Workers:
 class Told:
     """What a worker says to the process that reports."""
 
-    running: tuple[str, Place] | None = None
-    """The test that it has begun and not ended."""
-    reports: Sequence[Any] = ()
+    tests: Sequence[tuple[int, Place, Sequence[Phase | dict[str, Any]]]] = ()
+    """Numbers of tests, their places, and what became of their phases: a serialised report where more is to be said."""
     warned: Sequence[Mapping[str, Any]] = ()
     last: bool = False
     """Whether it has ended its fixtures, and says no more."""
 
-    def hand_on(self, config: pytest.Config) -> None:
+    def hand_on(self, session: pytest.Session) -> None:
         """Call the hooks that pytest would have called here."""
-        hook = config.hook
+        config, hook = session.config, session.config.hook
         for warning in self.warned:
             hook.pytest_warning_recorded.call_historic(kwargs=warning)
-        for data in self.reports:
-            hook.pytest_runtest_logreport(report=hook.pytest_report_from_serializable(config=config, data=data))
-        if self.reports:
-            data = self.reports[0]
-            hook.pytest_runtest_logfinish(nodeid=data["nodeid"], location=tuple(data["location"]))
+        for number, place, phases in self.tests:
+            name = session.items[number].nodeid
+            for phase in phases:
+                if isinstance(phase, dict):
+                    report = hook.pytest_report_from_serializable(config=config, data=phase)
+                else:
+                    when, duration, start, stop = phase
+                    report = pytest.TestReport(name, place, {}, "passed", None, when, (), duration, start, stop)
+                hook.pytest_runtest_logreport(report=report)
+            hook.pytest_runtest_logfinish(nodeid=name, location=place)
 
 
 class Running:
     """A worker as the process that reports sees it."""
 
-    def __init__(self, process: multiprocessing.context.ForkProcess) -> None:
+    def __init__(self, process: multiprocessing.context.ForkProcess, within: memoryview[int]) -> None:
         self.process = process
-        self.running: tuple[str, Place] | None = None
-        """The test that it has begun and not ended."""
+        self._within = within
 
     def end(self, session: pytest.Session, *, well: bool) -> None:
         """Let the run fail where a worker did not end well; the test that it was in is told, and no more are begun."""
@@ -156,9 +167,9 @@ class Running:
         if well and self.process.exitcode == 0:
             return
         said = f"{self.process.name} ended with status {self.process.exitcode}"
-        if self.running is not None:
-            name, place = self.running
-            report = pytest.TestReport(name, place, {}, "failed", f"{said} in this test", "call")
+        if self._within[0]:
+            item = session.items[self._within[0] - 1]
+            report = pytest.TestReport(item.nodeid, item.location, {}, "failed", f"{said} in this test", "call")
             session.config.hook.pytest_runtest_logreport(report=report)
         session.shouldfail = said
 
@@ -167,15 +178,24 @@ class Worker:
     """A forked process that takes tests until there are no more."""
 
     def __init__(
-        self, session: pytest.Session, folder: Path, chunks: int, connection: Connection, stop: mmap.mmap
+        self,
+        session: pytest.Session,
+        folder: Path,
+        chunks: int,
+        connection: Connection,
+        stop: mmap.mmap,
+        within: memoryview[int],
     ) -> None:
         self._session = session
         self._folder = folder
         self._chunks = chunks
         self._connection = connection
         self._stop = stop
-        self._reports: list[Any] = []
+        self._within = within
+        self._phases: list[Phase | dict[str, Any]] = []
+        self._tests: list[tuple[int, Place, list[Phase | dict[str, Any]]]] = []
         self._warned: list[Mapping[str, Any]] = []
+        self._told = time.monotonic()
         # Where pytest and its plugins write beside the reports: Config.get_terminal_writer takes it from here.
         self._tw = session.config.get_terminal_writer()
 
@@ -198,28 +218,41 @@ class Worker:
         capture.start_global_capturing()
         capture.suspend_global_capture()
         try:
-            for item, following in self._items():
-                self._connection.send(Told(running=(item.nodeid, item.location)))
+            for number, item, following in self._items():
+                self._within[0] = number + 1
+                self._phases = []
                 config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                self._connection.send(Told(reports=self._reports, warned=self._warned))
-                self._reports.clear()
-                self._warned.clear()
+                self._tests.append((number, item.location, self._phases))
+                if time.monotonic() - self._told >= _KEPT or not self._passed():
+                    self._tell()
+                self._within[0] = 0
         finally:
+            self._tell()
             # As the end of a session does, beside what the process that reports does at its own.
             self._session._setupstate.teardown_exact(None)
             # Which also tells of exceptions that only a last search for garbage finds.
             config._ensure_unconfigure()
         self._connection.send(Told(last=True))
 
-    def _items(self) -> Iterator[tuple[pytest.Item, Any]]:
-        """Each test, and what is still needed after it: nothing but the session's where no other is taken yet."""
+    def _passed(self) -> bool:
+        """Whether nothing is to be said of the last test but this, which a worker that dies may fail to tell."""
+        return not self._warned and not any(isinstance(phase, dict) for phase in self._phases)
+
+    def _tell(self) -> None:
+        self._connection.send(Told(self._tests, self._warned))
+        self._tests.clear()
+        self._warned.clear()
+        self._told = time.monotonic()
+
+    def _items(self) -> Iterator[tuple[int, pytest.Item, Any]]:
+        """Each test by its number, and what is still needed after it: the session alone where no other is taken yet."""
         while chunk := os.read(self._chunks, _CHUNK.size):
             start, end = _CHUNK.unpack(chunk)
             nodes: list[Any] = [*self._session.items[start:end], self._session]
-            for item, following in pairwise(nodes):
+            for number, (item, following) in enumerate(pairwise(nodes), start):
                 if self._stop[0]:
                     return
-                yield item, following
+                yield number, item, following
 
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
@@ -232,8 +265,13 @@ class Worker:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what is to be told once the test is over."""
-        config = self._session.config
-        self._reports.append(config.hook.pytest_report_to_serializable(config=config, report=report))
+        plain = type(report) is pytest.TestReport and report.passed and not hasattr(report, "wasxfail")
+        if plain and not report.sections and not report.user_properties:
+            self._phases.append((report.when, report.duration, report.start, report.stop))
+        else:
+            hook = self._session.config.hook
+            data = hook.pytest_report_to_serializable(config=self._session.config, report=report)
+            self._phases.append(data)
 
 
 def _shared(item: pytest.Item) -> str | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
 from sidekey.credentials.added import AddedSettings
+from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
@@ -46,9 +47,15 @@ def _names(kinds: Iterable[str]) -> str:
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
-_NEED_PREFIX = _names(name for name, kind in KINDS.items() if kind.needs_prefix)
-_BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_certificate)
-_BRING_ADDED = _names(name for name, kind in KINDS.items() if kind.brings_added)
+def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> Callable[[dict[str, Any]], None]:
+    """Describes a key with KINDS in the text: those that belong there. They are imported once a schema is made."""
+
+    def describe(schema: dict[str, Any]) -> None:
+        named = _names(name for name, kind in KINDS.items() if belongs(kind))
+        schema["description"] = description.replace("KINDS", named)
+
+    return describe
+
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
@@ -387,8 +394,11 @@ class IntegrationSettings(Section):
     tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
     endpoint_prefix: Annotated[values.EndpointPrefixes, CountsAs(_as_set)] = Field(
         default=[],
-        description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
-        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
+        json_schema_extra=_naming_kinds(
+            "The URL under which targets are allowed, or a list of them. KINDS need one. Path segments count: `/v1` "
+            "allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
+            lambda kind: kind.needs_prefix,
+        ),
     )
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
@@ -413,8 +423,11 @@ class IntegrationSettings(Section):
     auth: AuthSettings = Field(description="The credential; `type` is its kind.")
     add: AddedSettings | None = Field(
         default=None,
-        description="What goes with each request beside `auth`, in its headers, query or body, at least one of them; "
-        f"the kind {_BRING_ADDED} has these keys under `auth`.",
+        json_schema_extra=_naming_kinds(
+            "What goes with each request beside `auth`, in its headers, query or body, at least one of them; the kind "
+            "KINDS has these keys under `auth`.",
+            lambda kind: kind.brings_added,
+        ),
     )
     signature: SignatureBesideSettings | None = Field(
         default=None,
@@ -422,7 +435,10 @@ class IntegrationSettings(Section):
         "bring into it as well.",
     )
     client_certificate: CertificateSettings | None = Field(
-        default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
+        default=None,
+        json_schema_extra=_naming_kinds(
+            "A client certificate beside `auth`; the kind KINDS brings its own.", lambda kind: kind.brings_certificate
+        ),
     )
     redact_response: bool = Field(
         default=False,

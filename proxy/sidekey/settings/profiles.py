@@ -39,8 +39,11 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _BRACES = re.compile(r"[{}]")
 _LEFT_OUT = object()
 
-LATER = frozenset[str]().union(*(kind.filled_later for kind in KINDS.values()))
-"""What `{name}` may stand for in a text that is filled for each request or token; a profile leaves it as it is."""
+
+@cache
+def later() -> frozenset[str]:
+    """What `{name}` may stand for in a text that is filled for each request or token; a profile leaves it as it is."""
+    return frozenset[str]().union(*(kind.filled_later for kind in KINDS.values()))
 
 
 def _texts(data: Any) -> Iterator[str]:
@@ -142,9 +145,11 @@ class Profile(Section):
         if not takes_profiles(self.kind):
             raise ValueError(f"kind: {self.kind} takes no profiles")
         used = {*_placeholders(self.brought), *(name for each in self.parameters.values() for name in each.depends_on)}
-        if not used >= self.names or used - self.names - LATER or self.parameters.keys() & self.secrets.keys():
+        # Few texts are filled later, and to know of which names that is said takes all kinds.
+        others = used - self.names
+        if not used >= self.names or (others and others - later()) or self.parameters.keys() & self.secrets.keys():
             raise ValueError("parameters and placeholders are not the same")
-        if self.signature and self.names & LATER:
+        if self.signature and self.names & later():
             raise ValueError("a parameter has the name of what a signature is made of")
         if any(self._has_secret(text) and not _PLACEHOLDER.fullmatch(text) for text in _texts(self.brought)):
             raise ValueError("a secret is part of a text")

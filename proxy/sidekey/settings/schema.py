@@ -25,7 +25,8 @@ def model_schema() -> dict[str, Any]:
     """The schema of what the models take: a config whose provider profiles are filled in."""
     generated = Config.model_json_schema()
     definitions: dict[str, Any] = generated["$defs"]
-    for model in {*_models(Config), *KINDS.values()}:
+    roots: list[type[BaseModel]] = [Config, *KINDS.values()]
+    for model in {found for root in roots for found in _models(root)}:
         target = generated if model is Config else definitions[model.__name__]
         # A model may leave out of its schema what it takes no value for.
         defaults = written_defaults(model)

@@ -85,7 +85,7 @@ def test_a_new_kind_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch) ->
     integration["properties"] = {**integration["properties"], "auth": auth}
     config["$defs"]["IntegrationSettings"] = integration
     monkeypatch.setattr(schemas, "config_schema", lambda: config)
-    monkeypatch.setitem(KINDS, "pinned", PinnedSettings)
+    monkeypatch.setattr(schemas, "KINDS", {**KINDS, "pinned": PinnedSettings})
     schemas.components.cache_clear()
     try:
         found = schemas.components()

@@ -1,13 +1,11 @@
 import hashlib
 from base64 import urlsafe_b64encode
-from functools import cache
 from pathlib import Path
 from ssl import PEM_cert_to_DER_cert
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     KeySerializationEncryption,
@@ -25,22 +23,13 @@ from sidekey.credentials.oauth2 import assertion
 from sidekey.settings.secrets import SecretReader
 from support import oauth
 from support.issuing import NOW, credential_of, first_call, settings_of
+from support.keys import CURVES, private_key
 
 AUTH: dict[str, Any] = {
     "type": "oauth2",
     "token_endpoint": "https://auth.example.com/oauth2/token?p=q",
     "client_id": "client-1",
 }
-CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
-
-
-@cache
-def private_key(algorithm: str) -> Any:
-    if algorithm in CURVES:
-        return ec.generate_private_key(CURVES[algorithm])
-    if algorithm == "EdDSA":
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, 1024 if algorithm == "small" else 2048)
 
 
 def pem(

@@ -26,7 +26,8 @@ const OPTIONS = {
 
 async function schemaFault(object) {
   const module = MODULES[object.apiVersion];
-  const Model = module && (await import(module))[object.kind];
+  // The module of this kind alone: the index of a group loads the schemas of all.
+  const Model = module && (await import(`${module}/${object.kind}`).catch(() => ({})))[object.kind];
   if (Model === undefined) return `no schema is known for ${object.apiVersion} ${object.kind}`;
   try {
     new Model(object).validate();
@@ -42,7 +43,7 @@ function typeFaults(objects) {
   let source = "";
   objects.forEach((object, index) => {
     starts.push(source.length);
-    const type = `import("${MODULES[object.apiVersion]}").I${object.kind}`;
+    const type = `import("${MODULES[object.apiVersion]}/${object.kind}").I${object.kind}`;
     source += `export const object${index}: ${type} = ${JSON.stringify(object, null, 1)};\n`;
   });
   const host = ts.createCompilerHost(OPTIONS);
