@@ -57,7 +57,7 @@ def java_programs(folder: Path) -> tuple[str, ...]:
 
     def archive(unfinished: Path) -> None:
         # It ends with an error, since nobody listens there, and with the classes of a client loaded.
-        command = [*machine, f"-XX:ArchiveClassesAtExit={unfinished / 'classes.jsa'}", "-cp", jar]
+        command = [*machine, f"-XX:ArchiveClassesAtExit={unfinished / 'classes.jsa'}", "-cp", str(jar)]
         subprocess.run([*command, "Client", "http://127.0.0.1:1/"], capture_output=True, check=False)
 
     kept = once(folder / f"{name}-archive", archive) / "classes.jsa"
