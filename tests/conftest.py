@@ -116,17 +116,16 @@ def postgres() -> Iterator[Postgres]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def unconfigured_logs() -> Iterator[None]:
-    """What a test sets for the process's log ends with it: a level, or a writer that is closed by then."""
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture(scope="session")
 def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run share, for `support.once`."""
     return request.config.stash.get(SHARED, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def state_home() -> Path:
+    """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
+    return Path(os.environ["XDG_STATE_HOME"])
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +138,15 @@ def of_all_runs(request: pytest.FixtureRequest, of_the_run: Path) -> Path:
 _STATES = count()
 
 
-@pytest.fixture(autouse=True)
-def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
-    home = tmp_path_factory.getbasetemp() / f"state-{next(_STATES)}"
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give each test its own state folder and unconfigured logs: a fixture for all costs as much as a small test."""
+    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     # Every test sets it, so that nothing has to be put back after one.
-    os.environ["XDG_STATE_HOME"] = str(home)
+    os.environ["XDG_STATE_HOME"] = f"{base}/state-{next(_STATES)}"
     os.environ.pop("STATE_DIRECTORY", None)
-    return home
+    try:
+        return (yield)
+    finally:
+        # What a test sets for the process's log ends with it: a level, or a writer that is closed by then.
+        structlog.reset_defaults()

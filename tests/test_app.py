@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import subprocess
-import sys
 from base64 import b64encode
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +14,8 @@ import pytest
 
 from support import peers
 from support.ask import get, within
-from support.child import HEAD, Child, run_cli
+from support.child import HEAD, Child, run_cli, run_code
+from support.examples import ALL
 from support.files import replace
 from support.nginx import Nginx
 from support.ports import free_port
@@ -133,17 +132,12 @@ async def test_no_secret_is_in_any_line_whatever_fails(tmp_path: Path) -> None:
 
 def test_it_serves_without_uvloop(tmp_path: Path) -> None:
     """Some platforms have none: the loop of asyncio carries the same protocols, and drains as well."""
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    (hidden / "uvloop.py").write_text('import sys\nsys.stderr.write(\'{"event":"hidden"}\\n\')\nraise ImportError\n')
-    path = os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])
     with (
         Nginx(tmp_path) as nginx,
-        Child(config(integration("one", nginx.port)), tmp_path, environment={"PYTHONPATH": path}, fresh=True) as child,
+        Child(config(integration("one", nginx.port)), tmp_path, absent=["uvloop"]) as child,
     ):
         assert "authorization: Basic c3ZjOnNlY3JldA==" in get(child.proxy_port, "/i/one/x").body
         assert child.stop() == 0
-    assert len(events(child, "hidden")) == 1
     assert len(events(child, "stopped")) == 1
 
 
@@ -168,15 +162,16 @@ def test_a_default_that_is_kept_nearly_whole_is_no_warning(more: str, level: str
 
 
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
-    """The last of them as well as the first."""
+    """The last of them as well as the first; outside CI, of two thousand."""
+    count = 10_000 if ALL else 2_000
     with Nginx(tmp_path) as nginx:
-        stanzas = [integration(f"i{number}", nginx.port) for number in range(10_000)]
+        stanzas = [integration(f"i{number}", nginx.port) for number in range(count)]
         with Child(config(*stanzas), tmp_path) as child:
-            for name in ("i0", "i9999"):
+            for name in ("i0", f"i{count - 1}"):
                 assert get(child.proxy_port, f"/i/{name}/x").status == 200
             assert child.stop() == 0
     (line,) = events(child, "listening")
-    assert line["integrations"] == 10_000
+    assert line["integrations"] == count
 
 
 def test_its_own_listeners_are_no_targets(tmp_path: Path) -> None:
@@ -217,7 +212,10 @@ def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> No
 
 @pytest.mark.long
 def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
-    """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so."""
+    """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so.
+
+    Outside CI, 5,000.
+    """
     wrk = peers.require("wrk")
     with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path) as child:
 
@@ -233,7 +231,7 @@ def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
         load("-H", "Connection: close")
         descriptors, memory = metric(child, "process_open_fds"), metric(child, "process_resident_memory_bytes")
         done = load("-H", "Connection: close")
-        while done < 20_000:
+        while done < (20_000 if ALL else 5_000):
             done += load()
         # A caller that has just closed its connections is told by the loop's next turns.
         within(lambda: metric(child, "process_open_fds") <= descriptors + 32)
@@ -253,7 +251,7 @@ def test_a_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> Non
         "app.run(loader, loader.load(), strict=False)\n"
     )
     (tmp_path / "sidekey.yaml").write_text("version: 1\nintegrations: {}\n")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = run_code(code)
     assert (result.returncode, result.stdout) == (1, "")
     last = json.loads(result.stderr.splitlines()[-1])
     assert (last["level"], last["event"], last["error"]) == ("critical", "uncaught exception", ["RuntimeError"])

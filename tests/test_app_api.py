@@ -265,12 +265,12 @@ class PinnedSettings(KindSettings):
 def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
     """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
     package = tmp_path / "code" / "sidekey"
-    shutil.copytree(Path(sidekey.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(sidekey.__file__).parent, package)
     (package / "credentials" / "pinned.py").write_text(PINNED)
     registry = package / "credentials" / "registry.py"
-    line = '    "pinned": __import__("sidekey.credentials.pinned", fromlist=["x"]).PinnedSettings,\n'
+    line = '        "pinned": "pinned:PinnedSettings",\n'
     text = registry.read_text()
-    registry.write_text(text.replace('    "responsys":', f'{line}    "responsys":'))
+    registry.write_text(text.replace('        "responsys":', f'{line}        "responsys":'))
     assert registry.read_text() != text
     more = "integrations: {}"
     environment = {"PYTHONPATH": str(package.parent)}

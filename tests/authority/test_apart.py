@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from sidekey.authority import apart
 from sidekey.authority.folder import read
 from support.authorities import NOW, rules_in
+from support.child import run_code
 
 CODE = f"""
 import sys
@@ -27,8 +27,9 @@ print(len(found.made), found.first, bool(found.problem or found.untold), "crypto
 
 
 def settled(folder: Path, *names: str) -> str:
-    command = [sys.executable, "-c", CODE, str(folder), *names]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    done = run_code(CODE, str(folder), *names, bare=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_a_child_makes_what_is_missing(tmp_path: Path) -> None:

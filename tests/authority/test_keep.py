@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from sidekey.authority.local import RotationError
 from sidekey.authority.rules import CaRules
 from sidekey.authority.trust import TrustFolderError
 from support.authorities import NOW, authority_of, rules_in, scope_of
+from support.child import run_code
 
 A, B = "https://a.test", "https://b.test"
 
@@ -40,7 +39,8 @@ def test_a_start_that_finds_all_in_place_imports_no_cryptography(tmp_path: Path)
         "assert not found.made and not found.problem and not found.untold, found\n"
         "assert 'cryptography' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    done = run_code(code, str(tmp_path), bare=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_path: Path) -> None:

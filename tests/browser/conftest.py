@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, Running, serving
-from support.browser import Tab, chromium
+from support.browser import Chromium, Tab, chromium
 
 Open = Callable[..., Tab]
 Named = Callable[[str], str]
@@ -35,7 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Chromium]:
     """Of this package and not of the session: while it runs, so does its event loop, and no other can."""
     with chromium() as found:
         yield found
@@ -52,7 +52,7 @@ def tabs() -> Iterator[list[Tab]]:
 
 
 @pytest.fixture
-def tab(browser: Any, running: Running, tabs: list[Tab]) -> Open:
+def tab(browser: Chromium, running: Running, tabs: list[Tab]) -> Open:
     """Opens windows that are logged in with a role, or with a token; or not at all, where it is empty."""
 
     def opened(role: Role = "editor", *, token: str | None = None, **more: Any) -> Tab:

@@ -16,7 +16,7 @@ from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, Running, basic, managed
 from support.ask import get
 from support.axe import violations
-from support.browser import Tab
+from support.browser import Chromium, Tab
 from support.everybody import OPEN, WIDTHS, look
 
 CALLER: Final = {"Sidekey-Token": "the-token-of-a-file"}
@@ -44,16 +44,13 @@ BROKEN: Final = [
 """Markup in which axe finds nothing, the same where it finds something, and the rule."""
 
 
-def test_what_is_wrong_is_found_whatever_was_judged_before(browser: Any) -> None:
+def test_what_is_wrong_is_found_whatever_was_judged_before(tab: Open) -> None:
     """Also where a style was covered, or out of sight, when it was first met."""
-    with browser.new_context() as context:
-        page = context.new_page()
-        for right, wrong, rules in BROKEN:
-            for markup, expected in ((right, set()), (wrong, rules), (wrong, rules), (right, set())):
-                page.set_content(
-                    f"<!doctype html><html lang=en><title>t</title><body><main><h1>Head</h1>{markup}</main>"
-                )
-                assert {found.split(":")[0] for found in violations(page)} == expected, markup
+    page = tab(token="").page
+    for right, wrong, rules in BROKEN:
+        for markup, expected in ((right, set()), (wrong, rules), (wrong, rules), (right, set())):
+            page.set_content(f"<!doctype html><html lang=en><title>t</title><body><main><h1>Head</h1>{markup}</main>")
+            assert {found.split(":")[0] for found in violations(page)} == expected, markup
 
 
 Go = Callable[[Tab, str], None]
@@ -197,7 +194,7 @@ SHAPED: Final = (
 
 def test_nothing_moves_where_the_script_takes_its_time(tab: Open, many: str) -> None:
     """What it hides and shows is decided before anything is painted, on a slow machine as well."""
-    one = tab("editor")
+    one = tab("editor", new=True)
     session = one.page.context.new_cdp_session(one.page)
     session.send("Emulation.setCPUThrottlingRate", {"rate": 10})
     for path in SHAPED:
@@ -228,7 +225,7 @@ def empty(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_an_empty_list_and_a_store_that_is_away_are_for_everybody(
-    browser: Any, empty: Any, tabs: list[Tab], tmp_path: Path
+    browser: Chromium, empty: Any, tabs: list[Tab], tmp_path: Path
 ) -> None:
     """What is loaded stays readable, whoever was seen stays in, and what cannot be done is said in words."""
     one = Tab(browser, f"http://127.0.0.1:{empty.admin_port}")

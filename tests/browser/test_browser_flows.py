@@ -5,14 +5,13 @@ from __future__ import annotations
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from browser.conftest import Named, Open
 from support.api import TOKENS, Api, Running, basic, managed
 from support.ask import get, within
-from support.browser import Tab
+from support.browser import Chromium, Tab
 from support.nginx import Nginx
 from support.pages import Pages
 
@@ -111,7 +110,7 @@ def test_a_session_ends_with_the_time_of_its_token(tab: Open, running: Running, 
     assert datetime.now(UTC) >= ends
 
 
-def test_200_wrong_tokens_cost_nobody_else_anything(browser: Any, tabs: list[Tab], tmp_path: Path) -> None:
+def test_200_wrong_tokens_cost_nobody_else_anything(browser: Chromium, tabs: list[Tab], tmp_path: Path) -> None:
     """Behind a proxy all have one address: who is in stays in, and a right token gets in by the same form."""
     # One of its own: whoever logs in wrongly within the next minute is told to wait.
     with managed(tmp_path, more="integrations: {}") as child:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from typing import Any
 
 import pytest
 
 from browser.conftest import Open
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, Running
-from support.browser import Tab
+from support.browser import Chromium, Tab
 
 CALLER = "the-token-of-a-file"
 
@@ -153,9 +152,9 @@ def test_pages_work_without_script(tab: Open, running: Running) -> None:
     one.page.wait_for_url("**/integrations/no-script?done=saved")
 
 
-def test_a_first_visit_is_small(browser: Any, running: Running) -> None:
+def test_a_first_visit_is_small(browser: Chromium, running: Running) -> None:
     """At most 60 KB with stylesheet and script, compressed."""
-    one = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}")
+    one = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", new=True)
     sizes: list[int] = []
     one.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
     one.log_in(TOKENS["editor"])

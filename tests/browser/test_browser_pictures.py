@@ -13,7 +13,7 @@ import pytest
 
 from support.api import TOKENS, Api, managed
 from support.ask import get
-from support.browser import Tab
+from support.browser import Chromium, Tab
 from support.certificates import issue
 from support.child import Child
 from support.png import SIGNATURE, smaller
@@ -109,7 +109,7 @@ FIXED: Final = """() => {
 
 
 @pytest.mark.skipif(os.environ.get(RECORD) != "1", reason=f"writes pictures: {RECORD}=1, as `make pictures` does")
-def test_pictures_are_made(browser: Any, tabs: list[Tab], child: Child, tmp_path: Path) -> None:
+def test_pictures_are_made(browser: Chromium, tabs: list[Tab], child: Child, tmp_path: Path) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, (path, scheme, width) in NAMES.items():
         one = Tab(browser, f"http://127.0.0.1:{child.admin_port}", scheme=scheme, width=width)

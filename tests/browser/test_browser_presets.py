@@ -12,7 +12,7 @@ import pytest
 
 from browser.conftest import Open
 from support.api import TOKENS, Api, basic, managed
-from support.browser import Tab
+from support.browser import Chromium, Tab
 from support.child import Child
 from support.everybody import OPEN, look
 from support.recording import recording
@@ -96,7 +96,7 @@ new PerformanceObserver((list) => {
 @pytest.mark.usefixtures("may_test")
 def test_one_is_made_previewed_tested_and_sent_by_a_caller_who_has_only_it(tab: Open, running: Running) -> None:
     """What arrives is what was shown, by the test and by the copied command; nothing moves but what one types."""
-    one = tab()
+    one = tab(new=True)
     page = one.page
     page.add_init_script(WATCH)
     one.open("/presets")
@@ -343,9 +343,9 @@ def test_pages_are_for_everybody(tab: Open, running: Running, api: Api) -> None:
     look(one, "a form that is refused")
 
 
-def test_a_first_visit_is_small(browser: Any, running: Running) -> None:
+def test_a_first_visit_is_small(browser: Chromium, running: Running) -> None:
     """At most 60 KB with stylesheet and script, compressed."""
-    one = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}")
+    one = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", new=True)
     sizes: list[int] = []
     one.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
     one.log_in(TOKENS["editor"])

@@ -49,6 +49,10 @@ class Elsewhere:
     def open(self, path: str) -> None:
         self.tab.page.goto(self.base + path)
 
+    def leave(self) -> None:
+        self.tab.page.goto("about:blank")
+        self.tab.context.remove_listener("response", self._note)
+
 
 @pytest.fixture(params=["127.0.0.1", "localhost"])
 def elsewhere(
@@ -71,7 +75,9 @@ def elsewhere(
         "/frame": f'<iframe src="{one.base}/integrations/{name}"></iframe>',
     }
     with site(pages) as port:
-        yield Elsewhere(one, request.param, port), name
+        other = Elsewhere(one, request.param, port)
+        yield other, name
+        other.leave()
     # What the browser itself says of what it refused, and of requests between its two sites, is meant here.
     one.complaints.clear()
 

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.api import TOKENS, Api, basic, managed
 from support.ask import get, within
-from support.browser import Tab
+from support.browser import Chromium, Tab
 from support.child import Child
 from support.postgres import Postgres
 
@@ -36,7 +35,7 @@ def child(server: Postgres, tmp_path: Path) -> Iterator[Child]:
 
 
 def test_who_was_seen_reads_what_is_loaded_and_nobody_changes_anything(
-    browser: Any, tabs: list[Tab], child: Child, server: Postgres
+    browser: Chromium, tabs: list[Tab], child: Child, server: Postgres
 ) -> None:
     """Refused in words, with what was typed still there; saved as soon as the store is back, by the same page."""
     api = Api(child.admin_port, TOKENS["editor"])

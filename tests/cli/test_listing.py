@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 import termios
 from dataclasses import replace
 from pathlib import Path
@@ -252,9 +250,7 @@ def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
     path = write_config(tmp_path, PUBLIC + "listen: {admin: '127.0.0.1:0'}\n")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 60))
-    command = [sys.executable, "-m", "sidekey", "list", "--config", path]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL) as process:
-        assert process.wait() == 0
+    assert run_cli("list", "--config", path, output=Path(os.ttyname(theirs))).returncode == 0
     os.close(theirs)
     text = os.read(ours, 4096).decode()
     os.close(ours)

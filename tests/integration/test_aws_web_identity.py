@@ -95,6 +95,7 @@ async def test_the_token_file_is_read_anew_for_each_call(ca: Authority, tmp_path
         async with asyncio.timeout(DEADLINE):
             while aws.key_of_last()[0] == "ASIA0001":
                 assert (await sidekey.reverse("/")).status == 200
+                await asyncio.sleep(PAUSE)
         assert aws.tokens[:2] == ["first", "second"]
 
 

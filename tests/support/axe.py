@@ -63,7 +63,7 @@ _RUN: Final = f"""async (how) => {{
   const styles = {_STYLES};
   const where = how.styles ? [...styles.keys()].filter((each) => how.styles.includes(styles.get(each))) : document;
   // Its preloading fetches the stylesheet again, for a rule on turned screens that no style of ours concerns.
-  const found = await axe.run(where, {{ ...how.options, preload: false, elementRef: true }});
+  const found = await axe.run(where, {{ ...how.options, preload: false, selectors: false, elementRef: true }});
   const of = (results) => results.flatMap((each) => each.nodes.map((node) => [each.id, node]));
   return {{
     wrong: of(found.violations).map(([rule, node]) => `${{rule}}: ${{node.html}}`),
@@ -94,8 +94,9 @@ def violations(page: Any) -> list[str]:
     """What violates WCAG 2.2 AA in a page as it is now, light and dark: the rule, and the element."""
     found: list[str] = []
     markup = page.evaluate(_MARKUP)
-    # Nothing but contrasts depends on colours.
-    for scheme in ("dark", "light"):
+    # Nothing but contrasts depends on colours; begun with those that the page has.
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    for scheme in ("dark", "light") if dark else ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         styles = page.evaluate(f"[...new Set({_STYLES}.values())]")
         new = {(style, markup) for style in styles if style not in _judged}

@@ -18,7 +18,7 @@ from typing import IO, Self
 
 from sidekey.cli.kept_trust import ADDING, REPLACING
 from support.files import replace
-from support.forked import Forked
+from support.forked import BARE, SERVER, Forked
 from support.ports import free_port
 from support.raw import DEADLINE
 
@@ -43,9 +43,13 @@ def run_cli(
     return _finished(Forked(arguments, given, folder, merged=False, output=output, unbuffered=unbuffered), arguments)
 
 
-def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """As `python -c`, in a process that has all of Sidekey imported: for what a process cannot take back."""
-    return _finished(Forked(arguments, os.environ, merged=False, code=code), arguments)
+def run_code(code: str, *arguments: str, bare: bool = False) -> subprocess.CompletedProcess[str]:
+    """As `python -c`, in a process that has all of Sidekey imported: for what a process cannot take back.
+
+    One that is `bare` has only imported what each `sidekey run` does.
+    """
+    server = BARE if bare else SERVER
+    return _finished(Forked(arguments, os.environ, merged=False, code=code, server=server), arguments)
 
 
 def _finished(process: Forked, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -62,8 +66,12 @@ class Child:
 
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
     it is the whole file. `wrapper` stands in front of the command (unshare, taskset), which makes the process a `fresh`
-    one; one that is not may have few `descriptors`, and modules that are `absent`. All methods block: in an async
-    test call `stop` by `asyncio.to_thread` where an upstream of the same loop has answers to give during the drain.
+    one; one that is not may have few `descriptors`, and modules that are `absent`. With `code`, which has to start
+    Sidekey, its process has only imported what each `sidekey run` does. What it writes goes to a file `output` where
+    one is given, and not into `lines`.
+
+    All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of the same loop has
+    answers to give during the drain.
     """
 
     def __init__(
@@ -78,6 +86,8 @@ class Child:
         fresh: bool = False,
         descriptors: int | None = None,
         absent: Sequence[str] = (),
+        code: str | None = None,
+        output: Path | None = None,
         metrics_port: int | None = None,
     ) -> None:
         self.proxy_port = free_port()
@@ -92,6 +102,8 @@ class Child:
         self._fresh = fresh or bool(wrapper)
         self._descriptors = descriptors
         self._absent = absent
+        self._code = code
+        self._output = output
         self._env = _environment(environment)
         self._written = threading.Condition()
         self.process: subprocess.Popen[str] | Forked
@@ -110,7 +122,14 @@ class Child:
             )
         else:
             self.process = Forked(
-                self._arguments, self._env, merged=True, descriptors=self._descriptors, absent=self._absent
+                self._arguments,
+                self._env,
+                merged=True,
+                descriptors=self._descriptors,
+                absent=self._absent,
+                code=self._code,
+                output=self._output,
+                server=SERVER if self._code is None else BARE,
             )
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)

@@ -1,4 +1,4 @@
-"""The process that `support.forked` forks Sidekeys from: it has imported Sidekey, and made what is made at a first use.
+"""A process that `support.forked` forks Sidekeys from: it has imported what they would import.
 
 It is asked by datagrams, which carry a file with the request, what the forked process writes to, and a socket: there
 its starter is told its ID, and once it has ended its status. Where the starter closes the socket before, the process is
@@ -8,6 +8,7 @@ killed, so that none outlives the tests.
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import os
 import pickle
@@ -19,7 +20,6 @@ import socket
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,9 +46,13 @@ class Request:
     unbuffered: bool
 
 
-def main(requests: int, alive: int) -> None:
+def main(requests: int, alive: int, *modules: str) -> None:
     """Fork a process for each request, until nobody holds the other end of `alive`."""
-    import_module("support.preloaded")
+    for name in modules:
+        import_module(name)
+    # The collectors of all that is forked leave alone what came before.
+    gc.collect()
+    gc.freeze()
     server = Server(socket.socket(fileno=requests), alive)
     while server.turn():
         pass
@@ -135,7 +139,7 @@ def _be(request: int, output: int, errors: int) -> NoReturn:
         status = _run(wanted)
     finally:
         if sys.exc_info()[0] is not None:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(status)

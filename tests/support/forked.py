@@ -26,9 +26,10 @@ from support.fork_server import NUMBER, Request
 
 
 class _Server:
-    """The process that others are forked from, as those see it that ask."""
+    """The process that others are forked from, as those see it that ask; it has imported these modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
         self._requests: socket.socket | None = None
         self._alive = -1
 
@@ -38,13 +39,14 @@ class _Server:
             return
         self._requests, requests = socket.socketpair(type=socket.SOCK_DGRAM)
         alive, self._alive = os.pipe()
-        given = (requests.fileno(), alive)
-        for each in given:
+        given = (requests.fileno(), alive, *self._modules)
+        for each in (requests.fileno(), alive):
             os.set_inheritable(each, True)
         code = f"import sys; sys.path[:] = {sys.path!r}; from support.fork_server import main; main{given}"
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1)]
-        os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], os.environ, file_actions=nothing)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], environment, file_actions=nothing)
         requests.close()
         os.close(alive)
 
@@ -60,7 +62,10 @@ class _Server:
         return ours
 
 
-SERVER: Final = _Server()
+SERVER: Final = _Server("support.preloaded")
+
+BARE: Final = _Server("sidekey.app", "sidekey.cli.run", "sidekey.cli.loading", "uvloop")
+"""Has imported only what `sidekey run` does, whatever it serves: for what is not to be imported."""
 
 
 class Forked:
@@ -83,6 +88,7 @@ class Forked:
         code: str | None = None,
         output: Path | None = None,
         unbuffered: bool = False,
+        server: _Server = SERVER,
     ) -> None:
         unheard = sorted(name for name in environment.keys() - os.environ.keys() if name.startswith("PYTHON"))
         if unheard:
@@ -90,7 +96,7 @@ class Forked:
         self.stdout, printed = _pipe()
         if output is not None:
             os.close(printed)
-            printed = os.open(output, os.O_WRONLY)
+            printed = os.open(output, os.O_WRONLY | os.O_NOCTTY)
         self.stderr: IO[str] | None = None
         errors = printed
         if not merged:
@@ -104,7 +110,7 @@ class Forked:
             absent=tuple(absent),
             unbuffered=unbuffered,
         )
-        self._told = SERVER.fork(request, printed, errors)
+        self._told = server.fork(request, printed, errors)
         for end in {printed, errors}:
             os.close(end)
         self.pid = self._next()
@@ -135,6 +141,10 @@ class Forked:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ask for its status no more, which kills it where it still runs."""
+        self._told.close()
 
     def _look(self, timeout: float) -> int | None:
         """The status, where it is there or comes within `timeout` seconds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from importlib import import_module
 from typing import Final
 
@@ -53,7 +52,3 @@ for _kind in KINDS:
     form_for(_kind)
 for _provider in profiles.names():
     form_for(profiles.profile(_provider).kind, _provider)
-
-# The collectors of all that is forked leave alone what came before.
-gc.collect()
-gc.freeze()

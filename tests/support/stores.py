@@ -48,8 +48,13 @@ class Place(ABC):
         """What the config says of it."""
 
     @abstractmethod
+    async def all(self, statements: Sequence[str]) -> list[Sequence[Sequence[Any]]]:
+        """What each statement gives, on a connection of their own."""
+
     async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
         """What a statement gives, on a connection of its own."""
+        (found,) = await self.all([statement])
+        return found
 
     def database(self) -> Database:
         """The database, not connected to yet."""
@@ -69,15 +74,18 @@ class Place(ABC):
 
     async def backup(self) -> Rows:
         """Everything that is in the tables."""
-        return {table: await self.sql(f"SELECT * FROM sidekey_{table}") for table in TABLES}
+        found = await self.all([f"SELECT * FROM sidekey_{table}" for table in TABLES])
+        return dict(zip(TABLES, found, strict=True))
 
     async def restore(self, rows: Rows) -> None:
         """Replace what is in the tables."""
+        statements = []
         for table, found in rows.items():
-            await self.sql(f"DELETE FROM sidekey_{table}")
+            statements.append(f"DELETE FROM sidekey_{table}")
             for row in found:
                 values = ", ".join("'{}'".format(str(value).replace("'", "''")) for value in row)
-                await self.sql(f"INSERT INTO sidekey_{table} VALUES ({values})")
+                statements.append(f"INSERT INTO sidekey_{table} VALUES ({values})")
+        await self.all(statements)
 
 
 class SqlitePlace(Place):
@@ -89,9 +97,9 @@ class SqlitePlace(Place):
     def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
         return StoreRules(self.path, None, tuple((keys or KEYS).items()), 1000.0)
 
-    async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
+    async def all(self, statements: Sequence[str]) -> list[Sequence[Sequence[Any]]]:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            return connection.execute(statement).fetchall()
+            return [connection.execute(statement).fetchall() for statement in statements]
 
 
 class PostgresPlace(Place):
@@ -104,8 +112,8 @@ class PostgresPlace(Place):
     def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
         return StoreRules(None, self.postgres.url(self.schema), tuple((keys or KEYS).items()), 1000.0)
 
-    async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
-        return await self.postgres.sql(statement, self.schema)
+    async def all(self, statements: Sequence[str]) -> list[Sequence[Sequence[Any]]]:
+        return await self.postgres.all(statements, self.schema)
 
 
 def raised(defect: BaseException) -> None:
