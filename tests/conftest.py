@@ -110,9 +110,9 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(of_the_run: Path) -> Iterator[Postgres]:
     """A PostgreSQL server, one for all the tests of a worker."""
-    with Postgres() as running:
+    with Postgres(of_the_run) as running:
         yield running
 
 

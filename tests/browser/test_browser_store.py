@@ -17,9 +17,9 @@ from support.postgres import Postgres
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
+def server(of_the_run: Path) -> Iterator[Postgres]:
     """One of its own, which no other test needs meanwhile."""
-    with Postgres() as running:
+    with Postgres(of_the_run) as running:
         yield running
 
 

@@ -242,10 +242,10 @@ def miss(world: World) -> None:
 
 @pytest.mark.long
 def test_three_processes_on_one_postgresql_revoke_no_family(
-    ca: Authority, provider: OidcProvider, tmp_path: Path
+    ca: Authority, provider: OidcProvider, tmp_path: Path, of_the_run: Path
 ) -> None:
     """Twenty renewals and more, while the turn lasts of one who is lost in a call."""
-    with Postgres() as postgres:
+    with Postgres(of_the_run) as postgres:
         (tmp_path / "url").write_text(postgres.url())
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -42,20 +43,39 @@ class C(Base):
 """
 
 
-@pytest.fixture
-def imported(tmp_path: Path) -> ModuleType:
+RETURNED = [1, 2, 5, 6, 7]
+UNCHANGEABLE = {
+    "a function that is gone": ("return 3", "return 30"),
+    "other free variables": ("        super().m()\n", ""),
+    "another function": ("    def m(self): return 4", "    m = lambda self: 40"),
+}
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Modules of that source, one for each test, and their functions: to find them takes long."""
+
+    modules: list[ModuleType]
+    functions: Functions
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
+    """All that are needed here."""
+    folder = tmp_path_factory.mktemp("copies")
+    modules = [imported_from(folder / f"m{number}.py") for number in range(len(RETURNED) + len(UNCHANGEABLE))]
+    return Copies(modules, Functions(folder))
+
+
+def imported_from(path: Path) -> ModuleType:
     """A module of that source."""
-    path = tmp_path / "m.py"
     path.write_text(SOURCE)
-    spec = spec_from_file_location("m", path)
+    spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-RETURNED = [1, 2, 5, 6, 7]
 
 
 def results(module: ModuleType) -> list[int]:
@@ -65,26 +85,19 @@ def results(module: ModuleType) -> list[int]:
 
 
 @pytest.mark.parametrize("number", RETURNED)
-def test_functions_that_are_there_do_what_the_mutant_says(imported: ModuleType, number: int) -> None:
+def test_functions_that_are_there_do_what_the_mutant_says(copies: Copies, number: int) -> None:
     """Whatever holds them."""
+    imported = copies.modules.pop()
     assert imported.__file__ is not None
-    functions = Functions(Path(imported.__file__).parent)
-    assert functions.change(imported.__file__, SOURCE, SOURCE.replace(f"return {number}", f"return {number}0"))
+    assert copies.functions.change(imported.__file__, SOURCE, SOURCE.replace(f"return {number}", f"return {number}0"))
     assert results(imported) == [10 * number if returned == number else returned for returned in RETURNED]
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("return 3", "return 30"),
-        ("        super().m()\n", ""),
-        ("    def m(self): return 4", "    m = lambda self: 40"),
-    ],
-    ids=["a function that is gone", "other free variables", "another function"],
-)
-def test_what_cannot_be_changed_stays_as_it_is(imported: ModuleType, old: str, new: str) -> None:
+@pytest.mark.parametrize(("old", "new"), UNCHANGEABLE.values(), ids=UNCHANGEABLE)
+def test_what_cannot_be_changed_stays_as_it_is(copies: Copies, old: str, new: str) -> None:
     """The mutant must be imported."""
+    imported = copies.modules.pop()
     assert imported.__file__ is not None
     assert old in SOURCE
-    assert not Functions(Path(imported.__file__).parent).change(imported.__file__, SOURCE, SOURCE.replace(old, new))
+    assert not copies.functions.change(imported.__file__, SOURCE, SOURCE.replace(old, new))
     assert results(imported) == RETURNED

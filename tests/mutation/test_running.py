@@ -83,8 +83,9 @@ _, mutants = sample(project.package, project.modules("core"), "seed", 100)
 source = (project.package / "core/m.py").read_text()
 changes = {"the same": source, "no import": "import nothing_like_this", "empty": ""}
 mutants += [Mutant("core/m.py", name, name, name, code) for name, code in changes.items()]
-stuck = Mutant("core/m.py", "stuck", "stuck", "stuck", "while True: pass")
-slow = Mutant("core/m.py", "slow", "slow", "slow", source.replace("return number * 2", "while True: pass"))
+endless = "while True: __import__('time').sleep(0.05)"
+stuck = Mutant("core/m.py", "stuck", "stuck", "stuck", endless)
+slow = Mutant("core/m.py", "slow", "slow", "slow", source.replace("return number * 2", endless))
 mutation.reach.GRACE = 1
 for mutant, outcome in [
     *run(project, [*mutants, slow], reach, jobs=2, patience=60), *run(project, [stuck], reach, jobs=2, patience=1)

@@ -107,10 +107,11 @@ def run(folder: Path, text: str, *options: str) -> tuple[int, str, dict[str, str
     """The status and the output of pytest with two workers, and what became of each test."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(text)
-    (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    (folder / "pytest.ini").write_text("[pytest]\n")
     report, printed = folder / "report.xml", folder / "printed"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options]
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    # Other plugins take longer to import than all else that happens here.
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     # Not into a pipe, whose end would wait for the children of tests.
     with printed.open("w") as file:
         done = subprocess.run(command, cwd=folder, env=environ, stdout=file, stderr=file, timeout=60, check=False)
