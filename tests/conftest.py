@@ -98,8 +98,6 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
-        # Python 3.13 searches whenever 2,000 objects are new, which is several times in most tests.
-        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
