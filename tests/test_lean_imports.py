@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from importlib import import_module
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,54 @@ def test_a_deferred_package_is_whole_once_something_else_is_asked_of_it(package:
     assert whole.light is light
     with pytest.raises(AttributeError, match="absent"):
         _ = whole.absent
+
+
+def test_a_module_of_a_deferred_package_is_there_without_an_import(package: str) -> None:
+    """As it is of a whole package that imports it."""
+    defer_package(package, level="known")
+    whole = import_module(package)
+    assert whole.heavy.weight == 1000
+    assert whole.level == "known"
+
+
+def test_threads_that_ask_a_deferred_package_at_the_same_time_all_get_what_they_ask_for(package: str) -> None:
+    """Who comes while it is imported waits for it."""
+    defer_package(package, level="known")
+    whole = sys.modules[package]
+    under_way = threading.Barrier(5, timeout=10)
+
+    class Slow:
+        """Goes on with the package's own code once the others are about to ask."""
+
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            del path, target
+            if name == f"{package}.heavy":
+                under_way.wait()
+
+    def ask(first: bool) -> object:
+        if not first:
+            under_way.wait()
+        return whole.weight
+
+    sys.meta_path.insert(0, Slow())
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            assert [*pool.map(ask, [True, False, False, False, False])] == [1000] * 5
+    finally:
+        del sys.meta_path[0]
+
+
+def test_a_deferred_package_whose_code_fails_is_tried_again(package: str, tmp_path: Path) -> None:
+    """What failed may be there by then, as for an import."""
+    (tmp_path / package / "heavy.py").rename(tmp_path / "heavy.py")
+    defer_package(package, level="known")
+    whole = import_module(package)
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="heavy"):
+            _ = whole.weight
+    (tmp_path / "heavy.py").rename(tmp_path / package / "heavy.py")
+    invalidate_caches()
+    assert whole.weight == 1000
 
 
 def test_a_package_that_is_imported_stays_as_it_is(package: str) -> None:

@@ -226,3 +226,21 @@ def test_a_failing_integration_is_found_read_and_repaired(
         assert "200 in" in one.page.inner_text("main")
         assert one.page.is_visible(".head .state:text-is('OK')")
         assert upstream.requests(4)[-1]["authorization"] == f"Basic {right}"
+
+
+def test_a_window_that_was_given_back_is_as_new(browser: Chromium, running: Running) -> None:
+    """Nobody is logged in there, and it has the size and the colours that it is asked for."""
+    base = f"http://127.0.0.1:{running.child.admin_port}"
+    one = Tab(browser, base)
+    one.be(TOKENS["editor"])
+    one.open("/")
+    one.resize(360)
+    one.page.emulate_media(color_scheme="dark")
+    one.context.new_page()
+    one.close()
+    other = Tab(browser, base)
+    assert other.page is one.page
+    assert (other.context.cookies(), other.context.pages, other.page.url) == ([], [other.page], "about:blank")
+    assert other.page.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]") == [1280, False]
+    other.close()
+    assert one.complaints + other.complaints == []

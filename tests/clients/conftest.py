@@ -14,8 +14,7 @@ import pytest
 
 from support import peers
 from support.clients import SERVICES
-from support.compiled import go_program, java_classes
-from support.java import QUICKLY
+from support.compiled import go_program, java_programs
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = ("curl", "requests", "httpx", "aiohttp", "go", "java", "node")
@@ -77,9 +76,9 @@ def go_service(of_all_runs: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def java_programs(of_all_runs: Path) -> str:
-    """The class path of the programs in Java."""
-    return java_classes(of_all_runs)
+def java(of_all_runs: Path) -> tuple[str, ...]:
+    """The command that runs a program in Java."""
+    return java_programs(of_all_runs)
 
 
 @pytest.fixture(params=NAMES)
@@ -92,9 +91,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     if name == "go":
         return Client(name, (request.getfixturevalue("go_client"),))
     if name == "java":
-        return Client(
-            name, (peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_programs"), "Client")
-        )
+        return Client(name, (*request.getfixturevalue("java"), "Client"))
     if name == "node":
         return Client(name, (peers.require("node"), str(PROGRAMS / "client.mjs")))
     return Client(name, (sys.executable, str(PROGRAMS / f"with_{name}.py")))

@@ -16,9 +16,7 @@ from sidekey.authority.certificates import Signer, make_key
 from sidekey.authority.own import examine
 from sidekey.authority.scope import Scope
 from sidekey.network.tls_server import server_context
-from support import peers
 from support.authorities import cert_manager_secret
-from support.java import QUICKLY
 
 HOST = "crm.example.com"
 
@@ -37,10 +35,9 @@ def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize(("host", "said"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
 def test_java_enforces_the_constraints_of_an_intermediate(
-    host: str, said: str, tmp_path: Path, java_programs: str
+    host: str, said: str, tmp_path: Path, java: tuple[str, ...]
 ) -> None:
     """Not those of a root: so a CA below a root keeps its key worth no more than its hosts to Java too."""
-    java = peers.require("java")
     secret, now = cert_manager_secret(HOST), time.time()
     own = examine(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
     assert own is not None
@@ -50,7 +47,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(
     pem, _ = Signer(own, make_key()).leaf(host, now)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
         served = serving.submit(accept, listener, server_context(host, pem.encode()))
-        command = [java, *QUICKLY, *properties, "-cp", java_programs, "Handshake", str(listener.getsockname()[1]), host]
+        command = [*java, *properties, "Handshake", str(listener.getsockname()[1]), host]
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         served.result(60)
     assert said in result.stdout

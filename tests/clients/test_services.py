@@ -27,7 +27,6 @@ from support.child import Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
 from support.forked import Forked
-from support.java import QUICKLY
 
 ORDINARY = "an-ordinary-token"
 """For axios, which where Node does not do that does not decode the password."""
@@ -130,7 +129,7 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
     if program.endswith(".go"):
         return [request.getfixturevalue("go_service")]
     if program.endswith(".java"):
-        return [peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_programs"), kind.path.stem]
+        return [*request.getfixturevalue("java"), kind.path.stem]
     if program.endswith(".sh"):
         return ["env", f"PYTHON={sys.executable}", "sh", program]
     if program.endswith(".py"):

@@ -46,6 +46,7 @@ def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
         (short, "an RSA key must have at least 2048 bits (RFC 7518 3.3)"),
         ("-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "must be a private key in PEM"),
         (repr(public), "must be a private key in PEM"),
+        (f"{encrypted}\ud800", "must be a private key in PEM"),
     ):
         with pytest.raises(ValueError) as refused:
             read_private_key(text)

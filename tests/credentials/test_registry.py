@@ -3,12 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import get_args
+from typing import Annotated, Any, Final, Union, get_args
 
 import pytest
-from pydantic import TypeAdapter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sidekey.credentials.registry import KINDS, AuthSettings
+from sidekey.settings.profiles import expand
+from sidekey.settings.stored.document import located
+from support.examples import examples
+from support.stored import copied, documents
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -41,6 +47,63 @@ def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
     assert type(TypeAdapter(AuthSettings).validate_python(auth)) is KINDS["basic"]
+
+
+OURS: Final[TypeAdapter[Any]] = TypeAdapter(AuthSettings)
+_EVERY: Any = Union[tuple(KINDS.values())]  # noqa: UP007 - the table decides at run time
+PLAIN: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_EVERY, Field(discriminator="type")])
+
+BLOCKS: Final = [dict(expand(located(copied(each))).table["auth"]) for each in documents().values()]
+KEYS: Final = sorted({key for block in BLOCKS for key in block})
+VALUES: Final = st.one_of(
+    st.sampled_from([value for block in BLOCKS for value in block.values()]),
+    st.sampled_from([*KINDS, None, "Basic", "", True, 7, 0.5, b"basic", ["basic"], {"type": "basic"}]),
+    st.text(max_size=3),
+)
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Any:
+    """An `auth` block, mostly with a few keys that are left out, foreign or of another type; or no block at all."""
+    if draw(st.integers(0, 20)) == 0:
+        return draw(VALUES)
+    block = dict(draw(st.sampled_from(BLOCKS)))
+    for key in draw(st.lists(st.sampled_from([*KEYS, "type", "absent"]), max_size=3)):
+        if draw(st.booleans()):
+            block.pop(key, None)
+        else:
+            block[key] = draw(VALUES)
+    return block
+
+
+def result(adapter: TypeAdapter[Any], block: Any) -> tuple[Any, ...]:
+    """What becomes of a block: the settings and what of them was written, or all errors."""
+    try:
+        found: BaseModel = adapter.validate_python(block)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        return tuple((each["type"], each["loc"], each["msg"], each["input"]) for each in details)
+    return type(found), found, found.model_fields_set, repr(adapter.validate_python(found))
+
+
+@given(blocks())
+@settings(max_examples=examples(1000), deadline=None)
+def test_a_block_is_validated_as_by_the_plain_union_of_all_kinds(block: Any) -> None:
+    """With the same errors in the same places, which findings are made of."""
+    assert result(OURS, block) == result(PLAIN, block)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[*documents()])
+def test_settings_are_those_that_were_validated(block: dict[str, Any]) -> None:
+    """Not made anew: parts of the process go by the very object."""
+    found = OURS.validate_python(block)
+    assert OURS.validate_python(found) is found
+
+
+def test_the_schema_is_that_of_the_plain_union() -> None:
+    """In every mode."""
+    assert OURS.json_schema() == PLAIN.json_schema()
+    assert OURS.json_schema(mode="serialization") == PLAIN.json_schema(mode="serialization")
 
 
 _LOOK = """

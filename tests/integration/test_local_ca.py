@@ -17,8 +17,7 @@ from sidekey.authority.local import Authority
 from sidekey.network.tls_server import server_context
 from support import peers
 from support.authorities import rules_in
-from support.compiled import go_program, java_classes
-from support.java import QUICKLY
+from support.compiled import go_program, java_programs
 
 NODE = """
 const [host, port] = process.argv.slice(1), tls = require('tls');
@@ -109,9 +108,9 @@ async def node(site: Site, host: str, port: str) -> tuple[int, str]:
 
 
 async def java(site: Site, host: str, port: str) -> tuple[int, str]:
-    classes = await asyncio.to_thread(java_classes, site.compiled)
+    command = await asyncio.to_thread(java_programs, site.compiled)
     store = (f"-Djavax.net.ssl.trustStore={site.trust / 'truststore.p12'}", "-Djavax.net.ssl.trustStoreType=PKCS12")
-    return await run(peers.require("java"), *QUICKLY, *store, "-cp", classes, "Get", host, port)
+    return await run(*command, *store, "Get", host, port)
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -16,6 +16,7 @@ from support.peers import require
 ARGUMENTS: Final = (
     "--no-sandbox",
     "--disable-gpu",
+    "--in-process-gpu",
     "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",

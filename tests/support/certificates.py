@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from support.keys import private_key
+
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -139,11 +141,10 @@ class Chain:
 
 def signed_with(digest: str, folder: Path) -> tuple[bytes, bytes]:
     """A self-signed certificate and its key, of the present; `cryptography` does not sign with SHA-1 and MD5."""
-    files = (folder / f"{digest}.crt", folder / f"{digest}.key")
-    command = ["openssl", "req", "-x509", f"-{digest}", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={digest}"]
-    command += ["-out", str(files[0]), "-keyout", str(files[1])]
-    subprocess.run(command, check=True, capture_output=True)
-    return files[0].read_bytes(), files[1].read_bytes()
+    key = private_key("RS256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key").write_bytes(key)
+    command = ["openssl", "req", "-x509", f"-{digest}", "-key", str(folder / "key"), "-subj", f"/CN={digest}"]
+    return subprocess.run(command, check=True, capture_output=True).stdout, key
 
 
 def private_chain(subject: str = "client.example", *, issuers_url: str | None = None) -> Chain:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+from zipfile import ZipFile
 
 from support import peers
+from support.java import QUICKLY
 from support.once import once
 
 _TESTS: Final = Path(__file__).parents[1]
@@ -36,15 +38,31 @@ def go_program(folder: Path, source: Path) -> str:
     return str(once(folder / f"go-{source.stem}-{_digest(command, [source])}", build) / source.stem)
 
 
-def java_classes(folder: Path) -> str:
-    """The class path of all programs in Java, kept in `folder`: `java Client.java` compiles it for each start."""
+def java_programs(folder: Path) -> tuple[str, ...]:
+    """The command that runs one of all programs in Java, up to its options and name; what it needs is in `folder`.
+
+    `java Client.java` compiles it for each start. Of a jar, the JVM can have loaded classes in an archive (JEP 350).
+    """
     sources = [source for place in _OF_JAVA for source in sorted((_TESTS / place).glob("*.java"))]
-    command = (peers.require("javac"), *_JAVAC)
+    compiler, machine = (peers.require("javac"), *_JAVAC), (peers.require("java"), *QUICKLY)
 
     def build(unfinished: Path) -> None:
-        subprocess.run([*command, "-d", unfinished, *sources], check=True)
+        subprocess.run([*compiler, "-d", unfinished / "classes", *sources], check=True)
+        with ZipFile(unfinished / "programs.jar", "w") as jar:
+            for found in sorted((unfinished / "classes").iterdir()):
+                jar.write(found, found.name)
 
-    return str(once(folder / f"java-{_digest(command, sources)}", build))
+    name = f"jar-{_digest(compiler, sources)}"
+    jar = once(folder / name, build) / "programs.jar"
+
+    def archive(unfinished: Path) -> None:
+        # It ends with an error, since nobody listens there, and with the classes of a client loaded.
+        command = [*machine, f"-XX:ArchiveClassesAtExit={unfinished / 'classes.jsa'}", "-cp", str(jar)]
+        subprocess.run([*command, "Client", "http://127.0.0.1:1/"], capture_output=True, check=False)
+
+    kept = once(folder / f"{name}-archive", archive) / "classes.jsa"
+    # Where the archive is of no use, the JVM would say so among what a program prints.
+    return (*machine, "-Xlog:disable", f"-XX:SharedArchiveFile={kept}", "-cp", str(jar))
 
 
 def _digest(command: Sequence[str], sources: Sequence[Path]) -> str:

@@ -23,14 +23,10 @@ COVERED: Final = """() => [
   ...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)"),
 ].filter((each) => {
   if (each.disabled || !each.checkVisibility({ visibilityProperty: true })) return false;
-  let box = each.getBoundingClientRect();
-  // What is in sight does not move by being focused.
-  if (box.x < 0 || box.y < 0 || box.right > innerWidth || box.bottom > innerHeight) {
-    each.focus();
-    each.scrollIntoView({ block: "nearest" });
-    if (document.activeElement !== each) return false;
-    box = each.getBoundingClientRect();
-  }
+  each.focus();
+  each.scrollIntoView({ block: "nearest" });
+  if (document.activeElement !== each) return false;
+  const box = each.getBoundingClientRect();
   const top = document.elementFromPoint(box.x + Math.min(box.width / 2, 20), box.y + box.height / 2);
   return top === null || !(each.contains(top) || top.contains(each));
 }).map((each) => each.outerHTML.slice(0, 120))"""

@@ -18,6 +18,8 @@ from support.ports import free_port
 from support.raw import DEADLINE
 
 Found = TypeVar("Found")
+SCRAPES = 0.5
+"""Seconds from one scrape to the next, and from one evaluation to the next."""
 FOLDER = Path(__file__).parents[2] / "prometheus"
 
 
@@ -25,7 +27,8 @@ FOLDER = Path(__file__).parents[2] / "prometheus"
 def prometheus(folder: Path, target: int) -> Iterator[int]:
     """The port of a Prometheus with the delivered config, but for the target, and all intervals a second or less."""
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    names = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    config["global"] = dict.fromkeys(names, f"{SCRAPES * 1000:.0f}ms")
     config["rule_files"] = [str((FOLDER / name).resolve()) for name in config["rule_files"]]
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{target}"]
     path, port = folder / "prometheus.yml", free_port()
@@ -59,5 +62,5 @@ def until(found: Callable[[], Found | None]) -> Found:
         value = found()
         if value is not None:
             return value
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise TimeoutError

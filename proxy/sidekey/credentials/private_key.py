@@ -43,10 +43,10 @@ _PROVEN: Final = _Proven()
 
 def read_private_key(pem: str) -> PrivateKey:
     """The private key in `pem`, of any type. Raises ValueError where there is none, or one that is too short."""
-    data = pem.encode()
-    digest = sha256(data).digest()
-    proven = digest in _PROVEN
     try:
+        data = pem.encode()
+        digest = sha256(data).digest()
+        proven = digest in _PROVEN
         key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=proven)
     except TypeError:
         raise ValueError("the private key must not be encrypted: write it without a passphrase") from None

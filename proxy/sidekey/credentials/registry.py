@@ -25,11 +25,13 @@ class Kinds(Mapping[str, type[KindSettings]]):
 
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = places
+        self._imported: dict[str, type[KindSettings]] = {}
 
     def __getitem__(self, name: str) -> type[KindSettings]:
-        module, _, model = self._places[name].partition(":")
-        found: type[KindSettings] = getattr(import_module(f"{__package__}.{module}"), model)
-        return found
+        if name not in self._imported:
+            module, _, model = self._places[name].partition(":")
+            self._imported[name] = getattr(import_module(f"{__package__}.{module}"), model)
+        return self._imported[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

@@ -100,7 +100,8 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
     """The signature is the error, and no stranger or missing issuer is told beside it."""
     ca, leaf = tmp_path / "ca", tmp_path / "leaf"
     for name in (ca, leaf):
-        key = ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-subj", f"/CN={name.name}"]
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+        key += ["-subj", f"/CN={name.name}"]
         issuer = [] if name is ca else ["-CA", f"{ca}.crt", "-CAkey", f"{ca}.key"]
         command = ["openssl", "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
         subprocess.run(command, check=True, capture_output=True)
