@@ -1,9 +1,15 @@
+import inspect
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from sidekey import credentials
 from sidekey.settings.models import Config
 
 CONFIG = {
@@ -58,6 +64,36 @@ def test_values_are_never_converted() -> None:
     with pytest.raises(ValidationError) as caught:
         Config.model_validate(raw)
     assert [error["loc"] for error in caught.value.errors()] == [("limits", "headers"), ("log", "path"), ("via",)]
+
+
+def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Every model of ours that is made of `model`."""
+    for each in model.__subclasses__():
+        yield from below(each)
+        if each.__module__.startswith("sidekey.") and not inspect.isabstract(each):
+            yield each
+
+
+def models() -> list[type[BaseModel]]:
+    """The models of everything that a config may say."""
+    for module in pkgutil.walk_packages(credentials.__path__, f"{credentials.__name__}."):
+        import_module(module.name)
+    return sorted({*below(BaseModel)}, key=lambda model: (model.__module__, model.__name__))
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+def test_whatever_a_key_is_the_model_takes_it_or_tells_an_error(model: type[BaseModel]) -> None:
+    """Among others null, by which a key is left out: no validator may fail for it."""
+    values: tuple[Any, ...] = (
+        *(None, True, 3, 1.5, "", "x", " ", "\0", "\u00e9", [], [None], [[]], [{}], ["", 3]),
+        *({}, {"a": None}, {"a": []}, {"value": None}, {"file": None}, {"value": 1, "x": 2}),
+    )
+    for name, field in model.model_fields.items():
+        for value in values:
+            try:
+                model.model_validate({field.alias or name: value})
+            except ValidationError as error:
+                assert error.errors()
 
 
 def test_settings_need_neither_cryptography_nor_aiohttp() -> None:

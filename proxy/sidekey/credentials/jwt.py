@@ -176,7 +176,7 @@ class JwtSettings(KindSettings):
     secret_encoding: SecretEncoding = Field(
         default="text", description="How the secret is written: its own bytes, or in `base64` or `hex`."
     )
-    key_id: Annotated[Text | None, literally(check_not_empty), HARMLESS] = Field(
+    key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
         default=None, description="The key's identifier: header `kid`."
     )
     life: Annotated[Duration, AfterValidator(_check_life), HARMLESS] = Field(

@@ -183,7 +183,7 @@ class OAuth2Settings(KindSettings):
         "`username` and `password` (RFC 6749 4.3), or a signed `assertion` (RFC 7523 2.1; Google service accounts, "
         "Salesforce).",
     )
-    grant_type: Annotated[str | None, AfterValidator(_check_grant_type)] = Field(
+    grant_type: Annotated[str, AfterValidator(_check_grant_type)] | None = Field(
         default=None,
         description="In place of `grant`: a grant of the platform's own by its name (RFC 6749 4.5), such as Zoom's "
         "`account_credentials`; what it takes besides is in `token_request`.",
