@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
-from support.examples import examples
+from support.examples import ALL, examples
 from support.forked import SERVER
 from support.postgres import Postgres
 from support.workers import SHARED, Workers
@@ -26,6 +27,10 @@ settings.register_profile(
 )
 if not os.environ.get("CI"):
     settings.load_profile("untimed")
+
+
+TOOLS: Final = ("benchmarks", "mutation", "support")
+"""Folders whose tests are of tools, in which no defect of the product hides."""
 
 
 class MissingPeers:
@@ -76,6 +81,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if not config.option.collectonly:
             # One for all workers, which has imported Sidekey by the time that the first test needs it.
             SERVER.start()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests of tools to CI, unless a folder or file is named."""
+    if ALL or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return None
+    return True if collection_path.parent == Path(__file__).parent and collection_path.name in TOOLS else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
