@@ -59,11 +59,12 @@ wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ 
 mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
 
-lint: $(VENV)/.dev ## Check style, formatting, types and the direction of imports
+lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, and the form of the project
 	$(BIN)/python -m ruff check $(SOURCES)
 	$(BIN)/python -m ruff format --check $(SOURCES)
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --quiet --workers auto tests/project
 
 format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)

@@ -29,8 +29,8 @@ if not os.environ.get("CI"):
     settings.load_profile("untimed")
 
 
-TOOLS: Final = ("benchmarks", "mutation", "support")
-"""Folders whose tests are of tools, in which no defect of the product hides."""
+NOT_OF_THE_PRODUCT: Final = ("benchmarks", "mutation", "project", "support")
+"""Folders whose tests are of tools, or of the form of the project, which `make lint` checks."""
 
 
 class MissingPeers:
@@ -84,10 +84,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave tests of tools to CI, unless a folder or file is named."""
-    if ALL or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+    """Leave to CI what tells nothing of the product, unless a folder or file is named."""
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if ALL or named or collection_path.parent != Path(__file__).parent:
         return None
-    return True if collection_path.parent == Path(__file__).parent and collection_path.name in TOOLS else None
+    return True if collection_path.name in NOT_OF_THE_PRODUCT else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -26,6 +26,7 @@ from support.ca import Authority
 from support.child import Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
+from support.examples import is_drawn
 from support.forked import Forked
 
 ORDINARY = "an-ordinary-token"
@@ -113,7 +114,7 @@ def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
         yield scene
 
 
-@pytest.fixture(params=CLIENTS, ids=lambda kind: kind.name)
+@pytest.fixture(params=[each for each in CLIENTS if RECORD in os.environ or is_drawn()], ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> ClientKind:
     """Each client in turn; skipped where its peer is missing."""
     found: ClientKind = request.param
