@@ -74,6 +74,12 @@ def test_the_documented_table_is_the_one_that_holds(
     }
 
 
+def test_nothing_was_waited_for_in_three_ways() -> None:
+    """A new request is over or sent at once, and one that is sent is over: all else is looked up in the whole table."""
+    at_once = {phase: mask for phase, mask in enumerate(phases.AT_ONCE) if mask}
+    assert at_once == {phases.NEW: phases.SENT | phases.OVER, phases.SENT: phases.OVER}
+
+
 def test_a_defect_names_both_phases() -> None:
     """For whoever reads the log."""
     defect = phases.illegal(phases.REQUEST_NAMES, phases.OVER, phases.SENT)
