@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -47,6 +48,8 @@ class RecordingTransport(asyncio.Transport):
         self.aborted = False
         self.reading = True
         self.protocol = protocol
+        self.sock: socket.socket | None = None
+        """What is told of its socket, for what is read past the loop."""
         self._choked = False
         self._full = False
         self._waiting: list[bytes] = []
@@ -101,7 +104,7 @@ class RecordingTransport(asyncio.Transport):
         return 1 << 16 if self._full else 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
+        return self.sock if name == "socket" else default
 
     # What the test calls.
 

@@ -419,20 +419,11 @@ def test_each_reason_to_read_no_more_is_a_bit_of_its_own() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
-class Readable(RecordingTransport):
-    """With a socket on which something may wait."""
-
-    sock: socket.socket | None = None
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return self.sock if name == "socket" else default
-
-
 async def test_a_request_that_has_arrived_in_time_is_looked_for_again_at_the_next_tick() -> None:
     """Where it turns out to be none, the connection has had its time."""
     worker = Scripted(H).plane.worker
     connection = CallerConnection(worker, lambda *_: pytest.fail("no request is whole"))
-    transport = Readable(connection)
+    transport = RecordingTransport(connection)
     ours, other = socket.socketpair()
     transport.sock = ours
     with ours, other:
@@ -448,7 +439,7 @@ async def test_a_connection_on_which_something_has_arrived_makes_no_room() -> No
     """Nobody has read it yet, and a close would reset it."""
     worker = Scripted(H).plane.worker
     connection = CallerConnection(worker, lambda *_: pytest.fail("no request is whole"))
-    transport = Readable(connection)
+    transport = RecordingTransport(connection)
     ours, other = socket.socketpair()
     transport.sock = ours
     with ours, other:

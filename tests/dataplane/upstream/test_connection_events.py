@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import pytest
 
-from sidekey.dataplane.buffers import BYPASS
+from sidekey.dataplane.buffers import BULK, BYPASS
 from sidekey.runtime.rules import Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request
@@ -47,6 +48,21 @@ async def test_what_follows_a_long_body_is_neither_part_of_it_nor_of_the_next(ex
     (await sidekey.upstream(-1)).feed(OK)
     assert answer(caller).body == b"ok"
     assert len(sidekey.upstreams) == 1 + bool(extra)
+
+
+async def test_after_a_long_read_a_body_is_read_past_the_loop_until_little_is_there() -> None:
+    """Then the loop reads on."""
+    body = bytes(range(256)) * (3 * BULK // 256)
+    sidekey = Scripted(H)
+    caller, upstream = await asked(sidekey, get())
+    upstream.sock, other = socket.socketpair()
+    with upstream.sock, other:
+        upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body[:BULK])
+        upstream.feed(body[BULK:-BULK], body[-BULK:])
+        assert not upstream.reading
+        await settle()
+        assert upstream.reading
+        assert answer(caller).body == body
 
 
 async def test_a_piece_that_breaks_in_the_middle_is_not_delivered() -> None:
