@@ -206,7 +206,7 @@ def test_nothing_moves_where_the_script_takes_its_time(tab: Open, many: str) -> 
     one.page.route("**/static/*.js", lambda route: held.append(route))  # noqa: PLW0108  # Playwright sets attributes of it
     for path in SHAPED:
         one.page.goto(one.base + path.format(name=many), wait_until="commit")
-        one.page.wait_for_function("document.readyState === 'interactive'", polling=10)
+        one.page.wait_for_function("() => document.readyState === 'interactive'", polling=10)
         assert one.page.evaluate(PAINTED) is False, path
         held.pop().continue_()
         one.page.wait_for_load_state()

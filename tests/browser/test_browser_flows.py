@@ -50,7 +50,7 @@ def test_who_was_slower_is_told_who_changed_what_and_chooses(
     assert slow.page.input_value('[id="/auth/username"]') == "mine"
     if theirs:
         slow.page.get_by_role("link", name="Show theirs").click()
-        slow.page.wait_for_function("document.getElementById('/description').value === 'Theirs'")
+        slow.page.wait_for_function("() => document.getElementById('/description').value === 'Theirs'")
         assert slow.page.input_value('[id="/auth/username"]') == "svc"
         assert api.get(path)["version"] == 2
     else:
@@ -152,7 +152,7 @@ def test_keys_search_add_and_help_and_are_only_text_where_one_types(tab: Open) -
     one = tab("editor")
     one.open("/")
     one.page.keyboard.press("/")
-    one.page.wait_for_function("document.activeElement.id === 'q'")
+    one.page.wait_for_function("() => document.activeElement.id === 'q'")
     one.page.keyboard.type("a/n?b")
     assert one.page.input_value("#q") == "a/n?b"
     assert one.page.locator("dialog[open]").count() == 0
@@ -160,11 +160,11 @@ def test_keys_search_add_and_help_and_are_only_text_where_one_types(tab: Open) -
     one.page.focus("th a")
     one.page.keyboard.press("?")
     assert one.page.locator("dialog[open]").count() == 1
-    one.page.wait_for_function("document.activeElement.closest('dialog') !== null")
+    one.page.wait_for_function("() => document.activeElement.closest('dialog') !== null")
     one.page.keyboard.press("n")
     one.page.keyboard.press("Escape")
     assert one.page.locator("dialog[open]").count() == 0
-    one.page.wait_for_function("document.activeElement.matches('th a')")
+    one.page.wait_for_function("() => document.activeElement.matches('th a')")
     one.page.keyboard.press("Control+n")
     one.page.keyboard.press("n")
     one.page.wait_for_url("**/add")

@@ -60,7 +60,7 @@ def test_a_changed_destination_says_at_once_what_must_be_entered_again(
     assert page.get_attribute("[data-preview]", "role") == "status"
     assert page.is_visible('[data-pointer="/auth/password"] >> text=enter again')
     assert page.is_visible('[id="/auth/password"]')
-    page.wait_for_function("document.activeElement.id === '/endpoint_prefix'")
+    page.wait_for_function("() => document.activeElement.id === '/endpoint_prefix'")
     page.fill('[id="/auth/password"]', "canary-typed")
     page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
     assert not page.is_visible('[data-pointer="/auth/password"] >> text=enter again')
@@ -69,7 +69,7 @@ def test_a_changed_destination_says_at_once_what_must_be_entered_again(
     page.click("button:text-is('Put back')")
     page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
     assert page.input_value('[id="/endpoint_prefix"]') == before
-    page.wait_for_function("document.activeElement.id === '/endpoint_prefix'")
+    page.wait_for_function("() => document.activeElement.id === '/endpoint_prefix'")
     assert not page.is_visible('[id="/auth/password"]')
     assert page.is_checked('[name="/auth/password#do"][value=keep]')
     assert page.evaluate("window.shifts") == 0
@@ -400,12 +400,12 @@ def test_a_new_secret_that_signs_is_put_first_and_the_old_one_removed(tab: Open,
     page.select_option('[id="/auth/scheme"]', "stripe")
     page.focus(f"{LISTED} > button:text-is('Add another')")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.type === 'password'")
+    page.wait_for_function("() => document.activeElement.type === 'password'")
     page.keyboard.type("canary-new")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.activeElement.textContent === 'Up'")
+    page.wait_for_function("() => document.activeElement.textContent === 'Up'")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.textContent === 'Up'")
+    page.wait_for_function("() => document.activeElement.textContent === 'Up'")
     assert page.locator(f"{LISTED} .pair").first.locator("input[type=password]").input_value() == "canary-new"
     assert page.locator(f"{LISTED} .pair label[for$='#value']").all_inner_texts() == ["Secret 1", "Secret 2"]
     look(one, "secrets in another order")
@@ -415,7 +415,7 @@ def test_a_new_secret_that_signs_is_put_first_and_the_old_one_removed(tab: Open,
     page.locator(f"{LISTED} .pair").nth(1).locator("[data-remove]").focus()
     page.keyboard.press("Enter")
     assert page.locator(f"{LISTED} .pair").count() == 1
-    page.wait_for_function("document.activeElement.textContent === 'Add another'")
+    page.wait_for_function("() => document.activeElement.textContent === 'Add another'")
     assert saved_secrets(page, api, name, 3) == [new]
 
 

@@ -56,7 +56,7 @@ def test_what_was_typed_stays_where_a_form_is_refused(tab: Open, running: Runnin
     one.page.fill('[id="/auth/username"]', "a:b")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector(".wrong .error:visible")
-    one.page.wait_for_function("document.activeElement.id === '/auth/username'")
+    one.page.wait_for_function("() => document.activeElement.id === '/auth/username'")
     assert one.page.input_value('[id="/auth/password"]') == "canary-pw"
     assert "canary" not in one.page.content()
     one.page.fill('[id="/auth/username"]', "svc")
@@ -101,7 +101,7 @@ def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Op
     one.page.fill('[id="/auth/region"]', "us-central1.gcp")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=You changed where the credential goes")
-    one.page.wait_for_function("document.activeElement.id === '/auth/client_secret'")
+    one.page.wait_for_function("() => document.activeElement.id === '/auth/client_secret'")
     one.page.keyboard.type("canary-two")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=us-central1")

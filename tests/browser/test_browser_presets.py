@@ -125,7 +125,7 @@ def test_one_is_made_previewed_tested_and_sent_by_a_caller_who_has_only_it(tab: 
     page.click("button:text-is('Send test')")
     page.wait_for_selector("#sent .state")
     assert "200 in" in page.inner_text("#sent")
-    page.wait_for_function("document.activeElement.textContent === 'Send test'")
+    page.wait_for_function("() => document.activeElement.textContent === 'Send test'")
     (request,) = running.upstream.requests
     assert (request.method, request.target, request.body) == (b"PUT", b"/v1/users/7%208", b'{"text":"Hello 7 8","n":1}')
     page.click("button:text-is('Save')")
@@ -208,7 +208,7 @@ def test_rows_are_added_and_removed_and_what_is_wrong_stands_at_them(tab: Open, 
     remove = page.locator('[data-rows="/parameters"] [data-remove]')
     assert remove.count() == 3
     remove.nth(2).click()
-    page.wait_for_function("document.activeElement.textContent === 'Add parameter'")
+    page.wait_for_function("() => document.activeElement.textContent === 'Add parameter'")
     assert page.locator("[data-sample-of]:visible").count() == 2
     page.keyboard.press("Enter")
     page.keyboard.type("mood")
@@ -223,7 +223,7 @@ def test_rows_are_added_and_removed_and_what_is_wrong_stands_at_them(tab: Open, 
     page.click("button:text-is('Save')")
     page.wait_for_selector(".pair.wrong .error:visible")
     assert row.locator(".error").inner_text() == "Default: must be a whole number"
-    page.wait_for_function("document.activeElement.value === 'mood'")
+    page.wait_for_function("() => document.activeElement.value === 'mood'")
     row.locator(".default input").fill("3")
     page.click("button:text-is('Save')")
     page.wait_for_url("**/presets/rows?done=saved")
