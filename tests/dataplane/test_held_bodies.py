@@ -161,6 +161,19 @@ def test_who_waits_for_the_room_of_all_is_before_who_comes_later() -> None:
     assert (first.told, second.told) == (["room"], [])
 
 
+def test_of_several_integrations_whoever_came_first_is_let_in() -> None:
+    """Not the next one of whose came first before."""
+    room, _ = room_of(snapshot(several=True))
+    one, other, third = (room.part(name) for name in ("h", "o", "p"))
+    full = [Upload(hold, size) for hold, size in ((one, WHOLE - 10), (other, WHOLE - 10), (third, 20))]
+    assert all(each.ask() for each in full)
+    waiting = [Upload(hold, 5) for hold in (one, other, one)]
+    assert not any(each.ask() for each in waiting)
+    for count in (1, 2, 3):
+        full[2].held.written(5)
+        assert [bool(each.told) for each in waiting] == [number < count for number in range(3)]
+
+
 def test_nobody_waits_for_longer_than_the_limit_says() -> None:
     """The answer names the limit; what a place in line was worth is given up, and the timer is left alone then."""
     room, worker = room_of(snapshot())
