@@ -97,10 +97,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def workers(text: str) -> int:
-    """Three a core, eight at most: tests wait for sockets, timers and other processes longer than they compute."""
+    """Four a core, eight at most: tests wait for sockets, timers and other processes longer than they compute."""
     if text != "auto":
         return int(text)
-    return min(8, 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    return min(8, 4 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -151,7 +151,8 @@ def test_many_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> 
     """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was loaded carries it."""
     rotated = 0
     with Load(running.child.proxy_port) as load:
-        for number in range(examples(100)):
+        # The last one is good.
+        for number in range(4 * (examples(100) // 4)):
             if number % 4 == 0:
                 running.write(running.config(f"text {number}", others=number % 5))
             elif number % 4 == 1:
