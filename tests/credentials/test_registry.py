@@ -95,7 +95,7 @@ def test_a_block_is_validated_as_by_the_plain_union_of_all_kinds(block: Any) -> 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[*documents()])
 def test_settings_are_those_that_were_validated(block: dict[str, Any]) -> None:
-    """Not made anew: parts of the process go by the very object."""
+    """The same object, not an equal one: parts of the process compare by identity."""
     found = OURS.validate_python(block)
     assert OURS.validate_python(found) is found
 
