@@ -151,11 +151,13 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
     assert api.get("/integrations/f-secret_missing")["reason"].startswith("auth.password: ")
     assert api.get("/integrations/failing")["failing_since"] is not None
     assert api.get("/integrations/ok")["failing_since"] is None
-    # A command says the same, but for what only requests tell.
+    # The command says the same.
     listed = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
-    said = {each["id"]: each["status"] for each in listed}
+    said = {each["id"]: (each["status"], each["reason"]) for each in listed}
     expected = {name: word for word, names in words.items() for name in names if name != "hidden"}
-    assert said == {**expected, "failing": "ok", "f-failing": "ok", "hidden": "ok"}
+    assert {name: word for name, (word, _) in said.items()} == {**expected, "hidden": "ok"}
+    for name in ("failing", "f-failing"):
+        assert said[name][1] == api.get(f"/integrations/{name}")["reason"]
 
 
 def alter(database: Path, name: str) -> None:

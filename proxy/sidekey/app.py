@@ -35,6 +35,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.output import open_standard_error
 from sidekey.observe.printed import is_of_output
 from sidekey.observe.redact import describe
+from sidekey.observe.traffic import Traffic
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, probe_preset
 from sidekey.reloading.log_load import log_load
@@ -76,6 +77,9 @@ class App:
         self.health = Health()
         self.metrics = Metrics()
         self.metrics.count_dropped = writer.count_dropped
+        self._traffic = Traffic(self.metrics)
+        self.metrics.note_failure = self._traffic.failed
+        self.metrics.failing = self._traffic.failing
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
@@ -227,6 +231,7 @@ class App:
             probe_draft=self.probe_draft,
             probe_preset=self.probe_preset,
             metrics=self.metrics,
+            traffic=self._traffic,
             report=report_defect,
         )
         return Managing(self._service, address, lambda: self.proxy_address)

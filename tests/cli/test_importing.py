@@ -342,7 +342,7 @@ def test_a_files_integration_hides_the_stored_one_and_that_is_said(sqlite: Site)
     assert "is not imported" not in said
     assert sqlite.state().integrations.keys() == {"crm"}
     listed = json.loads(sqlite.run("list", "--json"))
-    assert [(each["id"], each["source"], each["status"]) for each in listed] == [("crm", "file", "ok")]
+    assert [(each["id"], each["source"], each["status"]) for each in listed] == [("crm", "file", "unknown")]
     # Of another file it is told what is not imported of it.
     (sqlite.folder / "in.yaml").write_text(BASIC + "log: {level: debug}\n")
     said = sqlite.run("import", "in.yaml")
@@ -596,14 +596,14 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
     """And says of one that is not served why."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
-    assert "\ncrm  basic  https://crm.example.com/v1  ok\n" in sqlite.run("list")
+    assert "\ncrm  basic  https://crm.example.com/v1  unknown\n" in sqlite.run("list")
     assert "allowed      by https://crm.example.com/v1" in sqlite.run("explain", "crm", "/x")
     assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@" in sqlite.run("env", "crm", "--shell", "docker")
     assert "integrations.crm.test: this key is missing" in sqlite.run("test", "crm", status=1)
     assert "no integration has this ID" in sqlite.run("explain", "none", "/x", status=2)
     assert sqlite.run("check").endswith("ok: 0 integrations; of the store: sidekey store verify\n")
     sqlite.write("integrations: {crm: {endpoint_prefix: 'https://a.test', auth: {type: headers, headers: {A: b}}}}\n")
-    assert "\ncrm  headers  https://a.test  ok      A: b\n" in sqlite.run("list")
+    assert "\ncrm  headers  https://a.test  unknown  A: b\n" in sqlite.run("list")
 
     async def hide() -> None:
         async with sqlite.place.open() as store:

@@ -7,6 +7,7 @@ import os
 import pty
 import termios
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,15 +16,19 @@ import pytest
 
 from sidekey.cli.listing import Running, ask, described, lines, listed
 from sidekey.runtime.snapshot import Address, Judgement, Listen, Snapshot, Stored
+from sidekey.runtime.standing import FAILING
 from support.ask import get
+from support.certificates import issue
 from support.child import Child, run_cli
-from support.commands import SECRET, TOKENS, write_config
+from support.commands import GOOD, SECRET, TOKENS, write_config
+from support.nginx import Nginx
 from support.one_answer import answering_once
 from support.plane import integration
 from support.ports import free_port, listening_socket
 from support.standings import certified, unread
 
 NOW = 1_800_000_000.0
+RUNNING = Running()
 UNKNOWN = Running(reason="nobody was asked")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
@@ -62,7 +67,7 @@ SNAPSHOT = Snapshot(
 
 def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
     """A file's stands for the stored one that it hides; one that nothing stands for is listed by itself."""
-    assert lines(listed(SNAPSHOT, now=NOW, usable=False), UNKNOWN) == [
+    assert lines(listed(SNAPSHOT, RUNNING, now=NOW, usable=False), UNKNOWN) == [
         "ID      KIND   BASE                 STATUS  TAGS  REASON                                     DESCRIPTION",
         "file    basic  https://file.test/x  ok      a, b                                             of a file",
         "gone    -      -                    hidden        a file had its ID: release it to serve it",
@@ -73,7 +78,7 @@ def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
 
 def test_on_a_narrow_terminal_long_texts_go_below() -> None:
     """Piped, and where there is room, each integration is one line."""
-    found = listed(SNAPSHOT, now=NOW, usable=False)
+    found = listed(SNAPSHOT, RUNNING, now=NOW, usable=False)
     assert lines(found, UNKNOWN, 104) == lines(found, UNKNOWN)
     assert lines(found, UNKNOWN, 48) == [
         "ID      KIND   BASE                 STATUS  TAGS",
@@ -90,25 +95,25 @@ def test_on_a_narrow_terminal_long_texts_go_below() -> None:
 def test_what_a_running_process_says_is_beside_it() -> None:
     """Requests of all outcomes; an ID without a series has had none. Of a token it alone knows the end."""
     running = Running({"file": 7}, {"saved": NOW + 60})
-    table = lines(listed(SNAPSHOT, now=NOW, usable=True), running)
+    table = lines(listed(SNAPSHOT, running, now=NOW, usable=True), running)
     assert table == [
         "ID     KIND   BASE                 STATUS  EXPIRES (UTC)           TAGS  REQUESTS  DESCRIPTION",
         "file   basic  https://file.test/x  ok                              a, b  7         of a file",
         "saved  basic  https://saved.test   ok      token 2027-01-15 08:01        0",
     ]
-    found = [described(each, running) for each in listed(SNAPSHOT, now=NOW, usable=True)]
+    found = [described(each, running) for each in listed(SNAPSHOT, running, now=NOW, usable=True)]
     assert [(each["requests"], each["token_expires_at"]) for each in found] == [(7, None), (0, "2027-01-15T08:01:00Z")]
 
 
 def test_only_those_with_every_tag_are_listed() -> None:
     def ids(*tags: str) -> list[str]:
-        return [each.id for each in listed(SNAPSHOT, now=NOW, usable=False, tags=tags)]
+        return [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=False, tags=tags)]
 
     assert (ids("a"), ids("a", "b"), ids("a", "c")) == (["file"], ["file"], [])
 
 
 def test_the_same_is_there_for_machines() -> None:
-    found = {each.id: described(each, UNKNOWN) for each in listed(SNAPSHOT, now=NOW, usable=False)}
+    found = {each.id: described(each, UNKNOWN) for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=False)}
     assert {name: (each["source"], each["status"]) for name, each in found.items()} == {
         "file": ("file", "ok"),
         "gone": ("store", "hidden"),
@@ -133,11 +138,11 @@ def test_the_same_is_there_for_machines() -> None:
 
 
 def test_what_is_not_served_is_not_usable() -> None:
-    assert "gone" not in [each.id for each in listed(SNAPSHOT, now=NOW, usable=True)]
+    assert "gone" not in [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=True)]
 
 
 def test_without_a_store_there_are_those_of_files() -> None:
-    assert [each.id for each in listed(replace(SNAPSHOT, stored=None), now=NOW, usable=False)] == [
+    assert [each.id for each in listed(replace(SNAPSHOT, stored=None), RUNNING, now=NOW, usable=False)] == [
         "file",
         "saved",
         "sealed",
@@ -148,7 +153,7 @@ def test_without_a_store_there_are_those_of_files() -> None:
 def test_texts_of_others_command_no_terminal() -> None:
     """A description, a tag or a reason may be anybody's."""
     hostile = replace(FILE, description="\x1b[2Jgone \u202eevil\u2066\n  crm", tags=("\x9b1m",))
-    _, line = lines(listed(Snapshot(MappingProxyType({"file": hostile})), now=NOW, usable=False), UNKNOWN)
+    _, line = lines(listed(Snapshot(MappingProxyType({"file": hostile})), RUNNING, now=NOW, usable=False), UNKNOWN)
     assert line.endswith(r"ok      \x9b1m  \x1b[2Jgone \u202eevil\u2066\n  crm")
 
 
@@ -166,8 +171,8 @@ def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
         ("ending", "expiring", True, "2027-01-16T08:00:00Z"),
         ("unread", "secret_missing", False, None),
     ]
-    assert [each.id for each in listed(snapshot, now=NOW, usable=True)] == ["ending"]
-    ended, ending, without = lines(listed(snapshot, now=NOW, usable=False), UNKNOWN)[1:]
+    assert [each.id for each in listed(snapshot, RUNNING, now=NOW, usable=True)] == ["ending"]
+    ended, ending, without = lines(listed(snapshot, RUNNING, now=NOW, usable=False), UNKNOWN)[1:]
     assert " expired         certificate 2027-01-15 07:59 " in ended
     assert " expiring        certificate 2027-01-16 08:00 " in ending
     assert (
@@ -177,7 +182,7 @@ def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
 
 
 def _described(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return [described(each, UNKNOWN) for each in listed(snapshot, now=NOW, usable=False)]
+    return [described(each, UNKNOWN) for each in listed(snapshot, RUNNING, now=NOW, usable=False)]
 
 
 def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
@@ -185,11 +190,12 @@ def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
     text = PUBLIC + f'listen: {{admin: "127.0.0.1:{free_port()}"}}\n'
     result = run_cli("list", "--config", write_config(tmp_path, text), environment={"COLUMNS": "40"})
     assert result.stdout.splitlines() == [
-        "ID   KIND     BASE                         STATUS  TAGS     HEADERS                          DESCRIPTION",
-        "crm  basic    https://crm.example.com/api  ok      crm, eu  X-Tenant: acme                   CRM send API",
-        "sms  headers  https://sms.example.com      ok               X-Region: eu-west, X-Version: 3",
+        "ID   KIND     BASE                         STATUS   TAGS     HEADERS                          DESCRIPTION",
+        "crm  basic    https://crm.example.com/api  unknown  crm, eu  X-Tenant: acme                   CRM send API",
+        "sms  headers  https://sms.example.com      unknown           X-Region: eu-west, X-Version: 3",
     ]
-    assert result.stderr.startswith("note: without requests and tokens' ends: no response from 127.0.0.1:")
+    note = "note: status `unknown`, no request counts and no token expiry: no response from 127.0.0.1:"
+    assert result.stderr.startswith(note)
     assert SECRET not in result.stdout + result.stderr
 
 
@@ -203,6 +209,50 @@ def test_list_asks_a_running_process(tmp_path: Path) -> None:
         assert child.stop() == 0
     (found,) = json.loads(result.stdout)
     assert (result.stderr, found["requests"], found["headers"]) == ("", 3, {"X": "y"})
+
+
+def test_list_says_failing_where_every_request_fails_and_no_store_is_there(tmp_path: Path) -> None:
+    """Rejected with 401, refused by the host, or without DNS."""
+    snippet = "location /open { return 200; } location / { return 401; }"
+    with Nginx(tmp_path, snippet) as nginx:
+        prefixes = {
+            "rejected": f"http://127.0.0.1:{nginx.port}/x",
+            "refused": f"http://127.0.0.1:{free_port()}",
+            "nameless": "http://nowhere.invalid",
+            "well": f"http://127.0.0.1:{nginx.port}/open",
+        }
+        auth = "auth: {type: headers, headers: {X: y}}"
+        entries = "".join(f"  {name}: {{endpoint_prefix: '{url}', {auth}}}\n" for name, url in prefixes.items())
+        with Child(f"integrations:\n{entries}", tmp_path) as child:
+            for name in prefixes:
+                for _ in range(FAILING):
+                    get(child.proxy_port, f"/i/{name}/")
+            running = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
+            table = run_cli("list", "--config", str(child.config)).stdout
+            assert child.stop() == 0
+            stopped = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
+    failing = {"rejected": "failing", "refused": "failing", "nameless": "failing"}
+    assert {each["id"]: each["status"] for each in running} == {**failing, "well": "ok"}
+    assert all("requests have failed" in each["reason"] for each in running if each["id"] != "well")
+    assert [line.split()[3] for line in table.splitlines()[1:]] == ["failing", "failing", "failing", "ok"]
+    assert {each["status"] for each in stopped} == {"unknown"}
+    assert all("Sidekey is not running there" in each["reason"] for each in stopped)
+
+
+def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path: Path) -> None:
+    """The config alone makes them certain."""
+    issued = issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31))
+    (tmp_path / "tls.crt").write_bytes(issued.pem)
+    (tmp_path / "tls.key").write_bytes(issued.key_pem)
+    files = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+    bank = f"  bank: {{endpoint_prefix: 'https://bank.example.com', auth: {{type: mtls, {files}}}}}\n"
+    path = write_config(tmp_path, f"{GOOD}{bank}listen: {{admin: '127.0.0.1:{free_port()}'}}\n", sms_key=None)
+    found = json.loads(run_cli("list", "--json", "--config", path).stdout)
+    assert {each["id"]: each["status"] for each in found} == {
+        "bank": "expired",
+        "crm": "unknown",
+        "sms": "secret_missing",
+    }
 
 
 @pytest.mark.parametrize(
@@ -236,13 +286,15 @@ def test_numbers_of_metrics_are_read() -> None:
         b'sidekey_requests_total{integration="sms",outcome="on\ntwo lines"} 7\n'
         b'sidekey_credential_expiry_timestamp_seconds{integration="crm",credential="token"} 1800000000.5\n'
         b'sidekey_credential_expiry_timestamp_seconds{integration="sms",credential="certificate"} 1800000000.0\n'
+        b'sidekey_integration_failing_since_timestamp_seconds{integration="sms"} 1800000000\n'
+        b'sidekey_integration_failing_since_timestamp_seconds{integration="crm"} NaN\n'
     )
     listener = listening_socket()
     where = Address(port=listener.getsockname()[1])
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with answering_once(listener, head + text):
         found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
-    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5})
+    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000})
 
 
 def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
@@ -255,18 +307,19 @@ def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
     text = os.read(ours, 4096).decode()
     os.close(ours)
     assert text.splitlines() == [
-        "ID   KIND     BASE                         STATUS  TAGS",
-        "crm  basic    https://crm.example.com/api  ok      crm, eu",
+        "ID   KIND     BASE                         STATUS   TAGS",
+        "crm  basic    https://crm.example.com/api  unknown  crm, eu",
         "    X-Tenant: acme",
         "    CRM send API",
-        "sms  headers  https://sms.example.com      ok",
+        "sms  headers  https://sms.example.com      unknown",
         "    X-Region: eu-west, X-Version: 3",
     ]
 
 
 def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
     """An integration whose secret cannot be read would answer credential_unavailable."""
-    path = write_config(tmp_path, sms_key=None)
+    admin = f"127.0.0.1:{free_port()}"
+    path = write_config(tmp_path, f"{GOOD}listen: {{admin: '{admin}'}}\n", sms_key=None)
     assert [line.split()[0] for line in run_cli("list", "--config", path).stdout.splitlines()] == ["ID", "crm", "sms"]
     usable = run_cli("list", "--usable", "--json", "--config", path)
     assert json.loads(usable.stdout) == [
@@ -274,8 +327,8 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "id": "crm",
             "kind": "basic",
             "source": "file",
-            "status": "ok",
-            "reason": None,
+            "status": "unknown",
+            "reason": f"no response from {admin}: Sidekey is not running there, or it is stuck",
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],
@@ -291,7 +344,7 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
 def test_list_shows_kinds_that_call_and_where_their_reverse_door_leads(tmp_path: Path) -> None:
     """An integration is usable as soon as its secrets can be read: listing calls nobody for a token."""
     path = write_config(tmp_path, TOKENS)
-    campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  ok      Triggered messages"
+    campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  unknown  Triggered messages"
     assert run_cli("list", "--usable", "--config", path).stdout.splitlines()[1:] == [campaigns]
     (tmp_path / "shop-secret").write_text(SECRET)
     usable = json.loads(run_cli("list", "--usable", "--json", "--config", path).stdout)

@@ -56,6 +56,7 @@ def busy() -> Metrics:
     metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2
+    metrics.failing = lambda: {"crm": 1_700_000_000}
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25
     return metrics
 
@@ -106,6 +107,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,
         ("sidekey_credential_reload_failures_total", (("credential", "certificate"), crm)): 2,
         ("sidekey_integration_info", (crm, ("kind", "basic"))): 1,
+        ("sidekey_integration_failing_since_timestamp_seconds", (crm,)): 1_700_000_000,
         ("sidekey_config_last_reload_successful", ()): 1,
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
     }

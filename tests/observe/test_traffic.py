@@ -61,7 +61,14 @@ async def test_requests_fall_into_slots_of_half_an_hour(day: Day) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "code", "status"),
-    [("401", "", 401), ("403", "", 403), ("5xx", "", 503), ("upstream_timeout", "upstream_timeout", 504)],
+    [
+        ("401", "", 401),
+        ("403", "", 403),
+        ("5xx", "", 503),
+        ("upstream_timeout", "upstream_timeout", 504),
+        ("upstream_unreachable", "upstream_unreachable", 502),
+        ("credential_unavailable", "credential_unavailable", 502),
+    ],
 )
 def test_three_failures_one_after_another_are_failing(day: Day, outcome: str, code: str, status: int) -> None:
     """Since the first of them; one that succeeds ends it, without anything being noted of it."""
@@ -133,7 +140,7 @@ def test_callers_who_leave_do_not_make_it_fail(day: Day) -> None:
     assert (sum(seen.failures), len(seen.errors)) == (3, 9)
 
 
-@pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("429", 429)])
+@pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("400", 400), ("429", 429)])
 def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, outcome: str, status: int) -> None:
     """It is an error for people to see all the same."""
     for _ in range(2):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import click
 
@@ -17,7 +17,7 @@ from sidekey.cli.options import config_option, json_option
 from sidekey.cli.running import NoResponse, get
 from sidekey.cli.terminal import print_result, table, terminal_width
 from sidekey.runtime.snapshot import Integration, Snapshot
-from sidekey.runtime.standing import Standing, standing_of
+from sidekey.runtime.standing import Standing, State, standing_of
 
 _TIMEOUT: Final = 2.0
 _MOST: Final = 64 << 20
@@ -28,6 +28,9 @@ _TOKENS: Final = re.compile(
     r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="token"\} '
     r"(\d{1,11}(?:\.\d+)?)$",
     re.M,
+)
+_FAILING: Final = re.compile(
+    r'^sidekey_integration_failing_since_timestamp_seconds\{integration="([a-z0-9_-]+)"\} (\d{1,11})$', re.M
 )
 _OURS: Final = "sidekey_build_info"
 
@@ -49,23 +52,29 @@ _SHORT: Final = 7
 """Columns that stay columns where a terminal is too narrow for all; what the others hold goes below."""
 
 
+Status = State | Literal["unknown"]
+"""`unknown`: the config has nothing against the integration, and no running Sidekey says how its requests end."""
+
+
 class Listed(NamedTuple):
     """One ID. `integration` is None for one of the store that is not served, and has no other to stand for it."""
 
     id: str
+    status: Status
     standing: Standing
     integration: Integration | None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a running Sidekey says: requests since its start, and when tokens end in seconds since the epoch, by ID.
+    """What a running Sidekey says by ID: requests since its start, when tokens end, and since when requests fail.
 
-    Where it does not say, `reason` tells why.
+    Moments are in seconds since the epoch. Where it does not say, `reason` tells why.
     """
 
     counted: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
+    failing: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
 
     def requests(self, name: str) -> int | None:
@@ -73,23 +82,24 @@ class Running:
         return None if self.reason else self.counted.get(name, 0)
 
 
-def listed(snapshot: Snapshot, *, now: float, usable: bool, tags: Collection[str] = ()) -> list[Listed]:
-    """All with these `tags` by ID, or those of them that are `usable`, at `now` (seconds since the epoch).
-
-    Nothing is known here of requests.
-    """
+def listed(
+    snapshot: Snapshot, running: Running, *, now: float, usable: bool, tags: Collection[str] = ()
+) -> list[Listed]:
+    """All with these `tags` by ID, or those of them that are `usable`, at `now` (seconds since the epoch)."""
     judgements = {} if snapshot.stored is None else snapshot.stored.judgements
     found = []
     for name in sorted({*snapshot.integrations, *judgements}):
         integration = snapshot.integrations.get(name)
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
+        since = running.failing.get(name)
         if integration is not None and (not integration.stored or name not in judgements):
-            standing = standing_of(integration, now)
+            standing = standing_of(integration, now, since)
         else:
-            standing = standing_of(integration, now, judgement=judgements[name])
+            standing = standing_of(integration, now, since, judgements[name])
+        status: Status = "unknown" if running.reason and standing.state == "ok" else standing.state
         if standing.usable or not usable:
-            found.append(Listed(name, standing, integration))
+            found.append(Listed(name, status, standing, integration))
     return found
 
 
@@ -112,7 +122,11 @@ def ask(snapshot: Snapshot) -> Running:
     counted: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
         counted[name] += int(count)
-    return Running(counted, {name: float(moment) for name, moment in _TOKENS.findall(text)})
+    return Running(
+        counted,
+        {name: float(moment) for name, moment in _TOKENS.findall(text)},
+        {name: int(moment) for name, moment in _FAILING.findall(text)},
+    )
 
 
 def lines(found: Sequence[Listed], running: Running, width: int | None = None) -> list[str]:
@@ -133,7 +147,7 @@ def _cells(each: Listed, running: Running) -> Iterator[str]:
     yield each.id
     yield "-" if integration is None else integration.kind
     yield "-" if integration is None or integration.base is None else str(integration.base)
-    yield standing.state
+    yield each.status
     ends = {"certificate": standing.expires_at, "token": running.tokens.get(each.id)}
     yield ", ".join(f"{what} {_moment(moment):%Y-%m-%d %H:%M}" for what, moment in ends.items() if moment is not None)
     yield "" if integration is None else ", ".join(integration.tags)
@@ -147,12 +161,13 @@ def _cells(each: Listed, running: Running) -> Iterator[str]:
 def described(each: Listed, running: Running) -> dict[str, Any]:
     """One of the list for machines."""
     integration = each.integration
+    reason = running.reason if each.status == "unknown" else each.standing.reason
     return {
         "id": each.id,
         "kind": None if integration is None else integration.kind,
         "source": "store" if integration is None or integration.stored else "file",
-        "status": each.standing.state,
-        "reason": each.standing.reason or None,
+        "status": each.status,
+        "reason": reason or None,
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),
@@ -196,13 +211,14 @@ def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bo
     """List the integrations and how each stands.
 
     Those of files and of the store, each with its ID, kind, base URL (where the reverse proxy leads), status, tags,
-    public header values and description. `ok`, `expiring` and `failing` can be used. A running Sidekey of this config
-    is asked for the requests since its start, and for when tokens end, by listen.metrics, else by listen.admin.
+    public header values and description. `ok`, `expiring` and `failing` can be used. The command reads from the
+    metrics of a running Sidekey of this config (listen.metrics, else listen.admin) which integrations are failing, the
+    requests since its start, and when tokens end. Without them, the status is `unknown` instead of `ok`.
     """
     snapshot = load_snapshot(config)
-    found = listed(snapshot, now=time.time(), usable=usable, tags=tags)
     running = ask(snapshot)
+    found = listed(snapshot, running, now=time.time(), usable=usable, tags=tags)
     shown = lines(found, running, terminal_width())
     print_result([described(each, running) for each in found], shown, as_json=as_json)
     if running.reason and not as_json:
-        click.echo(f"note: without requests and tokens' ends: {running.reason}", err=True)
+        click.echo(f"note: status `unknown`, no request counts and no token expiry: {running.reason}", err=True)

@@ -110,6 +110,12 @@ def _info(metrics: Metrics) -> Iterator[str]:
             yield f'sidekey_integration_info{{{stats.label},kind="{integration.kind}"}} 1\n'
 
 
+def _failing(metrics: Metrics) -> Iterator[str]:
+    name = "sidekey_integration_failing_since_timestamp_seconds"
+    for integration, since in metrics.failing().items():
+        yield f'{name}{{integration="{integration}"}} {since}\n'
+
+
 def _fullest(metrics: Metrics) -> Iterator[str]:
     """There may be one share for each of thousands of integrations, so looking at them is sliced as well."""
     fullest = 0.0
@@ -323,6 +329,12 @@ FAMILIES = (
     ),
     Family("sidekey_log_dropped_total", "counter", "Log lines that were lost.", _dropped),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
+    Family(
+        "sidekey_integration_failing_since_timestamp_seconds",
+        "gauge",
+        "Since when an integration is failing, in seconds since the epoch.",
+        _failing,
+    ),
     Family("sidekey_store_up", "gauge", "Whether the store could be used last.", _of_store("sidekey_store_up", 0)),
     Family(
         "sidekey_store_revision", "gauge", "The revision of the store in use.", _of_store("sidekey_store_revision", 1)

@@ -17,8 +17,8 @@ from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
 
-APART: Final[tuple[int, ...]] = (401, 403, 429)
-"""Statuses that have an outcome of their own: a credential that is rejected, and an upstream that wants fewer."""
+APART: Final[tuple[int, ...]] = (400, 401, 403, 429)
+"""Statuses with an outcome of their own: a rejected credential (400: a client certificate), and a rate limit."""
 
 UNKNOWN: Final = "unknown"
 """The `integration` label of requests that name none we know; no ID may be this word."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from weakref import ref
 
-from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Integration
 from sidekey.runtime.standing import FAILING
@@ -34,6 +33,21 @@ MOST: Final = 1000
 
 ERRORS: Final = 20
 """Failures of an integration that are remembered."""
+
+_FAILURES: Final = frozenset(
+    {
+        "credential_unavailable",
+        "upstream_unreachable",
+        "upstream_tls_failed",
+        "upstream_protocol_error",
+        "upstream_timeout",
+    }
+)
+"""Codes of Sidekey's own that blame the upstream, the network or the credential. All others blame the caller, the
+policy or Sidekey, and say nothing about the integration."""
+
+_REJECTED: Final = (401, 403)
+"""Statuses below 500 that blame the credential."""
 
 _AT_ONCE: Final = 200
 """Integrations that are looked at before others have the loop again."""
@@ -131,8 +145,8 @@ class Traffic:
         now = int(self._wall())
         record = self._record(stats.integration, now)
         record.errors.appendleft(Failure(now, code, status))
-        if code == CALLER_GONE or (not code and status < 500 and status not in (401, 403)):
-            # The caller's mistake, or choice, or too many requests: no sign that the integration does not work.
+        counts = code in _FAILURES if code else status >= 500 or status in _REJECTED
+        if not counts:
             return
         record.failures[record.slot % SLOTS] += 1
         good = _good(stats)
@@ -195,6 +209,9 @@ class Traffic:
 
 
 def _good(stats: IntegrationStats) -> int:
-    """How many requests did not fail in a way that tells of the integration."""
+    """How many requests did not fail in a way that tells of the integration.
+
+    An upstream that responds with 404 or 429 was reached, and did not reject the credential.
+    """
     outcomes = stats.outcomes
-    return sum(outcomes.get(outcome, 0) for outcome in ("1xx", "2xx", "3xx", "4xx", "429"))
+    return sum(outcomes.get(outcome, 0) for outcome in ("1xx", "2xx", "3xx", "4xx", "400", "429"))

@@ -14,10 +14,10 @@ from sidekey.runtime.snapshot import Integration, Judgement, Stored
 State = Literal["ok", "expiring", "failing", "secret_missing", "expired", "hidden", "invalid", "sealed", "altered"]
 """How an integration stands.
 
-`expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed, and those
-before back to when it says; `secret_missing`: a secret, or its client certificate, cannot be read; `expired`: its
-client certificate has ended. `invalid`: it can never work as it is written. The others are the judgement of a stored
-one (`snapshot.StoredState`).
+`expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed (which of
+them count: `observe.traffic`), and those before back to when it says; `secret_missing`: a secret, or its client
+certificate, cannot be read; `expired`: its client certificate has ended. `invalid`: it can never work as it is written.
+The others are the judgement of a stored one (`snapshot.StoredState`).
 """
 
 STATES: Final[tuple[State, ...]] = (

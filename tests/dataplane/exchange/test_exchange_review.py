@@ -119,7 +119,7 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     [
         (200, "2xx"),
         (302, "3xx"),
-        (400, "4xx"),
+        (400, "400"),
         (401, "401"),
         (403, "403"),
         (404, "4xx"),

@@ -70,7 +70,7 @@ An integration is one object: its document, as in a file, and what is said about
   |---|---|---|
   | `ok` | nothing is known against it | are sent |
   | `expiring` | its client certificate ends within {EXPIRING // 86_400} days: `expires_at` | are sent |
-  | `failing` | its last {FAILING} requests were answered 401, 403 or 5xx, or failed: `failing_since` | are sent |
+  | `failing` | its last {FAILING} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
   | `secret_missing` | a secret, or its client certificate, cannot be read | `credential_unavailable` |
   | `expired` | its client certificate has ended: `expires_at` | `credential_unavailable` |
   | `hidden` | a file has or had its ID, until an editor releases it; or another covers its targets | are not its own |
@@ -80,10 +80,15 @@ An integration is one object: its document, as in a file, and what is said about
 
 - `usable` is true where requests are sent with its credential, so that a preset may have it. `expires_at` is there
   for every client certificate that is known.
-- `failing` is what this process has seen since its start, of the 1,000 integrations that were used last. It ends with
-  the first request that succeeds, or is answered 404, 429 or another 4xx, and with each change of the integration:
-  what failed was not what it is now. Callers who leave count for nothing. A test of `/test` counts as a request,
-  one of a draft does not.
+- `failing` is what this process has seen since its start, of the 1,000 integrations that were used last. These requests
+  count as failures: the upstream responds with 401, 403 or 5xx, or Sidekey responds with `upstream_unreachable`,
+  `upstream_tls_failed`, `upstream_protocol_error`, `upstream_timeout` or `credential_unavailable`. The status ends with
+  the next response of the upstream that has another status (404 and 429 too: the upstream was reached and did not
+  reject the credential), and with each change of the integration. Every other response of Sidekey's own, such as
+  `target_denied`, `method_denied`, `parameters_invalid` or `overloaded`, and a caller who leaves, neither count as a
+  failure nor end the status. A test of `/test` counts as a request, one of a draft does not.
+- `sidekey list` says the same `status` as the API. It asks the running process, and where none responds it prints
+  `unknown` instead of `ok`.
 - `/drafts/integration/preview` says what saving a document would do, and saves nothing: all errors, which secrets
   would have to be sent again and because of which changes, what the provider profile fills in, where the
   credential would go, and what the client certificate is: subject, issuer, days left, and whether the private key is

@@ -96,6 +96,7 @@ class Service:
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
         probe_preset: Callable[[Preset, bytes, str, bool], Awaitable[Outcome]],
         metrics: Metrics,
+        traffic: Traffic,
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
@@ -116,9 +117,7 @@ class Service:
         self._refusals = Paces(_HOUR, MOST_REFUSALS)
         self._visits = Paces(_HOUR, MOST_VISITS)
         self._notes: set[asyncio.Task[None]] = set()
-        self.traffic = Traffic(metrics)
-        metrics.note_failure = self.traffic.failed
-        metrics.failing = self.traffic.failing
+        self.traffic = traffic
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -160,8 +159,6 @@ class Service:
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""
         self._watching.cancel()
-        self.metrics.note_failure = None
-        self.metrics.failing = dict
         self._thread.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
