@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
+import sidekey.probe
 from sidekey.observe.metrics import UNKNOWN
 from sidekey.probe import REAL, Outcome, probe, probe_preset
 from sidekey.runtime.rules import Limits
@@ -38,6 +40,25 @@ async def test_only_the_status_of_an_upstream_is_told(status: int) -> None:
         outcome = await probe(plane.plane, "h", Request("GET", "/a"))
     assert (outcome.status, outcome.ok, outcome.code) == (status, status == 200, None)
     assert "canary" not in str(outcome) + str(outcome.as_json())
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_endless_response_body_is_not_waited_for(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a stream that pauses, nor for one that is longer than the bound of 16 MiB."""
+    monkeypatch.setattr(sidekey.probe, "_BODY_SECONDS", 0.1 if pieces == 1 else DEADLINE)
+
+    async def stream(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(OSError):
+            for _ in range(pieces):
+                await connection.send(b"100000\r\n%s\r\n" % bytes(1 << 20))
+
+    async with (
+        RawUpstream(stream) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        assert (await probe(plane.plane, "h", Request())).ok
 
 
 async def test_an_interim_response_is_not_the_outcome() -> None:

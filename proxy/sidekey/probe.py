@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ NOT_REQUESTED = "the server did not request a client certificate, so the integra
 REAL = "this was a real request: the upstream may have acted on it"
 _FIRST_FINAL = 200
 _MORE = 64 << 10
+_LONGEST_BODY = 16 << 20
+"""Bytes of a response body that are read before the connection is closed."""
+_BODY_SECONDS = 10.0
+"""Seconds for reading these: an event stream never ends."""
 _OK = range(200, 201)
 _SUCCESSFUL = range(200, 300)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -130,9 +135,9 @@ def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
 
 
 async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: _Asked) -> Outcome:
-    """Send the request and read the response head. The data plane's own time limits end it."""
+    """Send the request and read the response. The data plane's own time limits end the wait for its head."""
     request = f"{asked.method} {asked.target}"
-    lines = [f"{request} HTTP/1.1", "Host: localhost", "Accept-Encoding: identity"]
+    lines = [f"{request} HTTP/1.1", "Host: localhost", "Connection: close", "Accept-Encoding: identity"]
     lines += [f"Content-Type: {asked.content_type}"] if asked.content_type else []
     lines += [f"Content-Length: {len(asked.body)}"] if asked.body or asked.method in _WITH_BODY else []
     try:
@@ -141,6 +146,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
         while status < _FIRST_FINAL:
             status, fields = await _head(reader)
         if "proxy-status" not in fields:
+            await _discard_body(reader)
             return Outcome(request, status, None, f"{_phrase(status)}, from the upstream")
         # A response of Sidekey's own, the only ones that have this field. To HEAD it has no body.
         if asked.method == "HEAD":
@@ -150,6 +156,15 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
         return Outcome(request, 0, None, "the connection ended without a response")
     reasons = [said["detail"], *(f"{each['pointer']}: {each['detail']}" for each in said.get("errors", ()))]
     return Outcome(request, status, said["code"], "; ".join(reasons), maybe_sent=said["sent"] != "no")
+
+
+async def _discard_body(reader: asyncio.StreamReader) -> None:
+    """Read to the end of the connection, so that the data plane does not record a caller who left."""
+    left = _LONGEST_BODY
+    with suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            while left > 0 and (piece := await reader.read(_MORE)):
+                left -= len(piece)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

@@ -94,7 +94,8 @@ An integration is one object: its document, as in a file, and what is said about
   credential would go, and what the client certificate is: subject, issuer, days left, and whether the private key is
   its own. With the `id` of a stored integration it is judged in its place. Errors are a result here: it responds 200.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
-  the time and Sidekey's own code, nothing else of the response. One a second with one token.
+  the time and Sidekey's own code, nothing else of the response, whose body it reads to its end (at most 16 MiB, for 10
+  seconds). One a second with one token.
 - A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most
   {LONGEST_TAG}. `/explain` takes targets as long as `limits.target` lets callers send.
 

@@ -1,0 +1,58 @@
+"""Test requests in a running Sidekey: what the API reports, and what metrics, log and console record of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.api import TOKENS, Api, basic, managed
+from support.ask import get
+from support.child import Child
+from support.nginx import Nginx
+from support.pages import Pages
+
+LARGE = 4 << 20
+"""Bytes: more than the kernel buffers between Sidekey and its own test request."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process with a store, and the port of an upstream that returns a large body."""
+
+    child: Child
+    upstream: int
+
+    def requests(self, name: str) -> dict[str, int]:
+        """The finished requests of an integration, by outcome."""
+        page = get(self.child.admin_port, "/metrics").body
+        head = f'sidekey_requests_total{{integration="{name}",outcome="'
+        found = [line.removeprefix(head).split('"} ') for line in page.splitlines() if line.startswith(head)]
+        return {outcome: int(count) for outcome, count in found}
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    (tmp_path / "large").write_bytes(bytes(LARGE))
+    snippet = f"location = /v1/whoami {{ alias {tmp_path}/large; }}"
+    with Nginx(tmp_path, snippet) as nginx, managed(tmp_path, more="log: {access: errors}") as child:
+        yield Process(child, nginx.port)
+
+
+def test_successful_test_request_is_recorded_as_success(process: Process) -> None:
+    """However long the body of the response is: no line in the log, and no error on the integration's page."""
+    child = process.child
+    api = Api(child.admin_port)
+    api.make("/integrations", {"id": "crm", **basic(process.upstream)})
+    said = api.ask("POST", "/integrations/crm/test")
+    assert (said.status, said.json["ok"], said.json["status"]) == (200, True, 200)
+    assert process.requests("crm") == {"2xx": 1}
+    pages = Pages(child.admin_port)
+    pages.log_in(TOKENS["viewer"])
+    page = pages.get("/integrations/crm").text
+    assert "1 in 24 hours, 0 failed" in page
+    assert "Last errors" not in page
+    assert child.stop() == 0
+    assert [line for line in child.lines if '"event":"request"' in line] == []
