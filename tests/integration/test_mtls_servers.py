@@ -166,11 +166,14 @@ async def test_a_certificate_of_a_ca_that_the_server_did_not_name_is_sent_all_th
 
 
 async def test_nginx_refuses_by_a_response_which_is_passed_on(ca: Authority, tmp_path: Path) -> None:
-    """It finishes the handshake and says 400."""
+    """It finishes the handshake and says 400; SidekeyCredentialRejected needs both metrics."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
         async with serving(alone(nginx.tls_port, strangers.client("eve")), tmp_path, ca) as sidekey:
             answer = await sidekey.reverse("/orders")
+            assert await sidekey.metric('sidekey_requests_total{integration="it",outcome="400"}') == 1
+            labels = 'integration="it",credential="certificate"'
+            assert await sidekey.metric(f"sidekey_credential_expiry_timestamp_seconds{{{labels}}}") > 0
     assert (answer.status, answer.values(b"proxy-status")) == (400, [])
     assert b"The SSL certificate error" in answer.body
 
