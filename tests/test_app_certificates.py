@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from support.ask import get
+from support.ask import get, within
 from support.ca import Authority
 from support.certificates import issue
 from support.child import Child, run_cli
@@ -77,6 +77,43 @@ def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, 
         strict = run_cli("run", "--strict", "--config", str(child.config))
         assert (strict.returncode, "expired" in strict.stderr) == (1, True)
         assert child.stop() == 0
+
+
+def failures(child: Child) -> int:
+    """How often a reload of the certificate has failed, by the metric."""
+    head = 'sidekey_credential_reload_failures_total{integration="bank",credential="certificate"}'
+    page = get(child.admin_port, "/metrics").body
+    (line,) = [each for each in page.splitlines() if each.startswith(head)]
+    return int(line.rpartition(" ")[2])
+
+
+def test_unusable_certificate_is_counted_once_for_each_change_of_its_files(ca: Authority, tmp_path: Path) -> None:
+    """Not once for each request that has it read again."""
+    mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
+    with Child(config(ca, 1), tmp_path, head=HEAD) as child:
+        assert get(child.proxy_port, "/i/bank/x").status == 502
+        assert failures(child) == 0
+        for count in (1, 2):
+            replace(tmp_path / "tls.key", current().key_pem)
+            within(lambda count=count: failures(child) == count)  # type: ignore[misc]
+            assert get(child.proxy_port, "/i/bank/x").status == 502
+            assert failures(child) == count
+        assert child.stop() == 0
+
+
+async def test_url_that_does_not_return_the_certificate_is_counted_once(ca: Authority, tmp_path: Path) -> None:
+    """However often the fetch is retried."""
+
+    async def unavailable(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n")
+
+    async with RawUpstream(unavailable, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await server.connection(2)
+            assert await asyncio.to_thread(failures, child) == 1
+            assert await asyncio.to_thread(child.stop) == 0
 
 
 async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:

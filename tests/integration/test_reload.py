@@ -180,7 +180,7 @@ def test_many_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> 
 
 
 def test_an_invalid_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
-    running.write("bogus: 1\n" + running.config("x"))
+    running.write("bogus: 1\n" + running.config("first"))
     running.happens(REFUSED)
     place = running.happens("config error")["place"]
     assert "bogus: unknown key" in str(place)
@@ -214,6 +214,23 @@ def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scen
     running.happens(TAKEN_UP)
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
     assert running.metric('sidekey_credential_reload_failures_total{integration="a",credential="secret"}') == 1
+
+
+def test_unusable_secret_is_counted_once_for_each_change_of_its_file(running: Scene) -> None:
+    """Also while the config has an error, so that each load reads the secret again."""
+    failures = 'sidekey_credential_reload_failures_total{integration="a",credential="secret"}'
+    running.write("bogus: 1\n" + running.config("first"))
+    running.happens(REFUSED)
+    running.mount.update({"pw": ""})
+    running.happens(REFUSED)
+    assert running.metric(failures) == 1
+    for number in (2, 3):
+        running.write(f"bogus: {number}\n" + running.config("first"))
+        running.happens(REFUSED)
+    assert running.metric(failures) == 1
+    running.mount.update({"pw": ""})
+    running.happens(REFUSED)
+    assert running.metric(failures) == 2
 
 
 def test_an_integration_that_is_gone_is_denied_and_its_series_with_it(running: Scene) -> None:

@@ -95,11 +95,11 @@ def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_pat
         assert [(error.line, error.path, error.message) for error in loaded.kept["a"]] == [
             (3, "integrations.a.auth.headers.X-Key.secret", "the file must not be empty")
         ]
-        assert (loaded.failed, loaded.unreadable) == (failed, [])
+        assert ({*loaded.failed}, loaded.unreadable) == (failed, [])
     (tmp_path / "key").write_text("newer")
     loaded = loader.load()
     assert sent(good(loaded).integrations["a"]) == "newer"
-    assert (loaded.kept, loaded.failed) == ({}, set())
+    assert (loaded.kept, loaded.failed) == ({}, {})
 
 
 def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: Path) -> None:

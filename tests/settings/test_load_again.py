@@ -41,7 +41,7 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     assert good(loaded).integrations["b"].trust is first.trust
     assert good(loaded).integrations["a"] is first
     assert [error.path for error in loaded.unreadable] == ["network.trusted_ca"]
-    assert (loaded.kept, loaded.failed) == ({}, set())
+    assert (loaded.kept, loaded.failed) == ({}, {})
 
 
 def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:

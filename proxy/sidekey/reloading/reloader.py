@@ -29,6 +29,7 @@ from sidekey.runtime.publisher import CommitError, Publisher, Refused
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.release_gradually import release_gradually
+from sidekey.settings.secrets import Stamps
 from sidekey.settings.stamps import Looks, Stamp, stamp
 
 T = TypeVar("T")
@@ -95,6 +96,8 @@ class Reloader:
         self._waiting: list[_Waiting] = []
         """What takes a state of the store, and who waits until that is in use."""
         self._unread = False
+        self._failed: dict[str, Stamps] = {}
+        """Files of secrets that could not be used, by integration, as they were counted."""
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
         self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
@@ -287,9 +290,13 @@ class Reloader:
     def _usable(self, loaded: Loaded) -> Snapshot | None:
         """The snapshot of a load, if it may be put in use."""
         metrics = self._hooks.metrics
-        for name in loaded.failed:
-            metrics.reload_failures[name, "secret"] += 1
+        for name, files in loaded.failed.items():
+            # While the config has errors, each load reads these files again, although they have not changed.
+            if self._failed.get(name) != files:
+                self._failed[name] = files
+                metrics.reload_failures[name, "secret"] += 1
         if loaded.snapshot is not None:
+            self._failed = {name: files for name, files in self._failed.items() if name in loaded.kept}
             # Read now, and held from some later load on where this one is not used.
             self._certificates = {**loaded.certificates, **self._certificates}
             if not self._refused(loaded):

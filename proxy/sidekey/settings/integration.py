@@ -106,7 +106,7 @@ class Integrations:
             dialling=self._dialling if built.depends else None,
         )
         if former is not None and _lost(former.integration, integration):
-            self._loaded.failed.add(name)
+            self._loaded.failed[name] = entry.files
             return entry._replace(
                 integration=former.integration,
                 warnings=former.warnings,

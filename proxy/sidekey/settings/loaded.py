@@ -8,6 +8,7 @@ from pathlib import Path
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError, Loc
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.secrets import Stamps
 from sidekey.settings.stamps import Stamp
 
 
@@ -31,7 +32,8 @@ class Loaded:
     and refuses the requests of those of which nothing can.
 
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
-    these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
+    these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one,
+    with the stamps of their files.
 
     `stamps` are those of everything that was read, the config itself and its folder included: whatever differs later
     causes a reload. Paths are absolute, links not resolved. Client certificates are not among them: their own
@@ -54,7 +56,7 @@ class Loaded:
     mismatched: list[ConfigError] = field(default_factory=list)
     impossible: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
+    failed: dict[str, Stamps] = field(default_factory=dict)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
     places: dict[str, dict[Loc, ConfigError]] = field(default_factory=dict)

@@ -81,7 +81,7 @@ async def test_a_certificate_that_appears_is_read_by_the_next_request(
     await refusal(source)
     issued = mount(tmp_path, lasting(60))
     await refusal(source)
-    assert metrics.reload_failures["bank", "certificate"] == 1
+    assert metrics.reload_failures["bank", "certificate"] == 0
     await advance(1)
     leaving, *staying = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await asyncio.sleep(0)
@@ -215,7 +215,7 @@ async def test_a_new_one_replaces_the_old_and_is_warned_of_again(make: Make, met
 
 
 async def test_an_invalid_one_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """The old one goes on; the error is counted each time, logged once, and its end is told."""
+    """The old one goes on; the error is counted for each change, logged once, and its end is told."""
     old = mount(tmp_path, lasting(60))
     source = make()
     with structlog.testing.capture_logs() as lines:

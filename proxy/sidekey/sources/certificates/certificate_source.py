@@ -64,6 +64,9 @@ class CertificateSource:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration)
         self._held: ClientIdentity | None = None
+        self._read_fetched = loader.fetched
+        """What was fetched, as of the last reading."""
+        self._fetch_failed = False
         self._error = "" if loader.unreadable is None else str(loader.unreadable)
         # What the load of the config has found is logged by whoever loads it.
         self._logged_error = "" if loader.pending else self._error
@@ -94,12 +97,18 @@ class CertificateSource:
         return self.identity
 
     async def reload(self) -> bool:
-        """Read it again, in a thread: True where what was read is valid. An invalid one replaces nothing."""
+        """Read it after a change of its files, in a thread: True where it is valid. An invalid one replaces nothing."""
+        return await self._read(changed=True)
+
+    async def _read(self, *, changed: bool) -> bool:
         async with self._reading:
+            fetched = self.loader.fetched
             await asyncio.to_thread(self.loader.load, self._wall())
             error = self.loader.unreadable
+            changed |= fetched is not self._read_fetched
+            self._read_fetched = fetched
             if error is not None:
-                self._failed(error)
+                self._failed(error, counts=changed)
                 return False
             self._recovered()
             if self._hold(self.loader.identity) and self._held is not None:
@@ -133,15 +142,19 @@ class CertificateSource:
             try:
                 changed = await self._urls.fetch()
             except SecretUnreadable as error:
-                self._failed(error)
+                self._failed(error, counts=not self._fetch_failed)
+                self._fetch_failed = True
                 return Failed(self._error)
+            self._fetch_failed = False
             if not changed and self.identity is not None and not self._error:
                 return None
-        return None if await self.reload() and self.identity is not None else Failed(self._error)
+        return None if await self._read(changed=False) and self.identity is not None else Failed(self._error)
 
-    def _failed(self, error: SecretUnreadable) -> None:
+    def _failed(self, error: SecretUnreadable, *, counts: bool) -> None:
+        """Log a failure unless the last one was the same. One of a retry `counts` for nothing: nothing has changed."""
         self._error = str(error)
-        self._series.count_failures(1)
+        if counts:
+            self._series.count_failures(1)
         if self._error != self._logged_error:
             self._logged_error = self._error
             self._log.error(
