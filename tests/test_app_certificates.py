@@ -141,6 +141,31 @@ async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authorit
         assert len(server.requests) == 2
 
 
+async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Authority, tmp_path: Path) -> None:
+    """The command fetches nothing itself."""
+    issued = issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=4))
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def listed(child: Child) -> tuple[str, str | None, bool]:
+        (found,) = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
+        return found["status"], found["expires_at"], found["usable"]
+
+    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
+            running = await asyncio.to_thread(listed, child)
+            assert await asyncio.to_thread(child.stop) == 0
+            stopped = await asyncio.to_thread(listed, child)
+    end = issued.certificate.not_valid_after_utc
+    assert running == ("expiring", f"{end:%Y-%m-%dT%H:%M:%SZ}", True)
+    assert stopped == ("unknown", None, True)
+
+
 async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
     """RFC 8705 2, end to end: the endpoint and the API see the certificate, the request names the client."""
     issued = mount(tmp_path, current())

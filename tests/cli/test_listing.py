@@ -294,7 +294,7 @@ def test_numbers_of_metrics_are_read() -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with answering_once(listener, head + text):
         found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
-    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000})
+    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0})
 
 
 def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:

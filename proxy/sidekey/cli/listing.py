@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from sidekey.cli.loading import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.running import NoResponse, get
 from sidekey.cli.terminal import print_result, table, terminal_width
-from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
 from sidekey.runtime.standing import Standing, State, standing_of
 
 _TIMEOUT: Final = 2.0
@@ -24,8 +24,8 @@ _MOST: Final = 64 << 20
 """Bytes of metrics that are read: those of some ten thousand integrations."""
 
 _REQUESTS: Final = re.compile(r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}\n]*\} (\d{1,18})$', re.M)
-_TOKENS: Final = re.compile(
-    r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="token"\} '
+_EXPIRIES: Final = re.compile(
+    r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="(token|certificate)"\} '
     r"(\d{1,11}(?:\.\d+)?)$",
     re.M,
 )
@@ -33,6 +33,8 @@ _FAILING: Final = re.compile(
     r'^sidekey_integration_failing_since_timestamp_seconds\{integration="([a-z0-9_-]+)"\} (\d{1,11})$', re.M
 )
 _OURS: Final = "sidekey_build_info"
+
+_WELL: Final = Judgement("ok")
 
 _TITLES: Final = (
     "ID",
@@ -67,7 +69,7 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a running Sidekey says by ID: requests since its start, when tokens end, and since when requests fail.
+    """What a running Sidekey says by ID: requests since its start, since when they fail, and when credentials expire.
 
     Moments are in seconds since the epoch. Where it does not say, `reason` tells why.
     """
@@ -75,6 +77,7 @@ class Running:
     counted: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
     failing: Mapping[str, int] = field(default_factory=dict)
+    certificates: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 
     def requests(self, name: str) -> int | None:
@@ -92,15 +95,24 @@ def listed(
         integration = snapshot.integrations.get(name)
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
-        since = running.failing.get(name)
-        if integration is not None and (not integration.stored or name not in judgements):
-            standing = standing_of(integration, now, since)
-        else:
-            standing = standing_of(integration, now, since, judgements[name])
+        judgement = judgements.get(name, _WELL) if integration is None or integration.stored else _WELL
+        standing = _standing(name, integration, judgement, running, now)
         status: Status = "unknown" if running.reason and standing.state == "ok" else standing.state
         if standing.usable or not usable:
             found.append(Listed(name, status, standing, integration))
     return found
+
+
+def _standing(
+    name: str, integration: Integration | None, judgement: Judgement, running: Running, now: float
+) -> Standing:
+    """Judge one integration by what the config and the running Sidekey know."""
+    since, ends = running.failing.get(name), running.certificates.get(name)
+    certificate = None if integration is None else integration.certificate
+    if integration is None or certificate is None or not certificate.pending or (ends is None and not running.reason):
+        return standing_of(integration, now, since, judgement)
+    # A command does not fetch a client certificate from its URL: only the running Sidekey knows its end.
+    return standing_of(replace(integration, certificate=None), now, since, judgement, ends)
 
 
 def ask(snapshot: Snapshot) -> Running:
@@ -122,11 +134,11 @@ def ask(snapshot: Snapshot) -> Running:
     counted: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
         counted[name] += int(count)
-    return Running(
-        counted,
-        {name: float(moment) for name, moment in _TOKENS.findall(text)},
-        {name: int(moment) for name, moment in _FAILING.findall(text)},
-    )
+    expiries: dict[str, dict[str, float]] = {"token": {}, "certificate": {}}
+    for name, credential, moment in _EXPIRIES.findall(text):
+        expiries[credential][name] = float(moment)
+    failing = {name: int(moment) for name, moment in _FAILING.findall(text)}
+    return Running(counted, expiries["token"], failing, expiries["certificate"])
 
 
 def lines(found: Sequence[Listed], running: Running, width: int | None = None) -> list[str]:

@@ -69,21 +69,26 @@ _OK: Final = Standing("ok")
 
 
 def standing_of(
-    integration: Integration | None, now: float, failing_since: int | None = None, judgement: Judgement = _WELL
+    integration: Integration | None,
+    now: float,
+    failing_since: int | None = None,
+    judgement: Judgement = _WELL,
+    ends_at: float | None = None,
 ) -> Standing:
     """How an integration stands at `now` (seconds since the epoch). None: it is stored, and not served.
 
     `judgement` is that of a stored one. `failing_since` is since when requests for its ID fail, None where they do not,
-    or nothing is known of them; where it is not served they are not its own.
+    or nothing is known of them; where it is not served they are not its own. `ends_at` is the end of a client
+    certificate that only another process holds.
     """
     if integration is None:
         return Standing(judgement.state, judgement.reason, usable=False)
     secrets, certificate = integration.secrets, integration.certificate
-    well = judgement.state == "ok" and certificate is None and failing_since is None
+    well = judgement.state == "ok" and certificate is None and failing_since is None and ends_at is None
     if well and secrets.credential is not None and not integration.impossible:
         # Almost all of ten thousand.
         return Standing("ok", judgement.reason) if judgement.reason else _OK
-    ends = None if certificate is None else certificate.ends_at
+    ends = ends_at if certificate is None else certificate.ends_at
     state, reason = _said(integration, ends, now, failing_since, judgement)
     return Standing(state, reason, state in _SERVING, ends, failing_since)
 
