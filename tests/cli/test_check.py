@@ -95,6 +95,24 @@ def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp
     assert (result.returncode, result.stdout.splitlines()[0]) == (1, f"{path}:{line}")
 
 
+@pytest.mark.parametrize("path", ["/v1/*", "/v1/users/{id}", "/v1/a}b", "/{}", "/*/orders"])
+def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Path) -> None:
+    """No request could match it: the message says what a prefix is."""
+    config = tmp_path / "sidekey.yaml"
+    headers = "auth: {type: headers, headers: {X-Tenant: acme}}"
+    written = f"endpoint_prefix: 'https://api.example.com{path}', {headers}"
+    read = f"endpoint_prefix: {{env: PREFIX}}, {headers}"
+    config.write_text(f"version: 1\nintegrations:\n  written: {{{written}}}\n  read: {{{read}}}\n")
+    result = run_cli("check", "--config", str(config), environment={"PREFIX": f"https://api.example.com{path}"})
+    reason = (
+        "must not contain *, { or }: a prefix is the fixed beginning of a URL, without wildcards or placeholders, and "
+        "allows everything under it; end it before this segment"
+    )
+    assert result.returncode == 1
+    for name in ("written", "read"):
+        assert f"integrations.{name}.endpoint_prefix: {reason}" in result.stdout
+
+
 def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
     """One line for each, and a warning where a variable is not expanded."""
     path = tmp_path / "sidekey.yaml"

@@ -25,7 +25,7 @@ PREFIXES = (
     "https://api.example.com/rest/api/v1/auth",
     "https://api.example.com/rest",
     "https://api.example.com/a%2Fb;c=d",
-    "https://eu.api.example.com/{id}",
+    "https://eu.api.example.com/%7Bid%7D",
 )
 DOMAINS = ("https://auth.example.com", "https://api.example.com", "https://*.example.com", "http://auth.example.com")
 

@@ -96,14 +96,10 @@ WAY_OUT = "add {}/{} to allow_private of the integration, or to network.allow_pr
         ("https://mixed.test/v1", None),
         ("https://93.184.216.34/v1", None),
         ("https://api.example.com/v1", None),
-        (
-            "https://api.example.com/users/{id}",
-            "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest",
-        ),
     ],
 )
 def test_a_prefix_that_can_never_be_asked_is_an_error(prefix: str, message: str | None, tmp_path: Path) -> None:
-    """By its address, or the static ones of its name; or since nobody sends what it has in it."""
+    """By its address, or the static ones of its name."""
     hosts = {"up.test": ["10.0.0.5"], "meta.test": ["169.254.169.254"], "mixed.test": ["10.0.0.5", "93.184.216.34"]}
     path = written(tmp_path, {"endpoint_prefix": prefix, "auth": PUBLIC}, network={"hosts": hosts})
     loaded = load(path, ENVIRON)
@@ -121,17 +117,6 @@ def test_allow_private_opens_what_is_not_global(place: str, prefix: str, tmp_pat
     network: dict[str, Any] = {"hosts": {"up.test": ["10.0.0.5"]}}
     (network if place == "network" else integration)["allow_private"] = networks
     assert found(load(written(tmp_path, integration, network=network), ENVIRON)) == {}
-
-
-@pytest.mark.parametrize("path", ["/lists/{8F9A5C3E-1234-4321-abcd-0123456789AB}", "/a{b", "/a}", "/{}", "/{1}"])
-def test_braces_that_name_nothing_stay_what_they_are(path: str, tmp_path: Path) -> None:
-    """Some servers have GUIDs in braces in their paths: a prefix of such a one works as it is."""
-    loaded = load(written(tmp_path, {"endpoint_prefix": f"https://api.example.com{path}", "auth": PUBLIC}), ENVIRON)
-    assert found(loaded) == {}
-    for url in ("/items", f"https://api.example.com{path}/items"):
-        explained = explain(integration_of(loaded), url)
-        assert explained.allowed
-        assert explained.sent_on == f"https://api.example.com{path}/items"
 
 
 @pytest.mark.parametrize("more", [{}, {"endpoint_prefix": []}])
@@ -163,9 +148,9 @@ def test_metadata_services_stay_closed(tmp_path: Path) -> None:
 
 def test_one_of_several_prefixes_leaves_the_others(tmp_path: Path) -> None:
     """It is an error at its own place, and the integration serves the rest."""
-    prefixes = ["https://api.example.com/v1", "https://10.1.2.3/v1", "https://api.example.com/{id}"]
+    prefixes = ["https://api.example.com/v1", "https://10.1.2.3/v1"]
     loaded = load(written(tmp_path, {"endpoint_prefix": prefixes, "auth": PUBLIC}), ENVIRON)
-    assert list(found(loaded)) == ["endpoint_prefix[1]", "endpoint_prefix[2]"]
+    assert list(found(loaded)) == ["endpoint_prefix[1]"]
     assert integration_of(loaded).usable
 
 

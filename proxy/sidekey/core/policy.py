@@ -227,6 +227,17 @@ def _names(rule: Domain, host: str) -> bool:
 
 def parse_prefix(text: str) -> Prefix:
     """Read an endpoint prefix. Raises ValueError with what must be true and the way out."""
+    prefix = _parse_base_url(text)
+    if any(character in prefix.path for character in "*{}"):
+        raise ValueError(
+            "must not contain *, { or }: a prefix is the fixed beginning of a URL, without wildcards or placeholders, "
+            "and allows everything under it; end it before this segment"
+        )
+    return prefix
+
+
+def _parse_base_url(text: str) -> Prefix:
+    """Read a base URL. Raises ValueError with what must be true and the way out."""
     origin, rest = _base(text)
     if "?" in rest:
         raise ValueError("must not contain a query")
@@ -245,7 +256,7 @@ def parse_prefix(text: str) -> Prefix:
 def parse_learnt(text: str) -> Prefix:
     """Read a base URL that a grant learnt. Raises ValueError with the rest of a sentence that begins with "it"."""
     try:
-        base = parse_prefix(text)
+        base = _parse_base_url(text)
     except ValueError:
         raise ValueError("it must be an absolute URL without userinfo, query and dot segments") from None
     if base.origin.scheme != "https" or base.origin.port != 443:

@@ -5,7 +5,6 @@ Each finding is proven by the config alone. What a lookup, a reply or a caller c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -28,11 +27,6 @@ _EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 _LOCALHOST: Final = {"localhost": ("127.0.0.1", "::1")}
 """What needs no lookup to be known (RFC 6761 6.3)."""
-
-_PLACEHOLDER: Final = re.compile(
-    r"\{(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\})[A-Za-z_][A-Za-z0-9_.-]*\}"
-)
-"""What names something to be filled in. Some servers have GUIDs in braces in their paths, and may have other braces."""
 
 _MOST_NAMED: Final = 3
 """How many domains a message names."""
@@ -155,7 +149,7 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     prefixes = {
         prefix: Finding(("endpoint_prefix", index), reason)
         for index, prefix in enumerate(policy.prefixes)
-        if (reason := _placeholder(prefix) or dialling.refuse(prefix, allowed)) is not None
+        if (reason := dialling.refuse(prefix, allowed)) is not None
     }
     domains = {
         domain: Finding(("allowed_domains", index), reason)
@@ -173,13 +167,6 @@ def find_impossible(destination: Destination, dialling: Dialling) -> Impossible:
     dead = {*prefixes, *domains}
     works = any(each not in dead and dialling.refuse(each, allowed) is None for each in passing)
     return Impossible(findings, bool(calls or methods or not works))
-
-
-def _placeholder(prefix: Prefix) -> str | None:
-    """RFC 3986 2 has no braces: whoever writes a name in them expects something to be filled in."""
-    if _PLACEHOLDER.search(prefix.path) is None:
-        return None
-    return "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest"
 
 
 def _method_errors(policy: Policy) -> Iterator[Finding]:

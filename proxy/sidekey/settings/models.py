@@ -395,8 +395,9 @@ class IntegrationSettings(Section):
     endpoint_prefix: Annotated[values.EndpointPrefixes, CountsAs(_as_set)] = Field(
         default=[],
         json_schema_extra=_naming_kinds(
-            "The URL under which targets are allowed, or a list of them. KINDS need one. Path segments count: `/v1` "
-            "allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
+            "The URL under which targets are allowed, or a list of them, without wildcards and placeholders. KINDS "
+            "need one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as "
+            "outside it.",
             lambda kind: kind.needs_prefix,
         ),
     )

@@ -297,14 +297,19 @@ def test_what_can_never_work_is_refused_where_it_is_saved(editor: Api, running: 
             "/endpoint_prefix",
             "10.0.0.5 is not a global address (private): the operator must add 10.0.0.5/32 to store.allow_private",
         ),
-        (
-            {**basic(running.upstream), "endpoint_prefix": ["https://api.example.com/{id}"]},
-            "/endpoint_prefix/0",
-            "must have no name in braces: nothing is filled in here; end the prefix before it, requests bring the rest",
-        ),
     ):
         said = editor.ask("POST", "/integrations", {"id": name, **document})
         assert (said.status, said.code) == (422, "invalid")
         assert {"pointer": pointer, "detail": reason} in said.json["errors"]
         preview = editor.ask("POST", "/drafts/integration/preview", {"id": name, **document})
         assert {"pointer": pointer, "detail": reason} in preview.json["errors"]
+
+
+@pytest.mark.parametrize("path", ["/v1/*", "/users/{id}", "/a}"])
+def test_wildcard_or_placeholder_in_prefix_is_refused(path: str, editor: Api, running: Running, named: Named) -> None:
+    """422 at its place, when it is saved and in the preview."""
+    document = {"id": named("pattern"), **basic(running.upstream), "endpoint_prefix": f"https://api.example.com{path}"}
+    for place in ("/integrations", "/drafts/integration/preview"):
+        errors = editor.ask("POST", place, document).json["errors"]
+        (detail,) = [each["detail"] for each in errors if each["pointer"] == "/endpoint_prefix"]
+        assert detail.startswith("must not contain *, { or }: a prefix is the fixed beginning of a URL")
