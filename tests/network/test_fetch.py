@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +238,17 @@ async def test_a_listener_of_sidekey_itself_is_not_called(calls: Calls) -> None:
     assert (await calls.failure("https://up.test:8080/"))[1].endswith("(a listener of Sidekey itself)")
 
 
-async def test_a_call_without_tls_is_a_defect(calls: Calls) -> None:
-    """RFC 6749 3.2: nothing may ask for one."""
-    with pytest.raises(ValueError, match="must go to https"):
-        await calls.fetch("http://up.test/token")
+async def test_a_call_without_tls_reaches_loopback_only(ca: Authority) -> None:
+    """RFC 6749 3.2: whatever the name resolves to, and whatever the rules allow, the secret stays on this machine."""
+    hosts = {"localhost": ("10.0.0.1", "127.0.0.1"), "private.test": ("10.0.0.1",)}
+    rules = NetworkRules(hosts=hosts, allow_private=(*RULES.allow_private, ip_network("10.0.0.0/8")))
+    calls = Calls(ca, rules)
+    async with RawUpstream(answering(OK)) as upstream:
+        assert (await calls.fetch(f"http://localhost:{upstream.port}/token")).body == b"ok"
+    assert len(upstream.requests) == 1
+    outcome, reason, settings = await calls.failure("http://private.test/token")
+    assert (outcome, settings) == ("unreachable", True)
+    assert reason == "token endpoint: its URL is http, and its host has no loopback address: use https"
 
 
 def absent(name: str) -> tuple[()]:

@@ -132,6 +132,17 @@ def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
     return next((reason for network, reason in _SPECIAL_V6 if address in network), None)
 
 
+def is_loopback(address: Address) -> bool:
+    """Return True if the address never leaves this machine: 127.0.0.0/8 or ::1 (RFC 1122 3.2.1.3, RFC 4291 2.5.3)."""
+    return address.is_loopback if isinstance(address, IPv4Address) else address == _UNSPECIFIED_AND_LOOPBACK[1]
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return True if a host of a URL is a loopback address or `localhost` (RFC 6761 6.3)."""
+    address = literal(host)
+    return host == "localhost" if address is None else is_loopback(address)
+
+
 def literal(host: str) -> Address | None:
     """The address that `host` spells, or None where it is a name.
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sidekey.core import paths
-from sidekey.core.addresses import literal
+from sidekey.core.addresses import is_loopback_host, literal
 from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.credentials.fields import Reference
 
 
 @lru_cache(maxsize=64)
-def parse_endpoint(text: str) -> Target:
+def parse_endpoint(text: str, *, allow_loopback_http: bool = False) -> Target:
     """Read the https URL of an endpoint; a query is allowed. Raises ValueError with the reason.
+
+    With `allow_loopback_http` the URL may be http where its host is a loopback address or `localhost`. The caller must
+    then dial loopback addresses only.
 
     Remembered, since a config names few endpoints and many integrations that use them.
     """
@@ -26,7 +29,7 @@ def parse_endpoint(text: str) -> Target:
     except paths.UnreadablePath as error:
         raise ValueError(str(error)) from None
     host = target.origin.host
-    if target.origin.scheme != "https":
+    if target.origin.scheme != "https" and not (allow_loopback_http and is_loopback_host(host)):
         raise ValueError("must be an https URL: the secret would travel in the clear (RFC 6749 3.2)")
     if host.endswith("."):
         raise ValueError("the host must not end in a dot")
@@ -40,7 +43,7 @@ def parse_endpoint(text: str) -> Target:
 
 def spelled_endpoint(endpoint: Reference) -> str:
     """The URL of an endpoint in the one spelling that targets have."""
-    target = parse_endpoint(endpoint.value)
+    target = parse_endpoint(endpoint.value, allow_loopback_http=True)
     return f"{target.origin}{target.request_target}"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from sidekey.core.addresses import Address, AllowPrivate, Only, literal
+from sidekey.core.addresses import Address, AllowPrivate, Only, is_loopback, literal
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.der import public_key
 from sidekey.credentials.identity import ClientIdentity
@@ -81,13 +81,14 @@ class Dialer:
         timeout: float,  # noqa: ASYNC109 - one budget for steps that fail in different words
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
+        loopback_only: bool = False,
     ) -> P:
         """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
 
         `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's; so is
         `source_address`, which replaces the config's. `identity` is
         presented where the upstream asks for it. `sessions` must be those of this origin, trust and identity and of no
-        others; without them nothing is resumed.
+        others; without them nothing is resumed. With `loopback_only` only loopback addresses are dialled.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
         credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
@@ -96,6 +97,8 @@ class Dialer:
         # Read before the lookup, as the rules that the addresses are judged by.
         source = self._rules.source_address if source_address is None else source_address
         addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
+        if loopback_only:
+            addresses = _loopback(addresses)
         if source is not None:
             addresses = of_family(addresses, source)
         protocol = factory()
@@ -134,6 +137,20 @@ class Dialer:
         addresses = await self._resolver.resolve(origin.host, deadline)
         judged = permitted(addresses, origin.port, allowed, self.own_listeners)
         return judged, self._contexts.get(trust, identity) if origin.scheme == "https" else None
+
+
+def _loopback(addresses: Sequence[Address]) -> Sequence[Address]:
+    """Return the loopback addresses. Raises ProblemError (destination_denied) where there is none."""
+    found = [address for address in addresses if is_loopback(address)]
+    if not found:
+        raise ProblemError(
+            Problem(
+                "destination_denied",
+                "the target's URL is http, and its host has no loopback address: use https",
+                denial="private_address",
+            )
+        )
+    return found
 
 
 async def _connect(

@@ -86,8 +86,9 @@ class Fetcher:
         largest: int,
         identity: ClientIdentity | None = None,
     ) -> Reply:
-        """Make the call, to https only. `timeout` bounds all of it in seconds, `largest` the response's body in bytes.
+        """Make the call: to https, or to http at a loopback address only.
 
+        `timeout` bounds all of it in seconds, `largest` the response's body in bytes.
         `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
         client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address;
@@ -95,8 +96,6 @@ class Fetcher:
         A response of any status is not an error. A call that has had no turn in time is a timeout.
         """
         target = parse_target(call.url)
-        if target.origin.scheme != "https":
-            raise ValueError("a call for a credential must go to https")
         request = _request(call, target)
         fingerprint = "" if identity is None else identity.fingerprint
         key = _Key(target.origin, trust, allow_private, source_address, fingerprint, self._dialer.rules_version)
@@ -138,6 +137,8 @@ class Fetcher:
                 connection = await self._dialer.connect(
                     HttpConnection,
                     key.origin,
+                    # Whatever `localhost` resolves to, the secret must not leave this machine in the clear.
+                    loopback_only=key.origin.scheme != "https",
                     trust=key.trust,
                     allow_private=key.allow_private,
                     source_address=key.source_address,

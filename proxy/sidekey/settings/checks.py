@@ -374,18 +374,24 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
     listed = isinstance(prefixes, list)
     kind = kind_of(raw)
     certificate = (kind is not None and kind.brings_certificate) or raw.get("client_certificate") is not None
+    in_the_clear = f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}"
     for index, prefix in enumerate(prefixes if listed else [prefixes]):
-        if isinstance(prefix, str) and prefix[:5].lower() == "http:":
-            yield (
-                (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
-                f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}",
-            )
+        if _is_http(prefix):
+            yield ("endpoint_prefix", index) if listed else ("endpoint_prefix",), in_the_clear
+    domains = raw.get("allowed_domains")
+    for index, domain in enumerate(domains if isinstance(domains, list) else []):
+        if _is_http(domain):
+            yield ("allowed_domains", index), in_the_clear
     if kind is not None:
         yield from kind.find_warnings(raw)
     for model in SUPPLEMENTS:
         yield from model.find_warnings_in(mapping(raw.get(model.SECTION)))
     for key in ("auth", *(model.SECTION for model in SUPPLEMENTS), "client_certificate"):
         yield from insecure_values(mapping(raw.get(key)), (key,))
+
+
+def _is_http(url: Any) -> bool:
+    return isinstance(url, str) and url[:5].lower() == "http:"
 
 
 Store = Literal["none", "file", "database"]

@@ -313,3 +313,27 @@ def test_wildcard_or_placeholder_in_prefix_is_refused(path: str, editor: Api, ru
         errors = editor.ask("POST", place, document).json["errors"]
         (detail,) = [each["detail"] for each in errors if each["pointer"] == "/endpoint_prefix"]
         assert detail.startswith("must not contain *, { or }: a prefix is the fixed beginning of a URL")
+
+
+def test_http_token_endpoint_is_stored_only_where_the_operator_allows_its_address(
+    editor: Api, running: Running, named: Named
+) -> None:
+    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Anything but loopback is refused in any case."""
+
+    def preview(host: str) -> tuple[set[str], set[str]]:
+        auth = {"type": "oauth2", "token_endpoint": f"http://{host}/token", "client_id": "id"}
+        document = {"id": named("mock"), "auth": {**auth, "client_secret": {"value": "s3cret"}}}
+        found = editor.ask("POST", "/drafts/integration/preview", document).json
+        errors, warnings = (
+            {each["detail"] for each in found[key] if each["pointer"] == "/auth/token_endpoint"}
+            for key in ("errors", "warnings")
+        )
+        assert editor.ask("POST", "/integrations", document).status == (422 if errors else 201)
+        return errors, warnings
+
+    warning = {"the client's secret and the token travel in the clear: for tests only"}
+    assert preview("127.0.0.1:9") == (set(), warning)
+    errors, warnings = preview("[::1]:9")
+    assert (len(errors), warnings) == (1, warning)
+    assert errors.pop().endswith("the operator must add ::1/128 to store.allow_private")
+    assert preview("10.0.0.5") == ({"must be an https URL: the secret would travel in the clear (RFC 6749 3.2)"}, set())

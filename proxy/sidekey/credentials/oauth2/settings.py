@@ -30,7 +30,7 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.endpoint import check_endpoint, parse_endpoint, spelled_endpoint
+from sidekey.credentials.endpoint import parse_endpoint, spelled_endpoint
 from sidekey.credentials.endpoint_reply import DEFAULT_LIFE, check_life
 from sidekey.credentials.fields import (
     Keys,
@@ -96,9 +96,17 @@ shop:
 """
 
 
-def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
-    check_endpoint(text)
+def _check_token_endpoint(text: str, further: Iterable[str] = (), *, allow_loopback_http: bool = True) -> None:
+    parse_endpoint(text, allow_loopback_http=allow_loopback_http)
     check_query(text.partition("?")[2], further)
+
+
+def _is_loopback_http(url: object) -> bool:
+    """Return True if a token endpoint is valid without TLS."""
+    try:
+        return isinstance(url, str) and parse_endpoint(url, allow_loopback_http=True).origin.scheme == "http"
+    except ValueError:
+        return False
 
 
 def _check_grant_type(name: str) -> str:
@@ -175,7 +183,8 @@ class OAuth2Settings(KindSettings):
     provider: Provider = None
     token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
-        "a target."
+        "a target. A test server at `localhost`, 127.0.0.0/8 or ::1 may have an http URL, which must be written as "
+        "text and causes a warning."
     )
     grant: Grants = Field(
         default="client_credentials",
@@ -256,6 +265,9 @@ class OAuth2Settings(KindSettings):
             raise ValueError(f"must not be {method}: with grant jwt_bearer the assertion is the grant")
         if method == "client_secret_jwt":
             check_library("signed assertions")
+        endpoint = info.data.get("token_endpoint")
+        if method == "tls_client_auth" and endpoint is not None and _is_loopback_http(endpoint.value):
+            raise ValueError("tls_client_auth needs an https token_endpoint: without TLS no client certificate is sent")
         return method
 
     @field_validator("client_secret")
@@ -368,7 +380,10 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages."""
+        """A placement of the token that has disadvantages, and a token endpoint without TLS."""
+        endpoint = mapping(integration.get("auth")).get("token_endpoint")
+        if _is_loopback_http(endpoint):
+            yield ("auth", "token_endpoint"), "the client's secret and the token travel in the clear: for tests only"
         yield from placement_warnings(integration, "token_placement")
 
     @classmethod
@@ -414,7 +429,10 @@ class OAuth2Settings(KindSettings):
         further = [place[-1] for place in self.token_request.places()]
         if self.grant == "password":
             further += _OF_THE_OWNER
-        yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
+        # A value that is read from elsewhere must be https: no warning could name it before it is used.
+        literal = self.token_endpoint.source == "text"
+        check = partial(_check_token_endpoint, further=further, allow_loopback_http=literal)
+        yield SecretInput(("token_endpoint",), self.token_endpoint, check)
         yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
             yield SecretInput(("client_secret",), self.client_secret, self._secret_check())
@@ -446,7 +464,7 @@ class OAuth2Settings(KindSettings):
         text = values.get(("token_endpoint",))
         if text is None:
             return None
-        endpoint = parse_endpoint(text)
+        endpoint = parse_endpoint(text, allow_loopback_http=True)
         pinned = self.token_response.pin_base_url
         return Destinations(
             domains=(Domain(endpoint.origin),),
@@ -460,7 +478,7 @@ class OAuth2Settings(KindSettings):
         """The token endpoint's."""
         text = values.get(("token_endpoint",))
         if text is not None:
-            yield ("token_endpoint",), parse_endpoint(text).origin
+            yield ("token_endpoint",), parse_endpoint(text, allow_loopback_http=True).origin
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
