@@ -163,8 +163,8 @@ def test_a_denied_target_is_shown_what_would_be_allowed() -> None:
     """The way out: every rule of the integration."""
     limited = replace(CRM, policy=replace(CRM.policy, domains=(parse_domain("https://*.example.com"),)))
     lines = str(explain(limited, "http://evil.example.org/")).splitlines()
-    assert "rule         the target is under https://api.example.com/v1" in lines
-    assert "rule         the target is at https://*.example.com" in lines
+    assert "rule         the target must be under https://api.example.com/v1" in lines
+    assert "rule         the target must be at https://*.example.com" in lines
 
 
 @pytest.mark.parametrize("url", ["/send", "http://api.example.com/v1/send"])
@@ -233,8 +233,8 @@ def test_the_token_endpoint_itself_is_denied(url: str, tmp_path: Path) -> None:
     """Though its base URL is what is allowed; the rules say so."""
     found = explain(loaded(tmp_path, OAUTH2), url)
     assert found.decision.code == "target_denied"
-    assert "rule         the target is at https://auth.example.com" in str(found).splitlines()
-    assert "rule         the target is not https://auth.example.com/token" in str(found).splitlines()
+    assert "rule         the target must be at https://auth.example.com" in str(found).splitlines()
+    assert "rule         the target must not be https://auth.example.com/token" in str(found).splitlines()
 
 
 def test_what_a_profile_filled_in_is_shown(tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
     """And so is everything outside the path prefix."""
     found = explain(loaded(tmp_path, RESPONSYS), rest)
     assert found.decision.code == "target_denied"
-    assert "rule         the target is under /rest/api/v1.3" in str(found).splitlines()
-    assert "rule         the target is not /rest/api/*/auth/..." in str(found).splitlines()
+    assert "rule         the target's path must be under /rest/api/v1.3" in str(found).splitlines()
+    assert "rule         the target must not be /rest/api/*/auth/..." in str(found).splitlines()
 
 
 @pytest.mark.parametrize("url", ["/send", "/../x", "http://api.example.com/v1/send"])

@@ -13,13 +13,13 @@ from sidekey.core.codings import acceptable
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
 from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
 from sidekey.core.matching import Matching
-from sidekey.core.policy import Decision, Policy
+from sidekey.core.policy import Decision, Policy, judge
 from sidekey.core.presets import Preset
 from sidekey.core.printable import printable
 from sidekey.core.redaction import MARK
 from sidekey.core.request import RequestHead
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, SuccessiveRules, Unique
-from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.core.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import TOKEN
 from sidekey.dataplane.upstream.request_head import field_lines
@@ -285,6 +285,8 @@ def explain(
             unresolved = ", ".join(sorted(passing.unresolved))
             reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
+        if target is not None and problem.code == "target_denied":
+            reason += _scheme_mismatch(integration.policy, target)
         verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
@@ -425,6 +427,16 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
     return tuple(notes)
 
 
+def _scheme_mismatch(policy: Policy, target: Target) -> str:
+    """Return a remark for a denied target that the policy allows with the other scheme, else an empty text."""
+    scheme, host, port = target.origin
+    other = "http" if scheme == "https" else "https"
+    if port == DEFAULT_PORTS[scheme]:
+        port = DEFAULT_PORTS[other]
+    decision = judge(policy, target._replace(origin=Origin(other, host, port)))
+    return f": its scheme is {scheme}, and {decision.rule} needs {other}" if decision.allowed else ""
+
+
 def _table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<12} {printable(text)}" for name, text in rows)
 
@@ -444,8 +456,11 @@ def _where(integration: Integration) -> dict[str, list[str]]:
 
 
 def _rules(policy: Policy) -> list[str]:
-    prefixes = [f"the target is under {prefix}" for prefix in policy.prefixes]
-    domains = [f"the target is at {domain}" for domain in policy.domains]
-    below = [f"the target is under {policy.path}"] if policy.path else []
-    never = [f"the target is not {forbidden}" for forbidden in policy.forbidden]
-    return prefixes + domains + below + never
+    rules = []
+    if policy.prefixes:
+        rules.append(f"the target must be under {' or '.join(map(str, policy.prefixes))}")
+    if policy.domains:
+        rules.append(f"the target must be at {' or '.join(map(str, policy.domains))}")
+    if policy.path:
+        rules.append(f"the target's path must be under {policy.path}")
+    return rules + [f"the target must not be {forbidden}" for forbidden in policy.forbidden]

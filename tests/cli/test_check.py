@@ -113,6 +113,33 @@ def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Pa
         assert f"integrations.{name}.endpoint_prefix: {reason}" in result.stdout
 
 
+@pytest.mark.parametrize("key", ["token_url", "token_uri", "access_token_url"])
+def test_check_suggests_token_endpoint_for_its_synonyms(key: str, tmp_path: Path) -> None:
+    """Other products name it so; the most similar key, `token_request`, is something else."""
+    config = tmp_path / "sidekey.yaml"
+    auth = (
+        f"auth: {{type: oauth2, {key}: 'https://auth.example.com/token', client_id: id, client_secret: {{env: HOME}}}}"
+    )
+    config.write_text(f"version: 1\nintegrations:\n  it: {{{auth}}}\n")
+    said = run_cli("check", "--config", str(config)).stdout
+    assert f"integrations.it.auth.{key}: unknown key; did you mean token_endpoint?\n" in said
+
+
+def test_check_says_that_a_token_of_an_operator_may_not_be_in_the_config(tmp_path: Path) -> None:
+    """Nor a key of the store: unlike other secrets, not even for trials."""
+    config = tmp_path / "sidekey.yaml"
+    config.write_text(
+        "version: 1\n"
+        f"admin: {{tokens: {{ann: {{token: {{insecure_value: {SECRET}}}, role: admin}}}}}}\n"
+        f"store: {{path: store.db, keys: [{{id: k1, key: {{insecure_value: {SECRET}}}}}]}}\n"
+    )
+    said = run_cli("check", "--config", str(config)).stdout
+    reason = "this secret may not be in the config file, even for trials: use {file: PATH} or {env: NAME}"
+    for place in ("admin.tokens.ann.token", "store.keys[0].key"):
+        assert f" {place}: {reason}\n" in said
+    assert SECRET not in said
+
+
 def test_check_says_what_a_kind_key_or_provider_was_meant_to_be(tmp_path: Path) -> None:
     """One line for each, and a warning where a variable is not expanded."""
     path = tmp_path / "sidekey.yaml"

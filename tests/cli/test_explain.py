@@ -48,6 +48,38 @@ def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path
     assert ("auth.token_endpoint" in found["profile"]) is (name == "shop")
 
 
+MIXED = """version: 1
+integrations:
+  it:
+    endpoint_prefix: [https://api.example.com:8443/v1, http://legacy.example.com/v1]
+    auth: {type: headers, headers: {X-Tenant: acme}}
+"""
+
+
+def test_denial_says_what_must_be_true(tmp_path: Path) -> None:
+    """The rules of the integration, of which a prefix is enough."""
+    result = run_cli("explain", "it", "https://other.example.com/", "--config", write_config(tmp_path, MIXED))
+    rule = "the target must be under https://api.example.com:8443/v1 or http://legacy.example.com/v1"
+    assert [line for line in result.stdout.splitlines() if line.startswith("rule")] == [f"rule         {rule}"]
+    assert "its scheme" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "remark"),
+    [
+        ("http://api.example.com:8443/v1/x", "its scheme is http, and https://api.example.com:8443/v1 needs https"),
+        ("https://legacy.example.com/v1/x", "its scheme is https, and http://legacy.example.com/v1 needs http"),
+        ("https://legacy.example.com/v2/x", None),
+    ],
+)
+def test_denial_names_a_mere_scheme_mismatch(url: str, remark: str | None, tmp_path: Path) -> None:
+    """It is in the reason, for people and for machines."""
+    path = write_config(tmp_path, MIXED)
+    reason = "the target is not under any endpoint prefix" + ("" if remark is None else f": {remark}")
+    assert f"denied       target_denied: {reason}\n" in run_cli("explain", "it", url, "--config", path).stdout
+    assert json.loads(run_cli("explain", "it", url, "--json", "--config", path).stdout)["reason"] == reason
+
+
 SIGNED = """version: 1
 integrations:
   hooks:

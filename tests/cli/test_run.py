@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +20,9 @@ def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
     """All errors are named before anything listens, exit 1."""
     result = run_cli("run", "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
-    assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)
-    assert "listening" not in result.stderr
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert len(lines) >= len(INVALID_PLACES)
+    assert {(line["level"], line["event"]) for line in lines} == {("error", "config error")}
 
 
 def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
@@ -39,3 +44,42 @@ def test_an_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert f"listen.{key}: {address} is in use; stop what listens there" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
+    """So that whatever reads the log from standard error can parse every line, also with a log file."""
+    with listening_socket() as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        log = f"log: {{file: '{tmp_path / 'sidekey.log'}', format: json}}\n"
+        path = write_config(tmp_path, f"{GOOD}{log}listen: {{proxy: '127.0.0.1:0', admin: '{address}'}}\n")
+        result = run_cli("run", "--config", path)
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    last = lines[-1]
+    assert (result.returncode, last["level"], last["event"]) == (1, "error", "Sidekey cannot start")
+    assert last["reason"].startswith(f"listen.admin: {address} is in use")
+
+
+@pytest.mark.parametrize("errors", [True, False], ids=["errors in the config", "an address in use"])
+def test_error_before_the_log_is_open_is_text_where_the_log_is(errors: bool, tmp_path: Path) -> None:
+    """`log.format` counts although another key has an error."""
+    with listening_socket() as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        more = f"log: {{format: text}}\nlisten: {{proxy: '{address}'}}\n" + ("surprise: true\n" if errors else "")
+        path = write_config(tmp_path, f"{GOOD}{more}")
+        result = run_cli("run", "--config", path)
+    assert result.returncode == 1
+    expected = f"{path}:" if errors else f"listen.proxy: {address} is in use"
+    assert result.stderr.splitlines()[-1].startswith(expected)
+
+
+def test_error_before_the_log_is_open_is_text_on_a_terminal(tmp_path: Path) -> None:
+    """By default the log there is for people."""
+    path = write_config(tmp_path, f"{GOOD}surprise: true\n")
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller, "rb", buffering=0) as reader:
+        command = [sys.executable, "-m", "sidekey", "run", "--config", path]
+        with os.fdopen(terminal, "wb") as stderr:
+            status = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=stderr, check=False).returncode
+            shown = reader.read(65536).decode()
+    assert status == 1
+    assert shown.startswith(f"{path}:")

@@ -151,7 +151,8 @@ def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
     path.write_text(ELSEWHERE)
     result = run_cli("run", "--config", str(path))
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.splitlines() == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
+    found = [json.loads(line)["place"] for line in result.stderr.splitlines()]
+    assert found == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
 
 
 def test_check_warns_of_it(tmp_path: Path) -> None:

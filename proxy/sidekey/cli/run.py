@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from sidekey.errors import StartError
+    from sidekey.observe.output import Format
+    from sidekey.settings.config_errors import ConfigError
 
 
 @click.command()
@@ -35,11 +42,34 @@ def command(config: str | None, strict: bool) -> None:
     loaded = loader.load()
     errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
     if errors or (strict and loaded.lacking):
-        fail(*errors, *loaded.lacking)
+        _fail(loaded.log_format, [*errors, *loaded.lacking])
     from sidekey import app
     from sidekey.errors import StartError
 
     try:
         app.run(loader, loaded, strict=strict)
     except StartError as error:
-        fail(error)
+        _fail(loaded.log_format, [error])
+
+
+def _fail(log_format: Format, errors: Iterable[ConfigError | StartError]) -> NoReturn:
+    """End the command with these errors: as JSON lines where the log on standard error would have that format."""
+    # Imported only here: `run` imports nothing before its time.
+    from sidekey.errors import StartError
+    from sidekey.observe.logs import configure, get_logger
+    from sidekey.observe.output import open_standard_error
+    from sidekey.observe.writer import LineWriter
+
+    output = open_standard_error(log_format)
+    if output.render is not None:
+        fail(*errors)
+    writer = LineWriter(output)
+    configure("error", writer)
+    log = get_logger()
+    for error in errors:
+        if isinstance(error, StartError):
+            log.error("Sidekey cannot start", reason=str(error))
+        else:
+            log.error("config error", place=str(error))
+    writer.close()
+    raise SystemExit(1)

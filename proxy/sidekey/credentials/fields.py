@@ -196,6 +196,8 @@ def parse_secret_elsewhere(raw: object) -> Reference:
     """Read the reference to a secret that may not be in the config even for trials: {file} or {env}."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - as above
+    if "insecure_value" in raw:
+        raise ValueError(f"this secret may not be in the config file, even for trials: {WAY_OUT}")
     return elsewhere(*single(raw, ("file", "env"), WAY_OUT))
 
 

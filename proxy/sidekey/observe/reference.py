@@ -31,6 +31,12 @@ _WHAT: Final = ("error", "at")
 EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     "Start, end, log": (
         Event("listening", "info", ("proxy", "admin", "integrations"), "Sidekey is ready."),
+        Event(
+            "Sidekey cannot start",
+            "error",
+            ("reason",),
+            "On standard error, even with `log.file`; as plain text where lines there are for people.",
+        ),
         Event("draining", "info", ("signal",), "It was asked to end."),
         Event("stopped", "info", (), "It ends."),
         Event("exchanges in flight were cut at the end of timeouts.drain", "warning", (), "Raise `timeouts.drain`."),
@@ -67,7 +73,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("the config has warnings; run `sidekey check` to list them", "warning", ("count",)),
         Event("config warning", "warning", ("place",), "The first 20 of them."),
         Event("the config has errors and was not reloaded; the previous one stays in use", "error", ("count",)),
-        Event("config error", "error", ("place",), "Each of them, as `sidekey check` says it."),
+        Event("config error", "error", ("place",), "Each of them, as `sidekey check` says it; also at the start."),
         Event(
             "the config was not reloaded; the previous one stays in use",
             "error",

@@ -177,6 +177,7 @@ class _Loading:
     def run(self) -> Memory | None:
         """Load; what is to be remembered where there was no error."""
         settings = self._globals()
+        self.loaded.log_format = settings.log.format
         trust = self._trust(settings)
         dialling = self._dialling(settings)
         entries = self._entries(trust, settings, dialling)

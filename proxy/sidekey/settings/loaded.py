@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError, Loc
@@ -42,6 +43,8 @@ class Loaded:
     `places` are those of the client certificates that come by {url}, by integration: they are checked only
     after they are fetched (`fetched`).
 
+    `log_format` is the `log.format` of the config, also where another key has an error.
+
     `transient` says that a file of the config, or of a secret, could not be read for a reason that may pass soon
     (too many open files), although no stamp will change.
     """
@@ -60,6 +63,7 @@ class Loaded:
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
     places: dict[str, dict[Loc, ConfigError]] = field(default_factory=dict)
+    log_format: Literal["auto", "json", "text"] = "auto"
     transient: bool = False
 
     @property

@@ -85,6 +85,9 @@ _OF_THE_OWNER = ("username", "password")
 _OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
 """RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
 
+_TOKEN_ENDPOINT_SYNONYMS = frozenset({"access_token_uri", "access_token_url", "token_uri", "token_url"})
+"""Names of the token endpoint in other products' configs."""
+
 _PROFILE_EXAMPLE = """\
 shop:
   auth:
@@ -402,7 +405,9 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """A parameter that token requests take, and that many clients take beside the client's ID."""
+        """A parameter that token requests take, and that many clients take beside the client's ID; or a synonym."""
+        if key in _TOKEN_ENDPOINT_SYNONYMS:
+            return "unknown key; did you mean token_endpoint?"
         if key not in _OF_TOKEN_REQUESTS:
             return ""
         return f"this is a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
