@@ -165,7 +165,7 @@ def test_keys_are_checked_when_they_are_read() -> None:
 def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "joserfc", None)
     (message,) = errors(AUTH).values()
-    assert message == "signed tokens need joserfc: pip install 'sidekey[jwt]'"
+    assert message == "signed tokens need joserfc: install from the checkout with the extra jwt"
 
 
 def test_only_a_401_is_about_the_token() -> None:

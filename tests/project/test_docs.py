@@ -351,3 +351,13 @@ def test_the_architecture_names_every_part() -> None:
         "__pycache__/",
     }
     assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_nothing_tells_users_to_install_a_name_that_nobody_has_registered() -> None:
+    """Sidekey is on no package index: whoever registered its name there could run code at those who follow."""
+    folders = (PACKAGE, ROOT / "config", ROOT / "docs", ROOT / "examples", ROOT / "helm")
+    files = [
+        path for folder in folders for path in folder.rglob("*") if path.suffix in (".md", ".py", ".yaml", ".json")
+    ]
+    instruction = re.compile(r"sidekey\[(?:jwt|postgres)|\bpipx? install ['\"]?sidekey\b(?!-)")
+    assert [path for path in (*files, *ROOT.glob("*.md")) if instruction.search(path.read_text("utf-8"))] == []

@@ -134,7 +134,7 @@ def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (error,) = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}").errors
     assert (error.path, error.message) == (
         "store.url",
-        "a store in PostgreSQL needs asyncpg: pip install 'sidekey[postgres]'",
+        "a store in PostgreSQL needs asyncpg: install from the checkout with the extra `postgres`",
     )
     assert loaded(tmp_path, f"path: store.db, {KEYS}").errors == []
 

@@ -34,4 +34,4 @@ def check_library(what: str) -> None:
     try:
         import_module("joserfc")
     except ImportError:
-        raise ValueError(f"{what} need joserfc: pip install 'sidekey[jwt]'") from None
+        raise ValueError(f"{what} need joserfc: install from the checkout with the extra jwt") from None

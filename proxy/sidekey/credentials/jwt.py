@@ -133,7 +133,7 @@ class JwtCredential(Sealed):
 
 
 class JwtSettings(KindSettings):
-    """A JSON Web Token that Sidekey signs itself, and again before it ends. It needs `pip install 'sidekey[jwt]'`."""
+    """A JSON Web Token that Sidekey signs itself, and again before it ends. It needs the extra `jwt`."""
 
     title: ClassVar[str] = "Signed JWT"
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(

@@ -294,7 +294,7 @@ class CaSettings(Section):
 
 def _check_driver(url: Reference) -> Reference:
     if find_spec("asyncpg") is None:
-        raise ValueError("a store in PostgreSQL needs asyncpg: pip install 'sidekey[postgres]'")
+        raise ValueError("a store in PostgreSQL needs asyncpg: install from the checkout with the extra `postgres`")
     return url
 
 

@@ -118,7 +118,7 @@ class TokenResponseSettings(_Section):
 
 
 class AssertionSettings(_Section):
-    """A signed assertion (RFC 7523). It needs `pip install 'sidekey[jwt]'`."""
+    """A signed assertion (RFC 7523). It needs the extra `jwt`."""
 
     private_key: PemSecret | None = Field(
         default=None,
