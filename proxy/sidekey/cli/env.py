@@ -51,11 +51,12 @@ def command(
         if here:
             way.check_trust()
         into = os.environ if here else {}
-        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, into, java=java)
+        address = Proxy.of(way.address, integration_id, token)
+        variables = environment(address, way.trust, into, java=java, policies=way.policies)
         text = json.dumps(variables.values, indent=2) + "\n" if as_json else write(variables.values)
     except (KeptTrustError, Unwritable) as error:
         fail(error)
     for note in variables.notes:
-        click.echo(note, err=True)
+        click.echo(f"warning: {note}", err=True)
     # As bytes: a value that was set before need not be UTF-8.
     click.echo(os.fsencode(text), nl=False)

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 from sidekey.authority.trust import TRUSTSTORE, missing
 from sidekey.cli.kept_trust import KeptTrustError, trust_variables
+from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
+from sidekey.core.policy import Policy
 from sidekey.core.routing import NOBODY
 from sidekey.core.urls import InvalidTarget, parse_origin
 from sidekey.runtime.snapshot import Address
@@ -22,7 +24,6 @@ TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token go
 _ANY_WORD = "x"
 """Clients send proxy credentials unprompted only where the password is not empty."""
 
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _JAVA_QUOTE: Final = '"\'"\'"'
 _STORE: Final = "javax.net.ssl.trustStore="
 
@@ -61,12 +62,14 @@ class Proxy:
 class WayIn:
     """How a service reaches Sidekey: its proxy listener, and the folder of what it must trust.
 
-    `callers` says whether Sidekey checks callers; None where there is no config to say so.
+    `callers` says whether Sidekey checks callers; None where there is no config to say so. `policies` are those of the
+    integrations that the service uses, as far as a config says so.
     """
 
     address: Address
     trust: Path
     callers: bool | None = None
+    policies: tuple[Policy, ...] = ()
 
     def check_trust(self) -> None:
         """Look whether the trust folder is there. Raises KeptTrustError."""
@@ -83,30 +86,30 @@ class Variables:
     notes: tuple[str, ...] = ()
 
 
-def environment(proxy: Proxy, trust: Path, environ: Mapping[str, str], *, java: bool) -> Variables:
+def environment(
+    proxy: Proxy, trust: Path, environ: Mapping[str, str], *, java: bool, policies: Iterable[Policy] = ()
+) -> Variables:
     """What to set in an environment that is `environ` so far; `trust` is Sidekey's trust folder.
 
+    The notes name the hosts of `policies` that NO_PROXY excludes.
     Both cases of each proxy variable: curl reads http_proxy alone, others prefer either. What NO_PROXY excludes already
     stays excluded. Raises KeptTrustError where what the service trusts already cannot be kept.
     """
-    excluded = _no_proxy(environ)
+    excluded = list(dict.fromkeys([*LOOPBACK, *entries_of(environ)]))
     values: dict[str, str] = {}
     for name, value in (("HTTP_PROXY", proxy.url), ("HTTPS_PROXY", proxy.url), ("NO_PROXY", ",".join(excluded))):
         values |= {name: value, name.lower(): value}
     values["NODE_USE_ENV_PROXY"] = "1"
     values |= trust_variables(trust, environ)
-    notes = ["NO_PROXY is *: all requests bypass Sidekey"] if "*" in excluded else []
+    if "*" in excluded:
+        notes = ["NO_PROXY is *: all requests bypass Sidekey"]
+    else:
+        notes = [str(exclusion) for exclusion in find_exclusions(environ, policies)]
     if java:
         options, found = _java(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
         values["JAVA_TOOL_OPTIONS"] = options
         notes += found
     return Variables(values, tuple(notes))
-
-
-def _no_proxy(environ: Mapping[str, str]) -> list[str]:
-    given = (environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
-    entries = (entry.strip() for text in given for entry in text.split(","))
-    return list(dict.fromkeys([*_LOOPBACK, *filter(None, entries)]))
 
 
 def _java(proxy: Proxy, store: Path, excluded: Iterable[str], before: str) -> tuple[str, list[str]]:

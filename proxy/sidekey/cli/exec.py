@@ -135,11 +135,12 @@ def command(
         if way.callers and token is None:
             fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
         way.check_trust()
-        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, before.environment, java=java)
+        address = Proxy.of(way.address, integration_id, token)
+        variables = environment(address, way.trust, before.environment, java=java, policies=way.policies)
     except (KeptTrustError, TokenError) as error:
         fail(error)
     for note in variables.notes:
-        click.echo(note, err=True)
+        click.echo(f"warning: {note}", err=True)
     try:
         become(program, variables.values, before)
     except NotStarted as error:

@@ -46,14 +46,17 @@ def find_way_in(config: str | None, integration_id: str | None, proxy: str | Non
         return WayIn(address, folder)
     snapshot = load_snapshot(config)
     if integration_id is not None:
-        find_integration(snapshot, integration_id)
+        integrations = [find_integration(snapshot, integration_id)]
     elif snapshot.matching is None:
         fail("forward.match_by_host: must be true for --by-host; or name an integration")
+    else:
+        integrations = list(snapshot.integrations.values())
     try:
         return WayIn(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
             snapshot.callers is not None,
+            tuple(integration.policy for integration in integrations),
         )
     except (NoProxyUrl, CaError) as error:
         fail(error)

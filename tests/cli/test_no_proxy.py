@@ -1,0 +1,113 @@
+"""`sidekey exec` and `sidekey env` warn where NO_PROXY keeps requests from the proxy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.child import run_cli
+from support.commands import write_config
+
+
+def warnings(folder: Path, environment: dict[str, str], *prefixes: str, more: str = "") -> list[str]:
+    """Return the warnings of `sidekey exec` for an integration with these prefixes."""
+    text = f"endpoint_prefix: {json.dumps(prefixes)}, " if prefixes else ""
+    auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
+    path = write_config(folder, f"version: 1\nintegrations:\n  it: {{{text}{more}{auth}}}\n")
+    result = run_cli("exec", "it", "--config", path, "--", "echo", "ran", environment=environment)
+    assert (result.returncode, result.stdout) == (0, "ran\n")
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+    return [line.removeprefix("warning: ") for line in result.stderr.splitlines()]
+
+
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "api.example.com",
+        "API.example.com",
+        "example.com",
+        ".example.com",
+        "*.example.com",
+        "com",
+        "api.example.com.",
+        "api.example.com:443",
+    ],
+)
+def test_excluded_host_is_named_with_its_variable(entry: str, variable: str, tmp_path: Path) -> None:
+    """By every spelling that some common client takes for the host or a domain above it."""
+    found = warnings(tmp_path, {variable: f"db.internal, {entry}"}, "https://api.example.com/v1")
+    by_entry = "" if entry == "api.example.com" else f" by its entry {entry}"
+    assert found == [
+        f"{variable} excludes api.example.com{by_entry}: requests to it bypass Sidekey, without a credential; remove "
+        "the entry, or use the reverse proxy"
+    ]
+
+
+@pytest.mark.parametrize(
+    "entries", ["pi.example.com", "v1.api.example.com", "api.example.com:8443", "10.0.0.0/8", "example", ",:", "[::1]"]
+)
+def test_entry_for_another_host_is_no_warning(entries: str, tmp_path: Path) -> None:
+    """A part of a label, a name below, another port, a network."""
+    assert warnings(tmp_path, {"NO_PROXY": entries}, "https://api.example.com/v1") == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "entry", "host"),
+    [
+        ("https://93.184.216.34", "93.184.0.0/16", "93.184.216.34"),
+        ("https://93.184.216.34", "93.184.216.34:443", "93.184.216.34"),
+        ("https://[2606:2800::1]", "2606:2800::1", "2606:2800::1"),
+        ("https://[2606:2800::1]", "[2606:2800:0::1]:443", "2606:2800::1"),
+    ],
+)
+def test_address_is_compared_as_an_address(prefix: str, entry: str, host: str, tmp_path: Path) -> None:
+    """Whatever its spelling, and by its network."""
+    (found,) = warnings(tmp_path, {"NO_PROXY": entry}, prefix)
+    assert found.startswith(f"NO_PROXY excludes {host}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("given", [{}, {"NO_PROXY": "localhost,127.0.0.1"}])
+def test_loopback_that_sidekey_adds_is_named(host: str, given: dict[str, str], tmp_path: Path) -> None:
+    """To remove it from the environment would change nothing."""
+    private = "allow_private: ['127.0.0.0/8'], "
+    assert warnings(tmp_path, given, f"http://{host}:9000", more=private) == [
+        f"NO_PROXY, to which Sidekey adds loopback, excludes {host}: requests to it bypass Sidekey, without a "
+        "credential; use the reverse proxy for it"
+    ]
+
+
+def test_each_excluded_host_is_named_once(tmp_path: Path) -> None:
+    """Of several prefixes, the excluded hosts alone."""
+    prefixes = ("https://a.example.com/v1", "https://a.example.com/v2", "https://b.test", "https://c.example.com")
+    found = warnings(tmp_path, {"NO_PROXY": "example.com"}, *prefixes)
+    assert [line.split()[2] for line in found] == ["a.example.com", "c.example.com"]
+
+
+def test_exclusion_of_everything_is_one_warning(tmp_path: Path) -> None:
+    """It says so, and names no host."""
+    found = warnings(tmp_path, {"NO_PROXY": "*"}, "https://a.example.com", "https://b.test")
+    assert found == ["NO_PROXY is *: all requests bypass Sidekey"]
+
+
+@pytest.mark.parametrize("entry", ["a.example.com", "example.com"])
+def test_wildcard_domain_is_named_where_some_host_below_it_is_excluded(entry: str, tmp_path: Path) -> None:
+    """An OAuth2 integration without a prefix may go to every host below."""
+    auth = "auth: {type: oauth2, token_endpoint: 'https://auth.test/t', client_id: id, client_secret: {env: HOME}}"
+    domains = "allow_other_domains: true, allowed_domains: ['https://*.example.com']"
+    path = write_config(tmp_path, f"version: 1\nintegrations:\n  it: {{{domains}, {auth}}}\n")
+    result = run_cli("exec", "it", "--config", path, "--", "true", environment={"NO_PROXY": entry})
+    assert f"NO_PROXY excludes *.example.com by its entry {entry}: " in result.stderr
+
+
+def test_by_host_and_env_warn_too(tmp_path: Path) -> None:
+    """By host every integration counts; what `env` prints stays a script."""
+    auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
+    integrations = "".join(f"  {name}: {{endpoint_prefix: 'https://{name}.test', {auth}}}\n" for name in ("a", "b"))
+    path = write_config(tmp_path, f"version: 1\nforward: {{match_by_host: true}}\nintegrations:\n{integrations}")
+    result = run_cli("env", "--by-host", "--config", path, environment={"NO_PROXY": "b.test"})
+    assert result.stderr.startswith("warning: NO_PROXY excludes b.test: ")
+    assert "warning" not in result.stdout
