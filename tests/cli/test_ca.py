@@ -54,6 +54,40 @@ def test_the_ca_is_made_by_the_command_and_shown(config: Path) -> None:
     assert "PRIVATE" not in text + json.dumps(shown)
 
 
+def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
+    """Neither makes a CA that callers of the other would have to trust, and each finds its own again."""
+    configs = []
+    for name in ("one", "two"):
+        path = tmp_path / name / "sidekey.yaml"
+        path.parent.mkdir()
+        path.write_text(CONFIG.replace("ca: {folder: state}\n", "").replace("a.test", f"{name}.test"))
+        configs.append(path)
+    first, second = (json.loads(ca(path, "show", "--json")) for path in configs)
+    for name, shown in (("one", first), ("two", second)):
+        (authority,) = shown["authorities"]
+        assert authority["names"] == [f"{name}.test"]
+        assert f"{name}-sidekey.yaml-" in shown["kept_in"]
+    assert first["trust_folder"] != second["trust_folder"]
+    assert json.loads(ca(configs[0], "show", "--json")) == first
+    relative = json.loads(
+        run_cli("ca", "show", "--json", "--config", "one/../one/sidekey.yaml", folder=tmp_path).stdout
+    )
+    assert relative == first
+
+
+def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_path: Path) -> None:
+    """While the first one runs, too."""
+    integration = "{endpoint_prefix: 'https://%s.test/v1', auth: {type: headers, headers: {X-Key: x}}}"
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    config = "ca: {}\nintegrations:\n  it: "
+    with Child(config + integration % "one", folders[0]), Child(config + integration % "two", folders[1]) as second:
+        events = [line.get("event") for line in map(json.loads, second.lines)]
+    assert "the local CA was made" in events
+    assert not [event for event in events if "callers must restart" in str(event)]
+
+
 def test_the_path_and_the_bundle(config: Path) -> None:
     path = ca(config, "path").strip()
     assert path == str(config.parent / "state" / "trust" / "ca.pem")

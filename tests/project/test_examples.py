@@ -107,12 +107,14 @@ def test_the_unit_keeps_the_ca_where_its_config_looks_for_it(tmp_path: Path) -> 
     path = CONFIGS["systemd"][0]
     snapshot = load(path, {"STATE_DIRECTORY": f"/var/lib/{state}"}).snapshot
     assert snapshot is not None
-    assert (snapshot.ca.folder, snapshot.ca.trust_folder) == (Path(f"/var/lib/{state}"), Path(f"/run/{public}"))
+    assert snapshot.ca.folder is not None
+    assert (snapshot.ca.folder.parent, snapshot.ca.trust_folder) == (Path(f"/var/lib/{state}"), Path(f"/run/{public}"))
     config = tmp_path / "sidekey.yaml"
     config.write_text(path.read_text().replace(f"/run/{public}", str(tmp_path / "public")))
     environment = {"STATE_DIRECTORY": str(tmp_path / "state"), "SIDEKEY_CONFIG": str(config)}
     assert run_cli("ca", "path", environment=environment).stdout == f"{tmp_path / 'public' / 'ca.pem'}\n"
-    assert state_file(tmp_path / "state").stat().st_mode & 0o777 == 0o600
+    (folder,) = (tmp_path / "state").iterdir()
+    assert state_file(folder).stat().st_mode & 0o777 == 0o600
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "public").iterdir()} == {0o644}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidekey.authority import trust
 from sidekey.authority.local import Authority
@@ -35,16 +38,18 @@ def build_ca(
     policies: Iterable[Policy],
     read: SecretReader,
     *,
+    config: Path,
     environ: Mapping[str, str],
     former: tuple[CaSettings, CaRules] | None,
     now: float,
 ) -> BuiltCa:
-    """The rules of the local CA. `former` are those of the last good load, with what was written then.
+    """Build the rules of the local CA for the config at this path.
 
-    What cannot be read now stays what it was while the config says the same about it.
+    `former` are those of the last good load, with what was written then. What cannot be read now stays what it was
+    while the config says the same about it.
     """
     ca = settings.ca
-    folder = _default_folder(environ) if ca.folder is None else read.path(ca.folder)
+    folder = _default_folder(config, environ) if ca.folder is None else read.path(ca.folder)
     trust_folder = read.path(ca.trust_folder) if ca.trust_folder is not None else None
     if trust_folder is None and folder is not None:
         trust_folder = folder / TRUST
@@ -70,7 +75,24 @@ def build_ca(
     return BuiltCa(replace(rules, own=own), [*unreadable, *errors], warnings)
 
 
-def _default_folder(environ: Mapping[str, str]) -> Path | None:
+def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of this config's state, so that two configs of one user share no CA."""
+    base = _state_folder(environ)
+    return None if base is None else base / _folder_name(config)
+
+
+_LONGEST_NAME: Final = 100
+
+
+def _folder_name(config: Path) -> str:
+    """Return a name for the state of a config, such as `etc-sidekey-906f2f23fc35`, that no other path has."""
+    # Links are not resolved: the path that the operator writes stays while a link is swapped.
+    path = os.path.abspath(config)  # noqa: PTH100 - `Path.resolve` would resolve them
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_LONGEST_NAME:].strip("-.")
+    return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}".removeprefix("-")
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path | None:
     """Where state is kept as systemd (systemd.exec(5)) or the XDG base directory specification says."""
     # systemd separates several by colons.
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]

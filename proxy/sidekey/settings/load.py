@@ -99,7 +99,16 @@ class Loader:
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
             moment = time.time() if now is None else now
-            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment, store=self._store)
+            loading = _Loading(
+                joined,
+                read,
+                noting,
+                self._memory,
+                path=self._path,
+                environ=self._environ,
+                now=moment,
+                store=self._store,
+            )
             memory = loading.run()
             loaded = loading.loaded
             if loaded.files is not None:
@@ -158,6 +167,7 @@ class _Loading:
         noting: NotingReader,
         memory: Memory,
         *,
+        path: Path,
         environ: Mapping[str, str],
         now: float,
         store: StoreSide | None,
@@ -167,6 +177,7 @@ class _Loading:
         self._read = read
         self._noting = noting
         self._memory = memory
+        self._path = path
         self._environ = environ
         self._now = now
         self._in_use = store
@@ -194,6 +205,7 @@ class _Loading:
             settings,
             [each.policy for each in integrations.values()],
             self._noting,
+            config=self._path,
             environ=self._environ,
             former=self._memory.ca,
             now=self._now,
