@@ -134,6 +134,11 @@ class Reference:
     form: Form = field(default="value", compare=False)
     """What becomes of it in the store, where it refers to something else."""
 
+    @property
+    def is_secret(self) -> bool:
+        """Return True if the value is a secret, and no text or certificate."""
+        return self.form in ("value", "secret")
+
     def __repr__(self) -> str:
         return f"Reference({self.source}, {REDACTED})"
 

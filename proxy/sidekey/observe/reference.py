@@ -93,6 +93,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
         Event("this can never work, and requests that need it are refused", "warning", ("place",)),
+        Event("other users can change a file that Sidekey trusts", "error", ("place",), "Or a folder on its path."),
         Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (

@@ -24,6 +24,8 @@ def log_load(loaded: Loaded) -> None:
         log.error("preset cannot be used with its integration", place=str(error))
     for error in loaded.impossible:
         log.warning("this can never work, and requests that need it are refused", place=str(error))
+    for error in loaded.writable:
+        log.error("other users can change a file that Sidekey trusts", place=str(error))
     for name, errors in loaded.kept.items():
         for error in errors:
             log.error(

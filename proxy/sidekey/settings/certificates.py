@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,16 +24,14 @@ def build_certificate_loader(
 
     `look` is asked for every file that is about to be read.
     """
-    block, given = "auth", settings.auth.certificate_settings()
-    if given is None:
-        block, given = "client_certificate", settings.client_certificate
+    block, given = _block_of(settings)
     if given is None:
         return None
     references = given.references()
     urls = tuple(((block, key), url) for key, each in references.items() if (url := _url(each, read)) is not None)
     loader = CertificateLoader(
         partial(_load, block, given, read),
-        files=tuple(_files(given, read)),
+        files=tuple(_files(_references(given), read)),
         urls=urls,
         refresh_every=given.refresh if urls else None,
     )
@@ -41,6 +39,18 @@ def build_certificate_loader(
         look(path)
     loader.load(now)
     return loader
+
+
+def _block_of(settings: IntegrationSettings) -> tuple[str, CertificateSettings | None]:
+    """Return the key of the client certificate's block, and the block."""
+    given = settings.auth.certificate_settings()
+    return ("client_certificate", settings.client_certificate) if given is None else ("auth", given)
+
+
+def secret_files(settings: IntegrationSettings, read: ReferenceReader) -> list[Path]:
+    """Return the files of a client certificate that hold its private key, or the key's passphrase."""
+    _, given = _block_of(settings)
+    return [] if given is None else _files([each for each in _references(given) if each.is_secret], read)
 
 
 def _url(reference: Reference, read: ReferenceReader) -> str | None:
@@ -53,8 +63,11 @@ def _url(reference: Reference, read: ReferenceReader) -> str | None:
         return None
 
 
-def _files(given: CertificateSettings, read: ReferenceReader) -> list[Path]:
-    references = [*given.references().values(), *([] if given.key_passphrase is None else [given.key_passphrase])]
+def _references(given: CertificateSettings) -> list[Reference]:
+    return [*given.references().values(), *([] if given.key_passphrase is None else [given.key_passphrase])]
+
+
+def _files(references: Iterable[Reference], read: ReferenceReader) -> list[Path]:
     return [path for each in references if (path := read.file(each)) is not None]
 
 

@@ -10,7 +10,7 @@ from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
-from sidekey.settings.certificates import build_certificate_loader
+from sidekey.settings.certificates import build_certificate_loader, secret_files
 from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of, held, placed
 from sidekey.settings.impossible import Dialling
 from sidekey.settings.loaded import Loaded
@@ -118,6 +118,7 @@ class Integrations:
         return entry
 
     def _certificate(self, settings: IntegrationSettings) -> CertificateLoader | None:
+        self._noting.secrets.update(secret_files(settings, self._read))
         return build_certificate_loader(settings, self._read, self._now, self._looks)
 
     def _report(self, name: str, entry: Entry) -> None:

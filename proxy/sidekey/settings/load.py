@@ -10,18 +10,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from sidekey.authority import trust
+from sidekey.credentials.fields import mapping
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks, log_file
 from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
+from sidekey.settings.config_errors import ConfigError, Loc, Row, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.impossible import UNKNOWN, Dialling
 from sidekey.settings.integration import Integrations
@@ -29,6 +32,7 @@ from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.memory import Entry, Memory, PresetEntry, release_files, same
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.permissions import judge_permissions
 from sidekey.settings.presets import PresetJudge, choice_errors, read_preset, written
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
@@ -85,6 +89,7 @@ class Loader:
         self._memory = Memory()
         self._files: Files = {}
         self._store: StoreSide | None = None
+        self._secret_files: set[Path] = set()
         self._judge_presets = PresetJudge()
 
     def load(self, now: float | None = None) -> Loaded:
@@ -97,7 +102,7 @@ class Loader:
         with _without_collector():
             joined = read_config(self._path, {**self._memory.files, **self._files}, looks, way_out=NAME_ONE)
             read = SecretReader(joined.folder, self._environ)
-            noting = NotingReader(joined.folder, self._environ, looks)
+            noting = NotingReader(joined.folder, self._environ, looks, self._secret_files)
             moment = time.time() if now is None else now
             loading = _Loading(
                 joined,
@@ -114,10 +119,29 @@ class Loader:
             if loaded.files is not None:
                 loaded.snapshot = self._join(loaded.files, moment)
             self._keep(memory, joined.files)
+        paths = {*looks.stamps} - {joined.folder}
+        if loading.trust_folder is not None:
+            paths |= {loading.trust_folder, *trust.paths(loading.trust_folder).values()}
+        self._judge_permissions(loaded, joined, read, paths)
         loaded.stamps = looks.stamps
         loaded.transient |= joined.transient or noting.transient
         loaded.sort()
         return loaded
+
+    def _judge_permissions(self, loaded: Loaded, joined: Joined, read: SecretReader, paths: set[Path]) -> None:
+        """Note what other users may do to files at these paths, and to those of client certificates."""
+        paths |= loaded.certificates.keys()
+        if loaded.files is not None:
+            certificates = (each.certificate for each in loaded.files.integrations.values())
+            paths.update(chain.from_iterable(each.files for each in certificates if each is not None))
+            # An integration that is the same is not read again, so its files stay known from one load to the next.
+            self._secret_files &= paths
+        writable, readable = judge_permissions(paths, self._secret_files)
+        if writable or readable is not None:
+            place_of = partial(_place_of, _named_paths(joined, read), joined)
+            loaded.writable += [place_of(each.used_by)._replace(message=each.message) for each in writable]
+            if readable is not None:
+                loaded.warnings.append(place_of(readable.used_by)._replace(message=readable.message))
 
     def follow(self, store: StoreSide) -> None:
         """Join what the files say with what this store says, from the next load on."""
@@ -143,6 +167,36 @@ class Loader:
             release_gradually(before.entries)
         for old in (last, before.files):
             release_files(old, kept=(self._files, self._memory.files))
+
+
+def _place_of(named_paths: Mapping[Path, tuple[Table, Loc]], joined: Joined, path: Path) -> ConfigError:
+    """Return the place of the key that names a path, else of the config file; without a message."""
+    # Of the files in the trust folder only the folder is named.
+    found = named_paths.get(path) or named_paths.get(path.parent)
+    if found is not None:
+        return error_at(*found, "")
+    files = [document.file for document in joined.documents]
+    file = next((file for file in files if joined.folder / Path(file).name == path), next(iter(files), str(path)))
+    return ConfigError(file, 1, 1, "", "")
+
+
+def _named_paths(joined: Joined, read: SecretReader) -> dict[Path, tuple[Table, Loc]]:
+    """Return the paths in a config, each with its first place: those of {file: PATH}, and the trust folder's."""
+    found: dict[Path, tuple[Table, Loc]] = {}
+    for document in joined.documents:
+        pending: list[tuple[Loc, Any]] = [((), document)]
+        while pending:
+            loc, node = pending.pop()
+            if isinstance(node, Table):
+                if isinstance(node.get("file"), str):
+                    found.setdefault(read.path(node["file"]), (document, loc))
+                pending += [((*loc, key), value) for key, value in reversed(node.items())]
+            elif isinstance(node, Row):
+                pending += [((*loc, index), value) for index, value in reversed([*enumerate(node)])]
+        folder = mapping(document.get("ca")).get("trust_folder")
+        if isinstance(folder, str):
+            found.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
+    return found
 
 
 @contextmanager
@@ -173,6 +227,7 @@ class _Loading:
         store: StoreSide | None,
     ) -> None:
         self.loaded = Loaded(errors=joined.errors)
+        self.trust_folder: Path | None = None
         self._joined = joined
         self._read = read
         self._noting = noting
@@ -210,6 +265,7 @@ class _Loading:
             former=self._memory.ca,
             now=self._now,
         )
+        self.trust_folder = ca.rules.trust_folder
         store = self._store(settings)
         admin = build_admin(settings.admin, self._noting, self._memory.admin)
         self._noting.noted()

@@ -32,6 +32,9 @@ class Loaded:
     `impossible` is what of an integration can never work: errors for `check` and `run --strict`, while `run` continues,
     and refuses the requests of those of which nothing can.
 
+    `writable` are files, and folders on their paths, that other users may change: errors for `check` and
+    `run --strict`, while `run` logs them and continues.
+
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
     these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one,
     with the stamps of their files.
@@ -58,6 +61,7 @@ class Loaded:
     unwritable: list[ConfigError] = field(default_factory=list)
     mismatched: list[ConfigError] = field(default_factory=list)
     impossible: list[ConfigError] = field(default_factory=list)
+    writable: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: dict[str, Stamps] = field(default_factory=dict)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
@@ -69,7 +73,7 @@ class Loaded:
     @property
     def lacking(self) -> list[ConfigError]:
         """What `run` continues with nevertheless: errors for `check` and `run --strict`."""
-        return [*self.unreadable, *self.mismatched, *self.impossible]
+        return [*self.unreadable, *self.mismatched, *self.impossible, *self.writable]
 
     def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
         """Errors and warnings of such a certificate, after its loader's `load`."""
@@ -93,6 +97,7 @@ class Loaded:
             self.unwritable,
             self.mismatched,
             self.impossible,
+            self.writable,
             *self.kept.values(),
         ):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.

@@ -46,6 +46,18 @@ in each file, every other global key in at most one file, and each ID of an inte
   `0660` are text. Unknown and duplicate keys are errors.
 
 `sidekey check` reports every error at once as `file:line:column: path: message`.
+
+## Permissions of files
+
+`sidekey check` judges the config, every file that it names, and the trust folder: where links end, and all folders on
+the way. **A file that other users can write to is an error, and so is such a folder without the sticky bit.** Other
+users are everybody (`o+w`), and a group (`g+w`) that is neither root's nor that of Sidekey's process; a supplementary
+group of the process without a name, such as the `fsGroup` of a pod, counts as its own. Run `check` as the user that
+Sidekey runs as. `sidekey run` logs these errors and starts all the same, since a mode must not end a service that
+works; `sidekey run --strict` does not start. Secrets that every user can read are one warning in all.
+
+Not judged are owners, file systems that are mounted read-only, and the root of a mount: who mounts a volume decides who
+uses it. On a volume of a Kubernetes Secret or ConfigMap, which has files of mode 0644, no reader causes a warning.
 """
 
 _SECTIONS = (

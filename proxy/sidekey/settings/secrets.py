@@ -149,16 +149,35 @@ class SecretReader(ReferenceReader):
 class NotingReader(SecretReader):
     """A reader for one load, which notes the files that it reads. Nothing that outlives the load may refer to it.
 
-    `transient` says that one could not be read for a reason that passes without a change.
+    `transient` says that one could not be read for a reason that passes without a change. `secrets` gets the files of
+    secrets.
     """
 
-    __slots__ = ("_noted", "looks", "transient")
+    __slots__ = ("_noted", "looks", "secrets", "transient")
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], looks: Looks) -> None:
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], looks: Looks, secrets: set[Path] | None = None
+    ) -> None:
         super().__init__(folder, environ)
         self.looks = looks
+        self.secrets: set[Path] = set() if secrets is None else secrets
         self.transient = False
         self._noted: dict[Path, Stamp] = {}
+
+    def __call__(self, reference: Reference) -> str:
+        """The value, as `SecretReader`; the file of a secret is noted as one."""
+        self._note_secret(reference)
+        return super().__call__(reference)
+
+    def raw(self, reference: Reference, largest: int) -> bytes:
+        """The bytes, as `SecretReader.raw`; the file of a secret is noted as one."""
+        self._note_secret(reference)
+        return super().raw(reference, largest)
+
+    def _note_secret(self, reference: Reference) -> None:
+        path = self.file(reference)
+        if path is not None and reference.is_secret:
+            self.secrets.add(path)
 
     def content(self, name: str, largest: int) -> bytes:
         """The bytes of a file of the config, which is noted. Raises ValueError, as `SecretReader.content`."""
