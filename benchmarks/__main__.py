@@ -7,6 +7,7 @@ not be measured; 2: usage.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 from benchmarks.arena import Arena
 from benchmarks.figures import Outcome
 from benchmarks.machine import claim_cores, describe, find_program, raise_open_files
-from benchmarks.page import RESULTS, ROOT, publish
+from benchmarks.page import RESULTS, ROOT, publish, say_tls, with_runs
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Peer
 from benchmarks.processes import MeasureFailed
@@ -94,6 +95,8 @@ def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versi
     absent = frozenset(name for name, version in versions.items() if version == _ABSENT)
     print(f"\n{render(outcomes, tuple(PEERS), absent)}")
     for name, outcome in outcomes.items():
+        if outcome.tls:
+            print(f"\nTLS to the upstream, {name}: {say_tls(outcome.tls)}.")
         for subject, reason in outcome.failures.items():
             print(f"\nnot measured: {name}, {subject}: {reason}")
 
@@ -101,14 +104,17 @@ def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versi
 def _write(
     outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str], seconds: int
 ) -> None:
+    path = ROOT / RESULTS
     results = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine,
         "versions": versions,
         "seconds": seconds,
         "rows": {name: {"title": ROWS[name].title, **outcome.as_json()} for name, outcome in outcomes.items()},
     }
-    (ROOT / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    publish(results)
+    published = with_runs(results, json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(published, indent=1) + "\n", encoding="utf-8")
+    publish(published)
 
 
 if __name__ == "__main__":

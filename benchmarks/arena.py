@@ -16,7 +16,7 @@ from benchmarks.figures import CPU, P50, P99, RATE, RESIDENT_IDLE, RESIDENT_LOAD
 from benchmarks.load import Load
 from benchmarks.machine import Cores, free_port
 from benchmarks.peers.base import Job, Peer
-from benchmarks.probe import CHECK, await_response, read_page
+from benchmarks.probe import CHECK, TLS, await_response, negotiated_tls, read_page
 from benchmarks.processes import MeasureFailed, Program
 from benchmarks.tunnels import build
 from benchmarks.upstream import Upstream, nginx_upstream
@@ -26,7 +26,8 @@ from benchmarks.upstream import Upstream, nginx_upstream
 class Running:
     """A peer that has served its first request. `subject` is the name under which a row measures it.
 
-    `idle_bytes` is its memory after that request and one for each of its status pages.
+    `idle_bytes` is its memory after that request and one for each of its status pages; `private_bytes` is the private
+    part of it. `tls` is version and group of its connection to the nginx upstream; empty without TLS.
     """
 
     subject: str
@@ -35,11 +36,13 @@ class Running:
     job: Job
     start_seconds: float
     idle_bytes: int
+    private_bytes: int
+    tls: str
 
     def load(self, load: Load) -> Sample:
         """One round of a load against it."""
         before = self.program.cpu_seconds()
-        requests, seen = load.measure(self.job.port, self.peer.path("hook"), self.job.folder)
+        requests, seen = load.measure(self.job.port, self.peer.path("hook"), self.job.folder, self.peer.fields)
         used = self.program.cpu_seconds() - before
         return {
             RATE: seen[RATE],
@@ -102,8 +105,9 @@ class Arena:
         seconds = time.perf_counter() - began
         for page in peer.pages:
             read_page(job.admin_port, page)
+        tls = "" if upstream.ca is None else negotiated_tls(job.port, peer.path(TLS), peer.fields)
         time.sleep(self.settle)
-        return Running(subject, peer, program, job, seconds, program.resident_bytes())
+        return Running(subject, peer, program, job, seconds, program.resident_bytes(), program.private_bytes(), tls)
 
 
 @dataclass(slots=True)
@@ -113,6 +117,13 @@ class Comparison:
     running: dict[str, Running] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, list[Sample]] = field(default_factory=dict)
+    tls: dict[str, str] = field(default_factory=dict)
+    """TLS version and group to the upstream, of each subject that uses TLS."""
+
+    def note_tls(self, running: Running) -> None:
+        """Record TLS version and group of a subject that uses TLS."""
+        if running.tls:
+            self.tls[running.subject] = running.tls
 
     @contextmanager
     def noting(self, subject: str) -> Iterator[None]:
@@ -161,7 +172,8 @@ def side_by_side(arena: Arena, peers: Mapping[str, Peer], upstream: Upstream) ->
         for subject, peer in peers.items():
             if peer.program() is not None:
                 with found.noting(subject):
-                    found.running[subject] = arena.start(subject, peer, upstream, stack)
+                    found.running[subject] = running = arena.start(subject, peer, upstream, stack)
+                    found.note_tls(running)
         yield found
 
 
@@ -174,6 +186,7 @@ def one_by_one(
         for subject, peer in peers.items():
             if peer.program() is not None and subject not in found.failures:
                 with found.noting(subject), ExitStack() as stack:
-                    sample = act(arena.start(subject, peer, upstream, stack))
-                    found.rounds.setdefault(subject, []).append(sample)
+                    running = arena.start(subject, peer, upstream, stack)
+                    found.note_tls(running)
+                    found.rounds.setdefault(subject, []).append(act(running))
     return found

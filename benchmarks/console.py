@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
 
+from benchmarks.probe import TOKEN
 from benchmarks.processes import MeasureFailed
-from benchmarks.stored import TOKEN
 
 _SECONDS = 30.0
 _FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')

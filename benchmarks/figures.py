@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -27,6 +27,7 @@ P99 = Figure("p99 ms", 3)
 P999 = Figure("p99.9 ms", 3)
 RESIDENT_IDLE = Figure("RSS idle MB", 1)
 RESIDENT_LOADED = Figure("RSS loaded MB", 1)
+PRIVATE_IDLE = Figure("private memory idle MB", 1)
 START = Figure("start to first response s", 3)
 
 Sample = Mapping[Figure, float]
@@ -61,7 +62,10 @@ class Reach:
 
     def verdict(self, values: Mapping[str, float]) -> str:
         """`ok`, `not reached`, or `-` where a value is missing."""
-        measured = self.measured(values)
+        return self.judge(self.measured(values))
+
+    def judge(self, measured: float | None) -> str:
+        """`ok`, `not reached`, or `-` where nothing was measured."""
         if measured is None:
             return "-"
         good = measured >= self.limit if self.sense == "at least" else measured <= self.limit
@@ -89,29 +93,31 @@ class Line:
 
     def as_json(self) -> dict[str, Any]:
         """The line for results.json."""
-        reach = self.reach
         return {
             "figure": self.label,
             "values": dict(self.values),
-            "reach": None if reach is None else str(reach),
-            "measured": None if reach is None else reach.measured(self.values),
-            "verdict": None if reach is None else reach.verdict(self.values),
+            "reach": None if self.reach is None else asdict(self.reach),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a row measured. `failures` says which subject could not be measured and why; `rounds` are the samples."""
+    """What a row measured. `failures` says which subject could not be measured and why; `rounds` are the samples.
+
+    `tls` has TLS version and group to the upstream, of each subject that uses TLS.
+    """
 
     lines: Sequence[Line]
     failures: Mapping[str, str] = field(default_factory=dict)
     rounds: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    tls: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for results.json."""
         return {
             "lines": [line.as_json() for line in self.lines],
             "failures": dict(self.failures),
+            "tls": dict(self.tls),
             "rounds": {
                 subject: [{figure.label: value for figure, value in sample.items()} for sample in samples]
                 for subject, samples in self.rounds.items()
@@ -133,3 +139,17 @@ def lines_of(
         )
         for figure in found
     ]
+
+
+def cpu_ratios(medians_by_column: Mapping[str, Mapping[Figure, float]], limits: Mapping[str, float]) -> list[Line]:
+    """A line for each peer in `limits`: its CPU per request, over that of Sidekey, is at least the limit.
+
+    CPU per request is compared and not the rate, which the load and the upstream on the other core limit as well.
+    """
+    lines = []
+    for peer, limit in limits.items():
+        label = f"CPU of {peer} / CPU of sidekey"
+        found = peer in medians_by_column and "sidekey" in medians_by_column
+        ratio = {peer: medians_by_column[peer][CPU] / medians_by_column["sidekey"][CPU]} if found else {}
+        lines.append(Line(label, Figure(label, 2), ratio, at_least(limit, peer)))
+    return lines

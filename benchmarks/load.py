@@ -15,6 +15,8 @@ from benchmarks.processes import MeasureFailed
 
 REQUEST_BODY = b"x" * 1024
 RESPONSE_BODY = b"y" * 200
+LARGE_BYTES = 100_000
+"""Size of request and response in rows of large bodies."""
 
 WARM_UP_SECONDS = 1
 """Seconds of load that open a peer's connections and warm its caches before the rounds that count."""
@@ -22,7 +24,7 @@ WARM_UP_SECONDS = 1
 _MARK = "RESULT "
 _SCRIPT = r"""
 wrk.method = "POST"
-wrk.body = string.rep("x", 1024)
+wrk.body = string.rep("x", %(bytes)d)
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["User-Agent"] = "bench"
 %(headers)s
@@ -74,14 +76,19 @@ class Load(Protocol):
         """The same load, long enough to warm up."""
         ...
 
-    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
-        """Run it: requests done, and rate, p50, p99. Files go into `folder`. Raises MeasureFailed where one failed."""
+    def measure(
+        self, port: int, path: str, folder: Path, fields: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[Figure, float]]:
+        """Run it with further header fields: requests done, and rate, p50, p99. Files go into `folder`.
+
+        Raises MeasureFailed where a request failed.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wrk:
-    """What wrk does: connections, seconds, and a new connection for each request or kept ones.
+    """What wrk does: connections, seconds, a new connection for each request or kept ones, and the body's size.
 
     Rows run many short rounds of the peers in turn: the speed of a machine drifts within a minute, so short rounds
     compare better than long ones.
@@ -91,15 +98,18 @@ class Wrk:
     seconds: int = 2
     keep: bool = True
     spread: Spread | None = None
+    body_bytes: int = len(REQUEST_BODY)
 
     def brief(self) -> Self:
         """The same load, long enough to warm up."""
         return replace(self, seconds=WARM_UP_SECONDS)
 
-    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+    def measure(
+        self, port: int, path: str, folder: Path, fields: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[Figure, float]]:
         """Run it: requests done, and rate, p50, p99. Raises MeasureFailed where one failed."""
         script = folder / "load.lua"
-        script.write_text(self._script(), encoding="utf-8")
+        script.write_text(self._script(fields), encoding="utf-8")
         wrk = find_program("wrk")
         if wrk is None:
             raise MeasureFailed("wrk is not installed")
@@ -117,10 +127,12 @@ class Wrk:
             raise MeasureFailed(f"wrk ended with status {ran.returncode}: {ran.stderr.strip()}")
         return parse(ran.stdout)
 
-    def _script(self) -> str:
+    def _script(self, fields: Mapping[str, str] | None) -> str:
         spread = self.spread
+        headers = {**(fields or {}), **({} if self.keep else {"Connection": "close"})}
         return _SCRIPT % {
-            "headers": "" if self.keep else 'wrk.headers["Connection"] = "close"',
+            "bytes": self.body_bytes,
+            "headers": "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()),
             "requests": ""
             if spread is None
             else _CYCLE % {"count": spread.count, "path": spread.path, "rest": spread.rest},

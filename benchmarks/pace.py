@@ -66,10 +66,12 @@ class Pace:
         """The same load, long enough to warm up."""
         return replace(self, seconds=min(self.seconds, WARM_UP_SECONDS))
 
-    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+    def measure(
+        self, port: int, path: str, folder: Path, fields: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[Figure, float]]:
         """Run it: requests done, and rate, p50, p99. Raises MeasureFailed unless all are 200 and keep pace."""
         del folder
-        paced = self.run(port, path)
+        paced = self.run(port, path, fields)
         paced.expect_only("200")
         count = paced.statuses.total()
         rate = count / paced.seconds

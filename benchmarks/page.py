@@ -1,15 +1,19 @@
-"""What is published of results.json: docs/performance.md, and the plot and the five lines in README.md.
+"""What is published of results.json: docs/performance.md, and the plot and the six lines in README.md.
 
-`make bench-page` writes them again from the results that are there; a run of all rows writes them with its own.
+results.json holds the last run of all rows whole, and the figures of the last RUNS such runs, the oldest first. Each
+published value is the median of those runs. `make bench-page` writes the pages again from the results that are there; a
+run of all rows writes them with its own.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.figures import Reach
 from benchmarks.plot import Bar, Group, draw, say
 from benchmarks.table import align
 
@@ -22,6 +26,9 @@ PLOT: Final = Path("docs", "images", "speed.svg")
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 TITLE: Final = "Requests per second on one core, 32 connections"
 
+RUNS: Final = 5
+"""How many runs of all rows are kept."""
+
 _SIDEKEY: Final = "sidekey"
 _PURE: Final = "sidekey pure"
 _NAMES: Final = {
@@ -32,6 +39,7 @@ _NAMES: Final = {
     "haproxy": "HAProxy",
     "mitmproxy": "mitmproxy",
 }
+_MISSED: Final = "not reached"
 _STYLES: Final = {_SIDEKEY: "first", _PURE: "second"}
 
 _PLOTTED: Final = {
@@ -46,13 +54,34 @@ _LINES: Final = (
     ("CPU for a request, http upstream", "http32", "CPU us a request", "{} µs"),
     ("Median latency at one connection", "conns1", "p50 ms", "{} ms"),
     ("Memory for a request in flight", "inflight5000", "KiB a request in flight", "{} KiB"),
-    ("Memory when idle", "idle", "RSS idle MB", "{} MB"),
+    ("Memory when idle (RSS)", "idle", "RSS idle MB", "{} MB"),
+    ("Private part of it, which instances cannot share", "idle", "private memory idle MB", "{} MB"),
     ("Start to first response", "idle", "start to first response s", "{} s"),
 )
-"""The five lines: they tell where others are better, too."""
+"""The six lines: they tell where others are better, too."""
 
 Results = Mapping[str, Any]
 Line = Mapping[str, Any]
+
+
+def with_runs(results: Results, previous: Results) -> dict[str, Any]:
+    """Add a run to the runs of the previous results that were measured on the same machine with the same programs."""
+    conditions = {name: results["machine"][name] for name in ("processor", "cores", "python", "python_build")}
+    conditions["versions"] = results["versions"]
+    run = {
+        "date": results["date"],
+        "conditions": conditions,
+        "rows": {
+            name: {
+                "title": row["title"],
+                "tls": row["tls"],
+                "figures": {line["figure"]: line["values"] for line in row["lines"]},
+            }
+            for name, row in results["rows"].items()
+        },
+    }
+    comparable = [other for other in previous["runs"] if other["conditions"] == conditions]
+    return {**results, "runs": [*comparable, run][-RUNS:]}
 
 
 def publish(results: Results, root: Path = ROOT) -> None:
@@ -81,27 +110,43 @@ def _between(document: str, text: str) -> str:
 
 def _groups(results: Results) -> list[Group]:
     return [
-        Group(heading, [Bar(_NAMES[name], value, _STYLES.get(name, "other")) for name, value in _values(line)])
+        Group(
+            heading,
+            [
+                Bar(_NAMES[name], statistics.median(values), _STYLES.get(name, "other"))
+                for name, values in _by_column(results, row, _RATE).items()
+            ],
+        )
         for row, heading in _PLOTTED.items()
-        if (line := _line(results, row, _RATE)) is not None
+        if _line(results, row, _RATE) is not None
     ]
 
 
 def _summary(results: Results, groups: Sequence[Group]) -> str:
     lines = [
-        f"- {text}: {_compared(line, unit)}."
+        f"- {text}: {_compared(_by_column(results, row, figure), unit, len(results['runs']))}."
         for text, row, figure, unit in _LINES
-        if (line := _line(results, row, figure)) is not None
+        if _line(results, row, figure) is not None
     ]
-    return "\n\n".join((f"![{TITLE}. {say(groups)}]({PLOT.as_posix()})", "\n".join(lines)))
+    return "\n\n".join((f"![{TITLE}. {say(groups)}]({PLOT.as_posix()})", f"{_say_runs(results)}:", "\n".join(lines)))
 
 
-def _compared(line: Line, unit: str) -> str:
-    """`23.7 µs (pure 36.1 µs); Envoy 57.8 µs, nginx 19.8 µs`."""
-    values = {name: unit.format(number(value)) for name, value in _values(line)}
+def _say_runs(results: Results) -> str:
+    count = len(results["runs"])
+    if count == 1:
+        return f"From one run of the whole benchmark, on {results['runs'][0]['date']}"
+    return f"Medians of the last {count} runs of the whole benchmark, in brackets the lowest and the highest"
+
+
+def _compared(by_column: Mapping[str, Sequence[float]], unit: str, runs: int) -> str:
+    """`23.7 µs (23.1 to 24), pure 36.1 µs (35.9 to 37); Envoy 57.8 µs (55 to 60.1)`."""
+    values = {
+        name: unit.format(number(statistics.median(values))) + spread(values, runs)
+        for name, values in by_column.items()
+    }
     sidekey, pure = values.pop(_SIDEKEY, "not measured"), values.pop(_PURE, None)
     peers = ", ".join(f"{_NAMES[name]} {value}" for name, value in values.items())
-    return "".join((sidekey, f" (pure {pure})" if pure else "", f"; {peers}" if peers else ""))
+    return "".join((sidekey, f", pure {pure}" if pure else "", f"; {peers}" if peers else ""))
 
 
 def _tables(results: Results) -> str:
@@ -114,14 +159,15 @@ def _tables(results: Results) -> str:
     return "\n\n".join(
         (
             f"{machine['processor']}, Linux {machine['kernel']}; {machine['cores']}. "
-            f"Python {machine['python']} ({machine['python_build']}). The run took {minutes} minutes.",
+            f"Python {machine['python']} ({machine['python_build']}). The last run took {minutes} minutes.",
             f"Versions: {peers}.",
+            f"{_say_runs(results)}.",
             "## Goals that were not reached",
             "\n".join(_missed(results)) or "None.",
             "## Beside other proxies",
-            *(_row(name, rows[name]) for name in compared),
+            *(_row(results, name) for name in compared),
             "## Sidekey alone",
-            *(_row(name, row) for name, row in rows.items() if name not in compared),
+            *(_row(results, name) for name in rows if name not in compared),
         )
     )
 
@@ -133,33 +179,43 @@ def _is_compared(line: Line) -> bool:
 def _missed(results: Results) -> Iterator[str]:
     for name, row in results["rows"].items():
         for line in row["lines"]:
-            if line["verdict"] == "not reached":
-                yield f"- `{name}`, {line['figure']}: {line['reach']}, measured {number(line['measured'])}"
+            goal, measured = _goal(results, name, line)
+            if measured.endswith(_MISSED):
+                yield f"- `{name}`, {line['figure']}: {goal}, measured {measured.removesuffix(_MISSED).strip()}"
 
 
-def _row(name: str, row: Mapping[str, Any]) -> str:
+def _row(results: Results, name: str) -> str:
+    row, runs = results["rows"][name], len(results["runs"])
     lines = row["lines"]
     measured = {column for line in lines for column in line["values"]}
     columns = [column for column in _NAMES if column in measured]
     with_goals = any(line["reach"] is not None for line in lines)
     header = ["figure", *(_NAMES[column] for column in columns), *(["goal", "measured"] if with_goals else [])]
-    body = [
-        [
-            line["figure"],
-            *(number(line["values"].get(column)) for column in columns),
-            *(_goal(line) if with_goals else ()),
-        ]
-        for line in lines
-    ]
+    body = []
+    for line in lines:
+        found = _by_column(results, name, line["figure"])
+        cells = [_cell(found.get(column, ()), runs) for column in columns]
+        body.append([line["figure"], *cells, *(_goal(results, name, line) if with_goals else ())])
+    tls = [f"TLS to the upstream: {say_tls(row['tls'])}."] if row["tls"] else []
     failures = [f"Not measured: {subject}: {reason}." for subject, reason in row["failures"].items()]
-    return "\n\n".join((f"### `{name}`: {row['title']}", *([align(header, body)] if body else []), *failures))
+    return "\n\n".join((f"### `{name}`: {row['title']}", *([align(header, body)] if body else []), *tls, *failures))
 
 
-def _goal(line: Line) -> tuple[str, str]:
+def say_tls(tls: Mapping[str, str]) -> str:
+    """TLS version and group of each subject, in words."""
+    return "; ".join(f"{_NAMES.get(subject, subject)} {negotiated}" for subject, negotiated in tls.items())
+
+
+def _goal(results: Results, row: str, line: Line) -> tuple[str, str]:
+    """The goal of a line, and what was measured of it with the verdict unless it was reached."""
     if line["reach"] is None:
         return "", ""
-    measured = number(line["measured"])
-    return line["reach"], measured if line["verdict"] == "ok" else f"{measured} {line['verdict']}".strip()
+    reach = Reach(**line["reach"])
+    measured = [reach.measured(values) for values in _history(results, row, line["figure"])]
+    found = [value for value in measured if value is not None]
+    verdict = reach.judge(statistics.median(found) if found else None)
+    cell = _cell(found, len(results["runs"]))
+    return str(reach), cell if verdict == "ok" else f"{cell} {verdict}".strip()
 
 
 def _line(results: Results, row: str, figure: str) -> Line | None:
@@ -167,15 +223,40 @@ def _line(results: Results, row: str, figure: str) -> Line | None:
     return next((line for line in lines if line["figure"] == figure), None)
 
 
-def _values(line: Line) -> list[tuple[str, float]]:
-    values = line["values"]
-    return [(name, values[name]) for name in _NAMES if name in values]
+def _history(results: Results, row: str, figure: str) -> list[Mapping[str, float]]:
+    """The values of a figure in each run, by column.
+
+    Of runs whose row had the title and negotiated the TLS that it has in the last run: others measured something else.
+    """
+    last = results["rows"][row]
+    runs = (run["rows"].get(row) for run in results["runs"])
+    return [
+        run["figures"][figure]
+        for run in runs
+        if run is not None and (run["title"], run["tls"]) == (last["title"], last["tls"]) and figure in run["figures"]
+    ]
 
 
-def number(value: float | None) -> str:
+def _by_column(results: Results, row: str, figure: str) -> dict[str, list[float]]:
+    history = _history(results, row, figure)
+    found = {name: [values[name] for values in history if name in values] for name in _NAMES}
+    return {name: values for name, values in found.items() if values}
+
+
+def _cell(values: Sequence[float], runs: int) -> str:
+    return f"{number(statistics.median(values))}{spread(values, runs)}" if values else ""
+
+
+def spread(values: Sequence[float], runs: int) -> str:
+    """Lowest and highest value in brackets, and how many values there are where those are fewer than the runs."""
+    said = [f"{number(min(values))} to {number(max(values))}"] if len(values) > 1 else []
+    if len(values) < runs:
+        said.append("1 run" if len(values) == 1 else f"{len(values)} runs")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def number(value: float) -> str:
     """A value with three digits, or all before the point."""
-    if value is None:
-        return ""
     return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.3g}"
 
 

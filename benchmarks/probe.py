@@ -14,6 +14,15 @@ AUTHORIZATION = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 CHECK = "check"
 """The path, below the base, at which every upstream responds with the Authorization that it received."""
 
+TLS = "tls"
+"""The path, below the base, at which the nginx upstream responds with TLS version and group of its connection."""
+
+TOKEN = "of-an-operator-and-a-caller-not-a-secret"
+TOKEN_FIELD = "Sidekey-Token"
+
+_GROUPS = {"0x11ec": "X25519MLKEM768"}
+"""TLS groups that nginx prints as numbers (IANA registry "TLS Supported Groups"), by that number."""
+
 _TIMEOUT = 5.0
 
 
@@ -50,6 +59,18 @@ def read_page(port: int, path: str) -> str:
     if status != 200:
         raise MeasureFailed(f"GET {path} responded {status}: {text[:300]}")
     return text
+
+
+def negotiated_tls(port: int, path: str, headers: Mapping[str, str]) -> str:
+    """Return TLS version and group of a proxy's connection to the nginx upstream. Raises MeasureFailed."""
+    try:
+        status, text = _request("POST", port, path, headers)
+    except (OSError, HTTPException) as error:
+        raise MeasureFailed(f"POST {path} failed: {error!r}") from error
+    version, _, group = text.partition(" ")
+    if status != 200 or not group:
+        raise MeasureFailed(f"POST {path} responded {status}: {text[:300]}")
+    return f"{version} {_GROUPS.get(group, group)}"
 
 
 def _request(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.probe import PASSWORD, USER
+from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.impossible import Dialling
@@ -26,7 +26,6 @@ from sidekey.store.state import Put
 
 KEY_ID = "k1"
 KEY = b"32 bytes that seal nothing real."
-TOKEN = "of-an-operator-and-a-caller-not-a-secret"
 
 _IN_FLIGHT = 10_000
 _DIALLING = Dialling(allowed=(ip_network("127.0.0.0/8"),), stored=True)

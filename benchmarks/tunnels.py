@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,9 +96,11 @@ class TunnelLoad:
         """The same load, long enough to warm up."""
         return replace(self, seconds=min(self.seconds, WARM_UP_SECONDS))
 
-    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+    def measure(
+        self, port: int, path: str, folder: Path, fields: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[Figure, float]]:
         """Run it; where requests go the way says. Raises MeasureFailed where one failed or the pace was lost."""
-        del path
+        del path, fields
         ran = subprocess.run(
             self.command(port, folder), capture_output=True, text=True, timeout=self.seconds + _PATIENCE, check=False
         )

@@ -11,12 +11,13 @@ from pathlib import Path
 import trustme
 
 from benchmarks.clients import ClientCa, ClientPair
-from benchmarks.load import RESPONSE_BODY
+from benchmarks.load import LARGE_BYTES, RESPONSE_BODY
 from benchmarks.machine import find_program, free_port
-from benchmarks.probe import AUTHORIZATION, CHECK, await_response
+from benchmarks.probe import AUTHORIZATION, CHECK, TLS, await_response
 from benchmarks.processes import MeasureFailed, Program
 
 HOST = "upstream.example"
+_PIECE = 4_000
 
 # nginx responds 400 to a second Authorization header (since 1.23.0), so an exact echo means exactly one.
 _NGINX = """
@@ -45,10 +46,27 @@ _SERVER = """
     listen 127.0.0.1:{port} {ssl} backlog=4096;
     {options}
     location = /api/{check} {{ return 200 $http_authorization; }}
-    location /api/ {{ return 200 "{body}"; }}
+    {tls_page}
+    {responding}
   }}
 """
+_SMALL = """location /api/ {{ return 200 "{body}"; }}"""
+# `return` responds before the body has come, and a proxy may then close its caller's connection. ngx_http_mirror_module
+# reads the whole body first. Then ngx_http_empty_gif_module refuses POST, and its 405 becomes the response. One
+# parameter holds at most 4 KiB (NGX_CONF_BUFFER), so a large response is put together from pieces.
+_LARGE = """
+    location /api/ {{
+      client_body_buffer_size 1m;
+      mirror /mirror;
+      empty_gif;
+      error_page 405 =200 @large;
+    }}
+    location = /mirror {{ internal; return 204; }}
+    location @large {{ set $piece "{piece}"; return 200 "{pieces}"; }}
+"""
+_TLS_PAGE = """location = /api/{path} {{ return 200 "$ssl_protocol $ssl_curve"; }}"""
 _TLS = """
+    ssl_protocols TLSv1.3;
     ssl_certificate {folder}/server.pem;
     ssl_certificate_key {folder}/server.key;
     ssl_session_cache shared:bench:4m;
@@ -64,15 +82,20 @@ _ONCE = """
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One server block: over TLS, `asking` for a client certificate, `once`: one request a connection."""
+    """One server block: over TLS, `asking` for a client certificate, `once`: one request a connection.
+
+    A `large` one responds with LARGE_BYTES.
+    """
 
     tls: bool = True
     asking: bool = False
     once: bool = False
+    large: bool = False
 
 
 _SIDES = {
     "http": _Side(tls=False),
+    "http, large": _Side(tls=False, large=True),
     "https": _Side(),
     "mtls": _Side(asking=True),
     "https, once": _Side(once=True),
@@ -150,5 +173,12 @@ def _server(side: _Side, port: int, folder: Path, bundle: Path) -> str:
         _ONCE if side.once else "",
     )
     return _SERVER.format(
-        port=port, ssl="ssl" if side.tls else "", options="".join(options), check=CHECK, body=RESPONSE_BODY.decode()
+        port=port,
+        ssl="ssl" if side.tls else "",
+        options="".join(options),
+        check=CHECK,
+        tls_page=_TLS_PAGE.format(path=TLS) if side.tls else "",
+        responding=_LARGE.format(piece="y" * _PIECE, pieces="$piece" * (LARGE_BYTES // _PIECE))
+        if side.large
+        else _SMALL.format(body=RESPONSE_BODY.decode()),
     )

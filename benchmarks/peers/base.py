@@ -65,7 +65,11 @@ class Installed:
 
     name: ClassVar[str]
     pages: ClassVar[tuple[str, ...]] = ()
-    fields: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Header fields that a caller must send: none."""
+        return {}
 
     def program(self) -> str | None:
         """Where it is installed."""

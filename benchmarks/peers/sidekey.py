@@ -18,8 +18,8 @@ from benchmarks.issuer import HOST as TOKEN_HOST
 from benchmarks.issuer import SECRET, TokenEndpoint
 from benchmarks.machine import find_program
 from benchmarks.peers.base import Job
-from benchmarks.probe import PASSWORD, USER
-from benchmarks.stored import KEY, KEY_ID, TOKEN, Filled
+from benchmarks.probe import PASSWORD, TOKEN, TOKEN_FIELD, USER
+from benchmarks.stored import KEY, KEY_ID, Filled
 from benchmarks.upstream import HOST, Upstream
 
 CA_FOLDER = "ca"
@@ -28,6 +28,8 @@ CA_FOLDER = "ca"
 _DATABASE = "store.db"
 
 _WEBHOOK_SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
+
+_TOKEN_FILE = {"token": {"file": "token"}}
 
 GROUP = 10
 """Hosts of one integration: few, since each is a prefix that is looked at; what is done once counts little for each."""
@@ -51,8 +53,8 @@ class Sidekey:
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
     of integrations g0 and on, each with GROUP of them. `store` gives it a copy of a store, of which `bench` is where
-    that is filled, and one caller and one operator, whose token is TOKEN. With `signed`, requests of `bench` are signed
-    as Standard Webhooks says.
+    that is filled, and one caller and one operator, whose token is TOKEN. `callers`
+    gives it that caller without a store. With `signed`, requests of `bench` are signed as Standard Webhooks says.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -65,12 +67,13 @@ class Sidekey:
     certificates: tuple[ClientPair, ...] = ()
     tunnel_hosts: int | None = None
     store: Filled | None = None
+    callers: bool = False
     signed: bool = False
 
     @property
     def fields(self) -> dict[str, str]:
         """What a caller must send."""
-        return {} if self.store is None else {"Sidekey-Token": TOKEN}
+        return {TOKEN_FIELD: TOKEN} if self._has_callers else {}
 
     def program(self) -> str | None:
         """The interpreter."""
@@ -87,7 +90,9 @@ class Sidekey:
         secrets = {"password": PASSWORD, "client_secret": SECRET, "webhook_secret": _WEBHOOK_SECRET}
         if self.store is not None:
             shutil.copyfile(self.store.database, job.folder / _DATABASE)
-            secrets |= {"token": TOKEN, KEY_ID: b64encode(KEY).decode()}
+            secrets[KEY_ID] = b64encode(KEY).decode()
+        if self._has_callers:
+            secrets["token"] = TOKEN
         for name, value in secrets.items():
             secret = config.parent / name
             secret.write_text(value, encoding="utf-8")
@@ -99,6 +104,10 @@ class Sidekey:
     def path(self, rest: str) -> str:
         """The reverse door of the integration `bench`."""
         return f"/i/bench/{rest}"
+
+    @property
+    def _has_callers(self) -> bool:
+        return self.callers or self.store is not None
 
     def _ca_folder(self, job: Job) -> Path:
         """A new one where tunnels are served; else one for all starts of a build, as an installed Sidekey has.
@@ -129,6 +138,7 @@ class Sidekey:
             "log": {"access": self.access},
             "ca": {"folder": str(self._ca_folder(job))},
             **({} if self.store is None else _store(job.folder / _DATABASE)),
+            **({"callers": {"bench": {**_TOKEN_FILE, "integrations": "*"}}} if self._has_callers else {}),
             "integrations": {
                 **({} if self.store is not None and self.store.count else {"bench": bench}),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
@@ -156,12 +166,10 @@ def base_of(upstream: Upstream) -> str:
 
 
 def _store(database: Path) -> dict[str, Any]:
-    token = {"token": {"file": "token"}}
     keys = [{"id": KEY_ID, "key": {"file": KEY_ID}}]
     return {
         "store": {"path": str(database), "keys": keys, "allow_private": ["127.0.0.0/8"]},
-        "callers": {"bench": {**token, "integrations": "*"}},
-        "admin": {"tokens": {"bench": {**token, "role": "admin"}}},
+        "admin": {"tokens": {"bench": {**_TOKEN_FILE, "role": "admin"}}},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.arena import Arena, Running, one_by_one
-from benchmarks.figures import RESIDENT_IDLE, START, Outcome, Sample, at_most, lines_of
+from benchmarks.figures import PRIVATE_IDLE, RESIDENT_IDLE, START, Outcome, Sample, at_most, lines_of
 from benchmarks.peers import FORWARDING, peers
 
 _STARTS = 5
@@ -14,7 +14,7 @@ class Idle:
 
     name = "idle"
     title = (
-        "resident memory after the first response and one of each status page, "
+        "memory after the first response and one of each status page, "
         "and seconds from the start of the program to that first response"
     )
 
@@ -27,4 +27,8 @@ class Idle:
 
 def idle_sample(running: Running) -> Sample:
     """What a start alone gives."""
-    return {RESIDENT_IDLE: running.idle_bytes / 1e6, START: running.start_seconds}
+    return {
+        RESIDENT_IDLE: running.idle_bytes / 1e6,
+        PRIVATE_IDLE: running.private_bytes / 1e6,
+        START: running.start_seconds,
+    }

@@ -35,7 +35,7 @@ class NewConnections:
 
     def run(self, arena: Arena) -> Outcome:
         """Processor time and rate, with a client certificate and without one."""
-        outcome = Outcome([], {}, {})
+        outcome = Outcome([])
         for label, side in _SIDES.items():
             with side_by_side(arena, self.peers, arena.upstreams[side]) as found:
                 found.load(self.rounds, self.load)
@@ -53,6 +53,7 @@ class NewConnections:
                 [*outcome.lines, *lines],
                 {**outcome.failures, **{f"{peer}, {label}": why for peer, why in found.failures.items()}},
                 {**outcome.rounds, **{f"{peer}, {label}": samples for peer, samples in found.rounds.items()}},
+                {**outcome.tls, **{f"{peer}, {label}": tls for peer, tls in found.tls.items()}},
             )
         return outcome
 
@@ -88,7 +89,7 @@ class Certificates:
         closed = one_by_one(arena, closing_side, arena.upstreams["mtls, once"], self.starts, self.sample)
         kept = one_by_one(arena, {KEPT: many}, arena.upstreams["mtls"], self.starts, self.sample)
         lines = self.lines(closed.medians() | kept.medians())
-        return Outcome(lines, closed.failures | kept.failures, closed.rounds | kept.rounds)
+        return Outcome(lines, closed.failures | kept.failures, closed.rounds | kept.rounds, closed.tls | kept.tls)
 
     def sample(self, running: Running) -> Sample:
         """Memory and start, and memory once each certificate was used. Raises MeasureFailed."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.arena import Arena, side_by_side
-from benchmarks.figures import CPU, P50, RATE, Figure, Outcome, Reach, at_least, at_most, lines_of
-from benchmarks.load import Load, Wrk
+from benchmarks.figures import CPU, P50, Figure, Outcome, Reach, at_most, cpu_ratios, lines_of
+from benchmarks.load import LARGE_BYTES, Load, Wrk
 from benchmarks.pace import Pace
 from benchmarks.peers import FORWARDING, PURE, peers
+from benchmarks.peers.base import Peer
+from benchmarks.peers.envoy import Envoy
+from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.sidekey import Sidekey
 
 _COMPARED = ("sidekey", "envoy", "nginx")
 _PACE = Pace(7_000, 2)
@@ -19,22 +24,27 @@ _PACED_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """One load, run against each peer in turn."""
+    """One load, run against each peer in turn. `ratios`: least CPU of a peer over Sidekey's, by column."""
 
     name: str
     title: str
     load: Load
-    reaches: Mapping[Figure, Reach] = field(default_factory=dict)
+    ratios: Mapping[str, float] = field(default_factory=dict)
     side: str = "http"
     """Of the upstream."""
     columns: tuple[str, ...] = FORWARDING
+    reaches: Mapping[Figure, Reach] = field(default_factory=dict, kw_only=True)
+    configured: Mapping[str, Peer] = field(default_factory=dict, kw_only=True)
+    """Peers of this row's own configuration, by column; the others are as in most rows."""
     rounds: int = field(default=5, kw_only=True)
 
     def run(self, arena: Arena) -> Outcome:
         """A line for each figure that the load and /proc give."""
-        with side_by_side(arena, peers(*self.columns), arena.upstreams[self.side]) as found:
+        with side_by_side(arena, peers(*self.columns) | dict(self.configured), arena.upstreams[self.side]) as found:
             found.load(self.rounds, self.load)
-        return Outcome(lines_of(found.medians(), self.reaches), found.failures, found.rounds)
+        medians = found.medians()
+        lines = [*lines_of(medians, self.reaches), *cpu_ratios(medians, self.ratios)]
+        return Outcome(lines, found.failures, found.rounds, found.tls)
 
 
 ROWS = (
@@ -42,20 +52,20 @@ ROWS = (
         "http32",
         "requests to an http upstream, 32 kept connections",
         Wrk(32),
-        {RATE: at_least(1.8, over="envoy"), CPU: at_least(0.82, "nginx", over="sidekey")},
+        {"envoy": 1.8, "nginx": 0.82},
     ),
     Throughput(
         "http256",
         "requests to an http upstream, 256 kept connections",
         Wrk(256),
-        {RATE: at_least(2.2, over="envoy")},
+        {"envoy": 2.2},
         columns=("sidekey", PURE, "envoy", "nginx"),
     ),
     Throughput(
         "https32",
         "requests to an https upstream, 32 kept connections on both sides",
         Wrk(32),
-        {RATE: at_least(1.5, over="envoy")},
+        {"envoy": 1.5},
         "https",
         ("sidekey", PURE, "envoy", "nginx"),
     ),
@@ -76,7 +86,7 @@ ROWS = (
         "mtls32",
         "requests to an https upstream that demands a client certificate, 32 kept connections on both sides",
         Wrk(32),
-        {RATE: at_least(1.3, over="envoy")},
+        {"envoy": 1.3},
         "mtls",
         _COMPARED,
         rounds=3,
@@ -85,16 +95,37 @@ ROWS = (
         "conns1",
         "requests over one connection",
         Wrk(1),
-        {P50: at_most(1, over="envoy")},
         columns=_COMPARED,
+        reaches={P50: at_most(1, over="envoy")},
         rounds=3,
     ),
     Throughput(
         "newconn",
         "a new caller connection for each request, 32 at a time",
         Wrk(32, keep=False),
-        {CPU: at_most(1, over="envoy")},
         columns=_COMPARED,
+        reaches={CPU: at_most(1, over="envoy")},
+        rounds=3,
+    ),
+    Throughput(
+        "large32",
+        "requests and responses of 100 KB to an http upstream, 32 kept connections",
+        Wrk(32, body_bytes=LARGE_BYTES),
+        side="http, large",
+        configured={"nginx": Nginx(streaming=True)},
+        rounds=3,
+    ),
+    Throughput(
+        "callers32",
+        "requests of a caller with a token, which is checked and removed (Envoy: by api_key_auth), "
+        "to an http upstream, 32 kept connections",
+        Wrk(32),
+        columns=("sidekey", PURE, "envoy"),
+        configured={
+            "sidekey": Sidekey(callers=True),
+            PURE: Sidekey(interpreter=sys.executable, callers=True),
+            "envoy": Envoy(callers=True),
+        },
         rounds=3,
     ),
 )

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.figures import CPU, P50, RATE, Line, Outcome, Reach, at_least, at_most, lines_of, medians
+from benchmarks.figures import (
+    CPU,
+    P50,
+    RATE,
+    Line,
+    Outcome,
+    Reach,
+    at_least,
+    at_most,
+    cpu_ratios,
+    lines_of,
+    medians,
+)
 
 
 def test_medians_are_taken_figure_by_figure() -> None:
@@ -51,20 +63,29 @@ def test_a_figure_that_one_peer_lacks_still_has_its_line() -> None:
     ]
 
 
-def test_results_hold_the_rounds_and_the_verdicts() -> None:
+def test_a_goal_beside_a_peer_compares_cpu_and_not_the_rate() -> None:
+    """The rate depends on the load and the upstream too. Without a peer's figures the goal stays, unmeasured."""
+    columns = {"sidekey": {RATE: 1.0, CPU: 20.0}, "envoy": {RATE: 1.0, CPU: 50.0}}
+    lines = cpu_ratios(columns, {"envoy": 1.8, "nginx": 0.8})
+    assert [(line.label, line.values, str(line.reach)) for line in lines] == [
+        ("CPU of envoy / CPU of sidekey", {"envoy": 2.5}, "envoy at least 1.8"),
+        ("CPU of nginx / CPU of sidekey", {}, "nginx at least 0.8"),
+    ]
+
+
+def test_results_hold_the_rounds_and_the_goals() -> None:
     """A reader of the results can judge them again."""
     line = Line("requests/s", RATE, {"sidekey": 4.0, "envoy": 2.0}, at_least(1.5, over="envoy"))
-    outcome = Outcome((line,), {"nginx": "it ended"}, {"sidekey": [{RATE: 4.0}]})
+    outcome = Outcome((line,), {"nginx": "it ended"}, {"sidekey": [{RATE: 4.0}]}, {"envoy": "TLSv1.3 X25519"})
     assert outcome.as_json() == {
         "lines": [
             {
                 "figure": "requests/s",
                 "values": {"sidekey": 4.0, "envoy": 2.0},
-                "reach": "sidekey / envoy at least 1.5",
-                "measured": 2.0,
-                "verdict": "ok",
+                "reach": {"limit": 1.5, "sense": "at least", "peer": "sidekey", "over": "envoy"},
             }
         ],
         "failures": {"nginx": "it ended"},
+        "tls": {"envoy": "TLSv1.3 X25519"},
         "rounds": {"sidekey": [{"requests/s": 4.0}]},
     }

@@ -35,6 +35,8 @@ def test_new_connections_are_measured_with_and_without_a_certificate(arena: Aren
     ]
     assert all(line.values["nginx"] > 0 for line in outcome.lines)
     assert [str(line.reach) for line in outcome.lines] == ["sidekey / nginx at most 1.2", "None"] * 2
+    assert list(outcome.tls) == ["nginx, client certificate", "nginx, no certificate"]
+    assert all(tls.startswith("TLSv1.3 X25519") for tls in outcome.tls.values())
     assert {subject: len(samples) for subject, samples in outcome.rounds.items()} == {
         "nginx, client certificate": 1,
         "nginx, no certificate": 1,

@@ -58,15 +58,19 @@ class Missing(Broken):
         return None
 
 
-@pytest.mark.parametrize("side", ["http", "https", "mtls, once"])
+@pytest.mark.parametrize("side", ["http", "http, large", "https", "mtls, once"])
 @pytest.mark.parametrize("name", ["envoy", "nginx", "haproxy"])
 def test_the_upstream_receives_the_credential_exactly_once(arena: Arena, name: str, side: str) -> None:
-    """The first response of a started peer proves it. Sidekey, which starts slowly, is started so for other tests."""
+    """The first response of a started peer proves it, by TLS 1.3 to an https upstream.
+
+    Sidekey, which starts slowly, is started so for other tests.
+    """
     require("nginx")
     with ExitStack() as stack:
         running = arena.start("subject", need(name), arena.upstreams[side], stack)
         assert running.start_seconds > 0
-        assert running.idle_bytes > 0
+        assert running.idle_bytes > running.private_bytes > 0
+        assert running.tls.startswith("TLSv1.3 X25519") if "http," not in f"{side}," else running.tls == ""
         assert all(read_page(running.job.admin_port, page) for page in running.peer.pages)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import MeasureFailed, PeakMemory, Program, cpu_seconds, parse_resident, parse_stat, resident
+from benchmarks.processes import MeasureFailed, PeakMemory, Program, cpu_seconds, parse_memory, parse_stat, resident
 from support.ask import within
 from support.peers import require
 
@@ -35,8 +35,8 @@ def test_a_program_name_with_parentheses_does_not_shift_the_fields() -> None:
 
 def test_resident_memory_is_given_in_bytes() -> None:
     """The kernel writes kB for 1,024 bytes; a zombie has no such line."""
-    assert parse_resident("Name:\tnginx\nVmHWM:\t   20 kB\nVmRSS:\t   12 kB\n") == 12_288
-    assert parse_resident("Name:\tnginx\nState:\tZ (zombie)\n") == 0
+    assert parse_memory("Name:\tnginx\nVmHWM:\t   20 kB\nVmRSS:\t   12 kB\n", "VmRSS") == 12_288
+    assert parse_memory("Name:\tnginx\nState:\tZ (zombie)\n", "VmRSS") == 0
 
 
 def test_an_ended_program_is_reported_with_the_end_of_its_output(tmp_path: Path) -> None:
