@@ -18,6 +18,7 @@ from sidekey.settings.memory import Entry, Found
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.stamps import Looks
+from sidekey.settings.unread import find_unreadable
 from sidekey.settings.validated import validate
 
 
@@ -70,6 +71,7 @@ class Integrations:
         self._note(self._loaded.errors, name, raw, errors)
         if settings is None:
             self._note(self._loaded.warnings, name, raw, warnings)
+            self._note(self._loaded.unreadable, name, raw, find_unreadable(raw, errors, self._noting))
             return None
         build = partial(
             build_integration,

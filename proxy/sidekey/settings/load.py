@@ -40,6 +40,7 @@ from sidekey.settings.source import NAME_ONE, Files, Joined, read_config
 from sidekey.settings.stamps import Looks
 from sidekey.settings.store import BuiltStore, build_store
 from sidekey.settings.translate import findings_of
+from sidekey.settings.unread import find_unreadable
 from sidekey.settings.values import check_name
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -374,7 +375,10 @@ class _Loading:
             found = findings_of(error, GlobalSettings, self._root)
             self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
-            settings = GlobalSettings.model_validate(_without_invalid(values, error))
+            valid = _without_invalid(values, error)
+            settings = GlobalSettings.model_validate(valid)
+            unread = find_unreadable(_removed(values, valid), found, self._noting)
+            self.loaded.unreadable += [error_of(self._root(each.loc), each) for each in unread]
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
             self._note(self.loaded.absent, [(("network", "source_address"), ABSENT)])
@@ -496,6 +500,14 @@ class _Loading:
                 text = "no file has an integration of this ID: it must be made in the store"
             errors = self.loaded.warnings if has_store else self.loaded.errors
             errors.append(error_at(raw, ("integration",), text, base=base))
+
+
+def _removed(values: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
+    """Return the global keys, and of `callers` the callers, that are not among the valid ones."""
+    removed = {key: value for key, value in values.items() if key not in valid}
+    if "callers" in valid:
+        removed["callers"] = {name: each for name, each in values["callers"].items() if name not in valid["callers"]}
+    return removed
 
 
 def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
