@@ -65,6 +65,14 @@ def test_the_lock_satisfies_what_the_project_declares() -> None:
         assert requirement.specifier.contains(locked[requirement.name.lower()]), text
 
 
+def test_a_library_whose_private_parts_are_used_has_a_ceiling() -> None:
+    """Its next release may change them: that is tried before anybody installs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {found.name: found.specifier for found in map(Requirement, project["dependencies"])}
+    for name, refused in (("aiohttp", "3.15.0"), ("watchfiles", "2.0.0")):
+        assert not declared[name].contains(refused), name
+
+
 def test_aiohttp_is_above_every_known_advisory() -> None:
     """Each row of the advisory table is fixed in the locked version and in the lowest one that is allowed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
