@@ -54,6 +54,8 @@ LABEL org.opencontainers.image.title="Sidekey" \
 # By number: Kubernetes' runAsNonRoot cannot judge a name. 65532 is the user of distroless images; it has no home and
 # needs no entry in /etc/passwd.
 USER 65532:65532
+# Says which port callers use; it opens nothing. By default Sidekey listens on the loopback address of the container.
+EXPOSE 8080
 # No --start-interval: hadolint 2.15 does not read it. Kubernetes takes its own probes and ignores this.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=15s --retries=3 CMD ["sidekey", "healthcheck"]
 ENTRYPOINT ["sidekey"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from contextlib import closing
+from http.client import HTTPConnection
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,13 +18,17 @@ import yaml
 from sidekey.authority.folder import state_file
 from sidekey.settings.load import load
 from support import peers
-from support.child import run_cli
+from support.child import Child, run_cli
+from support.raw import DEADLINE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TRIAL = EXAMPLES.parent / "config" / "example.yaml"
 COMPOSE = EXAMPLES / "compose.yaml"
+GATEWAY = EXAMPLES / "compose-gateway.yaml"
 UNIT = EXAMPLES / "systemd" / "sidekey.service"
 CONFIGS = {
     "compose": (EXAMPLES / "compose" / "sidekey.yaml", {"/run/secrets/crm_password"}),
+    "gateway": (EXAMPLES / "gateway" / "sidekey.yaml", {"/run/secrets/crm_password", "/run/secrets/billing_token"}),
     "systemd": (
         EXAMPLES / "systemd" / "sidekey.yaml",
         {
@@ -30,9 +39,9 @@ CONFIGS = {
 }
 
 
-def services() -> dict[str, Any]:
-    """The services of the compose file."""
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())
+def services(compose: Path = COMPOSE) -> dict[str, Any]:
+    """The services of a compose file."""
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(compose.read_text())
     return loaded["services"]
 
 
@@ -64,9 +73,10 @@ def test_the_service_shares_the_network_of_a_healthy_sidekey() -> None:
     assert sidekey["healthcheck"]["test"] == ["CMD", "sidekey", "healthcheck"]
 
 
-def test_the_container_of_sidekey_has_no_rights_to_spare() -> None:
+@pytest.mark.parametrize("compose", [COMPOSE, GATEWAY], ids=lambda path: path.stem)
+def test_the_container_of_sidekey_has_no_rights_to_spare(compose: Path) -> None:
     """Read-only, no capabilities, no new privileges, no core files, not root."""
-    sidekey = services()["sidekey"]
+    sidekey = services(compose)["sidekey"]
     assert sidekey["read_only"] is True
     assert sidekey["cap_drop"] == ["ALL"]
     assert sidekey["security_opt"] == ["no-new-privileges:true"]
@@ -83,12 +93,58 @@ def test_the_secret_of_the_container_comes_by_file() -> None:
     assert "secrets" not in services()["app"]
 
 
+def test_the_gateway_serves_other_containers_that_send_their_token(tmp_path: Path) -> None:
+    """At every address, under the name of its service. Other callers and other names are refused."""
+    (tmp_path / "billing_token").write_text("the-token-of-billing")
+    (tmp_path / "crm_password").write_text("secret")
+    child = Child("", tmp_path, head="")
+    config = CONFIGS["gateway"][0].read_text().replace("/run/secrets", str(tmp_path))
+    config = config.replace("0.0.0.0:8080", f"0.0.0.0:{child.proxy_port}").replace(":9090", f":{child.admin_port}")
+    child.rewrite(config)
+
+    def code(host: str, token: str = "") -> str:
+        headers = {"Host": host, **({"Sidekey-Token": token} if token else {})}
+        # Another loopback address stands for another interface. The method is one that the integration refuses.
+        with closing(HTTPConnection("127.0.0.2", child.proxy_port, timeout=DEADLINE)) as connection:
+            connection.request("DELETE", "/i/crm/whoami", headers=headers)
+            return str(json.load(connection.getresponse())["code"])
+
+    with child:
+        assert code("sidekey:8080", "the-token-of-billing") == "method_denied"
+        assert code("sidekey:8080") == "caller_denied"
+        assert code("elsewhere:8080", "the-token-of-billing") == "door_denied"
+
+
+def test_a_caller_of_the_gateway_gets_its_token_and_not_the_credential() -> None:
+    """It joins no namespace, and waits until Sidekey is healthy."""
+    billing, sidekey = services(GATEWAY)["billing"], services(GATEWAY)["sidekey"]
+    assert (billing["secrets"], sidekey["secrets"]) == (["billing_token"], ["crm_password", "billing_token"])
+    assert "network_mode" not in billing
+    assert "ports" not in sidekey
+    assert billing["depends_on"]["sidekey"]["condition"] == "service_healthy"
+
+
+def test_the_first_integration_of_the_example_config_can_be_tested(tmp_path: Path) -> None:
+    """As the quick start says, with any server behind it."""
+    config = tmp_path / "example.yaml"
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        config.write_text(TRIAL.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{server.server_port}"))
+        Thread(target=server.serve_forever, daemon=True).start()
+        result = run_cli("test", "--config", str(config), "trial")
+        server.shutdown()
+    assert (result.returncode, result.stdout) == (0, "ok: GET /i/trial/: 200 OK, from the upstream\n")
+
+
 @pytest.mark.parametrize("example", CONFIGS)
 def test_a_stop_waits_longer_than_the_drain(example: str) -> None:
     """Requests in flight finish before the supervisor kills."""
     snapshot = load(CONFIGS[example][0], {}).snapshot
     assert snapshot is not None
-    patience = {"compose": services()["sidekey"]["stop_grace_period"], "systemd": unit_settings()["TimeoutStopSec"][0]}
+    patience = {
+        "compose": services()["sidekey"]["stop_grace_period"],
+        "gateway": services(GATEWAY)["sidekey"]["stop_grace_period"],
+        "systemd": unit_settings()["TimeoutStopSec"][0],
+    }
     assert int(patience[example].removesuffix("s")) > snapshot.timeouts.drain_delay + snapshot.timeouts.drain
 
 

@@ -51,6 +51,11 @@ def copied() -> set[str]:
     return {name for names in sources for name in names}
 
 
+def test_the_port_of_the_proxy_is_exposed() -> None:
+    """The one of the examples; the admin listener stays at the loopback address."""
+    assert of_last_stage("EXPOSE") == ["8080"]
+
+
 def test_hadolint_finds_nothing() -> None:
     """Not even at its lowest threshold, and nothing in the Dockerfile tells it to look away."""
     hadolint = peers.require("hadolint")
