@@ -46,7 +46,7 @@ def test_without_an_address_a_link_is_its_text() -> None:
     core = metadata()
     assert RELATIVE.findall(core.readme) == []
     assert "**docs/README.md** lists all of it" in core.readme
-    assert "https://www.envoyproxy.io/" in core.readme
+    assert "https://github.com/superfly/tokenizer" in core.readme
     assert core.urls == {}
 
 
