@@ -510,6 +510,22 @@ presets:
 """
 
 
+def test_an_export_that_needs_the_allow_private_of_the_store_is_imported_but_is_no_config(sqlite: Site) -> None:
+    """As docs/store.md says: files have rules of their own for addresses."""
+    sqlite.write(store=", allow_private: ['127.0.0.0/8']")
+    (sqlite.folder / "in.yaml").write_text(BASIC.replace("crm.example.com", "127.0.0.1"))
+    sqlite.run("import", "in.yaml")
+    sqlite.run("export", "--output", "out")
+    for name, text in (("crm.auth.password.txt", ENVIRONMENT["SECRET"]), ("callers/billing.txt", TOKEN)):
+        secret = sqlite.folder / "out" / "secrets" / name
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text(text)
+        secret.chmod(0o600)
+    said = sqlite.run("check", "--config", str(sqlite.folder / "out"), status=1)
+    assert "crm.endpoint_prefix: 127.0.0.1 is not a global address" in said
+    assert sqlite.outcomes("out") == {"crm": "kept", "billing": "kept"}
+
+
 def test_presets_come_with_their_integrations_and_go_out_again(site: Site) -> None:
     """All or none; what is the same is kept, what differs needs --replace."""
     (site.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
