@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from sidekey.store.errors import Changed, Exists, RolledBack, StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import (
+    Changed,
+    Exists,
+    RolledBack,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnusable,
+)
 
 
 def test_a_changed_row_names_its_version() -> None:
@@ -15,3 +23,9 @@ def test_a_store_that_is_not_believed_is_unavailable_to_writers() -> None:
     assert issubclass(RolledBack, StoreUnavailable)
     assert not issubclass(StoreRefused, StoreUnavailable)
     assert all(issubclass(each, StoreError) for each in (Changed, Exists, StoreRefused, StoreUnavailable))
+
+
+def test_what_anybody_may_read_is_the_text_unless_it_is_given() -> None:
+    assert StoreUnusable("a damaged file").public == "a damaged file"
+    error = StoreUnavailable("/srv/store.db is locked", "the file is locked")
+    assert (str(error), error.public) == ("/srv/store.db is locked", "the file is locked")

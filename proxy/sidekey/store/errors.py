@@ -4,15 +4,26 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The base of all of them."""
+    """The base of all of them.
+
+    `public` is the text for readers whom nobody has authenticated, such as probes: it names no path.
+    """
+
+    def __init__(self, text: str, public: str = "") -> None:
+        super().__init__(text)
+        self.public = public or text
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, or does not write (full, read-only).
+    """The database cannot be reached, is locked, or does not write because its disk is full. Trying again may help.
 
     Nothing has changed, unless the connection ended while the database was committing: then nobody knows, and a caller
     must read before writing again.
     """
+
+
+class StoreUnusable(StoreUnavailable):
+    """The database is damaged, foreign, or refuses what Sidekey needs. Only an operator can change that."""
 
 
 class RolledBack(StoreUnavailable):

@@ -18,7 +18,7 @@ import asyncpg
 from asyncpg.transaction import Transaction as ServersTransaction
 
 from sidekey.store.database import PATIENCE, Database, Transaction
-from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.errors import StoreRefused, StoreUnavailable, StoreUnusable
 
 _CHANNEL: Final = "sidekey_store"
 _LOCK: Final = 0x5349444B
@@ -49,6 +49,13 @@ _REASONS: Final = {
 }
 _OTHER: Final = "refused a statement"
 """SQLSTATEs, or what they begin with, whose meaning an operator can do something about (PostgreSQL, appendix A)."""
+
+_PASSING: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
+"""Classes of SQLSTATEs that may differ at the next attempt. After any other one an operator must act.
+
+A failover ends in the first of them. A password is rejected (28) while it is rotated: the server and the file that
+holds the URL do not change at one time.
+"""
 
 
 class PostgresDatabase(Database):
@@ -182,7 +189,8 @@ class PostgresDatabase(Database):
             reason = next((_REASONS[key] for key in (state, state[:3], state[:2]) if key in _REASONS), _OTHER)
             if state[:2] in ("08", "57"):
                 self._drop()
-            raise StoreUnavailable(f"store.url: the database {reason} (SQLSTATE {state})") from None
+            kind = StoreUnavailable if state.startswith(_PASSING) else StoreUnusable
+            raise kind(f"store.url: the database {reason} (SQLSTATE {state})") from None
         except ssl.SSLCertVerificationError:
             self._drop()
             raise StoreUnavailable("store.url: the database's certificate is not that of its name and CA") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -15,11 +16,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from sidekey.store.database import PATIENCE, Database, Transaction
-from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 
 _REASONS: Final = {
     sqlite3.SQLITE_BUSY: "is locked by another process",
@@ -32,6 +33,24 @@ _REASONS: Final = {
     sqlite3.SQLITE_PERM: "cannot be opened: permission denied",
     sqlite3.SQLITE_IOERR: "cannot be read or written",
 }
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""Results that may differ at the next attempt. After any other one an operator must act."""
+
+_PASSING_ERRNOS: Final = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR}
+)
+"""The same of the file system."""
+
+E = TypeVar("E", bound=StoreError)
 
 
 _BESIDE: Final = ("-wal", "-shm")
@@ -102,12 +121,16 @@ class SqliteDatabase(Database):
     def _set_up(self, connection: sqlite3.Connection) -> None:
         # Whoever can write to the file can put bytes there that are no text: such a row is altered, not a defect.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        if tables and not any(name.startswith("sidekey_") for name in tables):
+            # Before anything is written: the path may be that of another program's database by mistake.
+            raise self._error(StoreRefused, "is the database of another program: name a file of Sidekey's own")
         ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
         if mode != "wal":
-            raise StoreRefused(f"store.path: {self._path} must be on a local file system, for SQLite's WAL")
+            raise self._error(StoreRefused, "must be on a local file system, for SQLite's WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON").fetchall()
-        connection.execute("PRAGMA trusted_schema=OFF")
         ((self._version,),) = connection.execute("PRAGMA data_version")
 
     def _prepare_file(self, *, create: bool) -> None:
@@ -130,9 +153,9 @@ class SqliteDatabase(Database):
     def _take(self, path: Path, found: os.stat_result, file: int | Path) -> None:
         """Refuse a file that is not this user's, and take it from everybody else."""
         if not stat.S_ISREG(found.st_mode):
-            raise StoreRefused(f"store.path: {path} must be a regular file")
+            raise self._error(StoreRefused, "must be a regular file", path)
         if found.st_uid != os.geteuid():
-            raise StoreRefused(f"store.path: {path} must belong to the user that Sidekey runs as")
+            raise self._error(StoreRefused, "must belong to the user that Sidekey runs as", path)
         if stat.S_IMODE(found.st_mode) & 0o077:
             try:
                 os.chmod(file, 0o600)  # noqa: PTH101 - a descriptor, where there is one
@@ -189,12 +212,18 @@ class SqliteDatabase(Database):
         except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
             raise
         except sqlite3.DatabaseError as error:
-            reason = _REASONS.get(error.sqlite_errorcode & 0xFF, "refused a statement")
+            code = error.sqlite_errorcode & 0xFF
+            reason = _REASONS.get(code, "refused a statement")
+            kind = StoreUnavailable if code in _PASSING else StoreUnusable
             # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC; its text may repeat what was to be written.
-            raise StoreUnavailable(f"store.path: {self._path} {reason} ({error.sqlite_errorname})") from None
+            raise self._error(kind, f"{reason} ({error.sqlite_errorname})") from None
 
     def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(f"store.path: {self._path} {what}: {os.strerror(error.errno or 0)}")
+        kind = StoreUnavailable if error.errno in _PASSING_ERRNOS else StoreUnusable
+        return self._error(kind, f"{what}: {os.strerror(error.errno or 0)}")
+
+    def _error(self, kind: type[E], what: str, path: Path | None = None) -> E:
+        return kind(f"store.path: {path or self._path} {what}", f"store.path: the file {what}")
 
 
 class _SqliteTransaction(Transaction):
