@@ -205,7 +205,7 @@ class App:
         gc.enable()
         # Loading leaves holes behind: some 1 MB of an idle process.
         process.return_free_memory()
-        self.health.ready = True
+        self.health.started = True
         self._log.info(
             "listening",
             proxy=str(self.proxy_address),
@@ -305,8 +305,7 @@ class App:
     async def stop(self) -> None:
         """Fail readiness, serve for `drain_delay`, stop accepting, let exchanges finish within `drain`."""
         timeouts = self.snapshot.timeouts
-        self.health.ready = False
-        self.health.reason = "draining"
+        self.health.draining = True
         self.plane.drain()
         await asyncio.sleep(timeouts.drain_delay)
         if self._listener is not None:

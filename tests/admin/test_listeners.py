@@ -54,10 +54,18 @@ async def test_a_live_process_is_healthy_whatever_its_readiness(running: Running
 
 async def test_readiness_follows_the_app_and_says_why_not(running: Running) -> None:
     """503 with the reason in a line, 200 when ready."""
-    running.health.reason = "draining"
-    assert await running.ask("/readyz") == (503, "draining\n")
-    running.health.ready = True
+    assert await running.ask("/readyz") == (503, "starting\n")
+    running.health.started = True
     assert await running.ask("/readyz") == (200, "ok\n")
+    running.health.draining = True
+    assert await running.ask("/readyz") == (503, "draining\n")
+
+
+async def test_startup_succeeds_once_and_for_all(running: Running) -> None:
+    """A drain fails readiness alone."""
+    assert await running.ask("/startupz") == (503, "starting\n")
+    running.health.started = running.health.draining = True
+    assert await running.ask("/startupz") == (200, "ok\n")
 
 
 async def test_metrics_are_served_as_the_text_format_0_0_4(running: Running) -> None:

@@ -39,6 +39,18 @@ def test_readiness_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
     assert received[0].startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
 
 
+def test_startup_is_asked_of_the_admin_listener(tmp_path: Path) -> None:
+    """A service that only waits for its sidecar's start need not wait for the store."""
+    with Child("", tmp_path) as child:
+        done = run_cli("healthcheck", "--startup", "--config", str(child.config))
+        assert (done.returncode, done.stdout) == (0, "ok\n")
+    listener = listening_socket()
+    path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
+    with answering_once(listener, DRAINING) as received:
+        assert run_cli("healthcheck", "--startup", "--config", path).returncode == 1
+    assert received[0].startswith(b"GET /startupz HTTP/1.1\r\n")
+
+
 def test_a_listener_on_all_addresses_is_asked_by_loopback(tmp_path: Path) -> None:
     """0.0.0.0 is where it listens, not where it is asked."""
     listener = listening_socket()

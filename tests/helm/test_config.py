@@ -276,7 +276,7 @@ def test_probes_and_metrics_answer_where_the_objects_say(upstream: Nginx, ca: Au
         container = _sidekey(objects)
         probes = [container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")]
         statuses = {path: get(metrics, path, {"Host": "10.1.2.3:15091"}).status for path in [*probes, "/metrics"]}
-    assert statuses == {"/readyz": 200, "/healthz": 200, "/metrics": 200}
+    assert statuses == {"/startupz": 200, "/readyz": 200, "/healthz": 200, "/metrics": 200}
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,10 @@ def test_the_grace_period_follows_the_config(timeouts: dict[str, str], wanted: i
 
 @pytest.mark.parametrize("case", CASES)
 def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
-    """Startup asks whether it is ready, liveness only whether it lives; a gateway is asked for readiness as well."""
+    """Startup does not wait for the store, so that a sidecar never holds up its pod; a gateway's readiness does."""
     container = of_sidekey(rendered, case)
     paths = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
-    wanted = {"startupProbe": "/readyz", "livenessProbe": "/healthz"}
+    wanted = {"startupProbe": "/startupz", "livenessProbe": "/healthz"}
     if case in GATEWAYS:
         wanted["readinessProbe"] = "/readyz"
     assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in wanted.items()}

@@ -65,12 +65,12 @@ def test_the_config_of_the_example_loads(example: str) -> None:
     assert len(loaded.unreadable) == len(secrets)
 
 
-def test_the_service_shares_the_network_of_a_healthy_sidekey() -> None:
-    """The service starts in Sidekey's namespace, once Sidekey answers its health check."""
+def test_the_service_shares_the_network_of_a_sidekey_that_has_started() -> None:
+    """The service starts in Sidekey's namespace, once Sidekey serves files: it does not wait for a store."""
     app, sidekey = services()["app"], services()["sidekey"]
     assert app["network_mode"] == "service:sidekey"
     assert app["depends_on"]["sidekey"]["condition"] == "service_healthy"
-    assert sidekey["healthcheck"]["test"] == ["CMD", "sidekey", "healthcheck"]
+    assert sidekey["healthcheck"]["test"] == ["CMD", "sidekey", "healthcheck", "--startup"]
 
 
 @pytest.mark.parametrize("compose", [COMPOSE, GATEWAY], ids=lambda path: path.stem)

@@ -61,7 +61,7 @@ def _finished(process: Forked, arguments: Sequence[str]) -> subprocess.Completed
 
 
 class Child:
-    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose /readyz on `admin_port` says 200, or on
+    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose `probe` on `admin_port` says 200, or on
     `metrics_port` where it is given.
 
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
@@ -89,6 +89,7 @@ class Child:
         code: str | None = None,
         output: Path | None = None,
         metrics_port: int | None = None,
+        probe: str = "/readyz",
     ) -> None:
         self.proxy_port = free_port()
         self.admin_port = free_port()
@@ -99,6 +100,7 @@ class Child:
         self._arguments = ["run", "--config", str(self.config), *arguments]
         self._wrapper = wrapper
         self._probed = metrics_port or self.admin_port
+        self._probe = probe
         self._fresh = fresh or bool(wrapper)
         self._descriptors = descriptors
         self._absent = absent
@@ -193,7 +195,7 @@ class Child:
     def _is_ready(self) -> bool:
         with closing(HTTPConnection("127.0.0.1", self._probed, timeout=DEADLINE)) as connection:
             try:
-                connection.request("GET", "/readyz")
+                connection.request("GET", self._probe)
                 return connection.getresponse().status == 200
             except ConnectionError:
                 return False

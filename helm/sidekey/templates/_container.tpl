@@ -49,7 +49,10 @@ volumeMounts:
   {{- include "sidekey.volumeMounts" . | nindent 2 }}
 {{- end }}
 
-{{/* What a running Sidekey has besides. It starts within a second; 60 are for many thousands of integrations. */}}
+{{/*
+What a running Sidekey has besides. It starts within a second; 60 are for many thousands of integrations. The startup probe
+does not wait for the store: a sidecar must not keep its application from starting.
+*/}}
 {{- define "sidekey.runBase" -}}
 args: [run]
 {{ include "sidekey.containerBase" . }}
@@ -67,7 +70,7 @@ ports:
   {{- end }}
 startupProbe:
   httpGet:
-    path: /readyz
+    path: /startupz
     port: sidekey-metrics
   periodSeconds: 1
   timeoutSeconds: 2

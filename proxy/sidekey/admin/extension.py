@@ -45,7 +45,7 @@ class Managing(Extension):
 
     def is_page(self, request: web.Request) -> bool:
         """All that is not the API's, nor what every admin listener has."""
-        return not request.path.startswith(("/api/", "/metrics", "/healthz", "/readyz"))
+        return not request.path.startswith(("/api/", "/metrics", "/healthz", "/startupz", "/readyz"))
 
     def may_scrape(self, request: web.Request) -> web.Response | None:
         """Whoever reaches a listener that others reach needs a viewer's token for the metrics."""

@@ -1,16 +1,29 @@
-"""Whether the process is ready for callers, as the app last set it."""
+"""Whether the process has started, and is ready for callers."""
 
 from __future__ import annotations
 
 
 class Health:
-    """Readiness: config loaded, listening, not draining. Never depends on a third party.
+    """Startup and readiness, as the app sets them. They never depend on a third party.
 
-    `reason` says in a few words why it is not ready; anyone may read it, so it names no secret and no path.
+    `started`: the listeners accept, and the integrations of files are in use. Anybody may read the reason, so it names
+    no secret and no path.
     """
 
-    __slots__ = ("ready", "reason")
+    __slots__ = ("draining", "started")
 
     def __init__(self) -> None:
-        self.ready = False
-        self.reason = "starting"
+        self.started = False
+        self.draining = False
+
+    @property
+    def reason(self) -> str:
+        """Why the process is not ready; empty when it is."""
+        if self.draining:
+            return "draining"
+        return "" if self.started else "starting"
+
+    @property
+    def ready(self) -> bool:
+        """Return True if callers may be sent here."""
+        return not self.reason

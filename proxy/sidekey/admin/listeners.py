@@ -1,4 +1,4 @@
-"""The admin and the metrics listener: `/metrics`, `/healthz`, `/readyz`, on aiohttp."""
+"""The admin and the metrics listener: `/metrics`, `/healthz`, `/startupz`, `/readyz`, on aiohttp."""
 
 from __future__ import annotations
 
@@ -88,12 +88,17 @@ def _build(
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def startupz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if health.started else web.Response(status=503, text="starting\n")
+
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if health.ready else web.Response(status=503, text=f"{health.reason}\n")
+        reason = health.reason
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
 
     app = web.Application(middlewares=[check])
     app.router.add_get("/metrics", scrape)
     app.router.add_get("/healthz", healthz)
+    app.router.add_get("/startupz", startupz)
     app.router.add_get("/readyz", readyz)
     return app
 

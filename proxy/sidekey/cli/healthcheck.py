@@ -1,4 +1,4 @@
-"""`sidekey healthcheck`: asks a running Sidekey whether it is ready, for a container's health check.
+"""`sidekey healthcheck`: asks a running Sidekey whether it is ready, or has started, for a container's health check.
 
 It runs every few seconds, so it reads nothing of the config but where the listeners are: no secret, no integration.
 """
@@ -28,12 +28,15 @@ class NotReady(Exception):
     """Sidekey is not ready, or does not respond; the message says which."""
 
 
-def ask(config: str) -> None:
-    """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
+def ask(config: str, path: str = "/readyz") -> None:
+    """GET a probe's path on the admin listener, or on the metrics one where only its address is fixed.
+
+    Raises NotReady.
+    """
     joined = read_config(Path(config), way_out=NAME_ONE)
     where, tls = _address(joined)
     try:
-        response = get(where, "/readyz", tls=tls, timeout=TIMEOUT)
+        response = get(where, path, tls=tls, timeout=TIMEOUT)
     except NoResponse as error:
         raise NotReady(str(error)) from None
     if response.status != 200:
@@ -61,13 +64,18 @@ def _address(joined: Joined) -> tuple[Address, bool]:
 
 @click.command()
 @config_option
-def command(config: str | None) -> None:
+@click.option(
+    "--startup",
+    is_flag=True,
+    help="Ask GET /startupz: whether Sidekey has started and serves the integrations of files, store or no store.",
+)
+def command(config: str | None, startup: bool) -> None:
     """Ask the running Sidekey whether it is ready.
 
     It is the one of this config; what is asked is GET /readyz.
     """
     try:
-        ask(config or default_config_path(os.environ))
+        ask(config or default_config_path(os.environ), "/startupz" if startup else "/readyz")
     except NotReady as error:
         fail(error)
     click.echo("ok")

@@ -95,7 +95,8 @@ class ListenSettings(Section):
     )
     metrics: values.ListenAddress | None = Field(
         default=None,
-        description="A further listener with only `/metrics`, `/healthz` and `/readyz`: any Host, no token.",
+        description="A further listener with only `/metrics`, `/healthz`, `/startupz` and `/readyz`: any Host, "
+        "no token.",
     )
     names: list[values.HostName] = Field(
         default=[], description="Further host names of the proxy listener, such as a Service's."

@@ -42,7 +42,7 @@ of a caller, is in the response that makes it and in no other.
 
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
 `admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's
-token then, `/healthz` and `/readyz` need none. Its `Host` must be an IP address, `localhost` or one of
+token then, `/healthz`, `/startupz` and `/readyz` need none. Its `Host` must be an IP address, `localhost` or one of
 `admin.names`. There may be few connections, and one more closes the oldest.
 
 ## Integrations
