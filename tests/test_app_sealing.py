@@ -16,7 +16,7 @@ from sidekey.store.canonical import canonical
 from sidekey.store.records import IntegrationRow, SealedField
 from sidekey.store.state import Put, State
 from support.api import Api, managed
-from support.ask import post
+from support.ask import get, post, within
 from support.child import Child, run_cli
 from support.edits import EDITS
 from support.examples import ALL
@@ -44,12 +44,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return found
 
 
-def sidekey(place: Place, folder: Path) -> Child:
-    """A process with this store, and a caller of its file who may use everything."""
+def sidekey(place: Place, folder: Path, probe: str = "/readyz") -> Child:
+    """A process with this store, and a caller of its file who may use everything; it runs once `probe` succeeds."""
     where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
     (folder / "caller").write_text("secret-of-billing")
     callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
-    return managed(folder, where, callers)
+    return managed(folder, where, callers, probe=probe)
 
 
 def sent(child: Child, name: str) -> tuple[int, str]:
@@ -212,13 +212,13 @@ def test_an_older_row_is_not_believed(place: Place, tmp_path: Path) -> None:
         said = api.ask("PATCH", "/integrations/one", {"description": "x"}, match='"2"')
         assert (said.status, said.code) == (503, "store_unavailable")
         assert child.stop() == 0
-    with sidekey(place, tmp_path) as child:
+    with sidekey(place, tmp_path, "/startupz") as child:
         api = Api(child.admin_port)
-        assert api.get("/integrations")["items"] == []
-        assert sent(child, "one") == (403, "integration_denied")
+        assert api.ask("GET", "/integrations").code == "store_unavailable"
+        assert sent(child, "one") == (503, "store_unavailable")
         assert api.ask("POST", "/integrations", {"id": "new", **BASIC}).code == "store_unavailable"
         assert run_cli("store", "verify", "--config", str(child.config)).returncode == 1
         assert run_cli("store", "accept", "--config", str(child.config)).returncode == 0
-        child.wait_for_line(lambda line: '"the store is in use"' in line)
+        within(lambda: get(child.admin_port, "/readyz").status == 200)
         assert api.get("/integrations/one")["version"] == 1
         assert child.stop() == 0

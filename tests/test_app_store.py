@@ -108,11 +108,15 @@ def test_what_is_gone_is_told_at_a_start_and_to_who_runs(postgres: Postgres, tmp
         child.wait_for_line(lambda line: "the store is not used" in line and "sidekey store accept" in line)
         assert series(child)["rolled_back"] == "1"
         assert child.stop() == 0
-    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT, probe="/startupz") as child:
         within(lambda: series(child)["rolled_back"] == "1")
+        ready = get(child.admin_port, "/readyz")
+        reason = "the store was not read yet: the store must not be believed: the head was altered"
+        assert (ready.status, ready.body.partition(";")[0]) == (503, reason)
         done = run_cli("store", "accept", "--config", str(child.config), environment=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
-        within(lambda: series(child)["rolled_back"] == "0")
+        within(lambda: get(child.admin_port, "/readyz").status == 200)
+        assert series(child)["rolled_back"] == "0"
         assert child.stop() == 0
 
 

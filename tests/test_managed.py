@@ -51,7 +51,7 @@ async def other(folder: Path) -> AsyncIterator[Store]:
     """Another process of the same store."""
     rules = good(Loader(folder / "sidekey.yaml", {}).load()).store
     assert rules is not None
-    store = await open_store(rules, patience=0, create=False)
+    store = await open_store(rules, create=False)
     try:
         yield store
     finally:
@@ -256,13 +256,13 @@ async def test_a_ring_that_the_store_is_not_written_with_is_not_reloaded(
     prepare(tmp_path)
     async with process(tmp_path) as one:
         await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        vault = one.managed.vault
+        ring = one.managed.vault.ring
         one.metrics.config_loaded = True
         (tmp_path / "k1").write_text(key)
         one.write(f"{text}# {reason}\n")
         await logged(capsys, reason)
         assert not one.metrics.config_loaded
-        assert one.managed.vault is vault
+        assert one.managed.vault.ring is ring
         await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
         assert one.states() == {"crm": "ok", "sms": "ok"}
     prepare(tmp_path)
@@ -309,7 +309,7 @@ async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: 
     rules = good(loader.load()).store
     assert rules is not None
     with pytest.raises(StartError):
-        await Managed.open(rules, loader, patience=0, create=False)
+        await Managed.open(rules, loader, create=False)
 
 
 def test_a_command_knows_what_is_stored(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class App:
         managed: Managed | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.health = Health()
+        self.health = Health(None if managed is None else lambda: managed.unread)
         self.metrics = Metrics()
         self.metrics.count_dropped = writer.count_dropped
         self._traffic = Traffic(self.metrics)
@@ -355,6 +355,7 @@ def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
         stored=None,
         passing=None,
         matching=None,
+        awaits_store=False,
         log=replace(snapshot.log, access="off"),
     )
 
@@ -416,7 +417,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
             # Nothing of a store is imported where there is none.
             from sidekey.managed import Managed  # noqa: PLC0415 - as the line above says
 
-            managed = await Managed.open(of_files.store, loader)
+            managed = await Managed.start(of_files.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
         # The one collection of the start need not look through ten thousand integrations, which hold no garbage.
         gc.freeze()

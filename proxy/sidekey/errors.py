@@ -104,6 +104,12 @@ _KINDS = (
         ("http_response_timeout", "connection_timeout"),
         "The upstream took too long",
     ),
+    Kind(
+        "store_unavailable",
+        (503,),
+        ("proxy_internal_error",),
+        "The store was not read yet: retry later",
+    ),
     Kind("overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"),
     Kind("internal_error", (500,), ("proxy_internal_error",), "A defect of Sidekey"),
 )

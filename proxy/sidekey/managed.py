@@ -22,7 +22,7 @@ from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
-from sidekey.store.place import PATIENCE, open_store
+from sidekey.store.place import open_store, start_store
 from sidekey.store.records import DocumentRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
@@ -40,9 +40,9 @@ class Managed:
         self.ledger = StoreLedger(store)
         self._rules = rules
         self._source = StoredSource(self._check_keys)
-        self._vault = Vault(store.id, store.ring)
         self._taken = self._used = State()
         """What a snapshot was made of last, and what the one in use was made of."""
+        self._is_read = False
         self._take()
         self._unsaid: Sequence[tuple[str, str]] = ()
         """What files hide, and whose rows do not say so yet, by kind and ID."""
@@ -51,34 +51,49 @@ class Managed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unmarked: set[tuple[str, str]] = set()
         self._log = get_logger()
+        self._made_noted = False
         loader.follow(self._source)
 
     @classmethod
-    async def open(
-        cls, rules: StoreRules, loader: Loader, *, patience: float = PATIENCE, create: bool = True
-    ) -> Managed:
+    async def open(cls, rules: StoreRules, loader: Loader, *, create: bool = True) -> Managed:
         """Open the store of these rules. Raises StartError with what to do."""
         try:
-            store = await open_store(rules, patience=patience, create=create)
+            store = await open_store(rules, create=create)
         except StoreError as error:
             raise StartError(str(error)) from None
         return cls(store, rules, loader)
+
+    @classmethod
+    async def start(cls, rules: StoreRules, loader: Loader) -> Managed:
+        """Open the store of these rules, or begin without it where it cannot be reached: `follow` tries it again.
+
+        Raises StartError with what to do, where trying again would not help.
+        """
+        try:
+            store = await start_store(rules)
+        except StoreError as error:
+            raise StartError(str(error)) from None
+        return cls(store, rules, loader)
+
+    @property
+    def unread(self) -> str:
+        """Why nothing of the store is in use yet, for anybody to read; empty once its content is in use."""
+        if self._is_read:
+            return ""
+        return f"the store was not read yet: {self.store.health.public or 'its content is being loaded'}"
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
         """Put in use from now on what others change in the store, too, and tell how the store is."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
-        if self.store.made:
-            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
-            self._log.info("there was no store: an empty one was made", store=self.store.id)
         self.store.watch(self._look, report_defect)
         self._look()
         self._mark_unsaid()
 
     @property
     def vault(self) -> Vault:
-        """What its secrets are sealed with now."""
-        return self._vault
+        """What its secrets are sealed with now. Raises StoreUnavailable until the store is open."""
+        return Vault(self.store.id, self.store.ring)
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Do all changes, or none, with their entry in the audit; the state that has them, which is in use here.
@@ -117,12 +132,11 @@ class Managed:
         former = self._rules
         if rules is not None and (rules.keys, rules.audit, rules.url) != (former.keys, former.audit, former.url):
             self._rules = rules
-            ring = KeyRing(dict(rules.keys))
-            self._vault = Vault(self._vault.store, ring)
-            self.store.use(ring, rules.audit, rules.url)
+            self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.url)
             self._spawn(self._join())
         self._used = self._taken
-        if stored is not None:
+        if stored is not None and stored.read:
+            self._is_read = True
             self._source.in_use(stored)
             self._unsaid = stored.newly_hidden
             self._mark_unsaid()
@@ -137,16 +151,24 @@ class Managed:
 
     def _look(self) -> None:
         """Put in use what the store says now."""
+        if self.store.made and not self._made_noted:
+            self._made_noted = True
+            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+            self._log.info("there was no store: an empty one was made", store=self.store.id)
         if self._unmarked and self.store.health.up:
             self._spawn(self._mark(tuple(self._unmarked)))
         if self._report is not None:
             health = self.store.health
             self._report.note(
-                up=health.up, revision=health.revision, rolled_back=health.rolled_back, problem=health.problem
+                up=health.up,
+                revision=health.revision,
+                rolled_back=health.rolled_back,
+                problem=health.problem,
+                read=self._is_read,
             )
             self._report.note_altered(self.store.state.altered)
         # What this process commits is in use before anybody looks.
-        if self.store.state is not self._used:
+        if _is_verified(self.store.state) and self.store.state is not self._used:
             self._spawn(self._join())
 
     async def _join(self, by: str = "") -> None:
@@ -155,8 +177,10 @@ class Managed:
             await self._reloader.join(self._take, by)
 
     def _take(self) -> None:
-        self._taken = self.store.state
-        self._source.take(self._taken, self._vault)
+        state = self.store.state
+        if _is_verified(state):
+            self._taken = state
+            self._source.take(state, self.vault)
 
     def _mark_unsaid(self) -> None:
         # A start begins to serve first.
@@ -212,11 +236,16 @@ class Managed:
             self._log.error("what the store says is not in use because of a defect in Sidekey")
 
 
+def _is_verified(state: State) -> bool:
+    """Whether this was read of a store: it was reached, and what is there is to be believed."""
+    return state.head is not None
+
+
 def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
     """What was loaded of the files with what the store says now, for a command. Raises StartError."""
 
     async def read() -> None:
-        managed = await Managed.open(rules, loader, patience=0, create=False)
+        managed = await Managed.open(rules, loader, create=False)
         await managed.close()
 
     asyncio.run(read())

@@ -214,4 +214,4 @@ def test_a_document_that_means_nothing_goes_nowhere(document: str, reason: str) 
 async def test_a_store_that_is_not_reached_is_told_at_once(config: Path) -> None:
     """Not after half a minute, as at a start."""
     with pytest.raises(StoreUnavailable):
-        await open_store(place(config).rules(), patience=0, create=False)
+        await open_store(place(config).rules(), create=False)

@@ -247,7 +247,7 @@ async def make_store(path: str) -> None:
     """What the first `sidekey run` does."""
     rules = good(Loader(path, {}).load()).store
     assert rules is not None
-    store = await open_store(rules, patience=0)
+    store = await open_store(rules)
     await store.close()
 
 

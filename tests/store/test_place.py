@@ -24,7 +24,7 @@ async def test_a_store_is_opened_by_its_rules(place: Place) -> None:
 
 async def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
-        await open_store(SqlitePlace(tmp_path / "none").rules(), patience=0)
+        await open_store(SqlitePlace(tmp_path / "none").rules())
 
 
 def test_a_store_in_a_file_imports_neither_the_driver_nor_cryptography(tmp_path: Path) -> None:

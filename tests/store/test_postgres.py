@@ -178,7 +178,7 @@ async def test_another_password_is_used_from_the_next_connection_on(place: Postg
         return postgres.url(place.schema).replace("sidekey@", f"app:{password}@")
 
     try:
-        store = await Store.open(PostgresDatabase(url("old")), RING, retention=1, patience=0)
+        store = await Store.open(PostgresDatabase(url("old")), RING, retention=1)
         await place.sql("ALTER ROLE app PASSWORD 'new'")
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert await postgres.kill_connections() == 1
@@ -195,7 +195,7 @@ async def test_another_password_is_used_from_the_next_connection_on(place: Postg
         await asyncio.to_thread(postgres.restart)
 
 
-async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
+async def test_a_server_that_is_away_at_a_start_is_tried_again(place: PostgresPlace) -> None:
     class Counted(PostgresDatabase):
         tries = 0
 
@@ -205,13 +205,16 @@ async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
 
     database = Counted(place.postgres.url(place.schema))
     await asyncio.to_thread(place.postgres.stop)
-    opening = asyncio.create_task(Store.open(database, RING, retention=1, patience=DEADLINE))
-    await eventually(lambda: database.tries > 1)
-    assert not opening.done()
-    await asyncio.to_thread(place.postgres.start)
-    store = await opening
-    assert store.health.up
-    await store.close()
+    store = await Store.start(database, RING, retention=1)
+    try:
+        assert store.health.problem == "store.url: the database cannot be reached (ENOENT)"
+        store.watch(lambda: None, raised)
+        await eventually(lambda: database.tries > 1)
+        assert not store.health.up
+        await asyncio.to_thread(place.postgres.start)
+        await eventually(lambda: store.health.up)
+    finally:
+        await store.close()
 
 
 async def test_a_commit_is_durable_whatever_the_server_does_by_default(place: PostgresPlace) -> None:
@@ -281,7 +284,7 @@ URLS = {
 async def test_what_a_url_is_refused_for_shows_nothing_of_it(postgres: Postgres, url: str, reason: str) -> None:
     database = PostgresDatabase(url.format(folder=postgres.folder))
     with pytest.raises(StoreUnavailable, match=reason) as caught:
-        await Store.open(database, RING, retention=1, patience=0)
+        await Store.open(database, RING, retention=1)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -293,7 +296,7 @@ NO_ROOT = "postgresql://canary@127.0.0.1/x?sslmode=verify-full"
 @pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary", NO_ROOT])
 async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
     with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
-        await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
+        await Store.open(PostgresDatabase(url), RING, retention=1)
     assert "store.url: must be a URL such as" in str(caught.value)
     assert "canary" not in str(caught.value)
 
@@ -305,13 +308,13 @@ async def test_a_server_is_verified_as_the_url_says(ca: Authority, of_the_run: P
     stranger = Authority(other).bundle
     with Postgres(of_the_run, ca.leaf("db.test", "127.0.0.1")) as postgres:
         here = f"postgresql://sidekey:canary@127.0.0.1:{postgres.port}/postgres?sslmode=verify-full&sslrootcert="
-        store = await Store.open(PostgresDatabase(f"{here}{ca.bundle}"), RING, retention=1, patience=0)
+        store = await Store.open(PostgresDatabase(f"{here}{ca.bundle}"), RING, retention=1)
         await store.commit([Put(integration("crm"), None)], ENTRY)
         await store.close()
         elsewhere = here.replace("127.0.0.1", "localhost")
         for url in (f"{here}{stranger}", f"{elsewhere}{ca.bundle}"):
             with pytest.raises(StoreUnavailable, match="the database's certificate is not that of its name") as caught:
-                await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
+                await Store.open(PostgresDatabase(url), RING, retention=1)
             assert "canary" not in str(caught.value)
 
 

@@ -120,7 +120,7 @@ async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: py
 async def test_a_folder_that_is_not_there_is_named(place: SqlitePlace) -> None:
     database = SqliteDatabase(place.path.parent / "none" / "store.db")
     with pytest.raises(StoreUnavailable, match=r"none/store\.db cannot be opened: No such file or directory"):
-        await Store.open(database, RING, retention=1, patience=0)
+        await Store.open(database, RING, retention=1)
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"\x00" * 4096], ids=["text", "zeros"])

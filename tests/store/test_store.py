@@ -14,6 +14,7 @@ from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
+from support.plane import eventually
 from support.raw import DEADLINE
 from support.stores import ENTRY, KEYS, Place, integration, raised
 
@@ -156,10 +157,11 @@ async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: 
 
 async def test_several_processes_may_make_the_store_at_once(place: Place) -> None:
     """One of them does, under a lock."""
-    stores = await asyncio.gather(
-        *(Store.open(place.database(), KeyRing(KEYS), retention=1, patience=DEADLINE) for _ in range(4))
-    )
+    stores = await asyncio.gather(*(Store.start(place.database(), KeyRing(KEYS), retention=1) for _ in range(4)))
     try:
+        for store in stores:
+            store.watch(lambda: None, raised)
+            await eventually(lambda store=store: store.health.up)
         assert len({store.id for store in stores}) == 1
     finally:
         for store in stores:

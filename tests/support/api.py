@@ -118,9 +118,9 @@ admin: {{tokens: {{{tokens}}}}}
 """
 
 
-def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD) -> Child:
+def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD, probe: str = "/readyz") -> Child:
     """A process with a store."""
-    return Child(config(folder, place, more), folder, head=head)
+    return Child(config(folder, place, more), folder, head=head, probe=probe)
 
 
 @contextmanager

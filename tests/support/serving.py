@@ -129,7 +129,7 @@ async def serving(
     configure("debug", writer)
     managed, snapshot = None, loaded.snapshot
     if snapshot.store is not None:
-        managed = await Managed.open(snapshot.store, loader, patience=0)
+        managed = await Managed.open(snapshot.store, loader)
         snapshot = loader.join(loaded)
     app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
     try:

@@ -66,7 +66,7 @@ class Place(ABC):
     ) -> AsyncIterator[Store]:
         """A store that is closed at the end."""
         ring = KeyRing(keys or KEYS)
-        store = await Store.open(self.database(), ring, retention=retention, patience=0, create=create)
+        store = await Store.open(self.database(), ring, retention=retention, create=create)
         try:
             yield store
         finally:

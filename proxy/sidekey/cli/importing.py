@@ -118,7 +118,7 @@ def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
         return _Planning(target(State(), None), wanted).result(done=False)
 
     async def main() -> Imported:
-        managed = await Managed.open(rules, loader, patience=0, create=not wanted.dry_run)
+        managed = await Managed.open(rules, loader, create=not wanted.dry_run)
         try:
             return await _import(managed.store, target(managed.store.state, managed.vault), managed.vault, wanted)
         finally:

@@ -29,7 +29,7 @@ def in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create
     """Open the store at once or not at all, do the work, and close it; `create` may make it. Raises StoreError."""
 
     async def main() -> T:
-        store = await open_store(rules, patience=0, create=create)
+        store = await open_store(rules, create=create)
         try:
             return await work(store)
         finally:

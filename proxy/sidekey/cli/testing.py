@@ -58,7 +58,7 @@ async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
     from sidekey.store.place import open_store  # noqa: PLC0415
 
     try:
-        store = await open_store(rules, patience=0, create=False)
+        store = await open_store(rules, create=False)
     except StoreError as error:
         yield Closed(f"the store cannot be used: {error}")
         return

@@ -156,18 +156,26 @@ class Unmatched(Generic[C_co]):
     """How targets of the forward proxy that no integration covers go on, without a credential.
 
     `candidate` stands where an integration does for other targets. `unresolved` are the integrations of which it is
-    not known yet what they cover: until then nothing passes. `ports` are those to which a tunnel may pass.
+    not known yet what they cover: until then nothing passes. `ports` are those to which a tunnel may pass. While
+    Sidekey `awaits_store`, nothing passes either: a stored integration may cover the target.
     """
 
-    __slots__ = ("candidate", "coverage", "ports", "unresolved")
+    __slots__ = ("awaits_store", "candidate", "coverage", "ports", "unresolved")
 
     def __init__(
-        self, candidate: C_co, coverage: Coverage, unresolved: frozenset[str], ports: frozenset[int] = frozenset()
+        self,
+        candidate: C_co,
+        coverage: Coverage,
+        unresolved: frozenset[str],
+        ports: frozenset[int] = frozenset(),
+        *,
+        awaits_store: bool = False,
     ) -> None:
         self.candidate: Final = candidate
         self.coverage: Final = coverage
         self.unresolved: Final = unresolved
         self.ports: Final = ports
+        self.awaits_store: Final = awaits_store
 
     def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
         """Where a target passes to, or why it is refused; None where it is the named integration's to judge."""
@@ -185,9 +193,11 @@ class Unmatched(Generic[C_co]):
         # The rules of before a reload may cover what the integrations of now do not.
         if self.coverage.covers(host) or (named is not None and Coverage.of((named.policy,)).covers(host)):
             return False
+        if (self.unresolved or self.awaits_store) and named is not None and named.unresolved:
+            return False
+        if self.awaits_store:
+            return STORE_UNREAD
         if self.unresolved:
-            if named is not None and named.unresolved:
-                return False
             detail = "what an integration covers cannot be read; until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
@@ -295,6 +305,22 @@ class Denied(Generic[C_co]):
         name = self.caller if caller is None else caller.name
         return Denied(self.problem, self.candidate, authority or self.authority, self.preset, name)
 
+    def until_store_read(self) -> Denied[C_co]:
+        """The denial while the store was not read: 503 where a stored row could admit the request."""
+        if self.problem.denial not in _STORE_DECIDES:
+            return self
+        return Denied(STORE_UNREAD, self.candidate, self.authority, self.preset, self.caller)
+
+
+STORE_UNREAD: Final = Problem(
+    "store_unavailable",
+    "the store was not read yet, and no config file has this integration, preset, caller or target: retry later",
+    headers=(("Retry-After", "5"),),
+)
+
+_STORE_DECIDES: Final = frozenset({"token_unknown", "integration_unknown", "preset_unknown", "not_covered"})
+"""Denials that a stored caller, integration or preset could turn into an admission. All others are final."""
+
 
 class Named(Generic[C_co]):
     """As whose a request goes (None: it named nobody), who sends it, and the name and the token that it gave."""
@@ -372,16 +398,23 @@ def named_origin(head: RequestHead, base: Prefix | None, rules: IntegrationRules
 
 
 def decide(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None = None
+    head: RequestHead,
+    callers: Mapping[bytes, Caller] | None,
+    routes: Routes[C],
+    entry: Entry | None = None,
+    *,
+    awaits_store: bool = False,
 ) -> Admitted[C] | Denied[C]:
     """Decide on one request. `callers` are keyed by the SHA-256 of their token; None: nobody is asked who they are.
 
-    `entry` is the tunnel that it came by, which has made its target absolute.
+    `entry` is the tunnel that it came by, which has made its target absolute. Sidekey `awaits_store` until it has read
+    its store once.
     """
     try:
-        return _decide(head, callers, routes, entry)
+        decision = _decide(head, callers, routes, entry)
     except routing.InvalidNaming as error:
         return Denied(Problem("request_invalid", str(error), denial="names_differ"))
+    return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
 
 
 def _decide(
@@ -541,12 +574,20 @@ def _name(
 
 
 def decide_connect(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], *, awaits_store: bool = False
 ) -> Tunnelled[C] | Denied[C]:
     """Decide whether a tunnel may be opened. What is decided here counts for nothing that is sent through it.
 
-    An unresolved candidate is admitted: this decides again once it is known what its targets are judged by.
+    An unresolved candidate is admitted: this decides again once it is known what its targets are judged by. Sidekey
+    `awaits_store` until it has read its store once.
     """
+    decision = _decide_connect(head, callers, routes)
+    return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
+
+
+def _decide_connect(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
+) -> Tunnelled[C] | Denied[C]:
     try:
         authority = parse_authority(head.target.decode("latin-1"))
     except InvalidTarget as malformed:

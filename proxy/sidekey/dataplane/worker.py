@@ -144,7 +144,7 @@ class Worker:
 
     def _rules(self, snapshot: Snapshot) -> Rules:
         via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
-        return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via)
+        return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Make the rules of a snapshot; the result puts them in force for the requests that begin from then on."""

@@ -166,7 +166,19 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     "Store": (
         Event("the store is in use", "info", ("revision",), "After it was not."),
         Event("there was no store: an empty one was made", "info", ("store",)),
+        Event(
+            "the store cannot be used: only what is in files is served",
+            "warning",
+            ("reason",),
+            "Since the start: [store.md](store.md#when-it-cannot-be-reached).",
+        ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
+        Event(
+            "the store is not used: only what is in files is served",
+            "error",
+            ("reason",),
+            "Since the start, it must not be believed: [store.md](store.md#verify-and-accept).",
+        ),
         Event("the store is not used: what is loaded stays in use", "error", ("reason",), "[store.md](store.md)"),
         Event("a row of the store was altered and is not used", "error", ("kind", "id"), "[store.md](store.md)"),
         Event(

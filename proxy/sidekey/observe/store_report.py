@@ -9,7 +9,7 @@ from sidekey.observe.metrics import Metrics
 
 
 class StoreReport:
-    """What was told last of the one store of a process, which was open then."""
+    """The last report on the store of a process. Before the first report it counts as up."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -18,14 +18,21 @@ class StoreReport:
         self._problem = ""
         self._altered: frozenset[tuple[str, str]] = frozenset()
 
-    def note(self, *, up: bool, revision: int, rolled_back: bool, problem: str) -> None:
-        """Note how the store is; `problem` says why it is not `up`, or not to be believed."""
+    def note(self, *, up: bool, revision: int, rolled_back: bool, problem: str, read: bool = True) -> None:
+        """Note how the store is; `problem` says why it is not `up`, or not to be believed.
+
+        Nothing of it is in use until it was `read`.
+        """
         self._metrics.store = (up, revision, rolled_back)
         if (up, problem) == (self._up, self._problem):
             return
         self._up, self._problem = up, problem
-        if not up:
+        if not up and not read:
+            self._log.warning("the store cannot be used: only what is in files is served", reason=problem)
+        elif not up:
             self._log.warning("the store cannot be used: what is loaded stays in use", reason=problem)
+        elif problem and not read:
+            self._log.error("the store is not used: only what is in files is served", reason=problem)
         elif problem:
             self._log.error("the store is not used: what is loaded stays in use", reason=problem)
         else:

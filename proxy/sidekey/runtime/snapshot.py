@@ -174,13 +174,14 @@ class Passing:
 
     `unresolved` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such
     targets: its policy allows none, its grant is empty, its trust the network's. `ports` are those to which tunnels
-    may pass.
+    may pass. While the process `awaits_store`, nothing passes.
     """
 
     coverage: Coverage
     unresolved: frozenset[str]
     nobody: Integration
     ports: frozenset[int] = frozenset({443, 80})
+    awaits_store: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -313,6 +314,8 @@ class Stored:
     newly_hidden: tuple[tuple[str, str], ...] = ()
     trust: Trust = Trust()
     allow_private: Only = field(default_factory=Only)
+    read: bool = True
+    """Whether the store was read; until then nothing else is known of it."""
     counts: Mapping[str, int] = field(init=False, compare=False)
     unsettled: Mapping[str, Integration] = field(init=False, compare=False)
 
@@ -374,6 +377,8 @@ class Snapshot:
     """Set where `forward.match_by_host` is true."""
     trust: Trust = Trust()
     """By which upstreams are verified whose integration names no CAs."""
+    awaits_store: bool = False
+    """Whether the process has not read its store yet: what no file covers is refused for now, and not for good."""
     several_origins: bool = field(init=False, compare=False)
     several_hold: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)

@@ -351,9 +351,12 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
     # Of its own in any case: whoever lets go of a snapshot empties it gradually.
     integrations = {**side.integrations, **({} if stored is None else stored.integrations)}
     callers: dict[bytes, snapshot.Caller] | None = {**({} if stored is None else stored.callers), **side.callers}
+    awaits_store = stored is not None and not stored.read
     passing = None
     if forward.unmatched == "pass":
-        passing = build_passing(integrations, side.trust, forward.pass_ports, stored_at=side.stored_at)
+        passing = build_passing(
+            integrations, side.trust, forward.pass_ports, stored_at=side.stored_at, awaits_store=awaits_store
+        )
     return snapshot.Snapshot(
         integrations=integrations,
         # With a store the last caller may be removed, and nobody must be let in by that.
@@ -378,6 +381,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         passing=passing,
         matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
         trust=side.trust,
+        awaits_store=awaits_store,
     )
 
 

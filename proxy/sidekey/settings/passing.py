@@ -21,6 +21,7 @@ def build_passing(
     ports: Iterable[int] = PASS_PORTS,
     *,
     stored_at: frozenset[str] = frozenset(),
+    awaits_store: bool = False,
 ) -> snapshot.Passing:
     """How a target that none of these integrations covers is forwarded; `trust` is the network's.
 
@@ -36,4 +37,5 @@ def build_passing(
         unresolved=frozenset(each.id for each in own if each.rebuild is not None),
         nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
         ports=frozenset(ports),
+        awaits_store=awaits_store,
     )

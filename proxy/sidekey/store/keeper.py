@@ -48,18 +48,19 @@ class Keeper:
         self._disbelieved: Head | None = None
         self.state = State()
         self.made = False
+        self.is_open = False
 
     @property
     def seals(self) -> Seals:
-        """What makes and verifies MACs; there once the store is open."""
+        """What makes and verifies MACs. Raises StoreUnavailable until the store is open."""
         if self._seals is None:
-            raise RuntimeError("the store is not open")
+            raise StoreUnavailable("the store was not opened yet")
         return self._seals
 
     async def open(self, *, create: bool) -> State:
         """Connect, bring the tables up to date, and read. `create` makes what is not there at all.
 
-        Raises StoreUnavailable, StoreRefused.
+        Raises StoreUnavailable, StoreRefused. What failed may be tried again.
         """
         async with self._one:
             await self._database.connect(create=create)
@@ -71,8 +72,10 @@ class Keeper:
                     await check_keys(transaction, self._seals)
                 else:
                     await self._make(transaction)
-            self.made = not found
-        return await self.read()
+            self.made |= not found
+        state = await self.read()
+        self.is_open = True
+        return state
 
     async def use(self, ring: KeyRing, url: str | None = None) -> None:
         """Go on with another ring, and another URL of the same database, from the next transaction on."""
@@ -93,7 +96,12 @@ class Keeper:
         return self.state
 
     async def check(self, ring: KeyRing) -> None:
-        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable."""
+        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable.
+
+        Until the store is open any ring will do: opening checks the one that is then in use.
+        """
+        if not self.is_open:
+            return
         seals = Seals(ring, self.seals.store)
         async with self._one, self._database.reading() as transaction:
             await check_keys(transaction, seals)

@@ -7,9 +7,6 @@ from sidekey.store.database import Database
 from sidekey.store.ring import KeyRing
 from sidekey.store.store import Store
 
-PATIENCE = 30.0
-"""Seconds for which a start tries to reach the database."""
-
 
 def database_of(rules: StoreRules) -> Database:
     """The database, not connected to yet."""
@@ -22,8 +19,11 @@ def database_of(rules: StoreRules) -> Database:
     return PostgresDatabase(rules.url or "")
 
 
-async def open_store(rules: StoreRules, *, patience: float = PATIENCE, create: bool = True) -> Store:
+async def open_store(rules: StoreRules, *, create: bool = True) -> Store:
     """Open the store; see `Store.open`. Raises StoreUnavailable, StoreRefused."""
-    return await Store.open(
-        database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit, patience=patience, create=create
-    )
+    return await Store.open(database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit, create=create)
+
+
+async def start_store(rules: StoreRules) -> Store:
+    """Open the store of a process that serves; see `Store.start`. Raises StoreUnusable, StoreRefused."""
+    return await Store.start(database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit)

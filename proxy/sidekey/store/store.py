@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from sidekey.store import audit, leases, sessions, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
-from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
@@ -41,7 +42,12 @@ DROP_EVERY: Final = 3600.0
 _PACE: Final = 0.02
 """Seconds between two looks at least: whoever may connect to the database may tell of changes, at any rate."""
 
-_RETRY: Final = 0.5
+_START: Final = 2.0
+"""Seconds that a start waits for the first attempt to open the store, which goes on after that."""
+
+_LONGEST_PAUSE: Final = 10.0
+"""Seconds between two attempts to open it, at most."""
+
 _GRACE: Final = 2.0
 """Seconds that a database may take to let us disconnect."""
 
@@ -50,13 +56,14 @@ _GRACE: Final = 2.0
 class Health:
     """How the store is. `up`: the last call reached the database, and had the keys; `problem` says why it is not.
 
-    Or why what is there must not be believed.
+    Or why what is there must not be believed. `public` says the same to anybody (`StoreError.public`).
     """
 
     up: bool
     revision: int
     problem: str = ""
     rolled_back: bool = False
+    public: str = ""
 
 
 class Store:
@@ -72,32 +79,44 @@ class Store:
         self._keeper = Keeper(database, ring)
         self._ring = ring
         self._watching: Future[None] | None = None
-        self._health = Health(up=False, revision=0)
+        opening = "store: the database does not respond yet"
+        self._health = Health(up=False, revision=0, problem=opening, public=opening)
 
     @classmethod
-    async def open(
-        cls, database: Database, ring: KeyRing, *, retention: float, patience: float = 30.0, create: bool = True
-    ) -> Self:
-        """Open the store, tried for `patience` seconds where the database cannot be reached; `create` may make it.
+    async def open(cls, database: Database, ring: KeyRing, *, retention: float, create: bool = True) -> Self:
+        """Open the store; `create` may make it. Raises StoreUnavailable, StoreRefused, with nothing left open."""
+        store = cls(database, ring, retention=retention)
+        error = await store._begin(None, create=create)
+        if error is not None:
+            await store.close()
+            raise error
+        return store
 
-        Raises StoreUnavailable, StoreRefused, with nothing left open.
+    @classmethod
+    async def start(cls, database: Database, ring: KeyRing, *, retention: float) -> Self:
+        """Open the store, or where the database cannot be reached now, have `watch` try it again until it is open.
+
+        Raises StoreUnusable and StoreRefused, with nothing left open, where trying again would not help. Where the
+        database does not respond within a moment, `watch` finds these as well.
         """
         store = cls(database, ring, retention=retention)
-        end = time.monotonic() + patience
-        try:
-            while True:
-                try:
-                    await store._worker.run(store._keeper.open(create=create))
-                    break
-                except StoreUnavailable:
-                    if time.monotonic() >= end:
-                        raise
-                    await asyncio.sleep(_RETRY)
-        except BaseException:
+        error = await store._begin(_START, create=True)
+        if isinstance(error, StoreUnusable | StoreRefused):
             await store.close()
-            raise
-        store._note(None)
+            raise error
         return store
+
+    async def _begin(self, seconds: float | None, *, create: bool) -> StoreError | None:
+        """Make the first attempt to open the store; the error where it failed within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._worker.run(self._open(create=create))
+        except TimeoutError:
+            # It goes on in the thread.
+            return None
+        except BaseException:
+            await self.close()
+            raise
 
     @property
     def id(self) -> str:
@@ -210,12 +229,16 @@ class Store:
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
         """From now on look for changes, and call `on_change` on the running event loop when there is one.
 
+        A store that is not open yet is opened first.
+
         That is when `state` or `health` is another, also by this process's own doing. A defect is given to `report`,
         there too, and the watch goes on.
         """
         loop = asyncio.get_running_loop()
+        # Taken here: the thread may be busy, and what it notes until it begins to watch is a change.
+        known = self.state, self._health
         self._watching = self._worker.start(
-            self._watch(lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
+            self._watch(known, lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
         )
 
     async def close(self) -> None:
@@ -228,6 +251,16 @@ class Store:
         await self._worker.close()
 
     # In the thread from here on.
+
+    async def _open(self, *, create: bool) -> StoreError | None:
+        """Open the store, and note how it is; the error where that failed."""
+        try:
+            await self._keeper.open(create=create)
+        except StoreError as error:
+            self._note(error)
+            return error
+        self._note(None)
+        return None
 
     async def _use(self, ring: KeyRing, url: str | None) -> None:
         await self._keeper.use(ring, url)
@@ -275,8 +308,20 @@ class Store:
         self._note(None)
         return state
 
-    async def _watch(self, tell: Callable[[], None], report: Callable[[BaseException], None]) -> None:
-        told = self.state, self._health
+    async def _watch(
+        self, told: tuple[State, Health], tell: Callable[[], None], report: Callable[[BaseException], None]
+    ) -> None:
+        failures = 0
+        while not self._keeper.is_open:
+            failures += 1
+            await asyncio.sleep(_pause(failures))
+            try:
+                await self._open(create=True)
+            except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
+                report(defect)
+            if told[1] != self._health:
+                told = self.state, self._health
+                tell()
         checked = dropped = time.monotonic()
         examined, touched = -EXAMINE_EVERY, False
         looked = 0.0
@@ -314,8 +359,13 @@ class Store:
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state
         up = error is None or isinstance(error, RolledBack)
-        problem = state.problem if error is None else str(error)
-        self._health = Health(up, state.revision, problem, state.rolled_back)
+        problem, public = (state.problem, state.problem) if error is None else (str(error), error.public)
+        self._health = Health(up, state.revision, problem, state.rolled_back, public)
+
+
+def _pause(failures: int) -> float:
+    """Seconds until the store is opened again, after so many attempts: processes must not all come back at once."""
+    return min(_LONGEST_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

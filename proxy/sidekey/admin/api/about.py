@@ -25,5 +25,6 @@ ROUTES: Final = (
         role="viewer",
         handle=openapi,
         gives="OpenApi",
+        needs_store=False,
     ),
 )

@@ -76,7 +76,6 @@ ROUTES: Final = (
         handle=browse,
         query=_BEFORE,
         gives="Audit",
-        codes=("malformed", "store_unavailable"),
     ),
     Route(
         method="GET",
@@ -87,6 +86,6 @@ ROUTES: Final = (
         handle=activity,
         query=_BEFORE,
         gives="Activity",
-        codes=("malformed", "not_found", "store_unavailable"),
+        codes=("not_found",),
     ),
 )

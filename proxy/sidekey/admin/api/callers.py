@@ -259,7 +259,7 @@ _ONE: Final = partial(Route, path="/callers/{name}", role="admin")
 _CHANGE: Final = partial(
     _ONE,
     conditional=True,
-    codes=("read_only", "not_found", "invalid", "overlaps", "store_unavailable"),
+    codes=("read_only", "not_found", "invalid", "overlaps"),
     writes="caller",
     action="update",
     gives="Caller",
@@ -282,7 +282,7 @@ ROUTES: Final = (
         body="NewCaller",
         gives="CallerWithToken",
         status=201,
-        codes=("exists", "invalid", "overlaps", "store_unavailable"),
+        codes=("exists", "invalid", "overlaps"),
         writes="caller",
         action="create",
     ),
@@ -316,7 +316,7 @@ ROUTES: Final = (
         handle=delete,
         gives="",
         status=204,
-        codes=("read_only", "not_found", "store_unavailable"),
+        codes=("read_only", "not_found"),
         action="delete",
     ),
 )

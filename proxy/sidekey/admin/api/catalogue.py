@@ -87,6 +87,7 @@ ROUTES: Final = (
         role="viewer",
         handle=kinds,
         gives="Kinds",
+        needs_store=False,
     ),
     Route(
         method="GET",
@@ -96,5 +97,6 @@ ROUTES: Final = (
         role="viewer",
         handle=providers,
         gives="Providers",
+        needs_store=False,
     ),
 )

@@ -58,6 +58,8 @@ class Dispatcher:
             await self._service.look_for(token)
         operator = self._service.authenticate(header)
         route, names = self._find(request)
+        if route.needs_store:
+            self._service.require_store()
         ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
         return await perform(self._service, route, ask, partial(self._read, request, route))
 

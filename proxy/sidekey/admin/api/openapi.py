@@ -10,7 +10,7 @@ from sidekey.admin.api.problems import CODES, TYPE
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
-_ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error")
+_ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error", "store_unavailable")
 _OF_BODIES: Final = ("too_large", "unsupported")
 
 
@@ -31,7 +31,6 @@ def codes_of(route: Route) -> tuple[str, ...]:
     found = [*_ALWAYS, *route.codes]
     found += _OF_BODIES if route.body else ()
     found += ["changed", "precondition_required"] if route.conditional else []
-    found += ["store_unavailable"] if route.writes else []
     return tuple(code for code in CODES if code in found)
 
 

@@ -164,7 +164,8 @@ Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`,
 where a body is not valid, `errors` has all that is wrong with it, up to 200 errors, as `{pointer, detail}`, with JSON
 pointers (RFC 6901). None of them repeats a value that was sent. These may come from any route: `malformed`,
 `unauthenticated`, `misdirected`, `method_denied`, `internal_error`, and `forbidden`, which is also said to pages of
-other sites; `too_large` and `unsupported` from those with a body; `precondition_required` and `changed` from those with
+other sites; `store_unavailable`, until the store was read once and from whatever reads or writes it;
+`too_large` and `unsupported` from those with a body; `precondition_required` and `changed` from those with
 `If-Match`. What is no HTTP request at all gets 400 in a line of text.
 
 | code | status | meaning |
@@ -172,6 +173,7 @@ other sites; `too_large` and `unsupported` from those with a body; `precondition
 
 _EVERYWHERE: Final = frozenset(
     {
+        "store_unavailable",
         "malformed",
         "unauthenticated",
         "misdirected",

@@ -44,6 +44,8 @@ class Route:
     status: int = 200
     conditional: bool = False
     codes: tuple[str, ...] = ()
+    needs_store: bool = True
+    """Whether it responds 503 `store_unavailable` until the store was read."""
     writes: str = ""
     """What it changes, as the audit and metrics have it: integration, preset, caller or token; empty: nothing."""
     action: str = ""

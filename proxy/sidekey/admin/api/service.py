@@ -11,7 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, operator_of
+from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, bearer, operator_of
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.standings import Standings
 from sidekey.core.routing import valid_id
@@ -172,16 +172,26 @@ class Service:
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
+        token = bearer(header)
+        if token is not None and self.managed.unread and not isinstance(self.operator(digest_of(token)), Operator):
+            # The store may have it.
+            self.require_store()
         operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
         self._use(operator)
         return operator
+
+    def require_store(self) -> None:
+        """Raise ApiProblem until the store was read."""
+        unread = self.managed.unread
+        if unread:
+            raise _unavailable(unread)
 
     async def look_for(self, token: str) -> None:
         """Read the store for a token that is not known: it may have been made a moment ago, by a command.
 
         Once a second at most, whoever asks; what else is new is noticed by the watch.
         """
-        if isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
+        if self.managed.unread or isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
             return
         try:
             await self.store.read()
@@ -324,4 +334,8 @@ def changed() -> ApiProblem:
 
 def unavailable(error: StoreError) -> ApiProblem:
     """The 503 of a store; its texts name no secret."""
-    return ApiProblem("store_unavailable", str(error), headers={"Retry-After": "5"})
+    return _unavailable(str(error))
+
+
+def _unavailable(detail: str) -> ApiProblem:
+    return ApiProblem("store_unavailable", detail, headers={"Retry-After": "5"})

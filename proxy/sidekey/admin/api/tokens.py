@@ -214,6 +214,7 @@ ROUTES: Final = (
         role="viewer",
         handle=whoami,
         gives="WhoAmI",
+        needs_store=False,
     ),
     _ALL(
         method="GET",
@@ -222,7 +223,6 @@ ROUTES: Final = (
         handle=browse,
         query={"after": AFTER},
         gives="Tokens",
-        codes=("store_unavailable",),
     ),
     _ALL(
         method="POST",
@@ -232,7 +232,7 @@ ROUTES: Final = (
         body="NewToken",
         gives="TokenWithToken",
         status=201,
-        codes=("exists", "invalid", "store_unavailable"),
+        codes=("exists", "invalid"),
         writes="token",
         action="create",
     ),
@@ -242,7 +242,7 @@ ROUTES: Final = (
         summary="Read what is known of an operator's token.",
         handle=read,
         gives="Token",
-        codes=("not_found", "store_unavailable"),
+        codes=("not_found",),
     ),
     _ONE(
         method="DELETE",
@@ -251,7 +251,7 @@ ROUTES: Final = (
         handle=delete,
         status=204,
         conditional=True,
-        codes=("read_only", "not_found", "store_unavailable"),
+        codes=("read_only", "not_found"),
         writes="token",
         action="revoke",
     ),

@@ -100,6 +100,8 @@ class Console:
             return self._static(request, path.removeprefix("/static/"))
         if method not in (hdrs.METH_GET, hdrs.METH_POST):
             raise ApiProblem("method_denied", "pages take GET and POST", headers={hdrs.ALLOW: "GET, HEAD, POST"})
+        # Sessions, and most operators' tokens, are in the store.
+        self._service.require_store()
         if path == "/login":
             return await (self._login_form(request) if method == hdrs.METH_GET else self._log_in(request))
         secret = _secret_in(request, self._cookie)

@@ -239,7 +239,8 @@ class Exchange(ExchangeEvents):
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
-        head, callers = self._request.head, self._request.rules.callers
+        head, rules = self._request.head, self._request.rules
+        callers = rules.callers
         entry, index = self._entry, self._index
         if entry is None:
             destination = index.quick(head) if callers is None else None
@@ -249,7 +250,7 @@ class Exchange(ExchangeEvents):
                 head = entry.absolute(head)
                 self._request.restate(head)
         if destination is None:
-            return self._settle(decide(head, callers, index, entry))
+            return self._settle(decide(head, callers, index, entry, awaits_store=rules.awaits_store))
         self._integration = destination.integration
         self._destination = destination
         preset = destination.preset

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from sidekey.core.coverage import Coverage
-from sidekey.core.decide import Unmatched
+from sidekey.core.decide import STORE_UNREAD, Unmatched
 from sidekey.core.entry import Entry
 from sidekey.core.matching import Matching
 from sidekey.core.presets import Preset
@@ -207,7 +207,10 @@ class Index:
         found = self._snapshot.presets.get(name.decode("latin-1"))
         if found is None:
             return None
-        return _INVALID if found.invalid else found.rules
+        if found.invalid:
+            is_missing = found.rules.integration not in self._snapshot.integrations
+            return STORE_UNREAD if self._snapshot.awaits_store and is_missing else _INVALID
+        return found.rules
 
     def is_own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
@@ -275,7 +278,7 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.unresolved, rules.ports)
+        return Unmatched(candidate, rules.coverage, rules.unresolved, rules.ports, awaits_store=rules.awaits_store)
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
@@ -290,7 +293,9 @@ class Index:
         if known and unmatched is not None:
             coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
             unresolved = unmatched.unresolved - {each.id for each in known}
-            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved, unmatched.ports)
+            self._unmatched = Unmatched(
+                unmatched.candidate, coverage, unresolved, unmatched.ports, awaits_store=unmatched.awaits_store
+            )
 
     # Another config.
 

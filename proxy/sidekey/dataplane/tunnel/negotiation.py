@@ -126,7 +126,8 @@ class Negotiation(CallerEvents):
         return None
 
     def _decide(self) -> Opened | Problem:
-        decision = decide_connect(self._request.head, self._request.rules.callers, self._index)
+        rules = self._request.rules
+        decision = decide_connect(self._request.head, rules.callers, self._index, awaits_store=rules.awaits_store)
         self._candidate, self._authority = decision.candidate, decision.authority
         if isinstance(decision, Denied):
             self._caller_name = decision.caller

@@ -130,7 +130,7 @@ class StoredSource(StoreSide):
         state, vault = self._state, self._vault
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
-            return Stored(trust=side.trust, allow_private=allowed)
+            return Stored(trust=side.trust, allow_private=allowed, read=False)
         around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight, self._hosts_of(side))
         building = _Building(side, around, now)
         before, self._built = self._built, {}
