@@ -490,3 +490,35 @@ def test_the_bound_grows_with_the_text() -> None:
     for query in ("", "a" * 100):
         fields = parameters._Fields(query, ("access_token",))
         assert fields._most == fields.WORK_FOR_ANY + fields.WORK_FOR_EACH * len(query)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "found"),
+    [
+        ("client_id", "Client.ID", True),
+        ("client_id", "client_id[]", True),
+        ("client_id", " client id", True),
+        ("client_id", "client%5fid", True),
+        ("client_id", "client%255fid", True),
+        ("client_id", "%u0063lient_id", True),
+        ("client_id", "x&client_id", True),
+        ("client_id", "client_id\0x", True),
+        ("client_id", "\uff43lient_id", True),
+        ("t\u00f6ken", "T\u00d6KEN", True),
+        ("key[a]", "key[a][b]", True),
+        ("key[a]", "key[b]", False),
+        ("client_id", "client-id", False),
+        ("client_id", "_client_id", False),
+        ("client_id", "client_ids", False),
+    ],
+)
+def test_lenient_server_takes_one_name_for_the_other(name: str, other: str, found: bool) -> None:
+    """In either order, whatever other names there are."""
+    assert parameters.Names(["a", name, "b"]).find(other) == (name if found else None)
+    assert parameters.Names(["a", other, "b"]).find(name) == (other if found else None)
+
+
+def test_name_with_too_many_readings_is_refused() -> None:
+    """Each place where a server may cut it is one more."""
+    with pytest.raises(parameters.UnreadableNames):
+        parameters.Names().find("[]" * 200)

@@ -42,6 +42,7 @@ SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
     "pattern": lambda pattern, value: not isinstance(value, str) or re.search(pattern, value) is not None,
     "minLength": lambda least, value: not isinstance(value, str) or len(value) >= least,
     "minItems": lambda least, value: not isinstance(value, list) or len(value) >= least,
+    "maxItems": lambda most, value: not isinstance(value, list) or len(value) <= most,
     "minProperties": lambda least, value: not isinstance(value, dict) or len(value) >= least,
     "maxProperties": lambda most, value: not isinstance(value, dict) or len(value) <= most,
     "anyOf": lambda options, value: any(not list(problems(option, value)) for option in options),

@@ -10,7 +10,7 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,6 +27,11 @@ FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
 _UNDERSCORES: Final = "_. "
+_TO_UNDERSCORE: Final = str.maketrans(". +[", "____")
+_SEPARATOR: Final = re.compile("[&;]")
+_ENDS: Final = "=[]\0"
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.~-]+")
+"""A name that every server reads as it stands, but for case and dots."""
 _ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
 _LEADING: Final = re.compile(r"[\s+?\[\]\xef\xbb\xbf\ufeff]*")
 """What servers drop before a name: blanks, brackets, a byte order mark, and a question mark (URLSearchParams)."""
@@ -70,12 +75,6 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
     return bool(sought) and _Fields(encoded, sought).have_any()
 
 
-def meets(name: str, others: Iterable[str]) -> bool:
-    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
-    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
-    return any(one == another or names_any(quote(one, safe=""), (_octets(another),)) for one, another in ways)
-
-
 def _octets(name: str) -> str:
     """A name as it travels: its UTF-8 bytes, one character per byte."""
     return name.encode().decode("latin-1")
@@ -112,6 +111,11 @@ class _Sought(Bounded):
     def __init__(self, size: int) -> None:
         refusal = UnreadableNames("must have fewer parameters that are escaped or not ASCII")
         super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * size, refusal)
+
+    def _next_level(self, text: str) -> str:
+        """The fields that have escapes, each after its separator, decoded once more; the others are done with."""
+        self._charge(5 * len(text) + 150 * (text.count("&") + text.count(";")))
+        return self._decoded(self._wide_decoded("".join(_ESCAPED_FIELD.findall(text))))
 
 
 class _Fields(_Sought):
@@ -151,10 +155,87 @@ class _Fields(_Sought):
                 return True
         return False
 
-    def _next_level(self, text: str) -> str:
-        """The fields that have escapes, each after its separator, decoded once more; the others are done with."""
-        self._charge(5 * len(text) + 150 * (text.count("&") + text.count(";")))
-        return self._decoded(self._wide_decoded("".join(_ESCAPED_FIELD.findall(text))))
+
+class _Readings(_Sought):
+    """Reads one name as lenient servers do, wherever they cut and however often they decode it."""
+
+    __slots__ = ()
+
+    def of(self, name: str) -> set[str]:
+        """Return the canonical form of each name that a server may read."""
+        found = {_canonical(name)}
+        text = f"&{_octets(name)}"
+        for _ in range(DECODINGS):
+            for field in _SEPARATOR.split(text):
+                found.update(map(self._canonical, self._cut(field)))
+            if "%" not in text:
+                break
+            text = self._next_level(text)
+        return found
+
+    def _cut(self, field: str) -> Iterator[str]:
+        """Yield the field from each place where its name may begin to each place where it may end."""
+        self._charge(100 * len(field))
+        leading = _LEADING.match(field)
+        starts = 0 if leading is None else leading.end()
+        ends = []
+        is_end = True
+        for index in range(len(field), 0, -1):
+            if index < len(field):
+                is_end = field[index] in _ENDS or (is_end and (field[index] == "+" or field[index].isspace()))
+            if is_end:
+                ends.append(index)
+        for start in range(starts + 1):
+            for end in ends:
+                if start < end:
+                    self._charge(3_000 + 10 * (end - start))
+                    yield field[start:end]
+
+    def _canonical(self, octets: str) -> str:
+        return _canonical(octets) if octets.isascii() else _underscored(_fold(self._compatible(octets)))
+
+
+class Names:
+    """Names of parameters, each folded once: tells whether a lenient server takes a further name for one of them.
+
+    `client_id[]` and `Client.ID` are `client_id`. The cost of a name does not depend on how many there are.
+    """
+
+    __slots__ = ("_canonical", "_readings")
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._canonical: Final[dict[str, str]] = {}
+        self._readings: Final[dict[str, str]] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name. Raises UnreadableNames for a name that can be read in too many ways."""
+        self._canonical.setdefault(_canonical(name), name)
+        for reading in _readings_of(name):
+            self._readings.setdefault(reading, name)
+
+    def find(self, name: str) -> str | None:
+        """Return one of the names that a lenient server may take for this name. Raises UnreadableNames."""
+        found = self._readings.get(_canonical(name))
+        if found is not None:
+            return found
+        return next((self._canonical[each] for each in _readings_of(name) if each in self._canonical), None)
+
+
+def _readings_of(name: str) -> Iterable[str]:
+    if _PLAIN_NAME.fullmatch(name):
+        return (_canonical(name),)
+    return _Readings(len(name)).of(name)
+
+
+def _canonical(name: str) -> str:
+    """Fold a name, with an underscore for each character that servers replace by one."""
+    return _underscored(fold(name))
+
+
+def _underscored(folded: str) -> str:
+    return folded.translate(_TO_UNDERSCORE)
 
 
 class _Members(_Sought):

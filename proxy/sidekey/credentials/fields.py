@@ -12,8 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
-from pydantic_core import InitErrorDetails, PydanticKnownError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
@@ -118,6 +127,41 @@ class WrittenAs:
     """Marks a key whose value has another type than the model that reads the config's mapping for it."""
 
     model: type[BaseModel]
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Limits the entries of a mapping or list. Counts them before any of them is validated."""
+
+    entries: int
+
+    def admits(self, raw: object) -> bool:
+        """Return True if `raw` has no more entries than that."""
+        return not isinstance(raw, Mapping | list) or len(raw) <= self.entries
+
+    def _check(self, raw: object) -> object:
+        if not self.admits(raw):
+            things = "names" if isinstance(raw, Mapping) else "entries"
+            raise ValueError(f"must have at most {self.entries} {things}: remove some")
+        return raw
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler(schema)
+        for each in (found, *found.get("oneOf", ()), *found.get("anyOf", ())):
+            limit = {"array": "maxItems", "object": "maxProperties"}.get(each.get("type"))
+            if limit is not None:
+                each[limit] = self.entries
+        return found
+
+
+NAMES: Final = AtMost(64)
+"""The names of a section. Each is folded and compared with all others, also in each request."""
+
+LONGEST_NAME: Final = 256
+"""Characters of a name."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -325,7 +369,13 @@ def check_field_name(name: str) -> str:
     """The name of a field, a parameter or a claim."""
     if not name or _CONTROL.search(name) or _SURROGATE.search(name):
         raise ValueError("the name must not be empty or contain a control character")
+    _check_length(name)
     return name
+
+
+def _check_length(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"the name must have at most {LONGEST_NAME} characters")
 
 
 def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
@@ -367,13 +417,20 @@ def check_header_name(name: str) -> str:
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
+    _check_length(name)
     return name
+
+
+def is_parameter_name(name: str) -> bool:
+    """Return True if `check_parameter_name` accepts the name."""
+    return len(name) <= LONGEST_NAME and _PARAMETER.fullmatch(name) is not None
 
 
 def check_parameter_name(name: str) -> str:
     """The name of an injected parameter of a query or body: one that is known again however a caller spells it."""
     if not _PARAMETER.fullmatch(name):
         raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
+    _check_length(name)
     return name
 
 

@@ -14,6 +14,7 @@ from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.destination import CountsAs, destination_of
 from sidekey.credentials.fields import (
+    NAMES,
     REDACT,
     Keys,
     Reference,
@@ -115,6 +116,7 @@ CallHeaders = Annotated[
     dict[Annotated[str, AfterValidator(_check_call_name)], HeaderValue],
     AfterValidator(check_unique),
     AfterValidator(check_public),
+    NAMES,
     CountsAs(_destination),
 ]
 """Further headers of a call that a kind makes itself."""

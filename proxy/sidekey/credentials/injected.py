@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sidekey.core.parameters import meets
+from sidekey.core.parameters import Names
 from sidekey.credentials.base import Findings, Grant, Pairs, PartSettings, Places, SecretInput
-from sidekey.credentials.fields import HeaderName, Keys, ParameterName, mapping, normal_name
+from sidekey.credentials.fields import NAMES, HeaderName, Keys, ParameterName, is_parameter_name, mapping, normal_name
 from sidekey.credentials.header_values import HeaderValue, check_public, check_unique, filled_headers, inputs_of
 from sidekey.credentials.written_values import WrittenValue, shape, written_schema
 
@@ -45,11 +45,12 @@ SAME_PARAMETER: Final = "{} and {} are the same parameter to some servers (case 
 
 
 def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    names = [*parameters]
-    for index, name in enumerate(names):
-        for other in names[:index]:
-            if meets(name, (other,)):
-                raise ValueError(f"{SAME_PARAMETER.format(other, name)}: remove one")
+    names = Names()
+    for name in parameters:
+        other = names.find(name)
+        if other is not None:
+            raise ValueError(f"{SAME_PARAMETER.format(other, name)}: remove one")
+        names.add(name)
     return parameters
 
 
@@ -57,6 +58,7 @@ Headers = Annotated[
     dict[HeaderName, HeaderValue],
     AfterValidator(check_unique),
     AfterValidator(check_public),
+    NAMES,
     Field(
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
@@ -65,6 +67,7 @@ Headers = Annotated[
 Query = Annotated[
     dict[ParameterName, ParameterValue],
     AfterValidator(_check_parameters),
+    NAMES,
     Field(
         min_length=1,
         description="Names of query parameters to values, likewise. Servers log queries: prefer a header where the API "
@@ -74,6 +77,7 @@ Query = Annotated[
 Body = Annotated[
     dict[ParameterName, FieldValue],
     AfterValidator(_check_parameters),
+    NAMES,
     Field(
         min_length=1,
         description="Names of body fields to values, likewise, or a number, `true` or `false`. The body must be a "
@@ -94,12 +98,16 @@ class InjectedSettings(PartSettings):
         """No place at all, and one parameter in two, by the plain values of the part."""
         if not any(key in raw for key in MAPS):
             yield (cls.SECTION,), "needs headers, query or body: names to values"
-        query, body = ([name for name in mapping(raw.get(key)) if name.isascii()] for key in ("query", "body"))
+        query, body = (
+            [name for name in mapping(raw.get(key)) if is_parameter_name(name)] if NAMES.admits(raw.get(key)) else []
+            for key in ("query", "body")
+        )
+        names = Names(query)
         for name in body:
-            for other in query:
-                if meets(name, (other,)):
-                    said = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
-                    yield (cls.SECTION, "body", name), f"{said}: remove one"
+            other = names.find(name)
+            if other is not None:
+                said = SAME_PARAMETER.format(f"{other} of the query", f"{name} of the body")
+                yield (cls.SECTION, "body", name), f"{said}: remove one"
 
     @classmethod
     def find_public(cls, raw: Mapping[str, Any]) -> Findings:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from sidekey.core.headers import normalise
 from sidekey.core.matching import overlaps
-from sidekey.core.parameters import meets
+from sidekey.core.parameters import Names
 from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.core.signing import SigningRules
@@ -131,13 +131,13 @@ def _twice(first: _Writes, second: _Writes) -> Found:
             yield place, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
     if first.spelling is not None:
         yield from _reserved(first.spelling, second)
-    parameters = first.places.query + first.places.body
+    parameters = Names(first.places.query + first.places.body)
     for key, written in (("query", second.places.query), ("body", second.places.body)):
         for name in written:
-            for other in parameters:
-                if meets(name, (other,)):
-                    said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
-                    yield (second.key, key, name), f"{said}: remove one"
+            other = parameters.find(name)
+            if other is not None:
+                said = SAME_PARAMETER.format(f"{other} of {first.key}", f"{name} of {second.key}")
+                yield (second.key, key, name), f"{said}: remove one"
 
 
 def _reserved(spelling: Spelling, writes: _Writes) -> Found:

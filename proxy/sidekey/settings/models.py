@@ -15,7 +15,7 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.fields import HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
+from sidekey.credentials.fields import NAMES, HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
@@ -479,7 +479,7 @@ class PresetSettings(Section):
         description="Where it is sent, inside the integration's policy. `{{name}}` may stand within a path segment or "
         "a value of the query."
     )
-    headers: dict[HeaderName, str] = Field(
+    headers: Annotated[dict[HeaderName, str], NAMES] = Field(
         default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
     )
     content_type: values.ContentType = Field(

@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from sidekey.core.parameters import Scalar, meets, names_any
+from sidekey.core.parameters import Names, Scalar, names_any
 from sidekey.credentials.fields import (
+    NAMES,
     REDACT,
     SECRET_SCHEMA,
     Keys,
@@ -38,6 +39,9 @@ OWN = frozenset(
 )
 """Parameters that no further one may override, in lower case."""
 
+_OWN_NAMES = Names(OWN)
+_SCOPE = Names(("scope",))
+
 _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
 
@@ -48,14 +52,14 @@ def parse_value(raw: object) -> Written:
 
 def check_parameter_name(name: str) -> str:
     """The name of a further parameter of a token request: none that a server may take for one that Sidekey sends."""
-    if meets(check_field_name(name), OWN):
+    if _OWN_NAMES.find(check_field_name(name)) is not None:
         raise ValueError("this parameter may not be set: Sidekey sends it from the other keys")
     return name
 
 
-def holds(query: str, name: str) -> bool:
-    """Whether the query of a URL holds a parameter that `meets` the name."""
-    return any(meets(found, (name,)) for found, _ in _pairs(query))
+def names_in(query: str) -> Names:
+    """Fold the names of the parameters in the query of a URL."""
+    return Names(dict.fromkeys(name for name, _ in _pairs(query)))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -69,13 +73,14 @@ def check_query(query: str, further: Iterable[str] = ()) -> None:
         raise ValueError("the query must not contain a parameter that Sidekey sends from the other keys")
     if any(_is_empty_scope(name, value) for name, value in _pairs(query)):
         raise ValueError("the query must not contain an empty scope: remove it")
-    if any(holds(query, name) for name in further):
+    names = names_in(query)
+    if any(names.find(name) is not None for name in further):
         raise ValueError("the query must not contain a parameter that token_request contains")
 
 
 def _is_empty_scope(name: str, value: Scalar) -> bool:
     """It would ask for a useless token."""
-    return not str(value).strip() and meets(name, ("scope",))
+    return not str(value).strip() and _SCOPE.find(name) is not None
 
 
 def _check_claim_name(name: str) -> str:
@@ -109,5 +114,5 @@ _VALUE_SCHEMA = {
     "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, SECRET_SCHEMA],
 }
 _Value = Annotated[Written, PlainValidator(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
-FurtherParameters = dict[Annotated[str, AfterValidator(check_parameter_name)], _Value]
-FurtherClaims = dict[Annotated[str, AfterValidator(_check_claim_name)], _Value]
+FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], NAMES]
+FurtherClaims = Annotated[dict[Annotated[str, AfterValidator(_check_claim_name)], _Value], NAMES]

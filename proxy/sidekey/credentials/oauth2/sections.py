@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.parameters import meets
+from sidekey.core.parameters import Names
 from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, check_library
 from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
@@ -77,8 +77,8 @@ class TokenRequestSettings(_Section):
     @field_validator("query")
     @classmethod
     def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
-        body = info.data.get("body", ())
-        twice = ((name,) for name in query if meets(name, body))
+        body = Names(info.data.get("body", ()))
+        twice = ((name,) for name in query if body.find(name) is not None)
         refuse_places(twice, "this parameter is also in the body: remove one")
         return query
 

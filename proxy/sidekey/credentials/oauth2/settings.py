@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.parameters import meets
+from sidekey.core.parameters import Names
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.algorithms import check_library
@@ -56,7 +56,7 @@ from sidekey.credentials.oauth2.grants import (
     Password,
     RefreshToken,
 )
-from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
+from sidekey.credentials.oauth2.parameters import check_query, compared, filled, names_in, references
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
     AssertionSettings,
@@ -81,6 +81,8 @@ _SIGNED = ("private_key_jwt", "client_secret_jwt")
 
 _OF_THE_OWNER = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""
+
+_OWNER_NAMES = Names(_OF_THE_OWNER)
 
 _OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
 """RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
@@ -349,8 +351,8 @@ class OAuth2Settings(KindSettings):
     def _check_once(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         endpoint = info.data.get("token_endpoint")
         if endpoint is not None and endpoint.source == "text":
-            query = endpoint.value.partition("?")[2]
-            twice = [place for place in request.places() if holds(query, place[-1])]
+            names = names_in(endpoint.value.partition("?")[2])
+            twice = [place for place in request.places() if names.find(place[-1]) is not None]
             refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
@@ -358,7 +360,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_owners(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         if info.data.get("grant") == "password":
-            twice = [place for place in request.places() if meets(place[-1], _OF_THE_OWNER)]
+            twice = [place for place in request.places() if _OWNER_NAMES.find(place[-1]) is not None]
             refuse_places(twice, "may not be set with grant password: Sidekey sends it from username and password")
         return request
 

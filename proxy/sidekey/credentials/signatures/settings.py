@@ -32,6 +32,7 @@ from sidekey.credentials.base import (
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
+    NAMES,
     PEM_SECRET_SCHEMA,
     REDACT,
     SECRET_SCHEMA,
@@ -161,7 +162,9 @@ def _check_name(name: str) -> str:
     return name
 
 
-_Headers = dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_written)]]
+_Headers = Annotated[
+    dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_written)]], NAMES
+]
 
 
 def _check_component(name: str) -> str:
@@ -257,7 +260,7 @@ class SignatureFields(PartSettings):
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
         "7638). For `hmac-sha256` it must be given.",
     )
-    components: Annotated[list[_Component], HARMLESS] = Field(
+    components: Annotated[list[_Component], NAMES, HARMLESS] = Field(
         default=[*DEFAULT_COMPONENTS],
         min_length=1,
         description="With `rfc9421`: what is signed: names of headers, in lower case, and `@method`, `@target-uri`, "
@@ -296,7 +299,8 @@ class SignatureFields(PartSettings):
     @field_validator("components")
     @classmethod
     def _check_components(cls, components: list[str]) -> list[str]:
-        twice = (index for index, name in enumerate(components) if name in components[:index])
+        first = {name: index for index, name in reversed([*enumerate(components)])}
+        twice = (index for index, name in enumerate(components) if first[name] < index)
         refuse(((index,), ValueError("is there already: remove one")) for index in twice)
         return components
 

@@ -1,0 +1,76 @@
+"""Documents that editors send: how much of one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.api import TOKENS, Api, basic, managed
+from support.child import Child
+from support.stored import ADDED, HEADERS, OAUTH2, copied
+
+PREVIEW = "/drafts/integration/preview"
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A process with a store that no test changes."""
+    with managed(tmp_path_factory.mktemp("documents")) as found:
+        yield found
+
+
+def names(count: int, shape: str = "n{}") -> dict[str, str]:
+    return {shape.format(number): "x" for number in range(count)}
+
+
+def grown(document: dict[str, Any], pointer: str, section: dict[str, str]) -> dict[str, Any]:
+    """A copy with another section."""
+    result: dict[str, Any] = copied(document)
+    *above, last = pointer.split("/")[1:]
+    place = result
+    for key in above:
+        place = place.setdefault(key, {})
+    place[last] = section
+    return result
+
+
+SECTIONS = [
+    (ADDED, "/add/query", "n{}"),
+    (ADDED, "/add/body", "n{}"),
+    (ADDED, "/add/headers", "X-N{}"),
+    (HEADERS, "/auth/query", "n{}"),
+    (HEADERS, "/auth/body", "n{}"),
+    (HEADERS, "/auth/headers", "X-N{}"),
+    (OAUTH2, "/auth/token_request/query", "n{}"),
+    (OAUTH2, "/auth/token_request/body", "n{}"),
+    (OAUTH2, "/auth/token_request/headers", "X-N{}"),
+]
+
+
+@pytest.mark.parametrize(("document", "pointer", "shape"), SECTIONS, ids=lambda each: each if each is str else None)
+def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], pointer: str, shape: str) -> None:
+    """One more is an error at the section."""
+    api = Api(child.admin_port, TOKENS["editor"])
+    assert api.ask("POST", PREVIEW, grown(document, pointer, names(64, shape))).json["errors"] == []
+    for count in (65, 400):
+        preview = api.ask("POST", PREVIEW, grown(document, pointer, names(count, shape))).json
+        expected = [{"pointer": pointer, "detail": "must have at most 64 names: remove some"}]
+        assert (preview["valid"], preview["errors"]) == (False, expected)
+
+
+def test_saved_documents_do_not_delay_the_start(tmp_path: Path) -> None:
+    """Five documents with as many names as they may have: together less than a tenth of a second of CPU time."""
+    with managed(tmp_path) as child:
+        assert child.stop() == 0
+    with managed(tmp_path) as child:
+        without = child.cpu_time()
+        api = Api(child.admin_port)
+        for number in range(5):
+            api.make("/integrations", {"id": f"i{number}", **grown(basic(1), "/add/body", names(64))})
+        assert child.stop() == 0
+    with managed(tmp_path) as child:
+        assert Api(child.admin_port).get("/integrations/i4")["status"] == "ok"
+        assert child.cpu_time() - without < 0.1
