@@ -1,4 +1,4 @@
-"""Documents that editors send: how much of one is read."""
+"""Documents that editors send: how much of one is read, and which errors are listed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from support.child import Child
 from support.stored import ADDED, HEADERS, OAUTH2, copied
 
 PREVIEW = "/drafts/integration/preview"
+UNKNOWN_KEYS = {**basic(1), **{f"key{number}": 1 for number in range(9000)}}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,18 @@ def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], po
         preview = api.ask("POST", PREVIEW, grown(document, pointer, names(count, shape))).json
         expected = [{"pointer": pointer, "detail": "must have at most 64 names: remove some"}]
         assert (preview["valid"], preview["errors"]) == (False, expected)
+
+
+def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(child: Child) -> None:
+    """In a preview, and where the document is saved. Only a listed error has a suggestion."""
+    api = Api(child.admin_port, TOKENS["editor"])
+    preview = api.ask("POST", PREVIEW, UNKNOWN_KEYS).json
+    saving = api.ask("POST", "/integrations", {"id": "x", **UNKNOWN_KEYS})
+    assert (saving.code, saving.json["detail"]) == ("invalid", "more than 200 values are not valid: see errors")
+    for errors in (preview["errors"], saving.json["errors"]):
+        assert [each["pointer"] for each in errors] == [*(f"/key{number}" for number in range(200)), ""]
+        assert errors[0]["detail"].startswith("unknown key; known: description, tags,")
+        assert errors[-1]["detail"] == "there are more errors than the first 200: correct these first"
 
 
 def test_saved_documents_do_not_delay_the_start(tmp_path: Path) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Loc = tuple[str | int, ...]
 """The keys and list indexes that lead to a value."""
+
+MOST_ERRORS: Final = 200
+"""Errors of one document that are listed. Finding a remedy for each costs more than finding the error."""
+
+MORE_ERRORS: Final = f"there are more errors than the first {MOST_ERRORS}: correct these first"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
 _NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -56,7 +56,8 @@ def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
         return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
         found = findings_of(error, PresetSettings, lambda _: raw)
-    return Built(None, (*found, *_further(name, raw, {str(each.loc[0]) for each in found})))
+        invalid = {str(details["loc"][0]) for details in error.errors(include_url=False, include_input=False)}
+    return Built(None, (*found, *_further(name, raw, invalid)))
 
 
 def _further(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:

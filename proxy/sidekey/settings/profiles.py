@@ -27,7 +27,7 @@ from sidekey.credentials.fields import (
     parse_secret,
 )
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.config_errors import Finding, Loc, show
+from sidekey.settings.config_errors import MOST_ERRORS, Finding, Loc, show
 from sidekey.settings.document import parse
 from sidekey.settings.models import Section
 
@@ -489,7 +489,9 @@ def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple
     for key in auth:
         if key in known or key in found.names:
             continue
-        close = get_close_matches(key, [*known, *found.parameters, *found.secrets], n=1)
+        close: list[str] = []
+        if len(errors) < MOST_ERRORS:
+            close = get_close_matches(key, [*known, *found.parameters, *found.secrets], n=1)
         if close and close[0] in found.names:
             meant.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import NotAReference, WrittenAs, mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.config_errors import Finding, Loc, held
+from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
 from sidekey.settings.models import Config, GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import names_of, profile
 
@@ -43,14 +43,13 @@ def findings_of(
     *,
     stored: bool = False,
 ) -> list[Finding]:
-    """One for each of pydantic's errors. `root_of` finds the mapping that a place starts in.
+    """One for each of pydantic's first errors. `root_of` finds the mapping that a place starts in.
 
-    `stored` is for a document of the store, where the way out is another.
+    If there are more, the last finding says so. `stored` is for a document of the store, where the way out is another.
     """
-    return [
-        _finding(details, model, root_of, stored=stored)
-        for details in error.errors(include_url=False, include_input=False, include_context=True)
-    ]
+    errors = error.errors(include_url=False, include_input=False, include_context=True)
+    found = [_finding(details, model, root_of, stored=stored) for details in errors[:MOST_ERRORS]]
+    return [*found, Finding((), MORE_ERRORS)] if len(errors) > MOST_ERRORS else found
 
 
 def _finding(

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.admin.api.problems import MOST_ERRORS, ApiProblem
+from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.uses import presets_of, refuse_deletion, refuse_edit
 from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.presets import PresetJudge
 from sidekey.settings.stored.presets import build_preset
 from sidekey.store.records import PresetRow

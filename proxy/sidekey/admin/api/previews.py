@@ -9,7 +9,7 @@ from typing import Any, Final
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
-from sidekey.admin.api.problems import MOST_ERRORS, ItemError
+from sidekey.admin.api.problems import ItemError, listed
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, overlap_in
 from sidekey.admin.api.service import Service
@@ -50,7 +50,7 @@ def _preview(
     in_flight, dialling = snapshot.limits.in_flight, Dialling.of_store(snapshot)
     found = assess(document, former, in_flight=in_flight, now=now, dialling=dialling)
     material = material_of(document, former, now)
-    errors = [*wrong, *(ItemError(*each) for each in dict.fromkeys((*found.errors, *material.errors)))]
+    errors = [*wrong, *(ItemError(*each) for each in (*found.errors, *material.errors))]
     if found.draft is not None:
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
@@ -58,7 +58,7 @@ def _preview(
     return {
         "valid": not errors and not found.again,
         "version": None if row is None else row.version,
-        "errors": [each._asdict() for each in errors[:MOST_ERRORS]],
+        "errors": [each._asdict() for each in listed(errors)],
         "warnings": [each._asdict() for each in warnings],
         "reenter": [{"pointer": where, "because": list(changes)} for where, changes in sorted(found.again.items())],
         "filled": [{"key": key, "value": value} for key, value in found.filled],

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.answer import Answer
+from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS
 
 TYPE: Final = "application/problem+json"
 """RFC 9457."""
-
-
-MOST_ERRORS: Final = 200
-"""Errors that a response has at most: they are written on the event loop, and a document may hold thousands."""
 
 
 class Code(NamedTuple):
@@ -52,6 +50,9 @@ class ItemError(NamedTuple):
 
     pointer: str
     detail: str
+
+
+_MORE: Final = ItemError("", MORE_ERRORS)
 
 
 class ApiProblem(Exception):
@@ -101,10 +102,20 @@ class ApiProblem(Exception):
 
 def invalid(errors: Iterable[ItemError]) -> ApiProblem:
     """The 422 of these errors."""
-    found = tuple(errors)
+    found = listed(errors)
     said = "one value is" if len(found) == 1 else f"{len(found)} values are"
-    more = "" if len(found) <= MOST_ERRORS else f", which has the first {MOST_ERRORS}"
-    return ApiProblem("invalid", f"{said} not valid: see errors{more}", errors=found[:MOST_ERRORS])
+    if len(found) > MOST_ERRORS:
+        said = f"more than {MOST_ERRORS} values are"
+    return ApiProblem("invalid", f"{said} not valid: see errors", errors=found)
+
+
+def listed(errors: Iterable[ItemError]) -> tuple[ItemError, ...]:
+    """Return each error once. If there are more than a response has room for, the last item says so."""
+    found = dict.fromkeys(errors)
+    is_cut = _MORE in found
+    found.pop(_MORE, None)
+    first = tuple(islice(found, MOST_ERRORS))
+    return (*first, _MORE) if is_cut or len(found) > len(first) else first
 
 
 def not_found() -> ApiProblem:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sidekey.admin.api.preset_documents import is_served
-from sidekey.admin.api.problems import MOST_ERRORS, ApiProblem, ItemError
+from sidekey.admin.api.problems import ApiProblem, ItemError, listed
 from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.presets import left_behind
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.presets import document_of, integration_in
@@ -33,7 +34,7 @@ def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     if found:
         errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
         detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=errors[:MOST_ERRORS], presets=list(found)[:MOST_ERRORS])
+        raise ApiProblem("in_use", detail, errors=listed(errors), presets=list(found)[:MOST_ERRORS])
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
