@@ -1,15 +1,20 @@
-"""Documents that editors send: how much of one is read, and which errors are listed."""
+"""Documents that editors send: how much of one is read, and that nobody waits while others are validated."""
 
 from __future__ import annotations
 
+import json
+import select
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.api import TOKENS, Api, basic, managed
+from support.api import PREFIX, TOKENS, Api, basic, managed
 from support.child import Child
+from support.pages import Pages
 from support.stored import ADDED, HEADERS, OAUTH2, copied
 
 PREVIEW = "/drafts/integration/preview"
@@ -72,6 +77,34 @@ def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(chil
         assert [each["pointer"] for each in errors] == [*(f"/key{number}" for number in range(200)), ""]
         assert errors[0]["detail"].startswith("unknown key; known: description, tags,")
         assert errors[-1]["detail"] == "there are more errors than the first 200: correct these first"
+
+
+@contextmanager
+def sent(port: int, path: str, document: Any) -> Iterator[socket.socket]:
+    """Send a request and leave its response unread."""
+    body = json.dumps(document).encode()
+    lines = (
+        f"POST {PREFIX}{path} HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: Bearer {TOKENS['editor']}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        yield connection
+
+
+def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
+    """They are answered while previews of large documents, sent before, are still being validated."""
+    with ExitStack() as stack:
+        previews = [stack.enter_context(sent(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)]
+        assert Api(child.admin_port, TOKENS["viewer"]).get("/integrations")["items"] == []
+        assert Pages(child.admin_port).log_in(TOKENS["viewer"]).status == 200
+        done, _, _ = select.select(previews, [], [], 0)
+        assert len(done) < len(previews)
+        assert [each.makefile("rb").readline() for each in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
 
 
 def test_saved_documents_do_not_delay_the_start(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ async def read(service: Service, ask: Ask) -> Answer:
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows its token."""
     name, wrong = name_in(ask.document, "name")
-    granted = await service.run(_granted, ask.document, wrong, _NOTHING)
+    granted = await service.validate(_granted, ask.document, wrong, _NOTHING)
     if service.file_caller(name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
     token, digest = new_token()
@@ -109,7 +109,7 @@ async def _change(
     if _is_altered(row):
         raise is_altered()
     wrong = [*other_name(ask.document, "name", row.id), *missing]
-    granted = await service.run(_granted, ask.document, wrong, left_out(row))
+    granted = await service.validate(_granted, ask.document, wrong, left_out(row))
     fields = _Granted.of(row).differing(granted)
     if not fields:
         return await service.run(_answer, row, service.file_caller(row.id) is not None)
@@ -121,7 +121,7 @@ async def _save(
     service: Service, ask: Ask, row: CallerRow, expected: int | None, fields: Sequence[str], *, token: str = ""
 ) -> Answer:
     """Save one and show it, with its token where it was just made."""
-    await service.run(_refuse_overlap, service.snapshot, row)
+    await service.validate(_refuse_overlap, service.snapshot, row)
     state = await service.commit(ask, [Put(row, expected)], fields)
     return await service.run(_answer, state.callers[row.id], service.file_caller(row.id) is not None, token)
 

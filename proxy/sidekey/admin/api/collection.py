@@ -231,7 +231,7 @@ class Collection(ABC, Generic[R]):
     ) -> Answer:
         """Save what is made of what was sent, and show it."""
         row = saving.row
-        made = await service.run(make, ask.document)
+        made = await service.validate(make, ask.document)
         if row is not None and not made.fields:
             return await service.run(self._shown, row, service.standings)
         state = await service.commit(ask, [Put(made.row, None if row is None else row.version)], made.fields)

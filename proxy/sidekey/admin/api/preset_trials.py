@@ -52,16 +52,16 @@ async def preview_draft(service: Service, ask: Ask) -> Answer:
     """Show what a document that is not saved would make of them."""
     # One snapshot for both: in the next one its integration may be gone.
     snapshot = service.snapshot
-    draft = await service.run(_draft_in, snapshot, ask.document)
-    _, shown = await service.run(_looked_at, snapshot, draft.preset, draft.rest)
+    draft = await service.validate(_draft_in, snapshot, ask.document)
+    _, shown = await service.validate(_looked_at, snapshot, draft.preset, draft.rest)
     return Answer.of(_shown(draft.name or None, shown))
 
 
 async def test_draft(service: Service, ask: Ask) -> Answer:
     """Send that, with the credential of the integration that it names."""
     snapshot = service.snapshot
-    draft = await service.run(_draft_in, snapshot, ask.document)
-    sent, _ = await service.run(_looked_at, snapshot, draft.preset, draft.rest)
+    draft = await service.validate(_draft_in, snapshot, ask.document)
+    sent, _ = await service.validate(_looked_at, snapshot, draft.preset, draft.rest)
     service.admit_test(ask.operator)
     began = time.perf_counter()
     result = timed(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)

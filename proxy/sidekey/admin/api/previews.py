@@ -36,7 +36,7 @@ async def preview(service: Service, ask: Ask) -> Answer:
     if served(service.snapshot, name, stored=False) is not None:
         wrong.append(ItemError("/id", OF_A_FILE))
     row = service.store.state.integrations.get(name)
-    return await service.answer(_preview, document_in(sent), name, row, wrong, service.snapshot)
+    return await service.validate(_preview, document_in(sent), name, row, wrong, service.snapshot)
 
 
 def _preview(
@@ -45,7 +45,7 @@ def _preview(
     row: IntegrationRow | None,
     wrong: Sequence[ItemError],
     snapshot: Snapshot,
-) -> dict[str, Any]:
+) -> Answer:
     now, former = time.time(), former_of(row)
     in_flight, dialling = snapshot.limits.in_flight, Dialling.of_store(snapshot)
     found = assess(document, former, in_flight=in_flight, now=now, dialling=dialling)
@@ -55,7 +55,7 @@ def _preview(
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
     warnings = dict.fromkeys((*found.warnings, *material.warnings))
-    return {
+    result = {
         "valid": not errors and not found.again,
         "version": None if row is None else row.version,
         "errors": [each._asdict() for each in listed(errors)],
@@ -65,6 +65,7 @@ def _preview(
         "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
         "certificates": _certificates(material),
     }
+    return Answer.of(result)
 
 
 def _destination(name: str, found: Assessment, snapshot: Snapshot, now: float) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the handlers of the API share: the store, a thread for what takes long, the audit, and the counters."""
+"""What the handlers of the API share: the store, threads for what takes long, the audit, and the counters."""
 
 from __future__ import annotations
 
@@ -107,8 +107,10 @@ class Service:
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
-        # One thread: reading, validating and rendering one request after another leave the other core to the loop.
+        # A document may take long to validate: reads and log-ins have a thread of their own, and never wait for it. One
+        # thread each leaves the other core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
+        self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
         self._tests = Paces(_TEST_EVERY)
         self.last_tests = LastTests()
         self.last_preset_tests = LastTests()
@@ -157,13 +159,18 @@ class Service:
         return (caller for digest, caller in callers.items() if digest not in stored)
 
     def close(self) -> None:
-        """End the thread; what is under way in it ends first."""
+        """End the threads; what is under way in them ends first."""
         self._watching.cancel()
         self._thread.shutdown(wait=False)
+        self._validations.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         """Call something that may take longer than the loop can wait, in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def validate(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Call something that validates a document that was sent, in the thread for that."""
+        return await asyncio.get_running_loop().run_in_executor(self._validations, work, *arguments)
 
     async def answer(self, make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
         """Respond with what is made, and rendered, in the thread: it may be long."""

@@ -106,8 +106,8 @@ _HEADERS: Final = "must be a list of headers, each a list of its name and its va
 async def test_draft(service: Service, ask: Ask) -> Answer:
     """Send the test request of a document that is not saved, with the secrets that it brings."""
     snapshot = service.snapshot
-    draft = await service.run(draft_of, document_in(ask.document), None, snapshot)
-    integration = await service.run(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
+    draft = await service.validate(draft_of, document_in(ask.document), None, snapshot)
+    integration = await service.validate(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)

@@ -57,18 +57,18 @@ async def add(visit: Visit) -> View | Redirect | Refused | Checked:
     form = _form(visit.form.get("kind", ""), visit.form.get("provider", ""))
     if form is None:
         raise ApiProblem("malformed", "the form must name a kind, or a provider")
-    document = await visit.service.run(sent_document, form, visit.form, {})
+    document = await visit.service.validate(sent_document, form, visit.form, {})
     wrong = (*wrong_files(form, visit.form), *wrong_rows(form, document))
     if wrong or wants_check(visit):
         preview = await check(visit, form, document, wrong, None)
-        entries = await visit.service.run(entries_of, form, document, None, preview.errors, preview)
+        entries = await visit.service.validate(entries_of, form, document, None, preview.errors, preview)
         if wants_check(visit):
             return checked(visit, preview, entries, _view(form, entries))
         return refused(visit, invalid(preview.errors), entries, _view(form, entries))
     try:
         given = await visit.backend.ask("createIntegration", body=document)
     except ApiProblem as problem:
-        entries = await visit.service.run(entries_of, form, document, None, problem.errors)
+        entries = await visit.service.validate(entries_of, form, document, None, problem.errors)
         return refused(visit, problem, entries, _view(form, entries))
     return await saved(visit, given.value["id"])
 

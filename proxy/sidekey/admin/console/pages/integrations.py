@@ -89,11 +89,11 @@ async def save(visit: Visit) -> View | Redirect | Refused | Checked:
     form = form_of(given.value)
     if form is None:
         raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
-    document = await visit.service.run(sent_document, form, visit.form, given.value)
+    document = await visit.service.validate(sent_document, form, visit.form, given.value)
     wrong = (*wrong_files(form, visit.form), *wrong_rows(form, document))
     if wrong or wants_check(visit):
         preview = await check(visit, form, document, wrong, visit.names["id"])
-        entries = await visit.service.run(entries_of, form, document, version_of(visit), preview.errors, preview)
+        entries = await visit.service.validate(entries_of, form, document, version_of(visit), preview.errors, preview)
         if wants_check(visit):
             return checked(visit, preview, entries, await _shown(visit))
         return refused(visit, invalid(preview.errors), entries, await _shown(visit))
@@ -107,7 +107,7 @@ async def save(visit: Visit) -> View | Redirect | Refused | Checked:
             problem = ApiProblem(
                 "changed", overtaken(activity, given.version, version_of(visit), partial(name_at, form))
             )
-        entries = await visit.service.run(entries_of, form, document, given.version, for_people(problem).errors)
+        entries = await visit.service.validate(entries_of, form, document, given.version, for_people(problem).errors)
         return refused(visit, problem, entries, await _shown(visit))
     return await saved(visit, visit.names["id"])
 

@@ -102,7 +102,7 @@ async def _tried(visit: Visit, former: Mapping[str, Any], *, send: bool) -> Tria
     is_draft = "/url" in visit.form
     typed: Typed = visit.form
     if is_draft:
-        read = await visit.service.run(read_document, typed, former)
+        read = await visit.service.validate(read_document, typed, former)
         document, local = read.document, list(read.errors)
     else:
         # Its rows are known, and only samples are in the form.
@@ -203,7 +203,7 @@ async def begin(visit: Visit) -> View:
 
 async def add(visit: Visit) -> View | Redirect | Refused:
     """Save a new one."""
-    read = await visit.service.run(read_document, visit.form, _NEW)
+    read = await visit.service.validate(read_document, visit.form, _NEW)
     try:
         if read.errors:
             await _refuse(visit, read.document, read.errors)
@@ -256,7 +256,7 @@ async def save(visit: Visit) -> View | Redirect | Refused:
     """Save it changed."""
     given = await visit.backend.ask("getPreset", visit.names)
     former = _document(given.value)
-    read = await visit.service.run(read_document, visit.form, former)
+    read = await visit.service.validate(read_document, visit.form, former)
     try:
         if read.errors:
             await _refuse(visit, read.document, read.errors)

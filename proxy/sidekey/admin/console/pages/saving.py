@@ -44,7 +44,7 @@ async def check(
 ) -> Preview:
     """What saving a form would do beside what is `wrong` with it; `name` is of its integration, None: a new one."""
     given = await visit.backend.ask("previewDraft", body={"id": "", **document, **({"id": name} if name else {})})
-    return await visit.service.run(preview_of, form, given.value, wrong, name is None)
+    return await visit.service.validate(preview_of, form, given.value, wrong, name is None)
 
 
 def checked(visit: Visit, preview: Preview, entries: Entries, view: View) -> View | Checked:
