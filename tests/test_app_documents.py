@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from support.api import PREFIX, TOKENS, Api, basic, managed
 from support.child import Child
 from support.pages import Pages
-from support.stored import ADDED, HEADERS, OAUTH2, copied
+from support.stored import ADDED, BASIC, HEADERS, OAUTH2, SESSION, copied
 
 PREVIEW = "/drafts/integration/preview"
 UNKNOWN_KEYS = {**basic(1), **{f"key{number}": 1 for number in range(9000)}}
@@ -32,8 +33,8 @@ def names(count: int, shape: str = "n{}") -> dict[str, str]:
     return {shape.format(number): "x" for number in range(count)}
 
 
-def grown(document: dict[str, Any], pointer: str, section: dict[str, str]) -> dict[str, Any]:
-    """A copy with another section."""
+def grown(document: dict[str, Any], pointer: str, section: Any) -> dict[str, Any]:
+    """A copy with another section, list or text."""
     result: dict[str, Any] = copied(document)
     *above, last = pointer.split("/")[1:]
     place = result
@@ -65,6 +66,65 @@ def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], po
         preview = api.ask("POST", PREVIEW, grown(document, pointer, names(count, shape))).json
         expected = [{"pointer": pointer, "detail": "must have at most 64 names: remove some"}]
         assert (preview["valid"], preview["errors"]) == (False, expected)
+
+
+LISTS = {
+    "/endpoint_prefix": ("https://api.example.com/v1", "https://api.example.com/V{}"),
+    "/allowed_domains": ("https://api.example.com", "https://h-{}.example.com"),
+    "/methods": ("GET", "M-{}"),
+}
+
+
+@pytest.mark.parametrize("pointer", LISTS)
+def test_list_has_at_most_256_entries(child: Child, pointer: str) -> None:
+    """One more is an error at the list."""
+    api = Api(child.admin_port, TOKENS["editor"])
+    first, shape = LISTS[pointer]
+    entries = [first, *(shape.format(above + below) for above in ascii_uppercase for below in ascii_uppercase)][:257]
+    wide = {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]}
+    assert api.ask("POST", PREVIEW, grown(wide, pointer, entries[:256])).json["errors"] == []
+    errors = api.ask("POST", PREVIEW, grown(wide, pointer, entries)).json["errors"]
+    assert errors == [{"pointer": pointer, "detail": "must have at most 256 entries: remove some"}]
+
+
+def test_long_name_url_and_path_of_keys_are_errors(child: Child) -> None:
+    """Each has a limit of its own: what is looked up in requests, what is called, what leads to a value."""
+    api = Api(child.admin_port, TOKENS["editor"])
+
+    def errors(document: dict[str, Any]) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = api.ask("POST", PREVIEW, document).json["errors"]
+        return found
+
+    assert errors(grown(BASIC, "/add/query", {"n" * 256: "x"})) == []
+    detail = "the name must have at most 256 characters"
+    assert errors(grown(BASIC, "/add/query", {"n" * 257: "x"})) == [
+        {"pointer": f"/add/query/{'n' * 257}", "detail": detail}
+    ]
+    url = "https://auth.example.com/".ljust(8000, "x")
+    assert errors(grown(OAUTH2, "/auth/token_endpoint", url)) == []
+    detail = "must have at most 8000 characters (RFC 9110 4.1)"
+    assert errors(grown(OAUTH2, "/auth/token_endpoint", f"{url}x")) == [
+        {"pointer": "/auth/token_endpoint", "detail": detail}
+    ]
+    detail = "must not have a value below keys of more than 1000 characters together"
+    assert errors({**BASIC, "n" * 1000: {}}) == [{"pointer": "", "detail": detail}]
+
+
+def test_reasons_to_enter_secrets_again_are_limited(child: Child) -> None:
+    """A response has the first secrets and the first changes, not each with each."""
+    api = Api(child.admin_port)
+    api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
+    found = api.ask("POST", PREVIEW, {"id": "kept", **session("y", {"set": True})}).json["reenter"]
+    assert len(found) == 200
+    assert {len(each["because"]) for each in found} == {20}
+    saving = api.ask("PUT", "/integrations/kept", session("y", {"set": True}), match='"1"')
+    assert (saving.code, len(saving.json["errors"])) == ("reenter", 201)
+
+
+def session(public: str, secret: dict[str, Any]) -> dict[str, Any]:
+    """A login with 250 public values and 250 secrets."""
+    fields = {f"{kind}{number}": value for number in range(250) for kind, value in (("p", public), ("s", secret))}
+    return grown(SESSION, "/auth/login/body", fields)
 
 
 def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(child: Child) -> None:
@@ -100,7 +160,7 @@ def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
     """They are answered while previews of large documents, sent before, are still being validated."""
     with ExitStack() as stack:
         previews = [stack.enter_context(sent(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)]
-        assert Api(child.admin_port, TOKENS["viewer"]).get("/integrations")["items"] == []
+        Api(child.admin_port, TOKENS["viewer"]).get("/integrations")
         assert Pages(child.admin_port).log_in(TOKENS["viewer"]).status == 200
         done, _, _ = select.select(previews, [], [], 0)
         assert len(done) < len(previews)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from sidekey.core import paths
 from sidekey.core.addresses import is_loopback_host, literal
 from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.credentials.fields import Reference
 
+LONGEST: Final = 8_000
+"""Characters of a URL: what every server is asked to accept (RFC 9110 4.1)."""
 
-@lru_cache(maxsize=64)
+
 def parse_endpoint(text: str, *, allow_loopback_http: bool = False) -> Target:
     """Read the https URL of an endpoint; a query is allowed. Raises ValueError with the reason.
 
     With `allow_loopback_http` the URL may be http where its host is a loopback address or `localhost`. The caller must
     then dial loopback addresses only.
-
-    Remembered, since a config names few endpoints and many integrations that use them.
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"must have at most {LONGEST} characters (RFC 9110 4.1)")
+    return _parse(text, allow_loopback_http)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str, allow_loopback_http: bool) -> Target:
+    """Read a URL. Cached: a config names few endpoints and many integrations that use them."""
     if "#" in text:
         raise ValueError("must not contain a fragment")
     try:

@@ -160,6 +160,9 @@ class AtMost:
 NAMES: Final = AtMost(64)
 """The names of a section. Each is folded and compared with all others, also in each request."""
 
+ENTRIES: Final = AtMost(256)
+"""The entries of a list that is compared with another, such as prefixes with domains."""
+
 LONGEST_NAME: Final = 256
 """Characters of a name."""
 

@@ -15,7 +15,16 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.fields import NAMES, HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
+from sidekey.credentials.fields import (
+    ENTRIES,
+    NAMES,
+    HeaderName,
+    PemSecret,
+    PemText,
+    Reference,
+    Secret,
+    SecretElsewhere,
+)
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
@@ -394,7 +403,7 @@ class IntegrationSettings(Section):
 
     description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
     tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: Annotated[values.EndpointPrefixes, CountsAs(_as_set)] = Field(
+    endpoint_prefix: Annotated[values.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(
         default=[],
         json_schema_extra=_naming_kinds(
             "The URL under which targets are allowed, or a list of them, without wildcards and placeholders. KINDS "
@@ -406,11 +415,11 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: Annotated[list[values.AllowedDomain], CountsAs(_as_set)] = Field(
+    allowed_domains: Annotated[list[values.AllowedDomain], ENTRIES, CountsAs(_as_set)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
-    methods: Annotated[list[values.Method] | None, HARMLESS] = Field(
+    methods: Annotated[list[values.Method] | None, ENTRIES, HARMLESS] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: list[values.PrivateNetwork] = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
@@ -15,6 +16,7 @@ from sidekey.admin.api.saving import document_in, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.certificates import Material, material_of
 from sidekey.settings.stored.reading import instant
@@ -25,6 +27,8 @@ from sidekey.store.records import IntegrationRow
 
 _DRAFT: Final = "draft"
 """The ID of a document that has none."""
+
+_MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {MOST_ERRORS}")
 
 OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
 
@@ -54,13 +58,14 @@ def _preview(
     if found.draft is not None:
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
-    warnings = dict.fromkeys((*found.warnings, *material.warnings))
+    warnings = (ItemError(*each) for each in (*found.warnings, *material.warnings))
+    again = islice(sorted(found.again.items()), MOST_ERRORS)
     result = {
         "valid": not errors and not found.again,
         "version": None if row is None else row.version,
         "errors": [each._asdict() for each in listed(errors)],
-        "warnings": [each._asdict() for each in warnings],
-        "reenter": [{"pointer": where, "because": list(changes)} for where, changes in sorted(found.again.items())],
+        "warnings": [each._asdict() for each in listed(warnings, _MORE_WARNINGS)],
+        "reenter": [{"pointer": where, "because": list(changes)} for where, changes in again],
         "filled": [{"key": key, "value": value} for key, value in found.filled],
         "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
         "certificates": _certificates(material),

@@ -109,13 +109,13 @@ def invalid(errors: Iterable[ItemError]) -> ApiProblem:
     return ApiProblem("invalid", f"{said} not valid: see errors", errors=found)
 
 
-def listed(errors: Iterable[ItemError]) -> tuple[ItemError, ...]:
-    """Return each error once. If there are more than a response has room for, the last item says so."""
+def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemError, ...]:
+    """Return each error once. If there are more than a response has room for, the last item says so, by `more`."""
     found = dict.fromkeys(errors)
-    is_cut = _MORE in found
-    found.pop(_MORE, None)
+    is_cut = more in found
+    found.pop(more, None)
     first = tuple(islice(found, MOST_ERRORS))
-    return (*first, _MORE) if is_cut or len(found) > len(first) else first
+    return (*first, more) if is_cut or len(found) > len(first) else first
 
 
 def not_found() -> ApiProblem:

@@ -14,9 +14,12 @@ from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
+from sidekey.credentials.endpoint import LONGEST
+from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
 from sidekey.runtime.standing import EXPIRING, FAILING
+from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.document import DEEPEST
-from sidekey.settings.stored.document import LARGEST, MOST_VALUES
+from sidekey.settings.stored.document import LARGEST, LONGEST_PATH, MOST_VALUES
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 
 PAGE: Final = "docs/api.md"
@@ -142,7 +145,13 @@ or plain JSON). A change returns once it is committed and in use in the process 
 the same store follow within 2 seconds.
 
 A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB, {MOST_VALUES} values and {DEEPEST}
-levels. With `Expect: 100-continue` it is asked for once it is known that it may be sent.
+levels. In a document, the keys that lead to a value have at most {LONGEST_PATH} characters together, and a section of
+headers, parameters, fields or claims of an assertion has at most {NAMES.entries} names of at most {LONGEST_NAME}
+characters. Prefixes, domains and methods are at most {ENTRIES.entries} each, and the URL of a token endpoint or login
+has at most {LONGEST} characters. A response lists the first {MOST_ERRORS} errors, and says if there are more. Reads and
+log-ins do not wait while documents are validated.
+
+With `Expect: 100-continue` it is asked for once it is known that it may be sent.
 
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sidekey.admin.api.collection import Saving
 from sidekey.admin.api.documents import ABOUT
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, listed
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.uses import refuse_edit
 from sidekey.runtime.snapshot import Snapshot, Stored
@@ -38,7 +38,7 @@ def draft_of(
     if isinstance(found, Reenter):
         text = "must be sent again as {value: ...}: where it would go has changed, or what it belongs to"
         detail = "the destination of secrets has changed: enter them again, see errors"
-        raise ApiProblem("reenter", detail, errors=[ItemError(each, text) for each in found.pointers])
+        raise ApiProblem("reenter", detail, errors=listed(ItemError(each, text) for each in found.pointers))
     return found
 
 

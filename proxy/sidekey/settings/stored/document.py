@@ -24,6 +24,9 @@ LARGEST: Final = 512 << 10
 MOST_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
+LONGEST_PATH: Final = 1_000
+"""Characters of the pointer of a value. Each value has one: long keys above many values would cost their product."""
+
 _CONTAINERS: Final = (dict, list)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -100,7 +103,7 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> StoredMapping:
-    """A document whose mappings know their places. Raises MalformedError where it is too deep, or not Unicode.
+    """A document whose mappings know their places. Raises MalformedError if it is too deep, or not Unicode.
 
     `kept` is what is put, by pointers, in place of what says that a public value that is stored is kept.
     """
@@ -134,6 +137,8 @@ class _Locating:
         if not isinstance(raw, _CONTAINERS):
             return raw
         where = f"{above}{pointer((step,))}"
+        if len(where) > LONGEST_PATH:
+            raise MalformedError(f"must not have a value below keys of more than {LONGEST_PATH} characters together")
         if where in self._kept and isinstance(raw, dict) and is_kept(raw):
             raw = self._kept[where]
         inside = (*listed, step) if listed else ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
@@ -16,7 +17,7 @@ from sidekey.credentials.fields import SEND_VALUE, Reference, cleaned, is_kept
 from sidekey.settings import checks
 from sidekey.settings.build import find_impossible_in, where_of
 from sidekey.settings.certificates import build_certificate_loader
-from sidekey.settings.config_errors import Finding, Loc, held
+from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
 from sidekey.settings.impossible import Dialling
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
@@ -43,6 +44,7 @@ from sidekey.store.canonical import canonical
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
+_MOST_CAUSES: Final = 20
 """Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
 
 
@@ -338,18 +340,22 @@ def _may_keep(former: IntegrationSettings, settings: IntegrationSettings) -> boo
 
 
 def _moving(former: Former, settings: IntegrationSettings, saved: Saved) -> tuple[str, ...]:
-    """The pointers of the changes that move secrets elsewhere; none where what is stored is not valid any more."""
+    """The pointers of the first changes that move secrets elsewhere; none if what is stored is not valid any more."""
     if former.settings is None:
         return ()
-    changed = [*differing(former.saved.written, saved.written)]
+    changed = dict.fromkeys(differing(former.saved.written, saved.written))
+    below: dict[str, list[str]] = {}
+    for each in changed:
+        for above in _upwards(each):
+            below.setdefault(above, []).append(each)
+    # What a profile brings is made of its parameters, and of which profile it is.
+    brought = [f"/auth/{key}" for key in sorted(_parameters(former.saved, saved)) if f"/auth/{key}" in changed]
     found: dict[str, None] = {}
     before = destination_of(former.settings)
     for where in min(([*differing(before, each)] for each in accepted(settings)), key=len):
-        own = [each for each in changed if _meet(each, where)]
-        # What a profile brings is made of its parameters, and of which profile it is.
-        brought = [f"/auth/{key}" for key in _parameters(former.saved, saved)] if not own else []
-        found |= dict.fromkeys([*own, *(each for each in changed if each in brought)])
-    return tuple(found or changed)
+        own = [*below.get(where, ()), *(above for above in _upwards(where) if above in changed)]
+        found |= dict.fromkeys(own or brought)
+    return tuple(islice(found or changed, _MOST_CAUSES))
 
 
 def _parameters(*documents: Saved) -> set[str]:
@@ -358,9 +364,12 @@ def _parameters(*documents: Saved) -> set[str]:
     return {"provider", *(key for each in brought for key in each.parameters)}
 
 
-def _meet(one: str, other: str) -> bool:
-    """Whether one of two pointers is at, or below, the other."""
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+def _upwards(where: str) -> Iterator[str]:
+    """Yield a pointer and each pointer above it."""
+    yield where
+    while where:
+        where = where.rpartition("/")[0]
+        yield where
 
 
 def _text(reference: Reference, sent: Any) -> str:
@@ -396,7 +405,18 @@ def invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) 
 
 
 def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
-    return tuple(dict.fromkeys((*_said(findings), *further)))
+    """Return the first errors, each once. If there are more, the last one says so."""
+    found: dict[DocumentError, None] = {}
+    for each in chain(_said(findings), further):
+        found[each] = None
+        if len(found) > MOST_ERRORS:
+            found.popitem()
+            found[_MORE] = None
+            break
+    return tuple(found)
+
+
+_MORE: Final = DocumentError("", MORE_ERRORS)
 
 
 def _said(findings: Iterable[Finding]) -> Iterator[DocumentError]:
