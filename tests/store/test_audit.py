@@ -75,3 +75,16 @@ async def test_an_entry_has_a_bounded_number_of_fields(place: Place) -> None:
         await store.audit(replace(entry(1), fields=tuple(map(str, range(1000)))))
         ((_, found),) = (await store.audit_page()).entries
     assert found.fields == tuple(map(str, range(MOST_FIELDS)))
+
+
+async def test_an_entry_replaces_the_one_that_is_named_and_no_other(place: Place) -> None:
+    """A database that was restored may have another entry under that number."""
+    async with place.open() as store:
+        first = entry(1), entry(2)
+        number = await store.audit(first[0])
+        other = await store.audit(entry(3))
+        assert await store.audit(first[1], (number, first[0])) == number
+        page = await store.audit_page()
+        assert page.entries == ((other, entry(3)), (number, replace(first[1], at=101)))
+        assert await store.audit(entry(4), (other, entry(9))) == other + 1
+        assert len((await store.audit_page()).entries) == 3

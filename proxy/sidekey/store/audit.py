@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidekey.store.canonical import canonical
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_number
 
 PAGE: Final = 50
 """Entries of a page, where nothing else is asked for."""
@@ -26,8 +26,8 @@ class AuditEntry:
 
     `who` is the name of a token, caller or command, `action` what they did ("create", "update", ...), `kind`, `id` and
     `row` what they did it to (empty: nothing that has a row), `fields` the names or JSON pointers of what was changed,
-    `source` the address they came from, `outcome` "ok" or a code of the API. `at` is in seconds since the epoch, 0
-    means now.
+    `source` the address they came from, `outcome` "ok", a code of the API, or "N more not listed". `at` is in seconds
+    since the epoch, 0 means now.
     """
 
     who: str
@@ -49,9 +49,33 @@ class AuditPage:
     next: int | None
 
 
-async def add(transaction: Transaction, entry: AuditEntry) -> None:
-    """Write an entry; the transaction is the only one that writes."""
-    text = canonical(
+async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
+    """Write an entry and return its number; the transaction is the only one that writes.
+
+    The entry replaces the `previous` one, unless another text has that number by now: a database may be restored.
+    """
+    text = _text_of(entry)
+    if previous is not None:
+        number, replaced = previous
+        statement = "UPDATE sidekey_audit SET entry = $1 WHERE seq = $2 AND entry = $3"
+        if await transaction.execute(statement, text, number, _text_of(replaced)):
+            return number
+    ((number,),) = await transaction.fetch("SELECT coalesce(max(seq), 0) + 1 FROM sidekey_audit")
+    await transaction.execute(
+        "INSERT INTO sidekey_audit (seq, at, kind, id, row_id, entry) VALUES ($1, $2, $3, $4, $5, $6)",
+        number,
+        entry.at or int(time.time()),
+        entry.kind,
+        entry.id,
+        entry.row,
+        text,
+    )
+    return as_number(number)
+
+
+def _text_of(entry: AuditEntry) -> str:
+    """Serialize what has no column of its own."""
+    return canonical(
         {
             "action": entry.action,
             "fields": [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]],
@@ -59,16 +83,6 @@ async def add(transaction: Transaction, entry: AuditEntry) -> None:
             "source": entry.source,
             "who": entry.who,
         }
-    )
-    await transaction.execute(
-        "INSERT INTO sidekey_audit (seq, at, kind, id, row_id, entry) "
-        "SELECT coalesce(max(seq), 0) + 1, CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), "
-        "CAST($5 AS TEXT) FROM sidekey_audit",
-        entry.at or int(time.time()),
-        entry.kind,
-        entry.id,
-        entry.row,
-        text,
     )
 
 

@@ -163,9 +163,9 @@ class Store:
         """
         return await self._worker.run(self._commit(changes, entries))
 
-    async def audit(self, entry: AuditEntry) -> None:
-        """Write an entry of what changed nothing."""
-        await self._worker.run(self._audit(entry))
+    async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
+        """Write an entry of what changed nothing, in place of the `previous` one if any; return its number."""
+        return await self._worker.run(self._audit(entry, previous))
 
     async def audit_page(self, *, before: int | None = None, row: str | None = None, limit: int = PAGE) -> AuditPage:
         """Entries before the one of that number (None: from the newest on), of one row or of all."""
@@ -200,9 +200,9 @@ class Store:
         """When rows were used last, in seconds since the epoch, by row."""
         return await self._worker.run(self._keeper.query(uses.read))
 
-    async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
-        """Keep a session of the console, with its entry in the audit where it has one."""
-        await self._worker.run(self._log_in(session, entry))
+    async def log_in(self, session: Session, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
+        """Keep a session of the console and write its entry, as `audit` does, in one transaction."""
+        return await self._worker.run(self._log_in(session, entry, previous))
 
     async def session(self, session: str) -> Session | None:
         """The session of this ID; None: there is none, it is over, or it was altered."""
@@ -274,15 +274,14 @@ class Store:
         self._note(None)
         return state
 
-    async def _audit(self, entry: AuditEntry) -> None:
+    async def _audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None) -> int:
         async with self._keeper.alone() as transaction:
-            await audit.add(transaction, entry)
+            return await audit.add(transaction, entry, previous)
 
-    async def _log_in(self, session: Session, entry: AuditEntry | None) -> None:
+    async def _log_in(self, session: Session, entry: AuditEntry, previous: tuple[int, AuditEntry] | None) -> int:
         async with self._keeper.alone() as transaction:
             await sessions.begin(transaction, self._keeper.seals, session)
-            if entry is not None:
-                await audit.add(transaction, entry)
+            return await audit.add(transaction, entry, previous)
 
     async def _log_out(self, session: str) -> None:
         async with self._keeper.alone() as transaction:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from support.api import Api, Running, basic, rewritten, serving
+from support.api import TOKENS, Api, Running, basic, rewritten, serving
 from support.ask import within
+from support.pages import Pages
 
 Named = Callable[[str], str]
 
@@ -94,3 +96,65 @@ def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, runni
         for forged in ("", "unknown", "203.0.113.7, <script>", "203.0.113.7,"):
             assert source(forged) == "127.0.0.1"
     within(lambda: source("203.0.113.7") == "127.0.0.1")
+
+
+def entries(api: Api, who: str) -> list[dict[str, Any]]:
+    """Every entry of an operator, the newest first."""
+    found: list[dict[str, Any]] = []
+    path = "/audit"
+    while path:
+        page = api.get(path)
+        found += page["items"]
+        path = f"/audit?before={page['next']}" if page["next"] else ""
+    return [each for each in found if each["who"] == who]
+
+
+def operator(api: Api, name: str, role: str) -> Api:
+    """The API by the token of a new operator, who has used up nothing."""
+    return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
+
+
+def test_many_logins_do_not_hide_a_test_and_are_counted(api: Api, editor: Api, running: Running, named: Named) -> None:
+    name, who = named("tested"), named("visitor")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    visitor = operator(api, who, "viewer")
+    for _ in range(103):
+        assert Pages(api.port).log_in(visitor.token).status == 200
+    assert visitor.ask("POST", f"/integrations/{name}/test").json["ok"] is True
+    found = entries(api, who)
+    assert [(each["action"], each["name"], each["outcome"]) for each in found[:2]] == [
+        ("test", name, "ok"),
+        ("login", "", "3 more not listed"),
+    ]
+    assert [(each["action"], each["outcome"]) for each in found[2:]] == [("login", "ok")] * 100
+    assert [each["action"] for each in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
+    console = Pages(api.port)
+    console.log_in(TOKENS["admin"])
+    assert "3 more not listed" in console.get("/activity").text
+
+
+def test_many_refused_changes_are_counted(api: Api, named: Named) -> None:
+    who = named("refused")
+    visitor = operator(api, who, "viewer")
+    for _ in range(102):
+        assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
+    assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
+    found = entries(api, who)
+    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "3 more not listed")
+    assert [(each["action"], each["outcome"]) for each in found[1:]] == [("delete", "forbidden")] * 100
+
+
+def test_a_test_with_the_secrets_of_a_draft_is_listed_as_one(
+    api: Api, editor: Api, running: Running, named: Named
+) -> None:
+    name, who = named("draft"), named("drafter")
+    drafter = operator(api, who, "editor")
+    said = drafter.ask("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
+    assert said.json["ok"] is True
+    (found,) = entries(api, who)
+    assert (found["action"], found["object"], found["name"], found["outcome"]) == (
+        "test draft",
+        "integration",
+        name,
+        "ok",
+    )

@@ -70,12 +70,3 @@ def test_a_pace_is_each_tokens_own() -> None:
     assert [paces.admit("a"), paces.admit("a"), paces.admit("b")] == [True, False, True]
     now = 1.0
     assert paces.admit("a")
-
-
-def test_a_pace_may_be_more_than_one_in_a_while() -> None:
-    """Counted from the first of them on."""
-    now = 0.0
-    paces = Paces(10.0, 2, lambda: now)
-    assert [paces.admit("a"), paces.admit("a"), paces.admit("a")] == [True, True, False]
-    now = 10.0
-    assert [paces.admit("a"), paces.admit("a"), paces.admit("a")] == [True, True, False]

@@ -17,7 +17,7 @@ from sidekey.admin.api.integrations import INTEGRATIONS
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.service import MOST_REFUSALS, Service, expect
+from sidekey.admin.api.service import Service, expect
 from sidekey.observe.traffic import Traffic
 from sidekey.probe import Outcome
 from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
@@ -105,17 +105,6 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         assert expect(row, 1) == 1
         with pytest.raises(ApiProblem):
             expect(row, None)
-
-
-async def test_refusals_of_one_token_are_noted_at_a_bounded_pace(tmp_path: Path) -> None:
-    """Whoever asks as often as they can does not fill the database."""
-    async with serviced(tmp_path) as (service, _):
-        for _unused in range(MOST_REFUSALS + 5):
-            await service.note_refusal(ASK, "forbidden")
-        await service.note_refusal(replace(ASK, operator=replace(OPERATOR, name="bob", digest="another")), "forbidden")
-        page = await service.store.audit_page(limit=MOST_REFUSALS + 10)
-        assert [each.who for _, each in page.entries] == ["bob", *["ann"] * MOST_REFUSALS]
-        assert page.entries[0][1].id == "billing"
 
 
 async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: Path) -> None:

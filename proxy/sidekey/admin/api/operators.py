@@ -100,20 +100,18 @@ def unauthenticated(detail: str, error: str = "") -> ApiProblem:
 
 
 class Paces:
-    """How often each token may do something: `most` times in `seconds`, which begin with the first of them."""
+    """How often each token may do something: once in `seconds`."""
 
-    def __init__(self, seconds: float, most: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
-        self._most = most
         self._clock = clock
-        self._counted: dict[str, tuple[float, int]] = {}
+        self._admitted: dict[str, float] = {}
 
     def admit(self, digest: str) -> bool:
         """Whether it may now; that counts, then."""
         now = self._clock()
-        self._counted = {key: each for key, each in self._counted.items() if now - each[0] < self._seconds}
-        began, count = self._counted.get(digest, (now, 0))
-        if count >= self._most:
+        self._admitted = {key: at for key, at in self._admitted.items() if now - at < self._seconds}
+        if digest in self._admitted:
             return False
-        self._counted[digest] = began, count + 1
+        self._admitted[digest] = now
         return True

@@ -65,7 +65,7 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
     service.admit_test(ask.operator)
     began = time.perf_counter()
     result = timed(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
-    await service.note_draft_test(ask, draft.name, snapshot.integrations[draft.preset.rules.integration], result)
+    await service.note_preset_draft_test(ask, draft.name, snapshot.integrations[draft.preset.rules.integration], result)
     return Answer.of(result)
 
 

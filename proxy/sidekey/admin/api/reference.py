@@ -13,6 +13,7 @@ from typing import Final
 from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.service import MOST_LISTED
 from sidekey.admin.api.table import ROUTES
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
@@ -155,9 +156,13 @@ With `Expect: 100-continue` it is asked for once it is known that it may be sent
 
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
 
-The audit has each change that was made, and of those that were refused a hundred an hour with one token. With
-`admin.behind_tls: true` its `from` is the address that the proxy has seen, the last one in `X-Forwarded-For`, `by` the
-proxy's own.
+The audit lists each change, and each test with a credential that Sidekey holds: those are at most one a second with one
+token. Of refused changes, of log-ins, and of tests of unsaved integrations, which bring their own secrets, it lists
+{MOST_LISTED} an hour for each token and kind; one more entry counts the rest, with an `outcome` such as `12 more not
+listed`. `store.audit` says how long entries are kept.
+
+With `admin.behind_tls: true` the audit's `from` is the address that the proxy has seen, the last one in
+`X-Forwarded-For`, `by` the proxy's own.
 """
 
 _ROUTES_HEAD = """

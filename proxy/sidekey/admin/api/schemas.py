@@ -275,7 +275,11 @@ _ACTIVITY: Final[Schema] = {
     "who": {"type": "string", "description": "The name of an operator's token, or of a command."},
     "action": _TEXT,
     "fields": {"type": "array", "items": _TEXT, "description": "Names or JSON pointers of what was changed."},
-    "outcome": {"type": "string", "description": "`ok`, or the code of the problem; of a test `failed`."},
+    "outcome": {
+        "type": "string",
+        "description": "`ok`, the code of the problem, of a test `failed`, or `N more not "
+        "listed`, which counts the events of one token and hour that have no entry of their own.",
+    },
 }
 _READ_ONLY_ABOUT_CALLER: Final = {
     key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", *_GRANTED)

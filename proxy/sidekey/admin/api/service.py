@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.audit_budget import AuditBudget
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, bearer, operator_of
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.standings import Standings
@@ -24,6 +27,7 @@ from sidekey.runtime.snapshot import Caller, Integration, Preset, Snapshot, Test
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
+from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import digest_of
@@ -37,14 +41,8 @@ MOST_TESTS = 1000
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
-MOST_REFUSALS = 100
-"""Refused changes by one token that the audit has in an hour: all are counted, and whoever may change nothing cannot
-fill the database."""
-
-MOST_VISITS = 100
-"""Log-ins, and tests, by one token that the audit has in an hour, for the same reason."""
-
-_HOUR = 3600.0
+MOST_LISTED = 100
+"""Events of one budget and token that the audit lists in an hour, so that nobody can fill the database."""
 
 _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
@@ -116,8 +114,9 @@ class Service:
         self.last_preset_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
-        self._refusals = Paces(_HOUR, MOST_REFUSALS)
-        self._visits = Paces(_HOUR, MOST_VISITS)
+        self._refusals = AuditBudget("refused change", MOST_LISTED)
+        self._logins = AuditBudget("login", MOST_LISTED)
+        self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = traffic
         self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -265,16 +264,16 @@ class Service:
 
     async def note_refusal(self, ask: Ask, code: str) -> None:
         """Write into the audit that a change was refused. Raises ApiProblem."""
-        if not self._refusals.admit(ask.operator.digest):
-            return
+        entry = replace(_entry(ask, _name_in(ask)), outcome=code)
         try:
-            await self.store.audit(replace(_entry(ask, _name_in(ask)), outcome=code))
+            await self._refusals.write(ask.operator.digest, entry, self.store.audit)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    def may_note_visit(self, operator: Operator) -> bool:
-        """Whether the audit has a further log-in, or test, by this operator; that counts, then."""
-        return self._visits.admit(operator.digest)
+    async def log_in(self, operator: Operator, session: Session, source: str) -> None:
+        """Keep a session of the console, and audit it. Raises StoreError."""
+        entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
+        await self._logins.write(operator.digest, entry, partial(self.store.log_in, session))
 
     async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
         """Keep what came of a test, and write into the audit that it was sent."""
@@ -286,30 +285,26 @@ class Service:
         self.last_preset_tests.note(preset, Tested(int(time.time()), ask.operator.name, result))
         await self._audit_test(ask, "preset", preset.id, preset.row, result)
 
-    async def note_draft_test(self, ask: Ask, name: str, integration: Integration, result: Mapping[str, Any]) -> None:
+    async def note_preset_draft_test(
+        self, ask: Ask, name: str, integration: Integration, result: Mapping[str, Any]
+    ) -> None:
         """Write into the audit that the draft of a preset was sent.
 
         It stands among what was done to the integration, whose credential has gone with it: a draft has no row.
         """
         await self._audit_test(ask, "preset", name, integration.row, result)
 
+    async def note_draft_test(self, ask: Ask, result: Mapping[str, Any]) -> None:
+        """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
+        entry = _test_entry(ask, result, kind="integration", name=_name_in(ask), action="test draft")
+        # What is loaded can be tested while the store is away, which its metrics say.
+        with contextlib.suppress(StoreError):
+            await self._draft_tests.write(ask.operator.digest, entry, self.store.audit)
+
     async def _audit_test(self, ask: Ask, kind: str, name: str, row: str, result: Mapping[str, Any]) -> None:
-        if not self.may_note_visit(ask.operator):
-            return
-        entry = AuditEntry(
-            who=ask.operator.name,
-            action="test",
-            kind=kind,
-            id=name,
-            row=row,
-            source=ask.source,
-            outcome="ok" if result["ok"] else "failed",
-        )
-        try:
-            await self.store.audit(entry)
-        except StoreError:
-            # What is loaded can be tested while the store is away, which its metrics say.
-            return
+        """Write the entry of a test with a credential that Sidekey holds: `admit_test` bounds how many there can be."""
+        with contextlib.suppress(StoreError):
+            await self.store.audit(_test_entry(ask, result, kind=kind, name=name, row=row))
 
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
@@ -318,6 +313,15 @@ def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer
 
 def _entry(ask: Ask, name: str) -> AuditEntry:
     return AuditEntry(who=ask.operator.name, action=ask.action, kind=ask.thing, id=name, source=ask.source)
+
+
+def _test_entry(
+    ask: Ask, result: Mapping[str, Any], *, kind: str, name: str, row: str = "", action: str = "test"
+) -> AuditEntry:
+    outcome = "ok" if result["ok"] else "failed"
+    return AuditEntry(
+        who=ask.operator.name, action=action, kind=kind, id=name, row=row, source=ask.source, outcome=outcome
+    )
 
 
 def _name_in(ask: Ask) -> str:

@@ -112,7 +112,9 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    return Answer.of(timed(await service.probe_draft(integration, integration.test), began))
+    result = timed(await service.probe_draft(integration, integration.test), began)
+    await service.note_draft_test(ask, result)
+    return Answer.of(result)
 
 
 def timed(outcome: Outcome, began: float) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Final
 
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.service import Service
-from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreError
 from sidekey.store.sessions import Session
 from sidekey.store.tokens import digest_of
@@ -71,14 +70,11 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         ends_at = int(time.time()) + LIFE
         session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))
-        entry = None
-        if self._service.may_note_visit(operator):
-            entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
         self._spent[spent] = None
         if len(self._spent) > _MOST_SEEN:
             self._spent.popitem(last=False)
         try:
-            await self._service.store.log_in(session, entry)
+            await self._service.log_in(operator, session, source)
         except StoreError:
             self._spent.pop(spent, None)
             raise
