@@ -175,7 +175,11 @@ def test_one_that_fails_is_found_put_right_tested_and_well(standing: Standing) -
     api.make("/integrations", {"id": "it", **basic(standing.port, "wrong", "/refusing")})
     standing.fail("it", 2)
     assert standing.status("it") == "ok"
+    known = {"If-None-Match": api.ask("GET", "/integrations/it").etag}
+    assert api.ask("GET", "/integrations/it", headers=known).status == 304
     assert api.ask("POST", "/integrations/it/test").json["status"] == 401
+    # Nothing that is stored has changed, and yet it is told to whoever asks for changes.
+    assert api.ask("GET", "/integrations/it", headers=known).json["status"] == "failing"
     assert standing.found("status=failing") == ["it"]
     assert standing.counted() == Counter({"failing": 1})
     # The secret alone is replaced, with a wrong one again, and with the right one.

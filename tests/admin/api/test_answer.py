@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from sidekey.admin.api.answer import Answer, etag
+from sidekey.admin.api.answer import Answer, etag, version_in
 
 
 def test_a_version_is_an_entity_tag() -> None:
     """A strong one, in quotes (RFC 9110 8.8.3)."""
-    assert etag(7) == '"7"'
+    assert etag(7, {}) == '"7"'
     assert Answer.of({}, version=7).headers == {"ETag": '"7"'}
+
+
+def test_what_is_observed_is_in_the_entity_tag() -> None:
+    """So that a client that asks for changes is told of them; a change of the document needs the version alone."""
+    tags = [
+        etag(7, {"status": "ok", "usable": True, "reason": None}),
+        etag(7, {"status": "failing", "reason": "3 failures"}),
+        etag(7, {"status": "failing", "reason": "4 failures"}),
+        etag(7, {"status": "ok", "expires_at": "2030-01-01T00:00:00Z"}),
+    ]
+    assert len(set(tags)) == 4
+    assert [version_in(tag) for tag in tags] == [7] * 4
+    assert [version_in(tag) for tag in ("7", 'W/"7"', '"07"', '"7-"', '"x"', "*")] == [None] * 6
 
 
 def test_json_is_compact_and_utf_8() -> None:

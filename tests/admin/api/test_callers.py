@@ -115,9 +115,23 @@ def test_a_stored_caller_whose_name_a_file_has_is_shown_and_can_be_deleted(
         found = [each for each in api.get("/callers")["items"] if each["name"] == name]
         assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "hidden")]
         said = api.ask("PUT", f"/callers/{name}", {"integrations": ["of-a-file"]}, match='"1"')
-        assert (said.status, said.json["status"], said.etag) == (200, "hidden", '"2"')
+        assert (said.status, said.json["status"], said.json["version"]) == (200, "hidden", 2)
         assert api.ask("POST", "/callers", {"name": name}).code == "exists"
         assert api.ask("DELETE", f"/callers/{name}", match='"2"').status == 204
         assert api.get(f"/callers/{name}")["source"] == "file"
         assert api.ask("DELETE", f"/callers/{name}", match='"2"').code == "read_only"
     within(lambda: api.ask("GET", f"/callers/{name}").status == 404)
+
+
+def test_put_creates_a_caller_with_its_token(api: Api, running: Running, named: Named) -> None:
+    """Only where there is none; a PUT that changes nothing makes no version."""
+    name = named("put")
+    create, document = {"If-None-Match": "*"}, {"integrations": "*"}
+    assert api.ask("PUT", f"/callers/{name}", document, match="*").code == "changed"
+    made = api.ask("PUT", f"/callers/{name}", document, headers=create)
+    assert (made.status, made.etag, made.headers["Location"]) == (201, '"1"', f"/api/v1/callers/{name}")
+    assert status(running, "of-a-file", made.json["token"]) != 401
+    assert api.ask("PUT", f"/callers/{name}", document, headers=create).code == "changed"
+    assert api.ask("PUT", "/callers/of-a-file", document, headers=create).code == "changed"
+    same = api.ask("PUT", f"/callers/{name}", document, match="*")
+    assert (same.status, same.etag, "token" in same.json) == (200, '"1"', False)

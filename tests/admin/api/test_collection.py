@@ -36,6 +36,65 @@ def test_a_name_is_given_once_and_a_change_names_the_version(path: str, editor: 
         assert editor.ask(method, f"{path}/{name}", body, match=match).code == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/integrations", "/presets"])
+def test_put_creates_only_where_nothing_exists(path: str, api: Api, editor: Api, running: Running) -> None:
+    """RFC 9110 13.1.2; and `If-Match: *` changes only what exists (13.1.1)."""
+    name = f"put-{path[1:]}"
+    document = documents(running)[path]
+    one = f"{path}/{name}"
+    create = {"If-None-Match": "*"}
+    said = editor.ask("PUT", one, document, match="*")
+    assert (said.status, said.code) == (412, "changed")
+    assert editor.ask("PUT", one, document).code == "precondition_required"
+    said = editor.ask("PUT", one, {"id": "other", **document}, headers=create)
+    assert (said.code, said.pointers) == ("invalid", {"/id"})
+    said = editor.ask("PUT", one, document, headers=create)
+    assert (said.status, said.headers["Location"], said.etag) == (201, f"/api/v1{one}", '"1"')
+    said = editor.ask("PUT", one, document, headers=create)
+    assert (said.status, said.code) == (412, "changed")
+    assert editor.ask("PUT", f"{path}/no*name", document, headers=create).pointers == {"/id"}
+    described = {"description": "x"}
+    assert editor.ask("PATCH", one, described, match="*").etag == '"2"'
+    assert editor.ask("PATCH", one, {"description": "y"}, match='"1", "2"').etag == '"3"'
+    for method, headers in (("PATCH", create), ("DELETE", create), ("PUT", create | {"If-Match": "*"})):
+        assert editor.ask(method, one, None if method == "DELETE" else described, headers=headers).code == "malformed"
+    assert editor.ask("PUT", one, document, headers={"If-None-Match": '"7"'}).code == "malformed"
+    assert editor.ask("DELETE", one, match="*").status == 204
+    assert editor.ask("DELETE", one, match="*").code == "changed"
+    found = [(each["action"], each["outcome"]) for each in api.get("/audit")["items"] if each["name"] == name]
+    assert found == [
+        ("delete", "changed"),
+        ("delete", "ok"),
+        ("update", "ok"),
+        ("update", "ok"),
+        ("create", "changed"),
+        ("create", "ok"),
+        ("create", "invalid"),
+        ("update", "changed"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/integrations", "/presets"])
+def test_put_does_not_create_what_a_file_has(path: str, editor: Api, running: Running) -> None:
+    name = {"/integrations": "of-a-file", "/presets": "hook-of-a-file"}[path]
+    said = editor.ask("PUT", f"{path}/{name}", documents(running)[path], headers={"If-None-Match": "*"})
+    assert (said.status, said.code) == (412, "changed")
+    assert editor.ask("PUT", f"{path}/{name}", documents(running)[path], match="*").code == "read_only"
+
+
+def test_a_put_that_changes_nothing_makes_no_version(api: Api, editor: Api, running: Running) -> None:
+    """A secret that is sent again is a change: editors must not learn whether they have guessed it."""
+    name = "unchanged"
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    for match in ('"1"', "*"):
+        assert editor.ask("PUT", f"/integrations/{name}", shown, match=match).etag == '"1"'
+    assert len(api.get(f"/integrations/{name}/activity")["items"]) == 1
+    for secret in ("a-canary-of-basic", "another"):
+        said = editor.ask("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
+        assert said.status == 200
+    assert said.etag == '"3"'
+
+
 def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_files(
     editor: Api, running: Running
 ) -> None:

@@ -268,3 +268,32 @@ def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
     api.make("/callers", {"name": named("after")})
     within(lambda: reloads() > before)
     assert not [line for line in running.child.lines if "defect" in line]
+
+
+def test_a_conditional_get_responds_304_until_something_changes(
+    api: Api, editor: Api, running: Running, named: Named
+) -> None:
+    """RFC 9110 13.1.2 and 15.4.5: with the ETag, without a body, on one connection with what follows."""
+    name = named("cached")
+    tag = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).etag
+    path = f"/integrations/{name}"
+    for condition in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        said = editor.ask("GET", path, headers={"If-None-Match": condition})
+        assert (said.status, said.etag, said.body) == (304, tag, b""), condition
+        assert (said.headers["Content-Type"], said.headers["Cache-Control"]) == (None, "no-store")
+    assert editor.ask("HEAD", path, headers={"If-None-Match": tag}).status == 304
+    assert editor.ask("GET", path, headers={"If-None-Match": '"x"'}).status == 200
+    assert editor.ask("PATCH", path, {"description": "new"}, match=tag).status == 200
+    said = editor.ask("GET", path, headers={"If-None-Match": tag})
+    assert (said.status, said.json["description"]) == (200, "new")
+    # There is no version of what a file has, nor of a list.
+    for unversioned in ("/integrations/of-a-file", "/integrations"):
+        assert api.ask("GET", unversioned, headers={"If-None-Match": "*"}).status == 200
+    head = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {editor.token}\r\n"
+    both = f"{head}If-None-Match: *\r\n\r\n{head}Connection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.child.admin_port), timeout=DEADLINE) as connection:
+        connection.sendall(both.encode())
+        response = b"".join(iter(lambda: connection.recv(65536), b""))
+    first, _, second = response.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 304 ")
+    assert second.startswith(b"HTTP/1.1 200 ")

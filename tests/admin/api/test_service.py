@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.integrations import INTEGRATIONS
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.preset_trials import preview_draft
@@ -28,6 +28,7 @@ from support.managed import process
 from support.stored import BASIC
 
 OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
+WHATEVER = Condition(versions=None)
 ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
@@ -102,9 +103,10 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         with pytest.raises(ApiProblem) as refused:
             await service.commit(ASK, [Put(row, 7)])
         assert refused.value.code == "changed"
-        assert expect(row, 1) == 1
-        with pytest.raises(ApiProblem):
-            expect(row, None)
+        assert expect(row, WHATEVER) == 1
+        for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
+            with pytest.raises(ApiProblem):
+                expect(row, never)
 
 
 async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
         names = {"id": "crm"}
         assert json.loads((await INTEGRATIONS.read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
         found = await INTEGRATIONS.release(
-            service, Ask(OPERATOR, "release", "integration", names=names, version=row.version)
+            service, Ask(OPERATOR, "release", "integration", names=names, condition=WHATEVER)
         )
         assert json.loads(found.body)["status"] == "ok"
 
@@ -155,7 +157,7 @@ async def test_what_was_altered_is_not_released(tmp_path: Path) -> None:
     async with serviced(tmp_path) as (service, _):
         row = service.store.state.integrations["crm"]
         service.managed._source.hiding.note([row])
-        ask = Ask(OPERATOR, "release", "integration", names={"id": "crm"}, version=row.version)
+        ask = Ask(OPERATOR, "release", "integration", names={"id": "crm"}, condition=WHATEVER)
         assert json.loads((await INTEGRATIONS.release(service, ask)).body)["status"] == "altered"
         assert (await service.now()).integrations["crm"].state == "altered"
 

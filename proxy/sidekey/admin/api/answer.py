@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,34 @@ class Answer:
 
     @classmethod
     def of(cls, value: Mapping[str, Any], *, status: int = 200, version: int | None = None, location: str = "") -> Self:
-        """JSON of an object; `version` is its ETag, `location` the path of what was made. Slow where it is large."""
-        headers = {} if version is None else {"ETag": etag(version)}
+        """JSON of a resource with its `version` and ETag, `location` the path of what was made. Slow for large ones."""
+        headers = {} if version is None else {"ETag": etag(version, value)}
         if location:
             headers["Location"] = location
         return cls(status, _json(value), headers)
 
 
-def etag(version: int) -> str:
-    """The entity tag of a row's version (RFC 9110 8.8.3)."""
-    return f'"{version}"'
+_OBSERVED: Final = ("status", "reason", "usable", "expires_at", "failing_since", "last_used_at")
+"""Members of a resource that may change while its version stays."""
+
+_ENTITY_TAG: Final = re.compile(r'"([1-9][0-9]{0,17})(?:-[0-9a-f]{16})?"')
+
+
+def etag(version: int, value: Mapping[str, Any]) -> str:
+    """Return the entity tag of a resource (RFC 9110 8.8.3): its version, and a digest of what was observed, if any.
+
+    A tag of the version alone would let 304 hide that an integration began to fail.
+    """
+    observed = {key: value[key] for key in _OBSERVED if value.get(key) not in (None, True, "ok")}
+    if not observed:
+        return f'"{version}"'
+    return f'"{version}-{hashlib.sha256(_dumps(observed).encode()).hexdigest()[:16]}"'
+
+
+def version_in(tag: str) -> int | None:
+    """Return the version in an entity tag, or None if Sidekey has no such tags."""
+    found = _ENTITY_TAG.fullmatch(tag)
+    return None if found is None else int(found[1])
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

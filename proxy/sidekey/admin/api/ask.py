@@ -10,12 +10,28 @@ from sidekey.admin.api.operators import Operator
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What a change expects of the row in its path (RFC 9110 13.1).
+
+    If-Match names `versions`, `None` for any of them; `absent` is If-None-Match: there must be no row. The default is
+    never met.
+    """
+
+    versions: frozenset[int] | None = frozenset()
+    absent: bool = False
+
+    def allows(self, version: int) -> bool:
+        """Return True if a row of this version may be changed."""
+        return not self.absent and (self.versions is None or version in self.versions)
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A request that was let in.
 
     `action` and `thing` are what it does to which kind of thing, for the audit; empty: it changes nothing. `names` are
-    those in its path, `query` its parameters, each given once. `version` is what If-Match names, None where the route
-    needs none; `body` is the JSON that was sent, None where the route takes none; `source` the address it came from.
+    those in its path, `query` its parameters, each given once. `condition` is what a change expects; `body` is the JSON
+    that was sent, None where the route takes none; `source` the address it came from.
     """
 
     operator: Operator
@@ -23,7 +39,7 @@ class Ask:
     thing: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
-    version: int | None = None
+    condition: Condition = Condition()
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     source: str = ""
 

@@ -13,7 +13,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import AFTER, Key, altered_in, is_altered, keys, name_in, other_name, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
-from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.runtime.snapshot import Caller, Snapshot
 from sidekey.settings.stored.overlaps import overlap_for
 from sidekey.settings.stored.reading import instant
@@ -69,7 +69,10 @@ async def read(service: Service, ask: Ask) -> Answer:
 
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows its token."""
-    name, wrong = name_in(ask.document, "name")
+    return await _create(service, ask, *name_in(ask.document, "name"))
+
+
+async def _create(service: Service, ask: Ask, name: str, wrong: Sequence[ItemError]) -> Answer:
     granted = await service.validate(_granted, ask.document, wrong, _NOTHING)
     if service.file_caller(name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
@@ -90,9 +93,15 @@ async def create(service: Service, ask: Ask) -> Answer:
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
-    """Change what it may use. Its token stays."""
-    wrong = ItemError("/integrations", 'is missing: send a list of IDs, or "*" for all')
-    return await _change(service, ask, [] if "integrations" in ask.document else [wrong], lambda _: _NOTHING)
+    """Change what it may use: its token stays. Or save a new one."""
+    if ask.condition.absent:
+        name, wrong = name_in(ask.names, "name")
+        try:
+            return await _create(service, ask, name, [*wrong, *other_name(ask.document, "name", ask.names["name"])])
+        except ApiProblem as problem:
+            raise exists_already(problem) from None
+    missing = ItemError("/integrations", 'is missing: send a list of IDs, or "*" for all')
+    return await _change(service, ask, [] if "integrations" in ask.document else [missing], lambda _: _NOTHING)
 
 
 async def patch(service: Service, ask: Ask) -> Answer:
@@ -105,7 +114,7 @@ async def _change(
 ) -> Answer:
     """Save what is sent, and of a row what it says of what is `left_out`. `missing` is what must be sent."""
     row = await _stored(service, ask)
-    version = expect(row, ask.version)
+    version = expect(row, ask.condition)
     if _is_altered(row):
         raise is_altered()
     wrong = [*other_name(ask.document, "name", row.id), *missing]
@@ -129,7 +138,7 @@ async def _save(
 async def delete(service: Service, ask: Ask) -> Answer:
     """Delete it: its token lets nobody in any more."""
     row = await _stored(service, ask)
-    await service.commit(ask, [Delete(row, expect(row, ask.version))])
+    await service.commit(ask, [Delete(row, expect(row, ask.condition))])
     return Answer(204)
 
 
@@ -148,7 +157,7 @@ async def _stored(service: Service, ask: Ask) -> CallerRow:
         return row
     if service.file_caller(name) is not None:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
-    raise not_found()
+    raise not_there(ask.condition)
 
 
 def _found(state: State, name: str) -> CallerRow | None:
@@ -297,8 +306,10 @@ ROUTES: Final = (
     _CHANGE(
         method="PUT",
         name="replaceCaller",
-        summary="Replace what a caller may use: no presets where they are left out. Its token stays.",
+        summary="Replace what a caller may use: no presets where they are left out. Its token stays. "
+        "`If-None-Match: *` creates a caller instead: its token is in this response and in no other.",
         handle=replace,
+        creates="CallerWithToken",
         body="CallerDocument",
     ),
     _CHANGE(

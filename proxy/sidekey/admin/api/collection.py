@@ -13,7 +13,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in, other_name
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Handle, Route
-from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.admin.api.standings import Standings
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.rows import Made
@@ -113,8 +113,9 @@ class Collection(ABC, Generic[R]):
             change(
                 method="PUT",
                 name=f"replace{title}",
-                summary=f"Replace the document.{keeps}",
+                summary=f"Replace the document, or create it with `If-None-Match: *`.{keeps}",
                 handle=self.replace,
+                creates=title,
                 body=f"{title}Document",
             ),
             change(
@@ -182,7 +183,9 @@ class Collection(ABC, Generic[R]):
 
     async def create(self, service: Service, ask: Ask) -> Answer:
         """Save a new one, and serve it."""
-        name, wrong = name_in(ask.document, "id")
+        return await self._create(service, ask, *name_in(ask.document, "id"))
+
+    async def _create(self, service: Service, ask: Ask, name: str, wrong: list[ItemError]) -> Answer:
         if self.has_file(service.snapshot, name):
             raise ApiProblem("exists", f"a config file has {self.name} of this ID: choose another")
         if name in self.rows(await service.now()):
@@ -191,7 +194,15 @@ class Collection(ABC, Generic[R]):
         return await self._save(service, ask, saving, saving.written)
 
     async def replace(self, service: Service, ask: Ask) -> Answer:
-        """Save another document in place of the one that is stored."""
+        """Save another document in place of the one that is stored, or the first one of this ID."""
+        if ask.condition.absent:
+            name, wrong = name_in(ask.names, "id")
+            try:
+                return await self._create(
+                    service, ask, name, [*wrong, *other_name(ask.document, "id", ask.names["id"])]
+                )
+            except ApiProblem as problem:
+                raise exists_already(problem) from None
         saving = await self._change(service, ask)
         return await self._save(service, ask, saving, saving.written)
 
@@ -203,7 +214,7 @@ class Collection(ABC, Generic[R]):
     async def delete(self, service: Service, ask: Ask) -> Answer:
         """Delete it, with all that belongs to it."""
         row, state = await self._stored(service, ask)
-        version = expect(row, ask.version)
+        version = expect(row, ask.condition)
         await service.run(self.refuse_deletion, row, state, service.snapshot)
         await service.commit(ask, [Delete(row, version)])
         return Answer(204)
@@ -211,7 +222,7 @@ class Collection(ABC, Generic[R]):
     async def release(self, service: Service, ask: Ask) -> Answer:
         """Serve one that is hidden because a file had its ID."""
         row, _ = await self._stored(service, ask)
-        version = expect(row, ask.version)
+        version = expect(row, ask.condition)
         if self.has_file(service.snapshot, row.id):
             raise ApiProblem("read_only", f"a config file still has {self.name} of this ID: remove it there first")
         # Nothing of an altered one is to be relied upon: written again as it is found, it would count as saved.
@@ -223,7 +234,7 @@ class Collection(ABC, Generic[R]):
 
     async def _change(self, service: Service, ask: Ask) -> Saving[R]:
         row, _ = await self._stored(service, ask)
-        expect(row, ask.version)
+        expect(row, ask.condition)
         return self.saving(service, ask, row.id, row, other_name(ask.document, "id", row.id))
 
     async def _save(
@@ -246,7 +257,7 @@ class Collection(ABC, Generic[R]):
             return row, state
         if self.has_file(service.snapshot, name):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
-        raise not_found()
+        raise not_there(ask.condition)
 
     def _shown(self, row: R, standings: Standings, status: int = 200) -> Answer:
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""

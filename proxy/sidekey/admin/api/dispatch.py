@@ -12,8 +12,8 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.answer import Answer, version_in
+from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.operation import perform
 from sidekey.admin.api.operators import bearer
 from sidekey.admin.api.problems import ApiProblem
@@ -26,7 +26,6 @@ from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
 
-_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _ALWAYS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -61,12 +60,17 @@ class Dispatcher:
         if route.needs_store:
             self._service.require_store()
         ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
-        return await perform(self._service, route, ask, partial(self._read, request, route))
+        answer = await perform(self._service, route, ask, partial(self._read, request, route))
+        return _not_modified(answer) if route.method == hdrs.METH_GET and _has(request, answer) else answer
 
     async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
         """What a request brings."""
         query, body = _query(request, route), await self._body(request, route)
-        return replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
+        ask = replace(ask, query=query, body=body)
+        if not route.conditional:
+            return ask
+        condition = _condition(request, route)
+        return replace(ask, condition=condition, action="create" if condition.absent else ask.action)
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, by the bytes of its path: no name needs an escape."""
@@ -145,16 +149,39 @@ def _query(request: web.Request, route: Route) -> dict[str, str]:
     return found
 
 
-def _version(request: web.Request) -> int:
-    """The version that If-Match names (RFC 9110 13.1.1). Raises ApiProblem."""
-    tag = _single(request, hdrs.IF_MATCH)
-    if tag is None:
-        text = "send If-Match with the ETag that it was read with, so that nobody else's change is lost"
+def _condition(request: web.Request, route: Route) -> Condition:
+    """Parse what a change expects of the row (RFC 9110 13.1.1, 13.1.2). Raises ApiProblem."""
+    match, none_match = _list(request, hdrs.IF_MATCH), _list(request, hdrs.IF_NONE_MATCH)
+    if none_match:
+        if not route.creates or match or none_match != ["*"]:
+            text = "If-None-Match of a change must be * alone, without If-Match, and only PUT may have it"
+            raise ApiProblem("malformed", text)
+        return Condition(absent=True)
+    if not match:
+        create = ", or If-None-Match: * to create" if route.creates else ""
+        text = f"send If-Match with the ETag that it was read with, so that nobody else's change is lost{create}"
         raise ApiProblem("precondition_required", text)
-    found = _TAG.fullmatch(tag.strip(" "))
-    if found is None:
-        raise ApiProblem("changed", "If-Match must be the one ETag that it was read with")
-    return int(found[1])
+    if match == ["*"]:
+        return Condition(versions=None)
+    return Condition(frozenset(version for tag in match if (version := version_in(tag)) is not None))
+
+
+def _list(request: web.Request, name: str) -> list[str]:
+    """Return the members of a list field: no comma is in an entity tag of ours."""
+    members = ",".join(request.headers.getall(name, [])).split(",")
+    return [member for each in members if (member := each.strip(" \t"))]
+
+
+def _has(request: web.Request, answer: Answer) -> bool:
+    """Return True if the client has this representation already (RFC 9110 13.1.2, by weak comparison)."""
+    tag = answer.headers.get("ETag")
+    tags = _list(request, hdrs.IF_NONE_MATCH)
+    return tag is not None and (tags == ["*"] or tag in {each.removeprefix("W/") for each in tags})
+
+
+def _not_modified(answer: Answer) -> Answer:
+    """Return the 304 in place of a response that has an ETag."""
+    return Answer(304, headers={"ETag": answer.headers["ETag"]})
 
 
 def _check_type(request: web.Request, route: Route) -> None:

@@ -15,6 +15,7 @@ _OF_BODIES: Final = ("too_large", "unsupported")
 
 
 _CREATED: Final = 201
+_LOCATION: Final = "The path of what was made."
 _UNSUPPORTED: Final = 415
 _LATER: Final = {"Retry-After": "Seconds until it may be tried again."}
 _OF_STATUS: Final[Mapping[int, Mapping[str, str]]] = {
@@ -70,15 +71,14 @@ def _operation(route: Route) -> dict[str, Any]:
         for name, schema in route.query.items()
     ]
     if route.conditional:
-        parameters.append(
-            {
-                "name": "If-Match",
-                "in": "header",
-                "required": True,
-                "description": "The `ETag` that it was read with.",
-                "schema": {"type": "string"},
-            }
-        )
+        text = "The `ETag` that it was read with, or `*` for whatever is there."
+        parameters.append(_header_parameter("If-Match", text, required=not route.creates))
+    if route.creates:
+        text = "`*` creates it, and is 412 where it exists; without it `If-Match` is required."
+        parameters.append(_header_parameter("If-None-Match", text))
+    if _has_etag(route) and route.method == "GET":
+        text = "`ETag`s that the client has, or `*`: a response that would have one of them is 304."
+        parameters.append(_header_parameter("If-None-Match", text))
     found: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
@@ -97,14 +97,20 @@ def _responses(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "It is done."}
     if route.gives:
         good = {"description": "See the schema.", "content": {"application/json": {"schema": reference(route.gives)}}}
-        if "version" in components()[route.gives].get("properties", {}):
-            good["headers"] = {"ETag": _header("The version, which a change must name; without one it is read-only.")}
+    if _has_etag(route):
+        good["headers"] = {"ETag": _header("What a change must name as `If-Match`; without one it is read-only.")}
     if route.status == _CREATED:
-        good["headers"]["Location"] = _header("The path of what was made.", required=True)
+        good["headers"]["Location"] = _header(_LOCATION, required=True)
     by_status: dict[int, list[str]] = {}
     for code in codes_of(route):
         by_status.setdefault(CODES[code].status, []).append(code)
     found = {str(route.status): good}
+    if route.creates:
+        headers = {**good["headers"], "Location": _header(_LOCATION, required=True)}
+        content = {"application/json": {"schema": reference(route.creates)}}
+        found[str(_CREATED)] = {"description": "It is created.", "headers": headers, "content": content}
+    if _has_etag(route) and route.method == "GET":
+        found["304"] = {"description": "The client has it already.", "headers": good["headers"]}
     for status, codes in sorted(by_status.items()):
         text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
         found[str(status)] = {"description": f"{text}.", "content": {TYPE: {"schema": reference("Problem")}}}
@@ -115,6 +121,21 @@ def _responses(route: Route) -> dict[str, Any]:
         if headers:
             found[str(status)]["headers"] = headers
     return found
+
+
+def _has_etag(route: Route) -> bool:
+    """Return True if responses of a route have an `ETag`."""
+    return bool(route.gives) and "version" in components()[route.gives].get("properties", {})
+
+
+def _header_parameter(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"},
+    }
 
 
 def _header(description: str, *, required: bool = False) -> dict[str, Any]:

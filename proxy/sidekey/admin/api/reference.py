@@ -140,10 +140,21 @@ nobody in while the file has its name.
 
 ## Changes
 
-`ETag` is the version. What changes or deletes something needs it as `If-Match` (428 without, 412 where somebody
-else was first). PUT replaces the document, PATCH is a JSON merge patch (RFC 7396, `application/merge-patch+json`,
-or plain JSON). A change returns once it is committed and in use in the process that it was sent to; all others of
-the same store follow within 2 seconds.
+`ETag` begins with the `version`. Where `status` or `reason` say more than `ok`, or something else was observed, a
+digest of that follows. Conditions follow RFC 9110 13.1:
+
+- A change or deletion needs `If-Match` with the `ETag` that it was made of, or `*` for whatever is there: 428 without,
+  412 where somebody else was first, and 412 for `*` where there is nothing. Of an `ETag` only the version counts.
+- `PUT` with `If-None-Match: *` creates instead, as `POST` does, with the name in the path: 201, and 412 where a file or
+  the store has the name.
+- `GET` with `If-None-Match` responds 304, with the `ETag` and no body, where nothing has changed: neither the document
+  nor what is observed.
+- A change that changes nothing makes no new version and no entry in the audit. A secret that is sent again as
+  `{{"value": ...}}` always changes something: were it compared with what is stored, editors could guess secrets.
+
+PUT replaces the document, PATCH is a JSON merge patch (RFC 7396, `application/merge-patch+json`, or plain JSON). A
+change returns once it is committed and in use in the process that it was sent to; all others of the same store follow
+within 2 seconds.
 
 A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB, {MOST_VALUES} values and {DEEPEST}
 levels. In a document, the keys that lead to a value have at most {LONGEST_PATH} characters together, and a section of
@@ -218,7 +229,7 @@ def _sends(route: Route) -> Iterator[str]:
     if route.body:
         yield f"`{route.body}`"
     if route.conditional:
-        yield "`If-Match`"
+        yield "`If-Match` or `If-None-Match: *`" if route.creates else "`If-Match`"
     if route.query:
         yield f"query {', '.join(f'`{name}`' for name in route.query)}"
 

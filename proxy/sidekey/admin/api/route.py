@@ -28,7 +28,8 @@ class Route:
     `path` begins below `PREFIX` and has names in braces, each of which matches one segment. `role` is the least that
     may use it. `query` are JSON schemas by parameter. `body` is the name of the schema of what is sent, of the media
     types `accepts`; empty: nothing may be. `gives` is the name of the schema of what is responded with `status`;
-    empty: nothing. `conditional` says that it needs If-Match. `codes` are the problems of its own.
+    empty: nothing. `conditional` says that it needs If-Match; `creates` that `If-None-Match: *` creates instead, and
+    names the schema of that response. `codes` are the problems of its own.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Route:
     gives: str = ""
     status: int = 200
     conditional: bool = False
+    creates: str = ""
     codes: tuple[str, ...] = ()
     needs_store: bool = True
     """Whether it responds 503 `store_unavailable` until the store was read."""

@@ -116,7 +116,7 @@ _STATES: Final = (
 _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
     "id": {**_NAME, "description": "Its ID, which it keeps."},
     "source": {**_SOURCE, "description": "A file's can be changed only there."},
-    "version": {**_VERSION, "description": "As in `ETag`."},
+    "version": {**_VERSION, "description": "What `ETag` begins with."},
     "status": {"type": "string", "enum": list(STATES), "description": _STATES},
     "reason": {**_MAYBE, "description": "Why it does not stand well."},
     "usable": {"type": "boolean", "description": USABLE},

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.audit_budget import AuditBudget
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, bearer, operator_of
-from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.problems import ApiProblem, not_found
 from sidekey.admin.api.standings import Standings
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
@@ -331,11 +331,23 @@ def _name_in(ask: Ask) -> str:
     return name if isinstance(name, str) and valid_id(name) else ""
 
 
-def expect(record: Record, version: int | None) -> int:
-    """The version that a change is for, where the record still has it. Raises ApiProblem."""
-    if version != record.version:
+def expect(record: Record, condition: Condition) -> int:
+    """Return the version of a record that a change may replace. Raises ApiProblem."""
+    if not condition.allows(record.version):
         raise changed()
     return record.version
+
+
+def not_there(condition: Condition) -> ApiProblem:
+    """Return the problem of a change of what does not exist: 412 for `If-Match: *`, else 404."""
+    if condition.versions is None:
+        return ApiProblem("changed", "nothing has this name: to create it, send PUT with If-None-Match: *")
+    return not_found()
+
+
+def exists_already(problem: ApiProblem) -> ApiProblem:
+    """Return the 412 of `If-None-Match: *` in place of the 409 of a name that is in use."""
+    return ApiProblem("changed", problem.detail) if problem.code == "exists" else problem
 
 
 def changed() -> ApiProblem:

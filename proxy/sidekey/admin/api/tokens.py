@@ -14,7 +14,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import AFTER, Key, altered_in, keys, name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.service import Service, expect, unavailable
+from sidekey.admin.api.service import Service, expect, not_there, unavailable
 from sidekey.runtime.admin_rules import ROLES, AdminToken, Role
 from sidekey.settings.stored.reading import instant
 from sidekey.store.errors import StoreRefused, StoreUnavailable
@@ -98,11 +98,11 @@ async def delete(service: Service, ask: Ask) -> Answer:
     name = ask.names["name"]
     row = _found(await service.now(), name)
     if row is not None:
-        await service.commit(ask, [Delete(row, expect(row, ask.version))])
+        await service.commit(ask, [Delete(row, expect(row, ask.condition))])
         return Answer(204)
     if name in service.snapshot.admin.tokens:
         raise ApiProblem("read_only", "it is written in a config file: remove it there")
-    raise not_found()
+    raise not_there(ask.condition)
 
 
 def _found(state: State, name: str) -> TokenRow | None:

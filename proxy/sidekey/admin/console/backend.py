@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.operation import perform
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.route import Route
@@ -44,10 +44,13 @@ class Backend:
         route = self._routes[name]
         ask = Ask(self._operator, route.action, route.writes, names or {}, source=self._source)
 
+        condition = Condition() if version is None else Condition(frozenset({version}))
+
         async def read(ask: Ask) -> Ask:
-            return replace(ask, query=query or {}, body=body, version=version)
+            return replace(ask, query=query or {}, body=body, condition=condition)
 
         answer = await perform(self._service, route, ask, read)
-        value = await self._service.run(json.loads, answer.body) if answer.body else None
-        tag = answer.headers.get("ETag")
-        return Given(value, None if tag is None else int(tag.strip('"')))
+        if not answer.body:
+            return Given(None, None)
+        value = await self._service.run(json.loads, answer.body)
+        return Given(value, value["version"] if "ETag" in answer.headers else None)
