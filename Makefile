@@ -106,7 +106,7 @@ peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made ## On Debian, as root: instal
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 	@if ! command -v npm >/dev/null; then echo "peers: without npm there are no packages of its registry"; else \
-	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients; do ( cd $$folder && \
+	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients tests/peers/openapi; do ( cd $$folder && \
 	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

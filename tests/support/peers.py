@@ -65,6 +65,7 @@ FOLDERS = {
     "checkov": "checkov/.venv/bin/checkov",
     "moto_server": "moto/.venv/bin/moto_server",
     "deno": "clients/node_modules/@deno/*/deno",
+    "redocly": "openapi/node_modules/.bin/redocly",
     "node24": "clients/node_modules/node-linux-*/bin/node",
 }
 """Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own

@@ -315,7 +315,7 @@ EndpointPrefixes = Annotated[
     WithJsonSchema(
         {
             "title": "Endpoint prefixes",
-            "oneOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA, "minItems": 1}],
+            "oneOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA}],
         }
     ),
 ]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.openapi import document
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.table import ROUTES
 from sidekey.settings.models import IntegrationSettings
+from support import peers
+from support.api import Api
 
 CHANGING_NOTHING = {"previewDraft", "testDraft", "testPreset", "previewPresetDraft", "testPresetDraft"}
 """Trials that are for editors."""
@@ -61,3 +69,46 @@ def test_every_route_is_there_with_its_role_and_its_problems() -> None:
 def test_nothing_said_about_an_integration_is_a_key_of_its_document() -> None:
     """Both are in one object."""
     assert ABOUT & IntegrationSettings.model_fields.keys() == set()
+
+
+def schemas_in(node: Any, *, names: bool = False) -> Iterator[Mapping[str, Any]]:
+    """Every schema of a document; `names`: the node has schemas by names."""
+    if isinstance(node, Mapping):
+        if not names:
+            yield node
+        for key, each in node.items():
+            yield from schemas_in(each, names=not names and key in {"properties", "patternProperties"})
+    elif isinstance(node, list):
+        for each in node:
+            yield from schemas_in(each)
+
+
+def test_the_document_is_valid_openapi(viewer: Api) -> None:
+    """Each default is a value of its own schema, too."""
+    OpenAPIV31SpecValidator(viewer.get("/openapi.json")).validate()
+
+
+def test_redocly_finds_no_error(viewer: Api, tmp_path: Path) -> None:
+    redocly = peers.require("redocly")
+    path = tmp_path / "openapi.json"
+    path.write_text(json.dumps(viewer.get("/openapi.json")))
+    quiet = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    command = [redocly, "lint", "--extends=recommended", "--format=json", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert json.loads(ended.stdout)["totals"]["errors"] == 0
+
+
+def test_each_title_is_the_name_of_its_component(viewer: Api) -> None:
+    """Generators name classes by titles, and drop every schema whose name is taken."""
+    found = viewer.get("/openapi.json")["components"]["schemas"]
+    assert {"Integration", "Preset"} <= found.keys()
+    titles = Counter(each["title"] for each in schemas_in(list(found.values())) if "title" in each)
+    assert titles == Counter(found.keys())
+    assert found["Problem"]["properties"]["title"] == {"type": "string"}
+
+
+def test_paths_are_below_the_listener_that_serves_the_document(viewer: Api) -> None:
+    found = viewer.get("/openapi.json")
+    assert [each["url"] for each in found["servers"]] == ["/"]
+    assert "/api/v1/integrations/{id}" in found["paths"]

@@ -11,6 +11,8 @@ from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
 _ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error", "store_unavailable")
+_NAMED: Final = frozenset({"properties", "patternProperties"})
+"""Keywords of JSON Schema that hold schemas by names, of which one may be `title`."""
 _OF_BODIES: Final = ("too_large", "unsupported")
 
 
@@ -45,16 +47,31 @@ def document(routes: tuple[Route, ...]) -> Mapping[str, Any]:
         "info": {
             "title": "Sidekey",
             "version": sidekey.__version__,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
             "description": "Integrations, presets, callers and operators' tokens of a Sidekey with a store. Every "
             "request needs an operator's token. A write returns once it is committed and in use in the process that "
             "it was sent to; others follow within 2 seconds.",
         },
+        "servers": [{"url": "/", "description": "The admin listener that serves this document."}],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": components(),
+            "schemas": {name: {"title": name, **_untitled(schema)} for name, schema in components().items()},
         },
+    }
+
+
+def _untitled(node: Any) -> Any:
+    """Remove titles: generators name classes by them, and those of the config's schema repeat."""
+    if isinstance(node, list):
+        return [_untitled(each) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: {name: _untitled(each) for name, each in value.items()} if key in _NAMED else _untitled(value)
+        for key, value in node.items()
+        if key != "title"
     }
 
 
