@@ -20,6 +20,8 @@ ONCE ?=
 PACKAGES ?=
 ROWS ?=
 SAMPLE ?=
+SECONDS ?= 15
+TARGET ?=
 WHEEL ?=
 UV ?= uv
 
@@ -38,7 +40,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
+.PHONY: help demo test fuzz mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -51,6 +53,9 @@ demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by it
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
 	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
 	  -m pytest --workers auto $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## Fuzz each parser of bytes from outside; SECONDS=600 for each, TARGET=paths picks one
+	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) --seconds $(SECONDS)
 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \
@@ -117,6 +122,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-compile.txt --group compile --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements-fuzz.txt --group fuzz --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 	$(COMPILE) --output-file tests/peers/mitmproxy/requirements.txt tests/peers/mitmproxy/requirements.in
 	$(COMPILE) --output-file tests/peers/moto/requirements.txt tests/peers/moto/requirements.in
@@ -149,6 +155,10 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.compiler
 
 $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-bench.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements-fuzz.txt $(VENV)/.dev
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-fuzz.txt
 	@touch $@
 
 # Peers whose requirements clash with the project's.

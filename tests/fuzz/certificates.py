@@ -1,0 +1,50 @@
+"""PEM: client certificates and keys as operators paste them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fuzz.target import Target
+from sidekey.credentials.certificates import pem
+from sidekey.credentials.certificates.material import Examined, Material, examine, leaf_of
+from support.certificates import issue
+
+_NOW: Final = 1_800_000_000.0
+_ISSUED: Final = issue("client.example")
+
+
+def parse(data: bytes) -> Examined:
+    """Examine the bytes as a certificate with its key in one PEM.
+
+    An encrypted key is not decrypted: deriving its key is slow on purpose, within a bound of its own on the rounds.
+    """
+    return examine(Material(data, data, joined=True), _NOW)
+
+
+def check(data: bytes) -> None:
+    """Require an identity or an error, and that a certificate alone is read or refused with ValueError."""
+    for found in (parse(data), examine(Material(data, data, "passphrase", joined=True), _NOW)):
+        assert (found.identity is None) is bool(found.errors)
+    try:
+        pem.blocks(data)
+        leaf_of(data)
+    except ValueError:
+        return
+
+
+TARGET: Final = Target(
+    (
+        _ISSUED.pem + _ISSUED.key_pem,
+        _ISSUED.key_pem + _ISSUED.pem + _ISSUED.pem,
+        _ISSUED.key_as(passphrase="passphrase"),
+        b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"
+        b"AAAA\n-----END RSA PRIVATE KEY-----",
+        b"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----",
+        b"words\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN",
+        _ISSUED.der,
+        b'{"kty": "EC"}',
+    ),
+    parse,
+    check,
+    (b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n", b"-----BEGIN PRIVATE KEY-----\n", b"\n"),
+)

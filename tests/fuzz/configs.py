@@ -1,0 +1,47 @@
+"""Config files: YAML as an operator writes it, up to the snapshot or the errors."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from fuzz.target import Target
+from sidekey.settings.load import Loaded, load
+
+_FOLDER: Final = tempfile.TemporaryDirectory()
+_PATH: Final = Path(_FOLDER.name, "config.yaml")
+_EXAMPLE: Final = Path(__file__).parents[2] / "config" / "example.yaml"
+
+
+def parse(data: bytes) -> Loaded:
+    """Load a config of these bytes."""
+    _PATH.write_bytes(data)
+    return load(_PATH, {}, 0.0)
+
+
+def check(data: bytes) -> None:
+    """Require either a snapshot or errors, each at a place of the file, and that a second load says the same."""
+    loaded = parse(data)
+    errors = [str(each) for each in loaded.errors]
+    assert (loaded.snapshot is None) is bool(errors)
+    assert [str(each) for each in parse(data).errors] == errors
+
+
+TARGET: Final = Target(
+    (
+        b"version: 1\n",
+        b"version: 1\nlisten: {proxy: 127.0.0.1:0}\ncallers: {a: {token: {env: A}, integrations: [b]}}\n",
+        b"version: 1\nintegrations:\n  a:\n    endpoint_prefix: https://a.test/v1\n    auth: &x {type: basic, "
+        b"username: u, password: {insecure_value: p}}\n  b: {endpoint_prefix: [https://b.test], auth: *x}\n",
+        b"version: 1\nintegrations: {a: {auth: {type: oauth2, grant: client_credentials, "
+        b"token_endpoint: https://t.test, client_id: c, client_secret: {env: S}}, "
+        b"allowed_domains: ['https://*.test'], allow_other_domains: true}}\n",
+        b"version: 1\npresets: {p: {integration: a, url: 'https://a.test/{{x}}', body: {x: '{{x}}'}, "
+        b"parameters: {x: {}}}}\n",
+        b'%YAML 1.2\n---\n"\\u0041": ? |\n  x\n: - >-\n',
+        _EXAMPLE.read_bytes(),
+    ),
+    parse,
+    check,
+)
