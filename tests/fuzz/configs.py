@@ -40,8 +40,20 @@ TARGET: Final = Target(
         b"version: 1\npresets: {p: {integration: a, url: 'https://a.test/{{x}}', body: {x: '{{x}}'}, "
         b"parameters: {x: {}}}}\n",
         b'%YAML 1.2\n---\n"\\u0041": ? |\n  x\n: - >-\n',
+        b"version: 1\na0: &a0 [x, x, x, x]\n"
+        + b"".join(b"a%d: &a%d [*a%d, *a%d, *a%d, *a%d]\n" % (n, n, n - 1, n - 1, n - 1, n - 1) for n in range(1, 10)),
         _EXAMPLE.read_bytes(),
     ),
     parse,
     check,
+    (
+        b"insecure_value: ",
+        b"{env: A}",
+        b"endpoint_prefix: ",
+        b"allowed_domains: ",
+        b"headers: ",
+        b"auth: ",
+        b"type: ",
+        b"\n  ",
+    ),
 )

@@ -157,8 +157,16 @@ def test_aliases_of_aliases_are_bounded() -> None:
     """Nine levels of nine aliases would stand for 400 million values ("billion laughs")."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
-    with pytest.raises(Malformed, match="at most 2000000 values"):
+    with pytest.raises(Malformed, match="aliases must stand for at most 10000 values in this file"):
         parse("c.yaml", "\n".join(lines).encode())
+
+
+def test_a_long_file_may_have_more_aliased_values() -> None:
+    """What many integrations have in common may be written once."""
+    shared = "x: &x {a: 1, b: 2, c: 3, d: [4, 5, 6]}\n"
+    many = "".join(f"integration-{number}: *x\n" for number in range(5_000))
+    root, errors = parse("c.yaml", (shared + many).encode())
+    assert (len(root), errors) == (5_001, [])
 
 
 @pytest.mark.parametrize("depth", [DEEPEST + 1, 100_000])

@@ -21,7 +21,13 @@ _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 DEEPEST = 32
 MOST_VALUES = 2_000_000
-"""Values in a file, counting the value of an alias each time: a bound on "billion laughs"."""
+"""Values in a file, counting the value of an alias each time."""
+
+MOST_ALIASED = 10_000
+"""Values that the aliases of a file may stand for, or as many as it has characters where those are more: a bound on
+"billion laughs", by which the cost of a file grows with its length."""
+
+_TOO_MANY_ALIASED = "aliases must stand for at most {} values in this file: write out what is repeated, or less of it"
 
 _SLICE = 64 << 10
 """Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
@@ -94,6 +100,8 @@ class _Reader:
         self._words: dict[str, str] = {}
         self._path: list[str | int] = []
         self._values = 0
+        self._aliased = 0
+        self._most_aliased = max(MOST_ALIASED, len(text))
 
     def document(self) -> Table:
         self._next()
@@ -149,6 +157,9 @@ class _Reader:
             )
         value, mark, weight = found
         self._values += weight
+        self._aliased += weight
+        if self._aliased > self._most_aliased:
+            raise self._malformed(event, _TOO_MANY_ALIASED.format(self._most_aliased))
         return value, mark
 
     def _mapping(self, mark: int, depth: int) -> Table:
