@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 from fuzz.target import Target
@@ -42,6 +43,7 @@ TARGET: Final = Target(
         b"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----",
         b"words\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN",
         _ISSUED.der,
+        ssl.DER_cert_to_PEM_cert(_ISSUED.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03")).encode(),
         b'{"kty": "EC"}',
     ),
     parse,

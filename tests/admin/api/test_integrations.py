@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from support.api import Api, Running, basic
 from support.ask import get, within
+from support.certificates import issue
 from support.client_files import ClientAuthority
 
 Named = Callable[[str], str]
@@ -337,3 +339,15 @@ def test_http_token_endpoint_is_stored_only_where_the_operator_allows_its_addres
     assert (len(errors), warnings) == (1, warning)
     assert errors.pop().endswith("the operator must add ::1/128 to store.allow_private")
     assert preview("10.0.0.5") == ({"must be an https URL: the secret would travel in the clear (RFC 6749 3.2)"}, set())
+
+
+def test_a_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named) -> None:
+    """As one that is damaged; not as a defect of Sidekey."""
+    issued = issue("client.example")
+    version_3, version_4 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"
+    assert version_3 in issued.der
+    pem = ssl.DER_cert_to_PEM_cert(issued.der.replace(version_3, version_4, 1))
+    auth = {"type": "mtls", "certificate": {"inline": pem}, "private_key": {"value": issued.key_pem.decode()}}
+    said = editor.ask("POST", "/integrations", {"id": named("of"), **basic(1), "auth": auth})
+    assert (said.status, said.code, said.pointers) == (422, "invalid", {"/auth/certificate"})
+    assert "is damaged" in said.json["errors"][0]["detail"]
