@@ -112,3 +112,18 @@ def test_paths_are_below_the_listener_that_serves_the_document(viewer: Api) -> N
     found = viewer.get("/openapi.json")
     assert [each["url"] for each in found["servers"]] == ["/"]
     assert "/api/v1/integrations/{id}" in found["paths"]
+
+
+def test_conditional_requests_are_described(viewer: Api) -> None:
+    paths = viewer.get("/openapi.json")["paths"]
+    one, draft = paths["/api/v1/integrations/{id}"], paths["/api/v1/drafts/integration/preview"]
+
+    def headers_of(operation: Mapping[str, Any]) -> dict[str, bool]:
+        return {each["name"]: each["required"] for each in operation["parameters"] if each["in"] == "header"}
+
+    assert headers_of(one["get"]) == {"If-None-Match": False}
+    assert headers_of(one["put"]) == {"If-Match": False, "If-None-Match": False}
+    assert headers_of(one["patch"]) == headers_of(one["delete"]) == {"If-Match": True}
+    assert set(one["get"]["responses"]["304"]["headers"]) == {"ETag"}
+    assert set(one["put"]["responses"]["201"]["headers"]) == {"ETag", "Location"}
+    assert "headers" not in draft["post"]["responses"]["200"]

@@ -141,8 +141,9 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def _has_etag(route: Route) -> bool:
-    """Return True if responses of a route have an `ETag`."""
-    return bool(route.gives) and "version" in components()[route.gives].get("properties", {})
+    """Return True if responses of a route have an `ETag`; a draft has none, whatever version it would replace."""
+    is_draft = route.path.startswith("/drafts/")
+    return bool(route.gives) and not is_draft and "version" in components()[route.gives].get("properties", {})
 
 
 def _header_parameter(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
