@@ -31,6 +31,7 @@ COMPILED_VENV := .venv-compiled
 CHECKOV := tests/peers/checkov/.venv
 MITMPROXY := tests/peers/mitmproxy/.venv
 MOTO := tests/peers/moto/.venv
+OPENAPI := tests/peers/openapi/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci hatch_build.py hatch_readme.py proxy tests benchmarks
@@ -106,7 +107,7 @@ bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS
 	@$(BIN)/python -m benchmarks.core
 	@$(BIN)/python -m benchmarks.signing
 
-peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made ## On Debian, as root: install the optional real programs that tests run against
+peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian, as root: install the optional real programs that tests run against
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
@@ -126,9 +127,10 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 	$(COMPILE) --output-file tests/peers/mitmproxy/requirements.txt tests/peers/mitmproxy/requirements.in
 	$(COMPILE) --output-file tests/peers/moto/requirements.txt tests/peers/moto/requirements.in
+	$(COMPILE) --output-file tests/peers/openapi/requirements.txt tests/peers/openapi/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) $(MOTO) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) $(MOTO) $(OPENAPI) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ $(VENV)/.fuzz: requirements-fuzz.txt $(VENV)/.dev
 	@touch $@
 
 # Peers whose requirements clash with the project's.
-$(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made: %/.venv/.made: %/requirements.txt
+$(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made $(OPENAPI)/.made: %/.venv/.made: %/requirements.txt
 	@echo "Installing $(notdir $*) into $(@D) ..."
 	$(call make_venv,$(@D))
 	@$(@D)/bin/python $(PIP) --require-hashes -r $<

@@ -65,6 +65,7 @@ FOLDERS = {
     "checkov": "checkov/.venv/bin/checkov",
     "moto_server": "moto/.venv/bin/moto_server",
     "deno": "clients/node_modules/@deno/*/deno",
+    "openapi-python-client": "openapi/.venv/bin/openapi-python-client",
     "redocly": "openapi/node_modules/.bin/redocly",
     "node24": "clients/node_modules/node-linux-*/bin/node",
 }
