@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError
 
 from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
 from sidekey.dataplane.bulk import LONG, is_bare, read_on
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
-from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.sockets import address_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
@@ -161,24 +160,18 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
         waiting = len(self._queue)
-        in_head = self._in_head
-        self._is_long = in_head or len(data) > SHORT_READ
-        self._check_size = in_head or len(data) > self.worker.rules.limits.request_head
+        is_fresh = self._reading is None and not self._line
+        self._is_long = not is_fresh or len(data) > SHORT_READ
         passed_over = -1
         problem: Problem | None = None
         try:
-            self._feed(data)
-        except HttpParserUpgrade as upgrade:
-            passed_over = upgrade.args[0]
+            if not is_fresh or not self._feed_one(data):
+                passed_over = self._feed_pieces(data)
         except HttpParserError as error:
             problem = self._problem_of(error)
         else:
-            if len(self._queue) > waiting and not in_head and data.find(b" HTTP/1.") < 0:
-                # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request,
-                # such a head is carried as the HTTP that it otherwise is.
-                problem = OTHER_PROTOCOL
-            elif self._in_head or self._reading is not None:
-                problem = self._over_bounds(len(data), was_in_head=in_head)
+            if self._line or self._reading is not None:
+                problem = self._over_bounds()
         # Out of the handlers: what is parsed inside one tells no reason of its own (`_problem_of`).
         if problem is not None:
             self._refuse(problem, waiting)

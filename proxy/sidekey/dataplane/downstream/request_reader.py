@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
-from httptools import HttpParserError, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from sidekey.core.framing import CHUNKED, KNOWN_LENGTHS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
@@ -19,6 +19,7 @@ NAMES: Final = Names(REQUEST_ROLES)
 _FIRST: Final = NAMES.first
 
 HEAD_END: Final = b"\r\n\r\n"
+_HEAD_END_SIZE: Final = len(HEAD_END)
 
 # Members of an enum are looked up slowly; these are compared for every special field.
 _FORWARD: Final = Role.FORWARD
@@ -86,12 +87,14 @@ class RequestReader:
     something to the proxy, and their members. In a long head (`_is_long`) fields are counted as they come. `_held` are
     bytes kept back from the parser while as many requests wait as may. `_bodiless` counts bytes that brought nothing of
     a body. Callbacks only gather; nothing is acted on before the read they come from has parsed.
+
+    `_line` holds the bytes of an unfinished head, at least to the end of its request line, and is empty between heads.
+    `_fed` counts the bytes of that head. `_tail` is the end of the previous read, where an end of a head may begin.
     """
 
     __deletable__: ClassVar = ("_feed", "_parser")
     __slots__ = (
         "_bodiless",
-        "_check_size",
         "_connection",
         "_fed",
         "_feed",
@@ -102,6 +105,7 @@ class RequestReader:
         "_is_long",
         "_length",
         "_length_given",
+        "_line",
         "_marks",
         "_method",
         "_names",
@@ -113,6 +117,7 @@ class RequestReader:
         "_rules",
         "_seen",
         "_spelling",
+        "_tail",
         "_target",
         "worker",
     )
@@ -122,9 +127,9 @@ class RequestReader:
         self._queue: list[Request] = []
         self._reading: Request | None = None
         self._rules = worker.rules
-        self._held = b""
+        self._held = self._line = self._tail = b""
         self._fed = self._bodiless = self._seen = 0
-        self._check_size = self._is_long = False
+        self._is_long = False
         self._in_head = False
         self._priming = False
         self._spelling = _FIRST
@@ -172,21 +177,100 @@ class RequestReader:
         target, host = (self._target, self._host) if self._in_head else (b"", None)
         return Request(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
-    def _over_bounds(self, size: int, *, was_in_head: bool) -> Problem | None:
+    def _feed_one(self, data: bytes) -> bool:
+        """Feed a read that holds one request from its first byte, as most reads do.
+
+        Return False, with nothing read, where the read may hold anything else. Raises HttpParserError.
+        """
+        queue = self._queue
+        waiting = len(queue)
+        size = len(data)
+        self._fed = data.find(HEAD_END) + _HEAD_END_SIZE if size > self.worker.rules.limits.request_head else 0
+        try:
+            self._feed(data)
+        except HttpParserUpgrade:
+            pass
+        else:
+            if len(queue) == waiting + 1 and not self._in_head:
+                head = queue[-1].head
+                length = head.length
+                version = data.find(b" HTTP/1.")
+                if version != len(head.method) + 1 + len(head.target):
+                    # llhttp has skipped something on the line.
+                    pass
+                elif length > 0:
+                    if self._reading is not None or data.find(HEAD_END, version) == size - length - _HEAD_END_SIZE:
+                        return True
+                elif self._reading is None and data.endswith(HEAD_END):
+                    # A method that has begun behind it would be the end.
+                    return True
+        del queue[waiting:]
+        self._reading = None
+        self._in_head = False
+        self._fresh_parser()
+        return False
+
+    def _feed_pieces(self, data: bytes) -> int:
+        """Feed a read in pieces of which none has a head that begins inside: only so are a head's own bytes known.
+
+        Return where an upgrade is passed over, or -1. Raises HttpParserError.
+        """
+        start = 0
+        while start < len(data):
+            end = self._piece_end(data, start)
+            piece = data[start:end]
+            reading = self._reading
+            if reading is None:
+                self._add_to_head(piece)
+            try:
+                self._feed(piece)
+            except HttpParserUpgrade as upgrade:
+                return start + cast(int, upgrade.args[0])
+            if reading is not None and reading.head.length == CHUNKED:
+                self._bodiless = self._bodiless + len(piece) if self._seen == reading.received else 0
+                self._seen = reading.received
+            start = end
+        reading = self._reading
+        is_open = self._line or (reading is not None and reading.head.length == CHUNKED)
+        self._tail = (self._tail + data[1 - _HEAD_END_SIZE :])[1 - _HEAD_END_SIZE :] if is_open else b""
+        return -1
+
+    def _piece_end(self, data: bytes, start: int) -> int:
+        """Return where the next piece ends: with the body whose length is known, else with the next blank line.
+
+        Heads and bodies in chunks end with one as well.
+        """
+        left = self._body_left()
+        if left:
+            return min(start + left, len(data))
+        if start == 0 and self._tail:
+            across = (self._tail + data[: _HEAD_END_SIZE - 1]).find(HEAD_END)
+            if across >= 0:
+                return across + _HEAD_END_SIZE - len(self._tail)
+        end = data.find(HEAD_END, start)
+        return len(data) if end < 0 else end + _HEAD_END_SIZE
+
+    def _add_to_head(self, piece: bytes) -> None:
+        if not self._line:
+            # Empty lines before a request line are ignored (RFC 9112 2.2).
+            piece = piece.lstrip(b"\r\n")
+            self._fed = 0
+        self._fed += len(piece)
+        if b"\n" not in self._line:
+            self._line += piece
+
+    def _over_bounds(self) -> Problem | None:
         """Bound what the parser gathers of a head, a trailer or a chunk extension over several reads."""
-        if self._in_head:
+        if self._line:
             limits = self._rules.limits
-            self._fed += size if was_in_head else 0
             if self._fed <= limits.request_head:
                 return None
-            return request_rules.check_size(self._target, self._fields, limits) or HEAD_TOO_LARGE
+            is_target = self._in_head and len(self._target) > limits.target
+            return request_rules.TARGET_TOO_LARGE if is_target else HEAD_TOO_LARGE
         reading = self._reading
-        if reading is not None and reading.head.length == CHUNKED:
-            self._bodiless = self._bodiless + size if self._seen == reading.received else 0
-            self._seen = reading.received
-            if self._bodiless > reading.rules.limits.request_head:
-                detail = "the trailers or chunk extensions are over limits.request_head"
-                return Problem("request_too_large", detail, status=431)
+        if reading is not None and self._bodiless > reading.rules.limits.request_head:
+            detail = "the trailers or chunk extensions are over limits.request_head"
+            return Problem("request_too_large", detail, status=431)
         return None
 
     def _pass_over_upgrade(self) -> None:
@@ -243,7 +327,7 @@ class RequestReader:
         elif not self._priming:
             self._in_head = True
             self._rules = self.worker.rules
-            self._fed = self._bodiless = self._seen = 0
+            self._bodiless = self._seen = 0
             # Most callers ask for the same again: the hash of that object is known.
             self._start_head(self._target if url == self._target else url)
 
@@ -335,10 +419,12 @@ class RequestReader:
             keep_alive,
         )
         request_rules.check_head(head, rules.limits)
-        if self._check_size:
-            problem = request_rules.check_size(self._target, self._fields, rules.limits)
-            if problem is not None:
-                raise BadRequest(problem)
+        if self._fed:
+            if self._fed > rules.limits.request_head:
+                raise BadRequest(HEAD_TOO_LARGE)
+            if self._line:
+                request_rules.check_line(self._line, head)
+                self._line = self._tail = b""
         self._in_head = False
         self._reading = reading = Request(head, rules)
         self._queue.append(reading)

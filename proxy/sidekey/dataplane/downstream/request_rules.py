@@ -20,6 +20,9 @@ TOO_MANY_MEMBERS: Final = Problem(
 )
 TARGET_TOO_LARGE: Final = Problem("request_too_large", "the target is over limits.target", status=414)
 MALFORMED: Final = Problem("request_invalid", "the request is malformed")
+MALFORMED_LINE: Final = Problem(
+    "request_invalid", "the request line must have one space between method and target, and one before the version"
+)
 
 REPEATABLE: Final = frozenset({Role.VIA, Role.TRANSFER_ENCODING, Role.UPGRADE, Role.EXPECT})
 """Marks whose fields are lists: several of them are one (RFC 9110 5.3)."""
@@ -91,10 +94,11 @@ def check_head(head: RequestHead, limits: Limits) -> None:
         raise BadRequest(Problem("request_too_large", "the body is over limits.request_body"))
 
 
-def check_size(target: bytes, fields: list[bytes], limits: Limits) -> Problem | None:
-    """Measure a head that may be over a limit, whole or not: the target is named where it alone is."""
-    if len(target) > limits.target:
-        return TARGET_TOO_LARGE
-    if len(target) + sum(map(len, fields)) > limits.request_head:
-        return HEAD_TOO_LARGE
-    return None
+def check_line(raw: bytes, head: RequestHead) -> None:
+    """Refuse a request line that is not as RFC 9112 3 has it; llhttp skips blanks, and takes RTSP and ICE heads.
+
+    `raw` begins with the line. Raises BadRequest.
+    """
+    if not raw.startswith(b"%b %b HTTP/1." % (head.method, head.target)):
+        line = raw.partition(b"\r\n")[0]
+        raise BadRequest(OTHER_PROTOCOL if b" HTTP/1." not in line else MALFORMED_LINE)
