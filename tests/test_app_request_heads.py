@@ -262,3 +262,56 @@ async def test_empty_lines_before_a_request_line_are_ignored(ca: Authority, tmp_
         first, second = door.post("/first", b"body"), door.head("GET", "/second")
         await send_in_reads(caller, b"\r\n", b"\r\n" + first, b"\r\n\r\n\r\n", second + b"\r\n", b"\r", b"\n" + first)
         assert [(await caller.response()).status for _ in range(3)] == [200, 200, 200]
+
+
+SHORT = HEAD.replace("request_head: 45s", "request_head: {head}, keep_alive: {keep_alive}")
+
+
+def with_timeouts(head: str, keep_alive: str) -> str:
+    """The start of a config with these time-outs."""
+    return SHORT.replace("{head}", head).replace("{keep_alive}", keep_alive)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_time_for_a_head_begins_with_its_first_byte(name: str, ca: Authority, tmp_path: Path) -> None:
+    """A connection that is older than `timeouts.request_head` has all of it for its first request."""
+    async with (
+        opened(name, tmp_path, ca, with_timeouts("400ms", "60s")) as door,
+        connect(door.sidekey.port) as raw,
+    ):
+        if name == "TLS tunnel":
+            async with door.caller() as caller:
+                await asyncio.sleep(0.8)
+                await caller.send(door.head("GET", "/a"))
+                assert (await caller.response()).status == 200
+            return
+        if name == "plain tunnel":
+            await asyncio.sleep(0.8)
+            await raw.send(connect_request(f"{HOST}:{door.upstream.port}", user="it:x"))
+            assert (await raw.response(to_head=True)).status == 200
+        else:
+            await asyncio.sleep(0.8)
+        await raw.send(door.head("GET", "/a"))
+        assert (await raw.response()).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET ", b"GET /i/it/a HTTP/1.1\r\nHost: loc"])
+async def test_head_that_does_not_end_is_a_time_out(begun: bytes, ca: Authority, tmp_path: Path) -> None:
+    """As the first request and behind another one."""
+    async with opened("reverse", tmp_path, ca, with_timeouts("400ms", "60s")) as door:
+        for before in (b"", door.head("GET", "/a")):
+            async with door.caller() as caller:
+                await send_in_reads(caller, before + begun)
+                if before:
+                    assert (await caller.response()).status == 200
+                response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (408, "request_timeout")
+
+
+async def test_connection_that_sends_nothing_ends_by_keep_alive(ca: Authority, tmp_path: Path) -> None:
+    """Without a response, and empty lines are nothing."""
+    async with opened("reverse", tmp_path, ca, with_timeouts("60s", "400ms")) as door:
+        for sent in (b"", b"\r\n"):
+            async with connect(door.sidekey.port) as raw:
+                await raw.send(sent)
+                assert await raw.until_ended() == b""

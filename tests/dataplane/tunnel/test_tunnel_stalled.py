@@ -1,4 +1,4 @@
-"""Callers that begin a tunnel and say no more: each is closed in the time of a head, and costs no descriptor then."""
+"""Callers that begin a tunnel and say no more: each is closed in time, and costs no descriptor then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from support.tunnels import TlsCaller, client_context, connect_request
 
 CALLERS = 20
 HEAD = 120.0
-"""Seconds for a head: all callers have come to their stall in half of that, also on a slow machine."""
+"""Seconds for the handshake, and then for a request to begin.
+
+All callers have come to their stall in half of that, also on a slow machine."""
 
 Stall = Callable[[RawConnection, TlsCaller], Awaitable[None]]
 
@@ -56,10 +58,10 @@ CASES = (
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 @pytest.mark.parametrize(("stall", "outcomes"), CASES)
-async def test_a_tunnel_that_stalls_ends_by_request_head(
+async def test_a_tunnel_that_stalls_ends_in_time(
     ca: Authority, stall: Stall, outcomes: dict[str, int], version: ssl.TLSVersion
 ) -> None:
-    timeouts = Timeouts(request_head=HEAD)
+    timeouts = Timeouts(request_head=HEAD, keep_alive=HEAD)
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey,
         nothing_left(),

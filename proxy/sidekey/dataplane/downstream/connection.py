@@ -72,7 +72,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._peer = ""
         self._bypass_left = 0
         self._linger_until = 0.0
-        self._head_due = True
+        self._head_due = False
         self._pumping = False
         self._discarding = False
         self._uploading = False
@@ -98,11 +98,10 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     @property
     def idle_since(self) -> float:
         """Since when it waits for the first byte of a request; NEVER where it does not."""
-        if self.exchange is not None or self._in_head or self._discarding or self.unsent:
+        if self.exchange is not None or self._line or self._discarding or self.unsent:
             return NEVER
         # By the rules that the deadline was set by: a reload must not move this.
-        timeouts = self._rules.timeouts
-        return self.deadline - (timeouts.request_head if self._head_due else timeouts.keep_alive)
+        return self.deadline - self._rules.timeouts.keep_alive
 
     @property
     def _awaits_tunnel(self) -> bool:
@@ -117,7 +116,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         worker = self.worker
         has_room = worker.opened(self)
         worker.deadlines.watch(self)
-        self.deadline = worker.deadlines.now + self._rules.timeouts.request_head
+        self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
         if not has_room:
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
             # done without keeping the descriptor.
@@ -194,7 +193,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
                 self._begin(queue.pop())
             elif queue:
                 self._pump()
-            elif not self._head_due:
+            elif self._line and not self._head_due:
                 # The first bytes of a head that is not whole: it is due from now on, however it dribbles.
                 self._head_due = True
                 self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
@@ -335,7 +334,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._carry(None, None)
             return
         self._carry(None, None)
-        self._head_due = self._in_head
+        self._head_due = bool(self._line)
         if self._write_full:
             # The end of the response is still on its way: timeouts.write runs on, and what follows waits.
             return
@@ -376,7 +375,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def _await_head(self) -> None:
         """Between two exchanges: the next request may take its time to begin, but not to end its head."""
         timeouts = self._rules.timeouts
-        seconds = timeouts.request_head if self._in_head else timeouts.keep_alive
+        seconds = timeouts.request_head if self._line else timeouts.keep_alive
         self.deadline = self.worker.deadlines.now + seconds
 
     def close_if_idle(self) -> bool:
@@ -456,7 +455,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
                 exchange.refuse(Problem("request_timeout", "the body came too slowly"))
         elif self._write_full:
             self.close(cut=True)
-        elif self._in_head:
+        elif self._line:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
         elif not is_quiet(self.transport):
             # It is read in this turn of the loop: a request that came in time is answered.
