@@ -196,7 +196,12 @@ _REASONS = (
     Reason("metadata_address", ("destination_denied",), "The host has an address of cloud metadata."),
     Reason("own_listener", ("destination_denied",), "The host has the address of a listener of Sidekey."),
     Reason("private_address", ("destination_denied",), "The host has no global address, and `allow_private` no other."),
-    Reason("method_not_allowed", ("method_denied",), "The method is not among the integration's `methods`."),
+    Reason(
+        "method_not_allowed",
+        ("method_denied", "target_denied"),
+        "The method, or the one that `_method` or `_HttpMethod` in the query names, is not among the integration's "
+        "`methods`.",
+    ),
     Reason("method_of_preset", ("method_denied",), "A preset is used by another method than POST."),
     Reason("trace", ("method_denied",), "The method is TRACE."),
     Reason("content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."),

@@ -193,10 +193,11 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
 
 
 async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_left_alone() -> None:
-    """F70: X-Forwarded-* and Forwarded pass unchanged and none is added."""
-    fields = ("Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Host: a.test")
+    """F70: X-Forwarded-For and -Proto pass unchanged, what names another host is dropped, and nothing is added."""
+    fields = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https")
+    moving = ("Forwarded: for=1.2.3.4;host=a.test", "X-Forwarded-Host: a.test")
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get("/a", *fields))).status == 200
+        assert (await sidekey.ask(get("/a", *fields, *moving))).status == 200
         raw = forwarded(
             upstream.port, b"GET", b"/api/a", *(f.encode() for f in fields), word=sidekey.plane.worker.instance
         )

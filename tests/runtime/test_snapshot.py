@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.core.headers import ASKING_FOR_CODED, METHOD_OVERRIDES
+from sidekey.core.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIELDS
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
@@ -131,9 +131,12 @@ def test_several_hold_bodies_where_two_integrations_sign_them() -> None:
 
 
 def test_what_callers_may_not_send_is_told_by_all_that_is_injected() -> None:
-    """Injected headers, a signer's names less those that it keeps, and what would get around methods or redaction."""
-    assert integration("h", base_url(1)).stripped == {b"authorization"}
+    """Injected headers, a signer's names less those that it keeps, and what moves a target or gets around a rule."""
+    always = {b"authorization", *TARGET_FIELDS}
+    assert integration("h", base_url(1)).stripped == always
     made = signing(HmacSigner(), redact_response=True)
-    assert made.stripped == {b"authorization", *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
+    assert made.stripped == {*always, *NAMES, *ASKING_FOR_CODED} - {b"x-id"}
     assert made.kept == {b"x-id"}
-    assert integration("h", base_url(1), methods=("GET",)).stripped == {b"authorization", *METHOD_OVERRIDES}
+    assert integration("h", base_url(1), methods=("GET",)).stripped == {*always, *METHOD_OVERRIDES}
+    passing = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))
+    assert passing.stripped == always - {b"forwarded"}

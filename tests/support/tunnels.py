@@ -71,6 +71,8 @@ class TlsCaller:
             if message is not None:
                 self.taken += message.length
                 return message
+            if self.closed_by_notify:
+                raise Gone(f"the connection ended after {bytes(self.plain[self.taken :])!r}")
             await self._read()
 
     async def until_contains(self, mark: bytes) -> None:

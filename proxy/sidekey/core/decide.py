@@ -19,7 +19,7 @@ from sidekey.core.coverage import Coverage
 from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
 from sidekey.core.matching import Matching, is_under
-from sidekey.core.parameters import UnreadableNames, names_any
+from sidekey.core.parameters import UnreadableNames, names_any, overrides_method
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.presets import METHOD, Preset
@@ -698,7 +698,8 @@ def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, insid
         found = _judge_target(head, candidate)
         if isinstance(found, Admitted):
             return Admitted(candidate, None)
-        if found.problem.code != "target_denied":
+        # A target outside the policy is another integration's matter. A query that names a method is this one's.
+        if found.problem.code != "target_denied" or found.problem.denial == "method_not_allowed":
             denied = found
     return denied or Denied(_UNMATCHED)
 
@@ -751,11 +752,16 @@ def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
 
 def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
     own, spelling = rules.parameters, rules.spelling
+    if not query:
+        return None
     try:
-        if own and query and names_any(query, own):
+        if rules.own.methods is not None and overrides_method(query, rules.methods):
+            detail = "the query must not name a method in _method or _HttpMethod that is not among the integration's"
+            return Problem("target_denied", detail, denial="method_not_allowed")
+        if own and names_any(query, own):
             detail = "the query must not contain a parameter that Sidekey adds itself"
             return Problem("request_invalid", detail, denial="parameter_injected")
-        if spelling is not None and query and spelling.reserves_any(query):
+        if spelling is not None and spelling.reserves_any(query):
             detail = f"the query must not contain a parameter whose name begins with {spelling.reserved}"
             return Problem("request_invalid", detail, denial="parameter_injected")
     except UnreadableNames as error:

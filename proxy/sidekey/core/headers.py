@@ -69,6 +69,26 @@ RESPONSE_ROLES: Final = {
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 """Fields by which some servers let a request have another method; they must not get around `methods`."""
 
+TARGET_HEADERS: Final = (
+    "Forwarded",
+    "X-Forwarded-Host",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Host",
+    "X-HTTP-Host-Override",
+    "X-Original-URI",
+    "X-Waws-Unencoded-Url",
+    "X-Envoy-Original-Path",
+)
+"""Headers by which common servers and frameworks take a request for another host or path than it was judged by.
+
+They are not sent beside a credential unless the integration passes them. `X-Original-URL` and `X-Rewrite-URL`, which
+replace the whole target, are always dropped.
+"""
+
+TARGET_FIELDS: Final = frozenset(name.lower().encode() for name in TARGET_HEADERS)
+"""Their normalised names."""
+
 HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
 """Fields of a response that may repeat the URL of the request."""
 
@@ -166,6 +186,13 @@ def classify(name: bytes, roles: dict[bytes, Role]) -> Spelling:
     elif normal != name.lower():
         role = Role.DROP
     return Spelling(name, normal, role)
+
+
+def decides(normal: bytes) -> bool:
+    """Return True if a server may take a request for another one by the field of this normalised name."""
+    return (
+        REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES or normal in TARGET_FIELDS
+    )
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sidekey.core.decoding import Bounded
 
@@ -35,6 +35,9 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.~-]+")
 _ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
 _LEADING: Final = re.compile(r"[\s+?\[\]\xef\xbb\xbf\ufeff]*")
 """What servers drop before a name: blanks, brackets, a byte order mark, and a question mark (URLSearchParams)."""
+
+_METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
+"""Parameters of a query by which some frameworks let a request have another method."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
@@ -73,6 +76,28 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
     """
     sought = tuple(names)
     return bool(sought) and _Fields(encoded, sought).have_any()
+
+
+def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
+    """Return True if a query (one character per byte) may make a server use a method that is not allowed.
+
+    Raises UnreadableNames.
+    """
+    names = {fold(name) for name in _METHOD_OVERRIDES}
+    # A field that every server reads as an allowed method says nothing about the others.
+    rest = [field for field in _SEPARATOR.split(query) if not _is_allowed_override(field, names, allowed)]
+    return names_any("&".join(rest), _METHOD_OVERRIDES)
+
+
+def may_override_method(query: bytes) -> bool:
+    """Return True if `overrides_method` must read this query, which is plain ASCII."""
+    return b"%" in query or b"method" in query.lower()
+
+
+def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes]) -> bool:
+    name, _, value = field.partition("=")
+    method = unquote(value).upper()
+    return field.isascii() and method.isascii() and method.encode() in allowed and fold(unquote(name)) in names
 
 
 def _octets(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
-from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
+from sidekey.core.headers import decides
 from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.destination import CountsAs, destination_of
 from sidekey.credentials.fields import (
@@ -59,8 +59,7 @@ def check_unique(headers: dict[str, T]) -> dict[str, T]:
 
 def _decides(name: str) -> bool:
     """Whether a server may take a request for one of another target by this header: no caller may send it."""
-    normal = normal_name(name).encode()
-    return REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES
+    return decides(normal_name(name).encode())
 
 
 def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:

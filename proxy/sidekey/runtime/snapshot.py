@@ -77,6 +77,8 @@ class Integration:
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
+    pass_headers: frozenset[bytes] = frozenset()
+    """Normalised names of the `TARGET_FIELDS` that callers may send nevertheless."""
     redact_response: bool = False
     """Whether secrets are replaced in bodies of responses too."""
     filled: tuple[tuple[str, str], ...] = ()
@@ -115,6 +117,7 @@ class Integration:
     def stripped(self) -> frozenset[bytes]:
         """The normalised names of what a caller may not send to an upstream."""
         names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.places.headers)
+        names |= headers.TARGET_FIELDS - self.pass_headers
         if self.policy.methods is not None:
             names |= headers.METHOD_OVERRIDES
         if self.redact_response:

@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from sidekey.core.addresses import Only
+from sidekey.core.headers import normalise
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations, Supplemented
@@ -103,6 +104,7 @@ def build_integration(
         description=settings.description,
         tags=tuple(settings.tags),
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
+        pass_headers=frozenset(normalise(name.encode()) for name in settings.pass_headers),
         redact_response=settings.redact_response,
         filled=filled,
         public_headers=public_headers_of(settings),

@@ -452,6 +452,11 @@ class IntegrationSettings(Section):
             "A client certificate beside `auth`; the kind KINDS brings its own.", lambda kind: kind.brings_certificate
         ),
     )
+    pass_headers: list[values.TargetHeader] = Field(
+        default=[],
+        description="Headers that callers may send on, although some servers take a request for another target by "
+        "them. Those that are not listed here are dropped.",
+    )
     redact_response: bool = Field(
         default=False,
         description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sidekey.core.coverage import Coverage
+from sidekey.core.headers import TARGET_FIELDS
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
@@ -35,7 +36,9 @@ def build_passing(
         coverage=Coverage.of(each.policy for each in own if each.rebuild is None)
         | Coverage.of(known).within(stored_at),
         unresolved=frozenset(each.id for each in own if each.rebuild is not None),
-        nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
+        nobody=snapshot.Integration(
+            snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust, pass_headers=TARGET_FIELDS
+        ),
         ports=frozenset(ports),
         awaits_store=awaits_store,
     )

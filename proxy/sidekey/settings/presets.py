@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sidekey.core.headers import METHOD_OVERRIDES
+from sidekey.core.headers import METHOD_OVERRIDES, TARGET_FIELDS
 from sidekey.core.policy import decide
 from sidekey.core.preset_parameters import DEPTH, Parameter
 from sidekey.core.presets import BodyRules, HeaderTemplate, Preset
@@ -207,6 +207,9 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
             found.append((("headers", name), f"integration {integration.id} brings this header: remove it"))
         elif integration.policy.methods is not None and normal_name(name).encode() in METHOD_OVERRIDES:
             found.append((("headers", name), f"integration {integration.id} has methods, which this would get around"))
+        elif normal_name(name).encode() in TARGET_FIELDS - integration.pass_headers:
+            way_out = f"integration {integration.id} drops this header: remove it, or list it there in pass_headers"
+            found.append((("headers", name), way_out))
     return found
 
 

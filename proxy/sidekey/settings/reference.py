@@ -302,7 +302,7 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
   kept. Empty values, and such as `****`, are refused.
 - A secret **in a list** reads with a `row` ID beside `set`, and is kept by it wherever it stands in the list: add a new
   one as `{"value": TEXT}`, move one, or leave one out, and no other must be entered again.
-- `{file}`, `{env}` and `{insecure_value}` are refused, and so is `allow_private`.
+- `{file}`, `{env}` and `{insecure_value}` are refused, and so are `allow_private` and `pass_headers`.
 - A **certificate** is `{"inline": PEM}` and reads as its subject, issuer and expiry; a `{"url": URL}` of a
   certificate or key is sealed like a secret. Certificate and key are entered together. `trusted_ca` may be
   `{"inline": PEM}`.

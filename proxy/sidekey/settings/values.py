@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 from sidekey.core import addresses
+from sidekey.core.headers import TARGET_HEADERS
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.core.preset_parameters import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
@@ -183,6 +184,14 @@ def check_method(text: str) -> str:
     return text
 
 
+def check_target_header(text: str) -> str:
+    """One of the headers that are dropped unless an integration passes them; case does not count."""
+    for name in TARGET_HEADERS:
+        if name.lower() == text.lower():
+            return name
+    raise ValueError(f"must be one of {', '.join(TARGET_HEADERS)}: no other header is dropped for what it may move")
+
+
 def check_preset_method(text: str) -> str:
     """A method that a POST may stand for."""
     if text == "HEAD":
@@ -298,6 +307,11 @@ Method = Annotated[
     str,
     AfterValidator(check_method),
     WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"}),
+]
+TargetHeader = Annotated[
+    str,
+    AfterValidator(check_target_header),
+    WithJsonSchema({"title": "TargetHeader", "type": "string", "enum": list(TARGET_HEADERS)}),
 ]
 PresetMethod = Annotated[Method, AfterValidator(check_preset_method)]
 ParameterName = Annotated[

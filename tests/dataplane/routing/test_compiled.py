@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sidekey.core.headers import TARGET_FIELDS
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant
@@ -73,7 +74,7 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
         assert served is not None
         route = served.route(Origin("https", "b.test", 8443))
         route.compile(grant, None)
-        assert served.strip == {b"x-key", b"x-other"}
+        assert served.strip == {b"x-key", b"x-other", *TARGET_FIELDS}
         assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
 
 

@@ -254,6 +254,7 @@ def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
         ({"endpoint_prefix": [{"env": "HOME"}]}, "/endpoint_prefix/0"),
         ({"allow_private": ["10.0.0.0/8"]}, "/allow_private"),
         ({"allow_private": []}, "/allow_private"),
+        ({"pass_headers": ["Forwarded"]}, "/pass_headers"),
         ({"trusted_ca": {"file": "/etc/ca.pem"}}, "/trusted_ca"),
         ({"trusted_ca": {"inline": "no PEM"}}, "/trusted_ca"),
         ({"client_certificate": {"pem": {"file": "/etc/key"}}}, "/client_certificate/pem"),

@@ -63,7 +63,8 @@ An integration is one object: its document, as in a file, and what is said about
   list stays in that. An `errors` pointer has the index, the audit the row ID.
 - A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. `{{"url": ...}}` is
   for certificates and keys, and is sealed like a secret.
-- `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private` and `trusted_ca: {{file}}` are for files alone.
+- `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers` and `trusted_ca: {{file}}` are for
+  files alone.
 - A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides
   where it may go. A change of that without the secret is the problem `reenter`, with a pointer for each secret
   that must be sent again.

@@ -152,8 +152,8 @@ def components() -> Mapping[str, Schema]:
         if name not in found:
             found[name] = _without(_as_stored(definitions[name]), only_in_files.get(name, frozenset()))
             waiting += [each for each in _names_in(found[name]) if each not in found]
-    # Only operators of the machine let integrations dial what is not global.
-    integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private"}))
+    # Only operators of the machine let integrations dial what is not global, and callers move a target by a header.
+    integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private", "pass_headers"}))
     preset = found.pop("PresetSettings")
     text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
     found |= _documents("Integration", integration, _ABOUT_SCHEMAS, text)

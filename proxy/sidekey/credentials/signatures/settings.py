@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
+from sidekey.core.headers import decides
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.credentials.base import (
     Conditions,
@@ -156,8 +156,7 @@ def _check_written(text: str) -> str:
 
 
 def _check_name(name: str) -> str:
-    normal = normal_name(name).encode()
-    if REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES:
+    if decides(normal_name(name).encode()):
         raise ValueError("must not be a header by which a server may take the request for another")
     return name
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from sidekey.core import parameters, routing
 from sidekey.core.decide import IntegrationRules
+from sidekey.core.parameters import may_override_method
 from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.presets import METHOD, Preset
@@ -107,7 +108,8 @@ class CompiledIntegration:
     """One integration as the hot path sees it.
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
-    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading.
+    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading; so is a query
+    that may name a method, where only some are allowed.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
     `signing` are the rules by which they are signed, if they are, `room` is for their bodies, `skew` tells of clocks.
@@ -122,6 +124,7 @@ class CompiledIntegration:
         "_changed",
         "_entries",
         "_hold",
+        "_judges_methods",
         "_judges_query",
         "_learnt",
         "_marks",
@@ -222,6 +225,7 @@ class CompiledIntegration:
         self._marks = marks or ()
         # Whether the caller names such a parameter, or how one is spelled, is for the exact reading to see.
         self._judges_query = bool(rules.parameters) or rules.spelling is not None
+        self._judges_methods = rules.own.methods is not None
         self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
         self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
@@ -287,8 +291,10 @@ class CompiledIntegration:
 
     def _is_plain(self, target: bytes, start: int) -> bool:
         """Whether the quick reading may judge the path (and query) that begins at `start`."""
-        if self._judges_query and target.find(b"?", start) >= 0:
-            return False
+        if self._judges_query or self._judges_methods:
+            mark = target.find(b"?", start)
+            if mark >= 0 and (self._judges_query or may_override_method(target[mark:])):
+                return False
         if not self._plain(target, start):
             return False
         if not self._marks:

@@ -242,6 +242,9 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out
+    if "pass_headers" in raw:
+        # Callers could move the target beside the credential: what they may reach is the operator's decision.
+        yield ("pass_headers",), "only the operator passes these headers, for an integration in a file: remove this key"
     yield from text_errors(raw)
     yield from checks.limit_errors(raw, in_flight)
 
