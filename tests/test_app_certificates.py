@@ -6,13 +6,18 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from support.api import TOKENS, Api, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.certificates import issue
 from support.child import Child, run_cli
 from support.files import replace
 from support.mounted import asking, current, mount, shown
+from support.pages import Pages
 from support.raw import RawConnection
 from support.upstream import RawUpstream, always_ok
 
@@ -20,6 +25,7 @@ HEAD = """\
 version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 """
+CURRENT = current()
 
 
 def config(ca: Authority, port: int, *, name: str = "bank", keys: str = "") -> str:
@@ -202,3 +208,84 @@ async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(c
     assert asked.body == b"grant_type=client_credentials&client_id=client-1"
     assert asked.values(b"authorization") == []
     assert sent.values(b"authorization") == [b"Bearer t1"]
+
+
+async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority, tmp_path: Path) -> None:
+    """Until then API and console say why, and neither offers the integration to a preset."""
+    issued, answers = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(answers[0])
+
+    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+        text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with managed(tmp_path, more=text, head=HEAD) as child:
+            api, page = Api(child.admin_port), Pages(child.admin_port)
+
+            def bank() -> dict[str, Any]:
+                found: dict[str, Any] = api.get("/integrations/bank")
+                return found
+
+            def is_offered() -> bool:
+                by_api = [each["id"] for each in api.get("/integrations?usable=true")["items"]]
+                assert ('value="bank"' in page.get("/add/preset/integrations").body) is ("bank" in by_api)
+                return "bank" in by_api
+
+            def not_fetched() -> None:
+                page.log_in(TOKENS["admin"])
+                within(lambda: "404" in bank()["reason"])
+                reason = "not fetched: auth.pem: the server returned 404"
+                assert {**bank(), "status": "not_fetched", "reason": reason, "usable": False} == bank()
+                assert not is_offered()
+                preset = {
+                    "id": "hook",
+                    "integration": "bank",
+                    "url": "https://up.test:1/x",
+                    "content_type": "text/plain",
+                }
+                assert api.ask("POST", "/presets", preset).pointers == {"/integration"}
+
+            def fetched() -> None:
+                within(lambda: bank()["usable"])
+                assert (bank()["status"], bank()["reason"]) == ("ok", None)
+                assert is_offered()
+
+            await asyncio.to_thread(not_fetched)
+            answers[0] = b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            await asyncio.to_thread(fetched)
+            assert await asyncio.to_thread(child.stop) == 0
+
+
+@pytest.mark.parametrize(
+    ("certificate", "status", "reason"),
+    [
+        (CURRENT.der, "invalid", "certificate in DER, not PEM: convert it with openssl x509 -inform der"),
+        (current("another").pem, "invalid", "private key does not belong to the certificate of CN=another"),
+        (
+            issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)).pem,
+            "expired",
+            "expired on 2026-02-01",
+        ),
+    ],
+    ids=["der", "mismatched", "expired"],
+)
+def test_certificate_that_must_not_be_used_says_what_is_wrong(
+    certificate: bytes, status: str, reason: str, ca: Authority, tmp_path: Path
+) -> None:
+    """By API, response, `check` and log; none of them calls it missing or unreadable."""
+    mount(tmp_path, CURRENT)
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    callers = 'callers: {shop: {token: {insecure_value: of-a-caller}, integrations: "*"}}'
+    with managed(tmp_path, more=f"{callers}\n{config(ca, 1)}", head=HEAD) as child:
+        found = Api(child.admin_port).get("/integrations/bank")
+        assert (found["status"], found["usable"], reason in found["reason"]) == (status, False, True)
+        detail = json.loads(get(child.proxy_port, "/i/bank/x", {"Sidekey-Token": "of-a-caller"}).body)["detail"]
+        checked = run_cli("check", "--config", str(child.config)).stdout
+        assert reason in detail
+        assert reason in checked
+        (line,) = [each for each in child.lines if reason in each and '"level":"error"' in each]
+        for text in (found["reason"], detail, checked, line):
+            assert "cannot be read" not in text
+            assert "missing" not in text

@@ -49,6 +49,10 @@ def of_files(folder: Path, port: int) -> str:
         auth = f"auth: {{type: mtls, allow_private_ca: true, {files}}}"
         return f"  f-{name}: {{endpoint_prefix: https://127.0.0.1:{port}, {auth}}}\n"
 
+    def by_url(name: str) -> str:
+        auth = "auth: {type: mtls, pem: {url: https://127.0.0.1:1/pem}}"
+        return f"  f-{name}: {{endpoint_prefix: https://127.0.0.1:{port}, {auth}}}\n"
+
     def plain(name: str, path: str, password: str) -> str:
         auth = f"auth: {{type: basic, username: svc, password: {password}}}"
         return f"  f-{name}: {{endpoint_prefix: 'http://127.0.0.1:{port}{path}', {auth}}}\n"
@@ -56,6 +60,7 @@ def of_files(folder: Path, port: int) -> str:
     integrations = [
         plain("ok", "/", "{insecure_value: right}"),
         plain("failing", "/refusing", "{insecure_value: wrong}"),
+        by_url("not_fetched"),
         plain("secret_missing", "/", "{file: not-there}"),
         bank("expiring"),
         bank("expired"),
@@ -133,6 +138,7 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
         "ok": ["f-ok", "hidden", "ok"],
         "expiring": ["expiring", "f-expiring"],
         "failing": ["f-failing", "failing"],
+        "not_fetched": ["f-not_fetched"],
         "secret_missing": ["f-secret_missing"],
         "expired": ["expired", "f-expired"],
         "hidden": ["hidden"],

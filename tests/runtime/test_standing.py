@@ -31,7 +31,8 @@ CERTIFICATES: Mapping[str, State] = {
     "ended": "expired",
     "read after its end": "expired",
     "unread": "secret_missing",
-    "not fetched": "ok",
+    "not fetched": "not_fetched",
+    "refused": "invalid",
 }
 """Client certificates, and what is true of an integration because of each."""
 
@@ -46,7 +47,10 @@ class Facts(NamedTuple):
 
     @property
     def true(self) -> set[State]:
-        found: set[State] = {self.judgement, CERTIFICATES[self.certificate]}
+        if self.judgement != "ok":
+            # What was judged when it was built comes before all that was found since.
+            return {self.judgement}
+        found: set[State] = {CERTIFICATES[self.certificate]}
         found |= set() if self.has_secret else {"secret_missing"}
         return found | ({"failing"} if self.fails else set())
 
@@ -63,6 +67,8 @@ class Facts(NamedTuple):
                 return certified(made, NOW - DAY, read_at=NOW)
             case "unread":
                 return without_certificate(made, "/run/tls.crt does not exist")
+            case "refused":
+                return without_certificate(made, "is not PEM", refused=True)
             case "not fetched":
                 urls = ((("auth", "certificate"), "https://vault.test"),)
                 return replace(made, certificate=CertificateLoader(lambda *_: Reading(None), urls=urls))

@@ -39,14 +39,16 @@ def beside(keys: str) -> str:
 
 
 def told(found: Loaded) -> list[tuple[str, str]]:
-    return [(error.path.removeprefix("integrations.bank."), error.message) for error in found.unreadable]
+    return [
+        (error.path.removeprefix("integrations.bank."), error.message) for error in [*found.unreadable, *found.refused]
+    ]
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
 def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: str) -> None:
     """As the kind, and beside another."""
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
-    assert found.unreadable == found.warnings == []
+    assert found.refused == found.unreadable == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
     certificate = integration.certificate
@@ -84,7 +86,7 @@ def test_every_source_is_read(folder: Path) -> None:
     """A variable may hold it, and for trials the config itself."""
     pem = {"PEM": (LEAF.pem + LEAF.key_as(passphrase="hunter2")).decode(), "PASS": "hunter2"}
     found = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
-    assert found.unreadable == []
+    assert found.refused == []
     lines = [LEAF.pem.decode().replace("\n", "\\n"), LEAF.key_pem.decode().replace("\n", "\\n")]
     pasted = f'certificate: {{inline: "{lines[0]}"}}, private_key: {{insecure_value: "{lines[1]}"}}, {PRIVATE}'
     for where in (mtls, beside):
@@ -139,7 +141,7 @@ def test_remarks_are_warnings(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(odd.pem)
     (folder / "tls.key").write_bytes(odd.key_pem)
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
-    assert found.unreadable == []
+    assert found.refused == []
     assert [error.path for error in found.warnings] == ["integrations.bank.auth.certificate"]
 
 
@@ -149,7 +151,7 @@ BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: t
 def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     """Until then nothing is known against it."""
     found = loaded(folder, beside(BY_URL))
-    assert found.unreadable == found.warnings == []
+    assert found.refused == found.unreadable == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
     certificate = integration.certificate

@@ -213,11 +213,11 @@ def test_what_is_wrong_with_a_client_certificate_is_reported_at_each_load(loader
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):
         loaded = loader.load(PRESENT)
-        assert [error.path for error in loaded.unreadable] == ["integrations.a.client_certificate.certificate"]
+        assert [error.path for error in loaded.refused] == ["integrations.a.client_certificate.certificate"]
     certified(tmp_path)
     certificate = good(loaded).integrations["a"].certificate
     assert certificate is not None
     certificate.load(PRESENT)
     write(tmp_path, f"a {prefix('a')}, {SECRET}, client_certificate: {{{PAIR}}}")
     loaded = loader.load(PRESENT)
-    assert [error.path for error in loaded.unreadable] == []
+    assert [error.path for error in [*loaded.unreadable, *loaded.refused]] == []

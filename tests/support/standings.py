@@ -22,9 +22,9 @@ def certified(integration: Integration, ends: float, *, read_at: float = 0.0) ->
     return replace(integration, certificate=loader)
 
 
-def without_certificate(integration: Integration, reason: str) -> Integration:
-    """The same with a client certificate that cannot be read."""
-    loader = CertificateLoader(lambda *_: Reading(None, ((("auth", "certificate"), reason),)))
+def without_certificate(integration: Integration, reason: str, *, refused: bool = False) -> Integration:
+    """The same with a client certificate that cannot be read, or that was read and is `refused`."""
+    loader = CertificateLoader(lambda *_: Reading(None, ((("auth", "certificate"), reason),), refused=refused))
     loader.load(0.0)
     return replace(integration, certificate=loader)
 

@@ -336,7 +336,7 @@ class _Planning:
         trust_of = partial(build_trust, read=reader)
         integrations = Integrations(one, reader, noting, trust_of, self._now, store="database", dialling=dialling)
         integrations.take(name, raw, self._target.side.trust, None)
-        errors = [*one.errors, *one.unreadable, *one.impossible]
+        errors = [*one.errors, *one.unreadable, *one.refused, *one.impossible]
         errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
         validated = validate(raw)
         settings = validated.settings

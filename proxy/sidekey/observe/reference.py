@@ -90,6 +90,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event(
             "secret or CA file cannot be read; what needs it is unavailable until it can be read", "error", ("place",)
         ),
+        Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
         Event("this can never work, and requests that need it are refused", "warning", ("place",)),

@@ -20,6 +20,8 @@ def log_load(loaded: Loaded) -> None:
         log.error(
             "secret or CA file cannot be read; what needs it is unavailable until it can be read", place=str(error)
         )
+    for error in loaded.refused:
+        log.error("client certificate must not be used; what needs it is unavailable", place=str(error))
     for error in loaded.mismatched:
         log.error("preset cannot be used with its integration", place=str(error))
     for error in loaded.impossible:

@@ -11,19 +11,23 @@ from typing import Final, Literal, NamedTuple
 
 from sidekey.runtime.snapshot import Integration, Judgement, Stored
 
-State = Literal["ok", "expiring", "failing", "secret_missing", "expired", "hidden", "invalid", "sealed", "altered"]
+State = Literal[
+    "ok", "expiring", "failing", "not_fetched", "secret_missing", "expired", "hidden", "invalid", "sealed", "altered"
+]
 """How an integration stands.
 
 `expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed (which of
-them count: `observe.traffic`), and those before back to when it says; `secret_missing`: a secret, or its client
-certificate, cannot be read; `expired`: its client certificate has ended. `invalid`: it can never work as it is written.
-The others are the judgement of a stored one (`snapshot.StoredState`).
+them count: `observe.traffic`), and those before back to when it says; `not_fetched`: its client certificate comes from
+a URL and was never fetched; `secret_missing`: a secret, or the file of its client certificate, cannot be read;
+`expired`: its client certificate has ended. `invalid`: its client certificate must not be used, or it can never work as
+it is written. The others are the judgement of a stored one (`snapshot.StoredState`).
 """
 
 STATES: Final[tuple[State, ...]] = (
     "ok",
     "expiring",
     "failing",
+    "not_fetched",
     "secret_missing",
     "expired",
     "hidden",
@@ -102,8 +106,13 @@ def _said(
         return "expired", f"its client certificate expired on {_moment(ends)}"
     if integration.impossible:
         return "invalid", integration.impossible
+    certificate = integration.certificate
+    if certificate is not None and certificate.refused:
+        return "invalid", certificate.refused
     if not integration.usable:
         return "secret_missing", _unreadable(integration)
+    if certificate is not None and certificate.not_fetched:
+        return "not_fetched", f"not fetched: {certificate.not_fetched}"
     if failing_since is not None:
         return "failing", f"at least its last {FAILING} requests have failed, the first on {_moment(failing_since)}"
     if ends is not None and ends - now < EXPIRING:

@@ -105,7 +105,13 @@ def _load(
     def placed(found: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((block, key), text) for key, text in found)
 
-    return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings), examined.ends_at)
+    return Reading(
+        examined.identity,
+        placed((*reasons, *examined.errors)),
+        placed(examined.warnings),
+        examined.ends_at,
+        refused=not reasons and bool(examined.errors),
+    )
 
 
 def _bytes(reference: Reference, read: ReferenceReader, fetched: bytes | None) -> bytes:

@@ -145,7 +145,8 @@ class Integrations:
             }
         unreadable = certificate.unreadable
         if unreadable is not None and certificate.identity is None and not certificate.pending:
-            self._note(self._loaded.unreadable, name, raw, (Finding(*each) for each in unreadable.reasons))
+            errors = self._loaded.refused if certificate.refused else self._loaded.unreadable
+            self._note(errors, name, raw, (Finding(*each) for each in unreadable.reasons))
 
     def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[Finding]) -> None:
         errors += [error_of(raw, finding, base=("integrations", name)) for finding in found]

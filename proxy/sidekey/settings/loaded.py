@@ -20,6 +20,8 @@ class Loaded:
     `unreadable` are secrets and CA files that could not be read: errors for `check` and `run --strict`, while `run`
     continues without what needs them. All lists are in the order of file, line and column.
 
+    `refused` are errors of client certificates that were read, and must not be used: treated as `unreadable`.
+
     `absent` are source addresses that this machine does not have: errors for `run`, warnings for `check`, which may run
     on another machine.
 
@@ -57,6 +59,7 @@ class Loaded:
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[ConfigError] = field(default_factory=list)
     unreadable: list[ConfigError] = field(default_factory=list)
+    refused: list[ConfigError] = field(default_factory=list)
     absent: list[ConfigError] = field(default_factory=list)
     unwritable: list[ConfigError] = field(default_factory=list)
     mismatched: list[ConfigError] = field(default_factory=list)
@@ -73,7 +76,7 @@ class Loaded:
     @property
     def lacking(self) -> list[ConfigError]:
         """What `run` continues with nevertheless: errors for `check` and `run --strict`."""
-        return [*self.unreadable, *self.mismatched, *self.impossible, *self.writable]
+        return [*self.unreadable, *self.refused, *self.mismatched, *self.impossible, *self.writable]
 
     def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
         """Errors and warnings of such a certificate, after its loader's `load`."""
@@ -93,6 +96,7 @@ class Loaded:
             self.errors,
             self.warnings,
             self.unreadable,
+            self.refused,
             self.absent,
             self.unwritable,
             self.mismatched,

@@ -213,13 +213,17 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     return found
 
 
-def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration, now: float) -> list[tuple[Loc, str]]:
+def choice_errors(
+    preset: snapshot.Preset, integration: snapshot.Integration, now: float, *, require_fetched: bool = False
+) -> list[tuple[Loc, str]]:
     """Why an integration cannot be chosen for a preset at `now` (seconds since the epoch).
 
-    Also where it cannot be used itself, such as one whose client certificate has ended since it was read.
+    Also where it cannot be used itself, such as one whose client certificate has ended since it was read. A process
+    that fetches certificates sets `require_fetched`; a load and a command see each certificate before its first fetch.
     """
     found = mismatches(preset, integration)
-    if not standing_of(integration, now).usable:
+    standing = standing_of(integration, now)
+    if not standing.usable and (require_fetched or standing.state != "not_fetched"):
         found.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
     return found
 

@@ -9,6 +9,7 @@ import pytest
 
 from sidekey.admin.api.documents import Wanted, page, whole
 from sidekey.admin.api.standings import Standings
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.runtime.standing import STATES, State
 from sidekey.store.records import IntegrationRow
@@ -96,6 +97,9 @@ def made(state: State, *, is_stored: bool) -> Integration:
             return certified(plain, NOW + 86_400)
         case "expired":
             return certified(plain, NOW - 86_400)
+        case "not_fetched":
+            urls = ((("auth", "certificate"), "https://vault.test"),)
+            return replace(plain, certificate=CertificateLoader(lambda *_: Reading(None), urls=urls))
         case "secret_missing":
             return unread(plain, "auth.password: is empty")
         case _:

@@ -25,7 +25,7 @@ def preset_draft_of(
 
     That its integration can be used now is part of it. `wrong` is known already.
     """
-    found = prepare_preset(name, document_in(sent, ABOUT), snapshot.integrations, time.time())
+    found = prepare_preset(name, document_in(sent, ABOUT), snapshot.integrations, time.time(), require_fetched=True)
     errors = [*wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
     if errors or isinstance(found, Invalid):
         raise invalid(errors)

@@ -94,7 +94,7 @@ def _draft_in(snapshot: Snapshot, document: Mapping[str, Any]) -> _Draft:
     name, errors = name_in(raw, "id") if raw.get("id") is not None else ("", [])
     written = document_in(raw, ABOUT)
     # What counts requests by presets knows none that is not served.
-    found = prepare_preset(UNKNOWN, written, snapshot.integrations, time.time())
+    found = prepare_preset(UNKNOWN, written, snapshot.integrations, time.time(), require_fetched=True)
     if isinstance(found, PresetDraft) and not errors:
         return _Draft(found.preset, name, rest)
     errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]

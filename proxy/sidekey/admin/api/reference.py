@@ -76,10 +76,11 @@ An integration is one object: its document, as in a file, and what is said about
   | `ok` | nothing is known against it | are sent |
   | `expiring` | its client certificate ends within {EXPIRING // 86_400} days: `expires_at` | are sent |
   | `failing` | its last {FAILING} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
-  | `secret_missing` | a secret, or its client certificate, cannot be read | `credential_unavailable` |
+  | `not_fetched` | its client certificate was never fetched from its URL: `reason` | `credential_unavailable` |
+  | `secret_missing` | a secret, or the file of its client certificate, cannot be read | `credential_unavailable` |
   | `expired` | its client certificate has ended: `expires_at` | `credential_unavailable` |
   | `hidden` | a file has or had its ID, until an editor releases it; or another covers its targets | are not its own |
-  | `invalid` | this Sidekey cannot use it, or it can never work | `credential_unavailable` |
+  | `invalid` | this Sidekey cannot use it or its client certificate, or it can never work | `credential_unavailable` |
   | `sealed` | a secret cannot be opened | `credential_unavailable` |
   | `altered` | its row was changed by other means | `credential_unavailable` |
 

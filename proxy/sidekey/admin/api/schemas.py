@@ -107,9 +107,10 @@ def _page(item: Schema) -> Schema:
 _STATES: Final = (
     "How it stands; where several are true, the last of these. `ok`; `expiring`: its client certificate ends within "
     f"{EXPIRING // 86_400} days; `failing`: its last {FAILING} requests got 401, 403 or 5xx, or failed; "
-    "`secret_missing`: a secret, or its client certificate, cannot be read; `expired`: its client certificate has "
-    "ended; `hidden`: a file has, or had, its ID, or another integration covers its targets; `invalid`: this Sidekey "
-    "cannot use it, or it can never work; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
+    "`not_fetched`: its client certificate was never fetched from its URL; `secret_missing`: a secret, or the file of "
+    "its client certificate, cannot be read; `expired`: its client certificate has ended; `hidden`: a file has, or "
+    "had, its ID, or another integration covers its targets; `invalid`: this Sidekey cannot use it or its client "
+    "certificate, or it can never work; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
     "other means."
 )
 

@@ -28,6 +28,7 @@ _STATES: Final[Mapping[State, tuple[Mood, str]]] = {
     "ok": ("good", "OK"),
     "expiring": ("warning", "Expires soon"),
     "failing": ("bad", "Failing"),
+    "not_fetched": ("bad", "Not fetched"),
     "secret_missing": ("bad", "Secret missing"),
     "expired": ("bad", "Expired"),
     "hidden": ("warning", "Hidden"),

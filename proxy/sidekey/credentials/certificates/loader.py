@@ -19,12 +19,14 @@ class Reading:
     """What came of reading a client certificate. There are `errors` where `identity` is None.
 
     `ends_at` is when what was read ends, in seconds since the epoch, valid or not; None where no certificate was read.
+    `refused`: everything was read, and it is no certificate with its key that may be used.
     """
 
     identity: ClientIdentity | None
     errors: Messages = ()
     warnings: Messages = ()
     ends_at: float | None = None
+    refused: bool = False
 
 
 Read = Callable[[Mapping[Keys, bytes], float], Reading]
@@ -36,12 +38,15 @@ class CertificateLoader(Sealed):
 
     `unreadable` and `warnings` are those of the last reading. `urls` are the places that come by {url}: whoever
     fetches them passes the bytes to `receive` and calls `load`, at least every `refresh_every` seconds (None: never
-    again); `fetched` is what was received. `files` are the paths that were named, whose change asks for a `load`.
+    again); `fetched` is what was received, `fetch_errors` why the last fetch of a place failed. `files` are the paths
+    that were named, whose change asks for a `load`.
     """
 
     __slots__ = (
         "_read",
         "_read_end",
+        "_refused",
+        "fetch_errors",
         "fetched",
         "files",
         "identity",
@@ -66,8 +71,10 @@ class CertificateLoader(Sealed):
         self.urls = urls
         self.refresh_every = refresh_every
         self.fetched: Mapping[Keys, bytes] = {}
+        self.fetch_errors: Mapping[Keys, str] = {}
         self._read = read
         self._read_end: float | None = None
+        self._refused = False
 
     def __repr__(self) -> str:
         return f"CertificateLoader({self.identity!r})"
@@ -76,6 +83,19 @@ class CertificateLoader(Sealed):
     def pending(self) -> bool:
         """Whether something must be fetched before anything can be said."""
         return any(place not in self.fetched for place, _ in self.urls)
+
+    @property
+    def not_fetched(self) -> str:
+        """The places that were never fetched, each with the reason; empty where there are none."""
+        waiting = [place for place, _ in self.urls if place not in self.fetched]
+        return str(
+            SecretUnreadable(tuple((each, self.fetch_errors.get(each, "no fetch has ended yet")) for each in waiting))
+        )
+
+    @property
+    def refused(self) -> str:
+        """Why the certificate that was read must not be used, where there is no other; else empty."""
+        return str(self.unreadable) if self._refused and self.identity is None else ""
 
     @property
     def ends_at(self) -> float | None:
@@ -96,7 +116,7 @@ class CertificateLoader(Sealed):
         """
         reading = self._read(self.fetched, now)
         self.warnings = reading.warnings
-        self._read_end = reading.ends_at
+        self._read_end, self._refused = reading.ends_at, reading.refused
         old, new = self.identity, reading.identity
         if new is not None:
             self.unreadable = None

@@ -80,13 +80,23 @@ class PresetDraft:
 
 
 def prepare_preset(
-    name: str, given: Mapping[str, Any], integrations: Mapping[str, Integration], now: float
+    name: str,
+    given: Mapping[str, Any],
+    integrations: Mapping[str, Integration],
+    now: float,
+    *,
+    require_fetched: bool = False,
 ) -> PresetDraft | Invalid:
-    """Judge a document that is to be saved under an ID, beside the integrations of `now`, seconds since the epoch."""
+    """Judge a document that is to be saved under an ID, beside the integrations of `now`, seconds since the epoch.
+
+    `require_fetched` as for `choice_errors`.
+    """
     built = read_preset(name, given)
     findings = [*built.errors, *(Finding(*each) for each in text_errors(given))]
     if built.preset is not None:
-        findings += (Finding(*each) for each in _choice_errors(built.preset, integrations, now))
+        findings += (
+            Finding(*each) for each in _choice_errors(built.preset, integrations, now, require_fetched=require_fetched)
+        )
     if findings or built.preset is None:
         return invalid(findings)
     text = written(given)
@@ -101,9 +111,9 @@ def prepare_preset(
 
 
 def _choice_errors(
-    preset: Preset, integrations: Mapping[str, Integration], now: float
+    preset: Preset, integrations: Mapping[str, Integration], now: float, *, require_fetched: bool
 ) -> list[tuple[tuple[str | int, ...], str]]:
     integration = integrations.get(preset.rules.integration)
     if integration is None:
         return [(("integration",), "no integration has this ID, or it is not served")]
-    return choice_errors(preset, integration, now)
+    return choice_errors(preset, integration, now, require_fetched=require_fetched)

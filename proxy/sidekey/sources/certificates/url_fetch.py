@@ -45,6 +45,7 @@ class UrlFetch:
                 reasons.append((place, response))
             elif response is not None and response != self._loader.fetched.get(place):
                 changed[place] = response
+        self._loader.fetch_errors = dict(reasons)
         if changed:
             self._loader.receive(changed)
         if reasons:
