@@ -72,7 +72,7 @@ def _row(name: str, prefix: str, vault: Vault, now: int) -> IntegrationRow:
         "description": f"made for {name}",
         "tags": ["bench"],
         "endpoint_prefix": prefix,
-        "auth": {"type": "basic", "username": USER, "password": {"value": PASSWORD}},
+        "auth": {"type": "basic", "username": {"value": USER}, "password": {"value": PASSWORD}},
     }
     draft = prepare(document, None, in_flight=_IN_FLIGHT, now=now, dialling=_DIALLING)
     assert isinstance(draft, Draft)

@@ -225,7 +225,8 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
         assert (said.status, said.code) == (409, "overlaps")
         assert "integration first covers https://api.example.com/v1/users as well" in said.json["detail"]
         api.make("/integrations", document("second", "/v2"))
-        moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": {"password": {"value": "x"}}}
+        again = {"username": {"value": "svc"}, "password": {"value": "x"}}
+        moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": again}
         assert api.ask("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
         api.make("/integrations", document("third", "/v1/users"))
         wanted = {"integrations": ["first", "third"]}

@@ -26,6 +26,7 @@ from support.postgres import Postgres
 MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
 BEGIN: Final = "-----BEGIN "
 PASSPHRASE: Final = "canary-passphrase"
+USER: Final = "canary-of-a-user-name"
 
 
 @pytest.fixture
@@ -49,6 +50,12 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     """One of each kind, and of each way to have a secret; every one of them holds a canary, or a private key."""
     base = f"http://127.0.0.1:{port}/v1"
     prefix = {"endpoint_prefix": base}
+
+    def basic_of(password: str) -> dict[str, Any]:
+        found = basic(port, password)
+        found["auth"]["username"] = {"value": USER}
+        return found
+
     authority = ClientAuthority(folder)
     plain, joined = authority.issue("client.example"), authority.issue("joined.example")
     signing = authority.issue("signing.example").key_pem.decode()
@@ -67,7 +74,11 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     key = {"prefix": "Key ", "secret": {"value": "canary-of-a-call"}}
     body = {"token_request": {"body": {"key": {"value": "canary-of-a-body"}}, "headers": {"X-Key": key}}}
     assertion = {"private_key": {"value": signing}}
-    login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
+    login = {
+        "type": "responsys",
+        "login_endpoint": f"https://127.0.0.1:{port}",
+        "username": {"value": "canary-api-user"},
+    }
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
     new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
     aside = {"value": "canary-of-a-signature-beside"}
@@ -82,11 +93,15 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
             "headers": {"X-Key": {"secret": {"value": "canary-of-a-login"}}},
             "query": {"key": {"value": "canary-of-its-query"}},
             "body": {"user": {"name": "svc", "key": {"value": "canary-of-its-body"}}},
-            "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-of-its-user"}},
+            "auth": {
+                "type": "basic",
+                "username": {"value": "canary-who-logs-in"},
+                "password": {"value": "canary-of-its-user"},
+            },
         },
         "token": {"from": "t"},
     }
-    owner = {"grant": "password", "username": "svc", "password": {"value": "canary-of-a-user"}}
+    owner = {"grant": "password", "username": {"value": "canary-user-name"}, "password": {"value": "canary-of-a-user"}}
     aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
     keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
     added = {
@@ -96,7 +111,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
     return {
         "aws": {**prefix, "auth": {**aws, **keys}},
-        "basic": basic(port, "canary-of-basic"),
+        "basic": basic_of("canary-of-basic"),
         "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
         "mtls": {**prefix, "auth": {"type": "mtls", **pair}},
         "pem": {**prefix, "auth": {"type": "mtls", **pem}},
@@ -118,11 +133,11 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "session": {"auth": session},
         "signature": {**prefix, "auth": {"type": "signature", "scheme": "stripe", "secret": [new, old]}},
         "message": {**prefix, "auth": {**message, "key": {"value": signer().private_pem.decode()}}},
-        "signed_beside": {**basic(port, "canary-that-is-signed"), "signature": {"scheme": "github", "secret": aside}},
-        "beside": {**basic(port, "canary-beside-it"), "client_certificate": pair},
+        "signed_beside": {**basic_of("canary-that-is-signed"), "signature": {"scheme": "github", "secret": aside}},
+        "beside": {**basic_of("canary-beside-it"), "client_certificate": pair},
         "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
-        "added": {**basic(port, "canary-below-it"), "add": added},
-        "field": {**basic(port, "canary-beside-a-field"), "add": field},
+        "added": {**basic_of("canary-below-it"), "add": added},
+        "field": {**basic_of("canary-beside-a-field"), "add": field},
     }
 
 
@@ -228,7 +243,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
     wanted = {form for secret in secrets for form in looked_for(secret)}
     wanted |= {form for token in (caller, operator, *TOKENS.values()) for form in forms(token.encode())}
     key = (tmp_path / "key").read_bytes()
-    wanted |= {b64encode(b"svc:canary-of-basic"), key, b64decode(key)}
+    wanted |= {b64encode(f"{USER}:canary-of-basic".encode()), key, b64decode(key)}
     for where, data in haystacks.items():
         for form in wanted:
             found = data.find(form)

@@ -140,7 +140,8 @@ async def test_an_integration_is_not_taken_from_its_presets(tmp_path: Path, plac
         said = await found.ask("DELETE", "/integrations/crm", match='"1"')
         assert (said.status, said.code, said.json["presets"]) == (409, "in_use", ["welcome"])
         assert "preset welcome uses it" in said.json["detail"]
-        moved = {"endpoint_prefix": f"{found.base}/other", "auth": {"password": {"value": "entered again"}}}
+        again = {"username": {"value": "svc"}, "password": {"value": "entered again"}}
+        moved = {"endpoint_prefix": f"{found.base}/other", "auth": again}
         for edit in (moved, {"methods": ["GET"]}):
             said = await found.ask("PATCH", "/integrations/crm", edit, match='"1"')
             assert (said.status, said.code, said.json["presets"]) == (409, "in_use", ["welcome"])

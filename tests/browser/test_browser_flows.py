@@ -42,22 +42,22 @@ def test_who_was_slower_is_told_who_changed_what_and_chooses(
     fast.page.fill('[id="/description"]', "Theirs")
     fast.page.click("button:text-is('Save')")
     fast.page.wait_for_url("**?done=saved")
-    slow.page.fill('[id="/auth/username"]', "mine")
+    slow.page.fill('[id="/test/path"]', "/mine")
     slow.page.click("button:text-is('Save')")
     message = slow.page.locator("[data-message]")
     message.wait_for()
     assert "admin-of-file changed Description" in message.inner_text()
-    assert slow.page.input_value('[id="/auth/username"]') == "mine"
+    assert slow.page.input_value('[id="/test/path"]') == "/mine"
     if theirs:
         slow.page.get_by_role("link", name="Show theirs").click()
         slow.page.wait_for_function("() => document.getElementById('/description').value === 'Theirs'")
-        assert slow.page.input_value('[id="/auth/username"]') == "svc"
+        assert slow.page.input_value('[id="/test/path"]') == "/whoami"
         assert api.get(path)["version"] == 2
     else:
         slow.page.click("button:text-is('Save')")
         slow.page.wait_for_url("**?done=saved")
         found = api.get(path)
-        assert (found["auth"]["username"], found["description"], found["version"]) == ("mine", "Orders", 3)
+        assert (found["test"]["path"], found["description"], found["version"]) == ("/mine", "Orders", 3)
 
 
 def leaver(running: Running, name: str, **more: str) -> tuple[Api, str]:
@@ -219,7 +219,7 @@ def test_a_failing_integration_is_found_read_and_repaired(
         one.page.click(f"th a:text-is('{name}')")
         one.page.wait_for_selector("h3:text-is('Last errors')")
         assert one.page.locator("li:has-text(': 401')").count() == 3
-        one.page.get_by_label("Replace").first.check()
+        one.page.check('[name="/auth/password#do"][value=replace]')
         one.page.fill('[id="/auth/password"]', "the-new-secret")
         one.page.click("button:text-is('Save and test')")
         one.page.wait_for_url("**?done=tried")

@@ -42,7 +42,7 @@ def certified() -> dict[str, Any]:
 def integrations() -> dict[str, dict[str, Any]]:
     """What somebody might have."""
     token = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary"}}}
-    basic = {"type": "basic", "username": "svc", "password": {"value": "canary"}}
+    basic = {"type": "basic", "username": {"value": "svc"}, "password": {"value": "canary"}}
     shop = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp", "client_id": "a8Qm-orders"}
     return {
         "bank": {

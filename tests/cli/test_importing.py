@@ -211,7 +211,13 @@ def test_the_audit_names_who_what_and_which_fields(site: Site) -> None:
     site.run("import", "in.yaml")
     found = [(each.who, each.action, each.kind, each.id, each.fields) for each in site.audit()]
     assert found == [
-        ("command line", "import", "integration", "crm", ("/auth", "/auth/password", "/endpoint_prefix")),
+        (
+            "command line",
+            "import",
+            "integration",
+            "crm",
+            ("/auth", "/auth/password", "/auth/username", "/endpoint_prefix"),
+        ),
         ("command line", "import", "caller", "billing", ("/integrations", "token")),
     ]
     assert {each.source for each in site.audit()} == {f"user {getpass.getuser()}"}
@@ -390,7 +396,7 @@ def test_what_was_altered_is_written_again_but_for_callers(sqlite: Site) -> None
         BASIC.replace("  billing: {token: {env: BILLING}, integrations: [crm]}", "  {}")
     )
     assert sqlite.outcomes("in.yaml", "--replace") == {"crm": "changed"}
-    assert sqlite.opened()["crm"][1] == {"/auth/password": f"{CANARY}-env"}
+    assert sqlite.opened()["crm"][1] == {"/auth/username": "svc", "/auth/password": f"{CANARY}-env"}
 
 
 def test_a_large_ca_is_refused(sqlite: Site) -> None:
@@ -472,6 +478,7 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
         "These must be filled in:"
     )
     assert rest == (
+        "#   secrets/crm.auth.username.txt\n"
         "#   secrets/crm.auth.password.txt\n"
         "#   secrets/callers/billing.txt\n"
         "version: 1\n"
@@ -487,7 +494,8 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
         "    endpoint_prefix: https://crm.example.com/v1\n"
         "    auth:\n"
         "      type: basic\n"
-        "      username: svc\n"
+        "      username:\n"
+        "        file: secrets/crm.auth.username.txt\n"
         "      password:\n"
         "        file: secrets/crm.auth.password.txt\n"
     )
@@ -516,7 +524,8 @@ def test_an_export_that_needs_the_allow_private_of_the_store_is_imported_but_is_
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("crm.example.com", "127.0.0.1"))
     sqlite.run("import", "in.yaml")
     sqlite.run("export", "--output", "out")
-    for name, text in (("crm.auth.password.txt", ENVIRONMENT["SECRET"]), ("callers/billing.txt", TOKEN)):
+    secrets = {"crm.auth.username.txt": "svc", "crm.auth.password.txt": ENVIRONMENT["SECRET"]}
+    for name, text in {**secrets, "callers/billing.txt": TOKEN}.items():
         secret = sqlite.folder / "out" / "secrets" / name
         secret.parent.mkdir(parents=True, exist_ok=True)
         secret.write_text(text)

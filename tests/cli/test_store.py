@@ -33,7 +33,7 @@ integrations:
 """
 DOCUMENT = {
     "endpoint_prefix": "https://crm.example.com/v1",
-    "auth": {"type": "basic", "username": "svc", "password": {"value": "canary-password"}},
+    "auth": {"type": "basic", "username": {"value": "svc"}, "password": {"value": "canary-password"}},
 }
 ENVIRONMENT = {"OLD_KEY": b64encode(KEYS["k1"]).decode(), "NEW_KEY": b64encode(b"2" * 32).decode()}
 OLD, NEW = "{id: k1, key: {env: OLD_KEY}}", "{id: k2, key: {env: NEW_KEY}}"

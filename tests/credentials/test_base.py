@@ -204,7 +204,7 @@ HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenRespo
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference", "_Component", "_Covered"}
 HARMLESS |= {"AtMost", "Kinds", "_ByType"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
-HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key", "_Registry", "_Proven", "_Schema"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "HiddenFromViewers", "Key", "_Registry", "_Proven", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 

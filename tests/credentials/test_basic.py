@@ -16,7 +16,7 @@ PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
 def grant_of(username: object, password: str) -> Grant:
     settings = BasicSettings.model_validate({"type": "basic", "username": username, "password": {"env": "PASSWORD"}})
     values = {"PASSWORD": password, "USER": "tenant:svc"}
-    read, reasons = settings.read(lambda ref: ref.value if ref.source == "text" else values[ref.value], {})
+    read, reasons = settings.read(lambda ref: ref.value if ref.source == "plain" else values[ref.value], {})
     if reasons:
         raise SecretUnreadable(reasons)
     credential = settings.credential(read)
@@ -45,7 +45,7 @@ def test_a_server_reads_back_what_was_written(username: str, password: str) -> N
 
 
 def test_the_password_and_the_pair_are_secrets() -> None:
-    """The user name is none; an upstream decodes the pair, and may show what it read."""
+    """A plain user name is none; an upstream decodes the pair, and may show what it read."""
     assert grant_of("Aladdin", "open s\u00e9same").secrets == (
         b"open s\xc3\xa9same",
         b"QWxhZGRpbjpvcGVuIHPDqXNhbWU=",
@@ -70,16 +70,16 @@ def test_the_traits_name_one_header() -> None:
     assert BasicSettings.model_validate(auth).traits() == Traits(Places(headers=("Authorization",)))
 
 
-def test_a_stored_password_stays_with_another_user_name() -> None:
-    """It goes to the same server; all else needs it again."""
-    assert harmless(BasicSettings) == {"provider", "username"}
+def test_stored_user_name_and_password_belong_to_one_destination() -> None:
+    """They are sealed apart, and neither is part of where the other may go."""
+    assert harmless(BasicSettings) == {"provider"}
     assert destination(BASIC)["auth"] == {"type": "basic"}
 
 
 def named(secret: str, **more: object) -> BasicSettings:
     """Of a user name that is a secret."""
     name = {"insecure_value": secret}
-    return BasicSettings.model_validate({"type": "basic", "secret_username": name, **more})
+    return BasicSettings.model_validate({"type": "basic", "username": name, **more})
 
 
 def test_a_secret_user_name_needs_no_password() -> None:
@@ -108,10 +108,9 @@ def test_a_secret_user_name_may_have_a_password() -> None:
         ({}, {("username",): "missing", ("password",): "missing"}),
         ({"username": "svc"}, {("password",): "missing"}),
         ({"password": {"env": "P"}}, {("username",): "missing"}),
-        ({"secret_username": {"env": "K"}}, {}),
-        ({"secret_username": {"env": "K"}, "username": "svc"}, {("username",): "value_error"}),
-        ({"secret_username": {"insecure_value": "a:b"}}, {("secret_username",): "value_error"}),
-        ({"secret_username": "bare"}, {("secret_username",): "value_error"}),
+        ({"username": {"env": "K"}}, {}),
+        ({"username": {"insecure_value": "a:b"}, "password": {"env": "P"}}, {("username",): "value_error"}),
+        ({"secret_username": {"env": "K"}, "username": {"env": "K"}}, {("secret_username",): "extra_forbidden"}),
     ],
 )
 def test_there_is_exactly_one_user_name(auth: dict[str, object], places: dict[tuple[str, ...], str]) -> None:

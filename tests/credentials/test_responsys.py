@@ -379,7 +379,7 @@ def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], p
 
 def test_a_stored_password_goes_to_one_login_and_below_one_path() -> None:
     """In one spelling each."""
-    assert harmless(ResponsysSettings) == {"username", "renewal_interval", "single_live_token"}
+    assert harmless(ResponsysSettings) == {"renewal_interval", "single_live_token"}
     document = copied(RESPONSYS)
     document["auth"] |= {"login_endpoint": "https://LOGIN2.responsys.net:443/", "path_prefix": "/rest/api/v1.3/"}
     assert destination(document) == destination(RESPONSYS)

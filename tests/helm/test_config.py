@@ -309,7 +309,7 @@ def of_store(case: str) -> helm.Values:
 
 def shop(upstream: Nginx) -> dict[str, Any]:
     """An integration as it is sent to the API."""
-    auth = {"type": "basic", "username": "svc", "password": {"value": PASSWORD}}
+    auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": PASSWORD}}
     return {"id": "shop", "endpoint_prefix": f"{base(upstream)}/hooks/v1", "auth": auth}
 
 

@@ -333,6 +333,7 @@ def test_what_is_added_to_a_stored_integration_is_sealed_and_sent(tmp_path: Path
         assert (moved.status, moved.code) == (422, "reenter")
         assert moved.pointers == {
             "/auth/password",
+            "/auth/username",
             "/add/headers/X-Key/secret",
             "/add/query/key/secret",
             "/add/body/field/secret",

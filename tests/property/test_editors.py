@@ -58,7 +58,10 @@ def documents(at: Running) -> list[dict[str, Any]]:
     oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{at.upstream}/ours", "client_id": "id", **body}
     return [
         {"endpoint_prefix": at.ours, "auth": {"type": "headers", "headers": header}},
-        {"endpoint_prefix": at.ours, "auth": {"type": "basic", "username": "svc", "password": {"value": SECRET}}},
+        {
+            "endpoint_prefix": at.ours,
+            "auth": {"type": "basic", "username": {"value": SECRET}, "password": {"value": SECRET}},
+        },
         {"endpoint_prefix": at.ours, "redact_response": True, "auth": {"type": "headers", "headers": header}},
         {"auth": oauth2},
     ]
@@ -81,8 +84,9 @@ EDITS: list[dict[str, Any]] = [
     {"auth": {"headers": {"Host": "theirs.example"}}},
     {"auth": {"username": {"set": True}}},
     {"auth": {"username": "theirs"}},
+    {"auth": {"username": {"value": "theirs"}}},
     {"auth": {"password": {"value": "their-own"}}},
-    {"auth": {"type": "basic", "username": "theirs", "password": KEPT, "headers": None}},
+    {"auth": {"type": "basic", "username": {"value": "theirs"}, "password": KEPT, "headers": None}},
     {"auth": {"type": "headers", "headers": {"Authorization": {"secret": KEPT}}, "username": None, "password": None}},
     {"auth": {"token_endpoint": "https://127.0.0.1:{port}/theirs"}},
     {"auth": {"client_authentication": "query"}},

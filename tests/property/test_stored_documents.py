@@ -56,7 +56,7 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 """Keys whose mapping has keys of its own."""
 
-SECRETS = {"key", "password", "secret_username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
+SECRETS = {"key", "password", "username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
 SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
@@ -193,15 +193,15 @@ HARMLESS_EDITS = st.fixed_dictionaries(
 )
 OF_AUTH = {
     "aws_sigv4": st.fixed_dictionaries({"access_key_id": st.sampled_from(["AKIAOTHER", "AKIAEXAMPLE"])}),
-    "added": st.fixed_dictionaries({"username": TEXT}),
-    "basic": st.fixed_dictionaries({"username": TEXT}),
-    "beside": st.fixed_dictionaries({"username": TEXT}),
+    "added": st.just({}),
+    "basic": st.just({}),
+    "beside": st.just({}),
     "headers": st.fixed_dictionaries({"headers": st.fixed_dictionaries({"X-Tenant": TEXT, "X-More": TEXT})}),
     "oauth2": st.fixed_dictionaries(
         {"client_id": TEXT, "raw_basic": st.booleans(), "single_live_token": st.booleans()}
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
-    "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "responsys": st.fixed_dictionaries({"renewal_interval": st.sampled_from(["5s", "1m"])}),
     "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
     "session": st.fixed_dictionaries(
         {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
@@ -317,4 +317,7 @@ def test_a_certificate_beside_another_kind_needs_no_other_secret_again() -> None
     """It is added to what is sent, and moves nothing."""
     row = stored(BASIC)
     block = beside()["client_certificate"]
-    assert draft(former(row).patched({"client_certificate": block}), former(row)).kept == ("/auth/password",)
+    assert draft(former(row).patched({"client_certificate": block}), former(row)).kept == (
+        "/auth/password",
+        "/auth/username",
+    )

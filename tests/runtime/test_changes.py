@@ -73,7 +73,10 @@ def test_nothing_is_told_of_the_same_config_although_all_of_it_was_built_again(t
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (("svc", "other"), {"integrations": {"changed": ["crm"]}}),
+        (
+            ("svc", "other"),
+            {"integrations": {"changed": ["crm"]}, "secrets": ["integrations.crm.auth.username"]},
+        ),
         (("a.test/api/v1/x", "a.test/api/v1/y"), {"presets": {"changed": ["hello"]}}),
         (("in_flight: 100", "in_flight: 200"), {"settings": ["limits.in_flight"]}),
         (("version: 1", "version: 1\nvia: false"), {"settings": ["via"]}),

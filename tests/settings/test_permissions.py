@@ -35,8 +35,8 @@ integrations:
     trusted_ca: {file: files/bank-ca.pem}
     auth: {type: mtls, allow_private_ca: true, certificate: {file: files/tls.crt}, private_key: {file: files/tls.key}}
 """
-SECRETS = ("password", "store-key", "tls.key", "token")
-PUBLIC = ("bank-ca.pem", "tls.crt", "username")
+SECRETS = ("password", "store-key", "tls.key", "token", "username")
+PUBLIC = ("bank-ca.pem", "tls.crt")
 KEYS = {
     "token": "callers.app.token",
     "store-key": "store.keys[0].key",
@@ -200,10 +200,10 @@ def test_readable_secrets_are_one_warning(folder: Path) -> None:
     assert check(folder, status=0) == []
     for name in SECRETS:
         (folder / "files" / name).chmod(0o644)
-    first, second, third, _ = (folder / "files" / name for name in SECRETS)
+    first, second, third, *_ = (folder / "files" / name for name in SECRETS)
     assert check(folder, status=0) == [
         f"warning: {place('password')}: every user of this machine can read secrets: run chmod o-r on {first}, "
-        f"{second}, {third} and 1 more, or close a folder above"
+        f"{second}, {third} and 2 more, or close a folder above"
     ]
     (folder / "files").chmod(0o750)
     assert check(folder, status=0) == []

@@ -124,7 +124,7 @@ def test_the_examples_load_as_one_folder() -> None:
 def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
     page = reference.stored_page()
-    assert "| auth, type basic | `provider`, `username` |" in page
+    assert "| auth, type basic | `provider` |" in page
     assert "`assertion.key_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page

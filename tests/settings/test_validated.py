@@ -25,7 +25,7 @@ def test_a_file_and_a_stored_document_have_the_same_errors() -> None:
 def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
     """A stored document has no files."""
     document = copied(BASIC)
-    document["auth"]["password"] = "hunter2"
+    document["auth"] = {"type": "basic", "username": {"value" if stored else "env": "USER"}, "password": "hunter2"}
     (error,) = validate(located(document) if stored else document).errors
     assert error.loc == ("auth", "password")
     assert way_out in error.message

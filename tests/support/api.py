@@ -138,7 +138,7 @@ def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> di
     """A document of the kind basic for an upstream on this port of 127.0.0.1."""
     return {
         "endpoint_prefix": f"http://127.0.0.1:{port}{path}",
-        "auth": {"type": "basic", "username": "svc", "password": {"value": secret}},
+        "auth": {"type": "basic", "username": {"value": "svc"}, "password": {"value": secret}},
         "test": {"path": "/whoami"},
     }
 

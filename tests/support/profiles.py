@@ -44,7 +44,7 @@ def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, A
 def _open(found: Profile) -> dict[str, Any]:
     """The credentials that are keys of the kind, as far as the profile does not bring them."""
     needed: dict[str, Any] = {}
-    if found.kind == "basic" and "secret_username" not in found.auth:
+    if found.kind == "basic" and "username" not in found.auth:
         needed = {"username": "svc", "password": SECRET}
     if found.kind == "oauth2":
         needed = {"client_id": "id", "client_secret": SECRET}

@@ -29,7 +29,10 @@ DIALLING = Dialling(allowed=(ip_network("127.0.0.0/8"),), stored=True)
 CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
-BASIC: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": "svc", "password": {"value": CANARY}}}
+BASIC: dict[str, Any] = {
+    **PREFIX,
+    "auth": {"type": "basic", "username": {"value": "svc"}, "password": {"value": CANARY}},
+}
 HEADERS: dict[str, Any] = {
     **PREFIX,
     "auth": {
@@ -69,12 +72,12 @@ PROFILE_SESSION: dict[str, Any] = {
     "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
 }
 """And its place is in a login's body."""
-SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "secret_username": {"value": CANARY}}}
+SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
         "type": "responsys",
         "login_endpoint": "https://login2.responsys.net",
-        "username": "api",
+        "username": {"value": "api"},
         "password": {"value": CANARY},
     }
 }

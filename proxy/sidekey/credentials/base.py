@@ -499,6 +499,9 @@ class KindSettings(PartSettings):
     only_in_files: ClassVar[frozenset[str]] = frozenset()
     """Keys that a stored integration may not have; their own checks say why."""
 
+    plain_secrets: ClassVar[frozenset[str]] = frozenset()
+    """Keys of secrets that a provider profile may fill in, and a file may also write as plain text."""
+
     brings_certificate: ClassVar[bool] = False
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
 

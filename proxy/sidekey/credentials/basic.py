@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator
-from pydantic_core import PydanticKnownError
+from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import (
@@ -23,8 +22,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Traits,
 )
-from sidekey.credentials.destination import HARMLESS
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, literally
+from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literally, missing
 
 _PROFILE_EXAMPLE = """\
 lists:
@@ -46,14 +44,9 @@ def basic(username: str, password: str) -> str:
 class BasicSettings(KindSettings):
     """User name and password, sent as `Authorization: Basic`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"required": ["type", "username", "password"]}, {"required": ["type", "secret_username"]}]
-        }
-    )
-
     title: ClassVar[str] = "Basic"
     also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
+    plain_secrets: ClassVar[frozenset[str]] = frozenset({"username"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"username": (), "password": ()})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"username": "unknown", "password": MappingProxyType({"env": "PASSWORD"})}
@@ -66,34 +59,28 @@ class BasicSettings(KindSettings):
     # The order counts: each check sees the keys above its own.
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     provider: Provider = None
-    secret_username: Annotated[Secret, literally(check_user_name)] | None = Field(
+    username: Annotated[SecretOrText, literally(check_user_name)] = Field(
+        description="User name, without a colon: a secret, which a file may also write as plain text."
+    )
+    password: Secret | None = Field(
         default=None,
-        description="In place of `username` where the name is the secret, such as an API key; `password` may then be "
-        "left out, and is empty.",
+        validate_default=True,
+        description="Password, as a reference. It may be left out, and is empty, where `username` is a reference: some "
+        "APIs take their key as the user name.",
     )
-    username: Annotated[Annotated[Text, literally(check_user_name)] | None, HARMLESS] = Field(
-        default=None, validate_default=True, description="User name, without a colon."
-    )
-    password: Secret | None = Field(default=None, validate_default=True, description="Password, as a reference.")
-
-    @field_validator("username")
-    @classmethod
-    def _check_one_name(cls, name: Reference | None, info: ValidationInfo) -> Reference | None:
-        if "secret_username" not in info.data:
-            return name
-        secret = info.data["secret_username"]
-        if name is None and secret is None:
-            raise PydanticKnownError("missing")
-        if name is not None and secret is not None:
-            raise ValueError("may not be used with secret_username: there is one user name")
-        return name
 
     @field_validator("password")
     @classmethod
     def _check_password(cls, password: Reference | None, info: ValidationInfo) -> Reference | None:
-        if password is None and info.data.get("secret_username", "") is None:
-            raise PydanticKnownError("missing")
+        name = info.data.get("username")
+        if password is None and (name is None or name.source == "plain"):
+            missing()
         return password
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """The key that has taken the place of `secret_username`."""
+        return "write this secret as username, which then needs no password" if key == "secret_username" else ""
 
     def traits(self) -> Traits:
         """One header."""
@@ -101,18 +88,18 @@ class BasicSettings(KindSettings):
 
     def inputs(self) -> Iterator[SecretInput]:
         """User name and password."""
-        if self.username is not None:
-            yield SecretInput(("username",), self.username, check_user_name)
-        if self.secret_username is not None:
-            yield SecretInput(("secret_username",), self.secret_username, check_user_name)
+        yield SecretInput(("username",), self.username, check_user_name)
         if self.password is not None:
             yield SecretInput(("password",), self.password)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """One `Authorization` header; each half that is secret is one alone as well: an upstream decodes the pair."""
-        name = values.get(("username",)) or values.get(("secret_username",), "")
-        value = basic(name, values.get(("password",), ""))
+        """One `Authorization` header; each half that is secret is one alone as well: an upstream decodes the pair.
+
+        A user name in plain text may be a word of any response, and is not searched for there.
+        """
+        name, password = values["username",], values.get(("password",), "")
+        value = basic(name, password)
         pair = value.removeprefix("Basic ").encode("ascii")
-        secret = (values.get((key,), "") for key in ("secret_username", "password"))
+        secret = (password,) if self.username.source == "plain" else (name, password)
         halves = (each.encode() for each in secret if each)
         return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(*halves, pair)))

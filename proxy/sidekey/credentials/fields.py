@@ -24,7 +24,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
-Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
+Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
+
+WRITTEN: Final = frozenset({"text", "inline", "plain"})
+"""Sources of values that the document itself holds, open to read. `plain` is a secret that a file writes as text."""
 
 Form = Literal["value", "text", "inline", "secret"]
 """How a stored document says itself what a file refers to: `{value}`, the text, `{inline}`, `{secret: {value}}`."""
@@ -37,8 +40,17 @@ WAY_OUT = "use {file: PATH} or {env: NAME}"
 READ_KEYS = frozenset({"set", "row", "updated_at", "updated_by", "subject", "issuer", "not_after"})
 """The keys of what a stored secret, or a certificate, reads as."""
 
+
+@dataclass(frozen=True, slots=True)
+class HiddenFromViewers:
+    """Marks a public key of a stored integration that operators with the role `viewer` do not see."""
+
+
+HIDDEN_FROM_VIEWERS: Final = HiddenFromViewers()
+
 SEND_VALUE = "send {value: SECRET}, which is sealed"
 
+_NO_TEXT = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
 _REFUSED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
@@ -244,6 +256,15 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     return elsewhere(source, value, pem)
 
 
+def parse_secret_or_text(raw: object) -> Reference:
+    """Read a secret that a config file may also write as plain text."""
+    if isinstance(raw, str):
+        return Reference("plain", _literal(raw, clean))
+    if not isinstance(raw, Mapping):
+        raise NotAReference(_NO_TEXT, f"must not be a bare value: {SEND_VALUE}")
+    return parse_secret(raw)
+
+
 def parse_secret_elsewhere(raw: object) -> Reference:
     """Read the reference to a secret that may not be in the config even for trials: {file} or {env}."""
     if not isinstance(raw, Mapping):
@@ -262,8 +283,7 @@ def parse_text(raw: object, *, pem: bool = False, form: Form = "text") -> Refere
         refuse_elsewhere(raw, "send the text itself")
         raise ValueError("must be a text, which is public here: send the text itself")  # noqa: TRY004 - as above
     if not isinstance(raw, Mapping):
-        reason = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
-        raise NotAReference(reason, "must be a text")
+        raise NotAReference(_NO_TEXT, "must be a text")
     return elsewhere(*single(raw, ("file", "env"), way_out), pem, form)
 
 
@@ -350,7 +370,7 @@ def literally(check: Callable[[str], None]) -> AfterValidator:
     """Checks a value that is written in the file; any other is checked when it is read (`SecretInput.check`)."""
 
     def check_literal(reference: Reference) -> Reference:
-        if reference.source in ("text", "insecure_value"):
+        if reference.source in ("text", "plain", "insecure_value"):
             check(reference.value)
         return reference
 
@@ -481,6 +501,10 @@ EXACT_TEXT: Final = "Exact text"
 """The title of a text whose spaces at its ends count, for whoever asks for one in a form."""
 
 SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
+SECRET_OR_TEXT_SCHEMA: dict[str, Any] = {
+    "title": "Secret or text",
+    "oneOf": [{"type": "string"}, reference_schema("file", "env", "insecure_value")],
+}
 TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}
 
 PEM_SCHEMA: dict[str, Any] = {**TEXT_SCHEMA, "title": "Certificate text"}
@@ -491,6 +515,9 @@ REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 
 Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
 """A secret: {file}, {env} or {insecure_value}."""
+
+SecretOrText = Annotated[Reference, PlainValidator(parse_secret_or_text), REDACT, WithJsonSchema(SECRET_OR_TEXT_SCHEMA)]
+"""A secret that a file may also write as plain text, such as a user name; in the store it is sealed."""
 
 SecretElsewhere = Annotated[
     Reference,

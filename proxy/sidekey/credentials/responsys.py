@@ -34,10 +34,20 @@ from sidekey.credentials.base import (
     Traits,
     Verdict,
 )
-from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.destination import CountsAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
-from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.fields import (
+    Keys,
+    PublicText,
+    Reference,
+    Secret,
+    SecretOrText,
+    Text,
+    check_not_empty,
+    literally,
+    mapping,
+)
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 LIFE = 5400.0
@@ -234,7 +244,9 @@ class ResponsysSettings(KindSettings):
     login_endpoint: Annotated[Text, literally(_check_login), CountsAs(_origin)] = Field(
         description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
     )
-    username: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="Name of the API user.")
+    username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
+        description="Name of the API user: a secret, which a file may also write as plain text."
+    )
     password: Secret = Field(description="Its password, as a reference.")
     path_prefix: Annotated[PublicText, literally(_check_path), CountsAs(_below)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),

@@ -55,6 +55,7 @@ from sidekey.credentials.fields import (
     FieldPath,
     Keys,
     Secret,
+    SecretOrText,
     Text,
     check_field_name,
     check_header_name,
@@ -299,7 +300,9 @@ class BasicAuthentication(_Section):
     """HTTP Basic (RFC 7617)."""
 
     type: Literal["basic"]
-    username: Annotated[Text, literally(check_user_name)] = Field(description="User name, without a colon.")
+    username: Annotated[SecretOrText, literally(check_user_name)] = Field(
+        description="User name, without a colon: a secret, which a file may also write as plain text."
+    )
     password: Secret = Field(description="Password, as a reference.")
 
     @property

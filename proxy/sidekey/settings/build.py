@@ -20,7 +20,7 @@ from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations, Supplemented
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.destination import Json, accepted
-from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
+from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.changes import PREFIXES
@@ -121,7 +121,7 @@ def build_integration(
 
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
-_PUBLIC: Final = frozenset({"text", "inline"})
+_PUBLIC: Final = WRITTEN - {"plain"}
 """Sources of values that are no secrets: they are written in the config as they are."""
 
 

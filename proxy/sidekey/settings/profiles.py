@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -21,10 +21,13 @@ from pydantic import Field, model_validator
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
+    SECRET_OR_TEXT_SCHEMA,
     SECRET_SCHEMA,
     NotAReference,
+    Reference,
     StoredMapping,
     parse_secret,
+    parse_secret_or_text,
 )
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import MOST_ERRORS, Finding, Loc, show
@@ -171,6 +174,14 @@ class Profile(Section):
         """Whether a secret is in PEM: it is put where a private key belongs."""
         return any(_is_key(key) and text == f"{{{secret}}}" for key, text in self.entries())
 
+    def may_be_plain(self, secret: str) -> bool:
+        """Return True if a file may also write the secret as plain text: it is put where the kind takes that."""
+        return any(self.auth.get(key) == f"{{{secret}}}" for key in KINDS[self.kind].plain_secrets)
+
+    def names_in(self, keys: Collection[str]) -> frozenset[str]:
+        """Return the parameters and secrets that these keys of `auth` are made of."""
+        return frozenset(_placeholders([self.auth[key] for key in keys if key in self.auth])) & self.names
+
     def _has_secret(self, text: str) -> bool:
         return not self.secrets.keys().isdisjoint(_placeholders(text))
 
@@ -257,16 +268,18 @@ class Expansion(NamedTuple):
         for length in range(len(loc), 0, -1):
             origin = self.origins.get(loc[:length])
             if origin is not None:
-                return origin if origin == _PROVIDER else (*origin, *loc[length:])
+                return origin if origin == PROVIDER else (*origin, *loc[length:])
         return loc
 
     def placed(self, finding: Finding) -> Finding:
         """A finding about `table`, as it is told: what was filled in is at the provider, a secret at its own."""
         where = self.written(finding.loc)
-        return finding._replace(written=where, loc=finding.loc if where == _PROVIDER else where)
+        return finding._replace(written=where, loc=finding.loc if where == PROVIDER else where)
 
 
-_PROVIDER: Loc = ("auth", "provider")
+PROVIDER: Loc = ("auth", "provider")
+"""The place of the key that names a profile."""
+
 _NO_SECRET = MappingProxyType({"env": "SECRET"})
 """Stands for a secret that is missing."""
 
@@ -302,7 +315,7 @@ def read_profile(file: str, data: bytes) -> Profile:
 def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
     """JSON schema properties of all parameters and secrets of a kind's profiles; whose they are is left to `expand`."""
     types: dict[str, set[str]] = {}
-    pem: set[str] = set()
+    schemas: dict[str, dict[str, Any]] = {}
     meanings: dict[str, list[str]] = {}
     for provider in names_of(kind):
         for name, parameter in profile(provider).parameters.items():
@@ -310,20 +323,24 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
             meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
         for name, description in profile(provider).secrets.items():
             meanings.setdefault(name, []).append(f"`{provider}`: {description}")
-            pem |= {name} if profile(provider).is_pem(name) else set()
+            schemas.setdefault(name, _secret_schema(profile(provider), name))
     return {
         name: {
-            **_type_of(types.get(name), pem=name in pem),
+            **(schemas[name] if name in schemas else _type_of(types[name])),
             "description": f"Parameter of a provider. {' '.join(said)}",
         }
         for name, said in sorted(meanings.items())
     }
 
 
-def _type_of(types: set[str] | None, *, pem: bool) -> dict[str, Any]:
-    """The schema of a parameter of these types; None: of a secret."""
-    if types is None:
-        return PEM_SECRET_SCHEMA if pem else SECRET_SCHEMA
+def _secret_schema(found: Profile, name: str) -> dict[str, Any]:
+    if found.is_pem(name):
+        return PEM_SECRET_SCHEMA
+    return SECRET_OR_TEXT_SCHEMA if found.may_be_plain(name) else SECRET_SCHEMA
+
+
+def _type_of(types: set[str]) -> dict[str, Any]:
+    """The schema of a parameter of these types."""
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
@@ -353,7 +370,7 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
         close = get_close_matches(provider, alike, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
         values, taken, _ = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
-        errors = [(_PROVIDER, f"{_no_provider(provider)}; {_way_out(close, alike)}")]
+        errors = [(PROVIDER, f"{_no_provider(provider)}; {_way_out(close, alike)}")]
     keys = _fill(found.brought, values, found.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
@@ -373,6 +390,7 @@ def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
     is a secret that goes nowhere: nothing would check, seal or use it.
     """
     keys, own = brought.keys, raw["auth"]
+    stored = isinstance(own, StoredMapping)
     if raw.get("allow_other_domains") is False:
         keys = _without_domains(keys)
     filling = _Filling({name: own.get(name, _NO_SECRET) for name in brought.secrets})
@@ -380,8 +398,13 @@ def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
     table = filling.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(filling.origins.values())
     pem = {origin[1] for loc, origin in filling.origins.items() if len(origin) > 1 and _is_key(loc[-1])}
+    plain_places = _plain_places(own)
+    plain = {origin[1] for loc, origin in filling.origins.items() if loc in plain_places}
     written = [name for name in brought.secrets if name in own]
-    found = ((name, _secret_error(own[name], name in pem, stored=isinstance(own, StoredMapping))) for name in written)
+    found = (
+        (name, _secret_error(own[name], _parser(pem=name in pem, plain=name in plain), stored=stored))
+        for name in written
+    )
     errors: Found = [(("auth", name), reason) for name, reason in found if reason is not None]
     unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
     errors += [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
@@ -455,21 +478,35 @@ def _arguments(
         if name in auth or name in needed:
             values[name] = f"{{{name}}}"
         if name in auth:
-            reason = _secret_error(auth[name], found.is_pem(name), stored=isinstance(auth, StoredMapping))
+            parse = _parser(pem=found.is_pem(name), plain=found.may_be_plain(name))
+            reason = _secret_error(auth[name], parse, stored=isinstance(auth, StoredMapping))
             errors += [] if reason is None else [(("auth", name), reason)]
         elif name in needed and name not in meant:
             errors.append((("auth", name), f"this secret is missing: {description}"))
     return values, taken, errors
 
 
-def _secret_error(value: object, pem: bool, *, stored: bool) -> str | None:
+def _plain_places(auth: Mapping[str, Any]) -> frozenset[Loc]:
+    """Return the places of an integration at which a file may write a secret as plain text."""
+    kind = KINDS.get(str(auth.get("type")))
+    return frozenset() if kind is None else frozenset(("auth", key) for key in kind.plain_secrets)
+
+
+def _parser(*, pem: bool, plain: bool) -> Callable[[object], Reference]:
+    """Return the parser of a secret that a profile asks for."""
+    if pem:
+        return partial(parse_secret, pem=True)
+    return parse_secret_or_text if plain else parse_secret
+
+
+def _secret_error(value: object, parse: Callable[[object], Reference], *, stored: bool) -> str | None:
     """What is wrong with a secret, or with each of several, as it is written.
 
     Checked here too, since not every place that it may be put in takes secrets alone.
     """
     try:
         for each in value if isinstance(value, list) else [value]:
-            parse_secret(each, pem=pem)
+            parse(each)
     except NotAReference as error:
         return error.stored if stored else str(error)
     except ValueError as error:
@@ -555,7 +592,7 @@ class _Filling:
             merged[key] = self.merge(value, inner or {}, (*loc, key)) if both else value
         for key, value in brought.items():
             if key not in own:
-                self.origins[*loc, key] = _PROVIDER
+                self.origins[*loc, key] = PROVIDER
                 merged[key] = self._placed(value, (*loc, key))
         return merged
 

@@ -36,7 +36,8 @@ in each file, every other global key in at most one file, and each ID of an inte
 - **Durations** are a whole number and `ms`, `s`, `m`, `h` or `d`; **sizes** a whole number and `B`, `KiB`, `MiB` or
   `GiB`. A number without a unit is an error.
 - A **secret** is a reference: `{file: PATH}`, `{env: NAME}` or, for trials only, `{insecure_value: TEXT}`. One trailing
-  newline is dropped; an empty secret and other control characters are errors (PEM has its lines). A **text** of `auth`,
+  newline is dropped; an empty secret and other control characters are errors (PEM has its lines). A **secret or text**,
+  such as a user name, may also be written as plain text. A **text** of `auth`,
   a **certificate text**, which is PEM, and an endpoint prefix may be `{file}` or `{env}` too. Variables are not
   expanded inside a text.
 - A **certificate source** is `{file: PATH}`, `{env: NAME}`, `{url: URL}` or `{inline: PEM}`; a **key source**, which is
@@ -171,6 +172,7 @@ _NAMED = frozenset(
         "Network",
         "Secret",
         "Secret in PEM",
+        "Secret or text",
         "Size",
         "Text",
         "Trusted CA",
@@ -202,7 +204,7 @@ EXAMPLES```
   not needed then.
 - A parameter is plain text (or a number), never a reference, and its whole value must match: it cannot extend a host.
 - A secret of a profile is a reference like any other, and goes whole where the profile has its name in braces. Where
-  the integration writes that key itself, the secret must be left out.
+  the integration writes that key itself, the secret must be left out. A user name may be plain text in a file.
 - `sidekey explain` shows what was filled in. An entry whose parameter is missing is left out. Names in braces that are
   no parameter stand for what is known only when a request is signed or a token is made.
 - Two sources, at least, say what a profile fills in, but for what stands
@@ -307,6 +309,7 @@ is a JSON object with the keys of [`integrations.ID`](config.md), and says less 
   certificate or key is sealed like a secret. Certificate and key are entered together. `trusted_ca` may be
   `{"inline": PEM}`.
 - A secret header becomes public only with a new value.
+- A **user name** that goes with a password is a secret as well. `client_id` is public, and not shown to viewers.
 - A provider profile is filled in when it is saved, and used as it was then until its parameters are changed.
 
 **Destination.** A secret is sealed for all that decides where it may go: kind, prefixes, domains, endpoints and

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sidekey.credentials.fields import StoredMapping
+from sidekey.credentials.destination import references_in
+from sidekey.credentials.fields import SEND_VALUE, StoredMapping
 from sidekey.settings import checks
 from sidekey.settings.config_errors import Finding
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.profiles import Brought, Expansion, expand, merged
+from sidekey.settings.profiles import PROVIDER, Brought, Expansion, expand, merged
 from sidekey.settings.translate import findings_of
 
 
@@ -47,6 +48,13 @@ def _warnings(table: Mapping[str, Any], store: checks.Store, *, stored: bool) ->
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
 
 
+def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
+    """Refuse secrets that only a file may write as plain text. What a profile brings is public, and so is nothing."""
+    for place, reference in references_in(settings.auth, ("auth",)):
+        if reference.source == "plain" and reference.value and expansion.written(place) != PROVIDER:
+            yield Finding(place, f"must not be a bare text: {SEND_VALUE}")
+
+
 def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored: bool) -> Validated:
     table = expansion.table
     found = [Finding(*each) for each in checks.integration_errors(table)]
@@ -55,6 +63,8 @@ def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored
         settings = IntegrationSettings.model_validate(table)
     except ValidationError as error:
         found += findings_of(error, IntegrationSettings, lambda _: table, stored=stored)
+    if stored and settings is not None:
+        found += _open_secrets(settings, expansion)
 
     def placed(findings: Iterable[Finding]) -> Iterator[Finding]:
         return map(expansion.placed, findings)

@@ -40,7 +40,7 @@ def test_each_change_is_noted_with_the_names_of_its_fields(
         ("create", "ok"),
     ]
     assert found[2]["fields"] == ["/auth/password", "/description"]
-    assert found[3]["fields"] == ["/auth", "/auth/password", "/endpoint_prefix", "/test"]
+    assert found[3]["fields"] == ["/auth", "/auth/password", "/auth/username", "/endpoint_prefix", "/test"]
     assert {(each["who"], each["object"], each["from"]) for each in found} == {
         ("editor-of-file", "integration", "127.0.0.1")
     }

@@ -83,9 +83,9 @@ def test_another_destination_needs_every_secret_again(editor: Api, running: Runn
         editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": other}, match='"1"'),
         editor.ask("PUT", f"/integrations/{name}", {**shown, "endpoint_prefix": other}, match='"1"'),
     ):
-        assert (said.status, said.code, said.pointers) == (422, "reenter", {"/auth/password"})
+        assert (said.status, said.code, said.pointers) == (422, "reenter", {"/auth/password", "/auth/username"})
     assert editor.get(f"/integrations/{name}") == shown
-    change = {"endpoint_prefix": other, "auth": {"password": {"value": "entered again"}}}
+    change = {"endpoint_prefix": other, "auth": {"username": {"value": "svc"}, "password": {"value": "entered again"}}}
     said = editor.ask("PATCH", f"/integrations/{name}", change, match='"1"')
     assert (said.status, said.json["base"]) == (200, other)
 

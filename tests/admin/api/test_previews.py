@@ -48,7 +48,7 @@ def test_a_document_that_may_be_saved_says_where_its_credential_goes(editor: Api
 def test_all_errors_are_a_result_and_those_that_saving_has(editor: Api, running: Running, named: Named) -> None:
     """By the same pointers, in the same words; also the overlap with what a caller may use as well."""
     document = {"id": "Not an ID", **basic(running.upstream, CANARY)}
-    document["auth"]["username"] = "a:b"
+    document["auth"]["username"] = {"value": "a:b"}
     document["test"] = {"path": "no-slash"}
     said = editor.ask("POST", "/integrations", document)
     assert said.status == 422
@@ -73,10 +73,17 @@ def test_a_changed_destination_names_the_secrets_and_the_change(
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream, CANARY)})
     assert of(editor, shown)["valid"] is True
     found = of(editor, {**shown, **change})
-    assert found["reenter"] == [{"pointer": "/auth/password", "because": because}]
+    assert found["reenter"] == [
+        {"pointer": "/auth/password", "because": because},
+        {"pointer": "/auth/username", "because": because},
+    ]
     assert (found["valid"], found["errors"], found["version"]) == (False, [], 1)
     assert found["destination"]["prefixes"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
-    entered = {**shown, **change, "auth": {**shown["auth"], "password": {"value": CANARY}}}
+    entered = {
+        **shown,
+        **change,
+        "auth": {**shown["auth"], "username": {"value": "svc"}, "password": {"value": CANARY}},
+    }
     assert of(editor, entered)["valid"] is True
     assert editor.get(f"/integrations/{name}")["version"] == 1
 

@@ -38,7 +38,10 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     moved = {**former(ROW).saved.written, "endpoint_prefix": "https://other.example"}
     with pytest.raises(ApiProblem) as refused:
         draft_of(moved, former(ROW), Snapshot({}))
-    assert (refused.value.code, [each.pointer for each in refused.value.errors]) == ("reenter", ["/auth/password"])
+    assert (refused.value.code, [each.pointer for each in refused.value.errors]) == (
+        "reenter",
+        ["/auth/password", "/auth/username"],
+    )
 
 
 def test_a_row_keeps_what_it_lasts_by() -> None:
@@ -56,5 +59,5 @@ def test_nothing_of_an_altered_row_is_kept() -> None:
         saving(altered).patched({"description": "x"})
     with pytest.raises(ApiProblem) as refused:
         saving(altered).written(former(ROW).saved.written)
-    assert [each.pointer for each in refused.value.errors] == ["/auth/password"]
+    assert [each.pointer for each in refused.value.errors] == ["/auth/password", "/auth/username"]
     assert saving(altered).written(BASIC).row.row == ROW.row

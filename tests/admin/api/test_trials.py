@@ -43,7 +43,7 @@ def test_a_draft_is_tested_with_the_secrets_that_came_with_it(api: Api, running:
     name = named("kept")
     shown = api.make("/integrations", {"id": name, **document})
     said = tester.ask("POST", "/drafts/integration/test", shown)
-    assert (said.code, said.pointers) == ("invalid", {"/auth/password"})
+    assert (said.code, said.pointers) == ("invalid", {"/auth/password", "/auth/username"})
     said = tester.ask("POST", "/drafts/integration/test", {**document, "test": None})
     assert (said.code, said.pointers) == ("invalid", {"/test"})
     assert "draft" not in {each["id"] for each in api.get("/integrations?q=draft")["items"]}

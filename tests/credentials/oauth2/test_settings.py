@@ -354,7 +354,6 @@ def test_what_may_change_without_the_stored_secrets_again() -> None:
         "client_id",
         "raw_basic",
         "refresh_token_rotates",
-        "username",
         "token_lifetime",
         "renewal_interval",
         "single_live_token",

@@ -60,7 +60,10 @@ def test_a_preset_is_exported_whole() -> None:
 
 def test_the_names_of_files_are_of_the_id_and_the_place() -> None:
     """None are the same, and each may be a key of a Kubernetes secret."""
-    assert exported_integration(stored(BASIC)).needs == ("secrets/crm.auth.password.txt",)
+    assert exported_integration(stored(BASIC)).needs == (
+        "secrets/crm.auth.username.txt",
+        "secrets/crm.auth.password.txt",
+    )
     assert exported_integration(stored(HEADERS)).needs == ("secrets/crm.auth.headers.Authorization.secret.txt",)
     assert exported_integration(stored(every_kind()["mtls"])).needs == ("secrets/crm.auth.private_key.pem",)
     _, odd, long = exported_integration(stored(every_kind()["odd"])).needs
@@ -78,6 +81,7 @@ def test_urls_are_sealed_and_something_stands_in_their_place() -> None:
         "refresh": "2h",
     }
     assert set(found.needs) == {
+        "secrets/crm.auth.username.txt",
         "secrets/crm.auth.password.txt",
         block["certificate"]["url"],
         block["private_key"]["url"],

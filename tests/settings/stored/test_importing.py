@@ -59,15 +59,37 @@ def test_public_texts_become_readable_and_that_is_told(folder: Path) -> None:
     found = rewritten_of(raw, folder, {"KEY": "k", "BASE": "https://api.example.com/v1"})
     assert found.document == {
         "endpoint_prefix": "https://api.example.com/v1",
-        "auth": {"type": "basic", "username": "the secret", "password": {"value": "k"}},
+        "auth": {"type": "basic", "username": {"value": "the secret"}, "password": {"value": "k"}},
     }
-    assert {each.loc for each in found.warnings} == {("endpoint_prefix",), ("auth", "username")}
-    assert "the secret" not in str(found.warnings)
+    assert {each.loc for each in found.warnings} == {("endpoint_prefix",)}
+    assert "api.example.com" not in str(found.warnings)
+
+
+def test_plain_user_name_of_a_file_becomes_a_secret(folder: Path) -> None:
+    """What a profile brings stays with the profile, and an empty name stays empty."""
+
+    def auth(**keys: Any) -> Any:
+        found = rewritten_of({**PREFIX, "auth": {"type": "basic", **keys}}, folder, {"KEY": "k"})
+        draft(found.document)
+        return found.document["auth"]
+
+    secret = {"env": "KEY"}
+    assert auth(username="svc", password=secret)["username"] == {"value": "svc"}
+    assert auth(username="", password=secret)["username"] == ""
+    mailchimp = auth(provider="mailchimp", dc="us6", key=secret)
+    assert mailchimp == {"type": "basic", "provider": "mailchimp", "dc": "us6", "key": {"value": "k"}}
+    twilio = auth(provider="twilio-api-key", sid="SK1", secret=secret)
+    assert twilio == {
+        "type": "basic",
+        "provider": "twilio-api-key",
+        "sid": {"value": "SK1"},
+        "secret": {"value": "k"},
+    }
 
 
 def test_prefixes_in_a_list_are_read_one_by_one(folder: Path) -> None:
     raw = {**documents()["basic"], "endpoint_prefix": ["https://a.example.com", {"env": "BASE"}]}
-    raw["auth"] = {**raw["auth"], "password": {"file": "secret"}}
+    raw["auth"] = {**raw["auth"], "username": "svc", "password": {"file": "secret"}}
     found = rewritten_of(raw, folder, {"BASE": "https://b.example.com"})
     assert found.document["endpoint_prefix"] == ["https://a.example.com", "https://b.example.com"]
 

@@ -57,7 +57,8 @@ def test_a_value_opens_in_no_other_store() -> None:
 def test_a_key_that_is_missing_is_named() -> None:
     """So that whoever runs it knows what to do."""
     found = opened(stored(BASIC), Vault(VAULT.store, KeyRing({"k2": b"2" * 32})))
-    assert found.refused == {"/auth/password": "the stored secret cannot be opened: key k1 is missing in store.keys"}
+    reason = "the stored secret cannot be opened: key k1 is missing in store.keys"
+    assert found.refused == {"/auth/username": reason, "/auth/password": reason}
 
 
 def test_a_document_that_says_more_is_kept_is_not_believed() -> None:

@@ -11,7 +11,7 @@ from support.stored import BASIC, VAULT, draft, opened, stored
 def test_a_new_row_is_that_of_its_maker() -> None:
     row, fields = saved_row(VAULT, "crm", draft(BASIC), None, None, by="ann", now=7)
     assert (row.created_at, row.updated_at, row.updated_by, row.hidden) == (7, 7, "ann", False)
-    assert fields == ("/auth", "/auth/password", "/endpoint_prefix")
+    assert fields == ("/auth", "/auth/password", "/auth/username", "/endpoint_prefix")
     assert opened(row).refused == {}
 
 
@@ -21,7 +21,7 @@ def test_a_change_keeps_what_the_row_is() -> None:
     document = {**BASIC, "description": "x"}
     row, fields = saved_row(VAULT, "crm", draft(document), before, former_of(before), by="bob", now=9)
     assert (row.row, row.created_at, row.updated_at, row.hidden) == (before.row, 3, 9, True)
-    assert fields == ("/auth/password", "/description")
+    assert fields == ("/auth/password", "/auth/username", "/description")
 
 
 def test_nothing_of_an_altered_row_is_relied_upon() -> None:
@@ -31,4 +31,4 @@ def test_nothing_of_an_altered_row_is_relied_upon() -> None:
     assert former_of(None) is None
     row, fields = saved_row(VAULT, "crm", draft({**BASIC}), before, None, by="bob", now=9)
     assert (row.row, row.created_at) == (before.row, 9)
-    assert fields == ("/auth", "/auth/password", "/endpoint_prefix")
+    assert fields == ("/auth", "/auth/password", "/auth/username", "/endpoint_prefix")

@@ -49,13 +49,13 @@ from support.stored import (
 )
 
 SECRETS = {
-    "basic": {"/auth/password"},
+    "basic": {"/auth/username", "/auth/password"},
     "headers": {"/auth/headers/Authorization/secret"},
     "oauth2": {"/auth/client_secret", "/auth/token_request/body/key"},
     "profile": {"/auth/client_secret"},
-    "responsys": {"/auth/password"},
+    "responsys": {"/auth/username", "/auth/password"},
     "mtls": {"/auth/private_key"},
-    "beside": {"/auth/password", "/client_certificate/private_key"},
+    "beside": {"/auth/username", "/auth/password", "/client_certificate/private_key"},
     "jwt_bearer": {"/auth/assertion/private_key"},
 }
 
@@ -145,7 +145,6 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
             "basic",
             {"description": "x", "tags": ["a"], "methods": ["GET"], "test": {"path": "/x"}, "limits": {"in_flight": 5}},
         ),
-        ("basic", {"auth": {"username": "other"}}),
         ("basic", {"redact_response": True}),
         ("basic", {"endpoint_prefix": ["HTTPS://API.example.com:443/v1/"]}),
         ("headers", {"auth": {"headers": {"X-Tenant": "other", "X-More": "y"}}}),
@@ -154,7 +153,7 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
         ("oauth2", {"auth": {"token_endpoint": "https://AUTH.example.com:443/token"}}),
         ("oauth2", {"auth": {"token_placement": {"in": "header", "name": "authorization", "scheme": "bearer"}}}),
         ("oauth2", {"auth": {"token_lifetime": "10s", "token_response": {"expires_in": "life"}}}),
-        ("responsys", {"auth": {"username": "other", "login_endpoint": "https://login2.responsys.net/"}}),
+        ("responsys", {"auth": {"login_endpoint": "https://login2.responsys.net/"}}),
         ("jwt_bearer", {"auth": {"assertion": {"key_id": "k"}}}),
     ],
 )
@@ -183,7 +182,7 @@ def test_redaction_may_be_switched_on_and_not_off() -> None:
     """An answer could show what it was entered to be kept out of."""
     row = stored({**BASIC, "redact_response": True})
     patch = {"redact_response": False}
-    assert reenter(former(row).patched(patch), former(row)) == ("/auth/password",)
+    assert reenter(former(row).patched(patch), former(row)) == ("/auth/password", "/auth/username")
     off = IntegrationRow(
         row=row.row,
         id=row.id,
@@ -221,18 +220,18 @@ def test_a_patch_replaces_a_secret_whole() -> None:
     """Also one that reads as set, and a null removes it."""
     row = stored(BASIC)
     made = draft(former(row).patched({"auth": {"password": {"value": "another"}}}), former(row))
-    assert (made.entered, made.kept, made.removed) == ({"/auth/password": "another"}, (), ())
-    assert errors(former(row).patched({"auth": {"password": None}}), former(row)) == {
-        "/auth/password": "this key is missing"
+    assert (made.entered, made.kept, made.removed) == ({"/auth/password": "another"}, ("/auth/username",), ())
+    assert errors(former(row).patched({"auth": {"username": None}}), former(row)) == {
+        "/auth/username": "this key is missing"
     }
 
 
 @pytest.mark.parametrize("text", ["", "*", "********", "••••••", "• • •", "*•"])
 def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
     """An editor that sends the whole form back must not overwrite what is stored."""
-    assert list(errors({**PREFIX, "auth": {"type": "basic", "username": "u", "password": {"value": text}}})) == [
-        "/auth/password"
-    ]
+    assert list(
+        errors({**PREFIX, "auth": {"type": "basic", "username": {"value": "u"}, "password": {"value": text}}})
+    ) == ["/auth/password"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,8 @@ def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
         ({"auth": {"password": {"set": False}}}, "/auth/password"),
         ({"auth": {"username": {"file": "/etc/passwd"}}}, "/auth/username"),
         ({"auth": {"username": {"env": "HOME"}}}, "/auth/username"),
-        ({"auth": {"username": {"value": "x"}}}, "/auth/username"),
+        ({"auth": {"username": {"set": True}}}, "/auth/username"),
+        ({"auth": {"username": "hunter2"}}, "/auth/username"),
         ({"auth": {"username": 5}}, "/auth/username"),
         ({"endpoint_prefix": {"file": "/etc/hostname"}}, "/endpoint_prefix"),
         ({"endpoint_prefix": [{"env": "HOME"}]}, "/endpoint_prefix/0"),
@@ -502,7 +502,7 @@ def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None
     row = stored(BASIC)
     invalid = replace(former(row), settings=None)
     found = assess(read(row), invalid, in_flight=10_000, now=PRESENT, dialling=DIALLING)
-    assert found.again == {"/auth/password": ()}
+    assert found.again == {"/auth/password": (), "/auth/username": ()}
 
 
 def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:
@@ -570,7 +570,7 @@ def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
     row = stored(with_keys(OLD, MIDDLE))
     old, middle = read(row)["keys"]
     assert old["row"] != middle["row"]
-    assert set(opened(row).values.values()) == {CANARY, OLD["value"], MIDDLE["value"]}
+    assert set(opened(row).values.values()) == {"svc", CANARY, OLD["value"], MIDDLE["value"]}
     made = draft({**read(row), "keys": [NEW, middle]}, former(row))
     assert made.entered.keys() == {f"/keys/{made.saved.written['keys'][0]['row']}"}
     assert made.removed == (f"/keys/{old['row']}",)
@@ -596,7 +596,11 @@ def test_one_secret_becomes_a_list_and_is_one_again() -> None:
     assert "row" not in old
     assert opened(two).values["/keys"] == OLD["value"]
     one = stored({**read(two), "keys": new}, before=two)
-    assert opened(one).values == {"/auth/password": CANARY, f"/keys/{new['row']}": NEW["value"]}
+    assert opened(one).values == {
+        "/auth/username": "svc",
+        "/auth/password": CANARY,
+        f"/keys/{new['row']}": NEW["value"],
+    }
     assert read(one)["keys"] == new
 
 
@@ -632,13 +636,20 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
     tree = {"users": [{"name": "a", "key": OLD}, "x", MIDDLE, [NEW]]}
     row = stored({**BASIC, "tree": tree})
     first, public, middle, nested = read(row)["tree"]["users"]
-    assert len(opened(row).values) == 4
+    assert len(opened(row).values) == 5
     moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, former(row))
-    assert (moved.entered, moved.removed, len(moved.kept)) == ({}, (), 4)
+    assert (moved.entered, moved.removed, len(moved.kept)) == ({}, (), 5)
     other = {**read(row), "tree": {"users": [middle, {**first, "name": "b"}, public, nested]}}
-    assert reenter(other, former(row)) == ("/auth/password", "/tree/users/0", "/tree/users/1/key", "/tree/users/3/0")
+    assert reenter(other, former(row)) == (
+        "/auth/password",
+        "/auth/username",
+        "/tree/users/0",
+        "/tree/users/1/key",
+        "/tree/users/3/0",
+    )
     assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)) == (
         "/auth/password",
+        "/auth/username",
         "/tree/users/0/key",
         "/tree/users/2",
         "/tree/users/3/0",
@@ -658,7 +669,7 @@ def test_a_secret_does_not_move_to_another_public_value_of_a_list() -> None:
     other = [first, second, [{"value": "mine"}], ["x", *third]]
     assert reenter({**read(row), "tree": other}, former(row)) == ("/tree/3/1",)
     renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
-    assert len(renewed.kept) == 3
+    assert len(renewed.kept) == 4
 
 
 @pytest.mark.usefixtures("listing")

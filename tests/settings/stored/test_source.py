@@ -384,7 +384,8 @@ def test_what_time_or_an_entry_puts_right_is_no_error_of_its_document(joined: Jo
         name: standing_of(snapshot.integrations[name], end + 1, judgement=judgements[name]) for name in ("bank", "bare")
     }
     assert {name: each.state for name, each in found.items()} == {"bank": "expired", "bare": "secret_missing"}
-    assert found["bare"].reason == "auth.password: no secret is stored here: enter it"
+    reason = "no secret is stored here: enter it"
+    assert found["bare"].reason == f"auth.username: {reason}; auth.password: {reason}"
     assert [*said(snapshot).unsettled] == ["bank", "bare"]
 
 

@@ -15,6 +15,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Handle, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.admin.api.standings import Standings
+from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.rows import Made
 from sidekey.store.records import DocumentRow
@@ -163,6 +164,10 @@ class Collection(ABC, Generic[R]):
     def of_store(self, row: R, standings: Standings) -> dict[str, Any]:
         """How a stored one is shown."""
 
+    def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave out of a stored one what viewers do not see."""
+        return document
+
     @abstractmethod
     def saving(self, service: Service, ask: Ask, name: str, row: R | None, wrong: Sequence[ItemError]) -> Saving[R]:
         """What makes the row of a request; `wrong` is what is wrong already."""
@@ -176,7 +181,7 @@ class Collection(ABC, Generic[R]):
         name, standings = ask.names["id"], service.standings
         row = self.rows(service.store.state).get(name)
         if row is not None:
-            return await service.run(self._shown, row, standings)
+            return await service.run(self._shown, row, standings, 200, ask.operator.role)
         if not self.has_file(standings.snapshot, name):
             raise not_found()
         return await service.answer(self.of_file, standings, name)
@@ -259,6 +264,9 @@ class Collection(ABC, Generic[R]):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
         raise not_there(ask.condition)
 
-    def _shown(self, row: R, standings: Standings, status: int = 200) -> Answer:
+    def _shown(self, row: R, standings: Standings, status: int = 200, role: Role = "editor") -> Answer:
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""
-        return Answer.of(self.of_store(row, standings), status=status, version=row.version, location=location)
+        document: Mapping[str, Any] = self.of_store(row, standings)
+        if role == "viewer":
+            document = self.for_viewer(document)
+        return Answer.of(document, status=status, version=row.version, location=location)

@@ -9,9 +9,12 @@ from typing import Any, Final, NamedTuple
 from sidekey.admin.api.named import Key, keys, page_of
 from sidekey.admin.api.standings import Standings, served
 from sidekey.core.policy import Policy
-from sidekey.credentials.fields import mapping
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.fields import HIDDEN_FROM_VIEWERS, mapping
+from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import Integration
 from sidekey.runtime.standing import Standing
+from sidekey.settings import profiles
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.reading import instant, shown
 from sidekey.settings.stored.saving import Former
@@ -56,6 +59,35 @@ def whole_of_file(integration: Integration, standings: Standings) -> dict[str, A
     """What is told of an integration from a file: its config is for whoever may read that."""
     document = {"description": integration.description, "tags": list(integration.tags)}
     return {"id": integration.id, **document, **_about_file(integration, standings)}
+
+
+class Hidden(NamedTuple):
+    """What viewers do not see of an integration: keys of `auth`, and paths that its provider profile fills in."""
+
+    keys: frozenset[str]
+    paths: frozenset[str]
+
+
+def hidden_from_viewers(kind: type[KindSettings], provider: object) -> Hidden:
+    """Return the identifiers of clients: the keys that are marked so, and what a profile fills them from."""
+    keys = frozenset(name for name, field in kind.model_fields.items() if HIDDEN_FROM_VIEWERS in field.metadata)
+    paths = frozenset(f"auth.{key}" for key in keys)
+    if provider not in profiles.names():
+        return Hidden(keys, paths)
+    profile = profiles.profile(str(provider))
+    names = profile.names_in(keys) | {name for name in profile.parameters if name.endswith("client_id")}
+    brought = frozenset(path for path, text in profile.entries() if any(f"{{{name}}}" in text for name in names))
+    return Hidden(keys | names, paths | brought)
+
+
+def for_viewer(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out of a document what viewers do not see; all of `auth` where this version does not know its keys."""
+    auth = mapping(document.get("auth"))
+    kind, provider = KINDS.get(str(auth.get("type"))), auth.get("provider")
+    if kind is None or (provider is not None and provider not in profiles.names()):
+        return {key: value for key, value in document.items() if key != "auth"}
+    hidden = hidden_from_viewers(kind, provider).keys
+    return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
 
 def _about_stored(row: IntegrationRow, standings: Standings) -> dict[str, Any]:

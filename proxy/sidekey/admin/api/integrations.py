@@ -65,6 +65,10 @@ class Integrations(Collection[IntegrationRow]):
         """As `Collection.of_store`."""
         return documents.whole(row, standings)
 
+    def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `Collection.for_viewer`."""
+        return documents.for_viewer(document)
+
     def saving(
         self, service: Service, ask: Ask, name: str, row: IntegrationRow | None, wrong: Sequence[ItemError]
     ) -> IntegrationSaving:

@@ -39,10 +39,10 @@ say.
 
 Every request needs an operator's token: `Authorization: Bearer sidekey_...`, on loopback too, and never as a cookie
 or in a URL. Tokens are made by `sidekey token create`, by `POST /tokens`, or written in `admin.tokens` of the
-config. Each has a role: `viewer` reads, explains, previews presets, and tests integrations that are saved; `editor`
-also changes integrations and presets, tests drafts, and sends presets; `admin` also changes callers and tokens, and
-reads the audit. `POST /tokens` takes the operator's own token again, as `own_token`. A new token, of an operator or
-of a caller, is in the response that makes it and in no other.
+config. Each has a role: `viewer` reads (but no client IDs), explains, previews presets, and tests integrations that
+are saved; `editor` also changes integrations and presets, tests drafts, and sends presets; `admin` also changes callers
+and tokens, and reads the audit. `POST /tokens` takes the operator's own token again, as `own_token`. A new token, of
+an operator or of a caller, is in the response that makes it and in no other.
 
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
 `admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's

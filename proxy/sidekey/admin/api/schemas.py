@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any, Final
 
 from sidekey.admin.api import preset_documents
-from sidekey.admin.api.documents import USABLE
-from sidekey.credentials.fields import PEM_SCHEMA
+from sidekey.admin.api.documents import USABLE, hidden_from_viewers
+from sidekey.credentials.fields import PEM_SCHEMA, SECRET_OR_TEXT_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.snapshot import PRESET_STATES
@@ -146,12 +146,15 @@ def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
     definitions: Mapping[str, Any] = config_schema()["$defs"]
     found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
+    kinds = {kind.__name__: kind for kind in KINDS.values()}
     only_in_files = {kind.__name__: kind.only_in_files for kind in KINDS.values()}
     waiting = list(_ROOTS)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found[name] = _without(_as_stored(definitions[name]), only_in_files.get(name, frozenset()))
+            if name in kinds:
+                _hide_from_viewers(found[name], hidden_from_viewers(kinds[name], None).keys)
             waiting += [each for each in _names_in(found[name]) if each not in found]
     # Only operators of the machine let integrations dial what is not global, and callers move a target by a header.
     integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private", "pass_headers"}))
@@ -167,6 +170,15 @@ def _without(schema: Schema, keys: frozenset[str]) -> Schema:
     if not keys:
         return schema
     return {**schema, "properties": {key: value for key, value in schema["properties"].items() if key not in keys}}
+
+
+def _hide_from_viewers(schema: Schema, keys: frozenset[str]) -> None:
+    """Say of keys that viewers do not see that a document may lack them."""
+    for key in keys:
+        said = schema["properties"][key]
+        schema["properties"][key] = {**said, "description": f"{said['description']} Viewers do not see it."}
+    if "required" in schema:
+        schema["required"] = [key for key in schema["required"] if key not in keys]
 
 
 def _documents(name: str, document: Schema, said: Mapping[str, Schema], description: str) -> dict[str, Schema]:
@@ -198,6 +210,9 @@ def _as_stored(node: Any) -> Any:
     properties = node.get("properties")
     if isinstance(properties, Mapping) and properties and properties.keys() <= _REFERENCE_KEYS:
         return _reference_as_stored(node)
+    if node.get("title") == SECRET_OR_TEXT_SCHEMA["title"]:
+        # Only a file may write the text.
+        return {**{key: node[key] for key in ("description",) if key in node}, **reference("Secret")}
     if node.get("title") == PEM_SCHEMA["title"]:
         # It reads as what is in it.
         kept = {key: node[key] for key in ("title", "description") if key in node}

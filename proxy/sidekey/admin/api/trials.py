@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.documents import hidden_from_viewers
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
@@ -16,7 +17,9 @@ from sidekey.admin.api.standings import judgement_of
 from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
+from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Integration, Snapshot, Stored
+from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.source import build_draft
 
 T = TypeVar("T")
@@ -45,12 +48,17 @@ async def explain(service: Service, ask: Ask) -> Answer:
     if wrong:
         raise invalid(wrong)
     found = _served(service, ask.names["id"])
-    return Answer.of(await service.run(_explained, found, url, sample, service.snapshot))
+    return Answer.of(await service.run(_explained, found, url, sample, service.snapshot, ask.operator.role))
 
 
-def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot) -> dict[str, Any]:
+def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, role: Role) -> dict[str, Any]:
     """Nothing is looked up: whoever may look here would decide what Sidekey asks of DNS."""
-    return with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
+    explained = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
+    if role == "viewer" and isinstance(found.written, IntegrationSettings):
+        auth = found.written.auth
+        hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
+        explained["profile"] = {path: text for path, text in explained["profile"].items() if path not in hidden}
+    return explained
 
 
 def _url_in(document: Mapping[str, Any], longest: int, wrong: list[ItemError]) -> str:

@@ -33,9 +33,11 @@ from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import parse_endpoint, spelled_endpoint
 from sidekey.credentials.endpoint_reply import DEFAULT_LIFE, check_life
 from sidekey.credentials.fields import (
+    HIDDEN_FROM_VIEWERS,
     Keys,
     Reference,
     Secret,
+    SecretOrText,
     Text,
     check_both_ways,
     check_not_empty,
@@ -202,7 +204,9 @@ class OAuth2Settings(KindSettings):
         description="In place of `grant`: a grant of the platform's own by its name (RFC 6749 4.5), such as Zoom's "
         "`account_credentials`; what it takes besides is in `token_request`.",
     )
-    client_id: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="The client's identifier.")
+    client_id: Annotated[Text, literally(check_not_empty), HARMLESS, HIDDEN_FROM_VIEWERS] = Field(
+        description="The client's identifier."
+    )
     client_authentication: Literal[
         "header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth"
     ] = Field(
@@ -233,8 +237,10 @@ class OAuth2Settings(KindSettings):
         "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
         "any other is ignored.",
     )
-    username: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
-        default=None, validate_default=True, description="With grant `password`: the name of the user."
+    username: Annotated[SecretOrText, literally(check_not_empty)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="With grant `password`: the name of the user, a secret, which a file may also write as plain text.",
     )
     password: Secret | None = Field(
         default=None, validate_default=True, description="With grant `password`: the user's password, as a reference."

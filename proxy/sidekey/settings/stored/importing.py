@@ -11,6 +11,7 @@ from sidekey.settings.build import build_trust
 from sidekey.settings.certificates import LARGEST
 from sidekey.settings.config_errors import Finding, Loc, held, placed
 from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.profiles import PROVIDER
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stored.document import parts_of, pointer, replaced
 from sidekey.settings.stored.exporting import UNKNOWN_URL
@@ -42,7 +43,10 @@ def rewritten(
         where = held(raw, written(place))
         if reference.source == "url" and reference.value.startswith(UNKNOWN_URL):
             errors.append(Finding(where, "must be the URL itself, which this stands for since the export"))
-        if reference.source not in ("file", "env", "insecure_value"):
+        if reference.source not in ("file", "env", "insecure_value", "plain"):
+            continue
+        if reference.source == "plain" and (where == PROVIDER or not reference.value):
+            # What a profile brings is public, and an empty text hides nothing: both stay as they are.
             continue
         try:
             text = _pem(reference, read) if any(each is reference for each in material) else read(reference)

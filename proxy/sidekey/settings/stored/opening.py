@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted
-from sidekey.credentials.fields import Reference
+from sidekey.credentials.fields import WRITTEN, Reference
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
 from sidekey.settings.stored.document import KEPT, MalformedError, Saved, listed_in, replaced
@@ -65,7 +65,7 @@ class StoredReader(ReferenceReader):
             except ValueError:
                 self.refused = True
                 raise
-        if reference.source in ("text", "inline"):
+        if reference.source in WRITTEN:
             return reference.value
         raise ValueError("only a config file may name a file or an environment variable")
 

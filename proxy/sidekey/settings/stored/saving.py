@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
-from sidekey.credentials.fields import SEND_VALUE, Reference, cleaned, is_kept
+from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Reference, cleaned, is_kept
 from sidekey.settings import checks
 from sidekey.settings.build import find_impossible_in, where_of
 from sidekey.settings.certificates import build_certificate_loader
@@ -294,7 +294,7 @@ def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: flo
     unknown = {
         tuple(map(str, place))
         for place, each in references_in(settings)
-        if each.source not in ("text", "inline") and (each.source == "stored_url" or each.value not in entered)
+        if each.source not in WRITTEN and (each.source == "stored_url" or each.value not in entered)
     }
     for place, reason in reasons:
         if place not in unknown:
@@ -390,7 +390,7 @@ class EnteredReader(ReferenceReader):
 
     def __call__(self, reference: Reference) -> str:
         """The value. Raises ValueError."""
-        if reference.source in ("text", "inline"):
+        if reference.source in WRITTEN:
             return reference.value
         if reference.value not in self._values:
             raise ValueError("a stored secret is not used for a draft: send it")

@@ -22,7 +22,7 @@ CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
     "signature beside": {
         "endpoint_prefix": ["https://a.example"],
-        "auth": {"type": "basic", "username": "svc", "password": READ},
+        "auth": {"type": "basic", "username": READ, "password": READ},
         "signature": {
             "scheme": "custom",
             "secret": READ,
@@ -50,7 +50,7 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
         "endpoint_prefix": ["https://a.example/v1", "https://b.example"],
         "test": {"method": "HEAD", "path": "/me?x=1"},
         "limits": {"in_flight": 7},
-        "auth": {"type": "basic", "username": "svc", "password": READ},
+        "auth": {"type": "basic", "username": READ, "password": READ},
     },
     "headers": {
         "endpoint_prefix": ["https://a.example"],
@@ -165,7 +165,7 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
         "auth": {"type": "signature", "scheme": "github", "secret": READ},
     },
     "responsys": {
-        "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
+        "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": READ, "password": READ},
     },
 }
 

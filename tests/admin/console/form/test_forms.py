@@ -99,7 +99,7 @@ def test_a_profile_of_a_user_and_a_key_asks_for_what_it_does_not_bring() -> None
         ("app_private_key", "pem"),
     ]
     by_hand = {each.key: each.required for each in form_for("basic").first}
-    assert by_hand == {"endpoint_prefix": True, "username": True, "password": True}
+    assert by_hand == {"endpoint_prefix": True, "username": True, "password": False}
 
 
 def test_no_form_asks_for_the_secrets_of_another_profile() -> None:

@@ -65,8 +65,12 @@ def test_a_failing_integration_is_told_with_its_last_errors(
     assert "3 in 24 hours, 3 failed" in seen.text
     assert seen.text.count(": 502, upstream_unreachable") == 3
     form = seen.form(f"/integrations/{name}")
-    repaired = {"/endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "/auth/password#do": "replace"}
-    pages.send(form, {**repaired, "/auth/password": "new"})
+    repaired = {
+        "/endpoint_prefix": f"http://127.0.0.1:{running.upstream}",
+        "/auth/username": "svc",
+        "/auth/password": "new",
+    }
+    pages.send(form, {**repaired, "/auth/username#do": "replace", "/auth/password#do": "replace"})
     # What failed was not what it is now.
     assert "Failing since" not in pages.get(f"/?q={name}").text
     assert get(running.child.proxy_port, f"/i/{name}/whoami", CALLER).status == 200

@@ -23,17 +23,23 @@ from support.certificates import Issued, issue
 from support.examples import ALL
 
 
+def replaced(pointer: str, text: str) -> dict[str, str]:
+    """A secret that is typed in place of the one that is stored."""
+    return {pointer: text, f"{pointer}#do": "replace"}
+
+
 def test_a_refused_form_says_all_beside_its_fields_and_shows_no_secret(
     log_in: LogIn, running: Running, named: Named
 ) -> None:
-    """What is public stays, what is secret must be typed again."""
+    """What is public stays; user name and password are secret, and must be typed again."""
     pages, name = log_in("editor"), named("refused")
     seen = made(pages, running, name, **{"/auth/username": "a:b", "/endpoint_prefix": "nonsense"})
     assert (seen.status, seen.path) == (200, "/add")
     assert "colon" in seen.text
     assert "canary" not in seen.body
     form = seen.form("/add")
-    assert (form.fields["/id"], form.fields["/auth/username"], form.fields["/auth/password"]) == (name, "a:b", "")
+    assert (form.fields["/id"], form.fields["/auth/username"], form.fields["/auth/password"]) == (name, "", "")
+    assert "a:b" not in seen.body
     assert pages.ask("GET", f"/integrations/{name}").status == 404
 
 
@@ -60,7 +66,7 @@ def test_where_the_credential_goes_is_changed_only_with_the_secret(
     assert "Enter it again for where it goes now" in seen.text
     again = seen.form(f"/integrations/{name}")
     assert again.fields["/endpoint_prefix"] == elsewhere
-    seen = pages.send(again, {"/auth/password": "another", "/auth/password#do": "replace"})
+    seen = pages.send(again, {**replaced("/auth/username", "svc"), **replaced("/auth/password", "another")})
     assert "Saved, and in use." in seen.text
 
 
@@ -114,9 +120,9 @@ def test_without_script_a_check_says_what_saving_would_do_and_saves_nothing(
     assert "and nowhere else." in seen.text
     assert seen.form(f"/integrations/{name}").fields["/description"] == "mine"
     seen = pages.send(form, {"then": "check", "/endpoint_prefix": "https://elsewhere.example"})
-    assert "Enter again: Password; or put Endpoint prefix back." in seen.text
+    assert "Enter again: Password, Username; or put Endpoint prefix back." in seen.text
     again = seen.form(f"/integrations/{name}")
-    typed = {"then": "check", "/auth/password": "canary-pw", "/auth/password#do": "replace"}
+    typed = {"then": "check", **replaced("/auth/username", "svc"), **replaced("/auth/password", "canary-pw")}
     seen = pages.send(again, typed)
     assert "The credential goes to https://elsewhere.example, and nowhere else." in seen.text
     assert "canary" not in seen.body
@@ -173,8 +179,8 @@ def test_a_script_is_told_what_saving_would_do_and_nothing_of_a_secret(
     values = {**form.fields, "/endpoint_prefix": "https://elsewhere.example", "then": "check"}
     answer = pages.ask("POST", form.action, values, script, {})
     said = json.loads(answer.body)
-    assert (said["again"], said["moving"]) == (["/auth/password"], ["/endpoint_prefix"])
-    typed = {**values, "/auth/password": "canary-pw", "/auth/password#do": "replace"}
+    assert (said["again"], said["moving"]) == (["/auth/password", "/auth/username"], ["/endpoint_prefix"])
+    typed = {**values, **replaced("/auth/username", "svc"), **replaced("/auth/password", "canary-pw")}
     answer = pages.ask("POST", form.action, typed, script)
     assert json.loads(answer.body)["again"] == []
     assert "canary" not in answer.body
