@@ -57,14 +57,24 @@ def check_unique(headers: dict[str, T]) -> dict[str, T]:
     return headers
 
 
+_OF_PROXIES: Final = "proxy-authorization"
+"""The caller's own is for Sidekey and never passed on (RFC 9110 11.7.1), but it says nothing of the target."""
+
+
 def _decides(name: str) -> bool:
     """Whether a server may take a request for one of another target by this header: no caller may send it."""
-    return decides(normal_name(name).encode())
+    normal = normal_name(name)
+    return normal != _OF_PROXIES and decides(normal.encode())
 
 
 def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
-    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again."""
+    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again.
+
+    And refuse as public text what is always a credential.
+    """
     for name, value in headers.items():
+        if value.text is not None and value.text.source == "text" and normal_name(name) == _OF_PROXIES:
+            raise ValueError(f"{name} must be a secret: write {{prefix: TEXT, secret: ...}}")
         if value.secret is not None and value.secret.source == "stored" and _decides(name):
             raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
     return headers

@@ -17,9 +17,7 @@ from sidekey.credentials.written_values import WrittenValue, shape, written_sche
 MAPS: Final = ("headers", "query", "body")
 """The keys of the maps, which are the places."""
 
-_SECRET_NAMES = frozenset(
-    {"access-token", "api-key", "apikey", "authorization", "cookie", "proxy-authorization", "x-api-key"}
-)
+_SECRET_NAMES = frozenset({"access-token", "api-key", "apikey", "authorization", "cookie", "x-api-key"})
 
 
 def _field_shape(raw: Any) -> Any:

@@ -182,7 +182,7 @@ def page_of(form: Form, document: Mapping[str, Any]) -> Sent:
             ("problem", "tested", "seen", "explained", "refused", "activity", "operator", "done", "asked", "signs")
         ),
         **dict.fromkeys(("kind", "url", "form_token", "store_down", "path"), ""),
-        **dict.fromkeys(("rest", "calls"), ()),
+        **dict.fromkeys(("rest", "calls", "headers"), ()),
         "version": 1,
     }
     body = renderer().page("integration.html", values).decode()

@@ -162,6 +162,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "rest": (),
         "standing": standing_of(found, datetime.now(UTC)),
         "seen": seen,
+        "headers": () if served is None else served.public_headers,
         "kind": title_of(found["kind"]),
         "version": given.version,
         "activity": activity,
