@@ -39,7 +39,7 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
-from sidekey.credentials.certificates.pem import Block
+from sidekey.credentials.certificates.pem import Block, Halves
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
@@ -175,6 +175,7 @@ SECRETS = [
     Examined(IDENTITY),
     Reading(IDENTITY),
     Block("PRIVATE KEY", b"hunter2", b"hunter2"),
+    Halves("certificate", "hunter2"),
     certificates(),
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),

@@ -41,7 +41,9 @@ def test_pem_has_lines(text: str) -> None:
     """However they end, and whatever words stand before them (RFC 7468 2)."""
     assert fields.clean_pem(text).strip() == text.replace("\r\n", "\n").strip()
     assert fields.parse_secret({"insecure_value": text}, pem=True).pem
-    assert fields.parse_text(text, pem=True).pem
+    assert fields.parse_text(text.replace("PRIVATE KEY", "CERTIFICATE"), pem=True).pem
+    with pytest.raises(ValueError, match="must not contain a private key"):
+        fields.parse_text(text, pem=True)
 
 
 @pytest.mark.parametrize(

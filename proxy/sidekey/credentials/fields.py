@@ -278,6 +278,8 @@ def parse_text(raw: object, *, pem: bool = False, form: Form = "text") -> Refere
     """Read a text that is not a secret: the text itself, {file} or {env}."""
     way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
+        if pem:
+            refuse_key(raw, "write it under private_key")
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
     if isinstance(raw, StoredMapping):
         refuse_elsewhere(raw, "send the text itself")
@@ -316,6 +318,12 @@ def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tu
     if not isinstance(value, str):
         raise ValueError(f"{source} must be a text: put it in quotes")  # noqa: TRY004 - as above
     return source, value
+
+
+def refuse_key(pem: str, way_out: str) -> None:
+    """Raise ValueError for a private key in a text that is public."""
+    if "PRIVATE KEY-----" in pem:
+        raise ValueError(f"must not contain a private key, which is a secret: {way_out}")
 
 
 def elsewhere(source: str, value: str, pem: bool = False, form: Form = "value") -> Reference:

@@ -17,7 +17,14 @@ from sidekey.core.headers import TARGET_HEADERS
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.core.preset_parameters import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
-from sidekey.credentials.fields import TEXT_SCHEMA, Reference, StoredMapping, parse_text, refuse_elsewhere
+from sidekey.credentials.fields import (
+    TEXT_SCHEMA,
+    Reference,
+    StoredMapping,
+    parse_text,
+    refuse_elsewhere,
+    refuse_key,
+)
 from sidekey.runtime.snapshot import Address, Trust
 from sidekey.settings.bundles import check_bundle, check_no_local_ca
 
@@ -156,6 +163,7 @@ def parse_trust(raw: object) -> Trust:
 
 
 def _inline(text: str) -> Trust:
+    refuse_key(text, "remove it")
     # Text between the certificates may be in any encoding.
     data = text.encode("ascii", "replace")
     try:

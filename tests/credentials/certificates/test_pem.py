@@ -160,3 +160,15 @@ def test_encryption_needs_no_words() -> None:
         BestAvailableEncryption(b"hunter2"),
     )
     assert told(locked).startswith("this is PKCS#12")
+
+
+def test_a_pem_is_split_into_certificates_and_keys() -> None:
+    """In their order, without what stands between them; a PEM that is cut off has neither."""
+    certificate, key = ISSUED.pem.decode(), ISSUED.key_pem.decode()
+    other = issue("other.example").pem.decode()
+    encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
+    parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert pem.split(f"words\n{key}{other}{parameters}{certificate}") == pem.Halves(other + certificate, key)
+    assert pem.split(encrypted + certificate) == pem.Halves(certificate, encrypted)
+    assert pem.split(certificate) == pem.Halves(certificate, "")
+    assert pem.split("hunter2") == pem.split(f"{certificate}{key[:-10]}") == pem.Halves("", "")

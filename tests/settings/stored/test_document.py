@@ -25,9 +25,10 @@ from sidekey.settings.stored.document import (
     parse,
     pointer,
     replaced,
+    split_certificates,
 )
 from support.examples import examples
-from support.stored import PROFILE, stored
+from support.stored import PROFILE, chain, stored
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=("Cs",))),
@@ -260,3 +261,31 @@ def test_the_public_values_that_a_secret_stands_beside_are_counted_without_secre
         "/value/r_2": "/value",
         "/value/r_3/r_3": "/value/2",
     }
+
+
+@given(OBJECTS)
+def test_a_document_without_a_pasted_key_is_left_as_it_is(document: dict[str, Any]) -> None:
+    assert split_certificates(document) is document
+
+
+@pytest.mark.parametrize(
+    ("key", "split"),
+    [
+        (None, True),
+        ({"set": True, "updated_by": "ann"}, True),
+        ({"value": f"{chain().leaf.pem.decode()}{chain().leaf.key_pem.decode()}"}, True),
+        ({"value": chain().intermediate.key_pem.decode()}, False),
+        ({"url": "https://vault.example/key"}, False),
+        ("bare", False),
+    ],
+)
+def test_a_pasted_key_takes_the_place_of_none_of_a_kept_one_or_of_the_same(key: Any, split: bool) -> None:
+    """Nothing is lost: of two keys the certificate's own is refused."""
+    leaf = chain().leaf
+    both = leaf.key_pem.decode() + leaf.pem.decode()
+    section = {"certificate": {"inline": both}, **({} if key is None else {"private_key": key})}
+    expected = {"certificate": {"inline": leaf.pem.decode()}, "private_key": {"value": leaf.key_pem.decode()}}
+    document = {"auth": {"type": "mtls", **section}, "tags": ["a"]}
+    found = split_certificates(document)
+    assert found == ({**document, "auth": {"type": "mtls", **expected}} if split else document)
+    assert document["auth"]["certificate"]["inline"] == both  # type: ignore[index,call-overload]

@@ -61,7 +61,8 @@ An integration is one object: its document, as in a file, and what is said about
 - A secret **in a list** reads with a `row` ID beside `set`. Sent back with it, it is kept wherever it stands in the
   list, so that one can be added, moved or removed without the others. One that is within a mapping, or a list, of a
   list stays in that. An `errors` pointer has the index, the audit the row ID.
-- A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. `{{"url": ...}}` is
+- A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. A PEM that contains its
+  private key as well is split: the key is sealed as `private_key`. `{{"url": ...}}` is
   for certificates and keys, and is sealed like a secret.
 - `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers` and `trusted_ca: {{file}}` are for
   files alone.

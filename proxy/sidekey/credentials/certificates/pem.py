@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sidekey.credentials.base import Sealed
@@ -52,7 +53,14 @@ class Block(Sealed):
 
 def blocks(data: bytes) -> list[Block]:
     """Every block, in order; words around them do not count. Raises ValueError that says what the data is instead."""
-    found: list[Block] = []
+    found = [_block(label, body, whole) for label, body, whole in _texts(data)]
+    if not found:
+        raise ValueError(f"this is {what_it_is(data)}")
+    return found
+
+
+def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield the label of each block, what is inside, and the whole block. Raises ValueError if one is cut off."""
     at = 0
     while (begin := _BEGIN.search(data, at)) is not None:
         end_line = b"-----END " + begin[1] + b"-----"
@@ -61,10 +69,35 @@ def blocks(data: bytes) -> list[Block]:
         if end < 0 or b"-----BEGIN" in body:
             raise ValueError("this PEM is cut off: a block has no -----END line")
         at = end + len(end_line)
-        found.append(_block(begin[1].decode("ascii"), body, data[begin.start() : at]))
-    if not found:
-        raise ValueError(f"this is {what_it_is(data)}")
-    return found
+        yield begin[1].decode("ascii"), body, data[begin.start() : at]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Halves(Sealed):
+    """The certificates of a PEM and its private keys, each as PEM; empty where there are none."""
+
+    certificates: str
+    private_keys: str
+
+    def __repr__(self) -> str:
+        return "Halves(REDACTED)"
+
+
+def split(text: str) -> Halves:
+    """Separate certificates and private keys, each in their order; other blocks and text are dropped.
+
+    A PEM that is cut off has neither.
+    """
+    certificates, private_keys = [], []
+    try:
+        for label, _, whole in _texts(text.encode("utf-8", "replace")):
+            if label in CERTIFICATES:
+                certificates.append(whole)
+            elif label.endswith("PRIVATE KEY"):
+                private_keys.append(whole)
+    except ValueError:
+        return Halves("", "")
+    return Halves(*(b"".join(b"%b\n" % each for each in half).decode() for half in (certificates, private_keys)))
 
 
 def _block(label: str, body: bytes, whole: bytes) -> Block:

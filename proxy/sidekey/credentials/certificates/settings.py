@@ -22,6 +22,7 @@ from sidekey.credentials.fields import (
     is_kept,
     reference_schema,
     refuse_elsewhere,
+    refuse_key,
     single,
     stored_secret,
 )
@@ -53,8 +54,7 @@ def parse_certificate(raw: object) -> Reference:
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
         return _elsewhere(source, value, "inline")
-    if "PRIVATE KEY-----" in value:
-        raise ValueError("must not contain a private key, which is a secret: write it under private_key or pem")
+    refuse_key(value, "write it under private_key or pem")
     return Reference("inline", _pasted(value))
 
 

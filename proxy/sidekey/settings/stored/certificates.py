@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sidekey.credentials.certificates.settings import MATERIAL, parse_certificate, parse_key
 from sidekey.credentials.fields import Reference, cleaned, is_kept, mapping, parse_secret
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.stored.document import MalformedError, located, pointer
+from sidekey.settings.stored.document import MalformedError, located, pointer, split_certificates
 from sidekey.settings.stored.saving import DocumentError, Former
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def material_of(given: Mapping[str, Any], former: Former | None, now: float) -> 
     What is wrong with a value before it is read, such as that it must be a reference, is for the models to say.
     """
     try:
-        raw = located(given, None if former is None else former.certificates())
+        raw = located(split_certificates(given), None if former is None else former.certificates())
     except MalformedError:
         return Material()
     kind = KINDS.get(str(mapping(raw.get("auth")).get("type")))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
+from sidekey.credentials.certificates.pem import split
 from sidekey.credentials.fields import StoredMapping, is_kept
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
@@ -276,6 +277,48 @@ def found_at(raw: Any, where: str) -> Any:
         else:
             return None
     return raw
+
+
+def split_certificates(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Move a private key that was pasted together with its certificate to where keys are sealed.
+
+    Where the document brings another key as well, it is left as it is, so that the certificate is refused.
+    """
+    auth = given.get("auth")
+    below = [("auth", key) for key in auth] if isinstance(auth, Mapping) else []
+    for place in (("client_certificate",), ("auth",), *below):
+        section = found_at(given, pointer(place))
+        halves = _halves(section) if isinstance(section, Mapping) else None
+        if halves is not None:
+            given = _with(given, place, {**section, **halves})
+    return given
+
+
+def _halves(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    certificate, key = section.get("certificate"), section.get("private_key")
+    is_inline = isinstance(certificate, Mapping)
+    text = certificate.get("inline") if isinstance(certificate, Mapping) and len(certificate) == 1 else certificate
+    if not isinstance(text, str):
+        return None
+    found = split(text)
+    if not (found.certificates and found.private_keys) or not (key is None or _is_of(key, found.private_keys)):
+        return None
+    public = {"inline": found.certificates} if is_inline else found.certificates
+    return {"certificate": public, "private_key": {"value": found.private_keys}}
+
+
+def _is_of(key: Any, pasted: str) -> bool:
+    """Return True if the key of a section gives way to the one that was pasted: it is kept, or the same."""
+    if not isinstance(key, Mapping):
+        return False
+    entered = key.get("value")
+    return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
+
+
+def _with(raw: Mapping[str, Any], place: Place, value: Any) -> dict[str, Any]:
+    """Return a copy of a document with another value at the end of these keys."""
+    name, *below = map(str, place)
+    return {**raw, name: _with(raw[name], tuple(below), value) if below else value}
 
 
 def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -37,6 +37,7 @@ from sidekey.settings.stored.document import (
     merge_patch,
     pointer,
     replaced,
+    split_certificates,
 )
 from sidekey.settings.validated import validate, validate_saved
 from sidekey.store.canonical import canonical
@@ -195,6 +196,7 @@ def assess(
     given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float, dialling: Dialling
 ) -> Assessment:
     """As `prepare`, but with all that is known where the document may not be saved: what a form shows meanwhile."""
+    given = split_certificates(given)
     try:
         raw = located(given, None if former is None else former.certificates())
     except MalformedError as error:

@@ -1,0 +1,155 @@
+"""One PEM with certificate and private key, pasted where a certificate belongs: it is split, and the key is sealed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.api import TOKENS, Api, managed
+from support.ask import get
+from support.ca import Authority
+from support.certificates import Issued, issue
+from support.child import run_cli
+from support.mounted import asking, current, shown
+from support.pages import Pages
+from support.upstream import RawUpstream, always_ok
+
+CALLERS = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\nintegrations: {}'
+CALLER = {"Sidekey-Token": "of-a-caller"}
+START = datetime.now(UTC) - timedelta(days=1)
+ROOT = issue("root.example", start=START, authority=True)
+MIDDLE = issue("middle.example", ROOT, start=START, authority=True)
+LEAF = issue("leaf.example", MIDDLE, start=START)
+OTHER = current("other.example")
+
+
+def joined(*parts: bytes) -> str:
+    return b"Bag Attributes\n".join(parts).decode()
+
+
+ORDERS = {
+    "certificate first": joined(LEAF.pem, MIDDLE.pem, LEAF.key_pem),
+    "key first": joined(LEAF.key_pem, LEAF.pem, MIDDLE.pem),
+    "key between, chain reversed": joined(MIDDLE.pem, LEAF.key_pem, LEAF.pem),
+}
+
+
+def mtls(port: int, **auth: Any) -> dict[str, Any]:
+    return {
+        "id": "bank",
+        "endpoint_prefix": f"https://127.0.0.1:{port}",
+        "auth": {"type": "mtls", "allow_private_ca": True, **auth},
+    }
+
+
+def verifying(ca: Authority, host: str) -> ssl.SSLContext:
+    """A server that asks for a certificate of the root; these certificates have no key identifiers."""
+    context = asking(ca.server_context(host), ROOT)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def key_lines(issued: Issued) -> list[str]:
+    """The lines of a private key that no certificate has."""
+    return issued.key_pem.decode().splitlines()[1:3]
+
+
+def has_key(text: str, *issued: Issued) -> bool:
+    return "PRIVATE KEY" in text or any(line in text for each in issued for line in key_lines(each))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_pasted_key_is_sealed_and_the_certificate_shown(order: str, ca: Authority, tmp_path: Path) -> None:
+    """Whatever the order of the blocks; the upstream sees the certificate, and nobody reads the key."""
+    context = verifying(ca, "127.0.0.1")
+    async with RawUpstream(always_ok, ssl_context=context) as upstream:
+        document = {**mtls(upstream.port), "trusted_ca": {"inline": ca.bundle.read_text()}}
+        document["auth"]["certificate"] = {"inline": ORDERS[order]}
+        with managed(tmp_path, more=CALLERS) as child:
+            api = Api(child.admin_port)
+
+            def make() -> list[Any]:
+                said = [api.ask("POST", "/drafts/integration/preview", document).json]
+                assert said[0]["valid"] is True
+                assert (said[0]["certificates"][0]["chain"], said[0]["certificates"][0]["key_belongs"]) == (2, True)
+                said += [api.make("/integrations", document), api.get("/integrations/bank"), api.get("/audit")]
+                pages = Pages(child.admin_port)
+                pages.log_in(TOKENS["admin"])
+                return [*said, pages.get("/integrations/bank").body]
+
+            said = await asyncio.to_thread(make)
+            auth = said[2]["auth"]
+            assert auth["certificate"]["subject"] == "CN=leaf.example"
+            assert auth["private_key"].keys() == {"set", "updated_at", "updated_by"}
+            assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x", CALLER)).status == 200
+            exported = await asyncio.to_thread(run_cli, "export", "--config", str(child.config))
+            assert await asyncio.to_thread(child.stop) == 0
+        assert shown(upstream.connections[0]) == LEAF.der
+    database = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*")).decode("latin-1")
+    assert "CERTIFICATE" in database
+    for text in (json.dumps(said), exported.stdout, database, "\n".join(child.lines)):
+        assert not has_key(text, LEAF)
+
+
+def test_pasted_pair_replaces_the_stored_one(tmp_path: Path) -> None:
+    """By a patch of the certificate alone; a document that brings another key as well is refused."""
+    with managed(tmp_path, more=CALLERS) as child:
+        api = Api(child.admin_port)
+        pair = {"certificate": {"inline": OTHER.pem.decode()}, "private_key": {"value": OTHER.key_pem.decode()}}
+        api.make("/integrations", mtls(1, **pair))
+        pasted = {"certificate": {"inline": ORDERS["key first"]}}
+        said = api.ask("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
+        assert (said.status, said.json["auth"]["certificate"]["subject"]) == (200, "CN=leaf.example")
+        wrong = {**pasted, "private_key": {"value": OTHER.key_pem.decode()}}
+        said = api.ask("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
+        assert (said.status, said.pointers) == (422, {"/auth/certificate"})
+        assert "must not contain a private key" in said.body.decode()
+        assert not has_key(said.body.decode().replace("PRIVATE KEY", ""), LEAF, OTHER)
+
+
+def test_pasted_pem_beside_other_credentials_is_split(tmp_path: Path) -> None:
+    """`client_certificate`, and the certificate of an assertion; CAs with a key are refused."""
+    with managed(tmp_path, more=CALLERS) as child:
+        api = Api(child.admin_port)
+        beside = mtls(1)
+        beside["auth"] = {"type": "headers", "headers": {"X-A": "b"}}
+        pair = {"certificate": {"inline": ORDERS["key first"]}, "allow_private_ca": True}
+        found = api.make("/integrations", {**beside, "client_certificate": pair})
+        assert found["client_certificate"]["private_key"]["set"] is True
+        assertion = {"algorithm": "ES256", "certificate": joined(OTHER.pem, OTHER.key_pem)}
+        oauth2 = {
+            "type": "oauth2",
+            "token_endpoint": "https://a.test/token",
+            "client_id": "id",
+            "client_authentication": "private_key_jwt",
+            "assertion": assertion,
+        }
+        found = api.make("/integrations", {"id": "signed", "auth": oauth2})
+        assert found["auth"]["assertion"]["private_key"]["set"] is True
+        trusted = {"id": "trusting", **beside, "trusted_ca": {"inline": joined(OTHER.pem, OTHER.key_pem)}}
+        said = api.ask("POST", "/integrations", {**trusted, "id": "trusting"})
+        assert (said.status, said.pointers) == (422, {"/trusted_ca"})
+
+
+def test_pem_pasted_into_the_form_is_split(tmp_path: Path) -> None:
+    """As text and as a file; a page that is made again shows nothing of the key."""
+    with managed(tmp_path, more=CALLERS) as child:
+        pages = Pages(child.admin_port)
+        pages.log_in(TOKENS["editor"])
+        for name, files in (("typed", None), ("uploaded", {"/auth/certificate#file": ORDERS["key first"].encode()})):
+            form = pages.get("/add?kind=mtls").form("/add")
+            values = {"/id": name, "/endpoint_prefix": "https://bank.example/v1", "/auth/allow_private_ca": "true"}
+            if files is None:
+                values["/auth/certificate"] = ORDERS["key first"].replace("\n", "\r\n")
+            refused = pages.send(form, {**values, "/id": "Not an ID"}, files)
+            assert not has_key(refused.body, LEAF)
+            saved = pages.send(form, values, files)
+            assert saved.path == f"/integrations/{name}?done=saved"
+            assert "CN=leaf.example" in saved.text
+            assert not has_key(saved.body.replace("-----BEGIN PRIVATE KEY", ""), LEAF)
