@@ -241,7 +241,7 @@ async def test_stored_integrations_are_counted_by_state() -> None:
     found = [line for line in (await page(metrics)).splitlines() if line.startswith("sidekey_store_integrations{")]
     assert found == [
         f'sidekey_store_integrations{{state="{state}"}} {count}'
-        for state, count in zip(STATES, (1, 1, 1, 1, 1, 0, 0, 1, 1), strict=True)
+        for state, count in zip(STATES, (1, 1, 1, 0, 1, 1, 0, 0, 1, 1), strict=True)
     ]
     metrics.prepare(Snapshot({}))()
     assert "sidekey_store_integrations" not in await page(metrics)

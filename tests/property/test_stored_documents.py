@@ -60,7 +60,7 @@ SECRETS = {"key", "password", "username", "client_secret", "refresh_token", "pri
 SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
-ELSEWHERE = {"auth", "allow_private"}
+ELSEWHERE = {"auth", "allow_private", "pass_headers"}
 """Keys of an integration that are edited by their own keys, or that no stored one has."""
 
 
@@ -128,6 +128,7 @@ DEFAULTS: dict[str, Any] = {
     "allow_private": [],
     "allowed_domains": [],
     "endpoint_prefix": [],
+    "pass_headers": [],
     "redact_response": False,
     "auth.client_authentication": "header",
     "auth.grant": "client_credentials",
