@@ -92,7 +92,7 @@ class Managed:
 
     @property
     def vault(self) -> Vault:
-        """What its secrets are sealed with now. Raises StoreUnavailable until the store is open."""
+        """Seals and opens the secrets of the store. Raises StoreUnavailable until the store is open."""
         return Vault(self.store.id, self.store.ring)
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
@@ -237,7 +237,7 @@ class Managed:
 
 
 def _is_verified(state: State) -> bool:
-    """Whether this was read of a store: it was reached, and what is there is to be believed."""
+    """Return True if the state was read from a store whose contents verify."""
     return state.head is not None
 
 

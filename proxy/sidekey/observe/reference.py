@@ -30,7 +30,12 @@ _WHAT: Final = ("error", "at")
 
 EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     "Start, end, log": (
-        Event("listening", "info", ("proxy", "admin", "integrations"), "Sidekey is ready."),
+        Event(
+            "listening",
+            "info",
+            ("proxy", "admin", "integrations"),
+            "Sidekey accepts connections, and the integrations of files are in use.",
+        ),
         Event(
             "Sidekey cannot start",
             "error",

@@ -499,7 +499,7 @@ class PresetSettings(Section):
     content_type: values.ContentType = Field(
         description="The `Content-Type` of the body, or which the caller's payload must have."
     )
-    parameters: dict[values.ParameterName, ParameterSettings] = Field(
+    parameters: Annotated[dict[values.ParameterName, ParameterSettings], NAMES] = Field(
         default={}, description="Names of parameters to what they may be; needs `body`."
     )
     body: values.Value = Field(

@@ -46,7 +46,8 @@ in each file, every other global key in at most one file, and each ID of an inte
 - YAML is typed as in YAML 1.2: only `true`, `false`, `null`, whole numbers and floats are not text, so `off`, `no` and
   `0660` are text. Unknown and duplicate keys are errors.
 
-`sidekey check` reports every error at once as `file:line:column: path: message`.
+`sidekey check` reports all errors at once as `file:line:column: path: message`. Of one part of the config it lists the
+first 200, and says if there are more.
 
 ## Permissions of files
 

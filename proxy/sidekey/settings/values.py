@@ -197,7 +197,7 @@ def check_target_header(text: str) -> str:
     for name in TARGET_HEADERS:
         if name.lower() == text.lower():
             return name
-    raise ValueError(f"must be one of {', '.join(TARGET_HEADERS)}: no other header is dropped for what it may move")
+    raise ValueError(f"must be one of {', '.join(TARGET_HEADERS)}: every other header passes without being listed here")
 
 
 def check_preset_method(text: str) -> str:

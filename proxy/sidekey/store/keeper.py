@@ -52,7 +52,7 @@ class Keeper:
 
     @property
     def seals(self) -> Seals:
-        """What makes and verifies MACs. Raises StoreUnavailable until the store is open."""
+        """Makes and verifies MACs. Raises StoreUnavailable until the store is open."""
         if self._seals is None:
             raise StoreUnavailable("the store was not opened yet")
         return self._seals

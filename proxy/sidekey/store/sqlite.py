@@ -48,7 +48,7 @@ _PASSING: Final = frozenset(
 _PASSING_ERRNOS: Final = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR}
 )
-"""The same of the file system."""
+"""Errors of the file system that may be gone at the next attempt."""
 
 E = TypeVar("E", bound=StoreError)
 

@@ -95,6 +95,12 @@ def test_a_put_that_changes_nothing_makes_no_version(api: Api, editor: Api, runn
     assert said.etag == '"3"'
 
 
+def test_a_put_that_changes_nothing_of_a_preset_makes_no_version(editor: Api, running: Running) -> None:
+    shown = editor.make("/presets", {"id": "unchanged-preset", **documents(running)["/presets"]})
+    for match in ('"1"', "*"):
+        assert editor.ask("PUT", "/presets/unchanged-preset", shown, match=match).etag == '"1"'
+
+
 def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_files(
     editor: Api, running: Running
 ) -> None:

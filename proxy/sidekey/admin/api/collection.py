@@ -165,7 +165,7 @@ class Collection(ABC, Generic[R]):
         """How a stored one is shown."""
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leave out of a stored one what viewers do not see."""
+        """Remove what viewers may not see from a stored document."""
         return document
 
     @abstractmethod

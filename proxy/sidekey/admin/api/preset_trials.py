@@ -33,14 +33,14 @@ _KEYS: Final = ("parameters", "payload", "content_type")
 async def preview(service: Service, ask: Ask) -> Answer:
     """Show what a preset makes of parameters, or of a payload."""
     preset = _served(service, ask)
-    _, shown = await service.run(_looked_at, service.snapshot, preset, ask.document)
+    _, shown = await service.validate(_looked_at, service.snapshot, preset, ask.document)
     return Answer.of(_shown(preset.id, shown))
 
 
 async def test(service: Service, ask: Ask) -> Answer:
     """Send it."""
     preset = _served(service, ask)
-    sent, _ = await service.run(_looked_at, service.snapshot, preset, ask.document)
+    sent, _ = await service.validate(_looked_at, service.snapshot, preset, ask.document)
     service.admit_test(ask.operator)
     began = time.perf_counter()
     result = timed(await service.probe_preset(preset, sent.data, sent.content_type, False), began)

@@ -161,10 +161,10 @@ within 2 seconds.
 
 A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB, {MOST_VALUES} values and {DEEPEST}
 levels. In a document, the keys that lead to a value have at most {LONGEST_PATH} characters together, and a section of
-headers, parameters, fields or claims of an assertion has at most {NAMES.entries} names of at most {LONGEST_NAME}
-characters. Prefixes, domains and methods are at most {ENTRIES.entries} each, and the URL of a token endpoint or login
-has at most {LONGEST} characters. A response lists the first {MOST_ERRORS} errors, and says if there are more. Reads and
-log-ins do not wait while documents are validated.
+headers, query parameters, body fields, claims of an assertion or parameters of a preset has at most {NAMES.entries}
+names of at most {LONGEST_NAME} characters. Prefixes, domains and methods are at most {ENTRIES.entries} each, and the
+URL of a token endpoint or login has at most {LONGEST} characters. A response lists the first {MOST_ERRORS} errors, and
+says if there are more. Reads and log-ins do not wait while documents are validated.
 
 With `Expect: 100-continue` it is asked for once it is known that it may be sent.
 

@@ -48,7 +48,7 @@ async def explain(service: Service, ask: Ask) -> Answer:
     if wrong:
         raise invalid(wrong)
     found = _served(service, ask.names["id"])
-    return Answer.of(await service.run(_explained, found, url, sample, service.snapshot, ask.operator.role))
+    return Answer.of(await service.validate(_explained, found, url, sample, service.snapshot, ask.operator.role))
 
 
 def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, role: Role) -> dict[str, Any]:

@@ -107,7 +107,7 @@ async def _tried(visit: Visit, former: Mapping[str, Any], *, send: bool) -> Tria
     else:
         # Its rows are known, and only samples are in the form.
         typed = {**typed_of(former), **typed}
-    samples = await visit.service.run(_samples, document, typed)
+    samples = await visit.service.validate(_samples, document, typed)
     local += samples.errors
     body = samples.body
     if is_draft:
@@ -151,7 +151,7 @@ def _listed(typed: Typed, errors: Sequence[ItemError]) -> tuple[tuple[str, str],
 
 async def _first_look(visit: Visit, document: Mapping[str, Any]) -> Trial:
     """What a preset that is served makes of examples."""
-    samples = await visit.service.run(_samples, document, {})
+    samples = await visit.service.validate(_samples, document, {})
     try:
         return Trial(shown=(await visit.backend.ask("previewPreset", visit.names, body=samples.body)).value)
     except ApiProblem as problem:
