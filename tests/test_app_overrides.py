@@ -142,6 +142,16 @@ def test_preset_cannot_send_a_header_that_is_dropped(tmp_path: Path) -> None:
         assert ("or list it there in pass_headers" in result.stdout) is (status == 1)
 
 
+@pytest.mark.parametrize("header", ["X-Original-URL", "X_Rewrite_URL", "Proxy-Authorization"])
+def test_preset_cannot_send_a_header_that_no_caller_may_send(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "sidekey.yaml"
+    text = config(1).replace("content_type: text/plain", f"content_type: text/plain, headers: {{{header}: /admin}}")
+    path.write_text("version: 1\nintegrations:\n" + text)
+    result = run_cli("check", "--config", str(path))
+    assert result.returncode == 1
+    assert f"headers.{header}: may not be set" in result.stdout
+
+
 def test_editor_cannot_let_headers_pass(tmp_path: Path) -> None:
     """What moves a target beside a stored credential is the operator's decision."""
     with managed(tmp_path) as child:

@@ -187,6 +187,21 @@ async def test_head_over_its_limit_is_refused(
         assert b"/over" not in b"".join(door.upstream.received)
 
 
+@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("cuts_body", [False, True], ids=["whole", "its body in the second read"])
+async def test_request_before_a_head_that_is_too_large_is_served(
+    name: str, cuts_body: bool, ca: Authority, tmp_path: Path
+) -> None:
+    """The head behind it, which has no end yet, came in the same read as the last byte of its body."""
+    async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
+        first = door.post("/first", b"abcde")
+        over = door.head("GET", "/over", "X-Fill: " + "x" * 1000)[:-4]
+        async with door.caller() as caller:
+            await send_in_reads(caller, *cut(first + over, *([len(first) - 5] if cuts_body else [])))
+            assert [(await caller.response()).status for _ in range(2)] == [200, 431]
+        assert [(each.target, each.body) for each in door.upstream.requests] == [(b"/first", b"abcde")]
+
+
 MALFORMED_LINES = {
     "two spaces before the target": "{method}  {target} HTTP/1.1",
     "two spaces before the version": "{method} {target}  HTTP/1.1",

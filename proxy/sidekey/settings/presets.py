@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sidekey.core.headers import METHOD_OVERRIDES, TARGET_FIELDS
+from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, TARGET_FIELDS, Role
 from sidekey.core.policy import decide
 from sidekey.core.preset_parameters import DEPTH, Parameter
 from sidekey.core.presets import BodyRules, HeaderTemplate, Preset
@@ -170,6 +170,10 @@ def _headers(
         other = seen.setdefault(normal, name)
         if normal in _PAYLOAD_HEADERS:
             errors.append(Finding(place, _PAYLOAD_HEADERS[normal], key=True))
+        if normal == "proxy-authorization":
+            errors.append(Finding(place, "may not be set: write it as a secret header of the integration", key=True))
+        if REQUEST_ROLES.get(normal.encode()) == Role.DROP:
+            errors.append(Finding(place, "may not be set: no caller may send this header", key=True))
         if other != name:
             errors.append(Finding(place, f"is the same header as {other} (case and _ do not count)", key=True))
         try:

@@ -171,6 +171,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         else:
             if self._line or self._reading is not None:
                 problem = self._over_bounds()
+            if problem is not None:
+                waiting = self._keep_complete()
         # Out of the handlers: what is parsed inside one tells no reason of its own (`_problem_of`).
         if problem is not None:
             self._refuse(problem, waiting)
@@ -184,6 +186,17 @@ class CallerConnection(RequestReader, asyncio.Protocol):
                 self._parse(data[passed_over:])
         else:
             self._go_on()
+
+    def _keep_complete(self) -> int:
+        """Keep what is complete of a read whose last request is over a limit: that one alone is refused.
+
+        Return how many of the queued requests stay.
+        """
+        if self._reading is None:
+            if self._uploading:
+                self._progress()
+            return len(self._queue)
+        return len(self._queue) - (self._reading in self._queue)
 
     def _go_on(self) -> None:
         """Act on what a read has brought."""

@@ -185,7 +185,12 @@ class RequestReader:
         queue = self._queue
         waiting = len(queue)
         size = len(data)
-        self._fed = data.find(HEAD_END) + _HEAD_END_SIZE if size > self.worker.rules.limits.request_head else 0
+        self._fed = 0
+        if size > self.worker.rules.limits.request_head:
+            if data.startswith(b"\r\n"):
+                # An empty line before the request line (RFC 9112 2.2) is no byte of the head.
+                return False
+            self._fed = data.find(HEAD_END) + _HEAD_END_SIZE
         try:
             self._feed(data)
         except HttpParserUpgrade:
