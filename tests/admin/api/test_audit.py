@@ -134,13 +134,14 @@ def test_many_logins_do_not_hide_a_test_and_are_counted(api: Api, editor: Api, r
 
 
 def test_many_refused_changes_are_counted(api: Api, named: Named) -> None:
+    """The count is not rewritten for each: a loop of refusals must not keep the store's lock busy."""
     who = named("refused")
     visitor = operator(api, who, "viewer")
     for _ in range(102):
         assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
     assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
     found = entries(api, who)
-    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "3 more not listed")
+    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "at least 2 more not listed")
     assert [(each["action"], each["outcome"]) for each in found[1:]] == [("delete", "forbidden")] * 100
 
 

@@ -16,9 +16,11 @@ class Table:
     """Entries by number, written as the store writes them."""
 
     entries: list[AuditEntry] = field(default_factory=list)
+    writes: int = 0
 
     async def write(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None) -> int:
         await asyncio.sleep(0)
+        self.writes += 1
         if previous is None:
             self.entries.append(entry)
             return len(self.entries) - 1
@@ -45,3 +47,11 @@ async def test_further_events_are_counted_in_one_entry() -> None:
     for _ in range(3):
         await budget.write("a", ENTRY, table.write)
     assert table.outcomes == ["ok", "ok", "5 more not listed", "ok", "ok", "ok", "1 more not listed"]
+
+
+async def test_sparse_budget_writes_its_count_at_powers_of_two() -> None:
+    table, budget = Table(), AuditBudget("refused change", 2, lambda: 0.0, sparse=True)
+    for _ in range(2 + 1000):
+        await budget.write("a", ENTRY, table.write)
+    assert table.outcomes == ["ok", "ok", "at least 512 more not listed"]
+    assert table.writes == 2 + 10

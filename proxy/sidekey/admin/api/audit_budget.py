@@ -28,16 +28,23 @@ class _Window:
 
 
 class AuditBudget:
-    """Lists at most `limit` events of each token in an hour, and counts the further ones in one entry of `action`."""
+    """Lists at most `limit` events of each token in an hour, and counts the further ones in one entry of `action`.
 
-    def __init__(self, action: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    With `sparse` the entry is written only when the count reaches a power of two, and says "at least": a loop of
+    events must not become a loop of transactions.
+    """
+
+    def __init__(
+        self, action: str, limit: int, clock: Callable[[], float] = time.monotonic, *, sparse: bool = False
+    ) -> None:
         self._action = action
         self._limit = limit
         self._clock = clock
+        self._sparse = sparse
         self._windows: dict[str, _Window] = {}
 
     async def write(self, digest: str, entry: AuditEntry, write: Write) -> None:
-        """Write the entry of an event, or the entry that counts it. Raises what `write` raises."""
+        """Write the entry of an event, or count the event. Raises what `write` raises."""
         window = self._window(digest)
         if window.listed < self._limit:
             window.listed += 1
@@ -45,8 +52,10 @@ class AuditBudget:
             return
         async with window.lock:
             count = window.not_listed + 1
-            summary = AuditEntry(who=entry.who, action=self._action, outcome=f"{count} more not listed")
-            window.summary = await write(summary, window.summary), summary
+            if not self._sparse or count.bit_count() == 1:
+                outcome = f"{'at least ' if self._sparse else ''}{count} more not listed"
+                summary = AuditEntry(who=entry.who, action=self._action, outcome=outcome)
+                window.summary = await write(summary, window.summary), summary
             window.not_listed = count
 
     def _window(self, digest: str) -> _Window:

@@ -173,7 +173,8 @@ Lists come in pages of 50: `next` is what the next page's `after` (of the audit,
 The audit lists each change, and each test with a credential that Sidekey holds: those are at most one a second with one
 token. Of refused changes, of log-ins, and of tests of unsaved integrations, which bring their own secrets, it lists
 {MOST_LISTED} an hour for each token and kind; one more entry counts the rest, with an `outcome` such as `12 more not
-listed`. `store.audit` says how long entries are kept.
+listed`. For refused changes it is rewritten only when the count reaches a power of two, and says `at least 8 more not
+listed` while 8 to 15 are not. `store.audit` says how long entries are kept.
 
 With `admin.behind_tls: true` the audit's `from` is the address that the proxy has seen, the last one in
 `X-Forwarded-For`, `by` the proxy's own.

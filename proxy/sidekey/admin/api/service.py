@@ -114,7 +114,7 @@ class Service:
         self.last_preset_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
-        self._refusals = AuditBudget("refused change", MOST_LISTED)
+        self._refusals = AuditBudget("refused change", MOST_LISTED, sparse=True)
         self._logins = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
