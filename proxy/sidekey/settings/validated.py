@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sidekey.credentials.destination import references_in
 from sidekey.credentials.fields import SEND_VALUE, StoredMapping
 from sidekey.settings import checks
-from sidekey.settings.config_errors import Finding
+from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.profiles import PROVIDER, Brought, Expansion, expand, merged
 from sidekey.settings.translate import findings_of
@@ -48,11 +48,18 @@ def _warnings(table: Mapping[str, Any], store: checks.Store, *, stored: bool) ->
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
 
 
-def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
-    """Refuse secrets that only a file may write as plain text. What a profile brings is public, and so is nothing."""
+def open_secrets_in(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Loc]:
+    """Yield the places in the settings of secrets that a document has as plain text, which only a file may.
+
+    What a profile brings is public, and so is an empty text.
+    """
     for place, reference in references_in(settings.auth, ("auth",)):
         if reference.source == "plain" and reference.value and expansion.written(place) != PROVIDER:
-            yield Finding(place, f"must not be a bare text: {SEND_VALUE}")
+            yield place
+
+
+def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
+    return (Finding(each, f"must not be a bare text: {SEND_VALUE}") for each in open_secrets_in(settings, expansion))
 
 
 def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored: bool) -> Validated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
@@ -265,6 +265,14 @@ def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
     if isinstance(raw, Mapping):
         return {key: replaced(value, values, f"{where}{pointer((key,))}") for key, value in raw.items()}
     return raw
+
+
+def without(raw: Any, pointers: Collection[str], where: str = "") -> Any:
+    """Return a copy of a document without the keys at these pointers."""
+    if not pointers or not isinstance(raw, Mapping):
+        return raw
+    places = {key: f"{where}{pointer((key,))}" for key in raw}
+    return {key: without(raw[key], pointers, place) for key, place in places.items() if place not in pointers}
 
 
 def found_at(raw: Any, where: str) -> Any:

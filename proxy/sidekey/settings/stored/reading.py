@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sidekey.settings.stored.document import kept_as, listed_in, replaced
+from sidekey.settings.stored.document import kept_as, listed_in, replaced, without
 from sidekey.settings.stored.saving import Former
 
 if TYPE_CHECKING:
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
-    """The document as it is sent out; sent back unchanged, it keeps everything."""
+    """The document as it is sent out; sent back unchanged, it keeps everything.
+
+    A secret that an earlier version saved as plain text is left out: it must be entered again.
+    """
     listed = {each.pointer: each for each in listed_in(former.saved.written)}
     values: dict[str, Any] = {
         where: {
@@ -27,7 +30,7 @@ def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
     for where, written in former.certificates().items():
         pem = written if isinstance(written, str) else written["inline"]
         values[where] = {"set": True, **_of_certificate(pem)}
-    return replaced(former.saved.written, values)
+    return without(replaced(former.saved.written, values), former.in_the_open)
 
 
 def instant(seconds: float) -> str:

@@ -39,7 +39,7 @@ from sidekey.settings.stored.document import (
     replaced,
     split_certificates,
 )
-from sidekey.settings.validated import validate, validate_saved
+from sidekey.settings.validated import open_secrets_in, validate, validate_saved
 from sidekey.store.canonical import canonical
 
 LONGEST_DESCRIPTION: Final = 2000
@@ -100,25 +100,29 @@ class Draft(Sealed):
 class Former:
     """What is stored now: its document, the pointers of its secrets, and its settings where it is valid.
 
-    `filled` is what its provider profile brought when it was saved, for people: keys and values, as text.
+    `filled` is what its provider profile brought when it was saved, for people: keys and values, as text. `in_the_open`
+    are the pointers of secrets that an earlier version saved as plain text.
     """
 
     saved: Saved
     secrets: frozenset[str]
     settings: IntegrationSettings | None
     filled: tuple[tuple[str, str], ...] = ()
+    in_the_open: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, document: str, secrets: Iterable[str]) -> Former:
         """By a row's document and the pointers of its secrets. Raises MalformedError."""
         saved = Saved.load(document)
         validated = validate_saved(saved.written, saved.brought)
-        filled = validated.expansion.filled
+        filled, settings = validated.expansion.filled, validated.settings
+        plain = () if settings is None else open_secrets_in(settings, validated.expansion)
         return cls(
             saved,
             frozenset(secrets),
-            None if validated.errors else validated.settings,
+            None if validated.errors else settings,
             () if filled is None else filled.entries,
+            frozenset(pointer(validated.expansion.written(place)) for place in plain),
         )
 
     def references(self) -> tuple[Reference, ...]:
