@@ -5,11 +5,13 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.api import TOKENS, Api, managed
+from support.ask import within
 from support.recording import recording
 from support.upstream import RawUpstream
 from support.wire import Message
@@ -269,6 +271,34 @@ def test_who_may(api: Api, viewer: Api, running: Running) -> None:
         assert viewer.ask("POST", path, body).code == "forbidden"
     assert api.by(TOKENS["editor"]).ask("POST", "/drafts/preset/preview", draft).status == 200
     assert api.ask("POST", "/presets/nothing/preview", {}).code == "not_found"
+
+
+def test_test_with_a_stored_credential_is_not_sent_while_the_audit_cannot_list_it(tmp_path: Path) -> None:
+    """Of an integration, a preset and the draft of one: 503, and nothing arrives; each works once the store is back."""
+    with recording() as upstream, managed(tmp_path, more=config(upstream.port)) as child:
+        running, api = Running(child.admin_port, upstream), Api(child.admin_port)
+        prefix = f"http://127.0.0.1:{upstream.port}/api"
+        integration = {"endpoint_prefix": prefix, "auth": {"type": "basic", "username": {"value": "svc"}}}
+        api.make("/integrations", {"id": "stored", **integration, "test": {"path": "/x"}})
+        tests = [
+            (fresh(api, "first"), "/integrations/stored/test", None),
+            (fresh(api, "second"), "/presets/event/test", {"payload": "1"}),
+            (fresh(api, "third"), "/drafts/preset/test", {"preset": running.document(id="later")}),
+        ]
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        (tmp_path / "store.db").mkdir()
+        for tester, path, body in tests:
+            said = tester.ask("POST", path, body)
+            assert (path, said.status, said.code) == (path, 503, "store_unavailable")
+        assert arrived(running) == 0
+        (tmp_path / "store.db").rmdir()
+        (tmp_path / "away.db").rename(tmp_path / "store.db")
+        for tester, path, body in tests:
+            # Less than a second may have passed since.
+            within(lambda tester=tester, path=path, body=body: tester.ask("POST", path, body).status == 200)
+        listed = [each["outcome"] for each in api.get("/audit")["items"] if each["action"] == "test"]
+        assert listed == ["ok"] * 3
+        assert arrived(running) == 3
 
 
 def test_tests_are_paced_and_in_the_audit(api: Api, running: Running) -> None:

@@ -42,9 +42,11 @@ async def test(service: Service, ask: Ask) -> Answer:
     preset = _served(service, ask)
     sent, _ = await service.validate(_looked_at, service.snapshot, preset, ask.document)
     service.admit_test(ask.operator)
+    begun = await service.begin_test(ask, "preset", preset.id, preset.row)
     began = time.perf_counter()
     result = timed(await service.probe_preset(preset, sent.data, sent.content_type, False), began)
-    await service.note_preset_test(ask, preset, result)
+    service.last_preset_tests.note(preset, ask.operator.name, result)
+    await service.end_test(begun, result)
     return Answer.of(result)
 
 
@@ -63,9 +65,11 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
     draft = await service.validate(_draft_in, snapshot, ask.document)
     sent, _ = await service.validate(_looked_at, snapshot, draft.preset, draft.rest)
     service.admit_test(ask.operator)
+    row = snapshot.integrations[draft.preset.rules.integration].row
+    begun = await service.begin_test(ask, "preset", draft.name, row)
     began = time.perf_counter()
     result = timed(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
-    await service.note_preset_draft_test(ask, draft.name, snapshot.integrations[draft.preset.rules.integration], result)
+    await service.end_test(begun, result)
     return Answer.of(result)
 
 

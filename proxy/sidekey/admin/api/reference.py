@@ -171,7 +171,11 @@ With `Expect: 100-continue` it is asked for once it is known that it may be sent
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
 
 The audit lists each change, and each test with a credential that Sidekey holds: those are at most one a second with one
-token. Of refused changes, of log-ins, and of tests of unsaved integrations, which bring their own secrets, it lists
+token. The entry of a test is written before the test is sent: where the store cannot take it, the response is 503
+`store_unavailable`, and nothing is sent. Its `outcome` is `sent` until the test ends, and stays so where the store
+cannot be written then. Tests of unsaved integrations are sent, and not listed, while the store cannot be used.
+
+Of refused changes, of log-ins, and of tests of unsaved integrations, which bring their own secrets, it lists
 {MOST_LISTED} an hour for each token and kind; one more entry counts the rest, with an `outcome` such as `12 more not
 listed`. For refused changes it is rewritten only when the count reaches a power of two, and says `at least 8 more not
 listed` while 8 to 15 are not. `store.audit` says how long entries are kept.

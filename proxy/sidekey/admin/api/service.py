@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask, Condition
@@ -57,16 +57,23 @@ class Tested:
     result: Mapping[str, Any]
 
 
+class BegunTest(NamedTuple):
+    """The number and the audit entry of a test that may be sent."""
+
+    number: int
+    entry: AuditEntry
+
+
 class LastTests:
     """The last test of each integration, or preset, by this process, of as many as were tested last."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Integration | Preset, Tested]] = {}
 
-    def note(self, served: Integration | Preset, tested: Tested) -> None:
-        """Keep a test."""
+    def note(self, served: Integration | Preset, by: str, result: Mapping[str, Any]) -> None:
+        """Keep the result of a test that just ended, `by` this operator."""
         self._found.pop(served.id, None)
-        self._found[served.id] = served, tested
+        self._found[served.id] = served, Tested(int(time.time()), by, result)
         if len(self._found) > MOST_TESTS:
             del self._found[next(iter(self._found))]
 
@@ -275,36 +282,36 @@ class Service:
         entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
         await self._logins.write(operator.digest, entry, partial(self.store.log_in, session))
 
-    async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
-        """Keep what came of a test, and write into the audit that it was sent."""
-        self.last_tests.note(integration, Tested(int(time.time()), ask.operator.name, result))
-        await self._audit_test(ask, "integration", integration.id, integration.row, result)
+    async def begin_test(self, ask: Ask, kind: str, name: str, row: str) -> BegunTest:
+        """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.
 
-    async def note_preset_test(self, ask: Ask, preset: Preset, result: Mapping[str, Any]) -> None:
-        """The same of a preset."""
-        self.last_preset_tests.note(preset, Tested(int(time.time()), ask.operator.name, result))
-        await self._audit_test(ask, "preset", preset.id, preset.row, result)
-
-    async def note_preset_draft_test(
-        self, ask: Ask, name: str, integration: Integration, result: Mapping[str, Any]
-    ) -> None:
-        """Write into the audit that the draft of a preset was sent.
-
-        It stands among what was done to the integration, whose credential has gone with it: a draft has no row.
+        Raises ApiProblem if the store cannot take the entry: the test must not be sent then. `admit_test` bounds how
+        many entries there can be. The draft of a preset has no row: `row` is that of the integration whose credential
+        it uses.
         """
-        await self._audit_test(ask, "preset", name, integration.row, result)
+        entry = AuditEntry(
+            who=ask.operator.name, action="test", kind=kind, id=name, row=row, source=ask.source, outcome="sent"
+        )
+        try:
+            return BegunTest(await self.store.audit(entry), entry)
+        except (StoreUnavailable, StoreRefused) as error:
+            raise unavailable(error) from None
+
+    async def end_test(self, begun: BegunTest, result: Mapping[str, Any]) -> None:
+        """Add the outcome of a test to its audit entry."""
+        entry = replace(begun.entry, outcome=_outcome_of(result))
+        # The entry is there: until the store can be written, which its metrics say, its outcome is "sent".
+        with contextlib.suppress(StoreError):
+            await self.store.audit(entry, (begun.number, begun.entry))
 
     async def note_draft_test(self, ask: Ask, result: Mapping[str, Any]) -> None:
         """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
-        entry = _test_entry(ask, result, kind="integration", name=_name_in(ask), action="test draft")
+        entry = replace(
+            _entry(ask, _name_in(ask)), action="test draft", kind="integration", outcome=_outcome_of(result)
+        )
         # What is loaded can be tested while the store is away, which its metrics say.
         with contextlib.suppress(StoreError):
             await self._draft_tests.write(ask.operator.digest, entry, self.store.audit)
-
-    async def _audit_test(self, ask: Ask, kind: str, name: str, row: str, result: Mapping[str, Any]) -> None:
-        """Write the entry of a test with a credential that Sidekey holds: `admit_test` bounds how many there can be."""
-        with contextlib.suppress(StoreError):
-            await self.store.audit(_test_entry(ask, result, kind=kind, name=name, row=row))
 
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
@@ -315,13 +322,8 @@ def _entry(ask: Ask, name: str) -> AuditEntry:
     return AuditEntry(who=ask.operator.name, action=ask.action, kind=ask.thing, id=name, source=ask.source)
 
 
-def _test_entry(
-    ask: Ask, result: Mapping[str, Any], *, kind: str, name: str, row: str = "", action: str = "test"
-) -> AuditEntry:
-    outcome = "ok" if result["ok"] else "failed"
-    return AuditEntry(
-        who=ask.operator.name, action=action, kind=kind, id=name, row=row, source=ask.source, outcome=outcome
-    )
+def _outcome_of(result: Mapping[str, Any]) -> str:
+    return "ok" if result["ok"] else "failed"
 
 
 def _name_in(ask: Ask) -> str:

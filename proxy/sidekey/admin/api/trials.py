@@ -34,9 +34,11 @@ async def test(service: Service, ask: Ask) -> Answer:
     if found.test is None:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
+    begun = await service.begin_test(ask, "integration", found.id, found.row)
     began = time.perf_counter()
     result = timed(await service.probe(found.id, found.test), began)
-    await service.note_test(ask, found, result)
+    service.last_tests.note(found, ask.operator.name, result)
+    await service.end_test(begun, result)
     return Answer.of(result)
 
 
