@@ -75,6 +75,36 @@ def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
     assert relative == first
 
 
+def test_one_config_has_one_default_folder_however_its_path_is_written(tmp_path: Path) -> None:
+    """From a folder behind a link, by the link, and with two slashes; also the folder as a whole."""
+    folder, link = tmp_path / "real", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    (folder / "sidekey.yaml").write_text(CONFIG.replace("ca: {folder: state}\n", ""))
+
+    def kept_in(path: str) -> str:
+        done = run_cli("ca", "show", "--json", "--config", path, folder=link)
+        return str(json.loads(done.stdout)["kept_in"])
+
+    files = {kept_in(path) for path in ("sidekey.yaml", f"{link}/sidekey.yaml", f"/{folder}/sidekey.yaml")}
+    folders = {kept_in(path) for path in (".", f"{link}", f"/{folder}/")}
+    assert len(files) == len(folders) == 1
+
+
+def test_update_of_a_mounted_config_map_keeps_the_ca(tmp_path: Path) -> None:
+    """Kubernetes writes each version into a new folder, and swaps the link that all files are behind."""
+    mounted = tmp_path / "mounted"
+    (mounted / "..first").mkdir(parents=True)
+    (mounted / "..data").symlink_to("..first")
+    (mounted / "sidekey.yaml").symlink_to("..data/sidekey.yaml")
+    (mounted / "..first" / "sidekey.yaml").write_text(CONFIG.replace("ca: {folder: state}\n", ""))
+    before = [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")]
+    (mounted / "..first").rename(mounted / "..second")
+    (mounted / "..data").unlink()
+    (mounted / "..data").symlink_to("..second")
+    assert [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")] == before
+
+
 def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_path: Path) -> None:
     """While the first one runs, too."""
     integration = "{endpoint_prefix: 'https://%s.test/v1', auth: {type: headers, headers: {X-Key: x}}}"

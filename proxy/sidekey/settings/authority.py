@@ -20,6 +20,7 @@ from sidekey.settings.build import Reasons
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle
 from sidekey.settings.models import CaSettings, GlobalSettings
 from sidekey.settings.secrets import SecretReader, named
+from sidekey.settings.stamps import is_folder
 
 TRUST = "trust"
 """The trust folder, where the config names none: below the other."""
@@ -86,8 +87,9 @@ _LONGEST_NAME: Final = 100
 
 def _folder_name(config: Path) -> str:
     """Return a name for the state of a config, such as `etc-sidekey-906f2f23fc35`, that no other path has."""
-    # Links are not resolved: the path that the operator writes stays while a link is swapped.
-    path = os.path.abspath(config)  # noqa: PTH100 - `Path.resolve` would resolve them
+    # Links of folders are resolved: however the path is written, the name is the same. The link of a file is not:
+    # Kubernetes replaces its target at each update.
+    path = os.path.realpath(config) if is_folder(config) else f"{os.path.realpath(config.parent)}/{config.name}"
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", path)[-_LONGEST_NAME:].strip("-.")
     return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}".removeprefix("-")
 

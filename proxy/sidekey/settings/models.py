@@ -277,8 +277,8 @@ class CaSettings(Section):
     folder: values.FilePath | None = Field(
         default=None,
         description="Where the CA and its key are kept, in a folder `ca` of mode 0700 below it; default: a folder of "
-        "its own for each path of a config, such as `etc-sidekey-906f2f23fc35` for `/etc/sidekey`, in "
-        "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
+        "its own for each path of a config, its folders without links, such as `etc-sidekey-906f2f23fc35` for "
+        "`/etc/sidekey`, in `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
     )
     trust_folder: values.FilePath | None = Field(
         default=None,
