@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from sidekey.errors import StartError
 from sidekey.managed import Managed, joined
-from sidekey.runtime.publisher import Commit
+from sidekey.runtime.publisher import Commit, Refused
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault, sealed_fields
@@ -119,6 +120,37 @@ async def test_what_is_committed_here_is_put_in_use_once(tmp_path: Path) -> None
             state = await one.managed.commit([Put(record(one.managed.vault, name), None)], ENTRY)
             await eventually(lambda state=state: one.metrics.store == (True, state.revision, False))
             assert counting.count == count
+
+
+class RefusingOnce:
+    """A part that cannot serve by the first snapshot that it gets."""
+
+    def __init__(self) -> None:
+        self.refused = False
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        del snapshot
+        if not self.refused:
+            self.refused = True
+            raise Refused("not yet")
+        return lambda: None
+
+
+async def test_first_content_of_the_store_that_was_not_put_in_use_is_tried_again(tmp_path: Path) -> None:
+    """Without a change of the store: nothing is served until some content of it is in use."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+    part = RefusingOnce()
+    async with AsyncExitStack() as stack:
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            one = await stack.enter_async_context(process(tmp_path))
+            assert one.managed.unread
+            one.publisher.parts.append(part)
+        await eventually(lambda: one.managed.unread == "")
+        assert part.refused
+        assert one.states() == {"crm": "ok"}
 
 
 async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:

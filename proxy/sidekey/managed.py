@@ -26,7 +26,7 @@ from sidekey.store.place import open_store, start_store
 from sidekey.store.records import DocumentRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
-from sidekey.store.store import Store
+from sidekey.store.store import LOOK_EVERY, Store
 
 
 class Managed:
@@ -49,6 +49,7 @@ class Managed:
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retry: asyncio.TimerHandle | None = None
         self._unmarked: set[tuple[str, str]] = set()
         self._log = get_logger()
         self._made_noted = False
@@ -143,6 +144,8 @@ class Managed:
 
     async def close(self) -> None:
         """End the watch, and disconnect."""
+        if self._retry is not None:
+            self._retry.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -234,6 +237,13 @@ class Managed:
         except ReloadError:
             # The reloader has reported why.
             self._log.error("what the store says is not in use because of a defect in Sidekey")
+            # Later states are put in use when the store changes. Nothing is served before the first one.
+            if not self._is_read and self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_again)
+
+    def _look_again(self) -> None:
+        self._retry = None
+        self._look()
 
 
 def _is_verified(state: State) -> bool:

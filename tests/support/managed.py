@@ -62,7 +62,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
     loaded = loader.load()
     rules = good(loaded).store
     assert rules is not None
-    managed = await Managed.open(rules, loader)
+    managed = await Managed.start(rules, loader)
     defects: list[BaseException] = []
     publisher = Publisher(loader.join(loaded), [managed], defects.append)
     metrics = Metrics()
