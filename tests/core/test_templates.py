@@ -160,6 +160,11 @@ def test_values_are_escaped_in_xml() -> None:
     assert (root.get("a"), root.get("c"), root.text) == (VALUES["b"], VALUES["b"], f"in {VALUES['b']}{{{{")
 
 
+def test_xml_may_contain_what_resembles_the_mark_of_a_placeholder() -> None:
+    body = "<p0q0r q='p1q0r p2q1r{{a}}p3q'>p0q0r{{a}}{{a}}q5p</p0q0r>"
+    assert fill(XML, body) == body.replace("{{a}}", "x")
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -88,6 +88,17 @@ class Part(NamedTuple):
     grow: Callable[[int], Any]
 
 
+XML_ELEMENT: Final = '<b c="{{a}}"/>'
+XML_BODIES: Mapping[str, tuple[int, Callable[[int], str]]] = {
+    "text like one long mark": (400_000, lambda size: f"<a>p{'q' * size}</a>"),
+    "text like many marks": (50_000, lambda size: f"<a>{''.join(f'p{number}q' for number in range(size))}</a>"),
+    "text like one long mark, and placeholders": (50_000, lambda size: f"<a>p{'q' * size}{'{{a}}' * size}</a>"),
+    "placeholders in text": (40_000, lambda size: f"<a>{'<b>{{a}}</b>' * size}</a>"),
+    "placeholders in attributes": (30_000, lambda size: f"<a>{XML_ELEMENT * size}</a>"),
+}
+"""Bodies of presets, each by its largest size and by how it is built."""
+
+
 class Server:
     """The API of a running Sidekey, and what its requests cost."""
 
@@ -341,3 +352,12 @@ def test_twice_the_document_costs_at_most_two_and_a_half_times(server: Server, o
         assert found is None, found
         tried.append(part.name)
     assert len(tried) > 5
+
+
+@pytest.mark.parametrize("name", XML_BODIES)
+def test_twice_the_xml_body_costs_at_most_two_and_a_half_times(server: Server, name: str) -> None:
+    """Many placeholders, and text that resembles the marks that stand for them while the body is parsed."""
+    most, build = XML_BODIES[name]
+    (base,) = [each for each in BASES["previewPresetDraft"] if each["preset"] is XML]
+    part = Part(name, most, lambda size: with_value(base, ("preset", "body"), build(size)))
+    assert excess(server, "previewPresetDraft", part) is None

@@ -50,6 +50,8 @@ _XML_TEXT: Final = {
 }
 # And of these, in an attribute, a space (3.3.3).
 _XML_ATTRIBUTE: Final = {**_XML_TEXT, ord("\t"): "&#9;", ord("\n"): "&#10;"}
+_MARKER: Final = re.compile("p([0-9]+)q")
+"""Begins a mark that stands for a placeholder while an XML document is parsed."""
 _SLOT: Final = "\0"
 """Stands for a placeholder where a template is looked at as a whole; no template contains it."""
 
@@ -416,18 +418,19 @@ def _xml_template(body: str, parameters: Mapping[str, Parameter]) -> Template:
     """An XML document whose placeholders stand in text and in values of attributes. Raises InvalidTemplate."""
     text = parse(body)
     check_names(text, parameters)
-    marker = "p"
-    while any(marker in literal for literal in text.literals):
-        marker += "q"
+    taken = {number for literal in text.literals for number in _MARKER.findall(literal)}
+    marker = next(f"p{number}q" for number in range(len(taken) + 1) if str(number) not in taken)
     marks = [f"{marker}{at}r" for at in range(len(text.names))]
     document = text.literals[0] + "".join([f"{mark}{text.literals[at + 1]}" for at, mark in enumerate(marks)])
     reading = _XmlReading()
     reading.parse(document)
+    pattern = re.compile(f"{marker}([0-9]+)r")
+    in_text, in_attributes = set(pattern.findall(reading.text)), set(pattern.findall(reading.attributes))
     slots = []
-    for at, mark in enumerate(marks):
-        if mark in reading.text:
+    for at in range(len(marks)):
+        if str(at) in in_text:
             write: Write = _within_xml_text
-        elif mark in reading.attributes:
+        elif str(at) in in_attributes:
             write = _within_xml_attribute
         else:
             raise InvalidTemplate("in XML a placeholder may stand only in text and in values of attributes")
