@@ -174,6 +174,9 @@ def test_xml_may_contain_what_resembles_the_mark_of_a_placeholder() -> None:
         "<r><![CDATA[{{a}}]]></r>",
         "<r><?x {{a}}?></r>",
         "<r>{{a}}</r><!-- {{a}} -->",
+        "<r><!-- {{a}} -->&#112;0q0r</r>",
+        "<r><!-- {{a}} -->p&#x0030;&#x71;0&#0114;</r>",
+        "<r><!-- {{a}} --><s t='p0&#x00071;0r'/></r>",
     ],
 )
 def test_a_placeholder_of_xml_is_text_or_a_value_of_an_attribute(body: str) -> None:

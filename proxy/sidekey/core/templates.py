@@ -52,6 +52,8 @@ _XML_TEXT: Final = {
 _XML_ATTRIBUTE: Final = {**_XML_TEXT, ord("\t"): "&#9;", ord("\n"): "&#10;"}
 _MARKER: Final = re.compile("p([0-9]+)q")
 """Begins a mark that stands for a placeholder while an XML document is parsed."""
+_XML_REFERENCE: Final = re.compile("&#(?:0*([0-9]{1,3})|x0*([0-9A-Fa-f]{1,2}));")
+"""A reference to an ASCII character (XML 1.0, 4.1), by which a document could forge a mark."""
 _SLOT: Final = "\0"
 """Stands for a placeholder where a template is looked at as a whole; no template contains it."""
 
@@ -418,7 +420,7 @@ def _xml_template(body: str, parameters: Mapping[str, Parameter]) -> Template:
     """An XML document whose placeholders stand in text and in values of attributes. Raises InvalidTemplate."""
     text = parse(body)
     check_names(text, parameters)
-    taken = {number for literal in text.literals for number in _MARKER.findall(literal)}
+    taken = {number for literal in text.literals for number in _MARKER.findall(_dereferenced(literal))}
     marker = next(f"p{number}q" for number in range(len(taken) + 1) if str(number) not in taken)
     marks = [f"{marker}{at}r" for at in range(len(text.names))]
     document = text.literals[0] + "".join([f"{mark}{text.literals[at + 1]}" for at, mark in enumerate(marks)])
@@ -436,6 +438,10 @@ def _xml_template(body: str, parameters: Mapping[str, Parameter]) -> Template:
             raise InvalidTemplate("in XML a placeholder may stand only in text and in values of attributes")
         slots.append(Slot(text.names[at], write, text.literals[at + 1]))
     return Template(text.literals[0], slots)
+
+
+def _dereferenced(literal: str) -> str:
+    return _XML_REFERENCE.sub(lambda found: chr(int(found[1]) if found[1] else int(found[2], 16)), literal)
 
 
 class _XmlReading:
