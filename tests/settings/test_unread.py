@@ -24,6 +24,14 @@ integrations:
     endpoint_prefix: https://token.example.com/v1
     colour: red
     auth: {type: jwt, algorithm: HS256, secret: {file: no-secret}, claims: {env: NO_CLAIM}}
+  assertion:
+    colour: red
+    auth:
+      type: oauth2
+      token_endpoint: https://auth.example.com/token
+      client_id: id
+      client_authentication: private_key_jwt
+      assertion: {algorithm: ES256, private_key: {file: no-key}, claims: {env: prod}}
 """
 
 
@@ -43,4 +51,6 @@ def test_check_lists_unreadable_secrets_beside_the_errors_of_the_same_part(tmp_p
         ("integrations.billing.auth.password", "file must be a text"),
         ("integrations.token.colour", "unknown key"),
         ("integrations.token.auth.secret", "the file does not exist"),
+        ("integrations.assertion.colour", "unknown key"),
+        ("integrations.assertion.auth.assertion.private_key", "the file does not exist"),
     ]

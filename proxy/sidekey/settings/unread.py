@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
 
 from sidekey.credentials.fields import elsewhere, mapping
 from sidekey.credentials.registry import KINDS
@@ -31,8 +33,18 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
 
 def _named_by_kind(document: Mapping[str, Any]) -> frozenset[str]:
     kind = KINDS.get(str(mapping(document.get("auth")).get("type")))
-    fields = {} if kind is None else kind.model_fields
-    return frozenset(name for name, field in fields.items() if get_origin(field.annotation) is dict)
+    return frozenset(_named_in(kind))
+
+
+def _named_in(annotation: Any) -> Iterator[str]:
+    """Yield the keys of mappings from names to values in a model and in the models below it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if get_origin(field.annotation) is dict:
+                yield name
+            yield from _named_in(field.annotation)
+    for argument in get_args(annotation):
+        yield from _named_in(argument)
 
 
 def _references(value: Any, loc: Loc, named_values: frozenset[str]) -> Iterator[tuple[Loc, str, str]]:
