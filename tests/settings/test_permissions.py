@@ -209,6 +209,36 @@ def test_readable_secrets_are_one_warning(folder: Path) -> None:
     assert check(folder, status=0) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_readable_secret_of_another_owner_is_closed_by_its_mount(folder: Path) -> None:
+    """As Docker mounts a secret: root owns it and its mode is 0444."""
+    setpriv = peers.require("setpriv")
+    user = 12345
+    for path in (folder, *folder.iterdir(), *(folder / "files").iterdir()):
+        os.chown(path, user, user)
+    own, mounted = folder / "files" / "password", folder / "files" / "token"
+    own.chmod(0o644)
+    os.chown(mounted, 0, 0)
+    mounted.chmod(0o444)
+    within = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", str(folder / "sidekey.yaml")]
+    run = subprocess.run([*within, *command], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert [each["message"] for each in json.loads(run.stdout)["warnings"] if "every user" in each["message"]] == [
+        f"every user of this machine can read secrets: run chmod o-r on {own}, set `mode` of the mount with {mounted}, "
+        "owned by another user, or close a folder above"
+    ]
+
+
+@pytest.mark.parametrize("name", ["bank-ca.pem", "password"])
+def test_device_is_not_judged(name: str, folder: Path) -> None:
+    """Programs of every user need /dev/null, which every user may write and read."""
+    path = folder / "files" / name
+    path.unlink()
+    path.symlink_to("/dev/null")
+    assert check(folder, status=1) == []
+
+
 def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
     """Its root is 1777 and its files are 0644 by default; the container is the limit there."""
     files = {path.name: path.read_text() for path in (folder / "files").iterdir()}

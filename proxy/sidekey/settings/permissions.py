@@ -2,7 +2,7 @@
 
 Owners are not judged: as a rule the owner of a config is whoever deploys it. Where a file system is mounted read-only
 nobody can write through it. The root of a mount is not judged either: whoever mounts a volume decides who uses it, and
-the root of a Kubernetes emptyDir has mode 0777.
+the root of a Kubernetes emptyDir has mode 0777. Of files only regular ones are judged: every user writes to /dev/null.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def judge_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> Judge
     """Judge the files at `paths`; those that are missing, or cannot be reached, are ignored. `secrets` hold secrets."""
     judge = _Judge()
     writable: dict[str, WritableFile] = {}
-    readable: dict[Path, str] = {}
+    readable: dict[Path, _Location] = {}
     for number, path in enumerate(sorted(paths), 1):
         yield_interpreter(number)
         try:
@@ -77,16 +77,24 @@ def judge_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> Judge
         for offender, message in judge.find_writable(location):
             writable.setdefault(offender, WritableFile(path, message))
         if path in secrets and judge.is_readable(location):
-            readable[path] = location.path
+            readable[path] = location
     return Judgement(list(writable.values()), _readable(readable) if readable else None)
 
 
-def _readable(found: dict[Path, str]) -> ReadableFiles:
+def _readable(found: dict[Path, _Location]) -> ReadableFiles:
     """Join all findings into one: with the default umask there is one for each secret."""
-    paths = list(found.values())
-    shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
-    message = f"every user of this machine can read secrets: run chmod o-r on {shown}, or close a folder above"
+    user = os.geteuid()
+    changeable = [each.path for each in found.values() if user in (_ROOT, each.state.st_uid)]
+    # Such as a secret of Docker, which is root's and has mode 0444.
+    foreign = [each.path for each in found.values() if user not in (_ROOT, each.state.st_uid)]
+    ways_out = [f"run chmod o-r on {_shown(changeable)}"] if changeable else []
+    ways_out += [f"set `mode` of the mount with {_shown(foreign)}, owned by another user"] if foreign else []
+    message = f"every user of this machine can read secrets: {', '.join(ways_out)}, or close a folder above"
     return ReadableFiles(next(iter(found)), message)
+
+
+def _shown(paths: list[str]) -> str:
+    return ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
 
 
 class _Judge:
@@ -132,15 +140,19 @@ class _Judge:
         for folder in sorted(location.folders):
             if self._writable[folder]:
                 yield folder, self._writable[folder]
-        is_folder = stat.S_ISDIR(location.state.st_mode)
-        message = _writable_folder(location) if is_folder else _writable_file(location)
+        message = ""
+        if stat.S_ISDIR(location.state.st_mode):
+            message = _writable_folder(location)
+        elif stat.S_ISREG(location.state.st_mode):
+            message = _writable_file(location)
         if message:
             yield location.path, message
 
     def is_readable(self, location: _Location) -> bool:
         """Return True if every user can read a file: its mode allows it, and that of each folder lets users pass."""
         return bool(
-            location.state.st_mode & stat.S_IROTH
+            stat.S_ISREG(location.state.st_mode)
+            and location.state.st_mode & stat.S_IROTH
             and not location.swapped
             and self._closed.isdisjoint(location.folders)
             and not _is_mounted_read_only(location.path)
