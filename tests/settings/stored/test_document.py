@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from random import Random
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -289,3 +290,19 @@ def test_a_pasted_key_takes_the_place_of_none_of_a_kept_one_or_of_the_same(key: 
     found = split_certificates(document)
     assert found == ({**document, "auth": {"type": "mtls", **expected}} if split else document)
     assert document["auth"]["certificate"]["inline"] == both  # type: ignore[index,call-overload]
+
+
+def test_twice_the_pasted_keys_cost_at_most_three_times() -> None:
+    """By CPU time of this thread, the least of several measurements."""
+    blocks = [f"-----BEGIN {label}-----\n-----END {label}-----\n" for label in ("CERTIFICATE", "PRIVATE KEY")]
+    pasted = {"certificate": {"inline": "".join(blocks)}}
+
+    def cost(size: int) -> float:
+        document = {"auth": {f"n{number}": pasted for number in range(size)}}
+        before = thread_time()
+        split_certificates(document)
+        return thread_time() - before
+
+    half = min(cost(8_000) for _ in range(3))
+    whole = min(cost(16_000) for _ in range(3))
+    assert whole <= 3 * half, (half, whole)

@@ -292,14 +292,19 @@ def split_certificates(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Where the document brings another key as well, it is left as it is, so that the certificate is refused.
     """
+    given = _split_below(given, ("client_certificate", "auth"))
     auth = given.get("auth")
-    below = [("auth", key) for key in auth] if isinstance(auth, Mapping) else []
-    for place in (("client_certificate",), ("auth",), *below):
-        section = found_at(given, pointer(place))
-        halves = _halves(section) if isinstance(section, Mapping) else None
-        if halves is not None:
-            given = _with(given, place, {**section, **halves})
-    return given
+    if not isinstance(auth, Mapping):
+        return given
+    split_auth = _split_below(auth, auth)
+    return given if split_auth is auth else {**given, "auth": split_auth}
+
+
+def _split_below(section: Mapping[str, Any], keys: Iterable[str]) -> Mapping[str, Any]:
+    """Split the certificates of the sections at these keys. Return the same object if there is nothing to split."""
+    below = {key: value for key in keys if isinstance(value := section.get(key), Mapping)}
+    split_values = {key: {**value, **halves} for key, value in below.items() if (halves := _halves(value)) is not None}
+    return {**section, **split_values} if split_values else section
 
 
 def _halves(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -321,12 +326,6 @@ def _is_of(key: Any, pasted: str) -> bool:
         return False
     entered = key.get("value")
     return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
-
-
-def _with(raw: Mapping[str, Any], place: Place, value: Any) -> dict[str, Any]:
-    """Return a copy of a document with another value at the end of these keys."""
-    name, *below = map(str, place)
-    return {**raw, name: _with(raw[name], tuple(below), value) if below else value}
 
 
 def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
