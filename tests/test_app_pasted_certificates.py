@@ -137,6 +137,61 @@ def test_pasted_pem_beside_other_credentials_is_split(tmp_path: Path) -> None:
         assert (said.status, said.pointers) == (422, {"/trusted_ca"})
 
 
+MISSPELLED = {
+    "space": LEAF.key_pem.decode().replace("PRIVATE KEY", "PRIVATE KEY "),
+    "two spaces": LEAF.key_pem.decode().replace("PRIVATE KEY", "PRIVATE  KEY"),
+    "four hyphens": LEAF.key_pem.decode().replace("-----", "----"),
+    "lower case": LEAF.key_pem.decode().replace("PRIVATE KEY", "private key"),
+    "no end": LEAF.key_pem.decode()[:-10],
+}
+
+
+@pytest.mark.parametrize("label", MISSPELLED)
+def test_pasted_key_with_a_misspelled_label_is_refused(label: str, tmp_path: Path) -> None:
+    """Wherever a certificate is public, and the form does not show it again."""
+    pasted = LEAF.pem.decode() + MISSPELLED[label]
+    oauth2 = {
+        "type": "oauth2",
+        "token_endpoint": "https://a.test/token",
+        "client_id": "id",
+        "client_authentication": "private_key_jwt",
+        "assertion": {"algorithm": "ES256", "certificate": pasted, "private_key": {"value": LEAF.key_pem.decode()}},
+    }
+    key = {"private_key": {"value": LEAF.key_pem.decode()}}
+    with managed(tmp_path, more=CALLERS) as child:
+        api = Api(child.admin_port)
+        for document, pointer in (
+            (mtls(1, certificate={"inline": pasted}, **key), "/auth/certificate"),
+            (
+                {**mtls(1, certificate={"inline": LEAF.pem.decode()}, **key), "trusted_ca": {"inline": pasted}},
+                "/trusted_ca",
+            ),
+            ({"id": "signed", "auth": oauth2}, "/auth/assertion/certificate"),
+        ):
+            said = api.ask("POST", "/integrations", document)
+            assert (said.status, said.pointers) == (422, {pointer})
+            assert "must not contain a private key" in said.body.decode()
+        pages = Pages(child.admin_port)
+        pages.log_in(TOKENS["editor"])
+        form = pages.get("/add?kind=mtls").form("/add")
+        values = {"/id": "typed", "/endpoint_prefix": "https://bank.example/v1", "/auth/certificate": pasted}
+        refused = pages.send(form, {**values, "/auth/private_key": LEAF.key_pem.decode()})
+        assert "must not contain a private key" in refused.text
+        assert not any(line in refused.body for line in key_lines(LEAF))
+
+
+def test_only_the_blocks_of_a_pasted_certificate_are_stored(tmp_path: Path) -> None:
+    """A key without its first line has no label by which it could be refused."""
+    headless = LEAF.key_pem.decode().split("\n", 1)[1].rpartition("-----END")[0]
+    pair = {"certificate": {"inline": headless + LEAF.pem.decode()}, "private_key": {"value": LEAF.key_pem.decode()}}
+    with managed(tmp_path, more=CALLERS) as child:
+        found = Api(child.admin_port).make("/integrations", mtls(1, **pair))
+        assert found["auth"]["certificate"]["subject"] == "CN=leaf.example"
+    database = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*")).decode("latin-1")
+    assert "CERTIFICATE" in database
+    assert not has_key(database, LEAF)
+
+
 def test_pem_pasted_into_the_form_is_split(tmp_path: Path) -> None:
     """As text and as a file; a page that is made again shows nothing of the key."""
     with managed(tmp_path, more=CALLERS) as child:

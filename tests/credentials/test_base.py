@@ -175,7 +175,7 @@ SECRETS = [
     Examined(IDENTITY),
     Reading(IDENTITY),
     Block("PRIVATE KEY", b"hunter2", b"hunter2"),
-    Halves("certificate", "hunter2"),
+    Halves("certificate", "hunter2", "hunter2"),
     certificates(),
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),

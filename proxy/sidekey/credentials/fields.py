@@ -65,6 +65,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
+_PRIVATE_KEY = re.compile(r"PRIVATE[\s_-]+KEY", re.IGNORECASE)
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2."""
@@ -320,9 +321,14 @@ def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tu
     return source, value
 
 
+def mentions_private_key(pem: str) -> bool:
+    """Return True if a text has the label of a private key, even a misspelled one that no parser accepts."""
+    return _PRIVATE_KEY.search(pem) is not None
+
+
 def refuse_key(pem: str, way_out: str) -> None:
     """Raise ValueError for a private key in a text that is public."""
-    if "PRIVATE KEY-----" in pem:
+    if mentions_private_key(pem):
         raise ValueError(f"must not contain a private key, which is a secret: {way_out}")
 
 

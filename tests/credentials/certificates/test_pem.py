@@ -163,12 +163,14 @@ def test_encryption_needs_no_words() -> None:
 
 
 def test_a_pem_is_split_into_certificates_and_keys() -> None:
-    """In their order, without what stands between them; a PEM that is cut off has neither."""
+    """Each in their order, apart from all other text; a PEM that is cut off has neither."""
     certificate, key = ISSUED.pem.decode(), ISSUED.key_pem.decode()
     other = issue("other.example").pem.decode()
     encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
-    assert pem.split(f"words\n{key}{other}{parameters}{certificate}") == pem.Halves(other + certificate, key)
-    assert pem.split(encrypted + certificate) == pem.Halves(certificate, encrypted)
-    assert pem.split(certificate) == pem.Halves(certificate, "")
-    assert pem.split("hunter2") == pem.split(f"{certificate}{key[:-10]}") == pem.Halves("", "")
+    found = pem.split(f"words\n{key}{other}{parameters}{certificate}")
+    assert found == pem.Halves(other + certificate, key, f"words\n\n\n{parameters}\n")
+    assert pem.split(encrypted + certificate) == pem.Halves(certificate, encrypted, "\n\n")
+    assert pem.split(certificate) == pem.Halves(certificate, "", "\n")
+    for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):
+        assert pem.split(unreadable) == pem.Halves("", "", unreadable)

@@ -62,8 +62,8 @@ An integration is one object: its document, as in a file, and what is said about
   list, so that one can be added, moved or removed without the others. One that is within a mapping, or a list, of a
   list stays in that. An `errors` pointer has the index, the audit the row ID.
 - A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. A PEM that contains its
-  private key as well is split: the key is sealed as `private_key`. `{{"url": ...}}` is
-  for certificates and keys, and is sealed like a secret.
+  private key as well is split: the key is sealed as `private_key`. Text beside the blocks is dropped.
+  `{{"url": ...}}` is for certificates and keys, and is sealed like a secret.
 - `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers` and `trusted_ca: {{file}}` are for
   files alone.
 - A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides

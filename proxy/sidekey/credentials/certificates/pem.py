@@ -74,30 +74,42 @@ def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Halves(Sealed):
-    """The certificates of a PEM and its private keys, each as PEM; empty where there are none."""
+    """The certificates of a PEM and its private keys, each as PEM, and all other text; empty where there is none."""
 
     certificates: str
     private_keys: str
+    rest: str
 
     def __repr__(self) -> str:
         return "Halves(REDACTED)"
 
 
 def split(text: str) -> Halves:
-    """Separate certificates and private keys, each in their order; other blocks and text are dropped.
+    """Separate certificates, private keys, and other blocks and text, each in their order.
 
-    A PEM that is cut off has neither.
+    A PEM that is cut off has neither certificates nor keys.
     """
-    certificates, private_keys = [], []
+    certificates, private_keys, rest = [], [], []
+    data = text.encode("utf-8", "replace")
+    at = 0
     try:
-        for label, _, whole in _texts(text.encode("utf-8", "replace")):
+        for label, _, whole in _texts(data):
+            begin = data.index(whole, at)
+            rest.append(data[at:begin])
+            at = begin + len(whole)
             if label in CERTIFICATES:
                 certificates.append(whole)
             elif label.endswith("PRIVATE KEY"):
                 private_keys.append(whole)
+            else:
+                rest.append(whole)
     except ValueError:
-        return Halves("", "")
-    return Halves(*(b"".join(b"%b\n" % each for each in half).decode() for half in (certificates, private_keys)))
+        return Halves("", "", text)
+    return Halves(_joined(certificates), _joined(private_keys), b"".join([*rest, data[at:]]).decode())
+
+
+def _joined(wholes: list[bytes]) -> str:
+    return b"".join(b"%b\n" % whole for whole in wholes).decode()
 
 
 def _block(label: str, body: bytes, whole: bytes) -> Block:

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.credentials.certificates.pem import split
-from sidekey.credentials.fields import StoredMapping, is_kept
+from sidekey.credentials.fields import StoredMapping, is_kept, mentions_private_key
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
 from sidekey.store.canonical import canonical
@@ -290,7 +290,8 @@ def found_at(raw: Any, where: str) -> Any:
 def split_certificates(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Move a private key that was pasted together with its certificate to where keys are sealed.
 
-    Where the document brings another key as well, it is left as it is, so that the certificate is refused.
+    Drop other text beside a certificate, such as a key without its BEGIN line. Leave the certificate as it is, so that
+    it is refused, where the document brings another key as well, or where a key is in a block that cannot be parsed.
     """
     given = _split_below(given, ("client_certificate", "auth"))
     auth = given.get("auth")
@@ -314,16 +315,18 @@ def _halves(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(text, str):
         return None
     found = split(text)
-    if not (found.certificates and found.private_keys) or not (key is None or _is_of(key, found.private_keys)):
+    if not found.certificates or mentions_private_key(found.rest):
         return None
-    public = {"inline": found.certificates} if is_inline else found.certificates
-    return {"certificate": public, "private_key": {"value": found.private_keys}}
+    public = {"certificate": {"inline": found.certificates} if is_inline else found.certificates}
+    if not found.private_keys:
+        return public if found.rest.strip() else None
+    return {**public, "private_key": {"value": found.private_keys}} if _gives_way(key, found.private_keys) else None
 
 
-def _is_of(key: Any, pasted: str) -> bool:
-    """Return True if the key of a section gives way to the one that was pasted: it is kept, or the same."""
+def _gives_way(key: Any, pasted: str) -> bool:
+    """Return True if the key of a section gives way to the pasted one: it is missing, kept, or the same."""
     if not isinstance(key, Mapping):
-        return False
+        return key is None
     entered = key.get("value")
     return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
 

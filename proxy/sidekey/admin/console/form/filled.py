@@ -11,6 +11,7 @@ from sidekey.admin.console.form.fields import Field
 from sidekey.admin.console.form.rows import Row, RowIndex, TypedList, TypedMapping, is_at, spared, stored_in
 from sidekey.admin.console.form.secret_rows import shown_secrets
 from sidekey.admin.console.form.trees import shown_tree
+from sidekey.credentials.fields import mentions_private_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
 
 def _public(pem: str) -> str:
     """PEM that is public; nothing of a key that was put where a certificate belongs."""
-    return "" if "PRIVATE KEY" in pem else pem
+    return "" if mentions_private_key(pem) else pem
 
 
 def row_of(name: str, value: Any) -> Row:
