@@ -41,7 +41,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
+.PHONY: help demo test cluster-test fuzz mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -57,6 +57,13 @@ test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl 
 
 fuzz: $(VENV)/.fuzz ## Fuzz each parser of bytes from outside; SECONDS=600 for each, TARGET=paths picks one
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) --seconds $(SECONDS)
+
+# No other run takes these tests: they need a cluster, or root and the binaries of one, and take minutes.
+cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on a node made with the binaries in CLUSTER_BIN
+	@if [ -z "$(KUBECONFIG)$(CLUSTER_BIN)" ]; then \
+	  echo "cluster-test: set KUBECONFIG to a cluster that may be used (and IMAGE to Sidekey's image there), or CLUSTER_BIN to a" \
+	    "folder with hyper and kube-proxy to bring up a node on this machine, as root" >&2; exit 2; fi
+	@CLUSTER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -s tests/cluster $(ARGS)
 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \

@@ -1,0 +1,125 @@
+"""A cluster for the tests: one that KUBECONFIG names, or a node that is brought up from the binaries in CLUSTER_BIN."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sidekey
+from cluster import images
+from cluster.kube import HERE, PYTHON, Cluster, Namespace, pod
+from cluster.node import Node, missing
+from cluster.pki import Authority
+
+HOST = "crm.example.com"
+"""Where the examples of the chart send to; the tests' configs give it the upstream's address."""
+
+PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
+
+collect_ignore_glob = [] if "CLUSTER_TEST" in os.environ else ["test_*.py"]
+"""`make cluster-test` runs these tests, and no other run does: they take minutes and need a cluster, or root."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The https server that requests go to, and the CA of its certificate."""
+
+    address: str
+    authority: Authority
+
+    def config(self, **sections: Any) -> dict[str, Any]:
+        """A config with the integration `crm`, which leads there."""
+        return {
+            "network": {
+                "allow_private": PRIVATE,
+                "hosts": {HOST: [self.address]},
+                "trusted_ca": {"file": "/etc/company/ca.crt"},
+            },
+            "integrations": {
+                "crm": {
+                    "endpoint_prefix": f"https://{HOST}/hooks/v1",
+                    "auth": {
+                        "type": "basic",
+                        "username": "webhooks",
+                        "password": {"file": "/run/secrets/crm/password"},
+                    },
+                }
+            },
+            **sections,
+        }
+
+    def values(self, cluster: Cluster) -> dict[str, Any]:
+        """Values that every release of the tests has: the image, the CA of the upstream, and the way there."""
+        repository, _, tag = cluster.image.rpartition(":")
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "config": self.config(),
+            "secrets": [{"name": "crm"}],
+            "extraVolumes": [{"name": "company-ca", "configMap": {"name": "company-ca"}}],
+            "extraVolumeMounts": [{"name": "company-ca", "mountPath": "/etc/company", "readOnly": True}],
+        }
+
+    def prepare(self, namespace: Namespace, password: str) -> None:
+        """Create what those values name."""
+        namespace.config_map("company-ca", {"ca.crt": self.authority.certificate.decode()})
+        namespace.secret("crm", password=password)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster. What its components logged is printed where a test has failed."""
+    tag = sidekey.__version__
+    if "KUBECONFIG" in os.environ:
+        image = os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}")
+        yield Cluster(Path(os.environ["KUBECONFIG"]), image)
+        return
+    binaries = Path(os.environ["CLUSTER_BIN"])
+    assert missing(binaries) == [], "this machine lacks what a node needs"
+    archives = images.build(Path(os.environ.get("CLUSTER_IMAGES", images.ROOT / ".cache" / "cluster")), tag)
+    with (
+        tempfile.TemporaryDirectory(prefix="sidekey-node-") as scratch,
+        Node(binaries, Path(scratch, "node"), archives) as node,
+    ):
+        inside = ["nsenter", f"--net=/run/netns/{node.name}"]
+        yield Cluster(node.kubeconfig, f"{images.SIDEKEY}:{tag}", inside, node.socket)
+        if request.session.testsfailed:
+            print(node.logs())
+
+
+@pytest.fixture(scope="session")
+def upstream(cluster: Cluster) -> Iterator[Upstream]:
+    """An https server in a namespace of its own."""
+    authority = Authority("company-ca")
+    with cluster.namespace("sidekey-upstream") as namespace, tempfile.TemporaryDirectory() as scratch:
+        authority.issue(Path(scratch, "tls"), HOST, names=(HOST,))
+        entries = {name: Path(scratch, name).read_text() for name in ("tls.crt", "tls.key")}
+        namespace.config_map("upstream", {"upstream.py": (HERE / "upstream.py").read_text(), **entries})
+        command = (PYTHON, "/upstream/upstream.py", "8443", "/upstream/tls.crt", "/upstream/tls.key")
+        labels = {"app": "upstream"}
+        server = pod("upstream", cluster.image, command=command, mounts={"upstream": "/upstream"}, labels=labels)
+        server["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8443}, "periodSeconds": 1}
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "upstream"},
+            "spec": {"selector": labels, "ports": [{"port": 443, "targetPort": 8443}]},
+        }
+        namespace.apply(server, service)
+        namespace.kubectl("wait", "--for=condition=Ready", "pod/upstream", "--timeout=60s")
+        yield Upstream(namespace.get("service", "upstream")["spec"]["clusterIP"], authority)
+
+
+def authority_secret(namespace: Namespace, name: str, authority: Authority, folder: Path) -> None:
+    """Create a Secret with a CA for callers, as cert-manager does."""
+    authority.save(folder / "ca")
+    entries = {f"tls.{end}": base64.b64encode((folder / f"ca.{end}").read_bytes()).decode() for end in ("crt", "key")}
+    namespace.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls", "data": entries}
+    )

@@ -1,0 +1,106 @@
+"""Images for a node that reaches no registry, as archives that containerd imports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+SIDEKEY: Final = "registry.example.com/sidekey"
+"""Where the examples of the chart expect Sidekey's image, without tag."""
+
+TOOLS: Final = "docker.io/curlimages/curl:8.14.1"
+"""The image of the chart's example."""
+
+POSTGRES: Final = "docker.io/library/postgres:17"
+POSTGRES_USER: Final = 999
+"""The user whom that image knows as `postgres`."""
+
+_PAUSE: Final = r"""
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void end(int signal) { exit(0); }
+static void reap(int signal) { while (waitpid(-1, NULL, WNOHANG) > 0); }
+int main(void) { signal(SIGINT, end); signal(SIGTERM, end); signal(SIGCHLD, reap); for (;;) pause(); }
+"""
+_TOOLS_PACKAGES: Final = "curl,ca-certificates,postgresql"
+
+
+def pack(archive: Path, names: Sequence[str], layer: Path, config: dict[str, object]) -> None:
+    """Write an image of one layer, as `docker save` does."""
+    digest = hashlib.sha256(layer.read_bytes()).hexdigest()
+    described = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": list(names), "Layers": ["layer.tar"]}]
+    with tempfile.TemporaryDirectory() as scratch, tarfile.open(archive, "w") as packed:
+        for file, document in (("manifest.json", manifest), ("config.json", described)):
+            Path(scratch, file).write_text(json.dumps(document))
+            packed.add(Path(scratch, file), file)
+        packed.add(layer, "layer.tar")
+
+
+def pause(archive: Path) -> None:
+    """Build the image of a pod's sandbox: one static program that waits."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, program, layer = (Path(scratch, name) for name in ("pause.c", "pause", "layer.tar"))
+        source.write_text(_PAUSE)
+        subprocess.run(["gcc", "-O2", "-static", "-o", program, source], check=True)
+        with tarfile.open(layer, "w") as packed:
+            packed.add(program, "pause")
+        pack(archive, ["localhost/pause:1"], layer, {"Entrypoint": ["/pause"], "User": "65535:65535"})
+
+
+def tools(archive: Path) -> None:
+    """Build what runs beside Sidekey in the tests, one image by two names: Debian with curl and PostgreSQL."""
+    with tempfile.TemporaryDirectory() as scratch:
+        layer = Path(scratch, "layer.tar")
+        user = f'--customize-hook=chroot "$1" usermod --uid {POSTGRES_USER} postgres'
+        command: list[str | Path] = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={_TOOLS_PACKAGES}",
+            user,
+            "trixie",
+            layer,
+        ]
+        subprocess.run(command, check=True)
+        [version] = subprocess.run(
+            ["tar", "--list", "--file", layer, "--wildcards", "./usr/lib/postgresql/*/bin/postgres"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        path = f"PATH={Path(version).parent.as_posix().removeprefix('.')}:/usr/local/bin:/usr/bin:/bin"
+        pack(archive, [TOOLS, POSTGRES], layer, {"Env": [path], "Cmd": ["/bin/sh"]})
+
+
+def sidekey(archive: Path, tag: str) -> None:
+    """Build Sidekey's image as CI does."""
+    environment = {**os.environ, "ARCHIVE": str(archive), "IMAGE": f"{SIDEKEY}:{tag}"}
+    subprocess.run(["bash", ".ci/image"], check=True, cwd=ROOT, env=environment)
+
+
+def build(folder: Path, tag: str) -> Sequence[Path]:
+    """Build all images that are not in a folder yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archives = [folder / f"{name}.tar" for name in ("pause", "tools", "sidekey")]
+    for archive, make in zip(archives, (pause, tools, lambda path: sidekey(path, tag)), strict=True):
+        if not archive.exists():
+            make(archive.with_suffix(".new"))
+            archive.with_suffix(".new").rename(archive)
+    return archives

@@ -1,0 +1,213 @@
+"""A cluster as its operators use it: kubectl, Helm, and the pods that tests put there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
+CHART: Final = ROOT / "helm" / "sidekey"
+EXAMPLES: Final = ROOT / "helm" / "examples"
+
+PYTHON: Final = "/opt/sidekey/bin/python"
+"""Python in Sidekey's image, which has aiohttp: the tests' clients and upstreams run by it."""
+
+Values = Mapping[str, Any]
+
+
+class CommandFailed(AssertionError):
+    """A command ended with an error; the message has what it printed."""
+
+
+class Cluster:
+    """A cluster by its kubeconfig. `inside` is what commands begin with, where its network is not this machine's."""
+
+    def __init__(
+        self, kubeconfig: Path, image: str, inside: Sequence[str] = (), containerd: Path | None = None
+    ) -> None:
+        self.image: Final = image
+        self._containerd = containerd
+        self._inside = list(inside)
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+    def run(self, *command: str | Path, given: str = "") -> str:
+        """Run a command to its end; its standard output. Raises CommandFailed."""
+        done = self.attempt(*command, given=given)
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(map(str, command))[:300]}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def attempt(self, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command that may fail."""
+        return subprocess.run(
+            [*self._inside, *command], input=given, capture_output=True, text=True, env=self._environment, check=False
+        )
+
+    def start(self, *command: str | Path, given: str = "") -> subprocess.Popen[str]:
+        """Start a command whose output is read later."""
+        process = subprocess.Popen(
+            [*self._inside, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+        )
+        assert process.stdin is not None
+        process.stdin.write(given)
+        process.stdin.close()
+        return process
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Create or change objects."""
+        self.run("kubectl", "apply", "--filename=-", given=yaml.safe_dump_all(objects))
+
+    def kill(self, namespace: str, pod: str, container: str) -> None:
+        """Send SIGKILL to a container's first process, which only its node can do; skips the test elsewhere."""
+        if self._containerd is None:
+            pytest.skip("a container can be killed only on its node, which tests of a foreign cluster do not reach")
+        document = json.loads(self.run("kubectl", f"--namespace={namespace}", "get", "pod", pod, "--output=json"))
+        found = [*document["status"].get("initContainerStatuses", ()), *document["status"]["containerStatuses"]]
+        [name] = [each["containerID"].partition("://")[2] for each in found if each["name"] == container]
+        ctr = ("ctr", f"--address={self._containerd}", "--namespace=k8s.io")
+        self.run(*ctr, "tasks", "kill", "--signal=SIGKILL", name)
+
+    @contextlib.contextmanager
+    def namespace(self, name: str) -> Iterator[Namespace]:
+        """A namespace that enforces the pod security standard `restricted`, until the end."""
+        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        try:
+            # Pods are refused until the controller has made it.
+            self.run(
+                "kubectl", f"--namespace={name}", "wait", "--for=create", "serviceaccount/default", "--timeout=60s"
+            )
+            yield Namespace(self, name)
+        finally:
+            self.attempt("kubectl", "delete", "namespace", name, "--wait=true", "--timeout=120s")
+
+
+class Namespace:
+    """What tests do in one namespace."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster: Final = cluster
+        self.name: Final = name
+
+    def kubectl(self, *arguments: str | Path, given: str = "") -> str:
+        """Run kubectl in this namespace. Raises CommandFailed."""
+        return self.cluster.run("kubectl", f"--namespace={self.name}", *arguments, given=given)
+
+    def get(self, *arguments: str) -> Any:
+        """What `kubectl get` reports."""
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Create or change objects here."""
+        for each in objects:
+            each["metadata"]["namespace"] = self.name
+        self.cluster.apply(*objects)
+
+    def secret(self, name: str, **entries: str) -> None:
+        """Create or change a Secret."""
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries})
+
+    def config_map(self, name: str, entries: Mapping[str, str]) -> None:
+        """Create or change a ConfigMap."""
+        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": dict(entries)})
+
+    def helm(self, verb: str, name: str, chart: Path | None = None, values: Values | None = None) -> None:
+        """Run a verb of Helm, which waits until all is ready. Raises CommandFailed with Helm's reason."""
+        command: list[str | Path] = [sys.executable, HERE / "helm.py", verb, name, self.name]
+        command += [chart] if chart else []
+        self.cluster.run(*command, given=json.dumps(values or {}))
+
+    def execute(self, pod: str, *command: str, container: str = "", given: str = "") -> str:
+        """Run a command in a pod (or `deploy/NAME`)."""
+        chosen = [f"--container={container}"] if container else []
+        return self.kubectl("exec", "--stdin", pod, *chosen, "--", *command, given=given)
+
+    def pods(self, selector: str) -> list[Any]:
+        """The pods of a selector that are not ending, the oldest first."""
+        found = self.get("pods", f"--selector={selector}")["items"]
+        alive = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return sorted(alive, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def rolled_out(self, deployment: str) -> None:
+        """Wait until a Deployment is as it was last described."""
+        self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
+
+    def client(self, name: str = "client") -> str:
+        """Start a pod that may send requests to a gateway, with the load generator; its name."""
+        self.config_map("load", {"load.py": (HERE / "load.py").read_text()})
+        mounts = {"load": "/load", "trust": "/trust"}
+        self.apply(pod(name, self.cluster.image, mounts=mounts, labels={"sidekey-client": "true"}))
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        return name
+
+
+def pod(
+    name: str,
+    image: str,
+    *,
+    command: Sequence[str] = (PYTHON, "-c", "import signal; signal.pause()"),
+    mounts: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    user: int = 10001,
+) -> dict[str, Any]:
+    """Describe a pod of one container as `restricted` demands. `mounts`: ConfigMaps, and where they are mounted."""
+    given = mounts or {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": dict(labels or {})},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": user,
+                "runAsGroup": user,
+                "fsGroup": user,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": name,
+                    "image": image,
+                    "command": list(command),
+                    "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    "volumeMounts": [{"name": source, "mountPath": path} for source, path in given.items()],
+                }
+            ],
+            "volumes": [{"name": source, "configMap": {"name": source}} for source in given],
+        },
+    }
+
+
+def eventually(what: str, is_so: Callable[[], object], seconds: float = 60) -> float:
+    """Wait until something that only the cluster decides is so; how long it took. Fails with what never was."""
+    begin = time.monotonic()
+    last: object = None
+    while (passed := time.monotonic() - begin) < seconds:
+        try:
+            last = is_so()
+        except CommandFailed as error:
+            last = error
+        else:
+            if last:
+                return passed
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}; last: {last}")

@@ -1,0 +1,71 @@
+"""Certificates for a cluster: its own components', and those of the servers that tests run in it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_LIFE: Final = datetime.timedelta(days=2)
+
+
+class Authority:
+    """A CA that exists for one run."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = self._builder(self._name, self._key.public_key())
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        certificate = builder.add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
+        self.certificate: Final = certificate.public_bytes(serialization.Encoding.PEM)
+
+    def save(self, stem: Path) -> None:
+        """Write the CA's own certificate and key."""
+        stem.with_suffix(".crt").write_bytes(self.certificate)
+        stem.with_suffix(".key").write_bytes(_pem(self._key))
+
+    def issue(
+        self, stem: Path, name: str, group: str = "", *, names: Sequence[str] = (), addresses: Sequence[str] = ()
+    ) -> None:
+        """Write a key and its certificate, for servers and clients, to `stem`.key and `stem`.crt."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
+        subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = self._builder(subject, key.public_key()).add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        alternatives = [
+            *(x509.DNSName(value) for value in names),
+            *(x509.IPAddress(ip_address(value)) for value in addresses),
+        ]
+        if alternatives:
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        stem.with_suffix(".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        stem.with_suffix(".key").write_bytes(_pem(key))
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + _LIFE)
+        )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,191 @@
+"""A gateway: installed, upgraded, rolled under load, reloaded and evicted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster.conftest import HOST, Upstream, authority_secret
+from cluster.kube import CHART, PYTHON, Cluster, CommandFailed, Namespace, eventually
+from cluster.pki import Authority
+
+TOKEN = "billing-caller-token-0001"
+SELECTOR = "app.kubernetes.io/component=gateway"
+ROLLOUTS = 10
+SECONDS = 70
+ASK = """
+import urllib.request as u, sys
+url, token = sys.argv[1:]
+print(u.urlopen(u.Request(url, data=b"x", headers={"Sidekey-Token": token}), timeout=20).read().decode())
+"""
+
+
+class Gateway:
+    """A release named `sidekey`, and a client beside it."""
+
+    def __init__(self, namespace: Namespace, values: dict[str, Any]) -> None:
+        self.namespace = namespace
+        self.values = values
+        self.url = f"http://sidekey.{namespace.name}.svc:15080/i/crm"
+        self.client = namespace.client()
+
+    def upgrade(self, **changed: Any) -> None:
+        """Upgrade to values that differ."""
+        self.namespace.helm("upgrade", "sidekey", CHART, {**self.values, **changed})
+
+    def ask(self) -> Any:
+        """What the upstream received of one request."""
+        code = self.namespace.execute(self.client, PYTHON, "-c", ASK, f"{self.url}/x", TOKEN)
+        return json.loads(code)
+
+    def load(
+        self, url: str, senders: int, pause: float, connections: str, environment: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start the load generator in the client."""
+        return self.namespace.cluster.start(
+            *("kubectl", f"--namespace={self.namespace.name}", "exec", self.client, "--", "env", *environment),
+            *(PYTHON, "/load/load.py", url, str(SECONDS), str(senders), str(pause), connections),
+            f"Sidekey-Token={TOKEN}",
+        )
+
+    def loads(self) -> dict[str, subprocess.Popen[str]]:
+        """Start the four kinds of load."""
+        proxy = self.url.removesuffix("/i/crm").replace("//", f"//crm:{TOKEN}@")
+        tunnel = (f"HTTPS_PROXY={proxy}", "SSL_CERT_FILE=/trust/ca.crt")
+        return {
+            "kept connections": self.load(f"{self.url}/x", 6, 0.03, "keep"),
+            "new connections": self.load(f"{self.url}/x", 4, 0.03, "new"),
+            "requests of 12 s": self.load(f"{self.url}/x?ms=12000", 4, 0.05, "keep"),
+            "tunnels": self.load(f"https://{HOST}/hooks/v1/x", 4, 0.1, "keep", tunnel),
+        }
+
+    def roll(self) -> int:
+        """Restart all pods again and again while loads run; how often."""
+        end = time.monotonic() + SECONDS - 20
+        rolled = 0
+        while rolled < ROLLOUTS and time.monotonic() < end:
+            self.namespace.kubectl("rollout", "restart", "deployment/sidekey")
+            self.namespace.rolled_out("sidekey")
+            rolled += 1
+        return rolled
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """An installed gateway with two pods."""
+    with cluster.namespace("sidekey-gateway") as namespace:
+        authority = Authority("callers-ca")
+        authority_secret(namespace, "callers-ca", authority, tmp_path_factory.mktemp("ca"))
+        namespace.config_map("trust", {"ca.crt": authority.certificate.decode()})
+        upstream.prepare(namespace, "one")
+        values = {
+            **upstream.values(cluster),
+            "callers": {"billing": {"secret": {"name": "callers"}, "integrations": ["crm"]}},
+            "httpsProxy": {"caSecret": "callers-ca"},
+            "networkPolicy": {
+                "extraEgress": [
+                    {
+                        "to": [
+                            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-upstream"}}}
+                        ]
+                    }
+                ]
+            },
+        }
+        with pytest.raises(CommandFailed, match="sidekey-config-check"):
+            namespace.helm("install", "sidekey", CHART, values)
+        assert "callers.billing.token" in namespace.kubectl("logs", "job/sidekey-config-check")
+        namespace.helm("uninstall", "sidekey")
+        namespace.secret("callers", billing=TOKEN)
+        namespace.helm("install", "sidekey", CHART, values)
+        yield Gateway(namespace, values)
+
+
+def test_request_carries_the_credential(gateway: Gateway) -> None:
+    assert gateway.ask()["sender"] == "webhooks:one"
+
+
+def test_rolling_updates_lose_nothing_and_would_without_a_delay(gateway: Gateway) -> None:
+    loads = gateway.loads()
+    time.sleep(3)
+    rolled = gateway.roll()
+    counted = counts(loads)
+    print(f"{rolled} rollouts: {counted}")
+    assert rolled >= 5
+    assert {name: count["first"] for name, count in counted.items()} == {name: [] for name in counted}
+    assert all(count["total"] >= 20 for count in counted.values())
+
+    # The control: a gateway that stops listening at once loses requests, so that the test above can fail.
+    hasty = {**gateway.values["config"], "timeouts": {"drain_delay": "0s"}}
+    gateway.upgrade(config=hasty)
+    new = gateway.load(f"{gateway.url}/x", 8, 0.01, "new")
+    time.sleep(3)
+    gateway.roll()
+    [count] = counts({"new connections": new}).values()
+    gateway.upgrade()
+    print(f"without a drain delay: {count}")
+    assert count["lost"] > 0
+
+
+def counts(loads: dict[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
+    """What the load generators have counted."""
+    found = {}
+    for name, process in loads.items():
+        assert process.stdout is not None
+        with process:
+            output = process.stdout.read()
+        assert process.returncode == 0, output
+        found[name] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def test_upgrade_and_rollback_change_the_config_in_use(gateway: Gateway) -> None:
+    config = json.loads(json.dumps(gateway.values["config"]))
+    config["integrations"]["crm"]["auth"]["username"] = "upgraded"
+    gateway.upgrade(config=config)
+    eventually("the upgraded user name is used", lambda: gateway.ask()["sender"] == "upgraded:one", 120)
+    gateway.namespace.helm("rollback", "sidekey")
+    eventually("the former user name is used again", lambda: gateway.ask()["sender"] == "webhooks:one", 120)
+
+
+def test_changed_secret_is_used_without_a_restart(gateway: Gateway) -> None:
+    before = [pod["metadata"]["name"] for pod in gateway.namespace.pods(SELECTOR)]
+    gateway.namespace.secret("crm", password="two")
+    took = eventually("the new password is used", lambda: gateway.ask()["sender"] == "webhooks:two", 120)
+    print(f"a changed Secret is in use after {took:.0f} s")
+    gateway.namespace.secret("crm", password="one")
+    eventually("the former password is used again", lambda: gateway.ask()["sender"] == "webhooks:one", 120)
+    pods = gateway.namespace.pods(SELECTOR)
+    assert [pod["metadata"]["name"] for pod in pods] == before
+    assert sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]) == 0
+
+
+def test_invalid_config_is_not_rolled_out(gateway: Gateway) -> None:
+    before = [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)]
+    config = json.loads(json.dumps(gateway.values["config"]))
+    config["integrations"]["crm"]["auth"]["password"]["file"] = "/run/secrets/crm/missing"
+    with pytest.raises(CommandFailed, match="config-check"):
+        gateway.upgrade(config=config)
+    assert [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)] == before
+    assert gateway.ask()["sender"] == "webhooks:one"
+    gateway.upgrade()
+
+
+def test_disruption_budget_lets_one_pod_be_evicted_at_a_time(gateway: Gateway) -> None:
+    gateway.namespace.rolled_out("sidekey")
+    refused = 0
+    for pod in gateway.namespace.pods(SELECTOR):
+        name = pod["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{gateway.namespace.name}/pods/{name}/eviction"
+        done = gateway.namespace.cluster.attempt(
+            "kubectl", "create", "--raw", path, "--filename=-", given=json.dumps(eviction)
+        )
+        refused += "TooManyRequests" in done.stdout + done.stderr
+    assert refused == 1
+    gateway.namespace.rolled_out("sidekey")

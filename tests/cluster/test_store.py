@@ -1,0 +1,124 @@
+"""Gateways on one PostgreSQL: the chart's example with a store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from cluster.conftest import HOST, PRIVATE, Upstream
+from cluster.images import POSTGRES, POSTGRES_USER
+from cluster.kube import CHART, EXAMPLES, PYTHON, Cluster, Namespace, eventually, pod
+
+OPERATOR: Final = "operator-token-that-is-long-enough-0001"
+SELECTOR: Final = "app.kubernetes.io/component=gateway"
+
+SERVE = """
+set -e
+export HOME=/tmp LC_ALL=C
+cp /tls/tls.key /tmp/key; chmod 600 /tmp/key
+initdb --pgdata=/tmp/data --username=postgres --auth=trust >/dev/null
+echo "hostssl all all all scram-sha-256" >/tmp/data/pg_hba.conf
+echo "local all all trust" >>/tmp/data/pg_hba.conf
+( until psql -h /tmp -U postgres -c "create role sidekey login password 'store-password'" 2>/dev/null; do sleep .2; done
+  psql -h /tmp -U postgres -c "create database sidekey owner sidekey" ) &
+exec postgres -D /tmp/data -c listen_addresses='*' -c unix_socket_directories=/tmp -c ssl=on \
+  -c ssl_cert_file=/tls/tls.crt -c ssl_key_file=/tmp/key
+"""
+CALL = """
+import http.client, json, sys
+method, path, token, body = sys.argv[1:]
+connection = http.client.HTTPConnection("127.0.0.1", 15090, timeout=20)
+headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+connection.request(method, "/api/v1" + path, body or None, headers)
+response = connection.getresponse()
+print(json.dumps([response.status, json.loads(response.read() or b"null")]))
+"""
+SEND = """
+import http.client, sys
+address, token = sys.argv[1:]
+connection = http.client.HTTPConnection(address, 15080, timeout=20)
+connection.request("POST", "/i/crm/x", b"x", {"Sidekey-Token": token})
+response = connection.getresponse()
+print(response.status, response.read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
+    """A PostgreSQL in the namespace that the example names; its host."""
+    with cluster.namespace("databases") as namespace, tempfile.TemporaryDirectory() as scratch:
+        host = "postgres.databases.svc"
+        upstream.authority.issue(Path(scratch, "tls"), host, names=(host,))
+        namespace.config_map("tls", {name: Path(scratch, name).read_text() for name in ("tls.crt", "tls.key")})
+        labels = {"app": "postgres"}
+        command = ("/bin/bash", "-c", SERVE)
+        server = pod("postgres", POSTGRES, command=command, mounts={"tls": "/tls"}, labels=labels, user=POSTGRES_USER)
+        server["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 5432}, "periodSeconds": 1}
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "postgres"},
+            "spec": {"selector": labels, "ports": [{"port": 5432}]},
+        }
+        namespace.apply(server, service)
+        namespace.kubectl("wait", "--for=condition=Ready", "pod/postgres", "--timeout=90s")
+        yield host
+
+
+@pytest.fixture(scope="module")
+def managed(cluster: Cluster, upstream: Upstream, database: str) -> Iterator[Namespace]:
+    """The example, installed as it is, but for the operator for monitoring and where its upstream is."""
+    example = yaml.safe_load((EXAMPLES / "gateway-store" / "values.yaml").read_text())
+    own = upstream.values(cluster)
+    del own["config"]["integrations"], own["secrets"]
+    own["config"]["store"] = {"allow_private": PRIVATE}
+    values = {
+        **example,
+        **own,
+        "metrics": {"monitor": ""},
+        "prometheusRule": {"enabled": False},
+        **{name: [*example[name], *own[name]] for name in ("extraVolumes", "extraVolumeMounts")},
+    }
+    with cluster.namespace("sidekey-store") as namespace:
+        namespace.config_map("company-ca", {"ca.crt": upstream.authority.certificate.decode()})
+        namespace.config_map("postgres-ca", {"ca.crt": upstream.authority.certificate.decode()})
+        url = f"postgresql://sidekey:store-password@{database}/sidekey?sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"
+        namespace.secret("sidekey-store", k1=base64.b64encode(os.urandom(32)).decode(), url=url)
+        namespace.secret("sidekey-operators", ops=OPERATOR)
+        namespace.helm("install", "sidekey", CHART, values)
+        yield namespace
+
+
+def call(namespace: Namespace, pod: str, method: str, path: str, body: Any = None) -> Any:
+    """The body of the API's response, which must be a success."""
+    text = "" if body is None else json.dumps(body)
+    status, document = json.loads(namespace.execute(pod, PYTHON, "-c", CALL, method, path, OPERATOR, text))
+    assert status < 300, document
+    return document
+
+
+def test_what_one_pod_is_told_all_serve(managed: Namespace) -> None:
+    pods = managed.pods(SELECTOR)
+    assert len(pods) == 3
+    first = pods[0]["metadata"]["name"]
+    auth = {"type": "basic", "username": "webhooks", "password": {"value": "stored"}}
+    integration = {"id": "crm", "endpoint_prefix": f"https://{HOST}/hooks/v1", "auth": auth}
+    call(managed, first, "POST", "/integrations", integration)
+    token = call(managed, first, "POST", "/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+    client = managed.client()
+    for each in pods:
+        address = each["status"]["podIP"]
+        took = eventually(
+            f"{each['metadata']['name']} serves it",
+            lambda address=address: "webhooks:stored" in managed.execute(client, PYTHON, "-c", SEND, address, token),
+            30,
+        )
+        print(f"in use after {took:.1f} s")
