@@ -77,8 +77,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster. What its components logged is printed where a test has failed."""
     tag = sidekey.__version__
     if "KUBECONFIG" in os.environ:
-        image = os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}")
-        yield Cluster(Path(os.environ["KUBECONFIG"]), image)
+        given = Cluster(Path(os.environ["KUBECONFIG"]), os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}"))
+        yield given
+        given.wait_until_clean()
         return
     binaries = Path(os.environ["CLUSTER_BIN"])
     assert missing(binaries) == [], "this machine lacks what a node needs"

@@ -38,6 +38,7 @@ class Cluster:
     ) -> None:
         self.image: Final = image
         self._containerd = containerd
+        self._deleted: list[str] = []
         self._inside = list(inside)
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
 
@@ -69,9 +70,19 @@ class Cluster:
         process.stdin.close()
         return process
 
+    def finish(self, process: subprocess.Popen[str]) -> str:
+        """Wait for the end of a command that was started; all its output. Raises CommandFailed."""
+        assert process.stdout is not None
+        with process:
+            output = process.stdout.read()
+        if process.returncode:
+            raise CommandFailed(f"{process.args!r:.300}: {process.returncode}\n{output}")
+        return output
+
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects."""
-        self.run("kubectl", "apply", "--filename=-", given=yaml.safe_dump_all(objects))
+        # The server merges: kubectl would keep a copy in an annotation, which has no room for large ConfigMaps.
+        self.run("kubectl", "apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(objects))
 
     def kill(self, namespace: str, pod: str, container: str) -> None:
         """Send SIGKILL to a container's first process, which only its node can do; skips the test elsewhere."""
@@ -95,7 +106,14 @@ class Cluster:
             )
             yield Namespace(self, name)
         finally:
-            self.attempt("kubectl", "delete", "namespace", name, "--wait=true", "--timeout=120s")
+            self.attempt("kubectl", "delete", "namespace", name, "--wait=false")
+            self._deleted.append(name)
+
+    def wait_until_clean(self) -> None:
+        """Wait until the namespaces of the tests are gone: a next run uses the same names."""
+        names = [f"namespace/{name}" for name in self._deleted]
+        if names:
+            self.run("kubectl", "wait", "--for=delete", *names, "--timeout=180s")
 
 
 class Namespace:
@@ -148,11 +166,14 @@ class Namespace:
         """Wait until a Deployment is as it was last described."""
         self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
 
-    def client(self, name: str = "client") -> str:
-        """Start a pod that may send requests to a gateway, with the load generator; its name."""
-        self.config_map("load", {"load.py": (HERE / "load.py").read_text()})
-        mounts = {"load": "/load", "trust": "/trust"}
-        self.apply(pod(name, self.cluster.image, mounts=mounts, labels={"sidekey-client": "true"}))
+    def client(self, trusted: str = "") -> str:
+        """Start a pod that may send requests to a gateway and return its name.
+
+        The pod has the load generator as /load/load.py, and the PEM of the CA that it trusts as /load/ca.crt.
+        """
+        name = "client"
+        self.config_map("load", {"load.py": (HERE / "load.py").read_text(), "ca.crt": trusted})
+        self.apply(pod(name, self.cluster.image, mounts={"load": "/load"}, labels={"sidekey-client": "true"}))
         self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         return name
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from cluster.conftest import HOST, Upstream, authority_secret
-from cluster.kube import CHART, PYTHON, Cluster, CommandFailed, Namespace, eventually
+from cluster.kube import CHART, PYTHON, Cluster, CommandFailed, Namespace, eventually, pod
 from cluster.pki import Authority
 
 TOKEN = "billing-caller-token-0001"
@@ -28,11 +28,11 @@ print(u.urlopen(u.Request(url, data=b"x", headers={"Sidekey-Token": token}), tim
 class Gateway:
     """A release named `sidekey`, and a client beside it."""
 
-    def __init__(self, namespace: Namespace, values: dict[str, Any]) -> None:
+    def __init__(self, namespace: Namespace, values: dict[str, Any], trusted: str = "") -> None:
         self.namespace = namespace
         self.values = values
         self.url = f"http://sidekey.{namespace.name}.svc:15080/i/crm"
-        self.client = namespace.client()
+        self.client = namespace.client(trusted)
 
     def upgrade(self, **changed: Any) -> None:
         """Upgrade to values that differ."""
@@ -44,19 +44,25 @@ class Gateway:
         return json.loads(code)
 
     def load(
-        self, url: str, senders: int, pause: float, connections: str, environment: tuple[str, ...] = ()
+        self,
+        url: str,
+        senders: int,
+        pause: float,
+        connections: str,
+        environment: tuple[str, ...] = (),
+        seconds: int = SECONDS,
     ) -> subprocess.Popen[str]:
         """Start the load generator in the client."""
         return self.namespace.cluster.start(
             *("kubectl", f"--namespace={self.namespace.name}", "exec", self.client, "--", "env", *environment),
-            *(PYTHON, "/load/load.py", url, str(SECONDS), str(senders), str(pause), connections),
+            *(PYTHON, "/load/load.py", url, str(seconds), str(senders), str(pause), connections),
             f"Sidekey-Token={TOKEN}",
         )
 
     def loads(self) -> dict[str, subprocess.Popen[str]]:
         """Start the four kinds of load."""
         proxy = self.url.removesuffix("/i/crm").replace("//", f"//crm:{TOKEN}@")
-        tunnel = (f"HTTPS_PROXY={proxy}", "SSL_CERT_FILE=/trust/ca.crt")
+        tunnel = (f"HTTPS_PROXY={proxy}", "SSL_CERT_FILE=/load/ca.crt")
         return {
             "kept connections": self.load(f"{self.url}/x", 6, 0.03, "keep"),
             "new connections": self.load(f"{self.url}/x", 4, 0.03, "new"),
@@ -64,9 +70,14 @@ class Gateway:
             "tunnels": self.load(f"https://{HOST}/hooks/v1/x", 4, 0.1, "keep", tunnel),
         }
 
-    def roll(self) -> int:
-        """Restart all pods again and again while loads run; how often."""
-        end = time.monotonic() + SECONDS - 20
+    def counts(self, loads: Mapping[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
+        """Wait for the end of load generators; what each has counted."""
+        outputs = {name: self.namespace.cluster.finish(process) for name, process in loads.items()}
+        return {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
+
+    def roll(self, seconds: float) -> int:
+        """Restart all pods again and again, and return how often."""
+        end = time.monotonic() + seconds
         rolled = 0
         while rolled < ROLLOUTS and time.monotonic() < end:
             self.namespace.kubectl("rollout", "restart", "deployment/sidekey")
@@ -81,7 +92,6 @@ def gateway(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempP
     with cluster.namespace("sidekey-gateway") as namespace:
         authority = Authority("callers-ca")
         authority_secret(namespace, "callers-ca", authority, tmp_path_factory.mktemp("ca"))
-        namespace.config_map("trust", {"ca.crt": authority.certificate.decode()})
         upstream.prepare(namespace, "one")
         values = {
             **upstream.values(cluster),
@@ -103,45 +113,48 @@ def gateway(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempP
         namespace.helm("uninstall", "sidekey")
         namespace.secret("callers", billing=TOKEN)
         namespace.helm("install", "sidekey", CHART, values)
-        yield Gateway(namespace, values)
+        yield Gateway(namespace, values, authority.certificate.decode())
+
+
+def test_namespace_enforces_restricted(gateway: Gateway) -> None:
+    """The control for all other tests: only pods that `restricted` allows start here."""
+    privileged = pod("privileged", gateway.namespace.cluster.image)
+    privileged["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    with pytest.raises(CommandFailed, match="violates PodSecurity"):
+        gateway.namespace.apply(privileged)
+
+
+def test_helm_test_passes(gateway: Gateway) -> None:
+    gateway.namespace.helm("test", "sidekey")
+    # Helm passes a chart without tests as well.
+    assert "pod/sidekey-test" in gateway.namespace.kubectl("get", "events")
 
 
 def test_request_carries_the_credential(gateway: Gateway) -> None:
     assert gateway.ask()["sender"] == "webhooks:one"
 
 
-def test_rolling_updates_lose_nothing_and_would_without_a_delay(gateway: Gateway) -> None:
+def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
     loads = gateway.loads()
     time.sleep(3)
-    rolled = gateway.roll()
-    counted = counts(loads)
-    print(f"{rolled} rollouts: {counted}")
+    rolled = gateway.roll(SECONDS - 20)
+    counts = gateway.counts(loads)
+    for name, count in counts.items():
+        print(f"{rolled} rolling updates, {name}: {count['total']} requests, {count['lost']} lost")
     assert rolled >= 5
-    assert {name: count["first"] for name, count in counted.items()} == {name: [] for name in counted}
-    assert all(count["total"] >= 20 for count in counted.values())
+    assert [count["first"] for count in counts.values()] == [[]] * len(counts)
+    assert all(count["total"] >= 20 for count in counts.values())
 
-    # The control: a gateway that stops listening at once loses requests, so that the test above can fail.
-    hasty = {**gateway.values["config"], "timeouts": {"drain_delay": "0s"}}
-    gateway.upgrade(config=hasty)
-    new = gateway.load(f"{gateway.url}/x", 8, 0.01, "new")
-    time.sleep(3)
-    gateway.roll()
-    [count] = counts({"new connections": new}).values()
+
+def test_rolling_updates_without_a_drain_delay_lose_requests(gateway: Gateway) -> None:
+    """The control: the load generator notices that a gateway stops listening before its Service leaves it out."""
+    gateway.upgrade(config={**gateway.values["config"], "timeouts": {"drain_delay": "0s"}})
+    load = gateway.load(f"{gateway.url}/x", 8, 0.01, "new", seconds=40)
+    rolled = gateway.roll(30)
+    [count] = gateway.counts({"": load}).values()
+    print(f"{rolled} rolling updates without a drain delay: {count['total']} requests, {count['lost']} lost")
     gateway.upgrade()
-    print(f"without a drain delay: {count}")
     assert count["lost"] > 0
-
-
-def counts(loads: dict[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
-    """What the load generators have counted."""
-    found = {}
-    for name, process in loads.items():
-        assert process.stdout is not None
-        with process:
-            output = process.stdout.read()
-        assert process.returncode == 0, output
-        found[name] = json.loads(output.splitlines()[-1])
-    return found
 
 
 def test_upgrade_and_rollback_change_the_config_in_use(gateway: Gateway) -> None:
@@ -154,24 +167,24 @@ def test_upgrade_and_rollback_change_the_config_in_use(gateway: Gateway) -> None
 
 
 def test_changed_secret_is_used_without_a_restart(gateway: Gateway) -> None:
-    before = [pod["metadata"]["name"] for pod in gateway.namespace.pods(SELECTOR)]
+    before = [each["metadata"]["name"] for each in gateway.namespace.pods(SELECTOR)]
     gateway.namespace.secret("crm", password="two")
     took = eventually("the new password is used", lambda: gateway.ask()["sender"] == "webhooks:two", 120)
     print(f"a changed Secret is in use after {took:.0f} s")
     gateway.namespace.secret("crm", password="one")
     eventually("the former password is used again", lambda: gateway.ask()["sender"] == "webhooks:one", 120)
     pods = gateway.namespace.pods(SELECTOR)
-    assert [pod["metadata"]["name"] for pod in pods] == before
-    assert sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]) == 0
+    assert [each["metadata"]["name"] for each in pods] == before
+    assert sum(status["restartCount"] for each in pods for status in each["status"]["containerStatuses"]) == 0
 
 
 def test_invalid_config_is_not_rolled_out(gateway: Gateway) -> None:
-    before = [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)]
+    before = [each["metadata"]["uid"] for each in gateway.namespace.pods(SELECTOR)]
     config = json.loads(json.dumps(gateway.values["config"]))
     config["integrations"]["crm"]["auth"]["password"]["file"] = "/run/secrets/crm/missing"
     with pytest.raises(CommandFailed, match="config-check"):
         gateway.upgrade(config=config)
-    assert [pod["metadata"]["uid"] for pod in gateway.namespace.pods(SELECTOR)] == before
+    assert [each["metadata"]["uid"] for each in gateway.namespace.pods(SELECTOR)] == before
     assert gateway.ask()["sender"] == "webhooks:one"
     gateway.upgrade()
 
@@ -179,8 +192,8 @@ def test_invalid_config_is_not_rolled_out(gateway: Gateway) -> None:
 def test_disruption_budget_lets_one_pod_be_evicted_at_a_time(gateway: Gateway) -> None:
     gateway.namespace.rolled_out("sidekey")
     refused = 0
-    for pod in gateway.namespace.pods(SELECTOR):
-        name = pod["metadata"]["name"]
+    for each in gateway.namespace.pods(SELECTOR):
+        name = each["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         path = f"/api/v1/namespaces/{gateway.namespace.name}/pods/{name}/eviction"
         done = gateway.namespace.cluster.attempt(

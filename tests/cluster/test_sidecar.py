@@ -22,9 +22,9 @@ AFTER_TERM = 12
 
 # Sends a request each 0.5 s for 6 s after SIGTERM, and says what came of each.
 LONG_END = f"""
-send() {{ curl --silent --output /dev/null --max-time 20 --write-out '%{{http_code}} ' --json '{{}}' \
-  "https://{HOST}/hooks/v1/events?ms=$1" || echo "failed $?"; }}
-end() {{ echo; echo TERM; for i in $(seq {AFTER_TERM}); do send 300; sleep .5; done; echo; echo END; exit 0; }}
+send() {{ curl --silent --output /dev/null --max-time 20 --write-out '%{{http_code}}\\n' --json '{{}}' \
+  "https://{HOST}/hooks/v1/events?ms=$1" || echo "failed: $?"; }}
+end() {{ echo TERM; for i in $(seq {AFTER_TERM}); do send 300; sleep .5; done; echo END; exit 0; }}
 trap end TERM
 touch /tmp/alive
 while true; do send 50; touch /tmp/alive; sleep 1 & wait $!; done
@@ -84,10 +84,7 @@ def test_sidecar_ends_after_the_service(webhooks: Namespace) -> None:
     follow = ("kubectl", f"--namespace={webhooks.name}", "logs", "--follow", pod, f"--container={NAME}")
     log = webhooks.cluster.start(*follow)
     webhooks.kubectl("delete", pod)
-    assert log.stdout is not None
-    with log:
-        text = log.stdout.read()
-    sent = text.partition("TERM")[2].partition("END")[0].split()
+    sent = webhooks.cluster.finish(log).partition("TERM")[2].partition("END")[0].split()
     assert sent == ["200"] * AFTER_TERM
 
 

@@ -109,7 +109,7 @@ def test_what_one_pod_is_told_all_serve(managed: Namespace) -> None:
     pods = managed.pods(SELECTOR)
     assert len(pods) == 3
     first = pods[0]["metadata"]["name"]
-    auth = {"type": "basic", "username": "webhooks", "password": {"value": "stored"}}
+    auth = {"type": "basic", "username": {"value": "webhooks"}, "password": {"value": "stored"}}
     integration = {"id": "crm", "endpoint_prefix": f"https://{HOST}/hooks/v1", "auth": auth}
     call(managed, first, "POST", "/integrations", integration)
     token = call(managed, first, "POST", "/callers", {"name": "billing", "integrations": ["crm"]})["token"]
