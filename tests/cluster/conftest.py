@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         return
     binaries = Path(os.environ["CLUSTER_BIN"])
     assert missing(binaries) == [], "this machine lacks what a node needs"
+    # As Ctrl-C: the node goes down before the tests end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     archives = images.build(Path(os.environ.get("CLUSTER_IMAGES", images.ROOT / ".cache" / "cluster")), tag)
     with (
         tempfile.TemporaryDirectory(prefix="sidekey-node-") as scratch,

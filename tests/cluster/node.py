@@ -23,8 +23,21 @@ import yaml
 
 from cluster.pki import Authority
 
-PROGRAMS: Final = ("etcd", "containerd", "ctr", "runc", "kubectl", "dnsmasq", "conntrack", "nft", "ip", "nsenter")
-"""What must be on the path; CNI_PLUGINS besides."""
+PROGRAMS: Final = {
+    "conntrack": "conntrack",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "dnsmasq": "dnsmasq-base",
+    "etcd": "etcd-server",
+    "ip": "iproute2",
+    "kubectl": "kubectl",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "runc": "runc",
+    "sysctl": "procps",
+}
+"""The programs that must be on the path, and the Debian package of each."""
 
 CNI_PLUGINS: Final = Path("/usr/lib/cni")
 ADDRESS: Final = "10.77.0.1"
@@ -47,9 +60,9 @@ class NodeError(Exception):
 
 def missing(binaries: Path) -> list[str]:
     """List what this machine lacks for a node."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    absent = [f"{name} (Debian: {package})" for name, package in PROGRAMS.items() if shutil.which(name) is None]
     absent += [str(binaries / name) for name in ("hyper", "kube-proxy") if not os.access(binaries / name, os.X_OK)]
-    absent += [] if CNI_PLUGINS.is_dir() else [str(CNI_PLUGINS)]
+    absent += [] if CNI_PLUGINS.is_dir() else [f"{CNI_PLUGINS} (Debian: containernetworking-plugins)"]
     return absent if os.geteuid() == 0 else [*absent, "root"]
 
 
@@ -117,7 +130,7 @@ class Node:
     def _make_network(self) -> None:
         if not Path("/run/netns").is_mount():
             # `ip` makes it one with the first namespace, and leaves it.
-            self._undo.callback(_run, "umount", "/run/netns")
+            self._undo.callback(_unmount_if_empty, Path("/run/netns"))
         _run("ip", "netns", "add", self.name)
         self._undo.callback(_run, "ip", "netns", "delete", self.name)
         for line in (
@@ -507,6 +520,12 @@ def _unmount_below(folder: Path) -> None:
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True):
         _run("umount", "--lazy", point)
+
+
+def _unmount_if_empty(folder: Path) -> None:
+    """Unmount a folder, unless somebody else has begun to use it."""
+    if not any(folder.iterdir()):
+        _run("umount", folder)
 
 
 def _remove_cgroup(group: Path) -> None:
