@@ -45,10 +45,14 @@ SUPPRESSED = {
     ),
     # gateway-bare and gateway-claim leave the user to the platform, as OpenShift wants it.
     ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare|gateway-claim",
-    # The config check opens no connection and ends at once; gateway-bare is the case without a policy.
+    # The config check opens no connection, the test connects to the Service alone; both end at once. gateway-bare is
+    # the case without a policy.
     ("CKV2_K8S_6", "Minimize the admission of pods which lack an associated NetworkPolicy"): (
-        "config-check|gateway-bare"
+        r"config-check|Pod\.prod\..*-test|gateway-bare"
     ),
+    # The pod of `helm test` runs one request to its end.
+    ("CKV_K8S_8", "Liveness Probe Should be Configured"): r"Pod\.prod\..*-test",
+    ("CKV_K8S_9", "Readiness Probe Should be Configured"): r"Pod\.prod\..*-test",
 }
 """What checkov finds that is as it shall be, by ID and title of the check: where, as a pattern, or everywhere."""
 

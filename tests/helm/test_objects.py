@@ -49,7 +49,7 @@ def test_a_dependency_brings_no_workload(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_every_selector_finds_the_gateways_pods_alone(case: str, rendered: Rendered) -> None:
-    """Service, budget, policy, spread and monitors; not the pods of the config check."""
+    """Service, budget, policy, spread and monitors; not the pods of the config check and of `helm test`."""
     deployment = one(rendered[case], "Deployment")["spec"]
     pod = deployment["template"]
     selectors = [deployment["selector"]["matchLabels"]]
@@ -67,6 +67,8 @@ def test_every_selector_finds_the_gateways_pods_alone(case: str, rendered: Rende
         assert selector.items() <= pod["metadata"]["labels"].items()
         for check in helm.of_kind(rendered[case], "Job"):
             assert not selector.items() <= check["spec"]["template"]["metadata"]["labels"].items()
+        for test in helm.of_kind(rendered[case], "Pod"):
+            assert not selector.items() <= test["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
@@ -183,8 +185,8 @@ def test_an_autoscaler_owns_the_number_of_pods(rendered: Rendered) -> None:
 
 
 def test_what_is_switched_off_is_not_there(rendered: Rendered) -> None:
-    """gateway-bare is a Deployment, its Service and its config."""
-    assert sorted(found["kind"] for found in rendered["gateway-bare"]) == ["ConfigMap", "Deployment", "Service"]
+    """gateway-bare is a Deployment, its Service, its config, and the pod of `helm test`."""
+    assert sorted(found["kind"] for found in rendered["gateway-bare"]) == ["ConfigMap", "Deployment", "Pod", "Service"]
     pod = one(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
     assert "topologySpreadConstraints" not in pod
     assert pod["serviceAccountName"] == "existing"
@@ -272,7 +274,7 @@ def test_the_notes_say_what_to_do_next() -> None:
     """The URL, the token, and how to look."""
     rendered = helm.files(helm.CHART, helm.values_of("gateway"))
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
-    for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers"):
+    for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers", "helm --namespace prod test demo"):
         assert words in notes
 
 

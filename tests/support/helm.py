@@ -233,9 +233,9 @@ def of_kind(found: list[Object], kind: str) -> list[Object]:
 
 
 def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Every pod spec, with the kind and name of the object that holds its template."""
+    """Every pod spec, with the kind and name of the pod, or of the object that holds its template."""
     for each in found:
-        template = each.get("spec", {}).get("template", {})
+        template = each if each["kind"] == "Pod" else each.get("spec", {}).get("template", {})
         if isinstance(template, dict) and "containers" in template.get("spec", {}):
             yield f"{each['kind']} {each['metadata']['name']}", template["spec"]
 

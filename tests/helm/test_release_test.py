@@ -1,0 +1,114 @@
+"""`helm test`: its pod reaches the Service as a caller does, and its program tells Sidekey from any other server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support import helm
+from support.child import Child
+from support.ports import free_port
+
+CONFIG = """\
+integrations:
+  crm:
+    endpoint_prefix: https://crm.example.com/v1
+    auth: {type: basic, username: svc, password: {insecure_value: secret}}
+"""
+
+
+def one(objects: list[helm.Object], kind: str) -> helm.Object:
+    """The only object of a kind."""
+    (found,) = helm.of_kind(objects, kind)
+    return found
+
+
+@pytest.fixture(scope="module")
+def gateway(rendered: dict[str, list[helm.Object]]) -> list[helm.Object]:
+    """A gateway with the default values."""
+    return rendered["gateway"]
+
+
+def run(gateway: list[helm.Object], port: int) -> subprocess.CompletedProcess[str]:
+    """Run the program of the pod against a port of this machine."""
+    _, _, program, _, _ = one(gateway, "Pod")["spec"]["containers"][0]["command"]
+    command = [sys.executable, "-c", program, "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_pod_sends_to_the_service_by_a_name_that_sidekey_accepts(gateway: list[helm.Object]) -> None:
+    pod, service = one(gateway, "Pod"), one(gateway, "Service")
+    *_, host, port = pod["spec"]["containers"][0]["command"]
+    assert host == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+    assert host in yaml.safe_load(helm.config_of(gateway))["listen"]["names"]
+    assert port == str(service["spec"]["ports"][0]["port"])
+
+
+def test_the_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
+    clients, _ = one(gateway, "NetworkPolicy")["spec"]["ingress"]
+    (peer,) = clients["from"]
+    labels = one(gateway, "Pod")["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_helm_deletes_the_pod_where_the_test_passes_and_shows_its_log_where_it_fails(
+    gateway: list[helm.Object],
+) -> None:
+    pod = one(gateway, "Pod")
+    assert pod["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
+        "helm.sh/hook-output-log-policy": "hook-failed",
+    }
+    assert pod["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_program_passes_where_sidekey_responds(gateway: list[helm.Object], tmp_path: Path) -> None:
+    with Child(CONFIG, tmp_path) as child:
+        result = run(gateway, child.proxy_port)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Sidekey responds at http://127.0.0.1:{child.proxy_port}" in result.stdout
+
+
+class Other(BaseHTTPRequestHandler):
+    """Another server, which knows nothing of Sidekey."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """The port of another server."""
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_the_program_fails_where_another_server_responds(gateway: list[helm.Object], other: int) -> None:
+    result = run(gateway, other)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "responded with 200, but it is not Sidekey" in result.stderr
+
+
+def test_the_program_says_what_to_look_at_where_nothing_responds(gateway: list[helm.Object]) -> None:
+    result = run(gateway, free_port())
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "ConnectionRefusedError" in line
+    assert "networkPolicy.clients must admit this pod" in line
