@@ -11,6 +11,7 @@ import yaml
 
 from sidekey.authority import trust
 from sidekey.cli.environment import TOKEN_PLACE
+from sidekey.sources.certificates.certificate_source import WARN_DAYS
 from support import helm
 from support.child import run_cli
 
@@ -70,6 +71,12 @@ def test_the_ca_may_sign_for_the_hosts_of_the_integrations_and_no_other(certific
     assert constraints["critical"] is True
     assert constraints["permitted"] == {"dnsDomains": [urlsplit(prefix).hostname for prefix in prefixes]}
     assert constraints["excluded"] == {"ipRanges": ["0.0.0.0/0", "::/0"]}
+
+
+def test_a_renewal_on_time_is_not_warned_of(certificates: list[helm.Object]) -> None:
+    """cert-manager renews the CA days before the log begins to warn."""
+    days = int(one(certificates, "Certificate", "sidekey-ca")["spec"]["renewBefore"].removesuffix("h")) / 24
+    assert days >= max(WARN_DAYS) + 7
 
 
 def test_a_caller_has_the_variables_that_the_command_prints(caller: list[helm.Object]) -> None:

@@ -372,11 +372,23 @@ async def test_the_end_of_a_ca_is_a_metric_and_is_warned_of(rig: Rig) -> None:
     end = NOW + 730 * DAY
     assert rig.metrics.ca_expires == end
     with structlog.testing.capture_logs() as logs:
-        for days in (31, 29, 28, 6, 5, 0.5):
+        for days in (22, 20, 19, 6, 5, 0.5):
             rig.now = end - days * DAY
             await advance(60)
-    assert [(line["log_level"], line["days"]) for line in logs] == [("warning", 29), ("warning", 6), ("warning", 0)]
-    assert "sidekey ca rotate" in logs[0]["event"]
+    assert [(line["log_level"], line["days"]) for line in logs] == [("warning", 20), ("warning", 6), ("warning", 0)]
+    assert {line["event"] for line in logs} == {"a local CA expires soon: replace it (sidekey ca rotate)"}
+
+
+async def test_the_warning_of_a_ca_in_the_config_says_to_renew_it(rig: Rig) -> None:
+    """`sidekey ca rotate` refuses to replace it."""
+    own = authority_of(A, generation=0)
+    await rig.use_urls(A, brought=True, own=own)
+    with structlog.testing.capture_logs() as logs:
+        rig.now = own.not_after - 20 * DAY
+        await advance(60)
+    (line,) = logs
+    assert (line["log_level"], line["days"]) == ("warning", 20)
+    assert line["event"] == "the CA of ca.certificate expires soon: renew it where it was issued"
 
 
 async def test_after_its_end_another_is_made(rig: Rig) -> None:

@@ -152,6 +152,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("another local CA signs from now on", "info", ("signing",)),
         Event("a local CA expires soon: replace it (sidekey ca rotate)", "warning", ("not_after", "days")),
+        Event(
+            "the CA of ca.certificate expires soon: renew it where it was issued",
+            "warning",
+            ("not_after", "days"),
+            "Sidekey uses the renewed one as soon as the files change.",
+        ),
         Event("a local CA has expired", "error", ("not_after",)),
         Event(
             "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",

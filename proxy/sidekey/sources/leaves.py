@@ -56,6 +56,9 @@ module has no way to say less. So all leaves that are kept hold 32 MiB of them a
 
 _SHOWN = 3
 
+_ROTATE: Final = "a local CA expires soon: replace it (sidekey ca rotate)"
+_RENEW_BROUGHT: Final = "the CA of ca.certificate expires soon: renew it where it was issued"
+
 
 class Leaf(NamedTuple):
     """A leaf in its context, the CA that signed it by its fingerprint, and its times, in seconds since the epoch."""
@@ -200,9 +203,8 @@ class Leaves:
                 self._settle()
         elif (due := min((days for days in WARN_DAYS if left <= days * DAY), default=math.inf)) < self._warned:
             self._warned = due
-            self._log.warning(
-                "a local CA expires soon: replace it (sidekey ca rotate)", not_after=moment(expires), days=left // DAY
-            )
+            brought = self._rules is not None and self._rules.brought
+            self._log.warning(_RENEW_BROUGHT if brought else _ROTATE, not_after=moment(expires), days=left // DAY)
         self._timer = loop.call_later(CHECK_EVERY if left <= 0 else min(left, CHECK_EVERY), self._check)
 
     # Leaves.

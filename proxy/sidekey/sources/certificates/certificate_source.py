@@ -28,8 +28,11 @@ from sidekey.refresh import Failed, Refresh, fixed
 from sidekey.sources.certificates.url_fetch import UrlFetch
 
 DAY = 86_400.0
-WARN_DAYS = (30, 7, 1)
-"""Days before its end at which a warning of a certificate is logged, once each."""
+WARN_DAYS = (21, 7, 1)
+"""Days before a certificate expires at which a warning is logged, once each.
+
+cert-manager renews a certificate of 90 days when 30 are left, so a renewal on time is never warned of.
+"""
 
 CHECK_EVERY = 60.0
 RETRY_SECONDS = 1.0
