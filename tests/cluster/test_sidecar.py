@@ -26,7 +26,7 @@ send() {{ curl --silent --output /dev/null --max-time 20 --write-out '%{{http_co
   "https://{HOST}/hooks/v1/events?ms=$1" || echo "failed: $?"; }}
 end() {{ echo TERM; for i in $(seq {AFTER_TERM}); do send 300; sleep .5; done; echo END; exit 0; }}
 trap end TERM
-touch /tmp/alive
+touch /tmp/alive /tmp/sent
 while true; do send 50; touch /tmp/alive; sleep 1 & wait $!; done
 """
 

@@ -1,0 +1,126 @@
+"""The services of the examples, curl in a loop: their log and their readiness say what came of each webhook."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from support import helm, peers
+from support.ca import Authority
+from support.raw import DEADLINE
+
+BODY = b"the body\n"
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ webhook: (\d+) in [\d.]+ s\n")
+
+
+class Upstream(HTTPServer):
+    """An https server whose response to each webhook is the status that the test puts into `responses`."""
+
+    def __init__(self, ca: Authority) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.socket = ca.server_context("crm.example.com").wrap_socket(self.socket, server_side=True)
+        self.arrived: queue.Queue[str] = queue.Queue()
+        self.responses: queue.Queue[int] = queue.Queue()
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve in a thread."""
+        thread = threading.Thread(target=self.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.responses.put(503)
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Receives a webhook, and waits for the status to respond with."""
+
+    server: Upstream
+
+    def do_POST(self) -> None:
+        self.server.arrived.put(self.path)
+        self.send_response(self.server.responses.get())
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture(params=["webhook-sender", "gateway-https"])
+def container(request: pytest.FixtureRequest, rendered: dict[str, list[helm.Object]]) -> helm.Object:
+    """The container of a service."""
+    objects = rendered["sidecar"] if request.param == "webhook-sender" else helm.documents(helm.GATEWAY / "caller.yaml")
+    (deployment,) = helm.of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+class Service:
+    """The program of a service, with a folder in the place of /tmp without its pause, and its probes."""
+
+    def __init__(self, container: helm.Object, folder: Path, port: int, ca: Authority) -> None:
+        peers.require("curl")
+        (folder / ".curlrc").write_text(f'connect-to = "::127.0.0.1:{port}"\ncacert = "{ca.bundle}"\n')
+        self.log = folder / "log"
+        self._container = container
+        self._folder = folder
+        self._environment = {"PATH": os.environ["PATH"], "CURL_HOME": str(folder), "INTERVAL": "0"}
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the program, with its output in `log`."""
+        (program,) = self._container["args"]
+        command = [*self._container["command"], self._local(program.replace("sleep 60 ", "sleep 0 "))]
+        with self.log.open("wb") as output:
+            process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def passes(self, probe: str) -> bool:
+        """Run a probe, as the kubelet does."""
+        command = [self._local(word) for word in self._container[probe]["exec"]["command"]]
+        return subprocess.run(command, env=self._environment, check=False, capture_output=True).returncode == 0
+
+    def _local(self, text: str) -> str:
+        return text.replace("/tmp", str(self._folder))
+
+
+def test_log_and_readiness_say_what_came_of_each_webhook(container: helm.Object, ca: Authority, tmp_path: Path) -> None:
+    upstream = Upstream(ca)
+    service = Service(container, tmp_path, upstream.server_port, ca)
+    assert not service.passes("readinessProbe")
+    with upstream.serving(), service.running() as process:
+        assert upstream.arrived.get(timeout=DEADLINE) == "/hooks/v1/events"
+        for status, ready in ((200, True), (403, False), (200, True)):
+            upstream.responses.put(status)
+            # When the next webhook arrives, the service has done all that follows the one before.
+            upstream.arrived.get(timeout=DEADLINE)
+            assert service.passes("readinessProbe") is ready
+            assert service.passes("livenessProbe")
+        process.terminate()
+        # It ends once its webhook in flight has a response.
+        upstream.responses.put(200)
+        assert process.wait(DEADLINE) == 0
+    text = service.log.read_text()
+    assert LINE.findall(text)[:3] == ["200", "403", "200"]
+    # The body is printed where a webhook failed, and not otherwise.
+    assert text.count(BODY.decode()) == 1
