@@ -34,6 +34,12 @@ def test_the_values_satisfy_lint(name: str) -> None:
     assert helm.lint(helm.CHART, VALUES[name]) == []
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_the_example_needs_no_operator(name: str, rendered: dict[str, list[helm.Object]]) -> None:
+    """Without the resource definitions of an operator, an install of its custom resources fails."""
+    assert [found["kind"] for found in rendered[name] if not helm.is_built_in(found)] == []
+
+
 def made() -> set[tuple[str, str, str]]:
     """Kind, name and key of all that the README's commands make."""
     found = set()
