@@ -179,6 +179,8 @@ def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
     if case in GATEWAYS:
         wanted["readinessProbe"] = "/readyz"
     assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in wanted.items()}
+    # An earlier attempt fails, and is an event at each start.
+    assert container["startupProbe"]["initialDelaySeconds"] == 2
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     console = {"sidekey-console": 15090} if "console" in case else {}
     assert ports == {"sidekey-proxy": 15080, "sidekey-metrics": 15091, **console}

@@ -50,8 +50,10 @@ volumeMounts:
 {{- end }}
 
 {{/*
-What a running Sidekey has besides. It starts within a second; 60 are for many thousands of integrations. The startup probe
-does not wait for the store: a sidecar must not keep its application from starting.
+What a running Sidekey has besides. It starts within about a second; 60 attempts are for many thousands of integrations. A
+probe before that would be an `Unhealthy` event at each start: the kubelet counts the delay from the container's start,
+rounded down to a second, so 2 are at least one. The startup probe does not wait for the store: a sidecar must not keep its
+application from starting.
 */}}
 {{- define "sidekey.runBase" -}}
 args: [run]
@@ -72,6 +74,7 @@ startupProbe:
   httpGet:
     path: /startupz
     port: sidekey-metrics
+  initialDelaySeconds: 2
   periodSeconds: 1
   timeoutSeconds: 2
   failureThreshold: 60
