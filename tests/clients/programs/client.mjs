@@ -1,5 +1,5 @@
 // POST by Node: fetch where there is no proxy; else http.request with the absolute form, as its own proxy support sends
-// it from Node 24 on (NODE_USE_ENV_PROXY=1). Arguments: URL [ID].
+// it from Node 22.21 and 24.5 on (NODE_USE_ENV_PROXY=1). Arguments: URL [ID].
 import http from "node:http";
 
 const [url, id] = process.argv.slice(2);
