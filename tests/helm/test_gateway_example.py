@@ -116,7 +116,7 @@ def test_the_gateway_lets_its_caller_in(caller: list[helm.Object], gateway: list
     """Labels, namespaces, host and port fit on both sides."""
     pod = one(caller, "Deployment", "billing")
     (clients, _) = one(gateway, "NetworkPolicy", "sidekey")["spec"]["ingress"]
-    (peer,) = clients["from"]
+    peer, _ = clients["from"]
     assert peer["podSelector"]["matchLabels"].items() <= pod["spec"]["template"]["metadata"]["labels"].items()
     assert peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == pod["metadata"]["namespace"]
     service = one(gateway, "Service", "sidekey")

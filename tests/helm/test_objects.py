@@ -144,11 +144,13 @@ def texts_in(node: Any) -> Iterator[str]:
 
 
 def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rendered) -> None:
-    """Labelled pods at the proxy, the namespace `monitoring` at the metrics; nothing else."""
+    """Labelled pods and that of `helm test` at the proxy, the namespace `monitoring` at the metrics; nothing else."""
     spec = one(rendered["gateway"], "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     labelled, monitoring = spec["ingress"]
-    assert labelled["from"] == [{"podSelector": {"matchLabels": {"sidekey-client": "true"}}}]
+    peer, test = labelled["from"]
+    assert peer == {"podSelector": {"matchLabels": {"sidekey-client": "true"}}}
+    assert test["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert [port["port"] for port in labelled["ports"]] == [15080]
     assert monitoring["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     assert [port["port"] for port in monitoring["ports"]] == [15091]

@@ -52,10 +52,13 @@ def test_the_pod_sends_to_the_service_by_a_name_that_sidekey_accepts(gateway: li
 
 
 def test_the_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
+    """By a peer of its own, since `networkPolicy.clients` may name other namespaces alone."""
     clients, _ = one(gateway, "NetworkPolicy")["spec"]["ingress"]
-    (peer,) = clients["from"]
+    *_, peer = clients["from"]
+    assert peer.keys() == {"podSelector"}
     labels = one(gateway, "Pod")["metadata"]["labels"]
     assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "demo"
 
 
 def test_helm_deletes_the_pod_where_the_test_passes_and_shows_its_log_where_it_fails(
@@ -111,4 +114,4 @@ def test_the_program_says_what_to_look_at_where_nothing_responds(gateway: list[h
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert "ConnectionRefusedError" in line
-    assert "networkPolicy.clients must admit this pod" in line
+    assert "Is a pod of the gateway ready?" in line
