@@ -83,7 +83,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         given.wait_until_clean()
         return
     binaries = Path(os.environ["CLUSTER_BIN"])
-    assert missing(binaries) == [], "this machine lacks what a node needs"
+    if absent := missing(binaries):
+        pytest.exit(f"a node needs what this machine lacks: {', '.join(absent)}", returncode=2)
     # As Ctrl-C: the node goes down before the tests end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     archives = images.build(Path(os.environ.get("CLUSTER_IMAGES", images.ROOT / ".cache" / "cluster")), tag)
