@@ -42,7 +42,7 @@ ENV PATH=/opt/sidekey/bin:$PATH
 RUN ["sidekey", "--version"]
 
 ARG BASE
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Sidekey" \
       org.opencontainers.image.description="A sidecar proxy that injects credentials, so that services never hold them" \

@@ -24,6 +24,7 @@ SECONDS ?= 15
 TARGET ?=
 WHEEL ?=
 UV ?= uv
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' proxy/sidekey/__init__.py 2>/dev/null)
 
 VENV := .venv
 WHEEL_VENV := .venv-wheel
@@ -101,7 +102,8 @@ pictures: $(VENV)/.dev ## Take the pictures of the console in the docs from the 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
-	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
+	  --build-arg VERSION=$(VERSION) \
+  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 
 bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sidekey
 from support import charts, helm, values_schema
 
 
@@ -19,6 +20,14 @@ def test_each_case_renders_its_golden_file(case: str, example: Path) -> None:
 def test_each_golden_file_has_its_case() -> None:
     """None is left behind."""
     assert sorted(path.stem for path in charts.GOLDEN.glob("*")) == helm.cases()
+
+
+def test_the_charts_have_the_version_of_the_package() -> None:
+    """After a change of `sidekey.__version__`, `make charts` must run."""
+    stale = [
+        str(path) for path, before in charts.VERSIONS if f"{before}{sidekey.__version__}" not in path.read_text("utf-8")
+    ]
+    assert stale == []
 
 
 def test_the_schema_of_values_is_current() -> None:

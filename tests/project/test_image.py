@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import sidekey
 from support import peers
 from support.child import run_cli
 
@@ -122,7 +121,7 @@ def test_its_labels_say_what_the_project_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (said["description"], said["licenses"]) == (project["description"], project["license"])
     assert (said["version"], said["revision"], said["base.name"]) == ("${VERSION}", "${REVISION}", "${BASE}")
-    assert f"VERSION={sidekey.__version__}" in of_last_stage("ARG")
+    assert {"VERSION=unknown", "REVISION=unknown"} <= set(of_last_stage("ARG"))  # `make image` passes both
 
 
 def test_the_builder_is_given_exactly_what_is_copied() -> None:

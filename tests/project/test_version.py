@@ -1,14 +1,18 @@
-"""One version, wherever it stands, and the package under test is the one that was asked for."""
+"""The version is set in one place, and the tests run the package that was asked for."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
 import sidekey
+from support import peers
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,6 +21,35 @@ def test_the_newest_release_of_the_changelog_is_the_package() -> None:
     """The first numbered heading of CHANGELOG.md is the version of the code."""
     released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert released[0] == sidekey.__version__
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+", sidekey.__version__), "Helm and Python both need X.Y.Z"
+
+
+def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Path) -> None:
+    """Set another version in a copy of the project and run `make charts`: no document or chart has the old one."""
+    for name in ("proxy", "helm", "config", "docs", "examples", "prometheus", "tests/helm", "tests/support"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    for path in (*ROOT.glob("*.md"), ROOT / "Dockerfile", ROOT / "Makefile", ROOT / "pyproject.toml"):
+        shutil.copy(path, tmp_path)
+    source = tmp_path / "proxy" / "sidekey" / "__init__.py"
+    source.write_text(source.read_text().replace(f'"{sidekey.__version__}"', '"12.34.56"'))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "tests"), str(tmp_path / "proxy")])}
+    subprocess.run([sys.executable, "-m", "support.charts"], cwd=tmp_path, env=environment, check=True)
+
+    previous = re.compile(rf"(?<![\w.]){re.escape(sidekey.__version__)}(?![\w.]*\w)")
+    records = {"CHANGELOG.md", "docs/performance.md"}
+    texts = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
+    left = [name for name, path in texts.items() if previous.search(path.read_text("utf-8", "ignore"))]
+    assert set(left) - records == set()
+    assert "sidekey-12.34.56" in (tmp_path / "tests/helm/golden/gateway-bare.yaml").read_text()
+    assert "sidekey:12.34.56" in (tmp_path / "helm/examples/plain/sidecar.yaml").read_text()
+
+
+def test_the_image_is_labelled_with_the_version() -> None:
+    """`make image` reads the version from the code and passes it to the Dockerfile."""
+    command = [peers.require("make"), "--dry-run", "image"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"--build-arg VERSION={sidekey.__version__} " in planned
 
 
 def test_the_installed_package_is_the_code_under_test() -> None:
