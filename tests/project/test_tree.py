@@ -25,9 +25,11 @@ GENERATED = {".venv", ".venv-compiled", ".venv-wheel", "dist", "__pycache__", "n
 
 
 def project_files() -> Iterator[Path]:
-    """Every text file that belongs to the project; hidden folders but `.ci` hold what tools leave behind."""
+    """Yield every file of the project. Tools leave files in other hidden folders."""
     for folder, folders, names in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in GENERATED and (name[0] != "." or name == ".ci")]
+        folders[:] = [
+            name for name in folders if name not in GENERATED and (name[0] != "." or name in (".ci", ".github"))
+        ]
         # Beside other working trees of one repository, `.git` is a file.
         yield from (Path(folder, name) for name in names if name != ".git" and not name.endswith(".pyc"))
 
