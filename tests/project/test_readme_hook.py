@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ ADDRESS = "https://forge.example/owner/sidekey"
 RELATIVE = re.compile(r"\]\((?!https?:|#)[^)]*\)")
 
 
-def metadata() -> Any:
-    """What a build writes; an unknown classifier is an error."""
-    return ProjectMetadata(str(ROOT), PluginManager()).core
+def metadata(folder: Path) -> Any:
+    """Build the metadata in a copy without PKG-INFO, which a source distribution has; reject unknown classifiers."""
+    for name in ("pyproject.toml", "hatch_readme.py", "README.md", "LICENSE", "proxy/sidekey/__init__.py"):
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    return ProjectMetadata(str(folder), PluginManager()).core
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +33,12 @@ def without_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIDEKEY_REPOSITORY_URL", raising=False)
 
 
-def test_with_an_address_links_lead_to_the_files_of_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_address_links_lead_to_the_files_of_the_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each is one of the project; pictures are files, not pages."""
     monkeypatch.setenv("SIDEKEY_REPOSITORY_URL", f"{ADDRESS}/")
-    core = metadata()
+    core = metadata(tmp_path)
     assert RELATIVE.findall(core.readme) == []
     files = re.escape(f"v{sidekey.__version__}")
     found = re.findall(rf"(!?)\[[^\]]*\]\({ADDRESS}/(blob|raw)/{files}/([^)#]+)(?:#[^)]*)?\)", core.readme)
@@ -41,18 +48,18 @@ def test_with_an_address_links_lead_to_the_files_of_the_version(monkeypatch: pyt
     assert "Repository" in core.urls
 
 
-def test_without_an_address_a_link_is_its_text() -> None:
+def test_without_an_address_a_link_is_its_text(tmp_path: Path) -> None:
     """Nothing leads nowhere, no text is lost, and no address is made up."""
-    core = metadata()
+    core = metadata(tmp_path)
     assert RELATIVE.findall(core.readme) == []
     assert "**docs/README.md** lists all of it" in core.readme
     assert "https://github.com/superfly/tokenizer" in core.readme
     assert core.urls == {}
 
 
-def test_the_package_says_what_it_is() -> None:
+def test_the_package_says_what_it_is(tmp_path: Path) -> None:
     """Licence, Python and keywords, for whoever searches an index."""
-    core = metadata()
+    core = metadata(tmp_path)
     assert core.license_expression == "Apache-2.0"
     assert core.readme_content_type == "text/markdown"
     assert {"credentials", "sidecar"} <= set(core.keywords)
