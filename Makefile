@@ -42,10 +42,10 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cluster-test fuzz mutants wheel lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
+.PHONY: help demo test cluster-test fuzz mutants wheel wheels release-check lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -69,6 +69,13 @@ cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \
 	  --no-build-isolation --no-index --wheel-dir dist .
+
+wheels: $(VENV)/.release ## Build and test the compiled wheels of a release into dist/wheels (needs docker, or CIBW_CONTAINER_ENGINE=podman)
+	@$(BIN)/python -m cibuildwheel --platform linux --output-dir dist/wheels
+	@for wheel in dist/wheels/*.whl; do $(BIN)/python .ci/check_wheel.py "$$wheel" || exit; done
+
+release-check: $(VENV)/.release ## Build sdist, pure wheel, SBOM and chart of a release into dist/release and check them
+	@bash .ci/release-check
 
 mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
@@ -131,6 +138,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements.txt pyproject.toml --all-extras --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-compile.txt --group compile --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements-release.txt --group release --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-fuzz.txt --group fuzz --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
@@ -170,6 +178,10 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 
 $(VENV)/.fuzz: requirements-fuzz.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
+$(VENV)/.release: requirements-release.txt $(VENV)/.dev
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-release.txt
 	@touch $@
 
 # Peers whose requirements clash with the project's.

@@ -30,7 +30,7 @@ def compiled() -> Iterator[str]:
 
 def errors_of_extensions(wheel: Path, archive: ZipFile) -> Iterator[str]:
     """What is wrong with the extensions: none may be in a pure wheel, each must be in a compiled one, and stripped."""
-    tag = re.fullmatch(r"sidekey-[^-]+-(?:cp(\d+)-cp\1-\w+|py3-none-any)\.whl", wheel.name)
+    tag = re.fullmatch(r"sidekey-[^-]+-(?:cp(\d+)-cp\1-[\w.]+|py3-none-any)\.whl", wheel.name)
     if tag is None:
         yield "the name is that of neither a compiled nor a pure wheel"
         return
@@ -50,7 +50,8 @@ def errors_of_extensions(wheel: Path, archive: ZipFile) -> Iterator[str]:
 def errors(wheel: Path) -> list[str]:
     """What is missing and what does not belong, one line each."""
     with ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if not EXTENSION.fullmatch(name)}
+        # auditwheel adds an entry for each folder.
+        names = {name for name in archive.namelist() if not name.endswith("/") and not EXTENSION.fullmatch(name)}
         of_extensions = list(errors_of_extensions(wheel, archive))
     expected = {
         path.relative_to(SOURCE).as_posix()

@@ -1,0 +1,111 @@
+"""What a release checks and builds: the tag, its notes, the wheels. `make release-check` builds and tries the rest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import sidekey
+
+ROOT = Path(__file__).parents[2]
+TAG = f"v{sidekey.__version__}"
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of .ci in the folder above it."""
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, cwd=script.parents[1], capture_output=True, text=True, check=False)
+
+
+def release_notes(folder: Path, tag: str, heading: str) -> subprocess.CompletedProcess[str]:
+    """Print the notes for a tag where the newest section of the changelog has this heading."""
+    script, source = folder / ".ci" / "release_notes.py", folder / "proxy" / "sidekey" / "__init__.py"
+    for path in (script, source):
+        path.parent.mkdir(parents=True)
+        shutil.copy(ROOT / path.relative_to(folder), path)
+    changelog = (
+        f"# Changelog\n\nIntroduction.\n\n## {heading}\n\n- New: [a] (b).\n\n## [0.0.1] - 2020-01-01\n\n- Old.\n"
+    )
+    (folder / "CHANGELOG.md").write_text(changelog)
+    return run(script, tag)
+
+
+def test_the_notes_are_the_section_of_the_version(tmp_path: Path) -> None:
+    """Neither the heading nor an older section is part of them."""
+    result = release_notes(tmp_path, TAG, f"[{sidekey.__version__}] - 2026-12-01")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "- New: [a] (b).\n", "")
+
+
+@pytest.mark.parametrize(
+    ("tag", "heading", "error"),
+    [
+        ("v9.9.9", f"[{sidekey.__version__}] - 2026-12-01", f"the tag is v9.9.9, .* its tag is {TAG}"),
+        (TAG, f"[{sidekey.__version__}] - not released yet", "replace 'not released yet' with the date"),
+        (TAG, "[9.9.9] - 2026-12-01", "the first section of CHANGELOG.md is 9.9.9"),
+    ],
+)
+def test_a_release_does_not_begin_with_a_wrong_tag_or_changelog(
+    tag: str, heading: str, error: str, tmp_path: Path
+) -> None:
+    """The first job of the workflow fails, and says what to correct."""
+    result = release_notes(tmp_path, tag, heading)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.search(error, result.stderr)
+
+
+def test_compiled_wheels_are_built_for_each_python_of_the_classifiers() -> None:
+    """A release has a compiled wheel for every Python that the package says it supports."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    supported = re.findall(r":: (3\.\d+)$", "\n".join(pyproject["project"]["classifiers"]), re.M)
+    tags = [f"cp{version.replace('.', '')}-manylinux_*" for version in supported]
+    assert pyproject["tool"]["cibuildwheel"]["build"] == tags
+
+
+def test_workflows_name_no_address_of_the_project() -> None:
+    """Wherever the repository is, its registry and its links follow from the repository that runs the workflow."""
+    for path in (ROOT / ".github").rglob("*.y*ml"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"https?://(?!json\.)", text), path
+        assert len(re.findall(r"ghcr\.io/", text)) == len(re.findall(r"ghcr\.io/\$\{GITHUB_REPOSITORY,,\}", text)), path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pure wheel with an entry for each folder, as auditwheel writes them."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (path,) = folder.glob("*.whl")
+    with ZipFile(path, "a") as archive:
+        archive.mkdir("sidekey")
+    return path
+
+
+def test_a_wheel_may_have_entries_of_folders(wheel: Path) -> None:
+    """They hold nothing."""
+    result = run(ROOT / ".ci" / "check_wheel.py", str(wheel))
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+def test_a_file_that_is_not_of_the_package_is_found(wheel: Path, tmp_path: Path) -> None:
+    """It is named."""
+    copy = shutil.copy(wheel, tmp_path)
+    with ZipFile(copy, "a") as archive:
+        archive.writestr("sidekey/left.txt", "")
+    result = run(ROOT / ".ci" / "check_wheel.py", str(copy))
+    assert (result.returncode, result.stdout) == (1, f"{copy}: sidekey/left.txt does not belong there\n")
+
+
+def test_a_compiled_wheel_of_manylinux_must_have_its_extensions(wheel: Path, tmp_path: Path) -> None:
+    """auditwheel gives a wheel several platform tags."""
+    name = f"sidekey-{sidekey.__version__}-cp313-cp313-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
+    result = run(ROOT / ".ci" / "check_wheel.py", str(shutil.copy(wheel, tmp_path / name)))
+    assert result.returncode == 1
+    assert "the extension sidekey/compiled__mypyc of Python 313 is missing" in result.stdout
