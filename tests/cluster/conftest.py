@@ -87,7 +87,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         pytest.exit(f"a node needs what this machine lacks: {', '.join(absent)}", returncode=2)
     # As Ctrl-C: the node goes down before the tests end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    archives = images.build(Path(os.environ.get("CLUSTER_IMAGES", images.ROOT / ".cache" / "cluster")), tag)
+    archives = images.build(tag)
     with (
         tempfile.TemporaryDirectory(prefix="sidekey-node-") as scratch,
         Node(binaries, Path(scratch, "node"), archives) as node,

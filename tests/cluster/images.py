@@ -95,12 +95,30 @@ def sidekey(archive: Path, tag: str) -> None:
     subprocess.run(["bash", ".ci/image"], check=True, cwd=ROOT, env=environment)
 
 
-def build(folder: Path, tag: str) -> Sequence[Path]:
-    """Build all images that are not in a folder yet."""
+def build(tag: str) -> Sequence[Path]:
+    """Return the archives in the folder that IMAGE_ARCHIVES names, as they are; build those that are missing.
+
+    Without that variable the folder is a cache of this checkout, in which Sidekey's image is renewed when its sources
+    have changed.
+    """
+    named = os.environ.get("IMAGE_ARCHIVES")
+    folder = Path(named) if named else ROOT / ".cache" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     archives = [folder / f"{name}.tar" for name in ("pause", "tools", "sidekey")]
+    if not named and archives[-1].exists() and archives[-1].stat().st_mtime < _changed():
+        archives[-1].unlink()
     for archive, make in zip(archives, (pause, tools, lambda path: sidekey(path, tag)), strict=True):
         if not archive.exists():
             make(archive.with_suffix(".new"))
             archive.with_suffix(".new").rename(archive)
     return archives
+
+
+def _changed() -> float:
+    """Return the time of the last change of a file that the builder of Sidekey's image reads."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    sources = [ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
+    below = [
+        path for source in sources for path in source.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+    ]
+    return max(path.stat().st_mtime for path in (ROOT / "Dockerfile", *sources, *below) if path.is_file())
