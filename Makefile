@@ -42,10 +42,10 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cluster-test fuzz mutants wheel wheels release-check lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
+.PHONY: help demo test cluster-test container-test fuzz mutants wheel wheels release-check lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
@@ -65,6 +65,10 @@ cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on 
 	  echo "cluster-test: set KUBECONFIG to a cluster that may be used (and IMAGE to Sidekey's image there), or CLUSTER_BIN to a" \
 	    "folder with hyper and kube-proxy to bring up a node on this machine, as root" >&2; exit 2; fi
 	@CLUSTER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -s tests/cluster $(ARGS)
+
+# Both targets take images from IMAGE_ARCHIVES. Building them is not limited to the time of a test.
+container-test: $(VENV)/.dev ## Run image, compose files and plain manifest by podman, as root; IMAGE_ARCHIVES=folder has built images
+	@CONTAINER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -o timeout_func_only=true tests/container $(ARGS)
 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \

@@ -166,6 +166,18 @@ def test_the_tests_of_a_wheel_know_which_build_it_must_be(wheel: str, build: str
     assert f"SIDEKEY_EXPECT_BUILD={build} .venv-wheel/bin/python" in planned
 
 
+@pytest.mark.parametrize(("path", "named"), [("", "podman"), (os.environ["PATH"], "root")])
+def test_tests_of_containers_name_what_the_machine_lacks(path: str, named: str, tmp_path: Path) -> None:
+    """They may lack both. In a user namespace root has another number, and still reads its files."""
+    user = [peers.require("unshare"), "--user", "--map-user=65534"] if os.geteuid() == 0 else []
+    options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path}/base"]
+    command = [*user, sys.executable, "-m", "pytest", *options, "tests/container"]
+    environment = {"CONTAINER_TEST": "1", "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert re.search(rf"container-test: needs .*\b{named}\b", result.stdout)
+
+
 def test_every_make_command_in_the_documents_exists() -> None:
     """A command that a reader copies is a target of the Makefile."""
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

@@ -19,6 +19,7 @@ STRICT = "SIDEKEY_REQUIRE_PEERS"
 """Environment variable: `1` turns a skip for a missing peer into a failure."""
 
 PACKAGES = {
+    "aardvark-dns": "aardvark-dns",
     "chromium-headless-shell": "chromium-headless-shell",
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
@@ -34,14 +35,20 @@ PACKAGES = {
     "keytool": "default-jre-headless",
     "logrotate": "logrotate",
     "make": "make",
+    "mmdebstrap": "mmdebstrap",
+    "netavark": "netavark",
+    "nft": "nftables",
     "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
+    "podman": "podman",
+    "podman-compose": "podman-compose",
     "postgres": "postgresql",
     "prlimit": "util-linux",
     "prometheus": "prometheus",
     "promtool": "promtool",
+    "runc": "runc",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",
     "systemd-analyze": "systemd",
@@ -86,7 +93,7 @@ def find(name: str) -> str | None:
     beside = str(Path(sys.executable).parent)
     # Debian keeps a folder for each version of PostgreSQL, and puts none of them on the PATH.
     versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
-    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *versions]
+    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/podman", *versions]
     return shutil.which(name, path=os.pathsep.join(places))
 
 
