@@ -59,14 +59,14 @@ test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl 
 fuzz: $(VENV)/.fuzz ## Fuzz each parser of bytes from outside; SECONDS=600 for each, TARGET=paths picks one
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) --seconds $(SECONDS)
 
-# No other run takes these tests: they need a cluster, or root and the binaries of one, and take minutes.
+# No other run takes these two: they need a cluster, or root. Images come from IMAGE_ARCHIVES, or are built; that is not
+# limited by the time of a test.
 cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on a node made with the binaries in CLUSTER_BIN
 	@if [ -z "$(KUBECONFIG)$(CLUSTER_BIN)" ]; then \
 	  echo "cluster-test: set KUBECONFIG to a cluster that may be used (and IMAGE to Sidekey's image there), or CLUSTER_BIN to a" \
 	    "folder with hyper and kube-proxy to bring up a node on this machine, as root" >&2; exit 2; fi
-	@CLUSTER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -s tests/cluster $(ARGS)
+	@CLUSTER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -s -o timeout_func_only=true tests/cluster $(ARGS)
 
-# Both targets take images from IMAGE_ARCHIVES. Building them is not limited to the time of a test.
 container-test: $(VENV)/.dev ## Run image, compose files and plain manifest by podman, as root; IMAGE_ARCHIVES=folder has built images
 	@CONTAINER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -o timeout_func_only=true tests/container $(ARGS)
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -26,6 +26,10 @@ PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
 
 collect_ignore_glob = [] if "CLUSTER_TEST" in os.environ else ["test_*.py"]
 """`make cluster-test` runs these tests, and no other run does: they take minutes and need a cluster, or root."""
+
+
+_UPSTREAM: Final = "sidekey-upstream"
+_UPSTREAM_NAMESPACE: Final = {"kubernetes.io/metadata.name": _UPSTREAM}
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Upstream:
         return {
             "image": {"repository": repository, "tag": tag},
             "config": self.config(),
+            "networkPolicy": {"extraEgress": [{"to": [{"namespaceSelector": {"matchLabels": _UPSTREAM_NAMESPACE}}]}]},
             "secrets": [{"name": "crm"}],
             "extraVolumes": [{"name": "company-ca", "configMap": {"name": "company-ca"}}],
             "extraVolumeMounts": [{"name": "company-ca", "mountPath": "/etc/company", "readOnly": True}],
@@ -76,24 +81,24 @@ class Upstream:
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster. What its components logged is printed where a test has failed."""
+    # As Ctrl-C: what the tests have made is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tag = sidekey.__version__
-    if "KUBECONFIG" in os.environ:
-        given = Cluster(Path(os.environ["KUBECONFIG"]), os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}"))
+    image = os.environ.get("IMAGE", f"{images.SIDEKEY}:{tag}")
+    if "CLUSTER_BIN" not in os.environ:
+        given = Cluster(Path(os.environ["KUBECONFIG"]), image)
         yield given
         given.wait_until_clean()
         return
     binaries = Path(os.environ["CLUSTER_BIN"])
     if absent := missing(binaries):
         pytest.exit(f"a node needs what this machine lacks: {', '.join(absent)}", returncode=2)
-    # As Ctrl-C: the node goes down before the tests end.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     archives = images.build(tag)
     with (
         tempfile.TemporaryDirectory(prefix="sidekey-node-") as scratch,
         Node(binaries, Path(scratch, "node"), archives) as node,
     ):
-        inside = ["nsenter", f"--net=/run/netns/{node.name}"]
-        yield Cluster(node.kubeconfig, f"{images.SIDEKEY}:{tag}", inside, node.socket)
+        yield Cluster(node.kubeconfig, f"{images.SIDEKEY}:{tag}", node.enter, node.socket)
         if request.session.testsfailed:
             print(node.logs())
 
@@ -102,7 +107,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def upstream(cluster: Cluster) -> Iterator[Upstream]:
     """An https server in a namespace of its own."""
     authority = Authority("company-ca")
-    with cluster.namespace("sidekey-upstream") as namespace, tempfile.TemporaryDirectory() as scratch:
+    with cluster.namespace(_UPSTREAM) as namespace, tempfile.TemporaryDirectory() as scratch:
         authority.issue(Path(scratch, "tls"), HOST, names=(HOST,))
         entries = {name: Path(scratch, name).read_text() for name in ("tls.crt", "tls.key")}
         namespace.config_map("upstream", {"upstream.py": (HERE / "upstream.py").read_text(), **entries})

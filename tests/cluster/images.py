@@ -109,8 +109,10 @@ def build(tag: str) -> Sequence[Path]:
         archives[-1].unlink()
     for archive, make in zip(archives, (pause, tools, lambda path: sidekey(path, tag)), strict=True):
         if not archive.exists():
-            make(archive.with_suffix(".new"))
-            archive.with_suffix(".new").rename(archive)
+            unfinished = archive.with_suffix(".new")
+            unfinished.unlink(missing_ok=True)
+            make(unfinished)
+            unfinished.rename(archive)
     return archives
 
 

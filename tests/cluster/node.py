@@ -1,20 +1,20 @@
-"""A one-node Kubernetes on this machine, in a network namespace of its own, that leaves nothing behind.
+"""A one-node Kubernetes on this machine, in namespaces of its own, that leaves nothing behind.
 
 Needs root on Linux, the Kubernetes binaries (`hyper`, which is kube-apiserver, kube-controller-manager, kube-scheduler
-and kubelet in one, and `kube-proxy`), and Debian's etcd-server, containerd, runc, containernetworking-plugins,
-conntrack, nftables, dnsmasq-base and kubectl. Files, sockets and mounts are below one folder, cgroups below one name.
+and kubelet in one, and `kube-proxy`), and Debian's packages for the programs below. Processes, networks and mounts end
+with the namespaces; files are below one folder, cgroups below one name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -22,6 +22,8 @@ from typing import IO, Any, Final, Self
 import yaml
 
 from cluster.pki import Authority
+from support import namespaces
+from support.namespaces import Namespaces, remove_cgroup
 
 PROGRAMS: Final = {
     "conntrack": "conntrack",
@@ -29,13 +31,10 @@ PROGRAMS: Final = {
     "ctr": "containerd",
     "dnsmasq": "dnsmasq-base",
     "etcd": "etcd-server",
-    "ip": "iproute2",
     "kubectl": "kubectl",
     "nft": "nftables",
-    "nsenter": "util-linux",
     "openssl": "openssl",
     "runc": "runc",
-    "sysctl": "procps",
 }
 """The programs that must be on the path, and the Debian package of each."""
 
@@ -51,6 +50,18 @@ _SYSCTLS: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops
 """What the kubelet sets for the whole machine."""
 
 
+_SETUP: Final = f"""
+mount -t tmpfs tmpfs /var/lib
+mount -t tmpfs tmpfs /var/log
+ip link add node0 type veth peer name node1
+ip address add {ADDRESS}/24 dev node0
+ip link set node0 up
+ip link set node1 up
+ip route add default via 10.77.0.254 dev node0
+echo 1 >/proc/sys/net/ipv4/ip_forward
+"""
+"""The API server wants a default route; nothing is behind it. CNI, containerd and the kubelet write to /var."""
+
 _EVICTION_SIGNALS: Final = ("memory.available", "nodefs.available", "imagefs.available", "nodefs.inodesFree")
 
 
@@ -63,19 +74,21 @@ def missing(binaries: Path) -> list[str]:
     absent = [f"{name} (Debian: {package})" for name, package in PROGRAMS.items() if shutil.which(name) is None]
     absent += [str(binaries / name) for name in ("hyper", "kube-proxy") if not os.access(binaries / name, os.X_OK)]
     absent += [] if CNI_PLUGINS.is_dir() else [f"{CNI_PLUGINS} (Debian: containernetworking-plugins)"]
-    return absent if os.geteuid() == 0 else [*absent, "root"]
+    return [*absent, *namespaces.missing()]
 
 
 class Node:
     """The node, up while the context lasts. Each step of the way up registers how it is undone."""
 
     def __init__(self, binaries: Path, folder: Path, images: Sequence[Path]) -> None:
-        self.name: Final = f"sidekey-{os.getpid()}"
+        self.name: Final = f"sidekey-{secrets.token_hex(3)}"
         self.folder: Final = folder
         self.kubeconfig: Final = folder / "admin.kubeconfig"
         self.socket: Final = folder / "containerd.sock"
         """containerd's."""
-        self._binaries = binaries
+        self.enter: list[str] = []
+        """The beginning of a command that runs in the node's namespaces."""
+        self._binaries = binaries.resolve()
         self._images = images
         self._undo = contextlib.ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -85,8 +98,8 @@ class Node:
             for step in (
                 self._make_folder,
                 self._keep_sysctls,
-                self._make_network,
                 self._make_cgroups,
+                self._make_namespaces,
                 self._make_certificates,
                 self._start_containerd,
                 self._load_images,
@@ -107,8 +120,8 @@ class Node:
         self._undo.close()
 
     def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        """Run a command in the node's network to its end. Raises CalledProcessError."""
-        return subprocess.run([*self._inside(), *command], check=True, capture_output=True, **options)
+        """Run a command on the node to its end. Raises CalledProcessError."""
+        return subprocess.run([*self.enter, *command], check=True, capture_output=True, **options)
 
     def logs(self, lines: int = 40) -> str:
         """Return the last lines of each component's log."""
@@ -127,27 +140,6 @@ class Node:
             path = Path("/proc/sys", name)
             self._undo.callback(path.write_text, path.read_text())
 
-    def _make_network(self) -> None:
-        if not Path("/run/netns").is_mount():
-            # `ip` makes it one with the first namespace, and leaves it.
-            self._undo.callback(_unmount_if_empty, Path("/run/netns"))
-        _run("ip", "netns", "add", self.name)
-        self._undo.callback(_run, "ip", "netns", "delete", self.name)
-        for line in (
-            "link set lo up",
-            "link add node0 type veth peer name node1",
-            f"address add {ADDRESS}/24 dev node0",
-            "link set node0 up",
-            "link set node1 up",
-            # The API server wants a default route; nothing is behind it.
-            "route add default via 10.77.0.254 dev node0",
-        ):
-            self.run("ip", *line.split())
-        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-        # containerd gives each pod a network namespace on the host.
-        before = set(_pod_networks())
-        self._undo.callback(_delete_networks, before)
-
     def _make_cgroups(self) -> None:
         """Make one cgroup for all pods, in each hierarchy: the name tells this node's from another's."""
         roots = [
@@ -160,7 +152,12 @@ class Node:
             if root.name == "cpuset":
                 for setting in ("cpuset.cpus", "cpuset.mems"):
                     (group / setting).write_text((root / setting).read_text())
-            self._undo.callback(_remove_cgroup, group)
+            self._undo.callback(remove_cgroup, group)
+
+    def _make_namespaces(self) -> None:
+        self._undo.callback(self._wait_for_processes)
+        held = self._undo.enter_context(Namespaces(_SETUP))
+        self.enter = [*held.enter, "env", f"KUBECACHEDIR={self.folder}/kubectl"]
 
     def _make_certificates(self) -> None:
         authority = Authority("node-ca")
@@ -221,6 +218,8 @@ state = "{self.folder}/containerd-state"
 oom_score = 0
 [grpc]
 address = "{self.socket}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{self.folder}/opt"
 [{cri}]
 sandbox_image = "localhost/pause:1"
 restrict_oom_score_adj = true
@@ -236,10 +235,7 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 """
         )
-        self._undo.callback(_unmount_below, self.folder)
-        self._undo.callback(_end_processes_naming, str(self.socket))
         self._start("containerd", "containerd", "--config", config)
-        self._undo.callback(self._remove_containers)
         self._wait_for("containerd", lambda: self._ctr("version"), 30, "containerd")
 
     def _load_images(self) -> None:
@@ -378,15 +374,14 @@ SystemdCgroup = false
             f"--cluster-cidr={PODS}",
             f"--bind-address={ADDRESS}",
         )
-        names = self.folder / "hosts.d" / "services"
-        names.touch()
-        dns = self._start(
+        names = self.folder / "hosts.d"
+        self._start(
             "dnsmasq",
             "dnsmasq",
             "--keep-in-foreground",
             "--no-resolv",
             "--no-hosts",
-            f"--hostsdir={names.parent}",
+            f"--hostsdir={names}",
             f"--listen-address={ADDRESS}",
             "--bind-interfaces",
             "--local=/#/",
@@ -409,29 +404,27 @@ SystemdCgroup = false
             stdout=subprocess.PIPE,
         )
         assert watch.stdout is not None
-        thread = threading.Thread(target=_write_names, args=(watch.stdout, names, dns), daemon=True)
-        thread.start()
-        self._undo.callback(thread.join)
-        self._undo.callback(_end, watch)
+        threading.Thread(target=_write_names, args=(watch.stdout, names), daemon=True).start()
 
     # --- the parts
 
-    def _inside(self) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.name}"]
-
     def _start(self, name: str, *command: str | Path, stdout: int | None = None) -> subprocess.Popen[bytes]:
-        """Start a component in the node's network, with its log in a file."""
+        """Start a component, with its log in a file."""
         with (self.folder / "log" / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*self._inside(), *command],
+                [*self.enter, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
                 stderr=log,
                 start_new_session=True,
             )
         self._processes[name] = process
-        self._undo.callback(_end, process)
         return process
+
+    def _wait_for_processes(self) -> None:
+        """Reap the components, which end with the namespaces."""
+        for process in self._processes.values():
+            process.wait()
 
     def _wait_for(self, what: str, is_there: Callable[[], object], seconds: float, component: str) -> None:
         end = time.monotonic() + seconds
@@ -455,15 +448,6 @@ SystemdCgroup = false
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return self.run("ctr", f"--address={self.socket}", "--namespace=k8s.io", *arguments)
 
-    def _remove_containers(self) -> None:
-        """Kill what the kubelet, which has ended, has left running."""
-        for task in self._ctr("tasks", "list", "--quiet").stdout.decode().split():
-            with contextlib.suppress(subprocess.CalledProcessError):
-                self._ctr("tasks", "delete", "--force", task)
-        for container in self._ctr("containers", "list", "--quiet").stdout.decode().split():
-            with contextlib.suppress(subprocess.CalledProcessError):
-                self._ctr("containers", "delete", container)
-
 
 def _run(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -475,68 +459,10 @@ def _tail(path: Path, lines: int) -> str:
     return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:])
 
 
-def _pod_networks() -> Iterator[str]:
-    folder = Path("/run/netns")
-    return (path.name for path in folder.glob("cni-*")) if folder.is_dir() else iter(())
-
-
-def _delete_networks(kept: set[str]) -> None:
-    """Delete the network namespaces of pods but these."""
-    for name in set(_pod_networks()) - kept:
-        _run("ip", "netns", "delete", name)
-
-
-def _write_names(lines: IO[bytes], names: Path, dns: subprocess.Popen[bytes]) -> None:
-    """Write the Services that kubectl reports into dnsmasq's hosts file. It reports deleted ones too: they stay."""
-    known: dict[str, str] = {}
+def _write_names(lines: IO[bytes], folder: Path) -> None:
+    """Write a file for each Service that kubectl reports, which dnsmasq then reads. Deleted Services keep theirs."""
     with lines:
         for line in lines:
             address, name, namespace = line.decode().split()
             if address[0].isdigit():
-                known[f"{name}.{namespace}.svc.cluster.local"] = address
-                names.write_text("".join(f"{address} {name}\n" for name, address in known.items()))
-                dns.send_signal(signal.SIGHUP)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a component: by SIGTERM, or by SIGKILL where that takes more than ten seconds."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _end_processes_naming(text: str) -> None:
-    """Kill the shims, which containerd leaves behind on purpose; each names its socket."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if text.encode() in path.read_bytes():
-                os.kill(int(path.parent.name), signal.SIGKILL)
-
-
-def _unmount_below(folder: Path) -> None:
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for point in sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True):
-        _run("umount", "--lazy", point)
-
-
-def _unmount_if_empty(folder: Path) -> None:
-    """Unmount a folder, unless somebody else has begun to use it."""
-    if not any(folder.iterdir()):
-        _run("umount", folder)
-
-
-def _remove_cgroup(group: Path) -> None:
-    """Remove a cgroup and those below it, the innermost first; the kernel empties them a moment after the last exit."""
-    end = time.monotonic() + 10
-    for folder, _, _ in os.walk(group, topdown=False):
-        while True:
-            try:
-                Path(folder).rmdir()
-                break
-            except OSError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
+                (folder / f"{name}.{namespace}").write_text(f"{address} {name}.{namespace}.svc.cluster.local\n")

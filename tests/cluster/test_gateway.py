@@ -97,15 +97,6 @@ def gateway(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempP
             **upstream.values(cluster),
             "callers": {"billing": {"secret": {"name": "callers"}, "integrations": ["crm"]}},
             "httpsProxy": {"caSecret": "callers-ca"},
-            "networkPolicy": {
-                "extraEgress": [
-                    {
-                        "to": [
-                            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-upstream"}}}
-                        ]
-                    }
-                ]
-            },
         }
         with pytest.raises(CommandFailed, match="sidekey-config-check"):
             namespace.helm("install", "sidekey", CHART, values)
@@ -141,7 +132,7 @@ def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
     counts = gateway.counts(loads)
     for name, count in counts.items():
         print(f"{rolled} rolling updates, {name}: {count['total']} requests, {count['lost']} lost")
-    assert rolled >= 5
+    assert rolled >= 3
     assert [count["first"] for count in counts.values()] == [[]] * len(counts)
     assert all(count["total"] >= 20 for count in counts.values())
 

@@ -15,42 +15,43 @@ if "CLUSTER_BIN" not in os.environ:
     pytest.skip("a cluster that exists already is not brought up here", allow_module_level=True)
 
 
-def machine(folder: Path) -> dict[str, list[str]]:
-    """What a node could leave behind."""
+PLACES = ("/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/run/containerd", "/run/netns")
+"""Folders of components that no configuration moves elsewhere."""
+
+
+def machine(node: Node) -> dict[str, list[str]]:
+    """What a node could leave behind; the rest of the machine may be busy."""
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.is_dir()]
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    pattern = r"^(vm\.(overcommit|panic)|kernel\.panic|net\.(ipv4\.ip_forward|netfilter\.nf_conntrack_(max|tcp)))"
+    command = ["sysctl", "--all", "--pattern", pattern]
     return {
-        "processes": sorted(command.decode() for command in commands if str(folder).encode() in command),
-        "mounts": sorted(mounts),
-        "network namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
-        "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("*/sidekey-*")),
+        "processes": [command.decode() for command in commands if str(node.folder).encode() in command],
+        "mounts": [line for line in mounts if str(node.folder) in line],
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{node.name}")],
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
-        "sysctls": subprocess.run(
-            [
-                "sysctl",
-                "--all",
-                "--pattern",
-                r"^(vm\.(overcommit|panic)|kernel\.panic|net\.(ipv4\.ip_forward|netfilter))",
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.splitlines(),
-        "files": [str(path) for path in (folder,) if path.exists()],
+        "sysctls": subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines(),
+        "files": [str(path) for place in (node.folder, *PLACES) for path in sorted(Path(place).glob("**"))],
     }
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_node_leaves_nothing_behind(interrupted: bool, tmp_path: Path) -> None:
-    folder = tmp_path / "node"
     images.pause(tmp_path / "pause.tar")
-    before = machine(folder)
-    node = Node(Path(os.environ["CLUSTER_BIN"]), folder, [tmp_path / "pause.tar"])
+    node = Node(Path(os.environ["CLUSTER_BIN"]), tmp_path / "node", [tmp_path / "pause.tar"])
+    before = machine(node)
+
+    def run_pod() -> None:
+        kubectl = ["kubectl", f"--kubeconfig={node.kubeconfig}"]
+        node.run(*kubectl, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+        node.run(*kubectl, "run", "pause", "--image=localhost/pause:1")
+        node.run(*kubectl, "wait", "--for=condition=Ready", "pod/pause", "--timeout=60s")
+
     if interrupted:
         with pytest.raises(KeyboardInterrupt), node:
+            run_pod()
             raise KeyboardInterrupt
     else:
         with node:
-            found = node.run("kubectl", f"--kubeconfig={node.kubeconfig}", "get", "nodes", "--output=name").stdout
-            assert found == f"node/{node.name}\n".encode()
-    assert machine(folder) == before
+            run_pod()
+    assert machine(node) == before

@@ -43,12 +43,12 @@ def webhooks(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.Temp
     sidekey = upstream.values(cluster)
     del sidekey["config"]["integrations"], sidekey["secrets"]
     repository, _, tag = TOOLS.rpartition(":")
-    upstreams = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-upstream"}}}]
+    [egress] = sidekey.pop("networkPolicy")["extraEgress"]
     values = {
         "replicaCount": 1,
         "interval": 1,
         "image": {"repository": repository, "tag": tag},
-        "networkPolicy": {"upstreams": upstreams},
+        "networkPolicy": {"upstreams": egress["to"]},
         "sidekey": sidekey,
     }
     with cluster.namespace("sidekey-webhooks") as namespace:
@@ -90,15 +90,15 @@ def test_sidecar_ends_after_the_service(webhooks: Namespace) -> None:
 
 def test_killed_sidecar_starts_again_beside_the_service(webhooks: Namespace) -> None:
     pod = newest(webhooks)
-    name = pod.removeprefix("pod/")
-    before = webhooks.get(pod)["status"]
-    webhooks.cluster.kill(webhooks.name, name, "sidekey")
+
+    def restarts(kind: str) -> list[int]:
+        return [status["restartCount"] for status in webhooks.get(pod)["status"][kind]]
+
+    service_restarts = restarts("containerStatuses")
+    webhooks.cluster.kill(webhooks.name, pod.removeprefix("pod/"), "sidekey")
+    eventually("the sidecar has started again", lambda: restarts("initContainerStatuses") == [1])
     eventually("requests pass again", lambda: send(webhooks, pod)["sender"] == "webhooks:one")
-    after = webhooks.get(pod)["status"]
-    assert [status["restartCount"] for status in after["initContainerStatuses"]] == [1]
-    assert [status["restartCount"] for status in after["containerStatuses"]] == [
-        status["restartCount"] for status in before["containerStatuses"]
-    ]
+    assert restarts("containerStatuses") == service_restarts
 
 
 def test_job_with_a_sidecar_completes(webhooks: Namespace) -> None:

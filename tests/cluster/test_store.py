@@ -53,9 +53,9 @@ print(response.status, response.read().decode())
 
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
-    """A PostgreSQL in the namespace that the example names; its host."""
-    with cluster.namespace("databases") as namespace, tempfile.TemporaryDirectory() as scratch:
-        host = "postgres.databases.svc"
+    """A PostgreSQL ; its host."""
+    with cluster.namespace("sidekey-databases") as namespace, tempfile.TemporaryDirectory() as scratch:
+        host = "postgres.sidekey-databases.svc"
         upstream.authority.issue(Path(scratch, "tls"), host, names=(host,))
         namespace.config_map("tls", {name: Path(scratch, name).read_text() for name in ("tls.crt", "tls.key")})
         labels = {"app": "postgres"}
@@ -75,16 +75,20 @@ def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def managed(cluster: Cluster, upstream: Upstream, database: str) -> Iterator[Namespace]:
-    """The example, installed as it is, but for the operator for monitoring and where its upstream is."""
+    """The example, installed as it is, but for the places of its callers, database and upstream."""
     example = yaml.safe_load((EXAMPLES / "gateway-store" / "values.yaml").read_text())
     own = upstream.values(cluster)
     del own["config"]["integrations"], own["secrets"]
     own["config"]["store"] = {"allow_private": PRIVATE}
+    database_peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-databases"}}}
     values = {
         **example,
         **own,
-        "metrics": {"monitor": ""},
-        "prometheusRule": {"enabled": False},
+        "networkPolicy": {
+            **own["networkPolicy"],
+            "clients": [{"podSelector": {"matchLabels": {"sidekey-client": "true"}}}],
+            "database": {"to": [database_peer]},
+        },
         **{name: [*example[name], *own[name]] for name in ("extraVolumes", "extraVolumeMounts")},
     }
     with cluster.namespace("sidekey-store") as namespace:

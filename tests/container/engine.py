@@ -1,10 +1,9 @@
 """podman in namespaces of its own, so that nothing of a test run outlives it.
 
-One process holds a mount, a network and a PID namespace, and podman runs in them with its storage on a tmpfs. When that
-process ends, the kernel removes the containers, their networks, mounts and files. The containers' cgroups are the
-exception: podman removes them first. The namespaces also make every machine alike: no systemd, no limit above the one
-below, no right to exceed it (CAP_SYS_RESOURCE), and no cgroup v2 beside v1, which podman refuses. The runtime is runc,
-since crun refuses cgroup v1.
+Its storage is on their tmpfs, so the kernel removes the containers, their networks, mounts and files with them. The
+containers' cgroups are the exception: podman removes them first. The namespaces also make every machine alike: no
+systemd, no limit above the one below, no right to exceed it (CAP_SYS_RESOURCE), and no cgroup v2 beside v1, which
+podman refuses. The runtime is runc, since crun refuses cgroup v1.
 """
 
 from __future__ import annotations
@@ -12,32 +11,24 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from cluster.kube import CommandFailed
-from support import peers
+from support import namespaces, peers
+from support.namespaces import Namespaces, remove_cgroup
 
-PROGRAMS: Final = ("aardvark-dns", "ip", "mmdebstrap", "netavark", "nft", "podman", "podman-compose", "runc", "setpriv")
+PROGRAMS: Final = ("aardvark-dns", "mmdebstrap", "netavark", "nft", "podman", "podman-compose", "runc")
 """Programs that the tests and the build of their images need, besides Debian's essential ones. `make peers` installs
 them."""
 
 NOFILE: Final = 20_000
 """The hard limit of open files: less than many servers allow, as rootless engines have it."""
 
-_ENTER: Final = """
-mount -t tmpfs tmpfs /run
-if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
-ip link set lo up
-echo ready
-sleep infinity & wait
-"""
-"""Run by PID 1 of the namespaces. `wait` also reaps the processes that podman leaves to it."""
+_SETUP: Final = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi"
 
 _CONTAINERS: Final = """
 [containers]
@@ -63,8 +54,7 @@ _CGROUPS: Final = ("*/libpod_parent", "libpod_parent")
 
 def missing() -> list[str]:
     """List what this machine lacks for the tests."""
-    absent = [name for name in PROGRAMS if peers.find(name) is None]
-    return absent if os.geteuid() == 0 else [*absent, "root"]
+    return [*(name for name in PROGRAMS if peers.find(name) is None), *namespaces.missing()]
 
 
 class Engine:
@@ -130,24 +120,10 @@ class Engine:
     def _enter_namespaces(self) -> None:
         present = set(_cgroups())
         self._undo.callback(lambda: _remove_cgroups(set(_cgroups()) - present))
-        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        # The namespaces end with the tests even where these are killed. A session of its own: Ctrl-C is for the tests.
-        outer = subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", *unshare, "sh", "-e", "-c", _ENTER],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._undo.callback(_end_namespaces, outer)
-        assert outer.stdout is not None
-        if outer.stdout.readline() != "ready\n":
-            raise CommandFailed("the namespaces for podman cannot be set up; the reason is printed above")
-        [init] = _children(outer)
-        nsenter = ["nsenter", f"--target={init}", "--mount", "--net", "--pid", "--"]
+        held = self._undo.enter_context(Namespaces(_SETUP))
         # A command ends with its nsenter, which is the process that the tests know.
         limits = ["prlimit", f"--nofile={NOFILE}:{NOFILE}", "setpriv", "--bounding-set=-sys_resource"]
-        self._enter = [*nsenter, *limits, "--pdeathsig=KILL", "--"]
+        self._enter = [*held.enter, *limits, "--pdeathsig=KILL", "--"]
         self._undo.callback(self._remove_containers)
 
     def _remove_containers(self) -> None:
@@ -155,36 +131,10 @@ class Engine:
         self.podman("rm", "--all", "--force", "--time=0")
 
 
-def _children(process: subprocess.Popen[str]) -> list[int]:
-    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-
-
-def _end_namespaces(outer: subprocess.Popen[str]) -> None:
-    """Kill PID 1 of the namespaces, whose exit the kernel reports once it has ended all other processes in them."""
-    with outer:
-        if outer.poll() is None:
-            for init in _children(outer):
-                os.kill(init, signal.SIGKILL)
-        try:
-            outer.wait(10)
-        except subprocess.TimeoutExpired:
-            outer.kill()
-
-
 def _cgroups() -> Iterator[Path]:
     return (path for pattern in _CGROUPS for path in Path("/sys/fs/cgroup").glob(pattern))
 
 
-def _remove_cgroups(parents: set[Path]) -> None:
-    """Remove cgroups and those below them; the kernel empties them a moment after the last process has ended."""
-    deadline = time.monotonic() + 10
-    for parent in parents:
-        for folder, _, _ in os.walk(parent, topdown=False):
-            while True:
-                try:
-                    Path(folder).rmdir()
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.1)
+def _remove_cgroups(groups: set[Path]) -> None:
+    for group in groups:
+        remove_cgroup(group)

@@ -41,6 +41,7 @@ PACKAGES = {
     "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
+    "nsenter": "util-linux",
     "openssl": "openssl",
     "podman": "podman",
     "podman-compose": "podman-compose",
