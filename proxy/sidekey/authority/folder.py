@@ -144,7 +144,8 @@ def _read(descriptor: int, path: Path) -> Authorities | None:
     with os.fdopen(file, "rb") as opened:
         _make_private(file, path / NAME, 0o600)
         try:
-            data = opened.read(_LARGEST)
+            # A read reserves its whole size, which fails where memory is limited.
+            data = opened.read(min(os.fstat(file).st_size, _LARGEST))
             return Authorities.from_json(data.decode())
         except OSError as error:
             raise _failed(path / NAME, "cannot be read", error) from None

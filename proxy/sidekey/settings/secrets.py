@@ -8,6 +8,8 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a mistake, such as a log file."""
+_CHUNK = 64 << 10
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
 """Failures to read a file that pass without any change of it, so that no notification says when they are over."""
@@ -213,7 +216,9 @@ def read_bounded(path: Path, largest: int) -> bytes:
         with open(path, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("must be a regular file")
-            data = file.read(largest + 1)
+            # In chunks: one read reserves its whole size, which fails where memory is limited.
+            chunks = iter(partial(file.read, _CHUNK), b"")
+            data = b"".join(islice(chunks, largest // _CHUNK + 1))
     except FileNotFoundError:
         raise Absent("does not exist") from None
     except OSError as error:
