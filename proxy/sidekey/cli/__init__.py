@@ -34,6 +34,26 @@ COMMANDS: Final = {
 }
 """Each with the first line of its help."""
 
+_GUESTS: Final = COMMANDS.keys() - {"demo", "exec", "run"}
+"""Commands that neither serve nor become the user's program."""
+
+
+class _Commands(DeferredGroup):
+    """Commands that leave the memory of a container to the service in it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that runs, which takes most of the memory of many."""
+        if args[0] in _GUESTS and not ctx.resilient_parsing:
+            from sidekey.cli.memory import limit_memory, prefer_oom_kill  # noqa: PLC0415 - `run` does not need it
+
+            prefer_oom_kill()
+            # A probe that fails for the reserve would restart a service that works.
+            if args[0] != "healthcheck":
+                limit_memory()
+        return super().resolve_command(ctx, args)
+
 
 def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
@@ -43,7 +63,7 @@ def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> No
         context.exit()
 
 
-@click.group(cls=DeferredGroup, deferred=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, deferred=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

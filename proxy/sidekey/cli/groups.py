@@ -6,12 +6,17 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+_OUT_OF_MEMORY: Final = (
+    "Not enough memory for this command. In a container, raise the memory limit, or run the command elsewhere with the "
+    "same files."
+)
 
 
 class Group(click.Group):
@@ -73,17 +78,20 @@ class DeferredGroup(Group):
         return found
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run as a program. Where its output cannot be written, as on a disk that is full, one line says so."""
+        """Run as a program. Print one line when the memory runs out, or the output cannot be written: a full disk."""
         try:
             return super().main(*args, **options)
+        except MemoryError:
+            # Print it below: here, the exception's frames still hold the memory.
+            message = _OUT_OF_MEMORY
         except OSError as error:
             from sidekey.observe.printed import is_of_output  # noqa: PLC0415 - only here
 
             if not is_of_output(error):
                 raise
-            reason = os.strerror(error.errno or 0)
-        # What could not be written would be tried once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            message = f"the output cannot be written: {os.strerror(error.errno or 0)}"
+            # What could not be written would be tried once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         with suppress(OSError):
-            click.echo(f"the output cannot be written: {reason}", err=True)
+            click.echo(message, err=True)
         raise SystemExit(1)

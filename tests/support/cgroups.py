@@ -1,0 +1,60 @@
+"""Memory cgroups for tests, of either version. Making one needs root."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support import peers
+from support.raw import DEADLINE
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+class MemoryCgroup:
+    """A cgroup and its two files that matter here; `wrapper` stands in front of a command that is to run in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.wrapper = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(path / "cgroup.procs")]
+        first = (path / "memory.limit_in_bytes").exists()
+        self._limit = path / ("memory.limit_in_bytes" if first else "memory.max")
+        self._usage = path / ("memory.usage_in_bytes" if first else "memory.current")
+        self._reclaimable = "total_inactive_file" if first else "inactive_file"
+
+    def used(self) -> int:
+        """Return the bytes in use that the kernel cannot reclaim at once."""
+        statistics = dict(line.split() for line in (self.path / "memory.stat").read_text().splitlines())
+        return int(self._usage.read_text()) - int(statistics[self._reclaimable])
+
+    def limit(self, size: int) -> None:
+        """Set the limit in bytes."""
+        self._limit.write_text(str(size))
+
+
+@contextmanager
+def memory_cgroup(parent: Path | None = None) -> Iterator[MemoryCgroup]:
+    """Make a cgroup at the top, or below another. Skip the test, or fail it, where that is impossible."""
+    first = _ROOT / "memory"
+    path = (parent or (first if first.is_dir() else _ROOT)) / f"memory-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        peers.missing("cgroups", f"no memory cgroup can be made here ({error})")
+    try:
+        if not any((path / name).exists() for name in ("memory.limit_in_bytes", "memory.max")):
+            peers.missing("cgroups", f"{path} has no memory controller")
+        yield MemoryCgroup(path)
+    finally:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a cgroup. The kernel empties it a moment after its last process has ended."""
+    end = time.monotonic() + DEADLINE
+    while (path / "cgroup.procs").read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    path.rmdir()
