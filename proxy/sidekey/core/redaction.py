@@ -157,7 +157,8 @@ class Redactor:
         searched = {piece for secret in searchable(secrets) for piece in _pieces(secret)}
         found = {text for piece in searched for text in spellings(piece)}
         self._needles: Final = sorted(found, key=len, reverse=True)
-        self._beginnings: Final = {needle[:length] for needle in found for length in range(1, _INITIAL)}
+        # One text takes far less memory than a set of these, and each grant has its own.
+        self._beginnings: Final = b"".join({b"\0" + needle[: _INITIAL - 1] for needle in found})
         self._percent: Final = [needle for needle in self._needles if b"%" in needle]
         self._escaped: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" in needle]
         self._plain: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" not in needle]
@@ -281,9 +282,10 @@ class Redactor:
                     first = place
                     break
                 place = text.find(initial, place + 1, first + _INITIAL - 1)
-        # Beginnings that are shorter than what was looked for.
+        # Beginnings that are shorter than what was looked for. A NUL in the text may match too much, which keeps a few
+        # bytes back until the next piece.
         for place in range(max(at, end - _INITIAL + 1), first):
-            if text[place:] in self._beginnings:
+            if b"\0" + text[place:] in self._beginnings:
                 return place
         return first
 
