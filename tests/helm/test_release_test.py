@@ -65,12 +65,20 @@ def test_helm_deletes_the_pod_where_the_test_passes_and_shows_its_log_where_it_f
     gateway: list[helm.Object],
 ) -> None:
     pod = one(gateway, "Pod")
-    assert pod["metadata"]["annotations"] == {
+    hooks = {name: value for name, value in pod["metadata"]["annotations"].items() if name.startswith("helm.sh/")}
+    assert hooks == {
         "helm.sh/hook": "test",
         "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
         "helm.sh/hook-output-log-policy": "hook-failed",
     }
     assert pod["spec"]["restartPolicy"] == "Never"
+
+
+def test_service_meshes_inject_nothing_into_pods_that_end(gateway: list[helm.Object]) -> None:
+    """Istio reads the label, Linkerd the annotation. Helm waits until all containers of such a pod have ended."""
+    for pod in (one(gateway, "Pod"), one(gateway, "Job")["spec"]["template"]):
+        assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
 
 
 def test_the_program_passes_where_sidekey_responds(gateway: list[helm.Object], tmp_path: Path) -> None:
