@@ -124,3 +124,22 @@ def test_log_and_readiness_say_what_came_of_each_webhook(container: helm.Object,
     assert LINE.findall(text)[:3] == ["200", "403", "200"]
     # The body is printed where a webhook failed, and not otherwise.
     assert text.count(BODY.decode()) == 1
+
+
+def test_restarted_container_is_not_ready_before_its_first_webhook(
+    container: helm.Object, ca: Authority, tmp_path: Path
+) -> None:
+    """/tmp is a volume, so that its files outlive a container."""
+    upstream = Upstream(ca)
+    service = Service(container, tmp_path, upstream.server_port, ca)
+    with upstream.serving():
+        with service.running():
+            upstream.arrived.get(timeout=DEADLINE)
+            upstream.responses.put(200)
+            # When the next webhook arrives, the service has done all that follows the one before.
+            upstream.arrived.get(timeout=DEADLINE)
+        assert service.passes("readinessProbe")
+        upstream.responses.put(200)
+        with service.running():
+            upstream.arrived.get(timeout=DEADLINE)
+            assert not service.passes("readinessProbe")
