@@ -114,7 +114,7 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
 	  --build-arg VERSION=$(VERSION) \
-  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
+	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 
 bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
