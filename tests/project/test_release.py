@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 import sidekey
+from support import helm
 
 ROOT = Path(__file__).parents[2]
 TAG = f"v{sidekey.__version__}"
@@ -66,6 +67,24 @@ def test_compiled_wheels_are_built_for_each_python_of_the_classifiers() -> None:
     supported = re.findall(r":: (3\.\d+)$", "\n".join(pyproject["project"]["classifiers"]), re.M)
     tags = [f"cp{version.replace('.', '')}-manylinux_*" for version in supported]
     assert pyproject["tool"]["cibuildwheel"]["build"] == tags
+
+
+@pytest.mark.parametrize("image", ["", "registry.example.com/team/sidekey"])
+def test_the_chart_of_a_release_runs_the_image_of_the_release(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without SIDEKEY_IMAGE the packed chart is that of the checkout, which names no image."""
+    monkeypatch.setenv("SIDEKEY_IMAGE", image)
+    result = run(ROOT / ".ci" / "pack_chart.py", str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    chart = tmp_path / f"sidekey-{sidekey.__version__}.tgz"
+    values = {**helm.values_of("gateway"), "image": {}}
+    if image:
+        (deployment,) = helm.of_kind(helm.objects(chart, values), "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"{image}:{sidekey.__version__}"
+    else:
+        assert "image.repository: there is none" in helm.refusal(chart, values)
 
 
 def test_workflows_name_no_address_of_the_project() -> None:

@@ -1,0 +1,36 @@
+"""Pack the chart of a release: `pack_chart.py FOLDER`.
+
+SIDEKEY_IMAGE is the image that the release publishes, with its registry and without tag. The packed chart runs it by
+default. Without that variable users must set `image.repository`, as in the checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from helm_python import Chart
+
+CHART = Path(__file__).parents[1] / "helm" / "sidekey"
+EMPTY = '\n  repository: ""\n'
+
+
+def main(folder: str) -> None:
+    """Write the archive into the folder."""
+    image = os.environ.get("SIDEKEY_IMAGE", "")
+    with tempfile.TemporaryDirectory() as scratch:
+        chart = Path(scratch, CHART.name)
+        shutil.copytree(CHART, chart)
+        values = chart / "values.yaml"
+        before, empty, after = values.read_text("utf-8").partition(EMPTY)
+        if not empty or EMPTY in after:
+            sys.exit(f"{values.relative_to(scratch)} must contain the line {EMPTY.strip()} once, below `image`")
+        values.write_text(f'{before}\n  repository: "{image}"\n{after}', "utf-8")
+        Chart.load(chart).save(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
