@@ -133,6 +133,11 @@ def test_confined_container_sends_the_credential(container: Container, options: 
         assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
 
 
+def test_confined_container_runs_the_demo_without_a_network(engine: Engine) -> None:
+    output = engine.podman("run", "--rm", "--network=none", *CONFINED, IMAGE, "demo", "--once")
+    assert "All of it worked." in output
+
+
 def test_process_leaves_no_core_dump(container: Container) -> None:
     """The kernel gives the files in /proc of a process that is not dumpable to root."""
     with container.running():
