@@ -35,7 +35,7 @@ MOTO := tests/peers/moto/.venv
 OPENAPI := tests/peers/openapi/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-SOURCES := .ci hatch_build.py hatch_readme.py proxy tests benchmarks
+SOURCES := .ci hatch_build.py hatch_readme.py proxy tests benchmarks tools
 
 # A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
 unexport PYTHONPATH
@@ -96,9 +96,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff format $(SOURCES)
 
 docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs that are made of the code
-	$(BIN)/python -m sidekey.settings.reference
-	$(BIN)/python -m sidekey.admin.api.reference
-	$(BIN)/python -m sidekey.observe.reference
+	$(BIN)/python -m tools.docs
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts

@@ -37,12 +37,6 @@ def test_a_kind_that_takes_profiles_has_a_key_for_the_provider(name: str) -> Non
     assert kind.placeholder_profile.keys() <= kind.model_fields.keys()
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_what_a_kind_documents_are_its_keys(name: str) -> None:
-    """A section that is left behind would have nothing to say."""
-    assert KINDS[name].documentation.sections.keys() <= KINDS[name].model_fields.keys()
-
-
 def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sidekey.observe.audit import USE_FIELDS
 from sidekey.probe import probe
 from sidekey.runtime import snapshot
 from support.plane import base_url, get, integration, running
 from support.presets import post, preset
 from support.upstream import RawUpstream, answering
+from tools.log_page import USE_FIELDS
 
 
 def uses_in(log: Path) -> list[dict[str, Any]]:

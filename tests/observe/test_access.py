@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.observe.access import FIELDS, AccessLine, AccessLog
+from sidekey.observe.access import AccessLine, AccessLog
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Log, Snapshot
+from tools.log_page import REQUEST_FIELDS
 
-KEYS = [name for name, _ in FIELDS if name not in ("preset", "target")]
+KEYS = [name for name, _ in REQUEST_FIELDS if name not in ("preset", "target")]
 LINE: dict[str, Any] = {
     "request_id": "w-1f",
     "integration": "crm",
@@ -81,7 +82,7 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     numbers: dict[str, int],
     seconds: dict[str, float],
 ) -> None:
-    """Whatever the parts hold, quotes, controls or lone surrogates, the line is json.dumps' one; keys are `FIELDS`."""
+    """Quotes, controls and lone surrogates are escaped as json.dumps escapes them; the keys are `REQUEST_FIELDS`."""
     pipe = Pipe()
     given = {**texts, **numbers, **seconds, "status": status, "preset": preset, "target": target}
     AccessLog(pipe.writer, "all", path=True).write(AccessLine(**given))  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     is_bad = status >= 400 or texts["code"] or texts["reason"]
     given |= {"timestamp": json.loads(line)["timestamp"], "level": "warning" if is_bad else "info", "event": "request"}
     expected: dict[str, Any] = {}
-    for name, _ in FIELDS:
+    for name, _ in REQUEST_FIELDS:
         value = target.decode("latin-1") if target is not None and name == "target" else given[name]
         if name in DURATIONS:
             expected[name] = f"SECONDS{value:.6f}SECONDS" if value or name == "duration" else None

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from sidekey.observe.audit import CHANGE_FIELDS, AuditLog
+from sidekey.observe.audit import AuditLog
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.changes import Changes, Granted, Names, Widened
 from sidekey.runtime.snapshot import Log, Snapshot
+from tools.log_page import CHANGE_FIELDS
 
 
 class Pipe:

@@ -20,7 +20,7 @@ from sidekey.errors import KINDS
 from sidekey.explain import explain
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import load
-from sidekey.settings.reference import pages
+from tools.docs import pages
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sidekey.__file__).parent
@@ -31,7 +31,7 @@ RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 GENERATED = pages().keys()
 WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in GENERATED]
-"""Those that people write; the others are generated, and tests/settings/test_reference.py keeps them up to date."""
+"""Those that people write; the others are generated, and tests/tools/test_docs.py compares them."""
 
 PROMISED = {
     "Top level": "version listen allow_unauthenticated callers network timeouts limits log via forward integrations",

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.observe.reference import page
 from support import files, peers
 from support.ca import Authority
 from support.raw import RawConnection
 from support.serving import HEAD, serving
 from support.upstream import OK, RawUpstream
+from tools.log_page import page
 
 LINES = re.findall(r"^(jq .*?sidekey\.log.*?)$", page(), re.M | re.S)
 CONFIG = """\

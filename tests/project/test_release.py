@@ -113,13 +113,14 @@ def test_a_wheel_may_have_entries_of_folders(wheel: Path) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
-def test_a_file_that_is_not_of_the_package_is_found(wheel: Path, tmp_path: Path) -> None:
-    """It is named."""
+@pytest.mark.parametrize("name", ["sidekey/left.txt", "tools/docs.py"])
+def test_a_file_that_is_not_of_the_package_is_found(name: str, wheel: Path, tmp_path: Path) -> None:
+    """Neither a stray file nor a generator gets into a wheel."""
     copy = shutil.copy(wheel, tmp_path)
     with ZipFile(copy, "a") as archive:
-        archive.writestr("sidekey/left.txt", "")
+        archive.writestr(name, "")
     result = run(ROOT / ".ci" / "check_wheel.py", str(copy))
-    assert (result.returncode, result.stdout) == (1, f"{copy}: sidekey/left.txt does not belong there\n")
+    assert (result.returncode, result.stdout) == (1, f"{copy}: {name} does not belong there\n")
 
 
 def test_a_compiled_wheel_of_manylinux_must_have_its_extensions(wheel: Path, tmp_path: Path) -> None:

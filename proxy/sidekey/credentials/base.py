@@ -375,18 +375,6 @@ Findings = Iterator[tuple[Keys, str]]
 """Places in the mapping of an integration, with a message for each."""
 
 
-class Documentation(NamedTuple):
-    """What the reference pages say about a kind beyond the descriptions of its keys, which editors show as well.
-
-    `remark` follows the kind's own description. `sections` are the keys whose mapping has a table of its own, with
-    words for those that no docstring describes. `profile_example` is the YAML of an integration with a provider.
-    """
-
-    remark: str = ""
-    sections: Mapping[str, str] = MappingProxyType({})
-    profile_example: str = ""
-
-
 Provider = Annotated[
     str | None,
     HARMLESS,
@@ -513,8 +501,6 @@ class KindSettings(PartSettings):
 
     Empty for a kind that takes no profiles; the others declare the key `provider` (`Provider`).
     """
-
-    documentation: ClassVar[Documentation] = Documentation()
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:

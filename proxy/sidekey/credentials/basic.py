@@ -13,7 +13,6 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import (
     Conditions,
     Credential,
-    Documentation,
     FixedCredential,
     Grant,
     KindSettings,
@@ -23,11 +22,6 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literally, missing
-
-_PROFILE_EXAMPLE = """\
-lists:
-  auth: {type: basic, provider: mailchimp, dc: us6, key: {file: /run/secrets/mailchimp}}
-"""
 
 
 def check_user_name(text: str) -> None:
@@ -50,10 +44,6 @@ class BasicSettings(KindSettings):
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"username": (), "password": ()})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"username": "unknown", "password": MappingProxyType({"env": "PASSWORD"})}
-    )
-    documentation: ClassVar[Documentation] = Documentation(
-        "[Provider profiles](providers.md) bring what is not secret for the platforms they are made for.",
-        profile_example=_PROFILE_EXAMPLE,
     )
 
     # The order counts: each check sees the keys above its own.

@@ -11,7 +11,6 @@ from pydantic import ConfigDict, Field
 from sidekey.credentials.base import (
     Conditions,
     Credential,
-    Documentation,
     Findings,
     FixedCredential,
     KindSettings,
@@ -22,11 +21,6 @@ from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import deciding
 from sidekey.credentials.injected import MAPS, Body, Headers, InjectedSettings, Query
-
-_PROFILE_EXAMPLE = """\
-mails:
-  auth: {type: headers, provider: klaviyo, key: {file: /run/secrets/klaviyo}}
-"""
 
 
 class HeadersSettings(InjectedSettings, KindSettings):
@@ -48,10 +42,6 @@ class HeadersSettings(InjectedSettings, KindSettings):
     )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"headers": {"X-Provider": "unknown"}})
-    documentation: ClassVar[Documentation] = Documentation(
-        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
-        profile_example=_PROFILE_EXAMPLE,
-    )
 
     type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
     provider: Provider = None

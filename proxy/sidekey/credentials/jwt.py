@@ -18,7 +18,6 @@ from sidekey.credentials.base import (
     Attempt,
     Call,
     Conditions,
-    Documentation,
     Findings,
     Issued,
     KindSettings,
@@ -56,16 +55,6 @@ BACK = 30
 
 LIFE, LEAST_LIFE, LONGEST_LIFE = 300.0, 60.0, 86_400.0
 """Seconds. Ghost takes no token of more than 5 minutes, GitHub of 10, App Store Connect of 20, Snowflake of an hour."""
-
-_PROFILE_EXAMPLE = """\
-apps:
-  auth:
-    type: jwt
-    provider: app-store-connect
-    issuer_id: 57246542-96fe-1a63-e053-0824d011072a
-    key_id: 2X9R4HXF34
-    private_key: {file: /run/secrets/apps.p8}
-"""
 
 _OWN = frozenset({"exp", "iat", "jti", "nbf"})
 _OFTEN_CLAIMS = frozenset({"aud", "audience", "iss", "issuer", "scope", "sub", "subject"})
@@ -145,11 +134,6 @@ class JwtSettings(KindSettings):
             "secret": (("algorithm", OF_SECRETS),),
             "secret_encoding": (("algorithm", OF_SECRETS),),
         }
-    )
-    documentation: ClassVar[Documentation] = Documentation(
-        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
-        {"token_placement": "Where the token goes, where one word does not say it."},
-        _PROFILE_EXAMPLE,
     )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})

@@ -23,7 +23,6 @@ from sidekey.credentials.base import (
     Conditions,
     Credential,
     Destinations,
-    Documentation,
     Findings,
     Issued,
     KindSettings,
@@ -71,14 +70,6 @@ from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.tree import WrittenTree, filled, references
 
-_PROFILE_EXAMPLE = """\
-reviews:
-  auth:
-    type: session
-    provider: yotpo
-    store_id: rvR3359XuCuuuEgCgcHNrQ9TE8zwC5dMzWMULHZm
-    api_secret: {file: /run/secrets/yotpo}
-"""
 STEP = "login"
 
 _AUTH = ("login", "auth")
@@ -532,12 +523,6 @@ class SessionSettings(KindSettings):
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}
-    )
-    documentation: ClassVar[Documentation] = Documentation(
-        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but the secrets of "
-        "the platforms they are for.",
-        {"login": "", "token": "", "placement": "Where the token goes, where one word does not say it."},
-        _PROFILE_EXAMPLE,
     )
 
     filled_later: ClassVar[frozenset[str]] = JwtAuthentication.filled_later

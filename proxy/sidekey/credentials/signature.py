@@ -11,7 +11,6 @@ from pydantic import Field
 from sidekey.credentials.base import (
     Conditions,
     Credential,
-    Documentation,
     Findings,
     FixedCredential,
     Grant,
@@ -30,9 +29,6 @@ class SignatureSettings(SignatureFields, KindSettings):
     also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
-    )
-    documentation: ClassVar[Documentation] = Documentation(
-        "[signatures.md](signatures.md) has the schemes, and the values of templates."
     )
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")

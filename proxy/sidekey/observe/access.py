@@ -11,71 +11,6 @@ from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Snapshot
 
-FIELDS: Final[tuple[tuple[str, str], ...]] = (
-    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
-    ("level", "`info`, or `warning` where `code` or `reason` is set or `status` is 400 or more."),
-    ("event", "`request`."),
-    (
-        "request_id",
-        "The id of the request or of the CONNECT, as in `Sidekey-Request-Id` of its response and `instance` of a "
-        "problem. Other log lines about it have it too.",
-    ),
-    (
-        "integration",
-        "The ID of the integration that the request names or belongs to, also where it was denied. `unknown` where it "
-        "names none that is configured, `-` where it passes without a credential.",
-    ),
-    ("caller", "The name of the caller whose token the request gave; null where no caller is configured or known."),
-    ("door", "`reverse`, `forward`, `tunnel` (a CONNECT, and each request in a tunnel) or `preset`."),
-    ("method", "The method of the request; of a preset its own. Empty where the request could not be read."),
-    (
-        "host",
-        "The host of the target, also where it was denied. Null where the target could not be read: a password may "
-        "stand where the host belongs.",
-    ),
-    ("port", "The port of the target; null where `host` is."),
-    ("status", "The status that the caller got; 0 where it left before."),
-    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
-    (
-        "reason",
-        "The `detail` of Sidekey's own response: what the caller got, or would have got of a response that was cut. Of "
-        "a tunnel that was granted: why TLS in it failed. Null without one.",
-    ),
-    ("error", "The error type of `Proxy-Status` (RFC 9209) of the same; null without one."),
-    (
-        "attempt",
-        "`retried`: sent again on a new connection, since a kept one had closed. `replayed`: sent again with a newer "
-        "token. `retried,replayed`: both. Null: sent once, or never.",
-    ),
-    (
-        "trace_id",
-        "The trace ID of the caller's `traceparent` (W3C Trace Context), 32 hexadecimal digits; null without a valid "
-        "one.",
-    ),
-    (
-        "peer",
-        "Address and port of whoever connected to Sidekey, or `unix`, or `unknown` of who had reset the connection by "
-        "then; null for a request that Sidekey itself made.",
-    ),
-    ("upstream", "Address and port of the connection that carried the request; null where none did."),
-    (
-        "duration",
-        "Seconds from the first byte of the request to the last byte of its response. Of a tunnel: to its end.",
-    ),
-    ("grant", "Seconds that the request waited for a token or a client certificate; null where it did not."),
-    ("connect", "Seconds that the request waited for a connection to the upstream; null where one was free."),
-    (
-        "first_byte",
-        "Seconds from when the request was written to the upstream, all of it or what had come of it before the "
-        "response, to the head of the response; null where none has come.",
-    ),
-    ("bytes_in", "Bytes of the request's body. Of a tunnel whose bytes pass: what the caller has sent."),
-    ("bytes_out", "Bytes of the response with its head. Of a tunnel whose bytes pass: what the caller was sent."),
-    ("preset", "The ID of the preset; only where the request came by one."),
-    ("target", "Path and query, or the URL, as it came; only with `log.path: true`, and where it could be read."),
-)
-"""The keys of a line, in their order, and what each of them says."""
-
 _WAITED_FOR_NOTHING: Final = ',"grant":null,"connect":null,"first_byte":'
 
 _KNOWN: Final = 1024
@@ -83,7 +18,7 @@ _KNOWN: Final = 1024
 
 
 class AccessLine(NamedTuple):
-    """What one line says; the keys are those of `FIELDS`. What is empty, 0 or None there is logged as null.
+    """Values of one line, whose keys docs/logs.md lists. An empty value, 0 or None is logged as null.
 
     But for `method` and `status`, which are logged as they are. `preset` and `target` are left out where they are
     empty, and `target` where the config does not ask for it. What many lines have in common is first. A tuple is made

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from json.encoder import encode_basestring_ascii as quote
-from typing import Final, Literal
+from typing import Literal
 
 from sidekey.observe.access import AccessLine, quoted
 from sidekey.observe.clock import Clock
@@ -18,66 +18,6 @@ from sidekey.runtime.changes import Changes
 from sidekey.runtime.snapshot import Snapshot
 
 Source = Literal["files", "store"]
-
-USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
-    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
-    ("level", "`info`."),
-    ("event", "`credential used`."),
-    ("request_id", "The id of the request, as in its access line and in `Sidekey-Request-Id` of its response."),
-    (
-        "by",
-        "`caller`, or `operator`: a test that Sidekey itself has sent, for the API, the console, `sidekey test` or "
-        "`sidekey preset test`.",
-    ),
-    ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
-    ("peer", "Address and port of whoever connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
-    ("integration", "The ID of the integration whose credential was sent."),
-    ("preset", "The ID of the preset that the request came by; null without one."),
-    ("method", "The method of the request; of a preset its own."),
-    ("host", "The host that it was sent to."),
-    ("port", "The port of the same."),
-    ("status", "The status that the caller got; 0 where it left before."),
-    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
-)
-"""The keys of a line of a use, in their order."""
-
-CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
-    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
-    ("level", "`info`."),
-    ("event", "`config changed`."),
-    ("source", "`files`, or `store` where only what the store says has changed."),
-    (
-        "by",
-        "Of a store: names of the operators whose changes are known to be in it. Those of other processes are not: the "
-        "store's own audit has who made which `revision`.",
-    ),
-    ("revision", "The revision of the store; only where it has changed."),
-    ("integrations", "`added`, `removed` and `changed`: lists of IDs. Likewise `presets`, and `callers` by name."),
-    (
-        "secrets",
-        "Where secrets are written that have other values than before, such as `integrations.crm.auth.password`; never "
-        "a value, length or hash. Files of client certificates are not among them: they have lines of their own.",
-    ),
-    ("settings", "Other keys of the config that have changed, such as `limits.in_flight`."),
-    (
-        "granted",
-        "Who may use what since and could not before: a list of `caller`, and `integration` or `preset`; `*` stands "
-        "for all.",
-    ),
-    (
-        "widened",
-        "Integrations that may reach more than before: a list of `integration`, `key` (`endpoint_prefix`, "
-        "`allowed_domains`, `methods` or `allow_private`), and its values, `from` and `to`: the first 20, those first "
-        "that the other lacks. The path of a prefix is `/...` where one of the integration is read from a file or a "
-        "variable, since it may be a secret.",
-    ),
-    (
-        "omitted",
-        "How many entries each list has beyond its first 20; only where one has. Of `granted` and `widened`, which go "
-        "on in further lines with nothing else, beyond the first 1000.",
-    ),
-)
-"""The keys of a line of a change, in their order; those that would be empty are left out."""
 
 
 class AuditLog:

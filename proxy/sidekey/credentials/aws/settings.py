@@ -29,7 +29,6 @@ from sidekey.credentials.base import (
     Conditions,
     Credential,
     Destinations,
-    Documentation,
     Findings,
     FixedCredential,
     KindSettings,
@@ -156,9 +155,6 @@ class AwsSigV4Settings(KindSettings):
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
     only_in_files: ClassVar[frozenset[str]] = frozenset({"web_identity", "sts_endpoint"})
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"access_key_id": (), "secret_access_key": ()})
-    documentation: ClassVar[Documentation] = Documentation(
-        "How SDKs are set up, and what a prefix does not limit, is in [aws.md](aws.md).", {"web_identity": ""}
-    )
 
     # The order counts: each check sees the keys above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")

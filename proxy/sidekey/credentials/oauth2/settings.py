@@ -19,7 +19,6 @@ from sidekey.credentials.base import (
     Conditions,
     Credential,
     Destinations,
-    Documentation,
     Findings,
     KindSettings,
     Lineage,
@@ -91,16 +90,6 @@ _OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
 
 _TOKEN_ENDPOINT_SYNONYMS = frozenset({"access_token_uri", "access_token_url", "token_uri", "token_url"})
 """Names of the token endpoint in other products' configs."""
-
-_PROFILE_EXAMPLE = """\
-shop:
-  auth:
-    type: oauth2
-    provider: commercetools
-    region: europe-west1.gcp
-    client_id: my-client
-    client_secret: {file: /run/secrets/shop}
-"""
 
 
 def _check_token_endpoint(text: str, further: Iterable[str] = (), *, allow_loopback_http: bool = True) -> None:
@@ -175,16 +164,6 @@ class OAuth2Settings(KindSettings):
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
-    documentation: ClassVar[Documentation] = Documentation(
-        "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for.",
-        {
-            "token_request": "",
-            "token_placement": "Where the token goes, where one word does not say it.",
-            "token_response": "",
-            "assertion": "",
-        },
-        _PROFILE_EXAMPLE,
-    )
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None

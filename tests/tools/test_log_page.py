@@ -1,4 +1,4 @@
-"""observe/reference.py: docs/logs.md has every key and every event, and is up to date."""
+"""tools/log_page.py: docs/logs.md has every key and every event of the code."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from functools import cache
 from pathlib import Path
 
 import sidekey
-from sidekey.observe import reference
-from sidekey.observe.access import FIELDS
-from sidekey.observe.audit import CHANGE_FIELDS, USE_FIELDS
 from sidekey.observe.redact import describe
 from support.syntax import walk
+from tools.log_page import CHANGE_FIELDS, REQUEST_FIELDS, USE_FIELDS, events, page
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sidekey.__file__).parent
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-EVENTS = {event.text: event for event in reference.events()}
+EVENTS = {event.text: event for event in events()}
 
 
 @cache
 def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
-    """Of the code, each call of a logger with its level, and every text but those of the page itself."""
+    """Of the code, each call of a logger with its level, and every text."""
     calls, texts = [], set()
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in walk(ast.parse(path.read_text("utf-8"))):
@@ -30,7 +27,7 @@ def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
                 logger = ast.unparse(node.func.value)
                 if logger.endswith(("log", "get_logger()")):
                     calls.append((node.func.attr, node))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name != "reference.py":
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.add(node.value)
     return calls, texts
 
@@ -44,23 +41,13 @@ def pattern_of(text: ast.expr) -> str | None:
     return None
 
 
-def test_the_page_is_up_to_date() -> None:
-    """`make docs` writes it."""
-    assert (ROOT / reference.PAGE).read_text("utf-8") == reference.page()
-
-
-def test_the_page_is_written_into_a_checkout(tmp_path: Path) -> None:
-    reference.main(tmp_path)
-    assert (tmp_path / reference.PAGE).read_text("utf-8") == reference.page()
-
-
 def test_every_key_and_every_event_has_a_row() -> None:
-    rows = [line for line in reference.page().splitlines() if line.startswith("| ")]
-    for key, words in (*FIELDS, *USE_FIELDS, *CHANGE_FIELDS):
+    rows = [line for line in page().splitlines() if line.startswith("| ")]
+    for key, words in (*REQUEST_FIELDS, *USE_FIELDS, *CHANGE_FIELDS):
         assert f"| `{key}` | {words} |" in rows
-    for event in reference.events():
+    for event in events():
         assert any(event.text in row and f"| {event.level} |" in row for row in rows)
-    assert len(EVENTS) == len(list(reference.events()))
+    assert len(EVENTS) == len(list(events()))
 
 
 def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:

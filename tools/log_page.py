@@ -1,19 +1,136 @@
-"""Renders docs/logs.md from the tables of keys, and from the table of events here.
-
-`python -m sidekey.observe.reference [FOLDER]` writes it into a checkout.
-"""
+"""Render docs/logs.md from the tables of keys and events below; tests compare both with the code."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from sidekey.observe.access import FIELDS
-from sidekey.observe.audit import CHANGE_FIELDS, USE_FIELDS
+REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
+    ("level", "`info`, or `warning` where `code` or `reason` is set or `status` is 400 or more."),
+    ("event", "`request`."),
+    (
+        "request_id",
+        "The id of the request or of the CONNECT, as in `Sidekey-Request-Id` of its response and `instance` of a "
+        "problem. Other log lines about it have it too.",
+    ),
+    (
+        "integration",
+        "The ID of the integration that the request names or belongs to, also where it was denied. `unknown` where it "
+        "names none that is configured, `-` where it passes without a credential.",
+    ),
+    ("caller", "The name of the caller whose token the request gave; null where no caller is configured or known."),
+    ("door", "`reverse`, `forward`, `tunnel` (a CONNECT, and each request in a tunnel) or `preset`."),
+    ("method", "The method of the request; of a preset its own. Empty where the request could not be read."),
+    (
+        "host",
+        "The host of the target, also where it was denied. Null where the target could not be read: a password may "
+        "stand where the host belongs.",
+    ),
+    ("port", "The port of the target; null where `host` is."),
+    ("status", "The status that the caller got; 0 where it left before."),
+    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
+    (
+        "reason",
+        "The `detail` of Sidekey's own response: what the caller got, or would have got of a response that was cut. Of "
+        "a tunnel that was granted: why TLS in it failed. Null without one.",
+    ),
+    ("error", "The error type of `Proxy-Status` (RFC 9209) of the same; null without one."),
+    (
+        "attempt",
+        "`retried`: sent again on a new connection, since a kept one had closed. `replayed`: sent again with a newer "
+        "token. `retried,replayed`: both. Null: sent once, or never.",
+    ),
+    (
+        "trace_id",
+        "The trace ID of the caller's `traceparent` (W3C Trace Context), 32 hexadecimal digits; null without a valid "
+        "one.",
+    ),
+    (
+        "peer",
+        "Address and port of whoever connected to Sidekey, or `unix`, or `unknown` of who had reset the connection by "
+        "then; null for a request that Sidekey itself made.",
+    ),
+    ("upstream", "Address and port of the connection that carried the request; null where none did."),
+    (
+        "duration",
+        "Seconds from the first byte of the request to the last byte of its response. Of a tunnel: to its end.",
+    ),
+    ("grant", "Seconds that the request waited for a token or a client certificate; null where it did not."),
+    ("connect", "Seconds that the request waited for a connection to the upstream; null where one was free."),
+    (
+        "first_byte",
+        "Seconds from when the request was written to the upstream, all of it or what had come of it before the "
+        "response, to the head of the response; null where none has come.",
+    ),
+    ("bytes_in", "Bytes of the request's body. Of a tunnel whose bytes pass: what the caller has sent."),
+    ("bytes_out", "Bytes of the response with its head. Of a tunnel whose bytes pass: what the caller was sent."),
+    ("preset", "The ID of the preset; only where the request came by one."),
+    ("target", "Path and query, or the URL, as it came; only with `log.path: true`, and where it could be read."),
+)
+"""Keys of an access log line, in order, with their meanings."""
 
-PAGE: Final = "docs/logs.md"
+
+USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
+    ("level", "`info`."),
+    ("event", "`credential used`."),
+    ("request_id", "The id of the request, as in its access line and in `Sidekey-Request-Id` of its response."),
+    (
+        "by",
+        "`caller`, or `operator`: a test that Sidekey itself has sent, for the API, the console, `sidekey test` or "
+        "`sidekey preset test`.",
+    ),
+    ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
+    ("peer", "Address and port of whoever connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
+    ("integration", "The ID of the integration whose credential was sent."),
+    ("preset", "The ID of the preset that the request came by; null without one."),
+    ("method", "The method of the request; of a preset its own."),
+    ("host", "The host that it was sent to."),
+    ("port", "The port of the same."),
+    ("status", "The status that the caller got; 0 where it left before."),
+    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
+)
+"""Keys of a `credential used` line, in order, with their meanings."""
+
+
+CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
+    ("level", "`info`."),
+    ("event", "`config changed`."),
+    ("source", "`files`, or `store` where only what the store says has changed."),
+    (
+        "by",
+        "Of a store: names of the operators whose changes are known to be in it. Those of other processes are not: the "
+        "store's own audit has who made which `revision`.",
+    ),
+    ("revision", "The revision of the store; only where it has changed."),
+    ("integrations", "`added`, `removed` and `changed`: lists of IDs. Likewise `presets`, and `callers` by name."),
+    (
+        "secrets",
+        "Where secrets are written that have other values than before, such as `integrations.crm.auth.password`; never "
+        "a value, length or hash. Files of client certificates are not among them: they have lines of their own.",
+    ),
+    ("settings", "Other keys of the config that have changed, such as `limits.in_flight`."),
+    (
+        "granted",
+        "Who may use what since and could not before: a list of `caller`, and `integration` or `preset`; `*` stands "
+        "for all.",
+    ),
+    (
+        "widened",
+        "Integrations that may reach more than before: a list of `integration`, `key` (`endpoint_prefix`, "
+        "`allowed_domains`, `methods` or `allow_private`), and its values, `from` and `to`: the first 20, those first "
+        "that the other lacks. The path of a prefix is `/...` where one of the integration is read from a file or a "
+        "variable, since it may be a secret.",
+    ),
+    (
+        "omitted",
+        "How many entries each list has beyond its first 20; only where one has. Of `granted` and `widened`, which go "
+        "on in further lines with nothing else, beyond the first 1000.",
+    ),
+)
+"""Keys of a `config changed` line, in order, with their meanings. A line omits the keys that have no value."""
 
 
 class Event(NamedTuple):
@@ -216,7 +333,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
 """Every event of the log, by what it is about. A test compares them with the calls in the code."""
 
 _INTRODUCTION = """\
-<!-- Generated by python -m sidekey.observe.reference; edit that, and the tables of keys, instead. -->
+<!-- Generated by make docs; edit tools/log_page.py instead. -->
 
 # Logs
 
@@ -334,11 +451,11 @@ logrotate refuses a folder that others may write to, name its owner by `su`. Wit
 
 
 def page() -> str:
-    """docs/logs.md: every key of every line, and how to find one."""
+    """Return the text of docs/logs.md: every key of every line, and how to find a line."""
     parts = [
         _INTRODUCTION,
         "## Requests\n",
-        _keys(FIELDS),
+        _keys(REQUEST_FIELDS),
         "## Audit\n",
         "### credential used\n",
         "With `log.audit: uses`, for each request that an upstream was sent with what an integration adds to it, or\n"
@@ -371,17 +488,6 @@ def _row(event: Event) -> str:
 
 
 def events() -> Iterator[Event]:
-    """All of them."""
+    """Yield every event."""
     for found in EVENTS.values():
         yield from found
-
-
-def main(folder: Path) -> None:
-    """Write the page under `folder`, the root of a checkout."""
-    path = folder / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

@@ -9,27 +9,15 @@ from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS as AUTH_KINDS
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.errors import KINDS
-from sidekey.settings import profiles, reference
+from sidekey.settings import profiles
 from sidekey.settings.load import load
 from sidekey.settings.models import Config, IntegrationSettings
+from tools import config_pages
 
 ROOT = Path(__file__).parents[2]
-config_page, providers_page = cache(reference.config_page), cache(reference.providers_page)
-responses_page, pages = cache(reference.responses_page), cache(reference.pages)
+config_page, providers_page = cache(config_pages.config_page), cache(config_pages.providers_page)
+responses_page = cache(config_pages.responses_page)
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("name", pages())
-def test_the_generated_files_are_up_to_date(name: str) -> None:
-    """`make docs` writes them; whoever changes a model runs it."""
-    assert (ROOT / name).read_text("utf-8") == pages()[name]
-
-
-def test_the_pages_are_written_into_a_checkout(tmp_path: Path) -> None:
-    """Folders that are missing are made."""
-    reference.main(tmp_path)
-    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == set(pages())
 
 
 @pytest.mark.parametrize("key", [*Config.model_fields, *IntegrationSettings.model_fields])
@@ -123,7 +111,7 @@ def test_the_examples_load_as_one_folder() -> None:
 
 def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
-    page = reference.stored_page()
+    page = config_pages.stored_page()
     assert "| auth, type basic | `provider` |" in page
     assert "`assertion.key_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page

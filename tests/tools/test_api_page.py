@@ -1,0 +1,14 @@
+"""tools/api_page.py: docs/api.md describes every route and every problem."""
+
+from __future__ import annotations
+
+from sidekey.admin.api.problems import CODES
+from sidekey.admin.api.table import ROUTES
+from tools.api_page import page
+
+
+def test_the_page_has_every_route_and_every_problem() -> None:
+    """Each has a row in a table."""
+    text = page()
+    assert all(f"| `{route.method} {route.path}`: " in text for route in ROUTES)
+    assert all(f"| `{code}` | {row.status} |" in text for code, row in CODES.items())
