@@ -159,6 +159,13 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             ("reason",),
             "On standard error, even with `log.file`; as plain text where lines there are for people.",
         ),
+        Event(
+            "the service manager cannot be notified",
+            "error",
+            ("reason",),
+            "The socket that `NOTIFY_SOCKET` names. With `Type=notify-reload` systemd ends a service that does "
+            "not report that it is ready.",
+        ),
         Event("draining", "info", ("signal",), "It was asked to end."),
         Event("stopped", "info", (), "It ends."),
         Event("exchanges in flight were cut at the end of timeouts.drain", "warning", (), "Raise `timeouts.drain`."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -274,7 +275,9 @@ class App:
     def _on_hangup(self) -> None:
         # Before there is a reloader nothing is lost: it begins by comparing every file.
         if self._reloader is not None:
-            self._reloader.ask()
+            # systemd takes READY=1 for the end of the reload only after a RELOADING=1 that is newer than its signal.
+            self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}")
+            self._reloader.ask().add_done_callback(lambda _: self._notify("READY=1"))
 
     def _on_signal(self, number: int) -> None:
         if self._asked_to_stop.is_set():
@@ -298,9 +301,17 @@ class App:
                 process.leave(status)
 
     async def serve(self) -> None:
-        """Serve until a signal asks to stop, then drain."""
+        """Serve until a signal asks to stop, then drain. Tell the service manager about both."""
+        self._notify("READY=1")
         await self._asked_to_stop.wait()
+        self._notify("STOPPING=1")
         await self.stop()
+
+    def _notify(self, *states: str) -> None:
+        try:
+            process.notify(*states)
+        except OSError as error:
+            self._log.error("the service manager cannot be notified", reason=os.strerror(error.errno or 0))
 
     async def stop(self) -> None:
         """Fail readiness, serve for `drain_delay`, stop accepting, let exchanges finish within `drain`."""

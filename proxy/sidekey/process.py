@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import sys
 from typing import NamedTuple
 
@@ -64,6 +65,22 @@ def ignore_early_signals() -> None:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def notify(*states: str) -> None:
+    """Send states to the service manager if it asks for them by NOTIFY_SOCKET (sd_notify(3)).
+
+    Raises OSError if the service manager cannot be reached.
+    """
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    # A leading @ stands for the NUL of an abstract socket's name.
+    address = f"\0{path[1:]}" if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        # A full queue is an error: waiting for the service manager would stop the event loop.
+        sender.setblocking(False)
+        sender.sendto("\n".join(states).encode(), address)
 
 
 def raise_descriptors() -> None:

@@ -174,6 +174,13 @@ def test_the_unit_keeps_the_ca_where_its_config_looks_for_it(tmp_path: Path) -> 
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "public").iterdir()} == {0o644}
 
 
+def test_systemd_waits_for_what_sidekey_reports() -> None:
+    """The type sends SIGHUP by itself; another command for a reload would run in addition."""
+    settings = unit_settings()
+    assert settings["Type"] == ["notify-reload"]
+    assert "ExecReload" not in settings
+
+
 def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say, and its exposure level is at most 1.5 of 10."""
     analyze = peers.require("systemd-analyze")

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from sidekey.settings.stamps import stamp
 from support.files import replace
 from support.plane import eventually
 from support.projected import Projected
+from support.raw import DEADLINE
 
 CONFIG = """\
 version: 1
@@ -220,6 +222,39 @@ async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None
         rig.reloader.ask()
         await eventually(lambda: rig.adopted)
         assert rig.description() == "first"
+
+
+@pytest.mark.parametrize("first", [None, ZeroDivisionError])
+async def test_asking_ends_when_a_load_that_began_afterwards_is_in_use(
+    first: type[Exception] | None, tmp_path: Path
+) -> None:
+    """A load under way has read the previous config; it may also end by a defect."""
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    reads, proceed = threading.Event(), threading.Event()
+
+    class Slow(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            loaded = super().load(now)
+            if not reads.is_set():
+                reads.set()
+                proceed.wait(DEADLINE)
+                if first is not None:
+                    raise first
+            return loaded
+
+    loaded = Loader(rig.config, {}).load()
+    reloader = Reloader(Slow(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    reloader.start()
+    reloader.ask()
+    await asyncio.to_thread(reads.wait)
+    rig.write("second")
+    asked = reloader.ask()
+    assert not asked.done()
+    proceed.set()
+    await asked
+    assert rig.description() == "second"
+    await reloader.close()
 
 
 async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path) -> None:

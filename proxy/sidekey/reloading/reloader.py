@@ -89,6 +89,8 @@ class Reloader:
         self._watch = Watch(self._wake)
         self._woken = asyncio.Event()
         self._asked = False
+        self._asks: list[asyncio.Future[None]] = []
+        """Results of `ask` that are not done."""
         self._due = True
         self._closed = False
         self._loaded = loaded
@@ -107,10 +109,16 @@ class Reloader:
         """Begin to watch; what has changed since the load is reloaded at once."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def ask(self) -> None:
-        """Load the config as soon as possible, whether or not a file seems to have changed."""
+    def ask(self) -> asyncio.Future[None]:
+        """Load the config as soon as possible, whether or not a file seems to have changed.
+
+        The result is done when that load has ended, with or without an error in the config. `close` leaves it pending.
+        """
+        ended = asyncio.get_running_loop().create_future()
+        self._asks.append(ended)
         self._asked = True
         self._wake()
+        return ended
 
     async def join(self, take: Callable[[], None], by: str = "") -> None:
         """Put in use what the store says, once `take` has given it to the loader; return when it is.
@@ -153,6 +161,11 @@ class Reloader:
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
                     self._hooks.report(defect)
             if due:
+                # A load that was asked for during the last step is still to come.
+                if not self._asked:
+                    for ended in self._asks:
+                        ended.set_result(None)
+                    self._asks.clear()
                 working = self._watch.working and not self._unread
                 check_at = loop.time() + (CHECK_EVERY if working else CHECK_EVERY_UNWATCHED)
             try:
