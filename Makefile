@@ -24,6 +24,9 @@ SECONDS ?= 15
 TARGET ?=
 WHEEL ?=
 UV ?= uv
+OCI := org.opencontainers.image
+# Nothing else knows an address of the project (CONTRIBUTING.md, "Release").
+REPOSITORY := $(patsubst %/,%,$(SIDEKEY_REPOSITORY_URL))
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' proxy/sidekey/__init__.py 2>/dev/null)
 
 VENV := .venv
@@ -113,6 +116,9 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
 	  --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
+	  --label $(OCI).created="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+	  $(if $(REPOSITORY),--label $(OCI).source='$(REPOSITORY)' --label $(OCI).url='$(REPOSITORY)' \
+	    --label $(OCI).documentation='$(REPOSITORY)/blob/v$(VERSION)/docs/README.md') \
 	  --tag '$(IMAGE)' $(ARGS) .
 
 bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows

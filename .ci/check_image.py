@@ -20,7 +20,7 @@ USER = "65532:65532"
 LIMIT = 120_000_000
 """Bytes that an image may add to its base."""
 
-LABELS = {"title", "description", "licenses", "version", "revision", "base.name"}
+LABELS = {"title", "description", "licenses", "version", "revision", "created", "base.name"}
 """Names below org.opencontainers.image (OCI image spec, annotations)."""
 
 BUILDS = re.compile(r"(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|clang|ld|make|cmake|cargo|go|uv|pip|pip3)(?:-?\d[\d.]*)?")

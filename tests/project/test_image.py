@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sidekey
 from support import peers
 from support.child import run_cli
 
@@ -173,6 +174,17 @@ def test_make_keeps_the_health_check_with_every_builder(builder: str, format_ask
         r"\s+", " ", planned.replace("\\\n", "")
     )
     assert "--tag 'a:b'" in planned
+
+
+@pytest.mark.parametrize("address", ["", "https://forge.example/owner/sidekey"])
+def test_labels_lead_to_the_repository_of_the_release(address: str) -> None:
+    """Without an address the image has no links."""
+    command = [peers.require("make"), "--dry-run", "image", f"SIDEKEY_REPOSITORY_URL={address and f'{address}/'}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    labels = dict(re.findall(r"--label org\.opencontainers\.image\.([a-z]+)=(?:'([^']*)')?", planned))
+    pages = f"{address}/blob/v{sidekey.__version__}/docs/README.md"
+    links = {"source": address, "url": address, "documentation": pages} if address else {}
+    assert labels == {"created": "", **links}
 
 
 def test_a_build_takes_packages_from_where_this_machine_does(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support import peers
 
@@ -176,6 +177,17 @@ def test_tests_of_containers_name_what_the_machine_lacks(path: str, named: str, 
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stdout + result.stderr
     assert re.search(rf"container-test: needs .*\b{named}\b", result.stdout)
+
+
+def test_the_hooks_of_pre_commit_are_the_commands_of_lint() -> None:
+    """In the same order, except the tests, which take too long for each commit."""
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert recipe is not None
+    commands = re.findall(r"^\t(\$\(BIN\).*?)(?: \$\(SOURCES\))?$", recipe[1], re.M)
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == [
+        command.replace("$(BIN)", ".venv/bin") for command in commands
+    ]
 
 
 def test_every_make_command_in_the_documents_exists() -> None:

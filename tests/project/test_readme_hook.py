@@ -61,6 +61,7 @@ def test_the_package_says_what_it_is(tmp_path: Path) -> None:
     """Licence, Python and keywords, for whoever searches an index."""
     core = metadata(tmp_path)
     assert core.license_expression == "Apache-2.0"
+    assert core.authors == [{"name": "The Sidekey authors"}]
     assert core.readme_content_type == "text/markdown"
     assert {"credentials", "sidecar"} <= set(core.keywords)
     supported = [name for name in core.classifiers if re.search(r":: 3\.\d+$", name)]

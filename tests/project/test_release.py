@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 import sidekey
 from support import helm
@@ -105,6 +107,32 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ZipFile(path, "a") as archive:
         archive.mkdir("sidekey")
     return path
+
+
+def test_the_wheel_says_that_it_is_typed(wheel: Path) -> None:
+    """Without this file mypy ignores the types of an installed package (PEP 561)."""
+    assert "sidekey/py.typed" in ZipFile(wheel).namelist()
+
+
+@pytest.mark.parametrize("address", ["", "https://forge.example/owner/sidekey"])
+def test_links_of_the_chart_lead_to_the_repository_of_the_release(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an address the chart has no links."""
+    monkeypatch.setenv("SIDEKEY_REPOSITORY_URL", address and f"{address}/")
+    result = run(ROOT / ".ci" / "pack_chart.py", str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    with tarfile.open(tmp_path / f"sidekey-{sidekey.__version__}.tgz") as package:
+        file = package.extractfile("sidekey/Chart.yaml")
+        assert file is not None
+        chart = yaml.safe_load(file)
+    assert chart["maintainers"] == [{"name": "The Sidekey authors"}]
+    assert chart["annotations"]["artifacthub.io/license"] == "Apache-2.0"
+    links = {key: chart[key] for key in ("home", "icon", "sources") if key in chart}
+    icon = "docs/images/icon.svg"
+    assert (ROOT / icon).is_file()
+    expected = {"home": address, "icon": f"{address}/raw/{TAG}/{icon}", "sources": [address]}
+    assert links == (expected if address else {})
 
 
 def test_a_wheel_may_have_entries_of_folders(wheel: Path) -> None:

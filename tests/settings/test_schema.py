@@ -53,7 +53,7 @@ SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
 """Words that accept a value or not."""
 
 NESTED = {"$ref", "items", "properties", "patternProperties", "additionalProperties"}
-ANNOTATIONS = {"$defs", "$schema", "default", "description", "discriminator", "title"}
+ANNOTATIONS = {"$defs", "$id", "$schema", "default", "description", "discriminator", "title"}
 
 
 def problems(node: dict[str, Any], value: Any, at: str = "") -> Iterator[str]:
@@ -81,6 +81,11 @@ def _schema_of(node: dict[str, Any], key: str) -> Any:
 
 
 EXAMPLES = [*sorted(CONFIG.glob("*.yaml")), *sorted((CONFIG.parent / "examples").glob("*/sidekey.yaml"))]
+
+
+def test_the_schema_has_a_name_that_is_no_address() -> None:
+    """Tools cache schemas by `$id`; nobody has published this one anywhere."""
+    assert SCHEMA["$id"] == "urn:sidekey:config:1"
 
 
 def test_a_validator_that_people_use_takes_every_example(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ WIDTH = 120
 LONG = 7
 """How many schemas are in one that is not written twice."""
 SIMPLE = frozenset({"string", "integer", "number", "boolean", "null"})
-ANNOTATIONS = frozenset({"title", "description", "default", "$schema"})
+ANNOTATIONS = frozenset({"title", "description", "default", "$schema", "$id"})
 
 SECRET_FIELDS = (
     "([Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]|[Cc][Oo][Oo][Kk][Ii][Ee]|[Tt][Oo][Kk][Ee][Nn]"

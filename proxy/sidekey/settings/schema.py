@@ -14,7 +14,7 @@ from sidekey.settings.profiles import names_of, parameter_properties, profile, t
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a config file. Defaults are spelled as in the file."""
-    found = model_schema()
+    found = {"$id": "urn:sidekey:config:1", **model_schema()}
     for kind, settings in KINDS.items():
         if takes_profiles(kind):
             _let_profiles_fill_in(kind, found["$defs"][settings.__name__])
