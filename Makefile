@@ -87,11 +87,12 @@ release-check: $(VENV)/.release ## Build sdist, pure wheel, SBOM and chart of a 
 mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
 
-lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, and the form of the project
+lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, declared dependencies, and the form of the project
 	$(BIN)/python -m ruff check $(SOURCES)
 	$(BIN)/python -m ruff format --check $(SOURCES)
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m deptry proxy
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --quiet --workers auto tests/project
 
 format: $(VENV)/.dev ## Format the code and sort imports
