@@ -103,7 +103,7 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs 
 	$(BIN)/python -m tools.docs
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
-	@PYTHONPATH=tests $(BIN)/python -m support.charts
+	@PYTHONPATH=tests $(BIN)/python -m tools.charts
 
 clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import charts, helm, kubeschema
+from support import helm, kubeschema
+from tools import charts
 
 README = charts.README.read_text("utf-8")
 DEPLOYMENT = """\

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import sidekey
-from support import charts, helm, values_schema
+from support import helm
+from tools import charts, values_schema
 
 
 @pytest.mark.parametrize("case", helm.cases())

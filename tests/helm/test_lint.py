@@ -13,8 +13,9 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 import sidekey
-from support import charts, helm, kubeschema, peers
+from support import helm, kubeschema, peers
 from support.examples import ALL
+from tools import charts
 
 CRDS = Path(__file__).parents[1] / "peers" / "crds"
 CHECKOV = CRDS.with_name("checkov")

@@ -11,7 +11,8 @@ import yaml
 
 from sidekey.sources.tokens.store_ledger import LINGER as LINGER_OF_LEDGER
 from sidekey.sources.tokens.turns import LINGER as LINGER_OF_TURNS
-from support import charts, helm
+from support import helm
+from tools import charts
 
 ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 WRITABLE = {"emptyDir", "persistentVolumeClaim"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import charts, helm
+from support import helm
+from tools import charts
 
 TEXT = charts.README.read_text("utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)

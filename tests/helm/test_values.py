@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from sidekey.settings import profiles
-from support import charts, helm, kubeschema
+from support import helm, kubeschema
 from support.examples import ALL
 from support.profiles import auth_of
+from tools import charts
 
 PASTED = "hunter2-9f8e7d"
 PLACE = re.compile("at '/.*")

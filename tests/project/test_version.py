@@ -27,14 +27,14 @@ def test_the_newest_release_of_the_changelog_is_the_package() -> None:
 
 def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Path) -> None:
     """Set another version in a copy of the project and run `make charts`: no document or chart has the old one."""
-    for name in ("proxy", "helm", "config", "docs", "examples", "prometheus", "tests/helm", "tests/support"):
+    for name in ("proxy", "helm", "config", "docs", "examples", "prometheus", "tests/helm", "tests/support", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for path in (*ROOT.glob("*.md"), ROOT / "Dockerfile", ROOT / "Makefile", ROOT / "pyproject.toml"):
         shutil.copy(path, tmp_path)
     source = tmp_path / "proxy" / "sidekey" / "__init__.py"
     source.write_text(source.read_text().replace(f'"{sidekey.__version__}"', '"12.34.56"'))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "tests"), str(tmp_path / "proxy")])}
-    subprocess.run([sys.executable, "-m", "support.charts"], cwd=tmp_path, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "tools.charts"], cwd=tmp_path, env=environment, check=True)
 
     previous = re.compile(rf"(?<![\w.]){re.escape(sidekey.__version__)}(?![\w.]*\w)")
     records = {"CHANGELOG.md", "docs/performance.md"}

@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema.validators import Draft7Validator, Draft202012Validator
 
-from support import helm, values_schema
+from support import helm
 from support.examples import examples
 from support.profiles import auth_of
+from tools import values_schema
 
 CONFIG_SCHEMA = json.loads(values_schema.CONFIG.read_text("utf-8"))
 SCHEMA = json.loads(values_schema.written())

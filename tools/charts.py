@@ -1,7 +1,7 @@
 """Generate the parts of the Helm charts that follow from others.
 
 These are the copies of Sidekey's version, the schema and the table of values, the plain manifest and the golden files.
-`python -m support.charts` (make charts) writes them; tests/helm/test_generated.py only compares.
+`make charts` writes them; tests/helm/test_generated.py only compares. `support.helm` of tests/ renders.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 import sidekey
-from support import helm, values_schema
+from support import helm
+from tools import values_schema
 
 README = helm.CHART / "README.md"
 PLAIN = helm.ROOT / "helm" / "examples" / "plain" / "sidecar.yaml"
@@ -110,7 +111,8 @@ def described() -> Iterator[tuple[str, Any, str]]:
 
 
 def _described(node: yaml.Node | None, values: Any, lines: list[str], prefix: str) -> Iterator[tuple[str, Any, str]]:
-    assert isinstance(node, yaml.MappingNode)
+    if not isinstance(node, yaml.MappingNode):
+        raise TypeError(f"values.yaml: {prefix or 'the file'} must be a mapping")
     for key, value in node.value:
         name, default = f"{prefix}{key.value}", values[key.value]
         description = _above(lines, key.start_mark.line)
@@ -143,6 +145,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes lists indented and long texts as blocks, as people do."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        del indentless
         super().increase_indent(flow, False)
 
 

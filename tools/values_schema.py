@@ -27,13 +27,13 @@ LONG = 7
 SIMPLE = frozenset({"string", "integer", "number", "boolean", "null"})
 ANNOTATIONS = frozenset({"title", "description", "default", "$schema", "$id"})
 
-SECRET_FIELDS = (
+SENSITIVE_FIELDS = (
     "([Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]|[Cc][Oo][Oo][Kk][Ii][Ee]|[Tt][Oo][Kk][Ee][Nn]"
     "|[Ss][Ee][Cc][Rr][Ee][Tt]|[Pp][Aa][Ss][Ss][Ww]|([Aa][Pp][Ii]|[Aa][Cc][Cc][Ee][Ss][Ss]|[Aa][Uu][Tt][Hh])[-_]?[Kk][Ee][Yy])"
 )
 """Header fields whose names say that they hold a secret. Draft 7 knows no flag for the case."""
 
-SECRET_PARAMETERS = "^(client_secret|password|refresh_token|assertion|client_assertion|api_key)$"
+SENSITIVE_PARAMETERS = "^(client_secret|password|refresh_token|assertion|client_assertion|api_key)$"
 """Parameters and claims that hold one: no wider, since `token_type` does not."""
 
 
@@ -149,7 +149,7 @@ class _Converter:
             "then": self._schema(value, key),
             "else": _ref("secretField") if fields else _ref("reference"),
         }
-        return {"patternProperties": {SECRET_FIELDS if fields else SECRET_PARAMETERS: strict}}
+        return {"patternProperties": {SENSITIVE_FIELDS if fields else SENSITIVE_PARAMETERS: strict}}
 
     def _resolved(self, node: Schema) -> Schema:
         return self._definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
@@ -217,7 +217,8 @@ class _Converter:
         found = self._resolved(option)
         if "type" in found:
             return [found["type"]]
-        assert all(isinstance(value, str) for value in found.get("enum", [found.get("const")]))
+        if not all(isinstance(value, str) for value in found.get("enum", [found.get("const")])):
+            raise TypeError(f"only texts may come without a type, not as in {found}")
         return ["string"]
 
 
