@@ -201,7 +201,7 @@ SECRETS = [
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
-HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
+HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference", "_Component", "_Covered"}
 HARMLESS |= {"AtMost", "Kinds", "_ByType"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
