@@ -39,7 +39,7 @@ class Upstream:
     address: str
     authority: Authority
 
-    def config(self, **sections: Any) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """A config with the integration `crm`, which leads there."""
         return {
             "network": {
@@ -57,7 +57,6 @@ class Upstream:
                     },
                 }
             },
-            **sections,
         }
 
     def values(self, cluster: Cluster) -> dict[str, Any]:

@@ -23,6 +23,17 @@ EXAMPLES: Final = ROOT / "helm" / "examples"
 PYTHON: Final = "/opt/sidekey/bin/python"
 """Python in Sidekey's image, which has aiohttp: the tests' clients and upstreams run by it."""
 
+CLIENT: Final = "client"
+"""The pod from which tests send requests to a gateway."""
+
+_SEND: Final = """
+import sys, urllib.request
+token, *urls = sys.argv[1:]
+for url in urls:
+    request = urllib.request.Request(url, data=b"x", headers={"Sidekey-Token": token})
+    print(urllib.request.urlopen(request, timeout=20).read().decode())
+"""
+
 Values = Mapping[str, Any]
 
 
@@ -55,20 +66,16 @@ class Cluster:
             [*self._inside, *command], input=given, capture_output=True, text=True, env=self._environment, check=False
         )
 
-    def start(self, *command: str | Path, given: str = "") -> subprocess.Popen[str]:
+    def start(self, *command: str | Path) -> subprocess.Popen[str]:
         """Start a command whose output is read later."""
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*self._inside, *command],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=self._environment,
         )
-        assert process.stdin is not None
-        process.stdin.write(given)
-        process.stdin.close()
-        return process
 
     def finish(self, process: subprocess.Popen[str]) -> str:
         """Wait for the end of a command that was started; all its output. Raises CommandFailed."""
@@ -125,9 +132,9 @@ class Namespace:
         self.cluster: Final = cluster
         self.name: Final = name
 
-    def kubectl(self, *arguments: str | Path, given: str = "") -> str:
+    def kubectl(self, *arguments: str | Path) -> str:
         """Run kubectl in this namespace. Raises CommandFailed."""
-        return self.cluster.run("kubectl", f"--namespace={self.name}", *arguments, given=given)
+        return self.cluster.run("kubectl", f"--namespace={self.name}", *arguments)
 
     def get(self, *arguments: str) -> Any:
         """What `kubectl get` reports."""
@@ -153,10 +160,10 @@ class Namespace:
         command += [chart] if chart else []
         self.cluster.run(*command, given=json.dumps(values or {}))
 
-    def execute(self, pod: str, *command: str, container: str = "", given: str = "") -> str:
-        """Run a command in a pod (or `deploy/NAME`)."""
+    def execute(self, pod: str, *command: str, container: str = "") -> str:
+        """Run a command in a pod and return its standard output. Raises CommandFailed."""
         chosen = [f"--container={container}"] if container else []
-        return self.kubectl("exec", "--stdin", pod, *chosen, "--", *command, given=given)
+        return self.kubectl("exec", pod, *chosen, "--", *command)
 
     def pods(self, selector: str) -> list[Any]:
         """The pods of a selector that are not ending, the oldest first."""
@@ -168,16 +175,18 @@ class Namespace:
         """Wait until a Deployment is as it was last described."""
         self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
 
-    def client(self, trusted: str = "") -> str:
-        """Start a pod that may send requests to a gateway and return its name.
+    def start_client(self, trusted: str = "") -> None:
+        """Start the pod CLIENT, which may send requests to a gateway.
 
-        The pod has the load generator as /load/load.py, and the PEM of the CA that it trusts as /load/ca.crt.
+        It has the load generator as /load/load.py, and the PEM of the CA that it trusts as /load/ca.crt.
         """
-        name = "client"
         self.config_map("load", {"load.py": (HERE / "load.py").read_text(), "ca.crt": trusted})
-        self.apply(pod(name, self.cluster.image, mounts={"load": "/load"}, labels={"sidekey-client": "true"}))
-        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
-        return name
+        self.apply(pod(CLIENT, self.cluster.image, mounts={"load": "/load"}, labels={"sidekey-client": "true"}))
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{CLIENT}", "--timeout=60s")
+
+    def send(self, token: str, *urls: str) -> list[str]:
+        """POST to each URL from CLIENT with a caller's token; the bodies. Raises CommandFailed at the first error."""
+        return self.execute(CLIENT, PYTHON, "-c", _SEND, token, *urls).splitlines()
 
 
 def pod(

@@ -11,18 +11,13 @@ from typing import Any
 import pytest
 
 from cluster.conftest import HOST, Upstream, authority_secret
-from cluster.kube import CHART, PYTHON, Cluster, CommandFailed, Namespace, eventually, pod
+from cluster.kube import CHART, CLIENT, PYTHON, Cluster, CommandFailed, Namespace, eventually, pod
 from cluster.pki import Authority
 
 TOKEN = "billing-caller-token-0001"
 SELECTOR = "app.kubernetes.io/component=gateway"
 ROLLOUTS = 10
 SECONDS = 70
-ASK = """
-import urllib.request as u, sys
-url, token = sys.argv[1:]
-print(u.urlopen(u.Request(url, data=b"x", headers={"Sidekey-Token": token}), timeout=20).read().decode())
-"""
 
 
 class Gateway:
@@ -32,7 +27,7 @@ class Gateway:
         self.namespace = namespace
         self.values = values
         self.url = f"http://sidekey.{namespace.name}.svc:15080/i/crm"
-        self.client = namespace.client(trusted)
+        namespace.start_client(trusted)
 
     def upgrade(self, **changed: Any) -> None:
         """Upgrade to values that differ."""
@@ -40,8 +35,8 @@ class Gateway:
 
     def ask(self) -> Any:
         """What the upstream received of one request."""
-        code = self.namespace.execute(self.client, PYTHON, "-c", ASK, f"{self.url}/x", TOKEN)
-        return json.loads(code)
+        [body] = self.namespace.send(TOKEN, f"{self.url}/x")
+        return json.loads(body)
 
     def load(
         self,
@@ -54,7 +49,7 @@ class Gateway:
     ) -> subprocess.Popen[str]:
         """Start the load generator in the client."""
         return self.namespace.cluster.start(
-            *("kubectl", f"--namespace={self.namespace.name}", "exec", self.client, "--", "env", *environment),
+            *("kubectl", f"--namespace={self.namespace.name}", "exec", CLIENT, "--", "env", *environment),
             *(PYTHON, "/load/load.py", url, str(seconds), str(senders), str(pause), connections),
             f"Sidekey-Token={TOKEN}",
         )

@@ -41,19 +41,11 @@ connection.request(method, "/api/v1" + path, body or None, headers)
 response = connection.getresponse()
 print(json.dumps([response.status, json.loads(response.read() or b"null")]))
 """
-SEND = """
-import http.client, sys
-address, token = sys.argv[1:]
-connection = http.client.HTTPConnection(address, 15080, timeout=20)
-connection.request("POST", "/i/crm/x", b"x", {"Sidekey-Token": token})
-response = connection.getresponse()
-print(response.status, response.read().decode())
-"""
 
 
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
-    """A PostgreSQL ; its host."""
+    """Start a PostgreSQL server; its host."""
     with cluster.namespace("sidekey-databases") as namespace, tempfile.TemporaryDirectory() as scratch:
         host = "postgres.sidekey-databases.svc"
         upstream.authority.issue(Path(scratch, "tls"), host, names=(host,))
@@ -117,12 +109,12 @@ def test_what_one_pod_is_told_all_serve(managed: Namespace) -> None:
     integration = {"id": "crm", "endpoint_prefix": f"https://{HOST}/hooks/v1", "auth": auth}
     call(managed, first, "POST", "/integrations", integration)
     token = call(managed, first, "POST", "/callers", {"name": "billing", "integrations": ["crm"]})["token"]
-    client = managed.client()
+    managed.start_client()
     for each in pods:
-        address = each["status"]["podIP"]
+        url = f"http://{each['status']['podIP']}:15080/i/crm/x"
         took = eventually(
             f"{each['metadata']['name']} serves it",
-            lambda address=address: "webhooks:stored" in managed.execute(client, PYTHON, "-c", SEND, address, token),
+            lambda url=url: "webhooks:stored" in managed.send(token, url)[0],
             30,
         )
         print(f"in use after {took:.1f} s")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support import peers
-from support.raw import DEADLINE
+from support.namespaces import remove_cgroup
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -49,12 +48,4 @@ def memory_cgroup(parent: Path | None = None) -> Iterator[MemoryCgroup]:
             peers.missing("cgroups", f"{path} has no memory controller")
         yield MemoryCgroup(path)
     finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a cgroup. The kernel empties it a moment after its last process has ended."""
-    end = time.monotonic() + DEADLINE
-    while (path / "cgroup.procs").read_text() and time.monotonic() < end:
-        time.sleep(0.05)
-    path.rmdir()
+        remove_cgroup(path)
