@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -14,6 +15,7 @@ import click
 import pytest
 
 import sidekey
+from benchmarks import page
 from sidekey.cli import COMMANDS, main
 from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
 from sidekey.errors import KINDS
@@ -198,6 +200,24 @@ def test_every_row_to_plan_capacity_with_was_measured() -> None:
     assert named <= set(re.findall(r"^### `(\w+)`:", performance, re.M))
 
 
+def test_the_published_figures_are_those_of_the_last_benchmark() -> None:
+    """`make bench-page` writes the README's figures, the plot and docs/performance.md from the results."""
+    found = page.pages(json.loads((ROOT / page.RESULTS).read_text("utf-8")))
+    assert [str(path) for path, text in found.items() if (ROOT / path).read_text("utf-8") != text] == []
+
+
+def test_every_make_command_in_the_documents_exists() -> None:
+    """A command that a reader copies is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    named = {
+        target
+        for document in DOCUMENTS
+        for target in re.findall(r"(?:^|`|\$ )make (?:[A-Z]+=\S+ )*([a-z-]+)", document.read_text("utf-8"), re.M)
+    }
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
 def test_the_readme_leads_to_the_index() -> None:
     """Whoever has read it finds all the rest."""
     assert "](docs/README.md)" in README
@@ -325,9 +345,8 @@ def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
 
 
 def test_every_decision_is_a_record_of_the_index() -> None:
-    """Numbered without gaps, listed under its title, with context, decision and consequences."""
+    """Each is listed under its title, and has context, decision and consequences."""
     index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
-    assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
     for path in RECORDS:
         text = path.read_text("utf-8")
         number, title = path.name[:4], text.partition("\n")[0].partition(": ")[2]

@@ -1,4 +1,4 @@
-"""The shape of the source tree: a test file for each module, nothing of a build machine."""
+"""The source tree contains nothing of a build machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import sidekey
-
 ROOT = Path(__file__).parents[2]
-PACKAGE = Path(sidekey.__file__).parent
-MODULES = sorted(
-    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")
-)
 
 FOREIGN = {
     "a path of somebody's machine": re.compile(r"(?<![\w.~-])/(?:work|tmp/w|home|root|Users|mnt)/(?!\W)"),
@@ -32,17 +26,6 @@ def project_files() -> Iterator[Path]:
         ]
         # Beside other working trees of one repository, `.git` is a file.
         yield from (Path(folder, name) for name in names if name != ".git" and not name.endswith(".pyc"))
-
-
-def is_tested(module: Path) -> bool:
-    """Whether a test file is named after it."""
-    folder = ROOT / "tests" / module.parent
-    return any((*folder.glob(f"test_{module.stem}.py"), *folder.glob(f"test_{module.stem}_*.py")))
-
-
-def test_every_module_has_its_test_file() -> None:
-    """tests/ mirrors the package: `core/policy.py` is tested by `core/test_policy.py` (or `test_policy_*.py`)."""
-    assert [str(module) for module in MODULES if not is_tested(module)] == []
 
 
 def test_no_file_names_what_only_one_machine_has() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sidekey.credentials.destination import Json, destination_of, keys_of
+from sidekey.credentials.destination import Json, keys_of
 from sidekey.settings.impossible import Dialling
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import Saved
@@ -273,8 +273,3 @@ def destination(document: Mapping[str, Any]) -> Mapping[str, Json]:
 def harmless(model: type[BaseModel]) -> set[str]:
     """The keys of a model that are declared harmless."""
     return {key.name for key in keys_of(model) if key.harmless}
-
-
-def decided_by(model: BaseModel) -> dict[str, Json]:
-    """What of these settings decides where a stored secret may go."""
-    return destination_of(model)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import sidekey
 from sidekey.observe.redact import describe
-from support.syntax import walk
 from tools.log_page import CHANGE_FIELDS, REQUEST_FIELDS, USE_FIELDS, events, page
 
 PACKAGE = Path(sidekey.__file__).parent
@@ -22,7 +21,7 @@ def said() -> tuple[list[tuple[str, ast.Call]], set[str]]:
     """Of the code, each call of a logger with its level, and every text."""
     calls, texts = [], set()
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
                 logger = ast.unparse(node.func.value)
                 if logger.endswith(("log", "get_logger()")):
