@@ -17,11 +17,11 @@ BUILD_BASE ?=
 BUILDER ?= docker
 IMAGE ?= sidekey
 ONCE ?=
-PACKAGES ?=
+MODULE ?=
 ROWS ?=
-SAMPLE ?=
 SECONDS ?= 15
 TARGET ?=
+TESTS ?= $(subst proxy/sidekey,tests,$(dir $(MODULE)))
 WHEEL ?=
 UV ?= uv
 OCI := org.opencontainers.image
@@ -53,8 +53,7 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
 
-# Without bytecode each worker and each of the many processes that tests start would compile everything again; so would
-# each mutant's process.
+# Without bytecode each worker and each of the many processes that tests start would compile everything again.
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
 	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
 	  -m pytest --workers auto $(ARGS)
@@ -84,8 +83,15 @@ wheels: $(VENV)/.release ## Build and test the compiled wheels of a release into
 release-check: $(VENV)/.release ## Build sdist, pure wheel, SBOM and chart of a release into dist/release and check them
 	@bash .ci/release-check
 
-mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
-	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
+# cosmic-ray changes the module in the working tree and restores it; after an interrupted run `git checkout` does.
+mutants: $(VENV)/.dev ## Change MODULE=FILE bit by bit and list the changes that TESTS= (those of its folder) do not notice
+	@if [ ! -f '$(MODULE)' ]; then echo "mutants: set MODULE to a file, as in MODULE=proxy/sidekey/core/entry.py" >&2; exit 2; fi
+	@mkdir -p .cache
+	@sed 's|@MODULE@|$(MODULE)|; s|@TESTS@|$(TESTS)|' cosmic-ray.toml >.cache/cosmic-ray.toml
+	@$(BIN)/cosmic-ray init --force .cache/cosmic-ray.toml .cache/mutants.sqlite
+	@$(BIN)/cosmic-ray baseline .cache/cosmic-ray.toml
+	@$(BIN)/cosmic-ray exec .cache/cosmic-ray.toml .cache/mutants.sqlite
+	@$(BIN)/cr-report --surviving-only --show-diff .cache/mutants.sqlite
 
 lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, declared dependencies, and the form of the project
 	$(BIN)/python -m ruff check $(SOURCES)
