@@ -56,7 +56,7 @@ demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by it
 # Without bytecode each worker and each of the many processes that tests start would compile everything again.
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
 	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
-	  -m pytest --workers auto $(ARGS)
+	  -m pytest -n auto --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## Fuzz each parser of bytes from outside; SECONDS=600 for each, TARGET=paths picks one
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) --seconds $(SECONDS)
@@ -99,7 +99,7 @@ lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, 
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m deptry proxy
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --quiet --workers auto tests/project
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --quiet -n auto tests/project
 
 format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)

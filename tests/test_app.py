@@ -14,8 +14,7 @@ import pytest
 
 from support import peers
 from support.ask import get, within
-from support.child import HEAD, Child, run_cli, run_code
-from support.examples import ALL
+from support.child import HEAD, WITHOUT_UVLOOP, Child, descriptors, run_cli, run_code
 from support.files import replace
 from support.nginx import Nginx
 from support.ports import free_port
@@ -134,7 +133,7 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
     """Some platforms have none: the loop of asyncio carries the same protocols, and drains as well."""
     with (
         Nginx(tmp_path) as nginx,
-        Child(config(integration("one", nginx.port)), tmp_path, absent=["uvloop"]) as child,
+        Child(config(integration("one", nginx.port)), tmp_path, code=WITHOUT_UVLOOP) as child,
     ):
         assert "authorization: Basic c3ZjOnNlY3JldA==" in get(child.proxy_port, "/i/one/x").body
         assert child.stop() == 0
@@ -143,7 +142,7 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
 
 def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
     """A hard NOFILE of 256 does for 40 exchanges; the log and the metric say so."""
-    with Child(config(), tmp_path, descriptors=256) as child:
+    with Child(config(), tmp_path, wrapper=descriptors(256)) as child:
         assert metric(child, "sidekey_in_flight_limit") == 40
         assert child.stop() == 0
     (line,) = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
@@ -155,15 +154,15 @@ def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> N
 )
 def test_a_default_that_is_kept_nearly_whole_is_no_warning(more: str, level: str | None, tmp_path: Path) -> None:
     """A hard NOFILE of 8,192 does for some 2,900 exchanges, of 10,000 that nobody asked for."""
-    with Child(config(more=more), tmp_path, descriptors=8192) as child:
+    with Child(config(more=more), tmp_path, wrapper=descriptors(8192)) as child:
         assert child.stop() == 0
     found = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
     assert [line["level"] for line in found] == ([] if level is None else [level])
 
 
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
-    """The last of them as well as the first; outside CI, of two thousand."""
-    count = 10_000 if ALL else 2_000
+    """The last of them as well as the first."""
+    count = 10_000
     with Nginx(tmp_path) as nginx:
         stanzas = [integration(f"i{number}", nginx.port) for number in range(count)]
         with Child(config(*stanzas), tmp_path) as child:
@@ -210,7 +209,6 @@ def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> No
         assert get(child.admin_port, "/metrics", {"Host": "sidekey.prod.example"}).status == 421
 
 
-@pytest.mark.long
 def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so.
 
@@ -231,7 +229,7 @@ def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
         load("-H", "Connection: close")
         descriptors, memory = metric(child, "process_open_fds"), metric(child, "process_resident_memory_bytes")
         done = load("-H", "Connection: close")
-        while done < (20_000 if ALL else 5_000):
+        while done < 5_000:
             done += load()
         # A caller that has just closed its connections is told by the loop's next turns.
         within(lambda: metric(child, "process_open_fds") <= descriptors + 32)

@@ -277,7 +277,7 @@ def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(package.parent)}
     with (
         Nginx(tmp_path) as nginx,
-        Child(config(tmp_path, more=more), tmp_path, environment=environment, fresh=True) as child,
+        Child(config(tmp_path, more=more), tmp_path, environment=environment) as child,
     ):
         api = Api(child.admin_port)
         assert "pinned" in [each["kind"] for each in api.get("/kinds")["items"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.ask import get, within
-from support.child import Child
+from support.child import WITHOUT_UVLOOP, Child, descriptors
 from support.plane import eventually
 from support.raw import connect
 from support.upstream import OK, RawUpstream, answering
@@ -31,14 +31,14 @@ integrations:
 """
 
 
-both_loops = pytest.mark.parametrize("absent", [[], ["uvloop"]], ids=["uvloop", "asyncio"])
+both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
 
 
 @both_loops
-async def test_idle_callers_make_room_the_longest_idle_first(absent: list[str], tmp_path: Path) -> None:
+async def test_idle_callers_make_room_the_longest_idle_first(code: str | None, tmp_path: Path) -> None:
     """300 of them with 64 descriptors: a new caller is served, the probes answer, a reload works, nothing is logged."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = []
         for number in range(IDLE):
             idle.append(await stack.enter_async_context(connect(child.proxy_port)))
@@ -65,10 +65,10 @@ async def test_idle_callers_make_room_the_longest_idle_first(absent: list[str], 
 
 
 @both_loops
-async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(absent: list[str], tmp_path: Path) -> None:
+async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | None, tmp_path: Path) -> None:
     """503 with Retry-After, by the limit's name; the requests under way go on, and so do the probes."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         # Heads that do not end: no idle connections, and no requests in flight either.
         for _ in range(10):
             slow = await stack.enter_async_context(connect(child.proxy_port))
@@ -87,10 +87,10 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(absent: list[st
 
 
 @both_loops
-async def test_connections_to_the_admin_listener_take_nobody_else_s_place(absent: list[str], tmp_path: Path) -> None:
+async def test_connections_to_the_admin_listener_take_nobody_else_s_place(code: str | None, tmp_path: Path) -> None:
     """Nor do they keep the probes out: the oldest make room."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
@@ -101,7 +101,7 @@ async def test_connections_to_the_admin_listener_take_nobody_else_s_place(absent
 
 
 @both_loops
-async def test_connections_to_upstreams_find_descriptors(absent: list[str], tmp_path: Path) -> None:
+async def test_connections_to_upstreams_find_descriptors(code: str | None, tmp_path: Path) -> None:
     """Idle ones of other upstreams make room, so that no request fails for want of one."""
     async with AsyncExitStack() as stack:
         upstreams = [await stack.enter_async_context(RawUpstream()) for _ in range(60)]
@@ -110,7 +110,7 @@ async def test_connections_to_upstreams_find_descriptors(absent: list[str], tmp_
             "    auth: {type: basic, username: svc, password: {insecure_value: secret}}\n"
             for number, upstream in enumerate(upstreams)
         )
-        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, descriptors=FEW, absent=absent))
+        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, wrapper=descriptors(FEW), code=code))
         caller = await stack.enter_async_context(connect(child.proxy_port))
         for _ in range(2):
             for number in range(len(upstreams)):
@@ -121,7 +121,7 @@ async def test_connections_to_upstreams_find_descriptors(absent: list[str], tmp_
 
 
 @both_loops
-async def test_calls_that_hang_take_nobody_else_s_place(absent: list[str], tmp_path: Path) -> None:
+async def test_calls_that_hang_take_nobody_else_s_place(code: str | None, tmp_path: Path) -> None:
     """A token endpoint that never responds has half of the descriptors for calls; the others wait without one.
 
     Requests for 60 integrations come and go, each with its own call; then all else is served as before.
@@ -132,7 +132,7 @@ async def test_calls_that_hang_take_nobody_else_s_place(absent: list[str], tmp_p
             "client_id: me, client_secret: {insecure_value: secret}}\n"
             for number in range(60)
         )
-        child = stack.enter_context(Child(stanzas, tmp_path, descriptors=FEW, absent=absent))
+        child = stack.enter_context(Child(stanzas, tmp_path, wrapper=descriptors(FEW), code=code))
         for number in range(60):
             async with connect(child.proxy_port) as leaving:
                 await leaving.send(REQUEST.replace(b"crm", b"t%d" % number))

@@ -182,8 +182,9 @@ def test_saved_documents_do_not_delay_the_start(tmp_path: Path) -> None:
     with managed(tmp_path) as child:
         assert child.stop() == 0
     with managed(tmp_path) as child:
-        without = child.cpu_time()
         api = Api(child.admin_port)
+        assert api.get("/integrations")["items"] == []
+        without = child.cpu_time()
         for number in range(5):
             api.make("/integrations", {"id": f"i{number}", **grown(basic(1), "/add/body", names(64))})
         assert child.stop() == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child
+from support.child import WITHOUT_UVLOOP, Child
 from support.raw import DEADLINE, connect
 from support.upstream import RawUpstream
 
@@ -32,7 +32,7 @@ integrations:
 """
 
 
-both_loops = pytest.mark.parametrize("absent", [[], ["uvloop"]], ids=["uvloop", "asyncio"])
+both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
 
 
 def unseen(kept: list[socket.socket], port: int) -> list[socket.socket]:
@@ -61,13 +61,13 @@ async def check_answers(upstream: RawUpstream, callers: list[socket.socket]) -> 
 
 
 @both_loops
-async def test_what_has_arrived_at_the_signal_is_answered(absent: list[str], tmp_path: Path) -> None:
+async def test_what_has_arrived_at_the_signal_is_answered(code: str | None, tmp_path: Path) -> None:
     """The process finds the signal and the requests at the same moment.
 
     They are on connections that were idle, and on those that nobody has accepted yet.
     """
     async with RawUpstream() as upstream:
-        with Child(config(upstream.port, "0s"), tmp_path, absent=absent) as child:
+        with Child(config(upstream.port, "0s"), tmp_path, code=code) as child:
             kept = await ask_each(child.proxy_port)
             child.process.send_signal(signal.SIGSTOP)
             callers = unseen(kept, child.proxy_port)
@@ -78,11 +78,11 @@ async def test_what_has_arrived_at_the_signal_is_answered(absent: list[str], tmp
 
 
 @both_loops
-async def test_what_has_arrived_at_the_end_of_the_delay_is_answered(absent: list[str], tmp_path: Path) -> None:
+async def test_what_has_arrived_at_the_end_of_the_delay_is_answered(code: str | None, tmp_path: Path) -> None:
     """The process finds that, and the requests, at the same moment."""
     for delay in (2, 10, 40):
         async with RawUpstream() as upstream:
-            with Child(config(upstream.port, f"{delay}s"), tmp_path, absent=absent) as child:
+            with Child(config(upstream.port, f"{delay}s"), tmp_path, code=code) as child:
                 kept = await ask_each(child.proxy_port)
                 child.process.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)

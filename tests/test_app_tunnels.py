@@ -137,7 +137,6 @@ async def asking(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, in
         assert sidekey.app.metrics.tunnels["terminated"] == CALLERS
 
 
-@pytest.mark.long
 async def test_reloads_under_kept_tunnels_fail_no_request(ca: Authority, tmp_path: Path) -> None:
     """A hundred of the file; each request goes by the config of its start."""
     async with asking(tmp_path, ca) as (sidekey, port, callers, _):

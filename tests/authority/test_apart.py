@@ -27,7 +27,7 @@ print(len(found.made), found.first, bool(found.problem or found.untold), "crypto
 
 
 def settled(folder: Path, *names: str) -> str:
-    done = run_code(CODE, str(folder), *names, bare=True)
+    done = run_code(CODE, str(folder), *names)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

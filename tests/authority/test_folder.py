@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +18,6 @@ from sidekey.authority.folder import FolderError, read, state_file, update
 from sidekey.authority.local import Authorities, Authority
 from sidekey.authority.scope import Scope
 from support.authorities import NOW, authority_of, scope_of
-from support.forked import Forked
 from support.raw import DEADLINE
 
 A = authority_of("https://a.test")
@@ -126,10 +127,13 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
         "update(Path(sys.argv[1]), lambda kept: (kept or Authorities()).ensure(\n"
         f"    Scope(frozenset({{'a.test'}})), {NOW}, lambda scope, number: make_authority(scope, number, {NOW})))\n"
     )
-    processes = [Forked([str(tmp_path)], os.environ, merged=True, code=code) for _ in range(3)]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)
+    ]
     for process in processes:
-        with process.stdout:
-            assert (process.stdout.read(), process.wait(60)) == ("", 0)
+        output, _ = process.communicate(timeout=60)
+        assert (output, process.returncode) == ("", 0)
     found = read(tmp_path)
     assert found is not None
     assert len(found.every) == 1

@@ -39,7 +39,7 @@ def test_a_start_that_finds_all_in_place_imports_no_cryptography(tmp_path: Path)
         "assert not found.made and not found.problem and not found.untold, found\n"
         "assert 'cryptography' not in sys.modules\n"
     )
-    done = run_code(code, str(tmp_path), bare=True)
+    done = run_code(code, str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -16,15 +15,6 @@ from support.browser import Chromium, Tab, chromium
 
 Open = Callable[..., Tab]
 Named = Callable[[str], str]
-
-FOLDER: Final = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser takes long to start, and axe to judge what it has judged elsewhere: one worker runs all tests here."""
-    for item in items:
-        if item.path.is_relative_to(FOLDER):
-            item.add_marker(pytest.mark.shared("browser"))
 
 
 @pytest.fixture(scope="package")

@@ -17,9 +17,9 @@ from support.postgres import Postgres
 
 
 @pytest.fixture(scope="module")
-def server(of_the_run: Path) -> Iterator[Postgres]:
+def server() -> Iterator[Postgres]:
     """One of its own, which no other test needs meanwhile."""
-    with Postgres(of_the_run) as running:
+    with Postgres() as running:
         yield running
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import subprocess
@@ -15,8 +14,7 @@ import pytest
 from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
 from support import peers
-from support.child import run_cli
-from support.forked import Forked
+from support.child import SIDEKEY, clean_environment, run_cli
 from support.ports import free_port
 
 
@@ -88,8 +86,10 @@ def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
 def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
     """Every curl line does by hand what the demo did; Ctrl-C ends it with exit 0."""
     curl = peers.require("curl")
-    process = Forked(["demo"], os.environ, merged=True)
-    with process.stdout:
+    with subprocess.Popen(
+        [*SIDEKEY, "demo"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line.strip())
@@ -120,10 +120,12 @@ def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_it_ends_quietly_where_nobody_reads_on() -> None:
     """As with `sidekey demo | head`."""
-    process = Forked(["demo", "--once"], os.environ, merged=False)
-    process.stdout.close()
-    assert process.stderr is not None
-    with process.stderr:
+    with subprocess.Popen(
+        [*SIDEKEY, "demo", "--once"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
         assert (process.stderr.read(), process.wait(60)) == ("", 1)
 
 

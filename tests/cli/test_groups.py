@@ -54,11 +54,11 @@ def test_a_module_without_a_command_is_a_defect() -> None:
         group.get_command(click.Context(group), "one")
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [["--help"], ["store", "new-key"], ["demo"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str], unbuffered: bool) -> None:
+def test_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str], environment: dict[str, str]) -> None:
     """By exit status 1, and not by a traceback; also while the demo runs."""
-    found = run_cli(*arguments, output=Path("/dev/full"), unbuffered=unbuffered)
+    found = run_cli(*arguments, output=Path("/dev/full"), environment=environment)
     assert (found.returncode, found.stderr) == (1, "the output cannot be written: No space left on device\n")
 
 

@@ -159,7 +159,7 @@ def test_a_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
 def test_a_command_offers_itself_to_the_oom_killer_and_run_does_not(tmp_path: Path) -> None:
     """The command is looked at while it waits for a response."""
     own = Path("/proc/self/oom_score_adj").read_text()
-    with Child("", tmp_path, fresh=True) as child:
+    with Child("", tmp_path) as child:
         assert Path(f"/proc/{child.process.pid}/oom_score_adj").read_text() == own
     with listening_socket() as listener:
         port = listener.getsockname()[1]

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.cli.shells import SHELLS, Unwritable, docker, fish, kubernetes, posix, powershell
-from support.examples import examples
 
 HOSTILE = [
     "",
@@ -52,7 +51,7 @@ def test_bytes_that_are_not_utf_8_are_as_they_were() -> None:
     assert evaluated(posix({"V": os.fsdecode(b"\xff'\xfe")})) == b"\xff'\xfe"
 
 
-@settings(max_examples=examples(30))
+@settings(max_examples=30)
 @given(WORDS)
 def test_a_posix_shell_evaluates_to_any_value(value: str) -> None:
     assert evaluated(posix({"V": value})) == value.encode()

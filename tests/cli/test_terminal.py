@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.cli.terminal import fail, table, terminal_width
-from support.examples import examples
 
 
 def test_columns_are_aligned_by_what_is_shown() -> None:
@@ -48,7 +47,7 @@ def test_texts_below_a_row_are_wrapped_as_well() -> None:
 @given(
     st.lists(st.tuples(st.text("ab /\x07", max_size=30), st.text("c d", max_size=30)), max_size=5), st.integers(20, 90)
 )
-@settings(max_examples=examples(50))
+@settings(max_examples=50)
 def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(rows: list[tuple[str, str]], width: int) -> None:
     def letters(text: str) -> str:
         return "".join(text.split())

@@ -64,21 +64,21 @@ def _java_properties(variables: Mapping[str, str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def go_client(of_all_runs: Path) -> str:
+def go_client(compiled: Path) -> str:
     """The client in Go."""
-    return go_program(of_all_runs, PROGRAMS / "client.go")
+    return go_program(compiled, PROGRAMS / "client.go")
 
 
 @pytest.fixture(scope="session")
-def go_service(of_all_runs: Path) -> str:
+def go_service(compiled: Path) -> str:
     """The service in Go."""
-    return go_program(of_all_runs, SERVICES / "cases.go")
+    return go_program(compiled, SERVICES / "cases.go")
 
 
 @pytest.fixture(scope="session")
-def java(of_all_runs: Path) -> tuple[str, ...]:
+def java(compiled: Path) -> tuple[str, ...]:
     """The command that runs a program in Java."""
-    return java_programs(of_all_runs)
+    return java_programs(compiled)
 
 
 @pytest.fixture(params=NAMES)

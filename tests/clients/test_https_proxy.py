@@ -17,7 +17,6 @@ from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from support import peers
 from support.ca import Authority
 from support.child import Child
-from support.examples import ALL
 from support.upstream import RawUpstream
 
 OF_EXEC = ("requests", "httpx", "aiohttp", "go")
@@ -78,7 +77,7 @@ def assert_arrived_once(scene: Scene) -> None:
     assert request.values(b"authorization") == [AUTHORIZATION]
 
 
-@pytest.mark.parametrize("client", [*(OF_EXEC if ALL else ()), "curl", "java"], indirect=True)
+@pytest.mark.parametrize("client", [*OF_EXEC, "curl", "java"], indirect=True)
 async def test_a_client_sends_an_https_url(client: Client, scene: Scene) -> None:
     """TLS ends in Sidekey, by a certificate that the client verifies; nobody names the integration."""
     assert await asyncio.to_thread(client.post, scene.url, scene.variables()) == "ok 200"

@@ -23,11 +23,9 @@ from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from clients.test_exec import TOKEN
 from support import peers
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import SIDEKEY, Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
-from support.examples import is_drawn
-from support.forked import Forked
 
 ORDINARY = "an-ordinary-token"
 """For axios, which where Node does not do that does not decode the password."""
@@ -66,16 +64,26 @@ class Scene:
     ) -> tuple[int, list[str], str]:
         """Exit status, printed lines, and errors of a service; each event is seen before the next one is sent."""
         arguments = ["exec", *how, "--", *command, self.base, str(self.large), *cases]
-        process = Forked(arguments, {**self.environment, "SIDEKEY_TOKEN": token}, merged=False)
-        assert process.stderr is not None
         lines = []
-        with process.stdout, process.stderr, ThreadPoolExecutor(1) as reading:
+        with (
+            subprocess.Popen(
+                [*SIDEKEY, *arguments],
+                env={**self.environment, "SIDEKEY_TOKEN": token},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process,
+            ThreadPoolExecutor(1) as reading,
+        ):
+            assert process.stdout is not None
+            assert process.stderr is not None
             errors = reading.submit(process.stderr.read)
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
                 if line.startswith("events "):
                     self.upstream.seen()
-        return process.wait(timeout=120), lines, errors.result()
+            return process.wait(timeout=120), lines, errors.result()
 
 
 @contextmanager
@@ -114,7 +122,7 @@ def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
         yield scene
 
 
-@pytest.fixture(params=[each for each in CLIENTS if RECORD in os.environ or is_drawn()], ids=lambda kind: kind.name)
+@pytest.fixture(params=CLIENTS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> ClientKind:
     """Each client in turn; skipped where its peer is missing."""
     found: ClientKind = request.param

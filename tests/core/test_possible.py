@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.policy import Domain, Forbidden, Policy, Prefix, decide, parse_domain, parse_prefix
 from sidekey.core.possible import learns_any, passes
 from sidekey.core.urls import Origin
-from support.examples import examples
 
 AUTH = Origin("https", "auth.example.com", 443)
 TOKEN = Forbidden(AUTH, "/token")
@@ -124,7 +123,6 @@ def test_what_is_at_a_placeholder_moves_to_what_is_learnt(
     assert possible(policy, learns=True) is expected
 
 
-@settings(max_examples=examples(300))
 @given(
     st.lists(st.sampled_from(PREFIXES), max_size=2),
     st.lists(st.sampled_from(DOMAINS), max_size=2),

@@ -12,7 +12,7 @@ import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.policy import Policy
@@ -34,7 +34,6 @@ from sidekey.core.sigv4 import (
 from sidekey.core.spelling import Spelling, spelled_path
 from sidekey.core.urls import Origin, Target
 from support.cases import rows
-from support.examples import examples
 
 UNIQUE = Unique(b"m" * 16, b"n" * 16)
 NOW = datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp()
@@ -125,7 +124,6 @@ def percent(text: str, also: str = "") -> str:
     return "".join(c if c in plain else "".join(f"%{b:02x}" for b in c.encode()) for c in text)
 
 
-@settings(max_examples=examples(4000), deadline=None)
 @given(
     service=st.sampled_from(["s3", "sqs", "dynamodb", "execute-api", "bedrock"]),
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD"]),

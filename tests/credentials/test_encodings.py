@@ -1,14 +1,12 @@
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.encodings import SecretEncoding, decoded
-from support.examples import examples
 
 
-@settings(max_examples=examples(100))
 @given(key=st.binary(min_size=1, max_size=70))
 def test_every_spelling_of_a_key_is_read(key: bytes) -> None:
     """Hex in either case; base64 of both alphabets, with its padding or without."""

@@ -6,14 +6,13 @@ import sys
 from typing import Annotated, Any, Final, Union, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.settings.profiles import expand
 from sidekey.settings.stored.document import located
-from support.examples import examples
 from support.stored import copied, documents
 
 
@@ -81,7 +80,6 @@ def result(adapter: TypeAdapter[Any], block: Any) -> tuple[Any, ...]:
 
 
 @given(blocks())
-@settings(max_examples=examples(1000), deadline=None)
 def test_a_block_is_validated_as_by_the_plain_union_of_all_kinds(block: Any) -> None:
     """With the same errors in the same places, which findings are made of."""
     assert result(OURS, block) == result(PLAIN, block)

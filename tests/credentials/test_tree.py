@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,7 +21,6 @@ from sidekey.credentials.tree import (
     texts,
 )
 from sidekey.settings.stored.document import located
-from support.examples import examples
 
 BODY: dict[str, Any] = {
     "user": {"name": "svc", "key": {"file": "k"}},
@@ -219,7 +218,6 @@ def form(raw: dict[str, Any]) -> str | None:
         return None
 
 
-@settings(max_examples=examples(300))
 @given(one=DOCUMENTS, other=DOCUMENTS)
 def test_two_documents_have_one_form_only_if_they_say_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Whatever a secret may be: what is sealed for one must not open for the other."""

@@ -25,7 +25,6 @@ from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Snapshot
-from support.examples import examples
 from support.memory import Upstream, running
 from support.plane import Running, eventually, problem, request
 from support.raw import RawConnection
@@ -381,7 +380,7 @@ def is_over(upload: Upload) -> bool:
 
 def test_the_room_under_any_order_of_events() -> None:
     """It is never overdrawn, nobody who could be let in waits, and all of it is given back."""
-    rules = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
+    rules = settings(max_examples=60, stateful_step_count=40, deadline=None)
     run_state_machine_as_test(RoomMachine, settings=rules)  # type: ignore[no-untyped-call]
 
 

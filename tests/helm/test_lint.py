@@ -14,14 +14,11 @@ from yamllint.config import YamlLintConfig
 
 import sidekey
 from support import helm, kubeschema, peers
-from support.examples import ALL
 from tools import charts
 
 CRDS = Path(__file__).parents[1] / "peers" / "crds"
 CHECKOV = CRDS.with_name("checkov")
 VERSIONS = kubeschema.versions("1.29")
-JUDGING = VERSIONS if ALL else [VERSIONS[0], VERSIONS[-1]]
-"""What the oldest and the newest version take, those between take too, as a rule."""
 YAML = """
 extends: default
 rules:
@@ -73,7 +70,7 @@ def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
     assert helm.lint(helm.chart_of(case, example), helm.values_of(case)) == []
 
 
-@pytest.mark.parametrize("version", JUDGING)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
     """Strictly, so that an unknown key is an error; from the oldest version with native sidecars to the newest."""
     plain = [found for path in MANIFESTS for found in helm.documents(path)]

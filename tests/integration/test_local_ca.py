@@ -65,8 +65,8 @@ async def _respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.fixture
-async def site(tmp_path: Path, of_all_runs: Path) -> AsyncIterator[Site]:
-    found = Site(tmp_path, of_all_runs)
+async def site(tmp_path: Path, compiled: Path) -> AsyncIterator[Site]:
+    found = Site(tmp_path, compiled)
     yield found
     found.close()
 

@@ -14,7 +14,6 @@ from support.ca import Authority
 from support.caddy import Caddy
 from support.child import run_cli
 from support.client_files import ClientAuthority, ClientFiles
-from support.examples import examples
 from support.nginx import ECHO, Nginx
 from support.openssl_server import OpensslServer, shown
 from support.serving import problem, serving
@@ -226,7 +225,7 @@ async def test_a_server_that_wants_a_certificate_ends_every_upload_by_its_alert(
             "auth: {type: basic, username: svc, password: {env: PASSWORD}}}\n"
         )
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
-            answers = [await sidekey.reverse("/a", method="POST", body=UPLOAD) for _ in range(examples(100))]
+            answers = [await sidekey.reverse("/a", method="POST", body=UPLOAD) for _ in range(30)]
             connects = sum(sidekey.app.metrics.stats("it").connects.values())
     said = {(each["code"], each["sent"], each["detail"]) for each in map(problem, answers)}
     assert said == {(REFUSED, "maybe", "the upstream ended TLS with the alert: certificate required")}

@@ -240,12 +240,11 @@ def miss(world: World) -> None:
     assert world.families()["revoked"] == 0
 
 
-@pytest.mark.long
 def test_three_processes_on_one_postgresql_revoke_no_family(
-    ca: Authority, provider: OidcProvider, tmp_path: Path, of_the_run: Path
+    ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
     """Twenty renewals and more, while the turn lasts of one who is lost in a call."""
-    with Postgres(of_the_run) as postgres:
+    with Postgres() as postgres:
         (tmp_path / "url").write_text(postgres.url())
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
         try:
@@ -260,7 +259,6 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
             world.close()
 
 
-@pytest.mark.long
 def test_two_processes_on_one_sqlite_file_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:

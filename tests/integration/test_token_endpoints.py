@@ -385,7 +385,6 @@ class OneToken:
         return Answer.json(200 if is_valid else 401, {})
 
 
-@pytest.mark.long
 async def test_no_caller_fails_where_one_token_is_returned_until_it_dies(ca: Authority, tmp_path: Path) -> None:
     """For up to a second the endpoint says 0: they wait for the next one. It was 502 at each end."""
     server = OneToken(2.5)

@@ -230,7 +230,6 @@ def check_table(person: OnCall) -> None:
     assert json.loads(line)["reason"] == "the upstream refused the connection"
 
 
-@pytest.mark.long
 async def test_every_question_has_its_answer(on_call: OnCall) -> None:
     """The rows of the table, word by word as they are printed; and each panel that shows the same finds data."""
     await asyncio.to_thread(check_table, on_call)

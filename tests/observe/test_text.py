@@ -8,11 +8,10 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.observe.text import Text
-from support.examples import examples
 
 PLAIN = Text(colours=False)
 STAMP = {"timestamp": "2026-01-31T23:59:59.012345Z"}
@@ -72,7 +71,6 @@ def test_colours_tell_levels_and_statuses(status: int, colour: int) -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(said)
 
 
-@settings(max_examples=examples(200))
 @given(
     said=st.dictionaries(
         st.text() | st.sampled_from(["method", "host", "code", "caller", "request_id"]), JSON, max_size=8

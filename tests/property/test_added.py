@@ -8,12 +8,11 @@ from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import h11
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
-from support.examples import examples
 from support.http_strategies import chunked as coded
 from support.plane import GRANT, base_url, integration
 from support.scripted import Scripted, settle
@@ -99,7 +98,6 @@ def check(data: bytes, kind: str) -> None:
 
 
 @given(HEADERS, PAIRS, BODIES, st.booleans())
-@settings(max_examples=examples(300), deadline=None)
 def test_nothing_a_caller_sends_doubles_or_removes_what_is_added(
     headers: list[str], pairs: list[tuple[str, str]], body: tuple[str, bytes], chunked: bool
 ) -> None:

@@ -17,7 +17,6 @@ from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
 from sidekey.runtime.admin_rules import ROLES, includes
 from support.api import JSON, MERGE_PATCH, TOKENS, Api, Said, managed
-from support.examples import examples
 from support.stored import documents
 
 DOCUMENT = document(ROUTES)
@@ -297,9 +296,7 @@ def _check(said: Said, responses: Mapping[str, Any], *, body: bool) -> None:
 
 
 @given(sent=requests())
-@settings(
-    max_examples=examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
 def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
     """Its status, media type, fields and body; never a 500, a secret, or more than the role's table."""
     route, match = sent.route, sent.match

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from support.api import TOKENS, Api, managed
 from support.ask import get
 from support.child import Child
-from support.examples import examples
 from support.nginx import Nginx
 
 SECRET = "canary-that-an-editor-wants"
@@ -128,7 +127,7 @@ _NUMBERS = count()
 
 
 @given(which=st.integers(0, 3), steps=STEPS)
-@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_order_of_changes_shows_or_moves_a_secret(
     running: Running, which: int, steps: list[tuple[str, dict[str, Any]]]
 ) -> None:

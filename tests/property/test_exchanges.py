@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import h11
-from hypothesis import event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from support import wire
-from support.examples import examples
 from support.http_strategies import answers, cuts, damaged, pieces, requests
 from support.plane import CREDENTIAL, base_url, get, integration
 from support.scripted import RecordingTransport, Scripted, settle
@@ -56,7 +55,6 @@ def check_request(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=examples(250), deadline=None)
 def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataObject) -> None:
     """Each request is whole and clean, or its connection was cut in the middle of it."""
     raw = data.draw(st.lists(damaged(requests()), min_size=1, max_size=3).map(b"".join))
@@ -81,7 +79,6 @@ def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataO
 
 
 @given(st.data())
-@settings(max_examples=examples(150), deadline=None)
 def test_no_cut_into_reads_changes_what_the_upstream_receives(data: st.DataObject) -> None:
     """Except for the sizes of chunks: the head is the same byte for byte, and so is the body."""
     raw = data.draw(requests())
@@ -130,7 +127,6 @@ def as_client(method: str, data: bytes, *, ended: bool) -> tuple[int, bytes] | N
 
 
 @given(st.data())
-@settings(max_examples=examples(400), deadline=None)
 @example(None)
 def test_whatever_an_upstream_sends_the_caller_gets_it_whole_or_visibly_cut(data: st.DataObject | None) -> None:
     """Never 4: no truncated response looks complete, and none is malformed, whatever the caller's version."""
@@ -187,7 +183,6 @@ def test_whatever_an_upstream_sends_the_caller_gets_it_whole_or_visibly_cut(data
 
 
 @given(st.data())
-@settings(max_examples=examples(100), deadline=None)
 def test_bytes_of_one_exchange_never_reach_another(data: st.DataObject) -> None:
     """Whatever follows or precedes, the next request of another caller gets its own response, or 502."""
     raw = data.draw(damaged(answers())) + data.draw(st.sampled_from([b"", OK, b"HTTP/1.1 200 OK\r\n\r\nevil", b"evil"]))

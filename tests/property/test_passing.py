@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.core.headers import Role
 from sidekey.errors import Problem
 from support import wire
 from support.admission import admission, head_of
-from support.examples import examples
 from support.http_strategies import soup
 from support.plane import CREDENTIAL, integration
 from support.scripted import Scripted, settle
@@ -74,7 +73,6 @@ def spellings(draw: st.DrawFn, hosts: list[str]) -> str:
     soup() | st.just(""),
     st.sampled_from([None, "h", "k", "v6"]),
 )
-@settings(max_examples=examples(600), deadline=None)
 @example("http", "127.1", "/", None)
 @example("http", "UP.test.", "", "h")
 @example("https", "[::FFFF:7f00:1]:8080", "/v1", "k")
@@ -89,7 +87,6 @@ def test_a_covered_host_is_never_passed(scheme: str, authority: str, path: str, 
     st.sampled_from(["", ":80", ":8080"]),
     st.sampled_from([None, "h", "k", "v6"]),
 )
-@settings(max_examples=examples(100), deadline=None)
 def test_every_other_host_is_passed(scheme: str, host: str, port: str, named: str | None) -> None:
     """Also those that look alike: what is covered is known exactly."""
     assert passes(f"{scheme}://{host}{port}/api", named)
@@ -146,7 +143,6 @@ def fields(draw: st.DrawFn) -> Fields:
 
 
 @given(fields(), st.binary(max_size=20))
-@settings(max_examples=examples(200), deadline=None)
 def test_what_passes_has_all_of_the_callers_fields_and_none_of_sidekeys(given: Fields, body: bytes) -> None:
     """Every field of their own, in order and byte for byte; Via is all that is added."""
 

@@ -18,7 +18,6 @@ from sidekey.core.templates import Errors, UrlTemplate
 from sidekey.core.urls import parse_target
 from sidekey.runtime.snapshot import Preset
 from support import wire
-from support.examples import examples
 from support.plane import base_url, integration
 from support.presets import post, preset
 from support.scripted import Scripted
@@ -154,7 +153,6 @@ def sent_for(made: Preset, asked: bytes) -> wire.Message | bytes:
 
 
 @given(documents(), VALUES)
-@settings(max_examples=examples(200), deadline=None)
 def test_a_json_body_is_its_template_with_the_values_in_their_places(
     found: tuple[object, object], values: dict[str, Any]
 ) -> None:
@@ -168,7 +166,6 @@ def test_a_json_body_is_its_template_with_the_values_in_their_places(
 
 
 @given(st.dictionaries(LITERALS, texts(), min_size=1, max_size=4), VALUES)
-@settings(max_examples=examples(200), deadline=None)
 def test_a_form_is_its_template_with_the_values_in_their_places(
     fields: dict[str, tuple[str, list[str]]], values: dict[str, Any]
 ) -> None:
@@ -183,7 +180,6 @@ def test_a_form_is_its_template_with_the_values_in_their_places(
 
 
 @given(XML_TEXTS | MARKUP, XML_TEXTS)
-@settings(max_examples=examples(200), deadline=None)
 @example("\r\n\t'\"]]>&lt;", "--><b/>")
 def test_xml_is_its_template_with_the_values_in_their_places(first: str, second: str) -> None:
     """The same elements and attributes, whatever the values are."""
@@ -218,7 +214,6 @@ ODD = st.lists(st.sampled_from(ODD_PIECES) | TEXTS, max_size=5).map("".join)
 
 
 @given(ODD, ODD)
-@settings(max_examples=examples(600), deadline=None)
 @example("..%2Fadmins", "x")
 @example("%25", "2f")
 @example(".", ".")
@@ -248,7 +243,7 @@ def test_a_filled_url_never_leaves_its_segment_in_any_reading(first: str, second
 
 
 @given(st.integers(0, 3), st.booleans())
-@settings(max_examples=examples(8), deadline=None)
+@settings(max_examples=8)
 def test_a_body_at_its_limit_goes_out_and_one_above_it_does_not(short: int, over: bool) -> None:
     """256 KiB, counted in bytes of UTF-8."""
     size = (256 << 10) // 8 - short
@@ -290,7 +285,6 @@ FRAGMENTS = st.sampled_from(
 
 
 @given(st.lists(FRAGMENTS | st.binary(max_size=3), max_size=12).map(b"".join), st.booleans())
-@settings(max_examples=examples(400), deadline=None)
 @example(b'{"user": "x", "points": 1}', False)
 def test_whatever_bytes_parameters_are_there_is_an_answer(payload: bytes, chunked: bool) -> None:
     """A request that is whole, or 422; never a defect, and never a cut connection."""

@@ -26,7 +26,6 @@ from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.saving import Draft, Invalid, Reenter
 from support.edits import EDITS
-from support.examples import examples
 from support.stored import (
     BASIC,
     CANARY,
@@ -212,7 +211,7 @@ OF_AUTH = {
 }
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=60)
 @given(data=st.data(), name=st.sampled_from(sorted(OF_AUTH)))
 def test_what_was_got_edited_and_put_keeps_every_secret(name: str, data: st.DataObject) -> None:
     """Twice in a row, and each still opens; so does what is patched."""
@@ -258,7 +257,6 @@ DOCUMENTS = st.builds(
 ).filter(lambda document: isinstance(judged(document), Draft))
 
 
-@settings(max_examples=examples(150))
 @given(before=DOCUMENTS, after=DOCUMENTS)
 def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[str, Any]) -> None:
     """The two agree on any pair of documents: neither asks for too much, and nothing opens past the rules."""
@@ -305,7 +303,6 @@ def respelled(data: st.DataObject, document: dict[str, Any]) -> dict[str, Any]:
     return dict(data.draw(st.permutations(list(other.items()))))
 
 
-@settings(max_examples=examples(100))
 @given(data=st.data(), document=DOCUMENTS)
 def test_documents_that_mean_the_same_have_one_destination(data: st.DataObject, document: dict[str, Any]) -> None:
     """However they are spelled; so a secret is kept."""

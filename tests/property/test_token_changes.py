@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.policy import Policy
@@ -33,7 +33,6 @@ from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.token_source import TokenSource
-from support.examples import examples
 from support.still import StillLoop, settle
 
 Whose = tuple[int, int]
@@ -241,7 +240,6 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=examples(200), deadline=None)
 @given(actions=st.lists(ACTIONS, min_size=5, max_size=30))
 def test_no_refresh_token_is_presented_twice_and_no_token_goes_astray(actions: list[tuple[object, ...]]) -> None:
     """Whoever asks gets a token of the config that they were judged by, or is told why there is none."""

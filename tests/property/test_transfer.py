@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.settings.document import parse
@@ -17,7 +17,6 @@ from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.writing import Inexpressible, write
 from sidekey.store.records import PresetRow
-from support.examples import examples
 from support.plane import integration
 from support.stored import CANARY, draft, former, opened, stored
 from support.transfer import every_kind, imported
@@ -66,7 +65,6 @@ def entered(data: st.DataObject, document: dict[str, Any]) -> Any:
     return replaced(document, {where: {"value": value} for where, value in values.items()})
 
 
-@settings(max_examples=examples(120), deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(KINDS)), edits=EDITS)
 def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
     """Every kind, whatever its secrets and public values are; so is the profile, and where each secret may go."""
@@ -89,7 +87,6 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     assert all(found_at(found.document, where) is not None for where in values if not ROW.search(where))
 
 
-@settings(max_examples=examples(150), deadline=None)
 @given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, text: str, description: str) -> None:
     """Every value of a body, with its type and the order of its keys, or it says that a file cannot have it."""

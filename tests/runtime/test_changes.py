@@ -15,7 +15,6 @@ from sidekey.core.policy import Policy, decide, parse_domain, parse_prefix
 from sidekey.runtime.changes import LINES, LONGEST, MOST, Changes, Granted, compare
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
 from sidekey.settings.load import Loader
-from support.examples import examples
 from support.plane import integration
 
 SECRET = "hunter2-and-more"
@@ -240,7 +239,6 @@ TARGETS = [
 ]
 
 
-@settings(max_examples=examples(300))
 @given(before=POLICIES, since=POLICIES)
 def test_an_integration_is_widened_where_a_target_is_allowed_that_was_not(before: Policy, since: Policy) -> None:
     """As the policies themselves judge it: each target that is new is told, and a policy that only shrinks is not."""
@@ -348,7 +346,6 @@ CALLERS = st.none() | st.dictionaries(
 )
 
 
-@settings(max_examples=examples(200))
 @given(callers=st.tuples(CALLERS, CALLERS), names=st.tuples(*[st.frozensets(st.sampled_from("pqrs"))] * 2))
 def test_what_is_granted_is_what_may_be_used_and_could_not_before(
     callers: tuple[dict[bytes, Caller] | None, ...], names: tuple[frozenset[str], ...]
@@ -371,7 +368,7 @@ def test_what_is_granted_is_what_may_be_used_and_could_not_before(
         assert "*" not in told or Granted(caller, "integration", "*") in granted
 
 
-@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_of_a_secret_is_ever_told(data: st.DataObject, tmp_path: Path) -> None:
     """Whatever values they had and have, and whatever else changes with them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.policy import Policy, Prefix, decide, parse_target
@@ -16,7 +16,6 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.runtime.standing import standing_of
 from sidekey.settings.impossible import Dialling
 from sidekey.settings.load import Loaded, Loader, load
-from support.examples import examples
 from support.files import replace
 
 PUBLIC = {"type": "headers", "headers": {"X-Tenant": "acme"}}
@@ -371,7 +370,6 @@ def learnt(policy: Policy, *, learns: bool) -> list[Policy]:
     return known
 
 
-@settings(max_examples=examples(120), deadline=None)
 @given(oauth2_integrations())
 def test_an_oauth2_that_is_accepted_has_a_target_that_passes_and_no_other_has(
     tmp_path_factory: pytest.TempPathFactory, integration: dict[str, Any]

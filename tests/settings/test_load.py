@@ -24,7 +24,6 @@ from sidekey.settings.models import (
     TestSettings,
     TimeoutSettings,
 )
-from support.examples import ALL
 
 ERRORS = Path(__file__).parent / "errors"
 ENVIRON = {"HOME": "/nowhere"}
@@ -168,9 +167,9 @@ def test_the_collector_is_left_as_it_was(tmp_path: Path, enabled: bool) -> None:
         (gc.enable if was else gc.disable)()
 
 
-def test_ten_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:
-    """Each gets its own policy and grant; a thousand outside CI."""
-    many = 10_000 if ALL else 1_000
+def test_a_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:
+    """Each gets its own policy and grant."""
+    many = 1_000
     lines = [
         f"  crm-{n}:\n    endpoint_prefix: https://api{n}.example.com/v1\n"
         f"    auth: {{type: basic, username: svc{n}, password: {{env: SECRET}}}}\n"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.settings import document
 from sidekey.settings.document import Malformed, parse
-from support.examples import examples
 
 TAB = "indentation must be spaces: there is a tab on this line"
 NO_COLON = "must be a key, a colon and a space before its value"
@@ -90,7 +89,6 @@ def test_a_backslash_in_double_quotes_is_an_escape() -> None:
     assert (raised.value.error.line, raised.value.error.message) == (1, ESCAPE)
 
 
-@settings(max_examples=examples(300))
 @given(
     st.lists(st.sampled_from([*"ab:#'\"{}[]-*&!|>%@`,?\\ \n\t", ": ", "\n  ", "\n- ", "hunter2"]), max_size=30).map(
         "".join

@@ -18,7 +18,6 @@ from sidekey.settings.config_errors import Finding, Table, error_at, error_of
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
-from support.examples import ALL
 from support.issuing import first_call, settings_of
 from support.profiles import auth_of, environment
 
@@ -206,7 +205,7 @@ def test_a_profile_says_where_it_is_from(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
-@settings(max_examples=100 if ALL else 8)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: st.DataObject) -> None:
     """Whatever its pattern takes: the host ends in the profile's own suffix, without userinfo, port or further path."""

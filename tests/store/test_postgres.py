@@ -301,12 +301,12 @@ async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
     assert "canary" not in str(caught.value)
 
 
-async def test_a_server_is_verified_as_the_url_says(ca: Authority, of_the_run: Path, tmp_path: Path) -> None:
+async def test_a_server_is_verified_as_the_url_says(ca: Authority, tmp_path: Path) -> None:
     """A certificate that is not its own is no error of the URL, and may be renewed: it is tried again."""
     other = tmp_path / "other"
     other.mkdir()
     stranger = Authority(other).bundle
-    with Postgres(of_the_run, ca.leaf("db.test", "127.0.0.1")) as postgres:
+    with Postgres(ca.leaf("db.test", "127.0.0.1")) as postgres:
         here = f"postgresql://sidekey:canary@127.0.0.1:{postgres.port}/postgres?sslmode=verify-full&sslrootcert="
         store = await Store.open(PostgresDatabase(f"{here}{ca.bundle}"), RING, retention=1)
         await store.commit([Put(integration("crm"), None)], ENTRY)

@@ -16,7 +16,6 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row
 from sidekey.store.sealing import Binding, needs, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.examples import ALL
 from support.stores import ENTRY, KEYS, Place, SqlitePlace, destinations_of, integration, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
@@ -90,14 +89,14 @@ async def test_a_rotation_that_is_interrupted_is_finished_by_the_next(
 ) -> None:
     """At every statement that writes, as a kill would. Before that, and after, all of it can be read.
 
-    Outside CI, PostgreSQL is interrupted at every third, since its statements are the same.
+    PostgreSQL is interrupted at every third, since its statements are the same.
     """
     monkeypatch.setattr("sidekey.store.upkeep.BATCH", 1)
     secrets = ["secret 0", "secret 1", "secret 2"]
     async with place.open() as store:
         await filled(store)
     before = await place.backup()
-    for step in count(1, 1 if ALL or isinstance(place, SqlitePlace) else 3):
+    for step in count(1, 1 if isinstance(place, SqlitePlace) else 3):
         await place.restore(before)
         async with place.open(BOTH) as store:
             with monkeypatch.context() as patch:

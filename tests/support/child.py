@@ -8,9 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +17,13 @@ from typing import IO, Self
 
 from sidekey.cli.kept_trust import ADDING, REPLACING
 from support.files import replace
-from support.forked import BARE, SERVER, Forked
 from support.ports import free_port
 from support.raw import DEADLINE
 
-_READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS"})
+SIDEKEY = (sys.executable, "-m", "sidekey")
+"""The command line of Sidekey."""
+
+_READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS", "PYTHONUNBUFFERED"})
 
 HEAD = """\
 version: 1
@@ -31,33 +32,57 @@ network: {{allow_private: ["127.0.0.0/8"]}}
 """
 
 
+WITHOUT_UVLOOP = """\
+import sys
+sys.modules["uvloop"] = None
+from sidekey.cli import main
+main(prog_name="sidekey")
+"""
+"""Code for a `Child` that runs on asyncio's own loop, as where uvloop is not installed."""
+
+
 def run_cli(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     output: Path | None = None,
-    unbuffered: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """One `sidekey` command to its end, with its output as text, or in the file `output`."""
-    given = _environment(environment)
-    return _finished(Forked(arguments, given, folder, merged=False, output=output, unbuffered=unbuffered), arguments)
+    """Run one `sidekey` command to its end. Its output is text, or goes to the file `output`."""
+    with _opened(output) as printed:
+        return subprocess.run(
+            [*SIDEKEY, *arguments],
+            env=clean_environment(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
 
 
-def run_code(code: str, *arguments: str, bare: bool = False) -> subprocess.CompletedProcess[str]:
-    """As `python -c`, in a process that has all of Sidekey imported: for what a process cannot take back.
-
-    One that is `bare` has only imported what each `sidekey run` does.
-    """
-    server = BARE if bare else SERVER
-    return _finished(Forked(arguments, os.environ, merged=False, code=code, server=server), arguments)
+def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, for what a process cannot take back."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
-def _finished(process: Forked, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    assert process.stderr is not None
-    with process.stdout, process.stderr, ThreadPoolExecutor(1) as reading:
-        errors = reading.submit(process.stderr.read)
-        output = process.stdout.read()
-    return subprocess.CompletedProcess(arguments, process.wait(timeout=60), output, errors.result())
+def descriptors(count: int) -> tuple[str, ...]:
+    """Build a `wrapper` that lets the process open this many files."""
+    return ("sh", "-c", f'ulimit -n {count} && exec "$@"', "sh")
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[int]:
+    if output is None:
+        yield subprocess.PIPE
+        return
+    # A terminal that is opened must not become the controlling one.
+    descriptor = os.open(output, os.O_WRONLY | os.O_NOCTTY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class Child:
@@ -83,9 +108,6 @@ class Child:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
-        fresh: bool = False,
-        descriptors: int | None = None,
-        absent: Sequence[str] = (),
         code: str | None = None,
         output: Path | None = None,
         metrics_port: int | None = None,
@@ -97,43 +119,27 @@ class Child:
         self.config.write_text(head.format(proxy=self.proxy_port, admin=self.admin_port) + config)
         self.lines: list[str] = []
         """What it wrote so far, to stderr or stdout."""
-        self._arguments = ["run", "--config", str(self.config), *arguments]
-        self._wrapper = wrapper
+        started = SIDEKEY if code is None else (sys.executable, "-c", code)
+        self._command = [*wrapper, *started, "run", "--config", str(self.config), *arguments]
         self._probed = metrics_port or self.admin_port
         self._probe = probe
-        self._fresh = fresh or bool(wrapper)
-        self._descriptors = descriptors
-        self._absent = absent
-        self._code = code
         self._output = output
-        self._env = _environment(environment)
+        self._env = clean_environment(environment)
         self._written = threading.Condition()
-        self.process: subprocess.Popen[str] | Forked
+        self.process: subprocess.Popen[str]
         self._reader: threading.Thread
 
     def start(self) -> None:
         """Start the process without waiting for it to listen."""
-        if self._fresh:
+        with _opened(self._output) as printed:
             self.process = subprocess.Popen(
-                [*self._wrapper, sys.executable, "-m", "sidekey", *self._arguments],
+                self._command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=printed,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        else:
-            self.process = Forked(
-                self._arguments,
-                self._env,
-                merged=True,
-                descriptors=self._descriptors,
-                absent=self._absent,
-                code=self._code,
-                output=self._output,
-                server=SERVER if self._code is None else BARE,
-            )
-        assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
         self._reader.start()
 
@@ -179,7 +185,9 @@ class Child:
         self._reader.join(timeout=DEADLINE)
         return status
 
-    def _collect(self, stream: IO[str]) -> None:
+    def _collect(self, stream: IO[str] | None) -> None:
+        if stream is None:  # the process writes to a file
+            return
         with stream:
             for line in stream:
                 with self._written:
@@ -211,8 +219,8 @@ class Child:
         self.wait()
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """The tests' own environment without what Sidekey reads of it, so that a developer's settings decide nothing."""
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Copy the environment without the variables that Sidekey reads: a developer's settings must decide nothing."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("SIDEKEY_") and name not in _READ
     }

@@ -8,23 +8,16 @@ values that a validator in Python finds valid are rendered without the schema, a
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import shutil
-import tarfile
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jsonschema.validators import Draft7Validator
-
 from support import libyaml
-from support.examples import ALL
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "sidekey"
@@ -92,50 +85,11 @@ _RENDERED: dict[tuple[Path, str, str, str], dict[str, str]] = {}
 
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """What is rendered, by the template's path; nothing that is blank."""
-    used = _loaded(chart)
-    if not ALL:
-        # All that templates know of values, and what the schema judges, is how Helm merges them with the defaults.
-        merged = used.merge_values(values)
-        used = _without_schema(chart) if _is_valid(chart, merged) else used
-    key = (chart, name, namespace, json.dumps(values if ALL else merged))
+    key = (chart, name, namespace, json.dumps(values))
     if key not in _RENDERED:
-        rendered = used.render(values, name=name, namespace=namespace)
+        rendered = _loaded(chart).render(values, name=name, namespace=namespace)
         _RENDERED[key] = {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
     return dict(_RENDERED[key])
-
-
-def is_valid(chart: Path, values: Values) -> bool:
-    """Whether these values satisfy the schema of sidekey, by the validator in Python."""
-    return _is_valid(chart, _loaded(chart).merge_values(values))
-
-
-def _is_valid(chart: Path, merged: Values) -> bool:
-    return bool(_validator().is_valid(merged if chart == CHART else merged.get("sidekey")))
-
-
-@cache
-def _validator() -> Draft7Validator:
-    return Draft7Validator(_schema())
-
-
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    return schema
-
-
-@cache
-def _without_schema(chart: Path) -> Any:
-    """A chart as Helm packs it, but for the schemas in it."""
-    left = io.BytesIO()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tarfile.open(_loaded(chart).save(folder)) as packed,
-        tarfile.open(fileobj=left, mode="w:gz") as kept,
-    ):
-        for member in packed:
-            if not member.name.endswith("/values.schema.json"):
-                kept.addfile(member, packed.extractfile(member))
-    return library().Chart.load_archive(left.getvalue())
 
 
 def manifests(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
@@ -187,37 +141,9 @@ def refusal(chart: Path, values: Values) -> str:
     raise AssertionError("these values are taken")
 
 
-def schema_refusals(values: Mapping[str, Values]) -> dict[str, str]:
-    """What Helm's validator says of the chart's values that do not satisfy its schema, by name.
-
-    One schema has the chart's for each entry of a list, so that Helm compiles it once for all.
-    """
-    schema = _schema()
-    definitions = {**schema.pop("definitions"), "Values": schema}
-    every = {"type": "array", "items": {"$ref": "#/definitions/Values"}}
-    whole = {"$schema": schema.pop("$schema"), "definitions": definitions, "properties": {"all": every}}
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "Chart.yaml").write_text("{apiVersion: v2, name: all, version: 1.0.0}")
-        (Path(folder) / "values.schema.json").write_text(json.dumps(whole))
-        judge = library().Chart.load(folder)
-    names = list(values)
-    try:
-        judge.validate_schema({"all": [_loaded(CHART).merge_values(values[name]) for name in names]})
-    except library().HelmError as error:
-        # Each line has the place of what is wrong.
-        told: dict[str, str] = {}
-        for line in str(error).splitlines():
-            place = re.search(r"at '/all/([0-9]+)(?=[/'])", line)
-            if place is not None:
-                name = names[int(place[1])]
-                told[name] = told.get(name, "") + line.replace(place[0], "at '", 1) + "\n"
-        return told
-    return {}
-
-
 def lint(chart: Path, values: Values) -> list[str]:
     """What `helm lint --strict` objects to."""
-    report = library().lint(chart, values, strict=True, skip_schema_validation=not ALL and is_valid(chart, values))
+    report = library().lint(chart, values, strict=True)
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]
 

@@ -1,13 +1,12 @@
 """Real programs that tests run against: where each is, and what to say where it is missing.
 
 A test that needs a peer calls `require`. Without the peer it is skipped with the reason; with SIDEKEY_REQUIRE_PEERS=1,
-as in CI, it fails. `tests/conftest.py` ends each run by naming the peers that were missing.
+as in CI, it fails. Each run ends with the reasons of all skipped tests.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -82,8 +81,6 @@ have an environment, and runtimes that Debian has not, or in older versions only
 
 OF_FOLDERS = Path(__file__).parents[1] / "peers"
 
-_SKIPPED = re.compile(r"(?:Skipped: )?peer (?P<name>[\w.-]+) is missing: ")
-
 
 def find(name: str) -> str | None:
     """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
@@ -120,12 +117,6 @@ def missing(name: str, reason: str) -> NoReturn:
     if os.environ.get(STRICT) == "1":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
-
-
-def named_in(skip_reason: str) -> str | None:
-    """The peer for whose lack a test was skipped, read from the report's reason; None for any other skip."""
-    match = _SKIPPED.match(skip_reason)
-    return match["name"] if match else None
 
 
 def absent_packages() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
@@ -10,18 +11,15 @@ _BELOW_EPHEMERAL = range(10_240, 32_768)
 
 _choose = random.SystemRandom().choice
 _given: set[int] = set()
-_share = [_BELOW_EPHEMERAL]
-
-
-def take_share(worker: int, workers: int) -> None:
-    """Give ports that no other worker of the run gives: one is free until the program it is chosen for has started."""
-    _share[:] = [_BELOW_EPHEMERAL[worker::workers]]
+# Each worker of pytest-xdist has ports of its own: a port is free until the program that it is chosen for has started.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SHARE = _BELOW_EPHEMERAL[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on; never the same one twice in a process."""
     while True:
-        port = _choose(_share[0])
+        port = _choose(_SHARE)
         if port not in _given and _can_listen(port):
             _given.add(port)
             return port

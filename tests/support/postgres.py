@@ -18,7 +18,6 @@ import asyncpg
 
 from support import peers
 from support.ca import Leaf
-from support.once import once
 from support.ports import free_port
 
 _SETTINGS = """
@@ -41,14 +40,12 @@ _USER = "nobody"
 
 
 class Postgres:
-    """`with Postgres(of_the_run) as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes.
+    """`with Postgres() as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes.
 
-    What `initdb` makes is made once a run, and copied.
     With a `leaf` it is reached on a `port` of 127.0.0.1 too, by TLS with this certificate.
     """
 
-    def __init__(self, of_the_run: Path, leaf: Leaf | None = None) -> None:
-        self._of_the_run = of_the_run
+    def __init__(self, leaf: Leaf | None = None) -> None:
         self._leaf = leaf
         self.port = free_port()
         self._binaries = Path(peers.require("postgres")).resolve().parent
@@ -60,9 +57,8 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self.folder, _USER)
         data = self.folder / "data"
-        made = once(self._of_the_run / "postgres", self._initialise)
-        # With its owner, as whom root runs the server.
-        subprocess.run(["cp", "-a", made / "data", data], check=True)
+        options = ["-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
+        self._run("initdb", "-D", str(data), *options)
         with (data / "postgresql.conf").open("a") as config:
             config.write(_SETTINGS.format(folder=self.folder))
             if self._leaf is not None:
@@ -75,13 +71,6 @@ class Postgres:
     ) -> None:
         self.stop()
         shutil.rmtree(self.folder)
-
-    def _initialise(self, folder: Path) -> None:
-        """Make a cluster where the server's user may, and move it."""
-        made = str(self.folder / "made")
-        options = ["-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
-        self._run("initdb", "-D", made, *options)
-        subprocess.run(["mv", made, folder / "data"], check=True)
 
     def _tls(self, leaf: Leaf, data: Path) -> str:
         for name, path in (("server.crt", leaf.certificate), ("server.key", leaf.key)):

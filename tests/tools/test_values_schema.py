@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema.validators import Draft7Validator, Draft202012Validator
 
 from support import helm
-from support.examples import examples
 from support.profiles import auth_of
 from tools import values_schema
 
@@ -77,7 +76,6 @@ def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
     return config, path, draw(st.sampled_from(["put", "put", "drop", "add"])), draw(st.sampled_from(PUT))
 
 
-@settings(max_examples=examples(150))
 @given(mistakes())
 @example((CONFIGS[0], ("integrations",), "add", "x"))
 def test_what_the_config_refuses_the_chart_refuses(mistake: tuple[dict[str, Any], Path, str, Any]) -> None:

@@ -7,13 +7,12 @@ import certifi
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.certificates import chain as chains
 from sidekey.credentials.certificates.material import Examined, Material, examine
 from support.certificates import NOW, SERVER_AUTH, issue, private_chain
-from support.examples import examples
 
 CHAIN = private_chain()
 LEAF, KEY = CHAIN.leaf, CHAIN.leaf.key_pem
@@ -188,7 +187,6 @@ def nearly(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@settings(max_examples=examples(300))
 @given(nearly() | st.binary(max_size=100), nearly() | st.binary(max_size=100), st.booleans(), st.booleans())
 def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
     """Never in an exception, and never is there a byte of a key in what is told."""

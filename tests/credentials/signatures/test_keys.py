@@ -6,11 +6,10 @@ import hmac
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.signatures.keys import Hmac, HmacAlgorithm
-from support.examples import examples
 
 HASHES: dict[HmacAlgorithm, str] = {
     "hmac-sha1": "sha1",
@@ -20,7 +19,6 @@ HASHES: dict[HmacAlgorithm, str] = {
 }
 
 
-@settings(max_examples=examples(300))
 @given(
     key=st.binary(max_size=300),
     body=st.lists(st.binary(max_size=200), max_size=5),

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.signing import UNDRAWN, OutgoingRequest
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.scheme import Scheme, read_each, read_field, read_signed
-from support.examples import examples
 from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing, pieces, written
 
 KEY = b"hunter2"
@@ -191,7 +190,6 @@ SECRETS = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=3)
 TEXTS = st.text("aZ09.,:;=-_% ", max_size=4)
 
 
-@settings(max_examples=examples(300))
 @given(
     keys=SECRETS,
     names=st.lists(st.sampled_from(["id", "timestamp", "method", "target", "body", "header:x"]), max_size=5),

@@ -9,7 +9,7 @@ from hmac import new
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.signature import Clock, SignatureVerifier
 from standardwebhooks.webhooks import Webhook
@@ -21,7 +21,6 @@ from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import errors_between
 from sidekey.credentials.signatures.written_keys import webhook_key
-from support.examples import examples
 from support.outgoing import NEW_ID, NOW, UNIQUE, outgoing, pieces, written
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -135,7 +134,6 @@ IDS = st.text("abcXYZ019_-", min_size=1, max_size=12)
 BODIES = st.binary(max_size=20) | st.from_regex(rb"[0-9.]{0,20}", fullmatch=True)
 
 
-@settings(max_examples=examples(500))
 @given(first=st.tuples(IDS, BODIES), second=st.tuples(IDS, BODIES), at=st.tuples(*[st.integers(1, 2**33)] * 2))
 def test_two_messages_are_signed_as_one_text_only_if_they_are_one(
     first: tuple[str, bytes], second: tuple[str, bytes], at: tuple[int, int]

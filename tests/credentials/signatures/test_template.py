@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.signing import OutgoingRequest
@@ -21,7 +21,6 @@ from sidekey.credentials.signatures.template import (
     in_pieces,
     read,
 )
-from support.examples import examples
 from support.outgoing import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
 NAMES = (*SENT, *KNOWN, BODY)
@@ -126,7 +125,6 @@ VALUES = st.sampled_from(NAMES)
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=6)
 
 
-@settings(max_examples=examples(500))
 @given(
     parts=st.lists(st.tuples(TEXTS, VALUES), max_size=6),
     end=TEXTS,

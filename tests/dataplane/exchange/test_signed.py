@@ -21,7 +21,6 @@ from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Integration
 from support import wire
 from support.ca import Authority
-from support.examples import examples
 from support.leaves import IssuedLeaves
 from support.memory import Upstream, running
 from support.plane import (
@@ -618,7 +617,7 @@ WORDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=
 NAMES = st.from_regex(r"x-[a-z_]{1,8}", fullmatch=True)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=60)
 @given(
     fields=st.lists(st.tuples(NAMES, WORDS), max_size=6),
     body=st.one_of(st.none(), st.binary(max_size=300)),

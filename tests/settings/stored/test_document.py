@@ -9,7 +9,7 @@ from time import thread_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.fields import StoredMapping
@@ -28,7 +28,6 @@ from sidekey.settings.stored.document import (
     replaced,
     split_certificates,
 )
-from support.examples import examples
 from support.stored import PROFILE, chain, stored
 
 VALUES = st.recursive(
@@ -242,7 +241,6 @@ def test_a_secret_in_a_list_is_replaced_by_its_lasting_pointer() -> None:
 
 
 @given(st.lists(st.integers(0, 5), unique=True), st.randoms(use_true_random=False))
-@settings(max_examples=examples(100))
 def test_the_order_of_a_list_is_nothing_to_its_secrets(numbers: list[int], random: Random) -> None:
     """Whatever the order, each has the pointer that it had."""
     rows = [{"set": True, "row": f"r_{number}"} for number in numbers]

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.admin.console.form.rows import Row
 from sidekey.admin.console.form.trees import Place, path_of, place_of, read_tree, shown_tree
-from support.examples import examples
 
 WHERE = "/auth/login/body"
 READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
@@ -65,7 +64,6 @@ def said(found: Any) -> list[tuple[str, ...]]:
     return [each.errors for each in found.rows]
 
 
-@settings(max_examples=examples(300))
 @given(document=DOCUMENTS)
 def test_what_is_shown_and_sent_back_is_the_document(document: dict[str, Any]) -> None:
     """To the type of each number, and the name of each secret."""
@@ -85,7 +83,6 @@ def test_what_is_shown_and_sent_back_is_the_document(document: dict[str, Any]) -
     assert found is None or not any(said(found))
 
 
-@settings(max_examples=examples(300))
 @given(place=st.lists(NAMES | st.integers(0, 9999), min_size=1, max_size=4))
 def test_a_path_leads_to_the_place_that_it_was_made_of(place: list[str | int]) -> None:
     """Whatever its names are."""
