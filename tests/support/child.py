@@ -89,11 +89,9 @@ class Child:
     """`with Child(config, tmp_path) as child`: a running `sidekey run` whose `probe` on `admin_port` says 200, or on
     `metrics_port` where it is given.
 
-    `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
-    it is the whole file. `wrapper` stands in front of the command (unshare, taskset), which makes the process a `fresh`
-    one; one that is not may have few `descriptors`, and modules that are `absent`. With `code`, which has to start
-    Sidekey, its process has only imported what each `sidekey run` does. What it writes goes to a file `output` where
-    one is given, and not into `lines`.
+    `config` is YAML text without `version`, `listen` and `network`, which are written before it; with `head=""` it is
+    the whole file. `wrapper` is a command that starts another one, such as unshare or taskset. `code` is Python code
+    that starts Sidekey in place of `python -m sidekey`. Output goes to the file `output` if given, else into `lines`.
 
     All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of the same loop has
     answers to give during the drain.
