@@ -8,7 +8,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -107,7 +107,8 @@ def build(tag: str) -> Sequence[Path]:
     archives = [folder / f"{name}.tar" for name in ("pause", "tools", "sidekey")]
     if not named and archives[-1].exists() and archives[-1].stat().st_mtime < _changed():
         archives[-1].unlink()
-    for archive, make in zip(archives, (pause, tools, lambda path: sidekey(path, tag)), strict=True):
+    makers: Sequence[Callable[[Path], None]] = (pause, tools, lambda path: sidekey(path, tag))
+    for archive, make in zip(archives, makers, strict=True):
         if not archive.exists():
             unfinished = archive.with_suffix(".new")
             unfinished.unlink(missing_ok=True)
