@@ -1,4 +1,4 @@
-# Sidekey's container image, on any Debian base that has Python 3.11 or newer with venv; see docs/decisions/0025-image.md.
+# Sidekey's container image, on any Debian base that has Python 3.11 or newer with venv; see docs/image.md.
 #
 # BUILD_BASE is the same Python at the same place, with a C compiler and Python's headers. A release names both by digest
 # too: --build-arg BASE=python:3.13-slim-trixie@sha256:... --build-arg BUILD_BASE=python:3.13-trixie@sha256:...

@@ -146,6 +146,7 @@ peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian
 	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients tests/peers/openapi; do ( cd $$folder && \
 	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
+# The lock is hashed requirements files: pip alone installs them, and unlike uv.lock they hold no address of a registry.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
 lock: ## Lock the newest versions into requirements*.txt (needs uv)

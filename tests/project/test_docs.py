@@ -345,13 +345,13 @@ def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
 
 
 def test_every_decision_is_a_record_of_the_index() -> None:
-    """Each is listed under its title, and has context, decision and consequences."""
+    """Each is listed under its title, and has context, decision, consequences and alternatives."""
     index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
     for path in RECORDS:
         text = path.read_text("utf-8")
         number, title = path.name[:4], text.partition("\n")[0].partition(": ")[2]
         assert f"| [{number}]({path.name}) | {title} |" in index
-        assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.M) == ["Context", "Decision", "Consequences"]
+        assert re.findall(r"^## (.*)$", text, re.M) == ["Context", "Decision", "Consequences", "Alternatives"]
 
 
 def test_the_glossary_is_short_and_in_order() -> None:

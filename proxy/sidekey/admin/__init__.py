@@ -1,7 +1,7 @@
 """The admin and the metrics listener, on aiohttp.
 
 aiohttp is imported here, before a module of this package imports it, and without its client, nor types of files, of
-which it serves none: an idle process takes 6 MB less (docs/decisions/0029).
+which it serves none: an idle process takes 6 MB less.
 """
 
 from __future__ import annotations

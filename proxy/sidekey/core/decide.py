@@ -467,6 +467,7 @@ _LOOP: Final = Problem("loop_detected", "Via shows that the request went through
 _NO_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
+# Chosen by the caller's list alone, so that metrics do not tell whether an ID exists that others use.
 _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
 _NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
 _NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")

@@ -3,8 +3,6 @@
 Who finds no room waits in line for `PATIENCE` seconds. A body of unknown length takes `FIRST` bytes and, if it is
 longer, all that a body may have: so nobody waits while holding more than that, and all that is held so leaves room for
 one whole body. Whoever waits longest is therefore always let in once the others are done.
-
-See docs/decisions/0050.
 """
 
 from __future__ import annotations

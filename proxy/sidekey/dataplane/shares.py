@@ -1,6 +1,7 @@
-"""How much of the room for requests in flight one origin, or one integration, takes: none may take it all.
+"""Limit how many of the requests in flight go to one origin, or to one integration with a limit of its own.
 
-See docs/decisions/0033.
+An origin gets at most half: the largest share that leaves one for the others, and few upstreams hang at the same time.
+Waiting requests count too, and belong to the origin: a server that hangs does so for every integration that calls it.
 """
 
 from __future__ import annotations

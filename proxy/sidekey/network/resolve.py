@@ -27,7 +27,7 @@ Lookup = Callable[[str], tuple[Address, ...]]
 
 
 def system_lookup(name: str) -> tuple[Address, ...]:
-    """Ask the C library's resolver."""
+    """Ask the C library's resolver: operators expect names to resolve as everywhere else on the machine."""
     found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return tuple(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in found))
 

@@ -137,7 +137,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._forget_parser()
 
     def eof_received(self) -> bool:
-        """A caller that closes its side has left, as nginx has it: the exchange ends with the connection."""
+        """End the exchange: a half-close looks like a caller that has gone (docs/decisions/0005)."""
         return False
 
     def data_received(self, data: bytes) -> None:
