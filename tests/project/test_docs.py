@@ -177,16 +177,15 @@ def test_every_kind_is_listed() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| \S", text, re.M)) == set(CREDENTIAL_KINDS)
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "comparison.md"], ids=ids)
-def test_every_claim_about_another_tool_has_its_source(document: Path) -> None:
-    """In the table a cell that says something about another tool links to that tool's documentation."""
-    text = document.read_text("utf-8")
+def test_every_claim_about_another_tool_has_its_source() -> None:
+    """Each table cell about another tool links to that tool's documentation."""
+    text = (ROOT / "docs" / "comparison.md").read_text("utf-8")
     rows = re.findall(r"^\| \*\*.*\|$", text, re.M)
     cells = [cell.strip() for row in rows for cell in row.strip("|").split("|")[2:]]
     assert [cell for cell in cells if cell != "-" and not re.search(r"\]\[[a-z0-9-]+\]", cell)] == []
     named = set(re.findall(r"\]\[([a-z0-9-]+)\]", text))
     assert named == set(re.findall(r"^\[([a-z0-9-]+)\]: https://", text, re.M))
-    assert len(rows) >= 8
+    assert len(rows) >= 16
 
 
 def test_every_row_to_plan_capacity_with_was_measured() -> None:
