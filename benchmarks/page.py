@@ -55,7 +55,7 @@ _LINES: Final = (
     ("Median latency at one connection", "conns1", "p50 ms", "{} ms"),
     ("Memory for a request in flight", "inflight5000", "KiB a request in flight", "{} KiB"),
     ("Memory when idle (RSS)", "idle", "RSS idle MB", "{} MB"),
-    ("Private part of it, which instances cannot share", "idle", "private memory idle MB", "{} MB"),
+    ("Private memory when idle, not shared between instances", "idle", "private memory idle MB", "{} MB"),
     ("Start to first response", "idle", "start to first response s", "{} s"),
 )
 """The six lines: they tell where others are better, too."""
