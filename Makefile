@@ -131,7 +131,7 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
 
-bench-page: $(VENV)/.runtime ## Write docs/performance.md, and plot and figures of the README, from benchmarks/results.json
+bench-page: $(VENV)/.runtime ## Write benchmarks/README.md, and plot and figures of the README, from benchmarks/results.json
 	@$(BIN)/python -m benchmarks.page
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds

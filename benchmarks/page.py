@@ -1,4 +1,4 @@
-"""What is published of results.json: docs/performance.md, and the plot and the six lines in README.md.
+"""What is published of results.json: benchmarks/README.md, and the plot and the six lines in README.md.
 
 results.json holds the last run of all rows whole, and the figures of the last RUNS such runs, the oldest first. Each
 published value is the median of those runs. `make bench-page` writes the pages again from the results that are there; a
@@ -20,8 +20,8 @@ from benchmarks.table import align
 ROOT: Final = Path(__file__).parent.parent
 RESULTS: Final = Path("benchmarks", "results.json")
 README: Final = Path("README.md")
-PERFORMANCE: Final = Path("docs", "performance.md")
-PLOT: Final = Path("docs", "images", "speed.svg")
+PERFORMANCE: Final = Path("benchmarks", "README.md")
+PLOT: Final = Path("benchmarks", "speed.svg")
 
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 TITLE: Final = "Requests per second on one core, 32 connections"

@@ -30,7 +30,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
 INDEX = ROOT / "docs" / "README.md"
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+REPORT = ROOT / "benchmarks" / "README.md"
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), REPORT]
+LINKING = [*DOCUMENTS, ROOT / "helm" / "sidekey" / "README.md", ROOT / "prometheus" / "README.md"]
+"""The documents, and those of folders that have examples of another kind than a config."""
 GENERATED = pages().keys()
 WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in GENERATED]
 """Those that people write; the others are generated, and tests/tools/test_docs.py compares them."""
@@ -134,7 +137,7 @@ def linked_files(document: Path) -> list[Path]:
     return [document.parent / name for name in names if name]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+@pytest.mark.parametrize("document", LINKING, ids=ids)
 def test_every_relative_link_resolves(document: Path) -> None:
     """A link to a file of the project, or a picture, leads to one."""
     assert [path for path in linked_files(document) if not path.exists()] == []
@@ -146,11 +149,11 @@ def test_every_linked_file_is_in_the_source_distribution() -> None:
     patterns = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     # Its own description is in every one.
     included = [ROOT / "pyproject.toml", *(path for pattern in patterns for path in ROOT.glob(pattern.lstrip("/")))]
-    linked = {path.resolve() for document in DOCUMENTS for path in linked_files(document)}
+    linked = {path.resolve() for document in LINKING for path in linked_files(document)}
     assert {path for path in linked if not any(path.is_relative_to(each) for each in included)} == set()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+@pytest.mark.parametrize("document", LINKING, ids=ids)
 def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
     """A `#fragment` is a heading of the document that is linked, or of this one, as forges name them."""
     lost = []
@@ -166,9 +169,9 @@ def test_the_index_lists_every_document() -> None:
     """Each page of docs/, and those beside the README, once, with a line of its own that says what is in it."""
     rows = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\) \| (\S.*) \|$", INDEX.read_text("utf-8"), re.M)
     listed = [(INDEX.parent / target).resolve() for target, _ in rows]
-    expected = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docs" / "decisions" / "README.md"} - {INDEX}
+    documents = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docs" / "decisions" / "README.md", REPORT}
     assert len(listed) == len(set(listed))
-    assert {path.resolve() for path in expected} - set(listed) == set()
+    assert {path.resolve() for path in documents - {INDEX}} - set(listed) == set()
 
 
 def test_every_kind_is_listed() -> None:
@@ -190,17 +193,15 @@ def test_every_claim_about_another_tool_has_its_source() -> None:
 
 def test_every_row_to_plan_capacity_with_was_measured() -> None:
     """The table repeats no figure, but names where the last run's is."""
-    operations, performance = (
-        (ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "performance.md")
-    )
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
     table = operations.partition("\n## Capacity\n")[2].partition("\n## ")[0]
     named = {name for row in re.findall(r"^\|[^|]*\|([^|]*)\|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
     assert named
-    assert named <= set(re.findall(r"^### `(\w+)`:", performance, re.M))
+    assert named <= set(re.findall(r"^### `(\w+)`:", REPORT.read_text("utf-8"), re.M))
 
 
 def test_the_published_figures_are_those_of_the_last_benchmark() -> None:
-    """`make bench-page` writes the README's figures, the plot and docs/performance.md from the results."""
+    """`make bench-page` writes the README's figures, the plot and benchmarks/README.md from the results."""
     found = page.pages(json.loads((ROOT / page.RESULTS).read_text("utf-8")))
     assert [str(path) for path, text in found.items() if (ROOT / path).read_text("utf-8") != text] == []
 

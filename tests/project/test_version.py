@@ -37,10 +37,9 @@ def test_one_line_and_one_command_change_every_copy_of_the_version(tmp_path: Pat
     subprocess.run([sys.executable, "-m", "tools.charts"], cwd=tmp_path, env=environment, check=True)
 
     previous = re.compile(rf"(?<![\w.]){re.escape(sidekey.__version__)}(?![\w.]*\w)")
-    records = {"CHANGELOG.md", "docs/performance.md"}
     texts = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
     left = [name for name, path in texts.items() if previous.search(path.read_text("utf-8", "ignore"))]
-    assert set(left) - records == set()
+    assert set(left) - {"CHANGELOG.md"} == set()
     assert "sidekey-12.34.56" in (tmp_path / "tests/helm/golden/gateway-bare.yaml").read_text()
     assert "sidekey:12.34.56" in (tmp_path / "helm/examples/plain/sidecar.yaml").read_text()
 
