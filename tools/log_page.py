@@ -362,7 +362,7 @@ A log never holds up a request: lines wait in 4 MiB of memory, and where whoever
 full, further ones are dropped. The log says how many (`log lines were dropped`), and so does the metric
 `sidekey_log_dropped_total`. A crash loses what was not written yet, some 50 ms. Where an audit must have no gap, the
 disk must have room and the reader must keep up: alert on `SidekeyLogDropped`
-([operations.md](operations.md#sidekeylogdropped)).
+([runbook](runbooks.md#sidekeylogdropped)).
 
 ## For people
 

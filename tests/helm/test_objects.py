@@ -242,7 +242,7 @@ def test_a_runbook_is_an_address_where_its_base_is_given() -> None:
     assert alerts
     for rule in alerts:
         anchor = rule["alert"].lower()
-        assert rule["annotations"]["runbook_url"] == f"https://git.example.com/sidekey/docs/operations.md#{anchor}"
+        assert rule["annotations"]["runbook_url"] == f"https://git.example.com/sidekey/docs/runbooks.md#{anchor}"
         assert "runbook" not in rule["annotations"]
 
 

@@ -20,7 +20,7 @@ from support.prometheus import examples_of, expressions_of, metrics_of, promtool
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "helm" / "sidekey" / "files" / "alerts.yaml"
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
-RUNBOOKS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
 RULES = rules_of(ALERTS)
 NAMES = sorted({rule["alert"] for rule in RULES if "alert" in rule})
 
@@ -71,11 +71,11 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) 
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in {"warning", "critical"}
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
-    assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+    assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{rule['alert'].lower()}"
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    """By the headings of docs/operations.md."""
+    """By the headings of docs/runbooks.md."""
     assert sorted(re.findall(r"^### (Sidekey\w+)$", RUNBOOKS, re.M)) == NAMES
 
 
@@ -83,7 +83,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 def test_a_runbook_tells_what_to_do(name: str) -> None:
     """What it means, where to look, what to do, and how to see that it is solved; and its severity."""
     section = RUNBOOKS.partition(f"\n### {name}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
-    assert re.findall(r"^- \*\*(\w+)\.\*\*", section, re.M) == ["Means", "Look", "Do", "Verify"]
+    assert re.findall(r"^- \*\*(\w+)\.\*\*", section, re.M) == ["Meaning", "Check", "Fix", "Verify"]
     severities = {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == name}
     assert set(re.findall(r"\b(warning|critical)\b", section.partition("\n- ")[0])) == severities
 

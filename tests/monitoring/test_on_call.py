@@ -1,4 +1,4 @@
-"""The table of docs/operations.md for whoever is on call, asked of a running Sidekey that a real Prometheus scrapes.
+"""The table of docs/runbooks.md for whoever is on call, asked of a running Sidekey that a real Prometheus scrapes.
 
 Two callers use four integrations that fail, each for another reason, and one that works.
 """
@@ -28,7 +28,7 @@ from support.raw import RawConnection
 from support.upstream import RawUpstream
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("\n## On call\n")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs" / "runbooks.md").read_text("utf-8").partition("\n## On call\n")[2].partition("\n## ")[0]
 ROWS = {
     question: (re.findall("`([^`]+)`", metrics), re.findall("`([^`]+)`", log))
     for question, metrics, log in re.findall(r"^\| ([^|]+\?) \|([^|]*)\| ([^|]+) \|$", SECTION, re.M)
