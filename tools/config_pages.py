@@ -345,27 +345,42 @@ def _necessity(parameter: profiles.Parameter) -> str:
     return "required" if parameter.required else f"optional{default}"
 
 
-_RESPONSES_INTRODUCTION = """\
-# Sidekey's own responses
+_ERRORS_INTRODUCTION = """\
+# Errors
 
-`Content-Type: application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, `code`,
-`integration` where the caller may know it, and `sent`: whether the upstream may have received the request, `no` or
-`maybe`. `instance` is the id of the request. Every response has it in `Sidekey-Request-Id`, an upstream's and the 200
-to a CONNECT too, and the access log as `request_id` ([logs.md](logs.md)), so that an error is joined to its line. It is
-never sent to an upstream, and what an upstream sends in a field of this name is dropped.
-`Proxy-Status` (RFC 9209) is `sidekey; error=...` with one of the errors below; only Sidekey's own responses contain it.
+This page lists the responses that Sidekey itself sends. A response is Sidekey's own if and only if it has the header
+`Proxy-Status` (RFC 9209): `sidekey; error=...` with one of the error types below. Sidekey forwards errors of an upstream
+unchanged.
+
+The body is `application/problem+json` (RFC 9457):
+
+| member | meaning |
+|---|---|
+| `type`, `title`, `status` | as in RFC 9457 |
+| `code` | one of the codes below |
+| `detail` | what is wrong with this request, and what to do |
+| `instance` | the ID of the request |
+| `integration` | the ID of the integration, if the caller may know it |
+| `sent` | whether the upstream may have received the request: `no` or `maybe` |
+
+Every response has the request's ID in `Sidekey-Request-Id`: Sidekey's own, an upstream's, and the 200 to a CONNECT. The
+access log has it as `request_id` ([logs.md](logs.md)). Sidekey never sends this header to an upstream, and drops it from
+upstream responses.
+
+[metrics.md](metrics.md#outcomes) says who must act on each code, and [its reasons](metrics.md#reasons-of-denials) why a
+request was denied.
 
 | code | status | Proxy-Status error | title |
 |---|---|---|---|"""
 
 
-def responses_page() -> str:
-    """docs/answers.md: the table of errors."""
+def errors_page() -> str:
+    """Return the text of docs/errors.md: the table of error responses."""
     rows = (
         f"| `{kind.code}` | {', '.join(map(str, kind.statuses))} | {', '.join(kind.errors)} | {kind.title} |"
         for kind in ERRORS.values()
     )
-    return "\n".join([_GENERATED, _RESPONSES_INTRODUCTION, *rows, ""])
+    return "\n".join([_GENERATED, _ERRORS_INTRODUCTION, *rows, ""])
 
 
 _STORED_INTRODUCTION = """\
@@ -449,6 +464,6 @@ def pages() -> dict[str, str]:
         "config/schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
         "docs/config.md": config_page(),
         "docs/providers.md": providers_page(),
-        "docs/answers.md": responses_page(),
+        "docs/errors.md": errors_page(),
         "docs/stored.md": stored_page(),
     }
