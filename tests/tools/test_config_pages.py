@@ -16,7 +16,7 @@ from tools import config_pages
 
 ROOT = Path(__file__).parents[2]
 config_page, providers_page = cache(config_pages.config_page), cache(config_pages.providers_page)
-responses_page = cache(config_pages.responses_page)
+errors_page = cache(config_pages.errors_page)
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 
 
@@ -28,9 +28,9 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_every_response_has_a_row(code: str) -> None:
+def test_every_error_has_a_row(code: str) -> None:
     """With each status and each error it may carry."""
-    (row,) = [line for line in responses_page().splitlines() if line.startswith(f"| `{code}` |")]
+    (row,) = [line for line in errors_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)
     assert all(error in row for error in KINDS[code].errors)
 
@@ -48,9 +48,9 @@ def test_every_profile_has_a_section(name: str) -> None:
     assert f"| [`{name}`](#{name}) | {found.title} | `{found.kind}` |" in providers_page()
 
 
-def test_what_rests_on_less_than_two_sources_is_told_in_one_table() -> None:
+def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
     """Each such fact of each profile; a profile of one source, or of none, has at least one."""
-    page = providers_page().partition("## What rests on less than two sources")[2].partition("\n## ")[0]
+    page = providers_page().partition("## Entries with fewer than two sources")[2].partition("\n## ")[0]
     for name in profiles.names():
         found = profiles.profile(name)
         for fact, grounds in found.unconfirmed.items():
@@ -111,7 +111,7 @@ def test_the_examples_load_as_one_folder() -> None:
 
 def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
-    page = config_pages.stored_page()
+    page = config_pages.harmless_keys()
     assert "| auth, type basic | `provider` |" in page
     assert "`assertion.key_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page
