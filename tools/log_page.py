@@ -11,35 +11,35 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("event", "`request`."),
     (
         "request_id",
-        "The id of the request or of the CONNECT, as in `Sidekey-Request-Id` of its response and `instance` of a "
-        "problem. Other log lines about it have it too.",
+        "The ID of the request or of the CONNECT, as in `Sidekey-Request-Id` and `instance` of its response. Other "
+        "lines about the request have it too.",
     ),
     (
         "integration",
-        "The ID of the integration that the request names or belongs to, also where it was denied. `unknown` where it "
-        "names none that is configured, `-` where it passes without a credential.",
+        "The ID of the integration that the request names or belongs to, even if it was denied. `unknown` if it names "
+        "none that is configured, `-` if it passes without a credential.",
     ),
-    ("caller", "The name of the caller whose token the request gave; null where no caller is configured or known."),
+    ("caller", "The name of the caller whose token the request has; null if no caller is configured or known."),
     ("door", "`reverse`, `forward`, `tunnel` (a CONNECT, and each request in a tunnel) or `preset`."),
-    ("method", "The method of the request; of a preset its own. Empty where the request could not be read."),
+    ("method", "The method of the request, or of the preset. Empty if the request could not be parsed."),
     (
         "host",
-        "The host of the target, also where it was denied. Null where the target could not be read: a password may "
-        "stand where the host belongs.",
+        "The host of the target, even if it was denied. Null if the target could not be parsed, because it may have a "
+        "password in the wrong place.",
     ),
-    ("port", "The port of the target; null where `host` is."),
-    ("status", "The status that the caller got; 0 where it left before."),
-    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
+    ("port", "The port of the target; null if `host` is null."),
+    ("status", "The status that the caller got; 0 if it left before."),
+    ("code", "The code of Sidekey's own response, or `caller_gone`; null if the upstream responded."),
     (
         "reason",
-        "The `detail` of Sidekey's own response: what the caller got, or would have got of a response that was cut. Of "
-        "a tunnel that was granted: why TLS in it failed. Null without one.",
+        "The `detail` of Sidekey's own response, even if the response was cut before the caller got it. For an open "
+        "tunnel: why TLS in it failed. Otherwise null.",
     ),
-    ("error", "The error type of `Proxy-Status` (RFC 9209) of the same; null without one."),
+    ("error", "The error type of `Proxy-Status` (RFC 9209) of this response, or null."),
     (
         "attempt",
-        "`retried`: sent again on a new connection, since a kept one had closed. `replayed`: sent again with a newer "
-        "token. `retried,replayed`: both. Null: sent once, or never.",
+        "`retried`: sent again on a new connection, because a kept one had closed. `replayed`: sent again with a newer "
+        "token. `retried,replayed`: both. Null: sent once or never.",
     ),
     (
         "trace_id",
@@ -48,25 +48,25 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "peer",
-        "Address and port of whoever connected to Sidekey, or `unix`, or `unknown` of who had reset the connection by "
-        "then; null for a request that Sidekey itself made.",
+        "Address and port of the client that connected to Sidekey, or `unix`; `unknown` if it has already reset the "
+        "connection; null for a request that Sidekey made itself.",
     ),
-    ("upstream", "Address and port of the connection that carried the request; null where none did."),
+    ("upstream", "Address and port of the upstream connection; null without one."),
     (
         "duration",
-        "Seconds from the first byte of the request to the last byte of its response. Of a tunnel: to its end.",
+        "Seconds from the first byte of the request to the last byte of its response, or to the end of a tunnel.",
     ),
-    ("grant", "Seconds that the request waited for a token or a client certificate; null where it did not."),
-    ("connect", "Seconds that the request waited for a connection to the upstream; null where one was free."),
+    ("grant", "Seconds that the request waited for a token or a client certificate, or null."),
+    ("connect", "Seconds that the request waited for a connection to the upstream; null if one was free."),
     (
         "first_byte",
-        "Seconds from when the request was written to the upstream, all of it or what had come of it before the "
-        "response, to the head of the response; null where none has come.",
+        "Seconds from the moment the request was written to the upstream, or the part of it before the response, to the "
+        "head of the response; null without a response.",
     ),
-    ("bytes_in", "Bytes of the request's body. Of a tunnel whose bytes pass: what the caller has sent."),
-    ("bytes_out", "Bytes of the response with its head. Of a tunnel whose bytes pass: what the caller was sent."),
-    ("preset", "The ID of the preset; only where the request came by one."),
-    ("target", "Path and query, or the URL, as it came; only with `log.path: true`, and where it could be read."),
+    ("bytes_in", "Bytes of the request's body. For a tunnel that passes bytes: bytes from the caller."),
+    ("bytes_out", "Bytes of the response with its head. For a tunnel that passes bytes: bytes to the caller."),
+    ("preset", "The ID of the preset; only for requests of a preset."),
+    ("target", "Path and query, or the URL, as received; only with `log.path: true`, and if it could be parsed."),
 )
 """Keys of an access log line, in order, with their meanings."""
 
@@ -75,21 +75,20 @@ USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
     ("level", "`info`."),
     ("event", "`credential used`."),
-    ("request_id", "The id of the request, as in its access line and in `Sidekey-Request-Id` of its response."),
+    ("request_id", "The ID of the request, as in the access log and in `Sidekey-Request-Id` of its response."),
     (
         "by",
-        "`caller`, or `operator`: a test that Sidekey itself has sent, for the API, the console, `sidekey test` or "
-        "`sidekey preset test`.",
+        "`caller`, or `operator` for a test from the API, the console, `sidekey test` or `sidekey preset test`.",
     ),
-    ("caller", "The name of the caller whose token the request gave; null where callers are not asked for one."),
-    ("peer", "Address and port of whoever connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
+    ("caller", "The name of the caller whose token the request has; null without `callers`."),
+    ("peer", "Address and port of the client that connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
     ("integration", "The ID of the integration whose credential was sent."),
-    ("preset", "The ID of the preset that the request came by; null without one."),
-    ("method", "The method of the request; of a preset its own."),
-    ("host", "The host that it was sent to."),
-    ("port", "The port of the same."),
-    ("status", "The status that the caller got; 0 where it left before."),
-    ("code", "The code of Sidekey's own response, or `caller_gone`; null where the upstream has responded."),
+    ("preset", "The ID of the preset, or null."),
+    ("method", "The method of the request, or of the preset."),
+    ("host", "The host that Sidekey sent it to."),
+    ("port", "The port of that host."),
+    ("status", "The status that the caller got; 0 if it left before."),
+    ("code", "The code of Sidekey's own response, or `caller_gone`; null if the upstream responded."),
 )
 """Keys of a `credential used` line, in order, with their meanings."""
 
@@ -98,43 +97,42 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("timestamp", "When the line was written: ISO 8601, UTC, microseconds."),
     ("level", "`info`."),
     ("event", "`config changed`."),
-    ("source", "`files`, or `store` where only what the store says has changed."),
+    ("source", "`files`, or `store` if only the store has changed."),
     (
         "by",
-        "Of a store: names of the operators whose changes are known to be in it. Those of other processes are not: the "
-        "store's own audit has who made which `revision`.",
+        "For a store: the operators whose changes this process knows to be included. The store's own audit has the "
+        "operator of each `revision`.",
     ),
-    ("revision", "The revision of the store; only where it has changed."),
+    ("revision", "The revision of the store, if it has changed."),
     ("integrations", "`added`, `removed` and `changed`: lists of IDs. Likewise `presets`, and `callers` by name."),
     (
         "secrets",
-        "Where secrets are written that have other values than before, such as `integrations.crm.auth.password`; never "
-        "a value, length or hash. Files of client certificates are not among them: they have lines of their own.",
+        "Keys whose secrets have changed, such as `integrations.crm.auth.password`; never a value, length or hash. "
+        "Files of client certificates have their own lines instead.",
     ),
-    ("settings", "Other keys of the config that have changed, such as `limits.in_flight`."),
+    ("settings", "Other keys that have changed, such as `limits.in_flight`."),
     (
         "granted",
-        "Who may use what since and could not before: a list of `caller`, and `integration` or `preset`; `*` stands "
-        "for all.",
+        "New permissions: a list of `caller` and `integration` or `preset`; `*` means all.",
     ),
     (
         "widened",
         "Integrations that may reach more than before: a list of `integration`, `key` (`endpoint_prefix`, "
-        "`allowed_domains`, `methods` or `allow_private`), and its values, `from` and `to`: the first 20, those first "
-        "that the other lacks. The path of a prefix is `/...` where one of the integration is read from a file or a "
-        "variable, since it may be a secret.",
+        "`allowed_domains`, `methods` or `allow_private`), and up to 20 values in `from` and `to`, differences first. "
+        "The path of a prefix is `/...` if one of the integration's prefixes comes from a file or a variable: it may "
+        "be secret.",
     ),
     (
         "omitted",
-        "How many entries each list has beyond its first 20; only where one has. Of `granted` and `widened`, which go "
-        "on in further lines with nothing else, beyond the first 1000.",
+        "The number of entries that each list has beyond its first 20. `granted` and `widened` continue in further "
+        "lines, up to 1,000 entries.",
     ),
 )
 """Keys of a `config changed` line, in order, with their meanings. A line omits the keys that have no value."""
 
 
 class Event(NamedTuple):
-    """An event: its text, its level, its keys behind it, and what is to be known of it."""
+    """An event: its text, level, further keys and meaning."""
 
     text: str
     level: str
@@ -157,37 +155,37 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "Sidekey cannot start",
             "error",
             ("reason",),
-            "On standard error, even with `log.file`; as plain text where lines there are for people.",
+            "On standard error, even with `log.file`; on a terminal as plain text.",
         ),
         Event(
             "the service manager cannot be notified",
             "error",
             ("reason",),
-            "The socket that `NOTIFY_SOCKET` names. With `Type=notify-reload` systemd ends a service that does "
+            "The socket in `NOTIFY_SOCKET` does not work. With `Type=notify-reload`, systemd ends a service that does "
             "not report that it is ready.",
         ),
-        Event("draining", "info", ("signal",), "It was asked to end."),
-        Event("stopped", "info", (), "It ends."),
+        Event("draining", "info", ("signal",), "Sidekey got the signal and shuts down."),
+        Event("stopped", "info", (), "Sidekey exits."),
         Event("exchanges in flight were cut at the end of timeouts.drain", "warning", (), "Raise `timeouts.drain`."),
         Event(
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
             ("in_flight", "wanted", "nofile"),
-            "`in_flight` is the limit that counts. Raise NOFILE. At info if it is little below the default.",
+            "`in_flight` is the effective limit. Raise NOFILE. At info if the limit is slightly below the default.",
         ),
         Event(
             "log lines go to a file",
             "info",
             ("file",),
-            "On standard error at the start, and in the file before after a reload: all further lines are there.",
+            "On standard error at the start, or in the previous file after a reload. Further lines are in `file`.",
         ),
-        Event("log lines go to standard error", "info", (), "In the file before, after a reload: likewise."),
-        Event("log lines were dropped", "warning", ("lines",), "How many since the last such line."),
+        Event("log lines go to standard error", "info", (), "In the previous file, after a reload."),
+        Event("log lines were dropped", "warning", ("lines",), "Their number since the last such line."),
         Event(
             "the log file cannot be written to; log lines are dropped",
             "error",
             ("file", "reason"),
-            "On standard error, once for each time that it begins.",
+            "On standard error, once for each failure.",
         ),
         Event(
             "the log file cannot be opened again; the one that was renamed stays in use",
@@ -197,23 +195,32 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
     ),
     "Config": (
-        Event("config reloaded", "info", ("integrations", "changed", "removed", "seconds"), "It is in use."),
-        Event("store reloaded", "info", ("integrations", "changed", "removed", "seconds"), "What it says is in use."),
+        Event(
+            "config reloaded", "info", ("integrations", "changed", "removed", "seconds"), "The new config is in use."
+        ),
+        Event(
+            "store reloaded",
+            "info",
+            ("integrations", "changed", "removed", "seconds"),
+            "The new content of the store is in use.",
+        ),
         Event("the config has warnings; run `sidekey check` to list them", "warning", ("count",)),
-        Event("config warning", "warning", ("place",), "The first 20 of them."),
+        Event("config warning", "warning", ("place",), "One line for each of the first 20."),
         Event("the config has errors and was not reloaded; the previous one stays in use", "error", ("count",)),
-        Event("config error", "error", ("place",), "Each of them, as `sidekey check` says it; also at the start."),
+        Event(
+            "config error", "error", ("place",), "One line for each error, as in `sidekey check`; also at the start."
+        ),
         Event(
             "the config was not reloaded; the previous one stays in use",
             "error",
             ("reason",),
-            "It is valid, but something that it needs cannot be had.",
+            "The config is valid, but something that it needs is not available.",
         ),
         Event(
             "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
             "error",
             ("defect",),
-            "`defect` is the `id` of a line `defect`.",
+            "`defect` is the `id` of a `defect` line.",
         ),
         Event("the config was reloaded only in part because of a defect in Sidekey: restart it", "error"),
         Event(
@@ -229,7 +236,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     "Tokens": (
         Event("a token was issued", "debug", ("integration", "life"), "`life` is in seconds."),
         Event("no token could be obtained", "warning", ("integration", "outcome", "reason"), "[tokens.md](tokens.md)"),
-        Event("tokens can be obtained again", "info", ("integration", "failures"), "After so many failures."),
+        Event(
+            "tokens can be obtained again",
+            "info",
+            ("integration", "failures"),
+            "`failures` counts the failed calls before.",
+        ),
         Event("the upstream rejected the token; it is refreshed", "info", ("integration",)),
         Event("the upstream rejected the token, which is being refreshed", "info", ("integration",)),
         Event("the upstream invalidated the token; it is dropped", "info", ("integration",)),
@@ -248,7 +260,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "clock of this machine",
             "warning",
             ("integration", "status", "ahead_s"),
-            "`ahead_s`: by how many seconds this machine is ahead.",
+            "`ahead_s`: how many seconds this machine is ahead.",
         ),
     ),
     "Certificates": (
@@ -267,7 +279,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "the local CA was made",
             "info",
             ("fingerprint", "not_after", "trust_folder"),
-            "[https-proxy.md](https-proxy.md), as the next ones.",
+            "[https-proxy.md](https-proxy.md), also for the next events.",
         ),
         Event(
             "a further local CA was made for hosts that none covered: callers must restart to trust it",
@@ -280,7 +292,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "the CA of ca.certificate expires soon: renew it where it was issued",
             "warning",
             ("not_after", "days"),
-            "Sidekey uses the renewed one as soon as the files change.",
+            "Sidekey uses the renewed CA as soon as the files change.",
         ),
         Event("a local CA has expired", "error", ("not_after",)),
         Event(
@@ -300,20 +312,20 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
     ),
     "Store": (
-        Event("the store is in use", "info", ("revision",), "After it was not."),
+        Event("the store is in use", "info", ("revision",), "After a failure."),
         Event("there was no store: an empty one was made", "info", ("store",)),
         Event(
             "the store cannot be used: only what is in files is served",
             "warning",
             ("reason",),
-            "Since the start: [store.md](store.md#when-it-cannot-be-reached).",
+            "Since the start; see [store.md](store.md#when-it-cannot-be-reached).",
         ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
         Event(
             "the store is not used: only what is in files is served",
             "error",
             ("reason",),
-            "Since the start, it must not be believed: [store.md](store.md#verify-and-accept).",
+            "Since the start; see [store.md](store.md#verify-and-accept).",
         ),
         Event("the store is not used: what is loaded stays in use", "error", ("reason",), "[store.md](store.md)"),
         Event("a row of the store was altered and is not used", "error", ("kind", "id"), "[store.md](store.md)"),
@@ -328,7 +340,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "defect",
             "error",
             ("request_id", "id", *_WHAT),
-            "Of a request, by its id; of anything else, by an id of its own.",
+            "`request_id` for a defect in a request, `id` for any other.",
         ),
         Event("uncaught exception", "critical", _WHAT),
         Event("uncaught exception in a thread", "critical", ("thread", *_WHAT)),
@@ -344,42 +356,43 @@ _INTRODUCTION = """\
 
 # Logs
 
-Sidekey logs to standard error, or to [`log.file`](config.md#log): a JSON object a line, which begins with `timestamp`,
-`level` and `event`. The value of `event` is a fixed text; what varies is under keys of its own. A further version may
-add keys and events. There are three kinds of lines:
+Sidekey logs to standard error, or to [`log.file`](config.md#log). Each line is a JSON object that begins with
+`timestamp`, `level` and `event`. `event` is a fixed text, and further keys have the values. Later versions may add
+keys and events. There are three kinds of lines:
 
-- `request`: the **access log**, a line for each request that `log.access` asks for: `errors` (status 400 or more, or a
-  code of Sidekey's own), `all` or `off`; whatever `log.level` says. [Its keys](#requests).
-- `credential used` and `config changed`: the **audit**. A line for each use of a credential with `log.audit: uses`, and
-  one for each change of the config in any case; whatever `log.level` says. [Its keys](#audit).
-- Everything else: **events**, of `log.level` and above: `debug`, `info`, `warning`, `error`, `critical`. [All of
-  them](#events).
+| lines | `event` | written |
+|---|---|---|
+| [access log](#requests) | `request` | for each request that `log.access` selects |
+| [audit](#audit) | `credential used` | for each use of a credential, with `log.audit: uses` |
+| [audit](#audit) | `config changed` | for each change of the config, always |
+| [events](#events) | anything else | at `log.level` and above: `debug`, `info`, `warning`, `error`, `critical` |
 
-No line has a secret, a token, a header, a body, or a library's message. Paths and queries of requests are there only
-with `log.path: true`, since they may be secret. IDs that are not configured are never repeated.
+`log.access` is `errors` (status 400 or more, or a code of Sidekey's own), `all` or `off`. `log.level` does not
+affect the access log and the audit.
 
-A log never holds up a request: lines wait in 4 MiB of memory, and where whoever reads them is too slow, or the disk is
-full, further ones are dropped. The log says how many (`log lines were dropped`), and so does the metric
-`sidekey_log_dropped_total`. A crash loses what was not written yet, some 50 ms. Where an audit must have no gap, the
-disk must have room and the reader must keep up: alert on `SidekeyLogDropped`
-([runbook](runbooks.md#sidekeylogdropped)).
+**No line contains a secret**, a token, a header, a body, or a message of a library. Paths and queries of requests may
+be secret and are logged only with `log.path: true`. IDs that are not configured are never logged.
 
-## For people
+**The log never delays a request.** Lines wait in 4 MiB of memory. If the reader is too slow or the disk is full,
+Sidekey drops further lines, logs their number (`log lines were dropped`) and counts them in
+`sidekey_log_dropped_total`. A crash loses the last 50 ms. If your audit must have no gaps, keep room on the disk, and
+alert on `SidekeyLogDropped` ([runbook](runbooks.md#sidekeylogdropped)).
 
-`log.format: auto` writes text where the log goes to a terminal, and JSON elsewhere; `text` and `json` write the one or
-the other everywhere. Of a request the status, method, integration, host, code and duration come first, and keys without
-a value are left out. Colours are for terminals alone; not with `NO_COLOR`, nor with `TERM=dumb`. Whatever callers or
-upstreams have written, nothing in a line commands the terminal.
+## On a terminal
+
+`log.format: auto` writes text to a terminal and JSON elsewhere; `text` and `json` force one format. Text puts status,
+method, integration, host, code and duration first, and omits keys without a value. Colours appear only on terminals,
+and not with `NO_COLOR` or `TERM=dumb`. Sidekey escapes what callers and upstreams wrote, so a line cannot control the
+terminal.
 
 ```text
 2026-01-31 23:59:59.012Z warning request 502 POST crm api.example.com upstream_timeout 30001.2ms request_id=5f0c2ab1-1c
 ```
 
-## Which line is about this response
+## Find the lines of a response
 
-Every response has the header `Sidekey-Request-Id`, and a response of Sidekey's own the same as `instance`. The line of
-that request has it as `request_id`, and so have its line of the audit, a `defect` in it, and what went wrong in the
-tunnel that it came by. `trace_id` is that of the caller's `traceparent`.
+Every response has the header `Sidekey-Request-Id`; Sidekey's own responses also have it as `instance`. The access
+log, the audit and `defect` lines have it as `request_id`. `trace_id` is that of the caller's `traceparent`.
 
 ```sh
 curl -si http://127.0.0.1:8080/i/crm/x | grep -i '^sidekey-request-id'
@@ -387,16 +400,17 @@ curl -si http://127.0.0.1:8080/i/crm/x | grep -i '^sidekey-request-id'
 
 ## Searching
 
-`sidekey.log` stands for the log. `journalctl -u sidekey -o cat` and `kubectl logs POD -c sidekey` write the same lines;
-`jq -R 'fromjson? | ...'` leaves out what is not JSON.
+`sidekey.log` is a copy of the log. `journalctl -u sidekey -o cat` and `kubectl logs POD -c sidekey` print the same
+lines. `jq -R 'fromjson? | ...'` skips lines that are not JSON.
 
-The line of a response that has the id `$ID`, and all others about it:
+All lines about the request with the ID `$ID`:
 
 ```sh
 jq -c --arg id "$ID" 'select(.request_id == $id)' sidekey.log
 ```
 
-The requests of a caller; the failed ones of an integration, with the reasons; how often each code and status came:
+Requests of a caller; failed requests of an integration with their reasons; the number of responses by code and
+status:
 
 ```sh
 jq -c 'select(.event == "request" and .caller == "billing")' sidekey.log
@@ -405,14 +419,14 @@ jq -r 'select(.event == "request" and .integration == "crm" and (.code or .statu
 jq -r 'select(.event == "request") | .code // (.status | tostring)' sidekey.log | sort | uniq -c | sort -rn
 ```
 
-What took longer than a second, and where the time went:
+Requests that took longer than a second, with the time in each phase:
 
 ```sh
 jq -c 'select(.event == "request" and .duration > 1)
   | {request_id, integration, duration, grant, connect, first_byte}' sidekey.log
 ```
 
-Who has used which credential, and how often; what changed, and what of that lets anyone do more:
+Uses of each credential by caller; changes of the config; changes that grant more:
 
 ```sh
 jq -r 'select(.event == "credential used") | [.integration, .caller // .by] | @tsv' sidekey.log | sort | uniq -c
@@ -420,7 +434,7 @@ jq -c 'select(.event == "config changed")' sidekey.log
 jq -c 'select(.event == "config changed" and (.granted or .widened)) | {timestamp, by, granted, widened}' sidekey.log
 ```
 
-Errors of Sidekey itself, its config and its credentials:
+Errors of Sidekey, its config and its credentials:
 
 ```sh
 jq -c 'select(.event != "request" and (.level == "error" or .level == "critical"))' sidekey.log
@@ -428,14 +442,13 @@ jq -c 'select(.event != "request" and (.level == "error" or .level == "critical"
 
 ## A file, and its rotation
 
-`log.file` is made with mode 0600 in a folder that must be there, since lines tell who calls whom; a file that is there
-keeps its mode. Give others access by a group or an ACL of the file, as your log shipper needs it. In a container, log
-to standard error. A file that cannot be opened keeps Sidekey from starting, and a reload from being used; `sidekey
-check` says so. Standard error then has only what is wrong with the file.
+Sidekey creates `log.file` with mode 0600 in an existing folder, because lines tell who calls whom; an existing file
+keeps its mode. Give your log shipper access by a group or an ACL of the file. In a container, log to standard error.
+If the file cannot be opened, Sidekey does not start, a reload is refused, and `sidekey check` reports it. With
+`log.file`, standard error has only errors about the file itself.
 
-SIGUSR1 opens the file again by its path, without losing a line. What was written before that is in the file that was
-renamed, at most some 50 ms after the signal: so compress it only the next time. For logrotate, with a unit named
-`sidekey`:
+SIGUSR1 makes Sidekey open the file again by its path, without losing a line. Sidekey may write to the renamed file
+for another 50 ms, so compress it only at the next rotation. For logrotate and a systemd unit named `sidekey`:
 
 ```text
 /var/log/sidekey/sidekey.log {
@@ -452,8 +465,8 @@ renamed, at most some 50 ms after the signal: so compress it only the next time.
 }
 ```
 
-In a unit of systemd, `/var/log/sidekey` is made by `LogsDirectory=sidekey` with `LogsDirectoryMode=0700`. Where
-logrotate refuses a folder that others may write to, name its owner by `su`. Without systemd: `kill -USR1 PID`.
+In a systemd unit, `LogsDirectory=sidekey` with `LogsDirectoryMode=0700` creates `/var/log/sidekey`. If logrotate
+refuses a folder that others may write to, name its owner with `su`. Without systemd, use `kill -USR1 PID`.
 """
 
 
@@ -465,18 +478,19 @@ def page() -> str:
         _keys(REQUEST_FIELDS),
         "## Audit\n",
         "### credential used\n",
-        "With `log.audit: uses`, for each request that an upstream was sent with what an integration adds to it, or\n"
-        "by a connection with its client certificate; once, at its end, however often it was sent again. None for a\n"
-        "request that was denied, or for which no connection could be made. A line costs what one of the access log\n"
-        "does, and half of that where both are written.\n",
+        "With `log.audit: uses`, Sidekey writes one line for each request that it sent with a credential or over a\n"
+        "connection with the client certificate. The line comes at the end of the request, once even if it was sent\n"
+        "again. Denied requests, and requests without a connection, have none. A line costs as much as one of the\n"
+        "access log, or half of that with both.\n",
         _keys(USE_FIELDS),
         "### config changed\n",
-        "For each reload that changed something, of files or of the store; none at the start. Names and places alone;\n"
-        "who was granted what, and which integration may reach more than before, is told with what it is.\n",
+        "Sidekey writes one line for each reload that changed something, of files or of the store, but none at the\n"
+        "start. The line has names and places, not values, except in `granted` and `widened`. It omits keys without a\n"
+        "value.\n",
         _keys(CHANGE_FIELDS),
         "## Events\n",
-        "`place` is `file:line:column: path: message`, as `sidekey check` says it, or the path alone; `reason` is a\n"
-        "sentence, `not_after` a moment. `error` has types of exceptions, and `at` places in Sidekey's code.\n",
+        "`place` is `file:line:column: path: message`, as in `sidekey check`, or only the path. `reason` is a\n"
+        "sentence, and `not_after` a time. `error` has types of exceptions, and `at` places in Sidekey's code.\n",
     ]
     for title, events in EVENTS.items():
         parts += [f"### {title}\n", "| event | level | keys | |\n|---|---|---|---|", *map(_row, events), ""]
