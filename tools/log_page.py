@@ -60,7 +60,7 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("connect", "Seconds that the request waited for a connection to the upstream; null if one was free."),
     (
         "first_byte",
-        "Seconds from the moment the request was written to the upstream, or the part of it before the response, to the "
+        "Seconds from the moment the request was written to the upstream, or its part before the response, to the "
         "head of the response; null without a response.",
     ),
     ("bytes_in", "Bytes of the request's body. For a tunnel that passes bytes: bytes from the caller."),
