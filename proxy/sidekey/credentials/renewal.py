@@ -23,19 +23,16 @@ RenewalInterval = Annotated[
     Duration,
     AfterValidator(_at_least_a_second),
     HARMLESS,
-    Field(
-        description="The least time between two renewals that the upstream forces by rejecting the token before its "
-        "end; at least `1s`."
-    ),
+    Field(description="The shortest time between two renewals after rejections by the upstream; at least `1s`."),
 ]
 
 SingleLiveToken = Annotated[
     bool,
     HARMLESS,
     Field(
-        description="Whether the provider keeps one valid token for each client, so that a new one ends the one "
-        "before. A token is then renewed only once it ends or is rejected, and from that moment requests wait for the "
-        "new one."
+        description="Whether the provider has one valid token for each client, so that a new one ends the "
+        "previous one. Sidekey then renews a token only after it has expired or was rejected, and "
+        "requests wait for the new one."
     ),
 ]
 

@@ -250,8 +250,8 @@ class ResponsysSettings(KindSettings):
     password: Secret = Field(description="Its password, as a reference.")
     path_prefix: Annotated[PublicText, literally(_check_path), CountsAs(_below)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
-        description="Path of the API: every target must be under it, and paths after `/i/ID` are appended to it. The "
-        "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",
+        description="Path of the API. Every target must be under it, and Sidekey appends paths after `/i/ID` to "
+        "it. The login is at `/auth/token` below its `/rest/api/vN`, or below `/rest/api/v1.3`.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False

@@ -292,7 +292,7 @@ class BasicAuthentication(_Section):
 
     type: Literal["basic"]
     username: Annotated[SecretOrText, literally(check_user_name)] = Field(
-        description="User name, without a colon: a secret, which a file may also write as plain text."
+        description="User name, without a colon. It is a secret, but a file may have it as plain text."
     )
     password: Secret = Field(description="Password, as a reference.")
 
@@ -407,8 +407,8 @@ class LoginSettings(_Section):
     )
     auth: Authentication = Field(
         default=NoAuthentication(type="none"),
-        description="How it is authenticated beside what it says: `{type: basic, username: ..., password: ...}`, "
-        "`{type: headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: none}`.",
+        description="Further authentication of the login: `{type: basic, username: ..., password: ...}`, `{type: "
+        "headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: none}`.",
     )
 
     @field_validator("query")
@@ -485,16 +485,16 @@ class SessionTokenSettings(_Section):
         "or a JSON string. A field of the name `body` is `json:body`.",
     )
     expires_in: Annotated[FieldPath | None, HARMLESS] = Field(
-        default=None, description="Where it says how many seconds the token lives, likewise."
+        default=None, description="Where the response has the token's lifetime in seconds, written like `from`."
     )
     expires_at: Annotated[FieldPath | None, HARMLESS] = Field(
         default=None,
-        description="In place of `expires_in`: where it says when the token ends, in Unix seconds, milliseconds or as "
-        "RFC 3339.",
+        description="Instead of `expires_in`: where the response has the token's expiry, in Unix seconds, "
+        "milliseconds or as RFC 3339.",
     )
     life: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
         default=DEFAULT_LIFE,
-        description="How long a token is used where the response does not say how long it lives; at least `1s`.",
+        description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
 
     @field_validator("expires_at")
@@ -549,7 +549,7 @@ class SessionSettings(KindSettings):
         "and the request is sent once more.",
     )
     logins_a_minute: Annotated[int, HARMLESS] = Field(
-        default=5, ge=1, le=60, description="How many logins are made in a minute at most, whatever happens."
+        default=5, ge=1, le=60, description="The most logins in a minute."
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False

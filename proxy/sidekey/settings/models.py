@@ -195,33 +195,34 @@ class LimitSettings(Section):
     response_head: PositiveSize = Field(default=_LIMITS.response_head, description="A response head.")
     replay_body: Size = Field(
         default=_LIMITS.replay_body,
-        description="How much of a body is kept for the one replay after a 401, or is buffered to add a token to it.",
+        description="A body that Sidekey keeps for the one replay after a 401, or buffers to add a token to it.",
     )
     signed_body: PositiveSize = Field(
         default=_LIMITS.signed_body,
-        description="A request body that is signed, and therefore held until all of it has come.",
+        description="A request body that is signed, and therefore held until it is complete.",
     )
     held_bodies: PositiveSize = Field(
         default=_LIMITS.held_bodies,
-        description="All bodies together that are held to be signed, at least twice `signed_body`. Where two or more "
-        "integrations sign bodies, each has at most half of it. Who finds no room for 5 seconds is answered 503.",
+        description="All bodies together that are held to be signed, at least twice `signed_body`. If several "
+        "integrations sign bodies, each may use half. A request that finds no room for 5 seconds gets"
+        " 503.",
     )
     in_flight: Count = Field(
         default=_LIMITS.in_flight,
-        description="Requests at the same time. Where integrations name two or more origins (scheme, host and port; a "
-        "wildcard domain counts as one, and so does `forward.unmatched: pass`), no origin has more than half of them, "
-        "rounded up, but for integrations with `limits` of their own.",
+        description="Requests at the same time. If integrations name several origins (scheme, host and port; a "
+        "wildcard domain counts as one, and so does `forward.unmatched: pass`), each origin may use "
+        "half, rounded up. Integrations with `limits` of their own are an exception.",
     )
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
     tunnels: Count = Field(
         default=_LIMITS.tunnels,
-        description="Tunnels (CONNECT) at the same time. Where `callers` has two or more, none has more than half.",
+        description="Tunnels (CONNECT) at the same time. If `callers` has several entries, each may use half.",
     )
     preset_parameters: PositiveSize = Field(
-        default=_LIMITS.preset_parameters, description="The parameters that a preset is filled with."
+        default=_LIMITS.preset_parameters, description="The parameters of a request by a preset."
     )
     preset_body: PositiveSize = Field(
-        default=_LIMITS.preset_body, description="The body that comes of them, and all filled headers together."
+        default=_LIMITS.preset_body, description="The filled body of a preset, and all filled headers together."
     )
 
 
@@ -261,9 +262,10 @@ class ForwardSettings(Section):
     )
     match_by_host: bool = Field(
         default=False,
-        description="Whether a request or CONNECT that names no integration takes the one that covers its target, of "
-        "those its caller may use. No two of these may cover the same target then. Hosts that only a token response "
-        "tells are not matched. With `callers` the proxy user is `-`: `http://-:TOKEN@HOST:PORT`.",
+        description="Whether a request or CONNECT that names no integration uses the one that covers its target, "
+        "among those that its caller may use. No two of these may cover the same target. Hosts that "
+        "only a token response contains are not matched. With `callers` the proxy user is `-`: "
+        "`http://-:TOKEN@HOST:PORT`.",
     )
     pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
         default=list(PASS_PORTS),
@@ -312,7 +314,7 @@ def _check_driver(url: Reference) -> Reference:
 class StoreKeySettings(Section):
     """A key of the store."""
 
-    id: values.Name = Field(description="The key's ID, which is stored with whatever it has sealed.")
+    id: values.Name = Field(description="The key's ID, which is stored with everything that the key has sealed.")
     key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
 
 
@@ -328,15 +330,15 @@ class StoreSettings(Section):
         "`postgres`. Its password alone may change while Sidekey runs.",
     )
     keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
-        description="The ring of keys: the first seals, all of them open."
+        description="The keys: the first seals, and all of them open."
     )
     audit: Annotated[Retention, AfterValidator(_positive)] = Field(
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[],
-        description="Networks that stored integrations may dial although they are not global; `network.allow_private` "
-        "is not for them.",
+        description="Networks that are not global but that stored integrations may dial. `network.allow_private` "
+        "does not apply to them.",
     )
 
 
@@ -373,7 +375,7 @@ class AdminSettings(Section):
     )
     behind_tls: bool = Field(
         default=False,
-        description="Whether whoever connects to the admin listener is a proxy that speaks https to people.",
+        description="Whether only a proxy that terminates TLS connects to the admin listener.",
     )
 
 
@@ -393,8 +395,8 @@ class IntegrationLimits(Section):
 
     in_flight: Annotated[Count | None, HARMLESS] = Field(
         default=None,
-        description="Requests of this integration at the same time, at most `limits.in_flight`. They do not count "
-        "against what one origin may have then, which is half of `limits.in_flight` where there are several origins.",
+        description="Requests of this integration at the same time, at most `limits.in_flight`. They then do not "
+        "count for the limit of their origin.",
     )
 
 
@@ -443,8 +445,8 @@ class IntegrationSettings(Section):
     )
     signature: SignatureBesideSettings | None = Field(
         default=None,
-        description="A signature over each request beside `auth`, whatever its kind: over all that `auth` and `add` "
-        "bring into it as well.",
+        description="A signature over each request, in addition to `auth` of any kind. It also covers what `auth`"
+        " and `add` put into the request.",
     )
     client_certificate: CertificateSettings | None = Field(
         default=None,
@@ -454,14 +456,14 @@ class IntegrationSettings(Section):
     )
     pass_headers: list[values.TargetHeader] = Field(
         default=[],
-        description="Headers that callers may send on, although some servers take a request for another target by "
-        "them. Those that are not listed here are dropped.",
+        description="Headers that Sidekey forwards from callers, although some servers use them to select another"
+        " target. It drops those that are not listed.",
     )
     redact_response: bool = Field(
         default=False,
-        description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "
-        "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
-        "passed on.",
+        description="Whether Sidekey replaces the integration's secrets by `[redacted]` in response bodies too, "
+        "as it always does in heads. Bodies are then chunked, without content coding and `ETag`, and "
+        "`Range` is not forwarded.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
@@ -470,12 +472,12 @@ class ParameterSettings(Section):
     """A parameter of a preset."""
 
     type: Literal["text", "integer", "number", "boolean", "list", "object"] = Field(
-        description="What its value is. Lists and objects go into JSON bodies only, as whole values."
+        description="The type of the value. Lists and objects are possible in JSON bodies only, as whole values."
     )
     required: bool | None = Field(
-        default=None, description="Whether callers must give it; default: whether it has no `default`."
+        default=None, description="Whether callers must send it. Default: true without a `default`."
     )
-    default: values.Value = Field(default=None, description="Its value where callers leave it out.")
+    default: values.Value = Field(default=None, description="The value if callers omit it.")
     max_length: Count | None = Field(default=None, description="Most characters of a text, or entries of a list.")
     one_of: Annotated[list[values.Value] | None, Field(min_length=1)] = Field(
         default=None, description="All the values that a text or number may have."
@@ -487,20 +489,19 @@ class PresetSettings(Section):
 
     description: str = Field(default="", description="A description for people.")
     tags: list[str] = Field(default=[], description="Words to find it with.")
-    integration: values.Name = Field(description="The ID of the integration that it goes by.")
+    integration: values.Name = Field(description="The ID of the integration that sends it.")
     method: values.PresetMethod = Field(default="POST", description="The method that is sent.")
     url: str = Field(
-        description="Where it is sent, inside the integration's policy. `{{name}}` may stand within a path segment or "
-        "a value of the query."
+        description="The URL, inside the integration's policy. A path segment or a query value may contain `{{name}}`."
     )
     headers: Annotated[dict[HeaderName, str], NAMES] = Field(
         default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
     )
     content_type: values.ContentType = Field(
-        description="The `Content-Type` of the body, or which the caller's payload must have."
+        description="The `Content-Type` of the body, and required of the caller's payload."
     )
     parameters: Annotated[dict[values.ParameterName, ParameterSettings], NAMES] = Field(
-        default={}, description="Names of parameters to what they may be; needs `body`."
+        default={}, description="Names of parameters to their types; needs `body`."
     )
     body: values.Value = Field(
         default=None,

@@ -165,7 +165,8 @@ class AwsSigV4Settings(KindSettings):
         description="The service's signing name: `s3`, `sqs`, `dynamodb`, `execute-api`, `bedrock`, ..."
     )
     web_identity: Annotated[WebIdentitySettings | None, BeforeValidator(_refuse_stored)] = Field(
-        default=None, description="In place of the keys: a role's, obtained from STS and renewed ahead of their end."
+        default=None,
+        description="Instead of keys: a role whose keys Sidekey gets from STS and renews before they expire.",
     )
     sts_endpoint: Annotated[Annotated[Text, literally(_check_sts)] | None, CountsAs(_spelled)] = Field(
         default=None,
@@ -183,8 +184,8 @@ class AwsSigV4Settings(KindSettings):
     )
     payload: Annotated[Literal["signed", "unsigned"], HARMLESS] = Field(
         default="signed",
-        description="Whether the body is signed, for which it is held until it is whole. `unsigned`: of S3 by https "
-        "alone, where TLS protects it; it then streams.",
+        description="Whether the body is signed, and therefore held until it is complete. `unsigned` is possible "
+        "for S3 over https only, where TLS protects the body; it then streams.",
     )
 
     @field_validator("sts_endpoint")

@@ -139,7 +139,7 @@ class CertificateSettings(BaseModel):
     certificate: Annotated[CertificateSource | None, HARMLESS, GoesWith("private_key")] = Field(
         default=None,
         validate_default=True,
-        description="The certificate in PEM, with its intermediates where it has any, in any order.",
+        description="The certificate in PEM, with its intermediates in any order.",
     )
     private_key: KeySource | None = Field(
         default=None, validate_default=True, description="Its private key in PEM (PKCS#8, PKCS#1 or SEC 1)."
@@ -153,7 +153,7 @@ class CertificateSettings(BaseModel):
         "such as a bank's own.",
     )
     refresh: Annotated[Duration, AfterValidator(_at_least_a_minute), HARMLESS] = Field(
-        default=3600.0, description="How often what comes by `{url}` is fetched again; at least `1m`."
+        default=3600.0, description="How often Sidekey fetches a `{url}` again; at least `1m`."
     )
 
     @field_validator("certificate", "private_key")

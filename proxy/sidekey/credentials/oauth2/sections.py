@@ -96,7 +96,7 @@ class TokenRequestSettings(_Section):
 
 
 class TokenResponseSettings(_Section):
-    """Where the token endpoint's response contains what: names, joined by dots where objects are nested."""
+    """The members of the token endpoint's response, joined by dots for nested objects."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
     expires_in: Annotated[FieldPath, HARMLESS] = Field(default="expires_in", description="How many seconds it lives.")
@@ -106,8 +106,8 @@ class TokenResponseSettings(_Section):
     )
     pin_base_url: bool = Field(
         default=False,
-        description="With `base_url`: once it is known, its host is the only one allowed, and requests to that of the "
-        "token endpoint go there as well; `allowed_domains` then only say where it may be.",
+        description="With `base_url`: once the response has it, only its host is allowed, and requests for the "
+        "token endpoint's host go there too. `allowed_domains` then only limit the base URL.",
     )
 
     @model_validator(mode="after")
@@ -134,13 +134,13 @@ class AssertionSettings(_Section):
         default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="Whom it is for: claim `aud`; default: the token endpoint."
+        default=None, description="The audience: claim `aud`; default: the token endpoint."
     )
     issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
         default=None, description="With grant `jwt_bearer`: claim `iss`; default: the `client_id`."
     )
     subject: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="With grant `jwt_bearer`: for whom the token is asked, claim `sub`."
+        default=None, description="With grant `jwt_bearer`: the subject of the token, claim `sub`."
     )
     claims: FurtherClaims = Field(default={}, description="Further claims, such as `scope`.")
 

@@ -174,14 +174,14 @@ class OAuth2Settings(KindSettings):
     )
     grant: Grants = Field(
         default="client_credentials",
-        description="What is presented for a token: the client alone (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
-        "`username` and `password` (RFC 6749 4.3), or a signed `assertion` (RFC 7523 2.1; Google service accounts, "
-        "Salesforce).",
+        description="The grant: the client's credentials (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
+        "`username` and `password` (RFC 6749 4.3), or a signed `assertion` (RFC 7523 2.1; Google "
+        "service accounts, Salesforce).",
     )
     grant_type: Annotated[str, AfterValidator(_check_grant_type)] | None = Field(
         default=None,
-        description="In place of `grant`: a grant of the platform's own by its name (RFC 6749 4.5), such as Zoom's "
-        "`account_credentials`; what it takes besides is in `token_request`.",
+        description="Instead of `grant`: the name of a platform-specific grant (RFC 6749 4.5), such as Zoom's "
+        "`account_credentials`. Put its parameters into `token_request`.",
     )
     client_id: Annotated[Text, literally(check_not_empty), HARMLESS, HIDDEN_FROM_VIEWERS] = Field(
         description="The client's identifier."
@@ -207,14 +207,14 @@ class OAuth2Settings(KindSettings):
     refresh_token: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The refresh token of that grant, as a reference. One that a response contains is used from "
-        "then on, until the next start or with a store for good, unless `refresh_token_rotates` says otherwise.",
+        description="The refresh token of that grant, as a reference. If a response contains a new one, Sidekey "
+        "uses that until the next start, or with a store for good, unless `refresh_token_rotates` is "
+        "false.",
     )
     refresh_token_rotates: Annotated[bool, HARMLESS] = Field(
         default=True,
-        description="Whether a response may end the refresh token that it was asked for with, and bring another. Then "
-        "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
-        "any other is ignored.",
+        description="Whether a response may replace the refresh token. Then only one process may use it, or "
+        "processes that share a store. `false`: Sidekey always uses the config's and ignores others.",
     )
     username: Annotated[SecretOrText, literally(check_not_empty)] | None = Field(
         default=None,
@@ -239,11 +239,12 @@ class OAuth2Settings(KindSettings):
         "scheme puts no word before the token, and `prefix` in its place any text, such as `Token token=`.",
     )
     token_response: TokenResponseSettings = Field(
-        default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
+        default=TokenResponseSettings(),
+        description="Where the token endpoint's response contains the token and its lifetime.",
     )
     token_lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
         default=DEFAULT_LIFE,
-        description="How long a token is used whose response does not say how long it lives; at least `1s`.",
+        description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False

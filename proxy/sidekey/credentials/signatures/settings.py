@@ -204,8 +204,8 @@ class SignatureFields(PartSettings):
     )
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
-        description="How requests are signed: as this platform does, or `custom`, by the keys below "
-        "([table](signatures.md))."
+        description="The signature scheme of a platform ([table](signatures.md#schemes)), or `custom` with the "
+        "keys below."
     )
     algorithm: Annotated[Algorithm | None, HARMLESS] = Field(
         default=None,
@@ -216,9 +216,9 @@ class SignatureFields(PartSettings):
     secret: Secrets | None = Field(
         default=None,
         validate_default=True,
-        description="The secret, as a reference; or a list, each of which signs, so that receivers can change from one "
-        "to the next. `whsec_` and `whsk_` are read as Standard Webhooks says with `standard-webhooks` and `svix`; "
-        "elsewhere the whole text is the key.",
+        description="The secret, as a reference, or a list of secrets that all sign, so that receivers can change"
+        " from one to the next. With `standard-webhooks` and `svix`, the prefixes `whsec_` and "
+        "`whsk_` have the meaning of Standard Webhooks. Otherwise the whole text is the key.",
     )
     secret_encoding: Annotated[SecretEncoding, HARMLESS] = Field(
         default="text",
@@ -228,7 +228,7 @@ class SignatureFields(PartSettings):
     signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, HARMLESS] = Field(
         default=None,
         validate_default=True,
-        description="With `custom`: what is signed, a text with values in braces, such as "
+        description="With `custom`: the text to sign, with values in braces, such as "
         "`{timestamp}.{method}.{target}.{body}` ([values](signatures.md#values)).",
     )
     encoding: Annotated[Encoding, HARMLESS] = Field(
@@ -236,17 +236,17 @@ class SignatureFields(PartSettings):
     )
     each: Annotated[str, AfterValidator(_check_each), HARMLESS] = Field(
         default="{signature}",
-        description="With `custom`: how each signature stands in `{signatures}`, such as `v1={signature}`.",
+        description="With `custom`: the format of each signature in `{signatures}`, such as `v1={signature}`.",
     )
     join: Annotated[str, AfterValidator(_check_join), HARMLESS] = Field(
-        default=",", description="With `custom`: what is between two of them."
+        default=",", description="With `custom`: the separator in `{signatures}`."
     )
     headers: Annotated[Annotated[_Headers, AfterValidator(check_unique)] | None, HARMLESS] = Field(
         default=None,
         min_length=1,
         validate_default=True,
-        description="With `custom`: the headers that are written, such as `t={timestamp},{signatures}`. A header that "
-        "is exactly `{id}` is kept where the caller sends one.",
+        description="With `custom`: the headers that Sidekey sets, such as `t={timestamp},{signatures}`. If a "
+        "header is exactly `{id}`, Sidekey keeps the caller's value.",
     )
     key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)] | None = Field(
         default=None,
