@@ -33,7 +33,7 @@ RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 REPORT = ROOT / "benchmarks" / "README.md"
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), REPORT]
 LINKING = [*DOCUMENTS, ROOT / "helm" / "sidekey" / "README.md", ROOT / "prometheus" / "README.md"]
-"""The documents, and those of folders that have examples of another kind than a config."""
+"""Documents whose links are checked: also READMEs whose YAML is not a Sidekey config."""
 GENERATED = pages().keys()
 WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in GENERATED]
 """Those that people write; the others are generated, and tests/tools/test_docs.py compares them."""
