@@ -329,7 +329,7 @@ _GENERATED_PROFILES = _GENERATED.replace("the models", "proxy/sidekey/providers/
 
 
 def _profile_section(name: str, profile: profiles.Profile) -> str:
-    parts = [f"## {name}\n", f"{profile.title}; see [its page]({profile.documentation}).\n", f"{profile.notes}\n"]
+    parts = [f"## {name}\n", f"{profile.title} ([documentation]({profile.documentation})).\n", f"{profile.notes}\n"]
     if profile.names:
         parts += ["| parameter | | example | meaning |", "|---|---|---|---|"]
         parts += [
@@ -340,7 +340,7 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
         parts.append("")
     for key, parameter in profile.parameters.items():
         for above, known in parameter.defaults.items():
-            parts += [f"| `{above}` | `{key}`, where it is not written |", "|---|---|"]
+            parts += [f"| `{above}` | default of `{key}` |", "|---|---|"]
             parts += [f"| `{value}` | `{default}` |" for value, default in known.items()]
             parts.append("")
     parts += ["| fills in | with |", "|---|---|"]
@@ -351,7 +351,9 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
 
 def _necessity(parameter: profiles.Parameter) -> str:
     if parameter.defaults:
-        return f"required, unless {' and '.join(f'`{name}`' for name in parameter.defaults)} is one of those below"
+        return (
+            f"required, unless {' and '.join(f'`{name}`' for name in parameter.defaults)} has one of the values below"
+        )
     default = "" if parameter.default is None else f", `{parameter.default}`"
     return "required" if parameter.required else f"optional{default}"
 
@@ -367,7 +369,8 @@ The body is `application/problem+json` (RFC 9457):
 
 | member | meaning |
 |---|---|
-| `type`, `title`, `status` | as in RFC 9457 |
+| `type` | `urn:sidekey:answer:CODE` |
+| `title`, `status` | as in the table below |
 | `code` | one of the codes below |
 | `detail` | what is wrong with this request, and what to do |
 | `instance` | the ID of the request |
