@@ -286,7 +286,7 @@ ROUTES: Final = (
     _ALL(
         method="POST",
         name="createCaller",
-        summary="Let a caller in. Its token is in this response and in no other.",
+        summary="Create a caller. Only this response contains its token.",
         handle=create,
         body="NewCaller",
         gives="CallerWithToken",
@@ -306,8 +306,8 @@ ROUTES: Final = (
     _CHANGE(
         method="PUT",
         name="replaceCaller",
-        summary="Replace what a caller may use: no presets where they are left out. Its token stays. "
-        "`If-None-Match: *` creates a caller instead: its token is in this response and in no other.",
+        summary="Replace the permissions of a caller; without `presets` it may use none. Its token stays. "
+        "`If-None-Match: *` creates a caller, and only that response contains its token.",
         handle=replace,
         creates="CallerWithToken",
         body="CallerDocument",
@@ -315,7 +315,7 @@ ROUTES: Final = (
     _CHANGE(
         method="PATCH",
         name="patchCaller",
-        summary="The same; what is left out stays.",
+        summary="Change the permissions of a caller. Omitted keys stay.",
         handle=patch,
         body="Patch",
         accepts=(MERGE_PATCH, JSON),
@@ -323,7 +323,7 @@ ROUTES: Final = (
     _CHANGE(
         method="DELETE",
         name="deleteCaller",
-        summary="Delete a caller: its token lets nobody in any more.",
+        summary="Delete a caller, whose token is then refused.",
         handle=delete,
         gives="",
         status=204,

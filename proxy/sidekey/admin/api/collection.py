@@ -25,11 +25,11 @@ R = TypeVar("R", bound=DocumentRow)
 
 
 _OF_SECRETS: Final = (
-    " A secret reads as when and by whom it was entered.",
-    " A secret that is sent back as it reads is kept, one that is left out removed.",
+    " For a secret, the response says when and by whom it was entered.",
+    " A secret is kept if the request has it as it was read, and removed if the request omits it.",
     " with its secrets",
 )
-"""What is said of secrets where one is read, replaced and deleted."""
+"""The parts of the summaries of GET, PUT and DELETE about secrets."""
 
 
 class Saving(ABC, Generic[R]):
@@ -105,7 +105,7 @@ class Collection(ABC, Generic[R]):
             one(
                 method="GET",
                 name=f"get{title}",
-                summary=f"Read {name}, of a file as well.{reads}",
+                summary=f"Read {name} of a file or of the store.{reads}",
                 role="viewer",
                 handle=self.read,
                 gives=title,
@@ -122,7 +122,7 @@ class Collection(ABC, Generic[R]):
             change(
                 method="PATCH",
                 name=f"patch{title}",
-                summary="Change some of the document (RFC 7396). What is left out stays.",
+                summary="Change parts of the document (RFC 7396). Omitted keys stay.",
                 handle=self.patch,
                 body="Patch",
                 accepts=(MERGE_PATCH, JSON),

@@ -184,7 +184,7 @@ ROUTES: Final = (
     _TRIAL(
         path="/presets/{id}/preview",
         name="previewPreset",
-        summary="Show the request that a preset makes of parameters or a payload; nothing is sent.",
+        summary="Show the request that a preset makes from parameters or a payload, without sending it.",
         role="viewer",
         handle=preview,
         gives="PresetPreview",
@@ -192,7 +192,7 @@ ROUTES: Final = (
     _TRIAL(
         path="/presets/{id}/test",
         name="testPreset",
-        summary="Send that request: a real one, on which the upstream may act. Any 2xx is success.",
+        summary="Send the request of a preset, on which the upstream may act. Any 2xx is success.",
         role="editor",
         handle=test,
         gives="TestResult",
@@ -201,14 +201,15 @@ ROUTES: Final = (
     _DRAFT(
         path="/drafts/preset/preview",
         name="previewPresetDraft",
-        summary="Show the request that a preset would make which is not saved; nothing is sent.",
+        summary="Show the request of an unsaved preset, without sending it.",
         handle=preview_draft,
         gives="PresetPreview",
     ),
     _DRAFT(
         path="/drafts/preset/test",
         name="testPresetDraft",
-        summary="Send the request of a preset that is not saved: a real one, with the credential of its integration.",
+        summary="Send the request of an unsaved preset, on which the upstream may act, with its integration's "
+        "credential.",
         handle=test_draft,
         gives="TestResult",
         codes=("invalid", "too_many"),

@@ -109,8 +109,8 @@ ROUTES: Final = (
         method="POST",
         path="/drafts/integration/preview",
         name="previewDraft",
-        summary="Say what saving a document would do; nothing is saved. With the `id` of a stored integration: in its "
-        "place.",
+        summary="Show the result of saving a document, without saving it. With the `id` of a stored integration, "
+        "the document replaces it.",
         role="editor",
         handle=preview,
         body="IntegrationDocument",

@@ -27,7 +27,7 @@ _KEYS: Final = frozenset({"name", "role", "expires_at", "own_token"})
 
 
 async def whoami(service: Service, ask: Ask) -> Answer:
-    """Whose the token of this request is."""
+    """Describe the operator of this request's token."""
     del service
     operator = ask.operator
     source = "store" if operator.row else "file"
@@ -210,7 +210,7 @@ ROUTES: Final = (
         method="GET",
         path="/whoami",
         name="whoAmI",
-        summary="Whose the token of this request is.",
+        summary="Describe the operator of this request's token.",
         role="viewer",
         handle=whoami,
         gives="WhoAmI",
@@ -227,7 +227,7 @@ ROUTES: Final = (
     _ALL(
         method="POST",
         name="createToken",
-        summary="Make an operator's token. It is in this response and in no other.",
+        summary="Create an operator's token. Only this response contains it.",
         handle=create,
         body="NewToken",
         gives="TokenWithToken",
@@ -239,7 +239,7 @@ ROUTES: Final = (
     _ONE(
         method="GET",
         name="getToken",
-        summary="Read what is known of an operator's token.",
+        summary="Read the description of an operator's token.",
         handle=read,
         gives="Token",
         codes=("not_found",),
