@@ -78,6 +78,7 @@ def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
 
 @given(mistakes())
 @example((CONFIGS[0], ("integrations",), "add", "x"))
+@example((CONFIGS[0], next(path for path in paths(CONFIGS[0]) if path[-1] == "endpoint_prefix"), "put", []))
 def test_what_the_config_refuses_the_chart_refuses(mistake: tuple[dict[str, Any], Path, str, Any]) -> None:
     """And the other way round, unless it tells how a secret, or a text of YAML 1.1, is written in values.
 
