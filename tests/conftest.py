@@ -16,10 +16,9 @@ from sidekey.core.build import build
 from support.ca import Authority
 from support.postgres import Postgres
 
-# No test judges time, so Hypothesis shall not either. In CI it loads its own profile, which is repeatable as well.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-if not os.environ.get("CI"):
-    settings.load_profile("untimed")
+# Every run tries the same examples, whatever the load of the machine: the fuzz targets look for new ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
