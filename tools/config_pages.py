@@ -32,7 +32,7 @@ folder, Sidekey reads all `*.yaml` and `*.yml` in alphabetical order, except nam
 subfolders. Each file needs `version`. Every other global key, and each ID of an integration or a preset, may be in
 one file only.
 
-`sidekey check` reports all errors at once as `file:line:column: path: message`. It lists at most 200 errors of one
+`sidekey check` reports all errors at once as `file:line:column: path: message`. It lists at most 200 errors for each
 part of the config, and says if there are more.
 
 ## Types
@@ -49,22 +49,22 @@ part of the config, and says if there are more.
 | key source | a secret: as a certificate source, with `{insecure_value: PEM}` instead of `{inline}` |
 | path | relative paths start at the folder of the config file |
 
-From a secret, Sidekey drops one trailing newline. Empty secrets and other control characters are errors (PEM may have
-lines). A certificate or key at a URL must use https, and `run` fetches it. Variables inside text are not expanded.
+Sidekey drops one newline at the end of a secret. Empty secrets and other control characters are errors, except the
+lines of PEM. The URL of a certificate or key must be https; `run` fetches it. Sidekey does not expand variables
+inside text.
 
-Types follow YAML 1.2: only `true`, `false`, `null`, whole numbers and floats are not text, so `off`, `no` and `0660`
-are text. Unknown and duplicate keys are errors.
+Types follow YAML 1.2: `off`, `no` and `0660` are text. Unknown and duplicate keys are errors.
 
 ## Permissions of files
 
 `sidekey check` checks the config, every file that it names, the trust folder, the targets of links, and all folders
 on their paths. **A file that other users can write to is an error, and so is such a folder without the sticky bit.**
-Other users are everyone (`o+w`) and a group (`g+w`) that is neither root's nor that of Sidekey's process. A
-supplementary group of the process without a name, such as the `fsGroup` of a pod, counts as its own. Run `check` as
-Sidekey's user. `sidekey run` logs these errors and starts anyway; `sidekey run --strict` does not start. All secrets
-that every user can read cause one warning together.
+Other users are everyone (`o+w`), and a group (`g+w`) other than root's and that of Sidekey's process. Supplementary
+groups of the process that have no name, such as a pod's `fsGroup`, are allowed too. Run `check` as Sidekey's user.
+`sidekey run` logs these errors and starts anyway; `sidekey run --strict` does not start. One warning lists all secrets
+that every user can read.
 
-`check` does not look at owners, read-only file systems, and the root of a mount. Volumes of a Kubernetes Secret or
+`check` ignores owners, read-only file systems, and the root of a mount. Volumes of a Kubernetes Secret or
 ConfigMap, whose files have mode 0644, cause no warning.
 """
 
@@ -107,26 +107,24 @@ class _Notes(NamedTuple):
 
 
 _NOTES = {
-    "aws_sigv4": _Notes(
-        "How SDKs are set up, and what a prefix does not limit, is in [aws.md](aws.md).", {"web_identity": ""}
-    ),
+    "aws_sigv4": _Notes("[aws.md](aws.md) describes SDKs and the limits of a prefix.", {"web_identity": ""}),
     "basic": _Notes(
-        "[Provider profiles](providers.md) bring what is not secret for the platforms they are made for.",
+        "[Provider profiles](providers.md) fill in most keys for some platforms.",
         profile_example="""\
 lists:
   auth: {type: basic, provider: mailchimp, dc: us6, key: {file: /run/secrets/mailchimp}}
 """,
     ),
     "headers": _Notes(
-        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
+        "[Provider profiles](providers.md) fill in most keys for some platforms.",
         profile_example="""\
 mails:
   auth: {type: headers, provider: klaviyo, key: {file: /run/secrets/klaviyo}}
 """,
     ),
     "jwt": _Notes(
-        "[Provider profiles](providers.md) bring all but the key for the platforms they are made for.",
-        {"token_placement": "Where the token goes, where one word does not say it."},
+        "[Provider profiles](providers.md) fill in most keys for some platforms.",
+        {"token_placement": "Where the token goes, as a mapping."},
         """\
 apps:
   auth:
@@ -138,10 +136,10 @@ apps:
 """,
     ),
     "oauth2": _Notes(
-        "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for.",
+        "[Provider profiles](providers.md) fill in most keys for many platforms.",
         {
             "token_request": "",
-            "token_placement": "Where the token goes, where one word does not say it.",
+            "token_placement": "Where the token goes, as a mapping.",
             "token_response": "",
             "assertion": "",
         },
@@ -156,9 +154,9 @@ shop:
 """,
     ),
     "session": _Notes(
-        "[Tokens](tokens.md) says when a login is made. [Provider profiles](providers.md) bring all but the secrets of "
-        "the platforms they are for.",
-        {"login": "", "token": "", "placement": "Where the token goes, where one word does not say it."},
+        "[Tokens](tokens.md#logins) has details. [Provider profiles](providers.md) fill in most keys for many "
+        "platforms.",
+        {"login": "", "token": "", "placement": "Where the token goes, as a mapping."},
         """\
 reviews:
   auth:
@@ -168,7 +166,7 @@ reviews:
     api_secret: {file: /run/secrets/yotpo}
 """,
     ),
-    "signature": _Notes("[signatures.md](signatures.md) has the schemes, and the values of templates."),
+    "signature": _Notes("[signatures.md](signatures.md) explains schemes and templates."),
 }
 
 
@@ -274,27 +272,30 @@ def _cell(text: str) -> str:
 _PROFILES_INTRODUCTION = """\
 # Provider profiles
 
-A profile fills in an `auth` block for one platform, and the integration's keys that belong to it. Set `provider`, the
-profile's parameters and its secrets beside it; set further credentials as without a profile. There are profiles of
-the types KINDS.
+A profile fills in the `auth` block for one platform, and related keys of the integration. In `auth`, set `provider`,
+the profile's parameters and secrets, and the keys that no profile fills in, such as `client_id`. There are profiles
+of the types KINDS.
+
+In a file with `version: 1`:
 
 ```yaml
 integrations:
 EXAMPLES```
 
-- **Your keys win.** What the integration sets replaces what the profile fills in, mapping by mapping.
+- **Your keys win.** Each key that you set replaces the profile's, also inside mappings.
 - **Domains.** A profile with allowed domains fills in `allow_other_domains: true` and `allowed_domains`. Your own
-  `allowed_domains` replace the list and keep the switch. With `allow_other_domains: false`, neither is filled in. An
-  `endpoint_prefix` narrows the targets further.
+  `allowed_domains` replaces only the list. With `allow_other_domains: false`, the profile fills in neither. An
+  `endpoint_prefix` limits the targets further.
 - **Endpoint prefix.** Your own `endpoint_prefix` replaces the profile's.
 - **Parameters** are plain text or numbers, never references. The whole value must match the parameter's pattern, so
-  it cannot extend a host. A parameter is not needed if it occurs only in keys that you replace.
-- **Secrets** are references and are inserted where the profile has their names in braces. If you set such a key
-  yourself, omit the secret. A user name may be plain text in a file.
-- An entry whose optional parameter is missing is omitted. Other names in braces are values that are known only when
-  Sidekey signs a request or makes a token.
+  that it cannot change the host. You need no parameter that occurs only in keys that you replace.
+- **Secrets** are references. They replace their names in braces. If you set such a key yourself, omit the secret. A
+  user name may be plain text in a file.
+- The profile omits entries whose optional parameter is missing. Sidekey replaces other names in braces when it signs a
+  request or token.
 - `sidekey explain` shows what a profile filled in.
-- At least two sources confirm each entry, except those [below](#entries-with-fewer-than-two-sources).
+- At least two sources confirm each entry, except those [below](#entries-with-fewer-than-two-sources). `memory` there
+  means that no source confirms it.
 """
 
 
@@ -345,7 +346,7 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
             parts.append("")
     parts += ["| fills in | with |", "|---|---|"]
     parts += [f"| `{key}` | `{text}` |" for key, text in profile.entries()]
-    sources = ", ".join(profile.sources) or "from memory"
+    sources = ", ".join(profile.sources) or "none"
     return "\n".join([*parts, "", f"Sources: {sources}.", ""])
 
 
@@ -375,14 +376,18 @@ The body is `application/problem+json` (RFC 9457):
 | `detail` | what is wrong with this request, and what to do |
 | `instance` | the ID of the request |
 | `integration` | the ID of the integration, if the caller may know it |
-| `sent` | whether the upstream may have received the request: `no` or `maybe` |
+| `sent` | whether the upstream may have received the request: `no` or `maybe`; after `no`, you may send it again |
+| `errors` | with `parameters_invalid`, what is wrong with each parameter ([presets.md](presets.md#parameters)) |
 
 Every response has the request's ID in `Sidekey-Request-Id`: Sidekey's own, an upstream's, and the 200 to a CONNECT.
 The access log has it as `request_id` ([logs.md](logs.md)). Sidekey never sends this header to an upstream, and drops
 it from upstream responses.
 
-[metrics.md](metrics.md#outcomes) says who must act on each code, and [its reasons](metrics.md#reasons-of-denials) why
-a request was denied.
+A request without a valid token gets 407 from the forward proxy, 401 from the reverse proxy, and 403 in a tunnel. Many
+temporary errors have `Retry-After`, in seconds.
+
+[metrics.md](metrics.md#outcomes) says who must act on each code, and lists the
+[reasons of denials](metrics.md#reasons-of-denials).
 
 | code | status | Proxy-Status error | title |
 |---|---|---|---|"""

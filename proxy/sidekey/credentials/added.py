@@ -13,7 +13,7 @@ from sidekey.credentials.injected import InjectedSettings
 
 
 class AddedSettings(InjectedSettings, SupplementSettings):
-    """Headers, query parameters and body fields that go with each request, beside the credential."""
+    """Headers, query parameters and body fields that Sidekey adds to each request, besides the credential."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 

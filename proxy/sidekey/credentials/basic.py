@@ -50,13 +50,13 @@ class BasicSettings(KindSettings):
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     provider: Provider = None
     username: Annotated[SecretOrText, literally(check_user_name)] = Field(
-        description="User name, without a colon. It is a secret, but a file may have it as plain text."
+        description="User name, without a colon: a secret, or in a file also plain text."
     )
     password: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="Password, as a reference. If `username` is a reference, you may omit it, and it is empty: "
-        "some APIs take their key as the user name.",
+        description="Password, as a reference. If `username` is a reference, you may omit the password, and it is "
+        "empty: some APIs accept their key as the user name.",
     )
 
     @field_validator("password")

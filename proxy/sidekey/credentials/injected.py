@@ -59,7 +59,7 @@ Headers = Annotated[
     NAMES,
     Field(
         min_length=1,
-        description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
+        description="The values by header name: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     ),
 ]
 Query = Annotated[
@@ -68,8 +68,8 @@ Query = Annotated[
     NAMES,
     Field(
         min_length=1,
-        description="Names of query parameters to values, likewise. Servers log queries: prefer a header where the API "
-        "takes both.",
+        description="The values by parameter name, written like those of headers. Servers log queries: prefer a "
+        "header if the API accepts both.",
     ),
 ]
 Body = Annotated[
@@ -78,8 +78,9 @@ Body = Annotated[
     NAMES,
     Field(
         min_length=1,
-        description="Names of body fields to values, likewise, or a number, `true` or `false`. The body must be a "
-        "form or a JSON object, of at most `limits.replay_body`; else the response is 415 `credential_unplaceable`.",
+        description="The values by field name, written like those of headers, or a number, `true` or `false`. The "
+        "body must be a form or a JSON object of at most `limits.replay_body`, otherwise the response is "
+        "415 `credential_unplaceable`.",
     ),
 ]
 

@@ -122,7 +122,7 @@ class JwtCredential(Sealed):
 
 
 class JwtSettings(KindSettings):
-    """A JSON Web Token that Sidekey signs itself, and again before it ends. It needs the extra `jwt`."""
+    """A JSON Web Token that Sidekey signs, and replaces before it expires. Needs the extra `jwt`."""
 
     title: ClassVar[str] = "Signed JWT"
     form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
@@ -144,8 +144,8 @@ class JwtSettings(KindSettings):
     type: Literal["jwt"] = Field(description="The kind: a signed JWT (RFC 7519).")
     provider: Provider = None
     algorithm: Algorithm = Field(
-        description="How it is signed (RFC 7518 3.1, RFC 8037, RFC 9864): by a `private_key`, or with `HS256`, `HS384` "
-        "and `HS512` by a `secret`."
+        description="The signature algorithm (RFC 7518 3.1, RFC 8037, RFC 9864). `HS256`, `HS384` and `HS512` need a "
+        "`secret`, the others a `private_key`."
     )
     private_key: PemSecret | None = Field(
         default=None,
@@ -157,30 +157,28 @@ class JwtSettings(KindSettings):
         validate_default=True,
         description="The secret, as a reference; at least as long as the hash (RFC 7518 3.2).",
     )
-    secret_encoding: SecretEncoding = Field(
-        default="text", description="How the secret is written: its own bytes, or in `base64` or `hex`."
-    )
+    secret_encoding: SecretEncoding = Field(default="text", description="The encoding of the secret. `text`: none.")
     key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
-        default=None, description="The key's identifier: header `kid`."
+        default=None, description="The key's identifier: the header `kid`."
     )
     life: Annotated[Duration, AfterValidator(_check_life), HARMLESS] = Field(
         default=LIFE,
-        description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, for clocks that differ, and "
-        "another token is signed at half its life.",
+        description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, to allow for clock "
+        "differences. Sidekey signs another token after half of the life.",
     )
     claims: WrittenTree = Field(
         default={},
-        description="The claims: texts, numbers, true and false, lists and mappings, and secrets as references. "
-        "`{public_key_sha256}` in a text is the base64 of the SHA-256 over the public key. `iat`, `exp`, `nbf` and "
-        "`jti` may not be set.",
+        description="The claims: text, numbers, booleans, lists, mappings, and secrets as references. "
+        "`{public_key_sha256}` in a text is the base64 of the SHA-256 of the public key. You cannot set "
+        "`iat`, `exp`, `nbf` and `jti`.",
     )
     jti: Annotated[bool, HARMLESS] = Field(
-        default=False, description="Whether each token has an identifier of its own, which is random: claim `jti`."
+        default=False, description="Whether each token has a random identifier, the claim `jti`."
     )
     token_placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
         default=Placement(),
-        description="Where the token goes in a request: `header`, `body` or `query`, or "
-        "`{in: header, name: Authorization, scheme: Bearer}`, where `prefix` in place of `scheme` is any text.",
+        description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
+        "Authorization, scheme: Bearer}`. `prefix` instead of `scheme` is any text.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
 

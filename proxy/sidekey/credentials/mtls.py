@@ -23,7 +23,7 @@ from sidekey.credentials.fields import Keys
 
 
 class MtlsSettings(CertificateSettings, KindSettings):
-    """A client certificate in the TLS handshake, and nothing in the request."""
+    """A client certificate in the TLS handshake. Sidekey adds nothing to the request."""
 
     title: ClassVar[str] = "Client certificate"
     also_called: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})

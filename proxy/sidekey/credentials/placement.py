@@ -149,22 +149,22 @@ _SCHEMA: dict[str, Any] = {
         {
             "type": "object",
             "properties": {
-                "in": {"enum": ["header", "body", "query"], "description": "Which part of the request."},
+                "in": {"enum": ["header", "body", "query"], "description": "The part of the request."},
                 "name": {
                     "type": "string",
                     "minLength": 1,
-                    "description": "Name of the header, parameter or field; left out, `Authorization` or "
+                    "description": "The name of the header, parameter or field; default: `Authorization` or "
                     "`access_token`.",
                 },
                 "scheme": {
                     "type": "string",
-                    "description": 'Word before the token in a header; left out, `Bearer`; `""` for none.',
+                    "description": 'The word before the token in a header; default: `Bearer`. `""`: no word.',
                 },
                 "prefix": {
                     "title": EXACT_TEXT,
                     "type": "string",
                     "minLength": 1,
-                    "description": "In place of `scheme`: the text before the token in a header, as it is, such as "
+                    "description": "Instead of `scheme`: any text before the token in a header, such as "
                     "`Token token=`.",
                 },
             },

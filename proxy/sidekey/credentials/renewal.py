@@ -23,16 +23,15 @@ RenewalInterval = Annotated[
     Duration,
     AfterValidator(_at_least_a_second),
     HARMLESS,
-    Field(description="The shortest time between two renewals after rejections by the upstream; at least `1s`."),
+    Field(description="The shortest time between two refreshes that rejections by the upstream cause; at least `1s`."),
 ]
 
 SingleLiveToken = Annotated[
     bool,
     HARMLESS,
     Field(
-        description="Whether the provider has one valid token for each client, so that a new one ends the "
-        "previous one. Sidekey then renews a token only after it has expired or was rejected, and "
-        "requests wait for the new one."
+        description="Whether a new token of the provider ends the client's previous one. Sidekey then refreshes a "
+        "token only after it has expired or was rejected, and requests wait for the new token."
     ),
 ]
 

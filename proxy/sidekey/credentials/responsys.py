@@ -245,13 +245,14 @@ class ResponsysSettings(KindSettings):
         description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
     )
     username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
-        description="Name of the API user: a secret, which a file may also write as plain text."
+        description="Name of the API user: a secret, or in a file also plain text."
     )
-    password: Secret = Field(description="Its password, as a reference.")
+    password: Secret = Field(description="The user's password, as a reference.")
     path_prefix: Annotated[PublicText, literally(_check_path), CountsAs(_below)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
-        description="Path of the API. Every target must be under it, and Sidekey appends paths after `/i/ID` to "
-        "it. The login is at `/auth/token` below its `/rest/api/vN`, or below `/rest/api/v1.3`.",
+        description="Path of the API. Every target must be under this path, and Sidekey appends the path after "
+        "`/i/ID` to it. The login is at `/auth/token` below the `/rest/api/vN` of this path, or below "
+        "`/rest/api/v1.3`.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False

@@ -292,7 +292,7 @@ class BasicAuthentication(_Section):
 
     type: Literal["basic"]
     username: Annotated[SecretOrText, literally(check_user_name)] = Field(
-        description="User name, without a colon. It is a secret, but a file may have it as plain text."
+        description="User name, without a colon: a secret, or in a file also plain text."
     )
     password: Secret = Field(description="Password, as a reference.")
 
@@ -396,19 +396,20 @@ class LoginSettings(_Section):
     format: Format = Field(default="json", description="How the body is encoded; a form is flat.")
     headers: CallHeaders = Field(
         default={},
-        description="Headers: a public text, or `{prefix: TEXT, secret: REFERENCE}`. `Accept` is sent unless it is one "
-        "of them.",
+        description="Headers: a public text, or `{prefix: TEXT, secret: REFERENCE}`. Sidekey adds `Accept` if you do "
+        "not set it.",
     )
-    query: WrittenTree = Field(default={}, description="Parameters of the query: as `body`, and flat.")
+    query: WrittenTree = Field(default={}, description="Query parameters, written like `body`, but flat.")
     body: WrittenTree = Field(
         default={},
-        description="The body: texts, numbers, true, false, lists and mappings, with secrets as references. Left out, "
-        "none is sent.",
+        description="The body: text, numbers, booleans, lists and mappings, with secrets as references. Without it, "
+        "Sidekey sends no body.",
     )
     auth: Authentication = Field(
         default=NoAuthentication(type="none"),
-        description="Further authentication of the login: `{type: basic, username: ..., password: ...}`, `{type: "
-        "headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: none}`.",
+        description="How the login authenticates besides its body: `{type: basic, username: ..., password: ...}`, "
+        "`{type: headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: "
+        "none}`.",
     )
 
     @field_validator("query")
@@ -477,19 +478,19 @@ def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
 
 
 class SessionTokenSettings(_Section):
-    """Where the response of the login has the token, and how long it lives."""
+    """Where the login's response contains the token and its lifetime."""
 
     source: Annotated[str, AfterValidator(_check_token_field), CountsAs(_spelled_field)] = Field(
         alias="from",
-        description="Names joined by dots where objects are nested, `header:NAME`, or `body` for all of it, as a text "
-        "or a JSON string. A field of the name `body` is `json:body`.",
+        description="A field of the JSON response, with dots between the names of nested objects; `header:NAME`; or "
+        "`body` for the whole body (text or a JSON string). For a field named `body`, write `json:body`.",
     )
     expires_in: Annotated[FieldPath | None, HARMLESS] = Field(
-        default=None, description="Where the response has the token's lifetime in seconds, written like `from`."
+        default=None, description="Where the response contains the token's lifetime in seconds, written like `from`."
     )
     expires_at: Annotated[FieldPath | None, HARMLESS] = Field(
         default=None,
-        description="Instead of `expires_in`: where the response has the token's expiry, in Unix seconds, "
+        description="Instead of `expires_in`: where the response contains the token's expiry, in Unix seconds, Unix "
         "milliseconds or as RFC 3339.",
     )
     life: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
@@ -516,7 +517,7 @@ def _check_rejected(statuses: list[int]) -> list[int]:
 
 
 class SessionSettings(KindSettings):
-    """A token from a login of the platform's own, sent with each request; a new login follows where it is rejected."""
+    """A token from a platform-specific login. Sidekey logs in again if the upstream rejects the token."""
 
     title: ClassVar[str] = "Session"
     also_called: ClassVar[frozenset[str]] = frozenset({"cookie", "login"})
@@ -533,23 +534,23 @@ class SessionSettings(KindSettings):
         }
     )
 
-    type: Literal["session"] = Field(description="The kind: a login that brings a token.")
+    type: Literal["session"] = Field(description="The kind: a login that returns a token.")
     provider: Provider = None
     login: LoginSettings = Field(description="The login.")
-    token: SessionTokenSettings = Field(description="Where its response has the token.")
+    token: SessionTokenSettings = Field(description="Where the login's response contains the token.")
     placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
         default=Placement(),
         description="Where the token goes in a request: `header`, `body` or `query`, or `{in: header, name: "
-        'X-Session, scheme: ""}`; by default into `Authorization: Bearer`. In query and body the name is '
-        "`access_token`; an empty scheme puts no word before the token.",
+        'X-Session, scheme: ""}`. Default: `Authorization: Bearer`. In query and body, the default name '
+        "is `access_token`. With an empty scheme, no word precedes the token.",
     )
     rejected: Annotated[list[int], AfterValidator(_check_rejected), HARMLESS] = Field(
         default=[401],
-        description="Statuses of the upstream that reject the token: of 401, 403, 419, 440 and 498. A login follows, "
-        "and the request is sent once more.",
+        description="Statuses with which the upstream rejects the token, from 401, 403, 419, 440 and 498. Sidekey "
+        "then logs in and sends the request once more.",
     )
     logins_a_minute: Annotated[int, HARMLESS] = Field(
-        default=5, ge=1, le=60, description="The most logins in a minute."
+        default=5, ge=1, le=60, description="Maximum number of logins in a minute."
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False

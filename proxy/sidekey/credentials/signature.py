@@ -23,7 +23,7 @@ from sidekey.credentials.signatures.settings import SignatureFields, below, erro
 
 
 class SignatureSettings(SignatureFields, KindSettings):
-    """A signature over each request, as receivers of webhooks check them; there is no other credential."""
+    """A signature over each request, as receivers of webhooks check it, without another credential."""
 
     title: ClassVar[str] = "Signature"
     also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})

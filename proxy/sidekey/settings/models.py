@@ -104,8 +104,8 @@ class ListenSettings(Section):
     )
     metrics: values.ListenAddress | None = Field(
         default=None,
-        description="A further listener with only `/metrics`, `/healthz`, `/startupz` and `/readyz`: any Host, "
-        "no token.",
+        description="A further listener with only `/metrics`, `/healthz`, `/startupz` and `/readyz`. It accepts any "
+        "`Host` and needs no token.",
     )
     names: list[values.HostName] = Field(
         default=[], description="Further host names of the proxy listener, such as a Service's."
@@ -120,22 +120,24 @@ class CallerSettings(Section):
         description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
     )
     integrations: values.CallerGrants = Field(
-        default=(), description='IDs of the integrations it may use, or `"*"` for all; default: none.'
+        default=(), description='IDs of the integrations that the caller may use, or `"*"` for all; default: none.'
     )
     presets: values.CallerGrants = Field(
         default=(),
-        description='IDs of the presets it may use, or `"*"` for all; default: none. It needs no integration for that.',
+        description='IDs of the presets that the caller may use, or `"*"` for all; default: none. They need not be '
+        "in `integrations` too.",
     )
 
 
 class NetworkSettings(Section):
-    """How targets are resolved and which addresses may be dialled."""
+    """How Sidekey resolves targets, and which addresses it may connect to."""
 
     hosts: dict[values.HostName, Annotated[list[values.StaticAddress], Field(min_length=1)]] = Field(
-        default={}, description="Static addresses: host names to lists of IP addresses, classified like any other."
+        default={},
+        description="Static IP addresses by host name, as lists, instead of DNS. The address rules apply to them too.",
     )
     allow_private: list[values.PrivateNetwork] = Field(
-        default=[], description="Networks that may be dialled although they are not global, such as `10.0.0.0/8`."
+        default=[], description="Private networks that Sidekey may connect to, such as `10.0.0.0/8`."
     )
     trusted_ca: values.TrustedCA = Field(
         default=snapshot.Trust(),
@@ -145,8 +147,9 @@ class NetworkSettings(Section):
     search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
     source_address: values.SourceAddress | None = Field(
         default=None,
-        description="The IP address of this machine that outgoing connections leave from, those for tokens and "
-        "certificates included; default: what the system chooses. Only targets of its family are reached.",
+        description="The IP address of this machine for outgoing connections, also those for tokens and "
+        "certificates; default: the system chooses. Sidekey then connects only to addresses of the same "
+        "family (IPv4 or IPv6).",
     )
 
 
@@ -170,7 +173,7 @@ class TimeoutSettings(Section):
         default=_TIMEOUTS.keep_alive, description="How long a connection is kept without a request."
     )
     write: PositiveDuration = Field(
-        default=_TIMEOUTS.write, description="How long a peer may accept nothing of what is sent to it."
+        default=_TIMEOUTS.write, description="How long a peer may accept no bytes while Sidekey sends."
     )
     total: Duration = Field(default=_TIMEOUTS.total, description="A whole exchange; `0s`: no limit.")
     drain_delay: Duration = Field(
@@ -181,12 +184,13 @@ class TimeoutSettings(Section):
     )
     tunnel_idle: PositiveDuration = Field(
         default=_TIMEOUTS.tunnel_idle,
-        description="How long a tunnel (CONNECT) whose bytes pass untouched is kept while none move.",
+        description="How long Sidekey keeps a tunnel that it does not decrypt (`forward.unmatched: pass`) without "
+        "traffic.",
     )
 
 
 class LimitSettings(Section):
-    """How much of each is accepted."""
+    """Limits of requests, responses and memory."""
 
     request_head: PositiveSize = Field(default=_LIMITS.request_head, description="A request head.")
     target: PositiveSize = Field(default=_LIMITS.target, description="A request target.")
@@ -199,19 +203,18 @@ class LimitSettings(Section):
     )
     signed_body: PositiveSize = Field(
         default=_LIMITS.signed_body,
-        description="A request body that is signed, and therefore held until it is complete.",
+        description="A request body that Sidekey signs, and therefore holds until it is complete.",
     )
     held_bodies: PositiveSize = Field(
         default=_LIMITS.held_bodies,
-        description="All bodies together that are held to be signed, at least twice `signed_body`. If several "
-        "integrations sign bodies, each may use half. A request that finds no room for 5 seconds gets"
-        " 503.",
+        description="All bodies together that Sidekey holds to sign them, at least twice `signed_body`. If several "
+        "integrations sign bodies, each may use half. A request that waits 5 seconds for room gets 503.",
     )
     in_flight: Count = Field(
         default=_LIMITS.in_flight,
         description="Requests at the same time. If integrations name several origins (scheme, host and port; a "
         "wildcard domain counts as one, and so does `forward.unmatched: pass`), each origin may use "
-        "half, rounded up. Integrations with `limits` of their own are an exception.",
+        "half, rounded up. Integrations with their own `limits` are an exception.",
     )
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
     tunnels: Count = Field(
@@ -219,7 +222,7 @@ class LimitSettings(Section):
         description="Tunnels (CONNECT) at the same time. If `callers` has several entries, each may use half.",
     )
     preset_parameters: PositiveSize = Field(
-        default=_LIMITS.preset_parameters, description="The parameters of a request by a preset."
+        default=_LIMITS.preset_parameters, description="The parameters that a caller sends to a preset."
     )
     preset_body: PositiveSize = Field(
         default=_LIMITS.preset_body, description="The filled body of a preset, and all filled headers together."
@@ -227,7 +230,7 @@ class LimitSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged, where, and in which form; see [logs.md](logs.md)."""
+    """Logging; see [logs.md](logs.md)."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level that is logged."
@@ -243,29 +246,30 @@ class LogSettings(Section):
     )
     format: Literal["auto", "json", "text"] = Field(
         default=_LOG.format,
-        description="`json`: a JSON object a line; `text`: lines for people; `auto`: text on a terminal, JSON "
+        description="`json`: one JSON object per line; `text`: lines for people; `auto`: text on a terminal, JSON "
         "elsewhere.",
     )
     file: values.FilePath | None = Field(
         default=_LOG.file,
-        description="A file that lines are appended to, and which SIGUSR1 opens again; default: standard error.",
+        description="The file to append lines to; default: standard error. On SIGUSR1, Sidekey opens it again, for "
+        "rotation.",
     )
 
 
 class ForwardSettings(Section):
-    """The forward proxy, which clients use by `HTTP_PROXY` and `HTTPS_PROXY`."""
+    """The forward proxy, which clients use through `HTTP_PROXY` and `HTTPS_PROXY`."""
 
     unmatched: Literal["deny", "pass"] = Field(
         default="deny",
-        description="What happens to a target at a host that no integration covers: `deny`, or `pass`, which forwards "
-        "it unchanged, without a credential and only to addresses that may be dialled.",
+        description="What Sidekey does with requests to a host that no integration names: `deny`, or `pass`: forward "
+        "them unchanged, without a credential. It never connects to addresses that are not allowed.",
     )
     match_by_host: bool = Field(
         default=False,
-        description="Whether a request or CONNECT that names no integration uses the one that covers its target, "
-        "among those that its caller may use. No two of these may cover the same target. Hosts that "
-        "only a token response contains are not matched. With `callers` the proxy user is `-`: "
-        "`http://-:TOKEN@HOST:PORT`.",
+        description="Whether a request or CONNECT that names no integration uses the integration that covers its "
+        "target, among those that the caller may use. No two of these may cover the same target. Hosts "
+        "that Sidekey learns only from a token response do not match. With `callers` the proxy user is "
+        "`-`: `http://-:TOKEN@HOST:PORT`.",
     )
     pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
         default=list(PASS_PORTS),
@@ -274,23 +278,25 @@ class ForwardSettings(Section):
 
 
 class CaSettings(Section):
-    """The local CA, by whose certificates TLS inside a tunnel (CONNECT) ends in Sidekey."""
+    """The local CA, with whose certificates Sidekey terminates TLS in tunnels (CONNECT)."""
 
     folder: values.FilePath | None = Field(
         default=None,
-        description="Where the CA and its key are kept, in a folder `ca` of mode 0700 below it; default: a folder of "
-        "its own for each path of a config, its folders without links, such as `etc-sidekey-906f2f23fc35` for "
-        "`/etc/sidekey`, in `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
+        description="The folder for the CA and its key, which Sidekey keeps in a subfolder `ca` with mode 0700. "
+        "Default: a folder for each config path (with symbolic links of folders resolved), such as "
+        "`etc-sidekey-906f2f23fc35` for `/etc/sidekey`. It is in `$STATE_DIRECTORY`, else "
+        "`$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
     )
     trust_folder: values.FilePath | None = Field(
         default=None,
-        description="Where callers find what they must trust: `ca.pem`, `bundle.pem`, `truststore.p12` and `wgetrc`; "
-        "never a key. Default: the folder `trust` in `folder`. Nobody but Sidekey may be able to write to it.",
+        description="The folder with the public files that callers must trust: `ca.pem`, `bundle.pem`, "
+        "`truststore.p12` and `wgetrc`. Default: `trust` in `folder`. Only Sidekey may be able to write "
+        "to it.",
     )
     certificate: PemText | None = Field(
         default=None,
-        description="The certificate of a CA of your own in PEM, with its chain up to the root, in any order; "
-        "with `private_key`.",
+        description="The certificate of your own CA in PEM, with its chain up to the root, in any order. Needs "
+        "`private_key`.",
     )
     private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
     extra_roots: list[PemText] = Field(
@@ -300,8 +306,8 @@ class CaSettings(Section):
     )
     hosts: list[values.HostSuffix] = Field(
         default=[],
-        description="Suffixes of at least two labels, such as `example.com`, for which the CA may sign whatever the "
-        "policies are.",
+        description="Suffixes of at least two labels, such as `example.com`, for which the CA may sign even if no "
+        "policy contains them.",
     )
 
 
@@ -314,31 +320,31 @@ def _check_driver(url: Reference) -> Reference:
 class StoreKeySettings(Section):
     """A key of the store."""
 
-    id: values.Name = Field(description="The key's ID, which is stored with everything that the key has sealed.")
+    id: values.Name = Field(description="The key's ID. Sidekey stores it with everything that the key has sealed.")
     key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
 
 
 class StoreSettings(Section):
-    """The store of integrations that are made and changed while Sidekey runs; exactly one of `path` and `url`."""
+    """The store of integrations that people change while Sidekey runs. Needs either `path` or `url`."""
 
     path: values.FilePath | None = Field(
         default=None, description="The file of an SQLite database, on a local disk, for one machine."
     )
     url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
         default=None,
-        description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the extra "
-        "`postgres`. Its password alone may change while Sidekey runs.",
+        description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the "
+        "extra `postgres`. While Sidekey runs, only the password may change.",
     )
     keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
-        description="The keys: the first seals, and all of them open."
+        description="The keys: the first seals secrets, and all of them open secrets."
     )
     audit: Annotated[Retention, AfterValidator(_positive)] = Field(
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[],
-        description="Networks that are not global but that stored integrations may dial. `network.allow_private` "
-        "does not apply to them.",
+        description="Private networks that stored integrations may connect to. `network.allow_private` does not "
+        "apply to stored integrations.",
     )
 
 
@@ -347,23 +353,23 @@ class AdminTokenSettings(Section):
 
     token: SecretElsewhere = Field(description="The token: at least 16 characters.")
     role: Literal["viewer", "editor", "admin"] = Field(
-        description="What it may do: `viewer` reads, explains and tests what is saved; `editor` also changes "
-        "integrations; `admin` also changes callers and tokens, and reads the audit."
+        description="What the operator may do: `viewer` reads, explains and tests what is saved; `editor` also "
+        "changes integrations; `admin` also changes callers and tokens, and reads the audit."
     )
 
 
 class AdminTlsSettings(Section):
-    """The certificate of the admin listener, which then speaks https only. Its files are watched."""
+    """The certificate of the admin listener, which then speaks https only. Sidekey reloads changed files."""
 
     certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
     private_key: PemSecret = Field(description="Its private key in PEM, not encrypted.")
 
 
 class AdminSettings(Section):
-    """The admin listener where there is a `store`; without one nothing of this counts."""
+    """The admin listener if there is a `store`. Without a store, these keys have no effect."""
 
     tokens: dict[values.Name, AdminTokenSettings] = Field(
-        default={}, description="Names of operators to their tokens, beside those of `sidekey token create`."
+        default={}, description="Operators' tokens by name, in addition to those of `sidekey token create`."
     )
     names: list[values.HostName] = Field(
         default=[], description="Further host names of the admin listener, such as a Service's."
@@ -375,12 +381,12 @@ class AdminSettings(Section):
     )
     behind_tls: bool = Field(
         default=False,
-        description="Whether only a proxy that terminates TLS connects to the admin listener.",
+        description="Whether the only client of the admin listener is a proxy that terminates TLS.",
     )
 
 
 class TestSettings(Section):
-    """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
+    """The request that `sidekey test ID` sends, without a body. Only 200 is success."""
 
     __test__ = False
 
@@ -396,7 +402,7 @@ class IntegrationLimits(Section):
     in_flight: Annotated[Count | None, HARMLESS] = Field(
         default=None,
         description="Requests of this integration at the same time, at most `limits.in_flight`. They then do not "
-        "count for the limit of their origin.",
+        "count for the limit of the origin.",
     )
 
 
@@ -408,9 +414,9 @@ class IntegrationSettings(Section):
     endpoint_prefix: Annotated[values.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(
         default=[],
         json_schema_extra=_naming_kinds(
-            "The URL under which targets are allowed, or a list of them, without wildcards and placeholders. KINDS "
-            "need one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as "
-            "outside it.",
+            "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
+            "need one. Whole path segments count: `/v1` allows `/v1/x`, but not `/v10`, and no path that a server "
+            "may interpret as outside of `/v1`.",
             lambda kind: kind.needs_prefix,
         ),
     )
@@ -425,21 +431,21 @@ class IntegrationSettings(Section):
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: list[values.PrivateNetwork] = Field(
-        default=[], description="As `network.allow_private`, for this integration, in addition."
+        default=[], description="Like `network.allow_private`, in addition to it, for this integration."
     )
     trusted_ca: Annotated[values.TrustedCA | None, CountsAs(_anchors)] = Field(
-        default=None, description="As `network.trusted_ca`, for this integration, instead."
+        default=None, description="Like `network.trusted_ca`, instead of it, for this integration."
     )
     limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
     source_address: values.SourceAddress | None = Field(
-        default=None, description="As `network.source_address`, for this integration, instead."
+        default=None, description="Like `network.source_address`, instead of it, for this integration."
     )
-    auth: AuthSettings = Field(description="The credential; `type` is its kind.")
+    auth: AuthSettings = Field(description="The credential. `type` is its kind.")
     add: AddedSettings | None = Field(
         default=None,
         json_schema_extra=_naming_kinds(
-            "What goes with each request beside `auth`, in its headers, query or body, at least one of them; the kind "
-            "KINDS has these keys under `auth`.",
+            "Headers, query parameters or body fields that Sidekey adds to each request, besides `auth`. The kind "
+            "KINDS has these keys in `auth`.",
             lambda kind: kind.brings_added,
         ),
     )
@@ -451,19 +457,20 @@ class IntegrationSettings(Section):
     client_certificate: CertificateSettings | None = Field(
         default=None,
         json_schema_extra=_naming_kinds(
-            "A client certificate beside `auth`; the kind KINDS brings its own.", lambda kind: kind.brings_certificate
+            "A client certificate in addition to `auth`. The kind KINDS has these keys in `auth`.",
+            lambda kind: kind.brings_certificate,
         ),
     )
     pass_headers: list[values.TargetHeader] = Field(
         default=[],
-        description="Headers that Sidekey forwards from callers, although some servers use them to select another"
-        " target. It drops those that are not listed.",
+        description="Headers that Sidekey forwards from callers, although some servers use them to select another "
+        "target. Sidekey drops the headers that are not listed.",
     )
     redact_response: bool = Field(
         default=False,
-        description="Whether Sidekey replaces the integration's secrets by `[redacted]` in response bodies too, "
-        "as it always does in heads. Bodies are then chunked, without content coding and `ETag`, and "
-        "`Range` is not forwarded.",
+        description="Whether Sidekey replaces the integration's secrets with `[redacted]` in response bodies too, as "
+        "it always does in response heads. Bodies are then chunked, without content coding and `ETag`, "
+        "and `Range` is not forwarded.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
@@ -472,15 +479,17 @@ class ParameterSettings(Section):
     """A parameter of a preset."""
 
     type: Literal["text", "integer", "number", "boolean", "list", "object"] = Field(
-        description="The type of the value. Lists and objects are possible in JSON bodies only, as whole values."
+        description="The type of the value. Only JSON bodies can contain lists and objects, as whole values."
     )
     required: bool | None = Field(
         default=None, description="Whether callers must send it. Default: true without a `default`."
     )
     default: values.Value = Field(default=None, description="The value if callers omit it.")
-    max_length: Count | None = Field(default=None, description="Most characters of a text, or entries of a list.")
+    max_length: Count | None = Field(
+        default=None, description="Maximum number of characters of a text, or entries of a list."
+    )
     one_of: Annotated[list[values.Value] | None, Field(min_length=1)] = Field(
-        default=None, description="All the values that a text or number may have."
+        default=None, description="The allowed values of a text or number."
     )
 
 
@@ -489,7 +498,7 @@ class PresetSettings(Section):
 
     description: str = Field(default="", description="A description for people.")
     tags: list[str] = Field(default=[], description="Words to find it with.")
-    integration: values.Name = Field(description="The ID of the integration that sends it.")
+    integration: values.Name = Field(description="The ID of the integration that adds the credential.")
     method: values.PresetMethod = Field(default="POST", description="The method that is sent.")
     url: str = Field(
         description="The URL, inside the integration's policy. A path segment or a query value may contain `{{name}}`."
@@ -498,15 +507,16 @@ class PresetSettings(Section):
         default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
     )
     content_type: values.ContentType = Field(
-        description="The `Content-Type` of the body, and required of the caller's payload."
+        description="The `Content-Type` of the body. A caller's payload must have it too."
     )
     parameters: Annotated[dict[values.ParameterName, ParameterSettings], NAMES] = Field(
-        default={}, description="Names of parameters to their types; needs `body`."
+        default={}, description="The parameters by name. Needs `body`."
     )
     body: values.Value = Field(
         default=None,
         description="The body: a document for JSON, a mapping for a form, a text for XML and plain text. A text that "
-        "is exactly `{{name}}` becomes the parameter's value in JSON. Default: the caller's payload, as it is.",
+        "is exactly `{{name}}` becomes the parameter's value in JSON. Default: the caller's payload, "
+        "unchanged.",
     )
 
 
@@ -516,30 +526,31 @@ class GlobalSettings(Section):
     version: Literal[1] = Field(description="Version of the config's format; in each file.")
     listen: ListenSettings = Field(default=ListenSettings(), description="The listeners.")
     allow_unauthenticated: bool = Field(
-        default=False, description="Allow listeners that others can reach without a token."
+        default=False, description="Whether listeners that other machines can reach may work without tokens."
     )
     callers: dict[values.Name, CallerSettings] = Field(
-        default={}, description="Names of callers to what they may use. Without any, callers are not checked."
+        default={}, description="The callers by name. Without callers, Sidekey does not check who sends requests."
     )
-    network: NetworkSettings = Field(default=NetworkSettings(), description="Resolving and dialling.")
-    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations: a whole number and its unit.")
-    limits: LimitSettings = Field(
-        default=LimitSettings(), description="Sizes (a whole number and its unit) and counts."
+    network: NetworkSettings = Field(
+        default=NetworkSettings(), description="DNS, addresses and CAs for outgoing connections."
     )
+    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="Sizes and counts.")
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
-    via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
+    via: bool = Field(
+        default=True, description="Whether Sidekey sends `Via`. It always checks received ones, to detect loops."
+    )
     forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
     ca: CaSettings = Field(default=CaSettings(), description="The local CA of tunnels (CONNECT).")
     store: StoreSettings | None = Field(
-        default=None, description="The store of managed integrations; default: none, and no API."
+        default=None,
+        description="The store of integrations that people change while Sidekey runs; default: no store, and no API.",
     )
-    admin: AdminSettings = Field(default=AdminSettings(), description="The admin listener where there is a `store`.")
+    admin: AdminSettings = Field(default=AdminSettings(), description="The admin listener, if there is a `store`.")
 
 
 class Config(GlobalSettings):
     """Sidekey's config, version 1."""
 
-    integrations: dict[values.Name, IntegrationSettings] = Field(
-        default={}, description="IDs of integrations to their settings."
-    )
-    presets: dict[values.Name, PresetSettings] = Field(default={}, description="IDs of presets to their settings.")
+    integrations: dict[values.Name, IntegrationSettings] = Field(default={}, description="The integrations by ID.")
+    presets: dict[values.Name, PresetSettings] = Field(default={}, description="The presets by ID.")

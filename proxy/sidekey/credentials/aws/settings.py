@@ -135,7 +135,7 @@ TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSc
 
 
 class WebIdentitySettings(BaseModel):
-    """Keys of a role, which STS returns for a token of an identity provider: for a pod's, for example."""
+    """Keys of a role, which STS returns for a token of an identity provider, such as a pod's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
@@ -149,7 +149,7 @@ class WebIdentitySettings(BaseModel):
 
 
 class AwsSigV4Settings(KindSettings):
-    """Requests to AWS, or to what speaks its protocol, signed with an access key (Signature Version 4)."""
+    """Signs requests to AWS and compatible servers with an access key (Signature Version 4)."""
 
     title: ClassVar[str] = "AWS Signature Version 4"
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
@@ -159,7 +159,7 @@ class AwsSigV4Settings(KindSettings):
     # The order counts: each check sees the keys above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
     region: Annotated[Text, literally(_check_region)] = Field(
-        description="The region that requests are signed for, such as `eu-west-1`."
+        description="The region in the signature, such as `eu-west-1`."
     )
     service: Annotated[str, AfterValidator(_check_service)] = Field(
         description="The service's signing name: `s3`, `sqs`, `dynamodb`, `execute-api`, `bedrock`, ..."
@@ -184,8 +184,8 @@ class AwsSigV4Settings(KindSettings):
     )
     payload: Annotated[Literal["signed", "unsigned"], HARMLESS] = Field(
         default="signed",
-        description="Whether the body is signed, and therefore held until it is complete. `unsigned` is possible "
-        "for S3 over https only, where TLS protects the body; it then streams.",
+        description="Whether Sidekey signs the body, and therefore holds it until it is complete. `unsigned`: the "
+        "body streams; only for S3 over https, because TLS then protects the body.",
     )
 
     @field_validator("sts_endpoint")

@@ -121,7 +121,7 @@ KeySource = Annotated[
 
 
 class CertificateSettings(BaseModel):
-    """The certificate that Sidekey sends to the upstream in the TLS handshake, beside what `auth` adds."""
+    """The certificate that Sidekey sends to the upstream in the TLS handshake, in addition to what `auth` adds."""
 
     # The order counts: each check sees the keys above its own.
     model_config = ConfigDict(

@@ -57,21 +57,21 @@ class TokenRequestSettings(_Section):
     """The request to the token endpoint."""
 
     method: Literal["POST", "GET"] = Field(
-        default="POST", description="Method; with `GET` everything goes into the query."
+        default="POST", description="Method. With `GET`, all parameters go into the query."
     )
     format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
     body: FurtherParameters = Field(
         default={},
-        description="Further parameters in the body, such as `scope`: texts, numbers, true or false, or secrets as "
-        "references. An empty scope is not sent.",
+        description="Further body parameters, such as `scope`: text, numbers, booleans, or secrets as references. "
+        "Sidekey does not send an empty scope.",
     )
     query: FurtherParameters = Field(
-        default={}, description="Further parameters in the query, likewise; none may be in both."
+        default={}, description="Further query parameters, written like `body`. None may be in both."
     )
     headers: CallHeaders = Field(
         default={},
         description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
-        "`Accept` is `application/json` unless it is one of them.",
+        "Sidekey adds `Accept: application/json` if you set no `Accept`.",
     )
 
     @field_validator("query")
@@ -96,18 +96,20 @@ class TokenRequestSettings(_Section):
 
 
 class TokenResponseSettings(_Section):
-    """The members of the token endpoint's response, joined by dots for nested objects."""
+    """Fields of the token endpoint's response, with dots between the names of nested objects."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
-    expires_in: Annotated[FieldPath, HARMLESS] = Field(default="expires_in", description="How many seconds it lives.")
+    expires_in: Annotated[FieldPath, HARMLESS] = Field(
+        default="expires_in", description="The token's lifetime in seconds."
+    )
     base_url: FieldPath | None = Field(
         default=None,
-        description="The base URL of the API, where only the response contains it, such as `rest_instance_url`.",
+        description="The base URL of the API, if only the response contains it, such as `rest_instance_url`.",
     )
     pin_base_url: bool = Field(
         default=False,
-        description="With `base_url`: once the response has it, only its host is allowed, and requests for the "
-        "token endpoint's host go there too. `allowed_domains` then only limit the base URL.",
+        description="With `base_url`: after the first response, only the base URL's host is allowed, and requests "
+        "for the token endpoint's host go there too. `allowed_domains` then only limits the base URL.",
     )
 
     @model_validator(mode="after")
@@ -118,29 +120,32 @@ class TokenResponseSettings(_Section):
 
 
 class AssertionSettings(_Section):
-    """A signed assertion (RFC 7523). It needs the extra `jwt`."""
+    """A signed assertion (RFC 7523). Needs the extra `jwt`."""
 
     private_key: PemSecret | None = Field(
         default=None,
-        description="The private key in PEM, without a passphrase, as a reference; `client_secret_jwt` has none.",
+        description="The private key in PEM, without a passphrase, as a reference. `client_secret_jwt` needs none.",
     )
-    key_id: Annotated[Text | None, HARMLESS] = Field(default=None, description="The key's identifier: header `kid`.")
+    key_id: Annotated[Text | None, HARMLESS] = Field(
+        default=None, description="The key's identifier: the header `kid`."
+    )
     algorithm: Algorithm = Field(
         default="RS256",
-        description="How it is signed (RFC 7518 3.1, RFC 9864); with `client_secret_jwt` one of `HS256`, `HS384` and "
-        "`HS512`, else any other.",
+        description="The signature algorithm (RFC 7518 3.1, RFC 9864). With `client_secret_jwt`: `HS256`, `HS384` or "
+        "`HS512`; otherwise any other.",
     )
     certificate: Annotated[PemText | None, HARMLESS, GoesWith("private_key")] = Field(
-        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
+        default=None,
+        description="The key's certificate in PEM, for the header `x5t#S256`, which Microsoft Entra requires.",
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="The audience: claim `aud`; default: the token endpoint."
+        default=None, description="The audience (claim `aud`); default: the token endpoint."
     )
     issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="With grant `jwt_bearer`: claim `iss`; default: the `client_id`."
+        default=None, description="With grant `jwt_bearer`: the issuer (claim `iss`); default: the `client_id`."
     )
     subject: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="With grant `jwt_bearer`: the subject of the token, claim `sub`."
+        default=None, description="With grant `jwt_bearer`: the subject (claim `sub`)."
     )
     claims: FurtherClaims = Field(default={}, description="Further claims, such as `scope`.")
 

@@ -126,7 +126,7 @@ def _needs_secret(found: Mapping[str, Any]) -> bool:
 
 
 class OAuth2Settings(KindSettings):
-    """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
+    """An access token from an OAuth 2.0 token endpoint. Sidekey fetches and refreshes it."""
 
     title: ClassVar[str] = "OAuth 2.0"
     also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
@@ -168,9 +168,9 @@ class OAuth2Settings(KindSettings):
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None
     token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(spelled_endpoint)] = Field(
-        description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
-        "a target. A test server at `localhost`, 127.0.0.0/8 or ::1 may have an http URL, which must be written as "
-        "text and causes a warning."
+        description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is "
+        "never a target. For a test server at `localhost`, 127.0.0.0/8 or ::1, the URL may be http, as "
+        "plain text; it causes a warning."
     )
     grant: Grants = Field(
         default="client_credentials",
@@ -190,36 +190,38 @@ class OAuth2Settings(KindSettings):
         "header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth"
     ] = Field(
         default="header",
-        description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
-        "in the query, an `assertion` signed by its secret or by its private key (RFC 7523 2.2), or the integration's "
-        "`client_certificate` (RFC 8705 2).",
+        description="How the client authenticates to the token endpoint: `header` (ID and secret as HTTP Basic), "
+        "`body` or `query` (ID and secret there), an `assertion` signed with the secret or a private key "
+        "(RFC 7523 2.2), or the integration's `client_certificate` (RFC 8705 2).",
     )
     client_secret: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The client's secret, as a reference. With any grant but `client_credentials` it may be left out: "
-        "the client then does not authenticate.",
+        description="The client's secret, as a reference. With any grant but `client_credentials`, you may omit it: "
+        "the client then sends only its `client_id`.",
     )
     raw_basic: Annotated[bool, HARMLESS] = Field(
         default=False,
-        description="With `header`: omit the form-encoding before base64, for servers that ignore RFC 6749 2.3.1.",
+        description="With `header`: whether ID and secret are not form-encoded before base64, for servers that "
+        "ignore RFC 6749 2.3.1.",
     )
     refresh_token: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The refresh token of that grant, as a reference. If a response contains a new one, Sidekey "
-        "uses that until the next start, or with a store for good, unless `refresh_token_rotates` is "
-        "false.",
+        description="With grant `refresh_token`: the refresh token, as a reference. If a response contains a new "
+        "one, Sidekey uses the new one, without a store only until the next start. See "
+        "`refresh_token_rotates`.",
     )
     refresh_token_rotates: Annotated[bool, HARMLESS] = Field(
         default=True,
-        description="Whether a response may replace the refresh token. Then only one process may use it, or "
-        "processes that share a store. `false`: Sidekey always uses the config's and ignores others.",
+        description="Whether a response may replace the refresh token. If `true`, only one process may use the "
+        "refresh token, or processes that share a store. If `false`, Sidekey always uses the one in the "
+        "config.",
     )
     username: Annotated[SecretOrText, literally(check_not_empty)] | None = Field(
         default=None,
         validate_default=True,
-        description="With grant `password`: the name of the user, a secret, which a file may also write as plain text.",
+        description="With grant `password`: the user name: a secret, or in a file also plain text.",
     )
     password: Secret | None = Field(
         default=None, validate_default=True, description="With grant `password`: the user's password, as a reference."
@@ -234,9 +236,10 @@ class OAuth2Settings(KindSettings):
     )
     token_placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
         default=Placement(),
-        description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or "
-        "`{in: header, name: Authorization, scheme: Bearer}`. In query and body the name is `access_token`; an empty "
-        "scheme puts no word before the token, and `prefix` in its place any text, such as `Token token=`.",
+        description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or `{in: header, "
+        "name: Authorization, scheme: Bearer}`. In query and body, the default name is `access_token`. "
+        "With an empty scheme, no word precedes the token. `prefix` instead of `scheme` is any text, "
+        "such as `Token token=`.",
     )
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(),

@@ -210,20 +210,20 @@ class SignatureFields(PartSettings):
     algorithm: Annotated[Algorithm | None, HARMLESS] = Field(
         default=None,
         validate_default=True,
-        description="With `custom`: the keyed hash (RFC 2104), one of `hmac-...`; default: `hmac-sha256`. With "
-        "`rfc9421` it must be given: `ed25519`, `ecdsa-p256-sha256`, `rsa-pss-sha512` or `hmac-sha256`.",
+        description="With `custom`: the HMAC (RFC 2104), one of `hmac-...`; default: `hmac-sha256`. Required with "
+        "`rfc9421`: `ed25519`, `ecdsa-p256-sha256`, `rsa-pss-sha512` or `hmac-sha256`.",
     )
     secret: Secrets | None = Field(
         default=None,
         validate_default=True,
-        description="The secret, as a reference, or a list of secrets that all sign, so that receivers can change"
-        " from one to the next. With `standard-webhooks` and `svix`, the prefixes `whsec_` and "
+        description="The secret, as a reference. Or a list of secrets: each makes a signature, so that receivers can "
+        "change from one to the next. With `standard-webhooks` and `svix`, the prefixes `whsec_` and "
         "`whsk_` have the meaning of Standard Webhooks. Otherwise the whole text is the key.",
     )
     secret_encoding: Annotated[SecretEncoding, HARMLESS] = Field(
         default="text",
-        description="With `custom`, and with `hmac-sha256` of `rfc9421`: how the key is written in the secret; "
-        "`text`: it is the key.",
+        description="With `custom`, and with `hmac-sha256` of `rfc9421`: the encoding of the key in the secret. "
+        "`text`: none.",
     )
     signed: Annotated[Annotated[str, AfterValidator(_check_signed)] | None, HARMLESS] = Field(
         default=None,
@@ -232,7 +232,7 @@ class SignatureFields(PartSettings):
         "`{timestamp}.{method}.{target}.{body}` ([values](signatures.md#values)).",
     )
     encoding: Annotated[Encoding, HARMLESS] = Field(
-        default="hex", description="With `custom`: how a signature is written; `base64url` has no padding."
+        default="hex", description="With `custom`: the encoding of a signature. `base64url` has no padding."
     )
     each: Annotated[str, AfterValidator(_check_each), HARMLESS] = Field(
         default="{signature}",
@@ -256,25 +256,25 @@ class SignatureFields(PartSettings):
     )
     key_id: Annotated[Annotated[Text, literally(check_string)] | None, HARMLESS] = Field(
         default=None,
-        description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: its thumbprint (RFC "
-        "7638). For `hmac-sha256` it must be given.",
+        description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: the key's thumbprint "
+        "(RFC 7638). Required with `hmac-sha256`.",
     )
     components: Annotated[list[_Component], NAMES, HARMLESS] = Field(
         default=[*DEFAULT_COMPONENTS],
         min_length=1,
-        description="With `rfc9421`: what is signed: names of headers, in lower case, and `@method`, `@target-uri`, "
-        "`@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). `content-...` are left out "
-        "without a body. `content-digest` is written by Sidekey, of the body.",
+        description="With `rfc9421`: the components to sign: header names in lower case, and `@method`, "
+        "`@target-uri`, `@authority`, `@scheme`, `@request-target`, `@path` and `@query` (RFC 9421 2.2). "
+        "Sidekey writes `content-digest` itself. Without a body, it omits all `content-...`.",
     )
     expires: Annotated[Annotated[Duration, AfterValidator(_check_expires)] | None, HARMLESS] = Field(
         default=None,
         description="With `rfc9421`: after how long the signature expires, in whole seconds; default: never.",
     )
     nonce: Annotated[bool, HARMLESS] = Field(
-        default=False, description="With `rfc9421`: whether it has a random nonce."
+        default=False, description="With `rfc9421`: whether the signature has a random nonce."
     )
     tag: Annotated[Annotated[str, AfterValidator(_check_string)] | None, HARMLESS] = Field(
-        default=None, description="With `rfc9421`: the tag of the application that it is for."
+        default=None, description="With `rfc9421`: the application's tag."
     )
     label: Annotated[str, AfterValidator(_check_label), HARMLESS] = Field(
         default=DEFAULT_LABEL, description="With `rfc9421`: the name of the signature in its two headers."
@@ -478,7 +478,7 @@ def below(findings: Findings, place: str) -> Findings:
 
 
 class SignatureBesideSettings(SignatureFields, SupplementSettings):
-    """A signature over each request, with all that `auth` and `add` bring into it."""
+    """A signature over each request, including everything that `auth` and `add` put into it."""
 
     SECTION: ClassVar[str] = "signature"
 
