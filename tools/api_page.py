@@ -10,6 +10,7 @@ from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import MOST_LISTED
 from sidekey.admin.api.table import ROUTES
+from sidekey.admin.serve import MOST as MOST_CONNECTIONS
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
 from sidekey.runtime.standing import EXPIRING, FAILING
@@ -24,10 +25,10 @@ _INTRODUCTION = f"""\
 
 # The API
 
-With the config key `store`, the admin listener (`listen.admin`) serves the API at `{PREFIX}`. [store.md](store.md)
-has the first requests. `GET {PREFIX}/openapi.json` is the OpenAPI 3.1 document of the running version, with the
-schema of every body. The schemas of integrations are those of the config ([config.md](config.md)), without what only
-a file may contain.
+With the config key `store`, the admin listener (`listen.admin`, by default `127.0.0.1:9090`) serves the API at
+`{PREFIX}`. [store.md](store.md#the-first-integration) has the first requests. `GET {PREFIX}/openapi.json` is the
+OpenAPI 3.1 document of the running version, with the schema of every body. The schemas of integrations are those of
+the config ([config.md](config.md)), without what only a file may contain.
 
 ## Authentication
 
@@ -48,29 +49,29 @@ config.
   proxy that terminates TLS. Its `/metrics` then needs a viewer's token; `/healthz`, `/startupz` and `/readyz` need
   none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
-- The listener accepts few connections; one more closes the oldest.
+- The listener accepts at most {MOST_CONNECTIONS} connections; one more closes the oldest.
 
 ## Integrations
 
 An integration is one JSON object: its document, with the keys of [`integrations.ID`](config.md#integrationsid), and
 read-only members: `source` (`file` or `store`), `version`, `status`, `reason`, `usable`, `expires_at`,
-`failing_since`, `kind`, `base`, `created_at`, `updated_at`, `updated_by`. Requests may contain the read-only members;
-the API ignores them. So you can read an object, edit it and send it back.
+`failing_since`, `kind`, `base` (the URL to which the reverse proxy appends the path), `created_at`, `updated_at`,
+`updated_by`. The API ignores the read-only members in requests. So you can read an object, edit it and send it back.
 
 ### Secrets
 
 - Send a **secret** as `{{"value": "..."}}`. It reads as `{{"set": true, "updated_at": ..., "updated_by": ...}}`,
   never as its value, length, a part or a hash. Send the same object back to keep it. A PATCH without the key keeps
   the secret; a PUT without it removes the secret. Values that are empty or only `*` or `\u2022` are refused.
-- A secret **in a list** also has a `row` ID. With it, the secret is kept wherever it stands in the list, so you can
-  add, move or remove entries without entering the others again. A secret inside a mapping or list of a list must stay
-  in it. The `errors` pointer has the index, the audit the row ID.
+- A secret **in a list** also has a `row` ID. With it, you can add, move or remove entries without entering the
+  others again. A secret inside a mapping or list that is an entry must stay in that entry. Pointers in `errors` have
+  the index of an entry, the audit has the row ID.
 - A **user name** that belongs to a password is a secret too. `client_id` is public, but hidden from viewers. A secret
-  header becomes public only with a new value.
+  header becomes public only if you send a new value.
 - Send a **certificate** as `{{"inline": PEM}}`. It reads as subject, issuer and expiry. Enter certificate and key
   together. If the PEM contains the private key, the API splits it and seals the key as `private_key`. Text outside
   the PEM blocks is dropped. `{{"url": ...}}` of a certificate or key is sealed like a secret.
-- A provider profile is filled in when you save, and stays so until its parameters change.
+- Sidekey fills in a provider profile when you save, and again only when its parameters change.
 - **Files only**: `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers`, and `trusted_ca:
   {{file}}` (use `{{"inline": PEM}}`).
 
@@ -85,18 +86,18 @@ These keys may change without the secrets:
 
 HARMLESS
 
-- Under `auth`, only those public headers belong to the destination that no caller may send, such as `X-Original-URL`.
-- Everything in `add` belongs to it, and so do parameters of a token request and claims (of secret ones, the names).
+- These belong to the destination: everything in `add`, parameters of a token request, claims (if they are secret,
+  only their names), and public headers under `auth` that no caller may send, such as `X-Original-URL`. Other public
+  headers under `auth` do not.
 - You may set `redact_response: true` without the secrets, but not remove it.
 
 ### Restrictions of stored integrations
 
-- While a file has the ID, and afterwards until an editor releases it, the stored integration is hidden.
-- It connects to global addresses and `store.allow_private`, never to `network.allow_private`.
-- In tunnels, it works only for hosts in `ca.hosts` and below. For other hosts, a CONNECT that names it gets 502
-  `ca_unavailable`.
-- By host (`forward.match_by_host`), it is found for callers that list it. If two cover a target, the later one is
-  hidden.
+- A stored integration connects to global addresses and `store.allow_private`, never to `network.allow_private`.
+- In tunnels, it works only for the hosts in `ca.hosts` and their subdomains. For other hosts, a CONNECT that names it
+  gets 502 `ca_unavailable`.
+- By host (`forward.match_by_host`), Sidekey finds it only for callers that list it. If two that a caller lists cover
+  the same target, the one that was saved later is hidden.
 - A description has at most {LONGEST_DESCRIPTION} characters. There are at most {MOST_TAGS} tags of at most
   {LONGEST_TAG} characters.
 
@@ -124,7 +125,7 @@ the others.
 - `failing` is what this process has seen since its start, for the 1,000 integrations used last. A request counts as a
   failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
   `upstream_tls_failed`, `upstream_protocol_error`, `upstream_timeout` or `credential_unavailable`. Any other response
-  of the upstream ends the status, 404 and 429 too, and so does each change of the integration. Sidekey's other
+  of the upstream ends this status, also 404 and 429, and so does each change of the integration. Sidekey's other
   responses, and callers who leave, have no effect. A test with `/test` counts as a request, a test of a draft does
   not.
 - `sidekey list` prints the same `status`, or `unknown` instead of `ok` if no process responds.
@@ -159,13 +160,12 @@ a config file, which may have an `id`.
   a draft also under the integration.
 - Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`; errors in a draft's
   document are reported too, such as `/preset/url`. A draft's integration must be usable.
-- Sidekey writes numbers as Python writes those of the JSON body: `1.50` as `1.5`. Numbers from callers keep their
-  spelling.
+- Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep their spelling.
 
 ## Callers
 
-A caller has `integrations` and `presets`, each a list of IDs or `"*"`. A PUT or a new caller without `presets` may
-use none.
+A caller has `integrations` and `presets`, each a list of IDs or `"*"`. If a POST or PUT has no `presets`, the caller
+may use none.
 
 ## Files and the store
 
@@ -178,11 +178,11 @@ then `hidden`: it admits nobody while the file has its name.
 - **Conditions** follow RFC 9110 13.1. A change or deletion needs `If-Match` with the `ETag` of the version it is
   based on, or `*` for any existing version. Without it, the status is 428; if someone else was first, or `*` finds
   nothing, 412.
-- `PUT` with `If-None-Match: *` creates, as `POST` does, with the name in the path: 201, or 412 if a file or the store
-  has the name.
+- `PUT` with `If-None-Match: *` creates, as `POST` does, with the name in the path. It responds 201 instead of 200, or
+  412 if a file or the store has the name.
 - `GET` with `If-None-Match` responds 304 with the `ETag` if neither the document nor the observed state has changed.
-  The `ETag` begins with the `version`, followed by a digest of the state if that is not plain `ok`. For `If-Match`,
-  only the version counts.
+  The `ETag` begins with the `version`, followed by a digest of the state unless the status is `ok`. `If-Match`
+  compares only the version.
 - `PUT` replaces the document. `PATCH` is a JSON merge patch (RFC 7396, `application/merge-patch+json` or plain JSON).
 - A change returns once it is committed and in use in this process. Other processes on the store follow within 2
   seconds.
@@ -211,8 +211,7 @@ are kept.
   `store_unavailable`, and nothing is sent. `outcome` is `sent` until the test ends, and stays so if the store cannot
   be written then. Tests of unsaved integrations are sent but not listed while the store cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
-  and kind. One more entry counts the rest, with an `outcome` such as `12 more not listed`. For refused changes, that
-  entry is updated only when the count reaches a power of two: `at least 8 more not listed` means 8 to 15.
+  and kind. One more entry counts the rest, with an `outcome` such as `12 more not listed`.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
 """
 
@@ -231,8 +230,8 @@ a value from the request. A message that is not HTTP gets 400 in one line of tex
 
 Some problems are possible for several routes and are not repeated in the table of routes. All routes: `malformed`,
 `unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites), and
-`store_unavailable` (until Sidekey has read the store once, and from routes that read or write it). Routes with a
-body: `too_large` and `unsupported`. Routes with `If-Match`: `precondition_required` and `changed`.
+`store_unavailable` (until Sidekey has read the store once; later only from routes that use the database). Routes with
+a body: `too_large` and `unsupported`. Routes with `If-Match`: `precondition_required` and `changed`.
 
 | code | status | meaning |
 |---|---|---|"""

@@ -11,8 +11,8 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("event", "`request`."),
     (
         "request_id",
-        "The ID of the request or of the CONNECT, as in `Sidekey-Request-Id` and `instance` of its response. Other "
-        "lines about the request have it too.",
+        "The ID of the request or CONNECT: `Sidekey-Request-Id` and `instance` of the response have it, and other "
+        "lines about the request.",
     ),
     (
         "integration",
@@ -60,7 +60,7 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("connect", "Seconds that the request waited for a connection to the upstream; null if one was free."),
     (
         "first_byte",
-        "Seconds from the moment the request was written to the upstream, or its part before the response, to the "
+        "Seconds from the moment the request was written (only its head, if the response came before its end) to the "
         "head of the response; null without a response.",
     ),
     ("bytes_in", "Bytes of the request's body. For a tunnel that passes bytes: bytes from the caller."),
@@ -100,7 +100,7 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("source", "`files`, or `store` if only the store has changed."),
     (
         "by",
-        "For a store: the operators whose changes this process knows to be included. The store's own audit has the "
+        "For a store: the operators who made the changes, as far as this process knows. The store's own audit has the "
         "operator of each `revision`.",
     ),
     ("revision", "The revision of the store, if it has changed."),
@@ -113,11 +113,11 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("settings", "Other keys that have changed, such as `limits.in_flight`."),
     (
         "granted",
-        "New permissions: a list of `caller` and `integration` or `preset`; `*` means all.",
+        "New permissions: a list of objects with `caller` and `integration` or `preset`; `*` means all.",
     ),
     (
         "widened",
-        "Integrations that may reach more than before: a list of `integration`, `key` (`endpoint_prefix`, "
+        "Integrations that may reach more than before: objects with `integration`, `key` (`endpoint_prefix`, "
         "`allowed_domains`, `methods` or `allow_private`), and up to 20 values in `from` and `to`, differences first. "
         "The path of a prefix is `/...` if one of the integration's prefixes comes from a file or a variable: it may "
         "be secret.",
@@ -171,7 +171,8 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
             ("in_flight", "wanted", "nofile"),
-            "`in_flight` is the effective limit. Raise NOFILE. At info if the limit is slightly below the default.",
+            "`in_flight` is the effective limit. Raise NOFILE. At info if `limits.in_flight` is not set and at least "
+            "1,000 remain.",
         ),
         Event(
             "log lines go to a file",
@@ -230,7 +231,9 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
         Event("this can never work, and requests that need it are refused", "warning", ("place",)),
-        Event("other users can change a file that Sidekey trusts", "error", ("place",), "Or a folder on its path."),
+        Event(
+            "other users can change a file that Sidekey trusts", "error", ("place",), "Also for a folder on its path."
+        ),
         Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (
@@ -358,7 +361,7 @@ _INTRODUCTION = """\
 
 Sidekey logs to standard error, or to [`log.file`](config.md#log). Each line is a JSON object that begins with
 `timestamp`, `level` and `event`. `event` is a fixed text, and further keys have the values. Later versions may add
-keys and events. There are three kinds of lines:
+keys and events. The kinds of lines are:
 
 | lines | `event` | written |
 |---|---|---|
@@ -367,16 +370,16 @@ keys and events. There are three kinds of lines:
 | [audit](#audit) | `config changed` | for each change of the config, always |
 | [events](#events) | anything else | at `log.level` and above: `debug`, `info`, `warning`, `error`, `critical` |
 
-`log.access` is `errors` (status 400 or more, or a code of Sidekey's own), `all` or `off`. `log.level` does not
-affect the access log and the audit.
+`log.access` is `errors` (status 400 or more, and requests whose `code` is not null), `all` or `off`. `log.level` does
+not affect the access log and the audit.
 
 **No line contains a secret**, a token, a header, a body, or a message of a library. Paths and queries of requests may
 be secret and are logged only with `log.path: true`. IDs that are not configured are never logged.
 
-**The log never delays a request.** Lines wait in 4 MiB of memory. If the reader is too slow or the disk is full,
-Sidekey drops further lines, logs their number (`log lines were dropped`) and counts them in
-`sidekey_log_dropped_total`. A crash loses the last 50 ms. If your audit must have no gaps, keep room on the disk, and
-alert on `SidekeyLogDropped` ([runbook](runbooks.md#sidekeylogdropped)).
+**The log never delays a request.** Lines wait in 4 MiB of memory. If that is full because the reader is too slow or
+the disk is full, Sidekey drops further lines, logs their number (`log lines were dropped`) and counts them in
+`sidekey_log_dropped_total`. A crash loses the lines of the last 50 ms. If your audit must have no gaps, keep room on
+the disk, and act on the alert [SidekeyLogDropped](runbooks.md#sidekeylogdropped).
 
 ## On a terminal
 
@@ -386,7 +389,7 @@ and not with `NO_COLOR` or `TERM=dumb`. Sidekey escapes what callers and upstrea
 terminal.
 
 ```text
-2026-01-31 23:59:59.012Z warning request 502 POST crm api.example.com upstream_timeout 30001.2ms request_id=5f0c2ab1-1c
+2026-01-31 23:59:59.012Z warning request 504 POST crm api.example.com upstream_timeout 30001.2ms request_id=5f0c2ab1-1c
 ```
 
 ## Find the lines of a response
@@ -409,11 +412,15 @@ All lines about the request with the ID `$ID`:
 jq -c --arg id "$ID" 'select(.request_id == $id)' sidekey.log
 ```
 
-Requests of a caller; failed requests of an integration with their reasons; the number of responses by code and
-status:
+Requests of a caller:
 
 ```sh
 jq -c 'select(.event == "request" and .caller == "billing")' sidekey.log
+```
+
+Failed requests of an integration with their reasons, and the number of responses by code or status:
+
+```sh
 jq -r 'select(.event == "request" and .integration == "crm" and (.code or .status >= 400))
   | [.timestamp, .caller, .status, .code, .reason] | @tsv' sidekey.log
 jq -r 'select(.event == "request") | .code // (.status | tostring)' sidekey.log | sort | uniq -c | sort -rn
@@ -426,10 +433,15 @@ jq -c 'select(.event == "request" and .duration > 1)
   | {request_id, integration, duration, grant, connect, first_byte}' sidekey.log
 ```
 
-Uses of each credential by caller; changes of the config; changes that grant more:
+Uses of each credential by caller:
 
 ```sh
 jq -r 'select(.event == "credential used") | [.integration, .caller // .by] | @tsv' sidekey.log | sort | uniq -c
+```
+
+Changes of the config, then only those that allow more:
+
+```sh
 jq -c 'select(.event == "config changed")' sidekey.log
 jq -c 'select(.event == "config changed" and (.granted or .widened)) | {timestamp, by, granted, widened}' sidekey.log
 ```
@@ -442,10 +454,10 @@ jq -c 'select(.event != "request" and (.level == "error" or .level == "critical"
 
 ## A file, and its rotation
 
-Sidekey creates `log.file` with mode 0600 in an existing folder, because lines tell who calls whom; an existing file
-keeps its mode. Give your log shipper access by a group or an ACL of the file. In a container, log to standard error.
-If the file cannot be opened, Sidekey does not start, a reload is refused, and `sidekey check` reports it. With
-`log.file`, standard error has only errors about the file itself.
+Sidekey creates `log.file` with mode 0600 in an existing folder, because lines show which caller uses what; an
+existing file keeps its mode. Give your log shipper access by a group or an ACL of the file. In a container, log to
+standard error. If the file cannot be opened, Sidekey does not start, a reload is refused, and `sidekey check` reports
+it. With `log.file`, standard error has only errors about the file itself.
 
 SIGUSR1 makes Sidekey open the file again by its path, without losing a line. Sidekey may write to the renamed file
 for another 50 ms, so compress it only at the next rotation. For logrotate and a systemd unit named `sidekey`:
@@ -480,8 +492,8 @@ def page() -> str:
         "### credential used\n",
         "With `log.audit: uses`, Sidekey writes one line for each request that it sent with a credential or over a\n"
         "connection with the client certificate. The line comes at the end of the request, once even if it was sent\n"
-        "again. Denied requests, and requests without a connection, have none. A line costs as much as one of the\n"
-        "access log, or half of that with both.\n",
+        "again. Denied requests, and requests without a connection, have none. A line costs as much CPU as one of\n"
+        "the access log, or half as much if `log.access` is `all`.\n",
         _keys(USE_FIELDS),
         "### config changed\n",
         "Sidekey writes one line for each reload that changed something, of files or of the store, but none at the\n"
@@ -493,7 +505,7 @@ def page() -> str:
         "sentence, and `not_after` a time. `error` has types of exceptions, and `at` places in Sidekey's code.\n",
     ]
     for title, events in EVENTS.items():
-        parts += [f"### {title}\n", "| event | level | keys | |\n|---|---|---|---|", *map(_row, events), ""]
+        parts += [f"### {title}\n", "| event | level | keys | meaning |\n|---|---|---|---|", *map(_row, events), ""]
     return "\n".join(parts)
 
 

@@ -169,19 +169,17 @@ class Reason:
 _REASONS = (
     Reason("integration_missing", ("integration_required",), "The request names no integration."),
     Reason("token_missing", ("caller_denied",), "The request has no caller's token."),
-    Reason("token_unknown", ("caller_denied",), "The token is no caller's."),
-    Reason("integration_unknown", ("integration_denied",), "There is no integration of this ID."),
+    Reason("token_unknown", ("caller_denied",), "The token belongs to no caller."),
+    Reason("integration_unknown", ("integration_denied",), "There is no integration with this ID."),
     Reason("integration_unlisted", ("integration_denied",), "The caller's `integrations` do not list this ID."),
-    Reason("preset_unknown", ("preset_denied",), "There is no preset of this ID."),
+    Reason("preset_unknown", ("preset_denied",), "There is no preset with this ID."),
     Reason("preset_unlisted", ("preset_denied",), "The caller's `presets` do not list this ID."),
     Reason("browser", ("door_denied",), "A web page sent the request (Sec-Fetch-Site, Origin)."),
-    Reason("foreign_host", ("door_denied",), "Host is not this listener's."),
+    Reason("foreign_host", ("door_denied",), "The request's `Host` is not a name of this listener."),
     Reason("outside_prefix", ("target_denied",), "The target is not under any `endpoint_prefix`."),
     Reason("outside_domains", ("target_denied",), "The target is not under any of `allowed_domains`."),
     Reason("outside_path", ("target_denied",), "The target is not under the path that the base URL must have."),
-    Reason(
-        "outside_policy", ("target_denied",), "A CONNECT is to a host and port where the integration allows nothing."
-    ),
+    Reason("outside_policy", ("target_denied",), "The integration allows nothing at the host and port of the CONNECT."),
     Reason("nothing_allowed", ("target_denied",), "The integration allows no target."),
     Reason("not_covered", ("target_denied",), "No integration of the caller covers the target."),
     Reason("token_endpoint", ("target_denied",), "The target is a token or login endpoint of the integration."),
@@ -191,27 +189,35 @@ _REASONS = (
     Reason(
         "copy_source",
         ("target_denied", "request_invalid"),
-        "The source of a copy is outside the policy, or cannot be judged.",
+        "The source of a copy is outside the policy, or Sidekey cannot check it.",
     ),
-    Reason("metadata_address", ("destination_denied",), "The host has an address of cloud metadata."),
+    Reason("metadata_address", ("destination_denied",), "The host has the address of a cloud metadata service."),
     Reason("own_listener", ("destination_denied",), "The host has the address of a listener of Sidekey."),
-    Reason("private_address", ("destination_denied",), "The host has no global address, and `allow_private` no other."),
+    Reason(
+        "private_address",
+        ("destination_denied",),
+        "The host has no global address, and none that `allow_private` allows.",
+    ),
     Reason(
         "method_not_allowed",
         ("method_denied", "target_denied"),
         "The method, or the one that `_method` or `_HttpMethod` in the query names, is not among the integration's "
         "`methods`.",
     ),
-    Reason("method_of_preset", ("method_denied",), "A preset is used by another method than POST."),
+    Reason("method_of_preset", ("method_denied",), "A request to a preset has another method than POST."),
     Reason("trace", ("method_denied",), "The method is TRACE."),
     Reason("content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."),
     Reason("body_not_extended", ("credential_unplaceable",), "The credential cannot be added to this body."),
     Reason("payload_not_signed", ("credential_unplaceable",), "The payload cannot be signed as the caller sends it."),
-    Reason("target_malformed", ("request_invalid",), "The target is no URL that all servers read alike."),
-    Reason("path_ambiguous", ("request_invalid",), "Servers read the path in ways that differ."),
-    Reason("names_differ", ("request_invalid",), "Two places of the request name an integration or token, and differ."),
+    Reason(
+        "target_malformed", ("request_invalid",), "The target is not a URL, or servers may interpret it differently."
+    ),
+    Reason("path_ambiguous", ("request_invalid",), "Servers may interpret the path differently."),
+    Reason("names_differ", ("request_invalid",), "The request names two different integrations or tokens."),
     Reason("parameter_injected", ("request_invalid",), "The caller sends a parameter that Sidekey adds itself."),
-    Reason("parameters_unreadable", ("request_invalid",), "Parameters beside the injected ones cannot be told apart."),
+    Reason(
+        "parameters_unreadable", ("request_invalid",), "The caller's and the injected parameters cannot be told apart."
+    ),
     Reason("other_host", ("misdirected",), "A request in a tunnel names another host than the tunnel's."),
     Reason("loop", ("loop_detected",), "The request went through Sidekey before."),
 )

@@ -266,13 +266,13 @@ FAMILIES = (
     Family(
         "sidekey_in_flight_share",
         "gauge",
-        "The fullest origin's part of its limit of requests in flight, 0 to 1.",
+        "The share of its limit of requests in flight that the fullest origin uses, 0 to 1.",
         _fullest,
     ),
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
     _counter(
         "sidekey_upstream_connects_total",
-        "Attempts to connect upstream by integration and outcome.",
+        "Attempts to connect to upstreams by integration and outcome.",
         "outcome",
         lambda stats: stats.connects,
     ),
@@ -292,39 +292,39 @@ FAMILIES = (
     Family(
         "sidekey_credential_expiry_timestamp_seconds",
         "gauge",
-        "When the credential that is held expires, in seconds since the epoch.",
+        "When the current credential expires, in seconds since the epoch.",
         _expiries,
     ),
     Family(
         "sidekey_credential_reload_failures_total",
         "counter",
-        "Credentials that were read again and could not be used.",
+        "Changed credentials that cannot be used.",
         _reload_failures,
     ),
     Family("sidekey_leaves_minted_total", "counter", "Certificates that the local CA has signed.", _leaves_minted),
     Family(
         "sidekey_ca_expiry_timestamp_seconds",
         "gauge",
-        "When the first of the local CAs that sign expires, in seconds since the epoch.",
+        "When the first signing local CA expires, in seconds since the epoch.",
         _ca_expiry,
     ),
-    Family("sidekey_tunnels", "gauge", "Tunnels (CONNECT) that are open, by what is in them.", _tunnels),
+    Family("sidekey_tunnels", "gauge", "Open tunnels (CONNECT) by their content.", _tunnels),
     Family(
         "sidekey_tunnels_total",
         "counter",
-        "Tunnels that CONNECT was granted, by integration and whether they came to be used.",
+        "CONNECTs that Sidekey granted, by integration and outcome.",
         _tunnel_outcomes,
     ),
     Family(
         "sidekey_admin_logins_total",
         "counter",
-        "Requests of the admin listener that need an operator's token, by whether it counts.",
+        "Requests to the admin listener that need an operator's token, by whether the token is valid.",
         _logins,
     ),
     Family(
         "sidekey_admin_changes_total",
         "counter",
-        "Changes that operators asked for, by what of and outcome.",
+        "Changes that operators requested, by object and outcome.",
         _changes,
     ),
     Family("sidekey_log_dropped_total", "counter", "Log lines that were lost.", _dropped),
@@ -332,20 +332,22 @@ FAMILIES = (
     Family(
         "sidekey_integration_failing_since_timestamp_seconds",
         "gauge",
-        "Since when an integration is failing, in seconds since the epoch.",
+        "When a failing integration began to fail, in seconds since the epoch.",
         _failing,
     ),
-    Family("sidekey_store_up", "gauge", "Whether the store could be used last.", _of_store("sidekey_store_up", 0)),
+    Family(
+        "sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", _of_store("sidekey_store_up", 0)
+    ),
     Family(
         "sidekey_store_revision", "gauge", "The revision of the store in use.", _of_store("sidekey_store_revision", 1)
     ),
     Family(
         "sidekey_store_rolled_back",
         "gauge",
-        "Whether something that was stored is gone or older.",
+        "Whether something in the store is gone, or older than before.",
         _of_store("sidekey_store_rolled_back", 2),
     ),
-    Family("sidekey_store_integrations", "gauge", "Stored integrations by how they stand.", _stored),
+    Family("sidekey_store_integrations", "gauge", "Stored integrations by status.", _stored),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",
