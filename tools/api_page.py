@@ -181,7 +181,7 @@ then `hidden`: it admits nobody while the file has its name.
 - `PUT` with `If-None-Match: *` creates, as `POST` does, with the name in the path. It responds 201 instead of 200, or
   412 if a file or the store has the name.
 - `GET` with `If-None-Match` responds 304 with the `ETag` if neither the document nor the observed state has changed.
-  The `ETag` begins with the `version`, followed by a digest of the state unless the status is `ok`. `If-Match`
+  The `ETag` is the `version`, with a digest of the state if that has more than `ok`, such as `expires_at`. `If-Match`
   compares only the version.
 - `PUT` replaces the document. `PATCH` is a JSON merge patch (RFC 7396, `application/merge-patch+json` or plain JSON).
 - A change returns once it is committed and in use in this process. Other processes on the store follow within 2
