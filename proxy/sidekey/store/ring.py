@@ -1,13 +1,15 @@
 """The ring of keys: the first seals and vouches, all of them open and verify.
 
-A key is never used itself: HKDF-SHA-256 (RFC 5869) derives another for each purpose, and for each value.
+A key is never used itself: HKDF-SHA-256 (RFC 5869) derives a key for each purpose and for each value.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sidekey.credentials.base import Sealed
 
@@ -49,14 +51,8 @@ class KeyRing(Sealed):
         return tuple(self._keys)
 
     def derive(self, key: str, salt: bytes, info: bytes) -> bytes:
-        """The 32 bytes that the key of this ID gives for a purpose (`info`). Raises KeyMissing."""
+        """Derive 32 bytes from the key of this ID for one purpose (`info`). Raises KeyMissing."""
         found = self._keys.get(key)
         if found is None:
             raise KeyMissing(key)
-        return hkdf(found, salt, info)
-
-
-def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
-    """HKDF-SHA-256 for 32 bytes: one block of RFC 5869 2.3. The library's would import cryptography."""
-    extracted = hmac.digest(salt, key, "sha256")
-    return hmac.digest(extracted, info + b"\x01", "sha256")
+        return HKDF(SHA256(), KEY_BYTES, salt, info).derive(found)

@@ -15,6 +15,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from sidekey.store.canonical import Json, canonical
 from sidekey.store.ring import KeyMissing, KeyRing
 
@@ -67,9 +70,6 @@ def associated_data(binding: Binding, key: str) -> bytes:
 
 def seal(ring: KeyRing, text: str, binding: Binding) -> str:
     """Seal a text with the first key. Raises ValueError for what UTF-8 cannot hold."""
-    # cryptography costs memory, which a store without secrets need not pay.
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - as the line above says
-
     salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
     cipher = AESGCM(ring.derive(ring.first, salt, _INFO))
     ciphertext = cipher.encrypt(nonce, text.encode(), associated_data(binding, ring.first))
@@ -78,9 +78,6 @@ def seal(ring: KeyRing, text: str, binding: Binding) -> str:
 
 def open_sealed(ring: KeyRing, sealed: str, binding: Binding) -> str:
     """The text that was sealed with the same binding. Raises NotOpened."""
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as in `seal`
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-
     key, data = _parse(sealed)
     salt, nonce, ciphertext = data[:_SALT], data[_SALT : _SALT + _NONCE], data[_SALT + _NONCE :]
     try:
