@@ -14,7 +14,6 @@ from sidekey.authority.local import RotationError
 from sidekey.authority.rules import CaRules
 from sidekey.authority.trust import TrustFolderError
 from support.authorities import NOW, authority_of, rules_in, scope_of
-from support.child import run_code
 
 A, B = "https://a.test", "https://b.test"
 
@@ -27,20 +26,14 @@ def test_the_first_makes_it_and_the_next_finds_it(tmp_path: Path) -> None:
     assert (tmp_path / "trust" / "ca.pem").read_text() == first.made[0].certificate
 
 
-def test_a_start_that_finds_all_in_place_imports_no_cryptography(tmp_path: Path) -> None:
-    """It costs 7 MiB and 40 ms, and most never open a tunnel."""
-    settle(rules_in(tmp_path, A, "https://10.0.0.1"), NOW)
-    code = (
-        "import sys\nfrom ipaddress import ip_address\nfrom pathlib import Path\n"
-        "from sidekey.authority.keep import settle\nfrom sidekey.authority.rules import CaRules\n"
-        "from sidekey.authority.scope import Scope\nfolder = Path(sys.argv[1])\n"
-        "scope = Scope(frozenset({'a.test'}), frozenset({ip_address('10.0.0.1')}))\n"
-        f"found = settle(CaRules(folder=folder, trust_folder=folder / 'trust', scope=scope), {NOW})\n"
-        "assert not found.made and not found.problem and not found.untold, found\n"
-        "assert 'cryptography' not in sys.modules\n"
-    )
-    done = run_code(code, str(tmp_path))
-    assert done.returncode == 0, done.stderr
+def test_a_trust_folder_that_lost_a_file_is_written_again(tmp_path: Path) -> None:
+    first = settle(rules_in(tmp_path, A), NOW)
+    bundle = tmp_path / "trust" / "bundle.pem"
+    whole = bundle.read_bytes()
+    bundle.unlink()
+    again = settle(rules_in(tmp_path, A), NOW)
+    assert (again.made, again.authorities) == ((), first.authorities)
+    assert bundle.read_bytes() == whole
 
 
 def test_a_host_more_adds_a_ca_which_callers_must_trust_beside_the_first(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.Monke
     await rig.use_urls(A)
     leaf = await rig.leaves.obtain("a.test", None)
     looks: list[object] = []
-    monkeypatch.setattr(module.apart, "settle", lambda *rules: looks.append(rules))
+    monkeypatch.setattr(module, "settle", lambda *rules: looks.append(rules))
     await rig.use_urls(A)
     assert looks == []
     assert await rig.leaves.obtain("a.test", None) is leaf
@@ -436,7 +436,7 @@ async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkey
     def fail(*_: object) -> Authority:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module.apart, "settle", fail)
+    monkeypatch.setattr(module, "settle", fail)
     await rig.use_urls(A)
     assert [type(each) for each in rig.defects] == [ZeroDivisionError]
     with pytest.raises(ProblemError, match="there is no local CA"):

@@ -1,7 +1,4 @@
-"""Makes and reads the certificates of a CA and its leaves (RFC 5280). Pure: keys and the time are arguments.
-
-Imported only where a certificate is made or read: cryptography costs 7 MiB and 40 ms.
-"""
+"""Makes and reads the certificates of a CA and its leaves (RFC 5280). Pure: keys and the time are arguments."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from sidekey.authority import folder as state
 from sidekey.authority import trust
+from sidekey.authority.certificates import make_authority
 from sidekey.authority.folder import FolderError
 from sidekey.authority.local import Authorities, Authority, RotationError
 from sidekey.authority.rules import CaRules
@@ -58,7 +59,6 @@ def _kept(folder: Path, scope: Scope, now: float) -> Settled:
     except FolderError as error:
         return Settled(problem=str(error))
     if before is not None and not before.missing(scope, now):
-        # Nothing is to be written, and nothing of cryptography imported.
         return Settled(before)
     try:
         # Another process may have made it meanwhile: what counts is what is there under the lock.
@@ -71,9 +71,7 @@ def _kept(folder: Path, scope: Scope, now: float) -> Settled:
 
 
 def maker(now: float) -> Callable[[Scope, int], Authority]:
-    """Makes CAs; cryptography is imported here, where one is made."""
-    from sidekey.authority.certificates import make_authority  # noqa: PLC0415 - costs memory and start-up
-
+    """Return the function that makes a CA for a scope and a generation."""
     return lambda scope, generation: make_authority(scope, generation, now)
 
 

@@ -12,7 +12,12 @@ import secrets
 import ssl
 from pathlib import Path
 
+import certifi
+from cryptography.hazmat.primitives.serialization import NoEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
+
 from sidekey.authority.folder import make_folder
+from sidekey.credentials.certificates.chain import read_certificate
 from sidekey.credentials.certificates.pem import CERTIFICATES, blocks
 
 CA, BUNDLE, TRUSTSTORE, WGETRC = "ca.pem", "bundle.pem", "truststore.p12", "wgetrc"
@@ -32,8 +37,6 @@ def certificates_in(pem: str) -> str:
 
 def mozilla() -> str:
     """Mozilla's CAs, as certifi has them."""
-    import certifi  # noqa: PLC0415 - only where a bundle is made
-
     return certifi.contents()
 
 
@@ -49,15 +52,6 @@ def wgetrc(path: Path) -> str:
 
 def truststore(pem: str) -> bytes:
     """A PKCS#12 of these certificates that Java reads as trusted entries, without a password and so without a MAC."""
-    # cryptography costs memory and start-up: only where a trust store is made.
-    from cryptography.hazmat.primitives.serialization import NoEncryption  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization.pkcs12 import (  # noqa: PLC0415
-        PKCS12Certificate,
-        serialize_java_truststore,
-    )
-
-    from sidekey.credentials.certificates.chain import read_certificate  # noqa: PLC0415
-
     entries = []
     for number, block in enumerate(blocks(pem.encode())):
         # One that the library does not read is none that Java would verify with.
@@ -80,10 +74,7 @@ def _current(path: Path, whole: str) -> bool:
 
 
 def write(folder: Path, local: str, extra_roots: str) -> bool:
-    """Write the files whose content differs; whether any did. Raises TrustFolderError.
-
-    A start that finds all in place does not even import what makes a trust store.
-    """
+    """Write the files whose content differs; return True if any did. Raises TrustFolderError."""
     whole = bundle(local, extra_roots, mozilla())
     path = folder.absolute()
     try:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from sidekey.authority import trust
 from sidekey.authority.local import Authority
+from sidekey.authority.own import examine
 from sidekey.authority.rules import CaRules
 from sidekey.authority.scope import Scope
 from sidekey.core.policy import Policy
@@ -133,9 +134,6 @@ def _own(
     places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
 ) -> tuple[Authority | None, Reasons, Reasons]:
     """The CA of the operator's, errors and warnings."""
-    # cryptography costs memory and start-up: only where a CA is configured.
-    from sidekey.authority.own import examine  # noqa: PLC0415 - as the line above says
-
     texts = []
     unreadable: Reasons = []
     for key, reference in zip(("certificate", "private_key"), places, strict=True):

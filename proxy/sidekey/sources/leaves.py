@@ -14,11 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, TypeVarTuple
+from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
-from sidekey.authority import apart
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from sidekey.authority.certificates import Signer, make_key
 from sidekey.authority.folder import state_file
-from sidekey.authority.keep import Settled
+from sidekey.authority.keep import Settled, settle
 from sidekey.authority.local import Authority
 from sidekey.authority.rules import CaRules
 from sidekey.credentials.base import Sealed
@@ -29,11 +31,6 @@ from sidekey.observe.metrics import Metrics
 from sidekey.refresh import Failed, Refresh
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.sources.certificates.certificate_source import CHECK_EVERY, DAY, WARN_DAYS, moment
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
-    from sidekey.authority.certificates import Signer
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -148,7 +145,7 @@ class Leaves:
             while self._due and self._rules is not None:
                 self._due = False
                 rules = self._rules
-                self._adopt(rules, await self._in_thread(apart.settle, rules, self._wall()))
+                self._adopt(rules, await self._in_thread(settle, rules, self._wall()))
         except Exception as defect:  # noqa: BLE001  the edge of a task: those who wait get ca_unavailable
             self._report(defect)
         finally:
@@ -321,9 +318,6 @@ class _Mint(Sealed):
         return "_Mint(REDACTED)"
 
     def leaf(self, host: str, authority: Authority, now: float) -> Leaf:
-        # cryptography costs memory and start-up: only where a leaf is made.
-        from sidekey.authority.certificates import Signer, make_key  # noqa: PLC0415
-
         signer = self._signers.get(authority.fingerprint)
         if signer is None:
             self._key = self._key or make_key()
