@@ -1,7 +1,5 @@
 import inspect
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -94,10 +92,3 @@ def test_whatever_a_key_is_the_model_takes_it_or_tells_an_error(model: type[Base
                 model.model_validate({field.alias or name: value})
             except ValidationError as error:
                 assert error.errors()
-
-
-def test_settings_need_neither_cryptography_nor_aiohttp() -> None:
-    """What they import counts in the resident memory of every sidecar."""
-    code = "import sys, sidekey.settings.load as load\nprint(sorted({'aiohttp', 'cryptography'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -51,19 +51,10 @@ def _not_nothing(size: int) -> int:
     return size
 
 
-def _names(kinds: Iterable[str]) -> str:
-    *rest, last = (f"`{name}`" for name in kinds)
-    return f"{', '.join(rest)} and {last}" if rest else last
-
-
-def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> Callable[[dict[str, Any]], None]:
-    """Describes a key with KINDS in the text: those that belong there. They are imported once a schema is made."""
-
-    def describe(schema: dict[str, Any]) -> None:
-        named = _names(name for name, kind in KINDS.items() if belongs(kind))
-        schema["description"] = description.replace("KINDS", named)
-
-    return describe
+def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> str:
+    """Put the names of the kinds for which `belongs` returns True in the place of KINDS."""
+    *rest, last = (f"`{name}`" for name, kind in KINDS.items() if belongs(kind))
+    return description.replace("KINDS", f"{', '.join(rest)} and {last}" if rest else last)
 
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
@@ -413,7 +404,7 @@ class IntegrationSettings(Section):
     tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
     endpoint_prefix: Annotated[values.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(
         default=[],
-        json_schema_extra=_naming_kinds(
+        description=_naming_kinds(
             "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
             "need one. Whole path segments count: `/v1` allows `/v1/x`, but not `/v10`, and no path that a server "
             "may interpret as outside of `/v1`.",
@@ -443,7 +434,7 @@ class IntegrationSettings(Section):
     auth: AuthSettings = Field(description="The credential. `type` is its kind.")
     add: AddedSettings | None = Field(
         default=None,
-        json_schema_extra=_naming_kinds(
+        description=_naming_kinds(
             "Headers, query parameters or body fields that Sidekey adds to each request, besides `auth`. The kind "
             "KINDS has these keys in `auth`.",
             lambda kind: kind.brings_added,
@@ -456,7 +447,7 @@ class IntegrationSettings(Section):
     )
     client_certificate: CertificateSettings | None = Field(
         default=None,
-        json_schema_extra=_naming_kinds(
+        description=_naming_kinds(
             "A client certificate in addition to `auth`. The kind KINDS has these keys in `auth`.",
             lambda kind: kind.brings_certificate,
         ),
