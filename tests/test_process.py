@@ -150,13 +150,6 @@ def test_leaving_ends_the_process_at_once() -> None:
     assert (result.returncode, result.stdout) == (143, "")
 
 
-def test_signals_before_their_handlers_are_installed_end_nothing() -> None:
-    """By default they would: what asks for a reload, or for another log file, must not stop a process that starts."""
-    kills = "\n".join(f"os.kill(os.getpid(), signal.{name})" for name in ("SIGHUP", "SIGUSR1"))
-    code = f"import os, signal\nprocess.ignore_early_signals()\n{kills}\nprint('alive')"
-    assert said(code) == "alive"
-
-
 def test_threads_let_the_loop_run_soon() -> None:
     """Each step of a request waits so long at most."""
     assert float(said("process.share_interpreter(); print(sys.getswitchinterval())")) == pytest.approx(0.0005)

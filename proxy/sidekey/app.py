@@ -12,17 +12,22 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sidekey import process
+from sidekey.admin.api.openapi import document
+from sidekey.admin.api.service import Service
+from sidekey.admin.api.table import ROUTES
+from sidekey.admin.extension import Managing
 from sidekey.admin.health import Health
-from sidekey.admin.listeners import build_admin, build_metrics
+from sidekey.admin.listeners import Extension, build_admin, build_metrics
 from sidekey.admin.serve import MOST, Server, serve
 from sidekey.admin.tls import AdminTls
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import StartError
+from sidekey.managed import Managed
 from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
@@ -49,11 +54,6 @@ from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.service import Tokens
-
-if TYPE_CHECKING:
-    from sidekey.admin.api.service import Service
-    from sidekey.admin.listeners import Extension
-    from sidekey.managed import Managed
 
 T = TypeVar("T")
 
@@ -215,15 +215,10 @@ class App:
         )
 
     def _extension(self, address: Address) -> Extension | None:
-        """What the admin listener serves where there is a store; nothing of it is imported where there is none."""
+        """Return what the admin listener serves where there is a store, else None."""
         if self.managed is None:
             return None
         process.share_interpreter()
-        from sidekey.admin.api.openapi import document  # noqa: PLC0415 - as the line above says
-        from sidekey.admin.api.service import Service  # noqa: PLC0415
-        from sidekey.admin.api.table import ROUTES  # noqa: PLC0415
-        from sidekey.admin.extension import Managing  # noqa: PLC0415
-
         self._service = Service(
             self.managed,
             describe=partial(document, ROUTES),
@@ -425,9 +420,6 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         log_load(loaded)
         snapshot, managed = of_files, None
         if of_files.store is not None:
-            # Nothing of a store is imported where there is none.
-            from sidekey.managed import Managed  # noqa: PLC0415 - as the line above says
-
             managed = await Managed.start(of_files.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
         # The one collection of the start need not look through ten thousand integrations, which hold no garbage.

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import os
 import resource
-import signal
 import socket
 import sys
 from typing import NamedTuple
@@ -56,15 +55,6 @@ def share_interpreter() -> None:
     For a process in which threads compute all the time, as those of a store and its API do.
     """
     sys.setswitchinterval(_SWITCH)
-
-
-def ignore_early_signals() -> None:
-    """Ignore SIGHUP and SIGUSR1 until their handlers are installed: by default they end a process.
-
-    Here they ask to load the config and to open the log file again, and both are about to be done.
-    """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def notify(*states: str) -> None:
@@ -136,7 +126,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """The loop of uvloop where it is installed, else that of asyncio: both carry the same protocols."""
     _occupy_standard_descriptors()
     try:
-        import uvloop  # noqa: PLC0415  not available on every platform
+        # Not installed on every platform, and no command but those that serve needs it.
+        import uvloop  # noqa: PLC0415 - as the line above says
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

@@ -89,9 +89,12 @@ def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_help_loads_none_of_the_heavy_parts(argument: str) -> None:
-    """aiohttp, pydantic and YAML cost ten times what help itself costs."""
-    assert imported_by(argument) & {"aiohttp", "pydantic", "yaml", "structlog", "httptools", "uvloop"} == set()
+def test_help_and_completion_load_none_of_the_heavy_parts(argument: str) -> None:
+    """aiohttp, pydantic and YAML cost ten times what help itself costs, and a shell waits for each completion."""
+    heavy = {"aiohttp", "asyncio", "cryptography", "pydantic", "yaml", "structlog", "httptools", "uvloop"}
+    assert imported_by(argument) & heavy == set()
+    words = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": "sidekey ex", "COMP_CWORD": "1"}
+    assert imported_by(environment=words) & heavy == set()
 
 
 @pytest.mark.parametrize("text", [GOOD, INVALID], ids=["good", "invalid"])

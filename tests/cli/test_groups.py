@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -16,16 +14,6 @@ from sidekey.cli.groups import Deferred, DeferredGroup, Group
 from support.child import run_cli
 
 LONG = "A summary that is longer than the forty-five characters that click would leave of it, and that is wrapped."
-
-
-def test_nothing_is_imported_to_list_or_to_complete_commands() -> None:
-    """The modules of commands are there once a command is used."""
-    code = (
-        "import sys, click; from sidekey.cli import main; context = click.Context(main); main.get_help(context);"
-        "main.shell_complete(context, ''); print(*(name for name in sys.modules if name.startswith('sidekey.')))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(result.stdout.split()) == {"sidekey.cli", "sidekey.cli.groups"}
 
 
 def test_names_and_options_are_completed() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from sidekey.cli import importing
+from sidekey.settings.load import Loader
 from sidekey.settings.stored.exporting import exported_integration
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.writing import write
@@ -408,9 +410,6 @@ def test_a_large_ca_is_refused(sqlite: Site) -> None:
 
 def test_nothing_is_written_where_somebody_else_was_faster(sqlite: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """All or nothing, in one commit: the store compares what each row was made of."""
-    from sidekey.cli import importing
-    from sidekey.settings.load import Loader
-
     (sqlite.folder / "in.yaml").write_text(BASIC)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)

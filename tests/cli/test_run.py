@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli
+from support.child import Child, run_cli
 from support.commands import GOOD, INVALID, INVALID_PLACES, write_config
 from support.ports import listening_socket
 
@@ -83,3 +83,24 @@ def test_error_before_the_log_is_open_is_text_on_a_terminal(tmp_path: Path) -> N
             shown = reader.read(65536).decode()
     assert status == 1
     assert shown.startswith(f"{path}:")
+
+
+_SIGNALS_EARLY = """
+import os, signal, sys
+from sidekey.cli import main
+
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sidekey.app":
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+sys.meta_path.insert(0, Sender())
+main(sys.argv[1:], prog_name="sidekey")
+"""
+
+
+def test_signals_before_sidekey_listens_do_not_end_it(tmp_path: Path) -> None:
+    """They ask for a reload and for another log file. By default they end a process, also while it still imports."""
+    with Child("integrations: {}\n", tmp_path, code=_SIGNALS_EARLY) as child:
+        assert child.stop() == 0

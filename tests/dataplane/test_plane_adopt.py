@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidekey.core.policy import Policy
+from sidekey.core.urls import Origin
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
@@ -242,8 +243,6 @@ async def test_equal_rules_close_nothing() -> None:
 
 async def test_routes_beyond_what_an_integration_keeps_get_their_connections_again() -> None:
     """A base that was pushed out by a wildcard's many hosts is still a route."""
-    from sidekey.core.urls import Origin
-
     async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         gone = keyed(upstream.port, "gone", name="g")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from sidekey.authority.folder import state_file
 from sidekey.authority.local import Authority
 from sidekey.authority.rules import CaRules
 from sidekey.errors import ProblemError
+from sidekey.network.tls_server import server_context
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.sources import leaves as module
@@ -108,8 +110,6 @@ async def test_a_leaf_is_made_when_it_is_asked_for_and_then_kept(rig: Rig) -> No
 
 async def test_python_verifies_what_is_made_now(tmp_path: Path) -> None:
     """Strictly, by the file that callers read."""
-    import time
-
     async with rig_in(tmp_path) as rig:
         rig.now = time.time()
         await rig.use_urls(A, "https://10.0.0.1", "https://[fd00::1]")
@@ -136,8 +136,6 @@ async def test_the_loop_goes_on_while_a_leaf_is_made_and_all_who_ask_get_the_one
 
 
 def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
-    from sidekey.network.tls_server import server_context
-
     def make(host: str, pem: bytes) -> ssl.SSLContext:
         assert go_on.wait(DEADLINE)
         return server_context(host, pem)
@@ -260,8 +258,6 @@ async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
     await rig.use_urls(A, B)
     keys = set()
     for host in ("a.test", "x.b.test"):
-        from support.tls_peer import shake
-
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         ours, _ = shake(client, await rig.leaves.obtain(host, None), name=host)

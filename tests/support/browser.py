@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from playwright.sync_api import sync_playwright
+
 from support.pages import Pages
 from support.peers import require
 
@@ -81,8 +83,6 @@ class Chromium:
 def chromium() -> Iterator[Chromium]:
     """The browser, until the end of the block."""
     binary = require("chromium-headless-shell")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS))
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 SECRET = "not-to-be-seen-4711"
@@ -76,9 +78,10 @@ def write_config(folder: Path, text: str = GOOD, *, sms_key: str | None = SECRET
     return str(path)
 
 
-def imported_by(*arguments: str) -> set[str]:
-    """The top-level packages that a command loads; Python names each module it imports in the last column."""
+def imported_by(*arguments: str, environment: Mapping[str, str] | None = None) -> set[str]:
+    """Return the top-level packages that a command loads, which Python prints in the last column."""
     command = [sys.executable, "-X", "importtime", "-m", "sidekey", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **(environment or {})}
+    result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     lines = [line for line in result.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}

@@ -37,7 +37,7 @@ Object = dict[str, Any]
 @cache
 def library() -> ModuleType:
     """Helm, loaded where it is first used: Go has threads of its own, without which it hangs in a forked process."""
-    import helm_python
+    import helm_python  # noqa: PLC0415 - as above
 
     return helm_python
 

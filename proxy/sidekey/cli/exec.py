@@ -13,7 +13,7 @@ import click
 
 from sidekey.cli.environment import Proxy, environment
 from sidekey.cli.kept_trust import KeptTrustError
-from sidekey.cli.options import complete_first_id
+from sidekey.cli.loading import complete_first_id
 from sidekey.cli.terminal import fail
 from sidekey.cli.way_in import find_way_in, way_in_options
 from sidekey.credentials.fields import Reference

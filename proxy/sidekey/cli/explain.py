@@ -9,8 +9,8 @@ from typing import BinaryIO, Final, TypeVar
 
 import click
 
-from sidekey.cli.loading import find_integration, load_snapshot
-from sidekey.cli.options import complete_id, config_option, json_option
+from sidekey.cli.loading import complete_id, find_integration, load_snapshot
+from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.core.addresses import Address
 from sidekey.errors import ProblemError

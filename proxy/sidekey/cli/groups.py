@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from sidekey.observe.printed import is_of_output
 
 _OUT_OF_MEMORY: Final = (
     "Not enough memory for this command. In a container, raise the memory limit, or run the command elsewhere with the "
@@ -37,9 +37,6 @@ class Group(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """What completes the name of a command, or an option of the group."""
-        # Only a shell asks.
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - as the line above says
-
         found = [CompletionItem(name, help=text) for name, text in self.summaries().items()]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(each for each in found if each.value.startswith(incomplete)), *options]
@@ -60,7 +57,7 @@ class DeferredGroup(Group):
         self._deferred = deferred
 
     def summaries(self) -> dict[str, str]:
-        """What each command does, in one line, by its name; nothing is imported."""
+        """Return what each command does, in one line, by its name."""
         return {name: each.summary for name, each in sorted(self._deferred.items())}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,8 +82,6 @@ class DeferredGroup(Group):
             # Print it below: here, the exception's frames still hold the memory.
             message = _OUT_OF_MEMORY
         except OSError as error:
-            from sidekey.observe.printed import is_of_output  # noqa: PLC0415 - only here
-
             if not is_of_output(error):
                 raise
             message = f"the output cannot be written: {os.strerror(error.errno or 0)}"

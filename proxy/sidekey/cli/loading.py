@@ -1,4 +1,4 @@
-"""The config that a command is about, and what of it a command names."""
+"""The config that a command is about, what of it a command names, and what completes an ID."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TypeVar
 import click
 
 from sidekey.cli.terminal import fail
+from sidekey.errors import StartError
+from sidekey.managed import joined
 from sidekey.process import protect_memory
 from sidekey.runtime.snapshot import Integration, Judgement, Preset, Snapshot
 from sidekey.runtime.store_rules import StoreRules
@@ -48,10 +50,6 @@ def load_snapshot(config: str | None) -> Snapshot:
     if snapshot is None:
         fail(*loaded.errors)
     if snapshot.store is not None:
-        # Nothing of a store is imported where there is none.
-        from sidekey.errors import StartError  # noqa: PLC0415 - as the line above says
-        from sidekey.managed import joined  # noqa: PLC0415
-
         try:
             return joined(snapshot.store, loader, loaded)
         except StartError as error:
@@ -79,3 +77,24 @@ def _find(served: Mapping[str, T], judgements: Mapping[str, Judgement], kind: st
             fail(f"{kind} {name} of the store is {judgement.state}, and not served: {judgement.reason}")
         raise click.BadParameter(f"no {kind} has this ID: `{listing}` shows those that there are", param_hint="ID")
     return found
+
+
+def complete_id(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Return the IDs of the config's integrations that begin so, or none if the config cannot be read."""
+    found = _known(context)
+    return [] if found is None else sorted(name for name in found.integrations if name.startswith(begun))
+
+
+def complete_first_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Complete the first of several words, which is an ID."""
+    return [] if context.params.get("words") else complete_id(context, parameter, begun)
+
+
+def complete_preset_id(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Return the IDs of the config's presets that begin so, or none if the config cannot be read."""
+    found = _known(context)
+    return [] if found is None else sorted(name for name in found.presets if name.startswith(begun))
+
+
+def _known(context: click.Context) -> Snapshot | None:
+    return load(context.params.get("config")).snapshot

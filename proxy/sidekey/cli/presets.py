@@ -14,8 +14,8 @@ import click
 
 from sidekey.app import App, log_of_command, run_logged
 from sidekey.cli.groups import Group
-from sidekey.cli.loading import find_preset, load_snapshot
-from sidekey.cli.options import complete_preset_id, config_option, json_option
+from sidekey.cli.loading import complete_preset_id, find_preset, load_snapshot
+from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.core.printable import printable
 from sidekey.errors import StartError

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
+from sidekey import app
+from sidekey.cli.loading import loader_of
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
-
-if TYPE_CHECKING:
-    from sidekey.errors import StartError
-    from sidekey.observe.output import Format
-    from sidekey.settings.config_errors import ConfigError
+from sidekey.errors import StartError
+from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.output import Format, open_standard_error
+from sidekey.observe.writer import LineWriter
+from sidekey.process import keep_one_heap
+from sidekey.settings.config_errors import ConfigError
 
 
 @click.command()
@@ -32,20 +35,12 @@ def command(config: str | None, strict: bool) -> None:
     """
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import ignore_early_signals, keep_one_heap
-
-    ignore_early_signals()
     keep_one_heap()
-    from sidekey.cli.loading import loader_of
-
     loader = loader_of(config)
     loaded = loader.load()
     errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
     if errors or (strict and loaded.lacking):
         _fail(loaded.log_format, [*errors, *loaded.lacking])
-    from sidekey import app
-    from sidekey.errors import StartError
-
     try:
         app.run(loader, loaded, strict=strict)
     except StartError as error:
@@ -54,12 +49,6 @@ def command(config: str | None, strict: bool) -> None:
 
 def _fail(log_format: Format, errors: Iterable[ConfigError | StartError]) -> NoReturn:
     """End the command with these errors: as JSON lines where the log on standard error would have that format."""
-    # Imported only here: `run` imports nothing before its time.
-    from sidekey.errors import StartError
-    from sidekey.observe.logs import configure, get_logger
-    from sidekey.observe.output import open_standard_error
-    from sidekey.observe.writer import LineWriter
-
     output = open_standard_error(log_format)
     if output.render is not None:
         fail(*errors)

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import yaml
+
 
 class Unwritable(ValueError):
     """A value that this form cannot express; the message says which variable's, and why."""
@@ -56,8 +58,6 @@ def docker(variables: Mapping[str, str]) -> str:
 
 def kubernetes(variables: Mapping[str, str]) -> str:
     """The key `env` of a container; `$$` keeps the kubelet from expanding $(NAME) in a value."""
-    import yaml  # noqa: PLC0415 - only here
-
     for name, value in variables.items():
         _check_text(name, value)
     entries = [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()]

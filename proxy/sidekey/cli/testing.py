@@ -11,8 +11,8 @@ from functools import partial
 import click
 
 from sidekey.app import App, log_of_command, run_logged
-from sidekey.cli.loading import find_integration, load_snapshot
-from sidekey.cli.options import complete_id, config_option, json_option
+from sidekey.cli.loading import complete_id, find_integration, load_snapshot
+from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
 from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
@@ -20,6 +20,9 @@ from sidekey.probe import Outcome, probe, target_of
 from sidekey.runtime.snapshot import Integration, Snapshot, TestRequest
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.sources.tokens.ledger import Closed, Ledger
+from sidekey.sources.tokens.store_ledger import StoreLedger
+from sidekey.store.errors import StoreError
+from sidekey.store.place import open_store
 
 WOULD_SPEND = (
     "not sent: this command would use up the refresh token, and nobody would have the next one; send a request to a "
@@ -52,11 +55,6 @@ async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
     if rules is None:
         yield None
         return
-    # Nothing of a store is imported where there is none.
-    from sidekey.sources.tokens.store_ledger import StoreLedger  # noqa: PLC0415 - as the line above says
-    from sidekey.store.errors import StoreError  # noqa: PLC0415
-    from sidekey.store.place import open_store  # noqa: PLC0415
-
     try:
         store = await open_store(rules, create=False)
     except StoreError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidekey.core.headers import line_values, tokens
 
+# Only the type stubs have this name.
 if TYPE_CHECKING:
     from zlib import _Decompress
 

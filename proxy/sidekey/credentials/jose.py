@@ -1,6 +1,6 @@
 """Keys, and JSON Web Tokens that are signed by them (RFC 7515, RFC 7519).
 
-Imported only where the config asks for one: joserfc is an extra.
+Importing this module fails without joserfc, which is an extra.
 """
 
 from __future__ import annotations

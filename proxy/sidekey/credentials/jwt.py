@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -47,8 +48,9 @@ from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval
 from sidekey.credentials.tree import Place, Plain, Tree, WrittenTree, filled, references, texts
 
-if TYPE_CHECKING:
-    from sidekey.credentials.jose import TokenSigner
+# joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
+with suppress(ImportError):
+    from sidekey.credentials import jose
 
 BACK = 30
 """Seconds by which `iat` is in the past: an upstream whose clock is behind would not accept what is issued later."""
@@ -86,7 +88,7 @@ class JwtCredential(Sealed):
 
     calls_a_minute: ClassVar[int | None] = None
 
-    signer: TokenSigner
+    signer: jose.TokenSigner
     claims: Mapping[str, Plain]
     claimed: tuple[bytes, ...]
     life: int
@@ -238,7 +240,6 @@ class JwtSettings(KindSettings):
 
     def inputs(self) -> Iterator[SecretInput]:
         """The key, its identifier, and the secrets among the claims."""
-        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
 
         def check_key(pem: str) -> None:
             jose.load_key(pem, self.algorithm)
@@ -256,8 +257,6 @@ class JwtSettings(KindSettings):
 
     def credential(self, values: Mapping[Keys, str]) -> JwtCredential:
         """The credential with everything read."""
-        from sidekey.credentials import jose  # noqa: PLC0415 - as above
-
         key_id = values.get(("key_id",), "")
         if self.secret is not None:
             key = jose.load_secret(values["secret",], self.secret_encoding, self.algorithm)

@@ -1,4 +1,4 @@
-"""Private keys that sign, read from PEM. Imported only where one is configured."""
+"""Private keys that sign, read from PEM."""
 
 from __future__ import annotations
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from sidekey.authority.leaf_source import LeafSource
+from sidekey.core.presets import Preset
+from sidekey.credentials.base import GrantSource
+from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.exchange.own import DraftExchange, OwnExchange
@@ -18,19 +22,12 @@ from sidekey.dataplane.tunnel.negotiation import Negotiation
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.worker import Worker
+from sidekey.network.dial import Dialer
+from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
+from sidekey.observe.metrics import Metrics
 from sidekey.runtime.publisher import commit_all
-
-if TYPE_CHECKING:
-    from sidekey.authority.leaf_source import LeafSource
-    from sidekey.core.presets import Preset
-    from sidekey.credentials.base import GrantSource
-    from sidekey.credentials.identity import IdentitySource
-    from sidekey.dataplane.downstream.request_reader import Request
-    from sidekey.network.dial import Dialer
-    from sidekey.observe.access import AccessLog
-    from sidekey.observe.audit import AuditLog
-    from sidekey.observe.metrics import Metrics
-    from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.runtime.snapshot import Integration, Snapshot
 
 
 class DataPlane:

@@ -11,18 +11,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem, ProblemError
+from sidekey.observe.access import AccessLog
+from sidekey.observe.audit import AuditLog
+from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.rules import Rules
-
-if TYPE_CHECKING:
-    from sidekey.observe.access import AccessLog
-    from sidekey.observe.audit import AuditLog
-    from sidekey.observe.metrics import IntegrationStats, Metrics
-    from sidekey.runtime.snapshot import Snapshot
-
+from sidekey.runtime.snapshot import Snapshot
 
 T = TypeVar("T")
 

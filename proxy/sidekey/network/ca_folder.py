@@ -19,6 +19,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import certifi
+
 from sidekey.authority.roots import is_local
 from sidekey.credentials.certificates import der
 
@@ -172,7 +174,4 @@ def mozilla() -> str | None:
 
 def bundle() -> str:
     """The path of certifi's bundle."""
-    # Imported late: a config without https upstreams pays nothing for it.
-    import certifi  # noqa: PLC0415
-
     return certifi.where()

@@ -6,6 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
 from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
 from sidekey.settings.build import Reasons
 from sidekey.settings.certificates import LARGEST
@@ -80,11 +84,6 @@ def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[Server
 
 def _errors(data: Mapping[str, bytes]) -> dict[str, str]:
     """What is wrong with a certificate and its key. The library's texts are not repeated."""
-    # cryptography costs memory and start-up: only where a certificate is configured.
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as the line above says
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
-    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415
-
     try:
         chain = load_pem_x509_certificates(data["certificate"])
     except ValueError:

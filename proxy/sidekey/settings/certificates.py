@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from sidekey.credentials.certificates.loader import CertificateLoader, Messages, Reading
+from sidekey.credentials.certificates.material import Material, examine
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.settings.models import IntegrationSettings
@@ -74,9 +75,6 @@ def _files(references: Iterable[Reference], read: ReferenceReader) -> list[Path]
 def _load(
     block: str, given: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
 ) -> Reading:
-    # cryptography costs memory and start-up: only where a certificate is configured.
-    from sidekey.credentials.certificates.material import Material, examine  # noqa: PLC0415 - as the line above says
-
     data: dict[str, bytes] = {}
     reasons: list[tuple[str, str]] = []
     for key, reference in given.references().items():

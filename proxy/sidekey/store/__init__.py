@@ -1,4 +1,1 @@
-"""The store of managed integrations: SQLite or PostgreSQL, what it holds sealed and vouched for by a ring of keys.
-
-Imported only where the config has `store`.
-"""
+"""The store of managed integrations: SQLite or PostgreSQL, what it holds sealed and vouched for by a ring of keys."""

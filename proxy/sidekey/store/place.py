@@ -1,20 +1,20 @@
-"""Opens the store that the config describes. The driver of PostgreSQL is imported only for a store there."""
+"""Opens the store that the config describes."""
 
 from __future__ import annotations
 
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.store.database import Database
 from sidekey.store.ring import KeyRing
+from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.store import Store
 
 
 def database_of(rules: StoreRules) -> Database:
     """The database, not connected to yet."""
     if rules.path is not None:
-        from sidekey.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only where it is used
-
         return SqliteDatabase(rules.path)
-    from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+    # asyncpg comes with the extra `postgres`, which the config check requires for a URL.
+    from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - as the line above says
 
     return PostgresDatabase(rules.url or "")
 

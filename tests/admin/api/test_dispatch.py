@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from collections.abc import Callable
@@ -212,8 +213,6 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     """By what of and by outcome."""
 
     def counted() -> dict[str, float]:
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()

@@ -508,8 +508,6 @@ def test_a_draft_is_built_with_what_came_with_it_alone(joined: Joined) -> None:
     assert (made.stored, made.allow_private) == (True, said(snapshot).allow_private)
     document: dict[str, Any] = copied(BASIC)
     document["auth"]["password"] = {"set": True}
-    from support.stored import former
-
     with pytest.raises(SecretUnreadable, match="send it"):
         build_draft("crm", draft(document, former(row)), said(snapshot), PRESENT)
 

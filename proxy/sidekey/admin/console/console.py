@@ -21,6 +21,7 @@ from sidekey.admin.console import multipart
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.render import renderer
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Replayed, Sessions, Visitor
 from sidekey.admin.console.static_files import files
 from sidekey.runtime.snapshot import Address
@@ -279,9 +280,6 @@ class Console:
 
 
 def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
-    # In the thread, and for the first page: what makes pages takes 4 MB, which not every process is asked for.
-    from sidekey.admin.console.render import renderer  # noqa: PLC0415 - as the line above says
-
     body = renderer().page(template, values)
     return gzip.compress(body, 6, mtime=0) if gzipped else body
 

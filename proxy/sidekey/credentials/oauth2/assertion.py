@@ -1,6 +1,6 @@
 """Signed assertions (RFC 7523): they authenticate a client by its private key or its secret, or are the grant.
 
-Imported only where the config asks for one: joserfc is an extra.
+Importing this module fails without joserfc, which is an extra.
 """
 
 from __future__ import annotations

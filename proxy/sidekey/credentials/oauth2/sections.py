@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from contextlib import suppress
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
@@ -31,7 +32,9 @@ from sidekey.credentials.oauth2.parameters import (
     references,
 )
 
-if TYPE_CHECKING:
+# joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
+with suppress(ImportError):
+    from sidekey.credentials import jose
     from sidekey.credentials.oauth2.assertion import Assertion
 
 
@@ -170,7 +173,6 @@ class AssertionSettings(_Section):
 
     def inputs(self) -> Iterator[SecretInput]:
         """The key, and every text that is given."""
-        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
 
         def check_key(pem: str) -> None:
             jose.load_key(pem, self.algorithm)
@@ -188,8 +190,6 @@ class AssertionSettings(_Section):
 
     def mismatch(self, values: Mapping[Keys, str]) -> str | None:
         """Why key and certificate do not go together; None where they do, or one was not read."""
-        from sidekey.credentials import jose  # noqa: PLC0415 - as above
-
         certificate, key = (values.get(("assertion", name)) for name in ("certificate", "private_key"))
         if certificate is None or key is None:
             return None
@@ -201,8 +201,6 @@ class AssertionSettings(_Section):
 
     def signer(self, values: Mapping[Keys, str], subject: str) -> Assertion:
         """What signs an assertion; `subject` is that of the client's own, empty where it is the grant."""
-        from sidekey.credentials import jose  # noqa: PLC0415 - as above
-        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
 
         def of(name: str, default: str = "") -> str:
             return values.get(("assertion", name), default)
@@ -212,7 +210,7 @@ class AssertionSettings(_Section):
         else:
             key = jose.load_key(of("private_key"), self.algorithm)
         certificate = of("certificate")
-        return assertion.Assertion(
+        return Assertion(
             signer=jose.TokenSigner(
                 key, self.algorithm, of("key_id"), jose.thumbprint(certificate) if certificate else ""
             ),

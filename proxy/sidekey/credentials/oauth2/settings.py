@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -69,6 +70,10 @@ from sidekey.credentials.oauth2.token_response import ResponseShape
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+
+# joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
+with suppress(ImportError):
+    from sidekey.credentials import jose
 
 Grants = Literal["client_credentials", "refresh_token", "password", "jwt_bearer"]
 
@@ -520,8 +525,6 @@ class OAuth2Settings(KindSettings):
         signed = self._signed()
         if signed is None or self.client_authentication != "client_secret_jwt":
             return None
-        from sidekey.credentials import jose  # noqa: PLC0415 - an extra: only where it is configured
-
         algorithm = signed.algorithm
 
         def check(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Private keys that sign. Imported only where one is configured."""
+"""Private keys that sign."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ from sidekey.credentials.fields import (
 )
 from sidekey.credentials.header_values import check_unique
 from sidekey.credentials.quantities import Duration
+from sidekey.credentials.signatures import private_keys
 from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
@@ -342,8 +343,6 @@ class SignatureFields(PartSettings):
         """A key, and its thumbprint where it has one. Raises ValueError."""
         if self.scheme == "rfc9421":
             if self.algorithm in _ASYMMETRIC:
-                from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - only where it is needed
-
                 return private_keys.load_key(secret, self.algorithm)
             return hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
         scheme = self._templates()

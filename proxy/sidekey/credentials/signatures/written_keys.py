@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidekey.credentials.encodings import SecretEncoding, decoded
+from sidekey.credentials.signatures import private_keys
 from sidekey.credentials.signatures.keys import Hmac, SigningKey
 
 
@@ -27,8 +28,6 @@ def webhook_key(secret: str) -> SigningKey:
         return Hmac(key, "hmac-sha256")
     if prefix != "whsk":
         raise ValueError("must begin with whsec_, or with whsk_ for an Ed25519 key (Standard Webhooks)")
-    from sidekey.credentials.signatures import private_keys  # noqa: PLC0415 - cryptography, only where it is needed
-
     return private_keys.from_pair(_from_base64(rest, "whsk_"))
 
 

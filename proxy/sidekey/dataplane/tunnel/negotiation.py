@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from sidekey.authority.leaf_source import LeafSource
 from sidekey.core.decide import Denied, Tunnelled, decide_connect, named_id
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Authority
@@ -25,9 +26,6 @@ from sidekey.errors import CALLER_GONE, Problem, ProblemError
 from sidekey.observe.access import AccessLine
 from sidekey.observe.metrics import UNKNOWN
 from sidekey.runtime.snapshot import NOBODY
-
-if TYPE_CHECKING:
-    from sidekey.authority.leaf_source import LeafSource
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established"
 _HEAD_END: Final = b"\r\n\r\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sidekey.core.addresses import Address, AllowPrivate
 from sidekey.core.urls import Origin
@@ -18,10 +18,8 @@ from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.sessions import Sessions
+from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration, Trust
-
-if TYPE_CHECKING:
-    from sidekey.observe.metrics import IntegrationStats
 
 PROBE_AFTER: Final = 1.0
 """Seconds of idleness after which a connection is probed before its reuse."""

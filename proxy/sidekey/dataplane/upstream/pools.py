@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.dataplane.upstream.pool import Key, Pool, key_of
 from sidekey.dataplane.worker import Worker
 from sidekey.network.dial import Dialer
+from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration
-
-if TYPE_CHECKING:
-    from sidekey.observe.metrics import IntegrationStats
 
 POOLS_LIMIT: Final = 1024
 

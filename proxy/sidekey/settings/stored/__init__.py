@@ -1,1 +1,1 @@
-"""Integrations of the store: what may be written, what is sealed and for where. Imported only with `store`."""
+"""Integrations of the store: what may be written, what is sealed and for where."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cryptography.x509 import Certificate
+
+from sidekey.credentials.certificates.chain import name_of
+from sidekey.credentials.certificates.material import Material as Halves
+from sidekey.credentials.certificates.material import examine
 from sidekey.credentials.certificates.settings import MATERIAL, parse_certificate, parse_key
 from sidekey.credentials.fields import Reference, cleaned, is_kept, mapping, parse_secret
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.stored.document import MalformedError, located, pointer, split_certificates
 from sidekey.settings.stored.saving import DocumentError, Former
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 _DAY = 86400
 
@@ -61,10 +63,6 @@ def material_of(given: Mapping[str, Any], former: Former | None, now: float) -> 
     data = {key: read for key in MATERIAL if (read := _bytes(section, key)) is not None}
     if not data:
         return Material()
-    # cryptography costs memory and start-up: only where a certificate is there.
-    from sidekey.credentials.certificates.material import Material as Halves  # noqa: PLC0415 - as the line above says
-    from sidekey.credentials.certificates.material import examine  # noqa: PLC0415
-
     joined = "pem" in data
     passphrase = section.get("key_passphrase")
     kept = isinstance(passphrase, Mapping) and is_kept(passphrase)
@@ -109,8 +107,6 @@ def _passphrase(raw: Any) -> str | None:
 
 
 def _seen(where: str, chain: tuple[Certificate, ...], belongs: bool | None, now: float) -> SeenCertificate:
-    from sidekey.credentials.certificates.chain import name_of  # noqa: PLC0415 - as above
-
     leaf = chain[0]
     return SeenCertificate(
         pointer=where,

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.profiles import Brought, expand, merged
@@ -17,9 +17,7 @@ from sidekey.settings.stored.document import MalformedError, Saved, listed_in, p
 from sidekey.settings.stored.presets import build_preset, document_of
 from sidekey.settings.stored.saving import secrets_of
 from sidekey.settings.validated import validate, validate_saved
-
-if TYPE_CHECKING:
-    from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow
 
 FOLDER: Final = "secrets"
 """Where the files are, beside the config file."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sidekey.runtime.snapshot import ALTERED, Judgement
-
-if TYPE_CHECKING:
-    from sidekey.store.records import DocumentRow
+from sidekey.store.records import DocumentRow
 
 _NAMES: Final = {"integration": "an integration", "preset": "a preset"}
 

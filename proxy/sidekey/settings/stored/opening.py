@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted
@@ -13,10 +13,9 @@ from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
 from sidekey.settings.stored.document import KEPT, MalformedError, Saved, listed_in, replaced
 from sidekey.settings.stored.saving import Draft, secrets_of
-
-if TYPE_CHECKING:
-    from sidekey.store.records import IntegrationRow, SealedField
-    from sidekey.store.ring import KeyRing
+from sidekey.store.records import IntegrationRow, SealedField
+from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
 
 
 class Vault(Sealed):
@@ -75,8 +74,6 @@ class StoredReader(ReferenceReader):
         return self(reference).encode()
 
     def _open(self, where: str, sealed: str) -> str:
-        from sidekey.store.sealing import Binding, NotOpened, open_sealed  # noqa: PLC0415 - only where there is a store
-
         vault, row = self._vault, self._row
         if self._destinations is None:
             self._destinations = accepted(self._settings)
@@ -133,9 +130,6 @@ def sealed_fields(
 
     What is kept of `former` stays as it is: nothing is sealed for another destination than it was entered for.
     """
-    from sidekey.store.records import SealedField  # noqa: PLC0415 - only where there is a store
-    from sidekey.store.sealing import Binding, seal  # noqa: PLC0415
-
     fields = {where: former[where] for where in draft.kept}
     for where, text in draft.entered.items():
         binding = Binding(vault.store, row, id, where, draft.destination)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidekey.core.presets import Preset as PresetRules
 from sidekey.core.routing import valid_id
@@ -15,9 +15,7 @@ from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.presets import choice_errors, read_preset, written
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 from sidekey.settings.stored.saving import DocumentError, Invalid, invalid, text_errors
-
-if TYPE_CHECKING:
-    from sidekey.store.records import PresetRow
+from sidekey.store.records import PresetRow
 
 _OK: Final = Judgement("ok")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sidekey.credentials.certificates.chain import name_of
+from sidekey.credentials.certificates.material import leaf_of
 from sidekey.settings.stored.document import kept_as, listed_in, replaced, without
 from sidekey.settings.stored.saving import Former
-
-if TYPE_CHECKING:
-    from sidekey.store.records import SealedField
+from sidekey.store.records import SealedField
 
 
 def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
@@ -39,10 +39,6 @@ def instant(seconds: float) -> str:
 
 
 def _of_certificate(pem: str) -> dict[str, str]:
-    # cryptography costs memory and start-up: only where a certificate is shown.
-    from sidekey.credentials.certificates.chain import name_of  # noqa: PLC0415 - as the line above says
-    from sidekey.credentials.certificates.material import leaf_of  # noqa: PLC0415
-
     leaf = leaf_of(pem.encode())
     return {
         "subject": name_of(leaf.subject),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from sidekey.core.addresses import Only
 from sidekey.core.policy import Policy
@@ -33,10 +33,8 @@ from sidekey.settings.stored.overlaps import hidden_by, overlaps
 from sidekey.settings.stored.presets import BuiltPreset, build_preset
 from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import validate_saved
-
-if TYPE_CHECKING:
-    from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow
-    from sidekey.store.state import State
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow
+from sidekey.store.state import State
 
 UNKNOWN = "unknown"
 """The kind of a stored integration that cannot be used."""
