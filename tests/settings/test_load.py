@@ -1,4 +1,3 @@
-import gc
 import json
 from pathlib import Path
 
@@ -152,19 +151,6 @@ def test_an_invalid_caller_hides_no_token_that_is_given_twice(tmp_path: Path) ->
         (5, "this key is missing"),
         (6, "must differ from the token of caller a"),
     ]
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_collector_is_left_as_it_was(tmp_path: Path, enabled: bool) -> None:
-    """Loading turns it off for itself only."""
-    path = write(tmp_path, "version: 1\n")
-    was = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        load(path, {})
-        assert gc.isenabled() is enabled
-    finally:
-        (gc.enable if was else gc.disable)()
 
 
 def test_a_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:

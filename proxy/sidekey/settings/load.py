@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
@@ -100,26 +98,25 @@ class Loader:
         used now, but could at the last good load, stays what it was while the config says the same about it.
         """
         looks = Looks()
-        with _without_collector():
-            joined = read_config(self._path, {**self._memory.files, **self._files}, looks, way_out=NAME_ONE)
-            read = SecretReader(joined.folder, self._environ)
-            noting = NotingReader(joined.folder, self._environ, looks, self._secret_files)
-            moment = time.time() if now is None else now
-            loading = _Loading(
-                joined,
-                read,
-                noting,
-                self._memory,
-                path=self._path,
-                environ=self._environ,
-                now=moment,
-                store=self._store,
-            )
-            memory = loading.run()
-            loaded = loading.loaded
-            if loaded.files is not None:
-                loaded.snapshot = self._join(loaded.files, moment)
-            self._keep(memory, joined.files)
+        joined = read_config(self._path, {**self._memory.files, **self._files}, looks, way_out=NAME_ONE)
+        read = SecretReader(joined.folder, self._environ)
+        noting = NotingReader(joined.folder, self._environ, looks, self._secret_files)
+        moment = time.time() if now is None else now
+        loading = _Loading(
+            joined,
+            read,
+            noting,
+            self._memory,
+            path=self._path,
+            environ=self._environ,
+            now=moment,
+            store=self._store,
+        )
+        memory = loading.run()
+        loaded = loading.loaded
+        if loaded.files is not None:
+            loaded.snapshot = self._join(loaded.files, moment)
+        self._keep(memory, joined.files)
         paths = {*looks.stamps} - {joined.folder}
         if loading.trust_folder is not None:
             paths |= {loading.trust_folder, *trust.paths(loading.trust_folder).values()}
@@ -152,8 +149,7 @@ class Loader:
         """What was loaded of the files, without looking at them, with the store as it is now. Blocks, as `load`."""
         if loaded.files is None:
             raise ValueError("a config with errors has nothing to be joined with")
-        with _without_collector():
-            return self._join(loaded.files, time.time() if now is None else now)
+        return self._join(loaded.files, time.time() if now is None else now)
 
     def _join(self, side: FileSide, now: float) -> snapshot.Snapshot:
         stored = None if self._store is None else self._store.build(side, now)
@@ -198,18 +194,6 @@ def _named_paths(joined: Joined, read: SecretReader) -> dict[Path, tuple[Table, 
         if isinstance(folder, str):
             found.setdefault(read.path(folder), (document, ("ca", "trust_folder")))
     return found
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Loading makes many objects and no cycles: collections in between only cost time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Loading:

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sidekey.admin.console.static_files import files
 from sidekey.admin.console.words import line_of
 from sidekey.core.preset_parameters import DEPTH
-from sidekey.process import return_free_memory
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-
-
-class _Loader(FileSystemLoader):
-    """Loads templates. What Python needs to compile one is some megabytes, which it would keep."""
-
-    def load(
-        self,
-        environment: Environment,
-        name: str,
-        globals: MutableMapping[str, Any] | None = None,  # noqa: A002
-    ) -> Template:
-        """As jinja's, which compiles it; called once for each."""
-        template = super().load(environment, name, globals)
-        return_free_memory()
-        return template
 
 
 class Renderer:
@@ -41,7 +25,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._environment = Environment(
-            loader=_Loader(_TEMPLATES),
+            loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,
