@@ -19,7 +19,7 @@ from support.child import Child
 from support.ports import listening_socket
 
 MIB = 1 << 20
-RESERVE_AND_STARTUP = 52 * MIB
+RESERVE_AND_STARTUP = 66 * MIB
 MESSAGE = (
     "Not enough memory for this command. In a container, raise the memory limit, or run the command elsewhere with the "
     "same files.\n"
@@ -148,7 +148,7 @@ def test_limits_of_cgroups_version_2_count(
 def test_a_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
     """The first run makes the CA, the second reads it."""
     path = write_config(tmp_path, 1)
-    within = in_version_2(tmp_path, str(128 * MIB), 30)
+    within = in_version_2(tmp_path, str(142 * MIB), 30)
     command = [*within, sys.executable, "-m", "sidekey", "ca", "show", "--config", path]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)]

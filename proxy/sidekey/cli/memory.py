@@ -13,7 +13,7 @@ from typing import Final
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _RESERVE: Final = 16 << 20
 """Bytes that stay free for the service."""
-_STARTUP: Final = 36 << 20
+_STARTUP: Final = 50 << 20
 """Bytes that any command needs until it has imported its modules and started its threads. Short of memory, these steps
 fail in many ways, and few of them are a MemoryError."""
 _STACK: Final = 1 << 20
