@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -45,45 +44,6 @@ def test_memory_is_neither_dumped_nor_read_by_others() -> None:
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )
     assert said(code) == "0 0"
-
-
-@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="only glibc has several heaps")
-@pytest.mark.parametrize("kept", [True, False])
-def test_threads_allocate_from_one_heap(kept: bool) -> None:
-    """A heap of a thread's own lies far from the first (malloc(3), M_ARENA_MAX)."""
-    code = (
-        f"if {kept}: process.keep_one_heap()\n"
-        "import ctypes, threading\n"
-        "libc = ctypes.CDLL(None)\n"
-        "libc.malloc.restype = ctypes.c_void_p\n"
-        "found = []\n"
-        "def ask():\n"
-        "    found.append(libc.malloc(100))\n"
-        "before = libc.malloc(100)\n"
-        "thread = threading.Thread(target=ask)\n"
-        "thread.start()\n"
-        "thread.join()\n"
-        "print(abs(found[0] - before) < 64 << 20)"
-    )
-    assert said(code) == str(kept)
-
-
-@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="only glibc keeps what is free within")
-@pytest.mark.parametrize("returned", [True, False])
-def test_what_is_free_within_the_heap_is_given_back(returned: bool) -> None:
-    """20 MB below a block that is still in use are not at the heap's end."""
-    code = (
-        "from pathlib import Path\n"
-        "def resident():\n"
-        "    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()\n"
-        "blocks = [bytes(10_000) for _ in range(2_000)]\n"
-        "last = bytes(10_000)\n"
-        "before = resident()\n"
-        "del blocks\n"
-        f"if {returned}: process.return_free_memory()\n"
-        "print(before - resident() > 15_000_000)"
-    )
-    assert said(code) == str(returned)
 
 
 def test_descriptors_are_raised_to_the_hard_limit() -> None:

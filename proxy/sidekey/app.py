@@ -203,8 +203,6 @@ class App:
         self._dialer.own_listeners = own_listeners(bound)
         # A full collection of 1,000 integrations stops all requests for 0.1 s, one of 10,000 for 0.4 s.
         gc.freeze()
-        # Imports and loading leave holes behind: 3 MB of an idle process.
-        process.return_free_memory()
         self.health.started = True
         self._log.info(
             "listening",

@@ -15,8 +15,6 @@ _DESCRIPTORS_ASIDE = 128
 """Descriptors that are neither for connections of the data plane nor for calls: listeners, admin, logs, config files,
 lookups. Where there are few in all, half of them."""
 _BACKLOG = 1024
-_M_ARENA_MAX = -8
-_HAS_GLIBC = "CS_GNU_LIBC_VERSION" in os.confstr_names
 _CALLS = 256
 _SWITCH = 0.0005
 
@@ -28,25 +26,6 @@ def protect_memory() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
-
-
-def keep_one_heap() -> None:
-    """Let every thread allocate from the same heap, where the C library has several (glibc: mallopt(3)).
-
-    A thread that loads a config would otherwise leave a heap of its own behind, mostly free. Threads run Python in turn
-    anyway, so they hardly ever wait for each other there.
-    """
-    if _HAS_GLIBC:
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-def return_free_memory() -> None:
-    """Give what is free within the heap back to the system, where the C library can (glibc: malloc_trim(3)).
-
-    By itself it gives back only what is free at the heap's end.
-    """
-    if _HAS_GLIBC:
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def share_interpreter() -> None:

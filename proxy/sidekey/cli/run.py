@@ -15,7 +15,6 @@ from sidekey.errors import StartError
 from sidekey.observe.logs import configure, get_logger
 from sidekey.observe.output import Format, open_standard_error
 from sidekey.observe.writer import LineWriter
-from sidekey.process import keep_one_heap
 from sidekey.settings.config_errors import ConfigError
 
 
@@ -32,7 +31,6 @@ def command(config: str | None, strict: bool) -> None:
 
     A second signal exits at once.
     """
-    keep_one_heap()
     loader = loader_of(config)
     loaded = loader.load()
     errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]

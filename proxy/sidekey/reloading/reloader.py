@@ -372,8 +372,8 @@ def _differences(former: Mapping[str, Integration], now: Mapping[str, Integratio
 def _in_background() -> Iterator[None]:
     """Let the event loop run soon while a config is loaded and put in use, and stop the cyclic collector.
 
-    A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a load makes
-    is frozen before the collector runs again; it holds no cycles that would stay for ever.
+    A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a load
+    makes is frozen before the collector runs again. It holds no cycles that would stay for ever.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH)
