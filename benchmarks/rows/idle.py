@@ -21,7 +21,7 @@ class Idle:
     def run(self, arena: Arena) -> Outcome:
         """Memory and start of each peer."""
         found = one_by_one(arena, peers(*FORWARDING), arena.upstreams["http"], _STARTS, idle_sample)
-        reaches = {RESIDENT_IDLE: at_most(1, over="envoy"), START: at_most(0.5)}
+        reaches = {RESIDENT_IDLE: at_most(90), START: at_most(0.7)}
         return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
 
 
