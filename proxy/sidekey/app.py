@@ -28,8 +28,8 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import StartError
 from sidekey.managed import Managed
-from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
@@ -94,13 +94,11 @@ class App:
         self._dialer = Dialer(snapshot.network)
         where = snapshot.listen
         self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-        self._calls = CallSlots(process.calls())
-        self._certificates = Certificates(self._dialer, self._calls, self.metrics, report_defect)
+        self._fetcher = Fetcher(self._dialer, process.calls())
+        self._certificates = Certificates(self._fetcher, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        self._tokens = Tokens(
-            self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of, ledger=ledger
-        )
+        self._tokens = Tokens(self._fetcher, self.metrics, report_defect, identity_of=identity_of, ledger=ledger)
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self._audit = AuditLog(writer, snapshot.log.audit)
         self.plane = DataPlane(
@@ -179,7 +177,7 @@ class App:
         """
         where = self.snapshot.listen
         process.raise_descriptors()
-        self._calls.limit(process.calls())
+        self._fetcher.limit(process.calls())
         try:
             self.publisher.publish(self.snapshot)
             # Callers that start once Sidekey is ready read what they must trust.

@@ -91,7 +91,7 @@ def backlog() -> int:
 
 
 def calls() -> int:
-    """How many connections there may be for tokens, logins and certificates, in use or kept."""
+    """How many connections there may be for tokens, logins and certificates."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _CALLS if soft == resource.RLIM_INFINITY else max(2, min(_CALLS, soft // 16))
 

@@ -45,13 +45,6 @@ def test_a_login_is_a_form_and_no_secret_is_in_its_url() -> None:
     assert call.body == b"user_name=api+user&password=s3cret%2F%2B+%26%3D%25%3A~&auth_type=password"
 
 
-def test_a_refresh_asks_for_a_connection_of_its_own() -> None:
-    """The old token may be gone once it has been presented; a login may share one."""
-    credential = credential_of(AUTH)
-    assert not first_call(credential).own_connection
-    assert first_call(credential, AGAIN).own_connection
-
-
 def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
     """The base is `endPoint` and the path prefix; the life stays well under two hours."""
     issued, _ = issue(credential_of(AUTH), reply(TOKEN))

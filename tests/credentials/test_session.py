@@ -112,7 +112,7 @@ def test_a_login_is_sent_as_it_is_written() -> None:
     assert call.url == f"{URL}?a%20b=c&n=5&key=s3cret%2F%2B%20%26%3D%25%3A~"
     assert json.loads(call.body) == {"user": {"name": "svc", "key": "x"}, "roles": ["a", "x"], "n": 1.5, "b": True}
     assert call.headers == (("Accept", "application/json"), ("X-App", "App x"), ("Content-Type", "application/json"))
-    assert (call.step, call.method, call.own_connection) == ("login", "POST", False)
+    assert (call.step, call.method) == ("login", "POST")
     assert "SECRET" not in repr(call)
 
 
@@ -140,11 +140,11 @@ def test_a_login_may_be_authenticated_beside_what_it_says(how: dict[str, Any], h
 
 
 def test_each_login_has_a_jwt_of_its_own() -> None:
-    """On a connection of its own, since a server may know it again."""
+    """A server may know a `jti` again."""
     credential = credential_of(auth({"auth": {**JWT, "jti": True}}), KEYS)
     calls = [first_call(credential) for _ in range(2)]
     assert len({dict(call.headers)["Authorization"] for call in calls}) == 2
-    assert all(call.own_connection and call.headers[0][1].startswith("Bearer ey") for call in calls)
+    assert all(call.headers[0][1].startswith("Bearer ey") for call in calls)
     assert credential.slow
     assert not credential_of(AUTH).slow
 

@@ -466,7 +466,8 @@ async def asked(
     assert [each.path for each in others] == ["/orders", "/orders"]
     headers = {name.decode(): value.decode() for name, value in call.headers}
     length = str(len(call.body))
-    usual = {"Accept-Encoding": "identity", "Content-Length": length, "Host": f"127.0.0.1:{endpoint.host.port}"}
+    host = f"127.0.0.1:{endpoint.host.port}"
+    usual = {"Accept-Encoding": "identity", "Connection": "close", "Content-Length": length, "Host": host}
     assert headers.items() >= usual.items()
     return call, {name: value for name, value in headers.items() if name not in {*usual, "User-Agent"}}
 

@@ -7,7 +7,6 @@ import time
 
 from sidekey.app import own_listeners
 from sidekey.credentials.fields import Keys, SecretUnreadable
-from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import Integration, Snapshot
@@ -51,7 +50,7 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
     dialer = Dialer(snapshot.network)
     where = snapshot.listen
     dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-    fetcher, slots = Fetcher(dialer, CallSlots(2 * AT_ONCE)), asyncio.Semaphore(AT_ONCE)
+    fetcher, slots = Fetcher(dialer, 2 * AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
     async def fetch(integration: Integration) -> Reasons:
         certificate = integration.certificate

@@ -91,8 +91,6 @@ class Call(Sealed):
     """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
     `previous` is the outcome of the call before it, where the kind continues although that one failed.
-    `own_connection` is for what may be presented only once, since a server may close a kept connection at any time, and
-    for rare calls.
     """
 
     step: str
@@ -101,7 +99,6 @@ class Call(Sealed):
     headers: Pairs = ()
     body: bytes = b""
     previous: Outcome = "ok"
-    own_connection: bool = False
 
     def __repr__(self) -> str:
         return f"Call({self.step}, {self.method}, REDACTED)"

@@ -120,9 +120,7 @@ class ResponsysCredential(Sealed):
         if attempt.memory is not None and not attempt.rejected:
             fields = {"auth_type": "token"}
             try:
-                reply = yield self._call(
-                    _REFRESH, fields, headers=(("Authorization", attempt.memory),), own_connection=True
-                )
+                reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
                 return self._issued(_REFRESH, reply)
             except CallFault as error:
                 if error.outcome == "rate_limited":
@@ -151,11 +149,10 @@ class ResponsysCredential(Sealed):
         *,
         headers: Pairs = (),
         previous: Outcome = "ok",
-        own_connection: bool = False,
     ) -> Call:
         content_type = ("Content-Type", "application/x-www-form-urlencoded")
         headers = (*headers, ("Accept", "application/json"), content_type)
-        return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous, own_connection)
+        return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous)
 
     def _issued(self, step: str, reply: Reply) -> Issued:
         response = json_object(reply.body)

@@ -226,11 +226,10 @@ class SessionCredential(Sealed):
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """One login, by headers or a token that is signed for it. Raises CallFault."""
         request, proof = self.request, self.proof
-        signed = not isinstance(proof, tuple)
         if not isinstance(proof, tuple):
             proof = (yield from proof.obtain(attempt)).grant.headers
         headers = (*proof, *request.headers)
-        reply = yield Call(STEP, request.method, request.url, headers, request.body, own_connection=signed)
+        reply = yield Call(STEP, request.method, request.url, headers, request.body)
         token, life = self.response.read(reply, attempt.now)
         return Issued(self.placement.grant(token), life)
 

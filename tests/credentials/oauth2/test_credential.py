@@ -3,12 +3,6 @@ from typing import Any
 import pytest
 
 from sidekey.credentials.base import Attempt, CallFault, Lineage, Reply, Verdict
-from sidekey.credentials.oauth2.clients import Client
-from sidekey.credentials.oauth2.credential import OAuth2Credential
-from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
-from sidekey.credentials.oauth2.request import TokenRequest
-from sidekey.credentials.oauth2.token_response import ResponseShape
-from sidekey.credentials.placement import Placement
 from support.issuing import NOW, credential_of, first_call, issue, reply
 
 AUTH: dict[str, Any] = {
@@ -28,21 +22,6 @@ def test_a_token_becomes_a_grant() -> None:
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
     assert issued.life == 3600
     assert [call.step for call in calls] == ["token endpoint"]
-
-
-def test_what_may_be_presented_once_asks_for_a_connection_of_its_own() -> None:
-    """A refresh token or a signed assertion that reached a server on a closing connection could not be sent again."""
-    request = TokenRequest(AUTH["token_endpoint"])
-    secret = Client("header", "c", "s")
-    signing = Client("private_key_jwt", "c", sign=lambda now: f"signed at {now:g}")
-    for grant, client, alone in (
-        (ClientCredentials(), secret, False),
-        (ClientCredentials(), signing, True),
-        (RefreshToken("refresh-1"), secret, True),
-        (JwtBearer(lambda now: f"signed at {now:g}"), secret, True),
-    ):
-        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement(), NONE))
-        assert call.own_connection is alone
 
 
 def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:

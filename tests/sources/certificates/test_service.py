@@ -15,9 +15,8 @@ import structlog
 
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.errors import ProblemError
-from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
-from sidekey.network.http_connection import LAST_LOOK
+from sidekey.network.fetch import LAST_LOOK, Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.certificates.certificate_source import CertificateSource
@@ -75,7 +74,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 async def certificates(metrics: Metrics) -> AsyncIterator[Certificates]:
     """A service that leaves no task behind."""
-    made = Certificates(Dialer(RULES), CallSlots(16), metrics, lambda defect: "d1")
+    made = Certificates(Fetcher(Dialer(RULES), 16), metrics, lambda defect: "d1")
     yield made
     await made.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -226,7 +225,7 @@ async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_pat
     def broken(fetched: object, now: float) -> Reading:
         raise ZeroDivisionError
 
-    certificates = Certificates(Dialer(RULES), CallSlots(16), metrics, report)
+    certificates = Certificates(Fetcher(Dialer(RULES), 16), metrics, report)
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     loader = CertificateLoader(broken, files=(tmp_path / "tls.crt",))

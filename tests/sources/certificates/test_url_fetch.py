@@ -14,7 +14,6 @@ from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import Integration, NetworkRules, Trust
@@ -55,9 +54,7 @@ def loader_at(port: int, *places: Keys) -> CertificateLoader:
 
 def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
     """Under rules that allow nothing private by themselves."""
-    return UrlFetch(
-        integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS)), CallSlots(16)), asyncio.Semaphore(2)
-    )
+    return UrlFetch(integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16), asyncio.Semaphore(2))
 
 
 async def failure(made: UrlFetch) -> dict[Keys, str]:
@@ -121,7 +118,7 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
         (answering(answer(status=b"404 secret words")), "the server returned 404"),
         (answering(answer(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
         (answering(answer(bytes(LARGEST + 1))), "the server returned more than 256 KiB"),
-        (answering(b"nonsense\r\n\r\n"), "the server did not return an HTTP/1.1 response"),
+        (answering(b"nonsense\r\n\r\n"), "the server did not return a valid HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )

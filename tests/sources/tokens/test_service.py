@@ -14,8 +14,8 @@ from sidekey.credentials.base import Call, Grant, Issued, Lineage, Places, Trait
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
-from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.sources.tokens.auth_flow import AuthFlow
@@ -68,8 +68,8 @@ def tokens(metrics: Metrics) -> Tokens:
 
 
 def made(metrics: Metrics, certificate: IdentitySource | None, ledger: Ledger | None = None) -> Tokens:
-    dialer = Dialer(NetworkRules(hosts=HOSTS))
-    return Tokens(dialer, CallSlots(16), metrics, lambda _: "d1", identity_of=lambda _: certificate, ledger=ledger)
+    fetcher = Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16)
+    return Tokens(fetcher, metrics, lambda _: "d1", identity_of=lambda _: certificate, ledger=ledger)
 
 
 class Certificate:

@@ -33,9 +33,7 @@ class OAuth2Credential(Sealed):
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """One call. Raises CallFault."""
-        # RFC 7523 3: a server may remember the `jti` of the client's assertion, as it remembers refresh tokens.
-        once = self.grant.once or self.client.sign is not None
-        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now), once=once)
+        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
             token = read_response(reply, self.response)

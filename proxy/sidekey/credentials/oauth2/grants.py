@@ -13,9 +13,7 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 class GrantType(Protocol):
-    """A grant type. `once`: the server may refuse its parameters when it sees them again."""
-
-    once: ClassVar[bool]
+    """A grant type."""
 
     @property
     def rotates(self) -> bool:
@@ -35,7 +33,6 @@ class ClientCredentials:
     """
 
     rotates: ClassVar[bool] = False
-    once: ClassVar[bool] = False
 
     grant_type: str = "client_credentials"
 
@@ -50,7 +47,6 @@ class Password(Sealed):
     """RFC 6749 4.3. A refresh token in the response is ignored: the password brings the next token."""
 
     rotates: ClassVar[bool] = False
-    once: ClassVar[bool] = False
 
     username: str
     password: str
@@ -67,8 +63,6 @@ class Password(Sealed):
 @dataclass(frozen=True, slots=True, repr=False)
 class RefreshToken(Sealed):
     """RFC 6749 6, with the config's `token`: where it `rotates`, until a response brings another."""
-
-    once: ClassVar[bool] = True
 
     token: str
     rotates: bool = True
@@ -87,7 +81,6 @@ class JwtBearer(Sealed):
     """RFC 7523 2.1: a signed assertion says who asks for whom."""
 
     rotates: ClassVar[bool] = False
-    once: ClassVar[bool] = True
 
     sign: Sign
 

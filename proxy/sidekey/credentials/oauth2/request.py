@@ -30,16 +30,13 @@ class TokenRequest(Sealed):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, granted: Parameters, proof: Proof, *, once: bool = False) -> Call:
-        """One request with the grant's parameters and the client's proof. GET has everything in the query.
-
-        `once`: one of the two may be presented only once.
-        """
+    def call(self, granted: Parameters, proof: Proof) -> Call:
+        """One request with the grant's parameters and the client's proof. GET has everything in the query."""
         fields = (*granted, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
         headers: Pairs = (*proof.headers, *accepting(self.headers, "application/json"))
         if self.method == "GET":
-            return Call(STEP, "GET", with_query(self.url, (*fields, *query)), headers, own_connection=once)
+            return Call(STEP, "GET", with_query(self.url, (*fields, *query)), headers)
         text = json.dumps(dict(fields)) if self.format == "json" else form(fields)
         headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
-        return Call(STEP, "POST", with_query(self.url, query), headers, text.encode("ascii"), own_connection=once)
+        return Call(STEP, "POST", with_query(self.url, query), headers, text.encode("ascii"))

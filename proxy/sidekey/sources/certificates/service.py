@@ -11,8 +11,6 @@ from types import MappingProxyType
 from weakref import WeakSet
 
 from sidekey.network.backoff import LONGEST
-from sidekey.network.call_slots import CallSlots
-from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
@@ -21,16 +19,14 @@ from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
 
 class Certificates:
-    """Makes the certificate source of each integration; what is fetched is called through `dialer`.
+    """Makes the certificate source of each integration; `fetcher` makes their calls.
 
     `report` is passed every defect, returns the id under which it is logged, and must not raise. A source of an
     integration that was never committed still reads and fetches what it lacks when it is asked.
     """
 
-    def __init__(
-        self, dialer: Dialer, slots: CallSlots, metrics: Metrics, report: Callable[[BaseException], str]
-    ) -> None:
-        self._fetcher = Fetcher(dialer, slots)
+    def __init__(self, fetcher: Fetcher, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
+        self._fetcher = fetcher
         self._metrics = metrics
         self._report = report
         self._slots = asyncio.Semaphore(AT_ONCE)

@@ -59,7 +59,7 @@ class UrlFetch:
         try:
             async with self._slots:
                 reply = await self._fetcher.fetch(
-                    Call("the server", "GET", url, headers, own_connection=True),
+                    Call("the server", "GET", url, headers),
                     trust=self._integration.trust,
                     allow_private=self._integration.allow_private,
                     source_address=self._integration.source_address,
@@ -73,8 +73,9 @@ class UrlFetch:
         if reply.status != 200:
             redirect = ": redirects are not followed" if 300 <= reply.status < 400 else ""
             return f"the server returned {reply.status}{redirect}"
-        if "etag" in reply.headers:
-            self._tags[place] = reply.headers["etag"]
+        # aiohttp sends text as UTF-8, which another tag need not be.
+        if (tag := reply.headers.get("etag", "")) and tag.isascii():
+            self._tags[place] = tag
         else:
             self._tags.pop(place, None)
         return reply.body

@@ -10,8 +10,6 @@ from weakref import WeakSet
 
 from sidekey.credentials.base import Call, Reply
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.network.call_slots import CallSlots
-from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
@@ -28,7 +26,7 @@ LARGEST_RESPONSE = 1 << 20
 
 
 class Tokens:
-    """Makes the token source of each integration, whose calls go through `dialer` under the integration's own rules.
+    """Makes the token source of each integration, whose calls `fetcher` makes under the integration's own rules.
 
     `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
     authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `ledger` is where processes take
@@ -38,15 +36,14 @@ class Tokens:
 
     def __init__(
         self,
-        dialer: Dialer,
-        slots: CallSlots,
+        fetcher: Fetcher,
         metrics: Metrics,
         report: Callable[[BaseException], str],
         *,
         identity_of: Callable[[Integration], IdentitySource | None],
         ledger: Ledger | None = None,
     ) -> None:
-        self._fetcher = Fetcher(dialer, slots)
+        self._fetcher = fetcher
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
@@ -73,7 +70,6 @@ class Tokens:
             self._retired.add(source)
         for name in [name for name in self._former if not _has_token(integrations.get(name))]:
             del self._former[name]
-        self._fetcher.drop()
 
     def source(self, integration: Integration) -> TokenSource:
         """The source of an integration that is served now, always the same one; on the event loop."""
@@ -117,7 +113,6 @@ class Tokens:
         await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))
         if self._turns is not None:
             await self._turns.close(self._report)
-        self._fetcher.close()
 
 
 def _has_token(integration: Integration | None) -> bool:

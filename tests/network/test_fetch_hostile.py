@@ -1,0 +1,377 @@
+"""Sidekey's own calls against servers that mean harm: what they reach, how often they are sent, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from sidekey.core.addresses import Address
+from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.network.hosts import HostsFile
+from sidekey.network.resolve import Resolver
+from sidekey.runtime.snapshot import NetworkRules, Snapshot
+from support import wire
+from support.ca import Authority
+from support.dialling import HOSTS, RULES
+from support.leaks import nothing_left
+from support.raw import DEADLINE, RawConnection
+from support.upstream import OK, RawUpstream, Script, always_ok, answering
+
+SECRET = "s3cret-value"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Calls:
+    """Calls with a secret in the URL, a header and the body."""
+
+    def __init__(self, ca: Authority, rules: NetworkRules = RULES, *, most: int = 16, **dialer: Any) -> None:
+        self.dialer = Dialer(rules, **dialer)
+        self.fetcher = Fetcher(self.dialer, most)
+        self._trust = ca.trust
+
+    async def fetch(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> Reply:
+        return await self.fetcher.fetch(
+            Call(
+                "login",
+                method,
+                f"{url}?client_secret={SECRET}",
+                (("Authorization", f"Bearer {SECRET}"),),
+                b"" if method == "GET" else f"client_secret={SECRET}".encode(),
+            ),
+            trust=self._trust,
+            allow_private=(),
+            source_address=None,
+            timeout=timeout,
+            largest=1 << 10,
+        )
+
+    async def failure(self, url: str, *, method: str = "POST", timeout: float = DEADLINE) -> CallFault:
+        """Return the error of a call that fails, leaves nothing behind and tells nobody its secret."""
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        async with nothing_left():
+            with pytest.raises(CallFault) as failed:
+                await self.fetch(url, method=method, timeout=timeout)
+        assert reported == []
+        assert SECRET not in "".join(traceback.format_exception(failed.value))
+        return failed.value
+
+
+@pytest.fixture
+def calls(ca: Authority) -> Calls:
+    return Calls(ca)
+
+
+@pytest.fixture
+def tls(ca: Authority) -> ssl.SSLContext:
+    return ca.server_context("up.test", "other.test")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "up.test", "localhost"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_private_address_is_not_called_however_it_is_spelled(ca: Authority, scheme: str, host: str) -> None:
+    """A literal passes no resolver, and inet_aton reads more spellings than one."""
+    calls = Calls(ca, NetworkRules(hosts=HOSTS | {"localhost": ("127.0.0.1",)}))
+    async with RawUpstream() as upstream:
+        error = await calls.failure(f"{scheme}://{host}:{upstream.port}/")
+        assert upstream.connections == []
+    assert error.reason == "login: its host has only addresses that may not be dialled (loopback)"
+    assert error.unspent
+    assert error.settings
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::]", "10.0.0.1", "[fe80::1]", "169.254.169.254", "[64:ff9b::a9fe:a9fe]"])
+async def test_other_private_literals_are_not_called(ca: Authority, host: str) -> None:
+    """Nor those of a cloud's metadata, which no rule opens."""
+    calls = Calls(ca, NetworkRules(allow_private=(ip_network("169.254.0.0/16"),)))
+    for scheme in ("http", "https"):
+        assert "may not be dialled" in (await calls.failure(f"{scheme}://{host}/")).reason
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1"])
+async def test_permitted_address_is_called_however_it_is_spelled(calls: Calls, host: str) -> None:
+    """`Host` is as the URL has it."""
+    async with RawUpstream() as upstream:
+        assert (await calls.fetch(f"http://{host}:{upstream.port}/")).status == 200
+    assert upstream.requests[0].values(b"host") == [f"{host}:{upstream.port}".encode()]
+
+
+async def test_ipv6_literal_is_called_and_named_in_brackets(ca: Authority) -> None:
+    """As RFC 9110 7.2 has it."""
+    calls = Calls(ca, NetworkRules(allow_private=(ip_network("::1/128"),)))
+    loop = asyncio.get_running_loop()
+    upstream = RawUpstream()
+    server = await loop.create_server(lambda: RawConnection(upstream._accept), "::1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert (await calls.fetch(f"http://[0:0::1]:{port}/")).status == 200
+        assert upstream.requests[0].values(b"host") == [b"[::1]:%d" % port]
+        await upstream.forget()
+
+
+async def test_name_is_resolved_once_for_a_call(ca: Authority) -> None:
+    """The address that was judged is dialled: a name that resolves to another one next time leads nowhere else."""
+    answers = iter([(ip_address("127.0.0.2"),), (ip_address("127.0.0.1"),)])
+
+    def lookup(name: str) -> tuple[Address, ...]:
+        return next(answers)
+
+    rules = NetworkRules(allow_private=(ip_network("127.0.0.2/32"),))
+    calls = Calls(ca, rules, resolver=Resolver(rules, hosts_file=HostsFile(), lookup=lookup))
+    async with RawUpstream() as upstream:
+        url = f"https://rebinding.test:{upstream.port}/"
+        assert (await calls.failure(url)).reason == "login: it refused the connection"
+        assert "may not be dialled" in (await calls.failure(url)).reason
+        assert upstream.connections == []
+
+
+async def test_each_call_is_judged_by_the_rules_of_its_moment(calls: Calls, tls: ssl.SSLContext) -> None:
+    """No connection is left from an earlier one."""
+    async with RawUpstream(always_ok, ssl_context=tls) as upstream:
+        url = f"https://up.test:{upstream.port}/"
+        for _ in range(2):
+            await calls.fetch(url)
+        calls.dialer.prepare(Snapshot(integrations={}, network=NetworkRules(hosts=HOSTS)))()
+        assert "may not be dialled" in (await calls.failure(url)).reason
+        assert [len(wire.requests(received)) for received in upstream.received] == [1, 1]
+
+
+@pytest.mark.parametrize("end", [RawConnection.close, RawConnection.reset])
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+async def test_call_is_sent_once(
+    calls: Calls, tls: ssl.SSLContext, method: str, end: Callable[[RawConnection], None]
+) -> None:
+    """Although GET and PUT are idempotent, which aiohttp would repeat: what a call presents may count once."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        end(connection)
+
+    async with RawUpstream(script, ssl_context=tls) as upstream:
+        error = await calls.failure(f"https://up.test:{upstream.port}/", method=method)
+        assert (len(upstream.connections), len(upstream.requests)) == (1, 1)
+    assert (error.outcome, error.reason) == ("unreachable", "login closed the connection before it responded")
+    assert not error.unspent
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/", "/?", "/a?", "/a??", "/a//b/../c;d", "/%7e%2F%41?x=%20+&&y", "/'()*!$,:@"],
+)
+async def test_target_is_sent_byte_for_byte(ca: Authority, target: str) -> None:
+    """A signature may cover it."""
+    async with RawUpstream() as upstream:
+        call = Call("login", "GET", f"http://127.0.0.1:{upstream.port}{target}")
+        await Fetcher(Dialer(RULES), 1).fetch(
+            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, largest=9
+        )
+    assert upstream.requests[0].start == f"GET {target} HTTP/1.1".encode()
+
+
+async def test_header_values_are_sent_as_their_bytes(ca: Authority) -> None:
+    """Each of their characters stands for a byte of UTF-8."""
+    async with RawUpstream() as upstream:
+        call = Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (("X-Name", "\xc3\xa9t\xc3\xa9"),))
+        await Fetcher(Dialer(RULES), 1).fetch(
+            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, largest=9
+        )
+    assert upstream.requests[0].values(b"x-name") == ["été".encode()]
+
+
+@pytest.mark.parametrize("pieces", [[b"\x16\x03\x03\x00"], [b"\x15\x03\x03\x00\x02\x02\x28"], [b"nonsense" * 9], []])
+async def test_handshake_that_ends_early_is_told(calls: Calls, pieces: list[bytes]) -> None:
+    """By a cut, an alert, nonsense or a reset: nothing was sent that could be spent."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.until_received(1)
+        for piece in pieces:
+            await connection.send(piece)
+        connection.close() if pieces else connection.reset()
+
+    async with RawUpstream(script) as upstream:
+        error = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert error.outcome == "unreachable"
+    assert error.reason in {
+        "login: it closed the connection during TLS",
+        "login: it ended TLS with the alert: handshake failure",
+        "login: it does not speak TLS on this port",
+    }
+    assert error.unspent
+
+
+def dripping(begin: bytes, piece: bytes) -> Script:
+    """A server that keeps sending a little."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(begin)
+        while True:
+            await connection.send(piece)
+            await asyncio.sleep(0.01)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 ", b"O"),
+        (HEAD + b"X: ", b"x"),
+        (HEAD + b"Content-Length: 1000\r\n\r\n", b"x"),
+        (CHUNKED, b"1\r\nx\r\n"),
+        (CHUNKED + b"0\r\nX: ", b"x"),
+    ],
+    ids=["interim responses", "status line", "field", "body", "chunks", "trailer"],
+)
+async def test_slow_bytes_end_with_the_time_of_the_call(
+    calls: Calls, tls: ssl.SSLContext, begin: bytes, piece: bytes
+) -> None:
+    """The limit is that of the whole call, and not of the pause between two bytes."""
+    async with RawUpstream(dripping(begin, piece), ssl_context=tls) as upstream:
+        error = await calls.failure(f"https://up.test:{upstream.port}/", timeout=0.8)
+    assert (error.outcome, error.reason) == ("timeout", "login did not respond in time")
+    assert not error.unspent
+
+
+async def test_response_that_came_while_the_process_was_stopped_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Its time is over by then; what it brings may be the only refresh token that counts."""
+    loop = asyncio.get_running_loop()
+    answered = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with tls.wrap_socket(connection, server_side=True) as server:
+                server.recv(1024)
+                loop.call_soon_threadsafe(stop)
+                server.sendall(OK)
+                answered.set()
+                server.recv(1024)
+
+        def stop() -> None:
+            # Nothing of this loop runs meanwhile, as after SIGSTOP.
+            assert answered.wait(DEADLINE)
+            time.sleep(max(0.0, deadline + 0.2 - loop.time()))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        deadline = loop.time() + 1
+        assert (await calls.fetch(f"https://up.test:{listener.getsockname()[1]}/", timeout=1)).body == b"ok"
+        await asyncio.to_thread(thread.join, DEADLINE)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+async def test_request_that_the_server_does_not_read_is_dropped_with_its_connection(ca: Authority) -> None:
+    """A body that is larger than the buffers of both ends: closing in order would wait for the server."""
+
+    async def script(connection: RawConnection) -> None:
+        connection.transport.pause_reading()
+
+    body = bytes(16 << 20)
+    async with RawUpstream(script) as upstream:
+        with pytest.raises(CallFault, match="did not respond in time"):
+            await Fetcher(Dialer(RULES), 1).fetch(
+                Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (), body),
+                trust=ca.trust,
+                allow_private=(),
+                source_address=None,
+                timeout=0.5,
+                largest=9,
+            )
+        (connection,) = upstream.connections
+        connection.transport.resume_reading()
+        # What the kernel had taken arrives, and nothing after that.
+        assert len(await connection.until_ended()) < len(body)
+
+
+FLOODS = {
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "login returned too many interim responses"),
+    "fields": (HEAD, b"a: b\r\n", "login did not return a valid HTTP/1.1 response"),
+    "long fields": (
+        HEAD,
+        b"a: %b\r\n" % bytes(b"x" * 60_000),
+        "login returned more than 257 KiB with its header fields",
+    ),
+    "field": (HEAD + b"a: ", b"x" * 1000, "login returned a header field of more than 64 KiB"),
+    "status line": (b"HTTP/1.1 200 ", b"O" * 1000, "login returned a header field of more than 64 KiB"),
+    "empty lines": (b"", b"\r\n", "login returned more than 257 KiB with its header fields"),
+    "body": (HEAD + b"\r\n", b"x" * 1000, "login returned more than 1 KiB"),
+    "chunk extension": (CHUNKED + b"1;", b"x" * 1000, "login returned more than 257 KiB with its header fields"),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n", "login did not return a valid HTTP/1.1 response"),
+}
+"""How a response begins, what then follows without end, and what is said of it."""
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_flood_ends_the_call_long_before_its_time(calls: Calls, tls: ssl.SSLContext, flood: str) -> None:
+    """At full speed, by a thread of its own: the loop has other requests to serve."""
+    begin, piece, reason = FLOODS[flood]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with tls.wrap_socket(connection, server_side=True) as server, contextlib.suppress(OSError):
+                server.recv(1024)
+                server.sendall(begin)
+                while True:
+                    server.sendall(piece * (1 + (256 << 10) // len(piece)))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(CallFault) as failed:
+            await calls.fetch(f"https://up.test:{listener.getsockname()[1]}/")
+        await asyncio.to_thread(thread.join, DEADLINE)
+    assert (failed.value.outcome, failed.value.reason) == ("invalid", reason)
+
+
+async def begun(calls: Calls, upstream: RawUpstream, host: str, number: int) -> asyncio.Task[Reply]:
+    """Start a call that hangs, once its connection is the server's `number`th."""
+    task = asyncio.create_task(calls.fetch(f"https://{host}:{upstream.port}/"))
+    await (await upstream.connection(number)).request()
+    return task
+
+
+async def test_endpoint_that_hangs_takes_half_of_the_calls(ca: Authority, tls: ssl.SSLContext) -> None:
+    """Another endpoint is called meanwhile, until there are too many calls in all; a call that ends makes room."""
+    calls = Calls(
+        ca, NetworkRules(hosts=HOSTS | {"other.test": ("127.0.0.1",)}, allow_private=RULES.allow_private), most=3
+    )
+    async with RawUpstream(answering(), ssl_context=tls) as upstream, nothing_left():
+        up, other = (f"https://{host}:{upstream.port}/" for host in ("up.test", "other.test"))
+        hanging = [await begun(calls, upstream, "up.test", number) for number in range(2)]
+        error = await calls.failure(up, timeout=0.05)
+        assert (error.outcome, error.unspent) == ("timeout", True)
+        assert error.reason == "login skipped: limit of 2 calls to it at a time reached"
+        hanging.append(await begun(calls, upstream, "other.test", 2))
+        error = await calls.failure(other, timeout=0.05)
+        assert error.reason == "login skipped: limit of 3 calls at a time reached, which NOFILE allows"
+        assert len(upstream.connections) == 3
+        waiting = [asyncio.create_task(calls.fetch(up)) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        hanging[0].cancel()
+        await (await upstream.connection(3)).request()
+        for task in (*hanging, *waiting):
+            task.cancel()
+        assert all(
+            isinstance(end, asyncio.CancelledError)
+            for end in await asyncio.gather(*hanging, *waiting, return_exceptions=True)
+        )
+        await upstream.forget()

@@ -1,0 +1,254 @@
+"""Responses to Sidekey's own calls: how they are framed and decoded, and which are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Callable
+
+import pytest
+
+from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.runtime.snapshot import Trust
+from support.dialling import RULES
+from support.leaks import nothing_left
+from support.raw import DEADLINE, RawConnection
+from support.upstream import OK, RawUpstream, Script
+
+LARGEST = 1 << 10
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+NOT_HTTP = "did not return a valid HTTP/1.1 response"
+NOT_GZIP = "returned a body that is not valid gzip"
+CUT = "closed the connection in the middle of its response"
+AMBIGUOUS = "returned a response whose length is ambiguous"
+TOO_LARGE = "returned more than 1 KiB"
+
+
+async def reply_to(script: Script) -> Reply:
+    """Call a server on this machine that plays the script, without TLS; nothing may be left behind."""
+    async with nothing_left(), RawUpstream(script) as upstream:
+        return await Fetcher(Dialer(RULES), 16).fetch(
+            Call("login", "GET", f"http://127.0.0.1:{upstream.port}/token"),
+            trust=Trust(),
+            allow_private=(),
+            source_address=None,
+            timeout=DEADLINE,
+            largest=LARGEST,
+        )
+
+
+async def failure_of(script: Script) -> tuple[str, str]:
+    """Return outcome and reason, which begins with the step."""
+    with pytest.raises(CallFault) as failed:
+        await reply_to(script)
+    assert not failed.value.unspent
+    step, _, reason = failed.value.reason.partition(" ")
+    assert step == "login"
+    return failed.value.outcome, reason
+
+
+def whole(answer: bytes) -> list[bytes]:
+    return [answer]
+
+
+def byte_by_byte(answer: bytes) -> list[bytes]:
+    return [answer[at : at + 1] for at in range(len(answer))]
+
+
+Cut = Callable[[bytes], list[bytes]]
+
+
+def closing(answer: bytes, cut: Cut = whole) -> Script:
+    """Answer one request in pieces, and close."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        for piece in cut(answer):
+            await connection.send(piece)
+            await asyncio.sleep(0)
+        connection.close()
+
+    return script
+
+
+CUTS = pytest.mark.parametrize("cut", [whole, byte_by_byte])
+RESPONSES = pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (OK, 200, b"ok"),
+        (CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n", 200, b"abc"),
+        (HEAD + b"\r\nuntil the end", 200, b"until the end"),
+        (b"HTTP/1.0 400 Bad\r\nContent-Length: 0\r\n\r\n", 400, b""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok"),
+        (HEAD + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    ],
+    ids=["length", "chunked", "until the end", "HTTP/1.0", "204", "304", "interim", "an upgrade is offered"],
+)
+
+
+@RESPONSES
+@CUTS
+async def test_every_framing_is_read(answer: bytes, status: int, body: bytes, cut: Cut) -> None:
+    """RFC 9112 6.3, however it is cut into segments."""
+    reply = await reply_to(closing(answer, cut))
+    assert (reply.status, reply.body) == (status, body)
+    assert "link" not in reply.headers
+    assert "x" not in reply.headers
+
+
+@RESPONSES
+async def test_a_response_that_is_cut_is_never_whole(answer: bytes, status: int, body: bytes) -> None:
+    """Wherever it is cut, but for a body whose end is that of the connection."""
+    for end in range(1, len(answer)):
+        if answer.endswith(b"until the end") and b"\r\n\r\n" in answer[:end]:
+            break
+        assert await failure_of(closing(answer[:end])) == ("invalid", CUT)
+
+
+@pytest.mark.parametrize("answer", [b"", HEAD, HEAD + b"\r\nuntil", HEAD + b"Content-Length: 9\r\n\r\nsome", CHUNKED])
+async def test_a_reset_is_no_end(answer: bytes) -> None:
+    """At no stage, not even of a body that ends with the connection."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(answer)
+        connection.reset()
+
+    expected = ("invalid", CUT) if answer else ("unreachable", "closed the connection before it responded")
+    assert await failure_of(script) == expected
+
+
+ZIPPED = gzip.compress(b'{"access_token": "tok-1"}', mtime=0)
+
+
+@CUTS
+@pytest.mark.parametrize("coding", [b"gzip", b"GZip", b"x-gzip"])
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: %d\r\n\r\n%b" % (len(ZIPPED), ZIPPED),
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED),
+        b"\r\n" + ZIPPED,
+    ],
+    ids=["length", "chunked", "until the end"],
+)
+async def test_gzip_is_decoded_though_it_was_not_asked_for(framed: bytes, coding: bytes, cut: Cut) -> None:
+    """RFC 9110 8.4.1.3, in every framing."""
+    answer = HEAD + b"Content-Encoding: %b\r\n%b" % (coding, framed)
+    assert (await reply_to(closing(answer, cut))).body == b'{"access_token": "tok-1"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n", b""),
+        (b"HTTP/1.1 401 No\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", b""),
+        (HEAD + b"Content-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+    ],
+)
+async def test_a_body_of_no_bytes_is_not_coded(answer: bytes, body: bytes) -> None:
+    """Whatever the field says."""
+    assert (await reply_to(closing(answer))).body == body
+
+
+@pytest.mark.parametrize("coding", [b"br", b"deflate", b"zstd", b"gzip, gzip", b"identity, gzip", b""])
+async def test_any_other_coding_is_an_error(coding: bytes) -> None:
+    """It was not asked for, and is not guessed."""
+    answer = HEAD + b"Content-Encoding: %b\r\nContent-Length: 2\r\n\r\nok" % coding
+    reason = "returned a content coding other than gzip, which was not requested"
+    assert await failure_of(closing(answer)) == ("invalid", reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"plain text", NOT_GZIP),
+        (ZIPPED[:-1], NOT_GZIP),
+        (ZIPPED[:-8], NOT_GZIP),
+        (ZIPPED[:-1] + b"x", NOT_GZIP),
+        (ZIPPED + b"x", NOT_GZIP),
+        (ZIPPED * 2, NOT_GZIP),
+        (gzip.compress(bytes(LARGEST)), ""),
+        (gzip.compress(bytes(LARGEST + 1)), TOO_LARGE),
+        (gzip.compress(bytes(4 << 20))[:LARGEST], TOO_LARGE),
+    ],
+    ids=["plain", "cut", "no trailer", "checksum", "tail", "two members", "as large as allowed", "larger", "bomb"],
+)
+@pytest.mark.parametrize("framed", [True, False])
+async def test_a_coded_body_is_whole_and_within_the_limit(body: bytes, reason: str, framed: bool) -> None:
+    """The limit is that of the decoded bytes."""
+    length = b"Content-Length: %d\r\n" % len(body) if framed else b""
+    answer = closing(HEAD + b"Content-Encoding: gzip\r\n%b\r\n%b" % (length, body))
+    if reason:
+        assert await failure_of(answer) == ("invalid", reason)
+    else:
+        assert (await reply_to(answer)).body == bytes(LARGEST)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\nx", AMBIGUOUS),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", AMBIGUOUS),
+        (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", NOT_HTTP),
+        (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n", NOT_HTTP),
+        (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", NOT_HTTP),
+        (HEAD + b"Content-Length: +2\r\n\r\nok", NOT_HTTP),
+        (HEAD + b"Content-Length: 99999999999999999999\r\n\r\nok", NOT_HTTP),
+        (b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", NOT_HTTP),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n", NOT_HTTP),
+        (HEAD + b"X: a\x01b\r\nContent-Length: 0\r\n\r\n", NOT_HTTP),
+        (HEAD + b"Content-Length: 1025\r\n\r\n", TOO_LARGE),
+        (HEAD + b"\r\n" + bytes(1025), TOO_LARGE),
+        (CHUNKED + b"401\r\n%b\r\n" % bytes(1025), TOO_LARGE),
+    ],
+)
+async def test_what_is_no_clear_response_is_an_error(answer: bytes, reason: str) -> None:
+    """The connection stays open: too long a body is not waited for."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(answer)
+
+    assert await failure_of(script) == ("invalid", reason)
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [
+        (CHUNKED, b"zz\r\n"),
+        (CHUNKED, b"-1\r\n"),
+        (CHUNKED + b"2\r\nok\r\n", b"zz\r\n"),
+        (CHUNKED, b"2\r\nokX\r\n"),
+        (CHUNKED + b"2\r\nok\r\n0\r\n", b"a\0: b\r\n\r\n"),
+        (CHUNKED + b"2\r\nok\r\n0\r\n", b"a: b\r\n" * 200),
+        (HEAD, b"\0\0\r\n"),
+    ],
+)
+async def test_a_response_that_becomes_malformed_is_told_at_once(begin: bytes, rest: bytes) -> None:
+    """The caller does not wait for the end of the call's time."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(begin)
+        # Until the first part was read by itself.
+        await asyncio.sleep(0.05)
+        await connection.send(rest)
+
+    async with asyncio.timeout(DEADLINE / 2):
+        assert await failure_of(script) == ("invalid", NOT_HTTP)
+
+
+async def test_a_response_without_a_request_is_for_this_call_alone() -> None:
+    """A server may speak first; what it says is at most the response of the one call of its connection."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly" + OK)
+
+    assert (await reply_to(script)).body == b"early"
