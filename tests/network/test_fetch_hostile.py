@@ -278,23 +278,34 @@ async def test_response_that_came_while_the_process_was_stopped_is_read(calls: C
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
-async def test_request_that_the_server_does_not_read_is_dropped_with_its_connection(ca: Authority) -> None:
+@pytest.mark.parametrize("answer", [b"", OK], ids=["silent", "answering at once"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_request_that_the_server_does_not_read_is_dropped_with_its_connection(
+    ca: Authority, tls: ssl.SSLContext, scheme: str, answer: bytes
+) -> None:
     """A body that is larger than the buffers of both ends: closing in order would wait for the server."""
+    body = bytes(16 << 20)
 
     async def script(connection: RawConnection) -> None:
         connection.transport.pause_reading()
+        await connection.send(answer)
 
-    body = bytes(16 << 20)
-    async with RawUpstream(script) as upstream:
-        with pytest.raises(CallFault, match="did not respond in time"):
-            await Fetcher(Dialer(RULES), 1).fetch(
-                Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (), body),
-                trust=ca.trust,
-                allow_private=(),
-                source_address=None,
-                timeout=0.5,
-                largest=9,
-            )
+    async def call(port: int) -> Reply:
+        return await Fetcher(Dialer(RULES), 1).fetch(
+            Call("login", "POST", f"{scheme}://{'up.test' if scheme == 'https' else '127.0.0.1'}:{port}/", (), body),
+            trust=ca.trust,
+            allow_private=(),
+            source_address=None,
+            timeout=DEADLINE if answer else 0.8,
+            largest=9,
+        )
+
+    async with RawUpstream(script, ssl_context=tls if scheme == "https" else None) as upstream:
+        if answer:
+            assert (await call(upstream.port)).body == b"ok"
+        else:
+            with pytest.raises(CallFault, match="did not respond in time"):
+                await call(upstream.port)
         (connection,) = upstream.connections
         connection.transport.resume_reading()
         # What the kernel had taken arrives, and nothing after that.

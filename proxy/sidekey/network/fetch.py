@@ -130,7 +130,7 @@ class Fetcher:
                 raise _of_step(call.step, raised.problem, unspent=True) from None
             if loop.time() > send_by:
                 # The process was stopped meanwhile. Nobody might be there for the response, which may spend a token.
-                protocol.leave()
+                protocol.close()
                 raise CallFault("timeout", f"{call.step}: the connection to it took too long", unspent=True)
             return protocol
 
@@ -190,17 +190,7 @@ class _Protocol(ResponseHandler):
         self.parse_error: BaseException | None = None
         self.error: BaseException | None = None
         self._body: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD
-        self._connected: asyncio.BaseTransport
         self._most = self._left = largest + LARGEST_HEAD
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, which aiohttp forgets as it begins to close it."""
-        self._connected = transport
-        super().connection_made(transport)
-
-    def leave(self) -> None:
-        """Close at once, also what aiohttp is closing in order, which waits for a server that does not read."""
-        cast(asyncio.Transport, self._connected).abort()
 
     def data_received(self, data: bytes) -> None:
         """Parse what was received, and leave a server that does not stop."""
@@ -211,8 +201,14 @@ class _Protocol(ResponseHandler):
             self.excess = f"returned more than {self._most >> 10} KiB with its header fields"
         elif len(self) > MOST_INTERIM:
             self.excess = "returned too many interim responses"
-        if self.excess:
-            self.leave()
+        if self.excess and self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Close in order, or at once if that would wait for a server that does not read the request."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().close()
 
     def eof_received(self) -> None:
         """Note close_notify. Over TLS a bare end of TCP, which anyone on the path can forge, is not reported here."""
@@ -272,13 +268,8 @@ async def _send(
                 return await _read(response, largest, cast(_Protocol, connector.protocol))
             finally:
                 response.close()
-        except BaseException as error:
-            if connector.protocol is None:
-                raise
-            connector.protocol.leave()
-            if isinstance(error, aiohttp.ClientError):
-                raise _fault(error, connector.protocol, identity) from None
-            raise
+        except aiohttp.ClientError as error:
+            raise _fault(error, cast(_Protocol, connector.protocol), identity) from None
 
 
 def _fault(error: aiohttp.ClientError, protocol: _Protocol, identity: ClientIdentity | None) -> Exception:
