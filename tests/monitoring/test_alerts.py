@@ -11,11 +11,19 @@ import pytest
 
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS, REASONS
-from sidekey.observe.exposition import FAMILIES
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
 from support import libyaml
-from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_for, rules_of, values_of
+from support.prometheus import (
+    documented,
+    examples_of,
+    expressions_of,
+    metrics_of,
+    promtool,
+    rules_for,
+    rules_of,
+    values_of,
+)
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "helm" / "sidekey" / "files" / "alerts.yaml"
@@ -90,7 +98,7 @@ def test_a_runbook_tells_what_to_do(name: str) -> None:
 
 def test_every_metric_of_the_rules_exists() -> None:
     """It is a family of ours, a recorded series, or one that comes with every process."""
-    known = {family.name for family in FAMILIES} | EXPORTED_BY_PROMETHEUS
+    known = documented().keys() | EXPORTED_BY_PROMETHEUS
     known |= {rule["record"] for rule in RULES if "record" in rule}
     assert {name for rule in RULES for name in metrics_of(rule["expr"])} - known == set()
 

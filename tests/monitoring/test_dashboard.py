@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from sidekey.observe.exposition import FAMILIES
-from support.prometheus import expressions_of, metrics_of, promtool
+from support.prometheus import documented, expressions_of, metrics_of, promtool
 
 FILE = Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "dashboard.json"
 DASHBOARD: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
@@ -41,8 +40,9 @@ def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
 
 def test_every_metric_of_the_dashboard_exists() -> None:
     """It is a family of ours, or comes from the process collector."""
-    known = {family.name for family in FAMILIES} | PROCESS | {"ALERTS"}
-    histograms = [family.name for family in FAMILIES if family.type == "histogram"]
+    families = documented()
+    known = families.keys() | PROCESS | {"ALERTS"}
+    histograms = [name for name, family in families.items() if family.type == "histogram"]
     known |= {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
     assert {name for text in expressions_of(DASHBOARD) for name in metrics_of(text)} - known == set()
 
@@ -52,7 +52,7 @@ def test_every_family_is_on_the_dashboard() -> None:
     shown = {
         re.sub(r"_(bucket|sum|count)$", "", name) for text in expressions_of(DASHBOARD) for name in metrics_of(text)
     }
-    assert {family.name for family in FAMILIES} - shown == set()
+    assert documented().keys() - shown == set()
 
 
 def test_every_panel_asks_the_chosen_data_source() -> None:

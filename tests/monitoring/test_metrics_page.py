@@ -1,33 +1,16 @@
-"""docs/metrics.md: written by hand, since config's reference pages may not import what the data plane counts."""
+"""docs/metrics.md: outcomes, reasons, states and examples. tests/monitoring/test_scrape.py compares the families."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
-
 from sidekey.errors import CALLER_GONE, KINDS, REASONS
-from sidekey.observe.exposition import FAMILIES, Family
 from sidekey.observe.metrics import APART
 from sidekey.runtime.standing import STATES
-from support.prometheus import examples_of, promtool
+from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
 
-FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
-PAGE = FILE.read_text("utf-8")
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|([^|]*)\| (.*) \|$", PAGE, re.M)}
-
-
-def test_the_page_names_every_family_in_the_order_of_the_exposition() -> None:
-    """And no other."""
-    assert list(ROWS) == [family.name for family in FAMILIES]
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_row_has_the_type_and_begins_with_the_help_text(family: Family) -> None:
-    """What a scrape says is what the page says."""
-    kind, _, meaning = ROWS[family.name]
-    assert (kind, meaning.startswith(family.help)) == (family.type, True)
+PAGE = METRICS_PAGE.read_text("utf-8")
 
 
 def test_the_page_names_every_outcome_of_a_request() -> None:
@@ -48,13 +31,13 @@ def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:
 
 def test_the_page_names_every_word_for_how_an_integration_stands() -> None:
     """In their order, of which the last that is true is counted."""
-    told = ROWS["sidekey_store_integrations"][2]
-    assert [word for word in re.findall(r"`(\w+)`", told) if word != "status"] == [*STATES]
+    meaning = documented()["sidekey_store_integrations"].meaning
+    assert [word for word in re.findall(r"`(\w+)`", meaning) if word != "status"] == [*STATES]
 
 
 def test_every_example_is_promql(tmp_path: Path) -> None:
     """promtool takes each as the expression of a rule."""
-    examples = examples_of(FILE)
+    examples = examples_of(METRICS_PAGE)
     assert examples
     rules = "".join(f"      - {{record: 'example:{number}', expr: '{text}'}}\n" for number, text in enumerate(examples))
     path = tmp_path / "rules.yaml"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import ssl
 from base64 import b64encode
 from contextlib import closing
@@ -13,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.observe.exposition import FAMILIES
 from support.ask import get
 from support.ca import Authority
 from support.child import Child
 from support.mounted import asking, current, mount
 from support.ports import free_port
-from support.prometheus import expressions_of, metrics_of, promtool, rules_of, without_data
+from support.prometheus import documented, expressions_of, metrics_of, promtool, rules_of, without_data
 from support.raw import DEADLINE, RawConnection
+from support.scraping import samples
 from support.upstream import RawUpstream
 
 FILES = Path(__file__).parents[2] / "helm" / "sidekey" / "files"
@@ -47,11 +49,37 @@ OPERATOR = "an-operators-token"
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """What /proc and prlimit(2) tell of a process."""
+
+    started: float
+    processor_seconds: float
+    virtual: int
+    resident: int
+    most_descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scraped:
-    """The page, and the statuses of `REQUESTS` before it."""
+    """The page, the statuses of `REQUESTS` before it, and the process right after it."""
 
     page: str
     statuses: tuple[int, ...]
+    process: Process
+
+
+def process(number: int) -> Process:
+    """Read the figures of a process (proc(5))."""
+    folder, ticks = Path(f"/proc/{number}"), os.sysconf("SC_CLK_TCK")
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    return Process(
+        started=int(booted.split()[1]) + int(fields[19]) / ticks,
+        processor_seconds=(int(fields[11]) + int(fields[12])) / ticks,
+        virtual=int(fields[20]),
+        resident=int(fields[21]) * resource.getpagesize(),
+        most_descriptors=resource.prlimit(number, resource.RLIMIT_NOFILE)[0],
+    )
 
 
 async def answers(connection: RawConnection) -> None:
@@ -132,8 +160,9 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
             assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
             assert await asyncio.to_thread(operate, child.admin_port) == 404
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+            figures = process(child.process.pid)
             await asyncio.to_thread(child.stop)
-    return Scraped(page, tuple(statuses))
+    return Scraped(page, tuple(statuses), figures)
 
 
 def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
@@ -144,10 +173,27 @@ def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
-def test_a_live_scrape_has_every_family(scraped: Scraped) -> None:
-    """So that what follows asks for nothing that is not there."""
-    typed = {line.split()[2] for line in scraped.page.splitlines() if line.startswith("# TYPE sidekey_")}
-    assert typed == {family.name for family in FAMILIES}
+def test_a_live_scrape_has_every_documented_family_in_the_order_of_the_page(scraped: Scraped) -> None:
+    """Each with the type of its row in docs/metrics.md, and with the beginning of its meaning as the help text."""
+    lines = scraped.page.splitlines()
+    types = [line.split()[2:] for line in lines if line.startswith("# TYPE sidekey_")]
+    helps = [line.split(maxsplit=3)[2:] for line in lines if line.startswith("# HELP sidekey_")]
+    rows = documented()
+    assert types == [[name, row.type] for name, row in rows.items()]
+    assert [name for name, _ in helps] == list(rows)
+    assert [name for name, text in helps if not rows[name].meaning.startswith(text)] == []
+
+
+def test_the_figures_of_the_process_are_those_of_the_system(scraped: Scraped) -> None:
+    """As /proc has them: what other exporters call `process_*`."""
+    found = {name: value for (name, labels), value in samples(scraped.page).items() if not labels}
+    process = scraped.process
+    assert found["process_start_time_seconds"] == pytest.approx(process.started, abs=0.02)
+    assert found["process_max_fds"] == process.most_descriptors
+    assert 10 < found["process_open_fds"] < process.most_descriptors
+    assert 0.8 < found["process_resident_memory_bytes"] / process.resident < 1.25
+    assert 0.8 < found["process_virtual_memory_bytes"] / process.virtual < 1.25
+    assert 0 < found["process_cpu_seconds_total"] <= process.processor_seconds
 
 
 def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""observe/exposition.py: a valid page, written in slices that let the loop go on."""
+"""The metrics page, by scrapes of a listener: every series, valid for Prometheus' own parser and linter."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import math
 import platform
 import subprocess
 from dataclasses import replace
-from itertools import pairwise
 from time import time
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 import sidekey
 from sidekey.core.build import build
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.observe import exposition
-from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.runtime.standing import STATES
 from support.peers import require
 from support.plane import callers_of, integration
 from support.presets import preset
+from support.scraping import listening, samples, scrape, series
 from support.standings import certified, unread
 
 
@@ -61,22 +58,9 @@ def busy() -> Metrics:
     return metrics
 
 
-async def page(metrics: Metrics) -> str:
-    return b"".join([block async for block in expose(metrics)]).decode()
-
-
-def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """The samples of a page by name and sorted labels."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
 async def test_every_series_of_ours_reads_back_with_its_value() -> None:
     """Prometheus' own parser finds each series that design and docs name, with the value that was written."""
-    found = samples(await page(busy()))
+    found = samples(await scrape(busy()))
     crm = ("integration", "crm")
     expected = {
         ("sidekey_requests_total", (crm, ("outcome", "2xx"))): 2,
@@ -119,7 +103,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
 
 async def test_buckets_are_cumulative_and_agree_with_the_count() -> None:
     """Each `le` counts all shorter requests, and +Inf counts all."""
-    found = samples(await page(busy()))
+    found = samples(await scrape(busy()))
     buckets = {
         float(dict(labels)["le"]): value
         for (name, labels), value in found.items()
@@ -134,14 +118,15 @@ async def test_a_series_appears_with_its_first_request() -> None:
     metrics = busy()
     idle = Metrics()
     idle.integrations = metrics.integrations
-    text = await page(idle)
+    text = await scrape(idle)
     assert "integration=" not in text
     assert "sidekey_upstream_connects_total" not in text
     assert "sidekey_token_requests_total" not in text
     assert "sidekey_credential_" not in text
-    assert "sidekey_requests_in_flight 0\n" in text
-    assert "sidekey_in_flight_share 0.0\n" in text
-    assert 'sidekey_upstream_connections{state="idle"} 0\n' in text
+    found = samples(text)
+    assert found["sidekey_requests_in_flight", ()] == 0
+    assert found["sidekey_in_flight_share", ()] == 0
+    assert found["sidekey_upstream_connections", (("state", "idle"),)] == 0
 
 
 async def test_a_family_stands_together_under_one_head() -> None:
@@ -149,87 +134,63 @@ async def test_a_family_stands_together_under_one_head() -> None:
     metrics = busy()
     for number in range(300):
         metrics.stats(f"i{number}").record("2xx", 0.1)
-    families = [line.split()[2] for line in (await page(metrics)).splitlines() if line.startswith("# TYPE")]
+    families = [line.split()[2] for line in (await scrape(metrics)).splitlines() if line.startswith("# TYPE")]
     assert len(families) == len(set(families))
-    assert len(samples(await page(metrics))) > 300 * 18
+    assert len(samples(await scrape(metrics))) > 300 * 18
 
 
 async def test_promtool_finds_nothing_to_say() -> None:
     """`promtool check metrics` accepts the page and lints nothing in it."""
     promtool = require("promtool")
-    text = await page(busy())
+    text = await scrape(busy())
     run = await asyncio.to_thread(
         subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
-async def test_another_task_runs_between_any_two_slices() -> None:
-    """The loop gets a turn after each slice, however many integrations there are."""
-    metrics = Metrics()
-    for number in range(3000):
-        metrics.stats(f"i{number}").record("2xx", 0.1)
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    seen = [turns async for _ in expose(metrics)]
-    task.cancel()
-    assert len(seen) > 3
-    assert all(earlier < later for earlier, later in pairwise(seen))
-
-
-async def test_a_slice_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock, not the number of integrations, ends a slice: with a clock that jumps each piece is a slice."""
-    metrics = Metrics()
-    for number in range(10):
-        metrics.stats(f"i{number}").record("2xx", 0.1)
-    moments = iter(range(1000))
-    monkeypatch.setattr(exposition, "perf_counter", lambda: float(next(moments)))
-    blocks = [block async for block in expose(metrics)]
-    assert len(blocks) > 20
-
-
 async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> None:
-    """New integrations and outcomes between slices neither break the iteration nor a histogram's own sum."""
+    """New integrations and outcomes meanwhile break neither the scrape nor the agreement within a histogram."""
     metrics = Metrics()
     for number in range(2000):
-        metrics.stats(f"i{number}").record("2xx", 0.1)
-    blocks = []
-    number = 0
-    async for block in expose(metrics):
-        blocks.append(block)
-        number += 1
-        metrics.stats(f"late{number}").record("2xx", 0.1)
-        metrics.stats("i1999").record(f"late{number}", 0.1)
-        metrics.stats("i1999").count_connect(f"late{number}")
-    found = samples(b"".join(blocks).decode())
+        metrics.stats(f"i{number}").record("2xx", 1.0)
+    async with listening(metrics) as scraper:
+        scraping = asyncio.create_task(scraper.page())
+        number = 0
+        while not scraping.done():
+            number += 1
+            for name in (f"late{number}", "i1999"):
+                stats = metrics.stats(name)
+                stats.record(f"late{number}", 1.0)
+                stats.count_connect(f"late{number}")
+            await asyncio.sleep(0)
+        found = samples(await scraping)
+    assert number > 3
     name = "sidekey_request_duration_seconds"
-    last = ("integration", "i1999")
-    assert found[f"{name}_bucket", (last, ("le", "+Inf"))] == found[f"{name}_count", (last,)]
+    for series_name, labels in list(found):
+        if series_name == f"{name}_count":
+            count = found[series_name, labels]
+            # Each request took a second.
+            assert found[f"{name}_sum", labels] == count
+            assert found[f"{name}_bucket", (*labels, ("le", "+Inf"))] == count
 
 
 async def test_the_local_ca_has_two_families() -> None:
     """The end of the CA is there once there is one."""
     metrics = Metrics()
-    page = b"".join([block async for block in expose(metrics)]).decode()
-    assert "sidekey_leaves_minted_total 0\n" in page
-    assert "sidekey_ca_expiry_timestamp_seconds" not in page
+    found = samples(await scrape(metrics))
+    assert found["sidekey_leaves_minted_total", ()] == 0
+    assert ("sidekey_ca_expiry_timestamp_seconds", ()) not in found
     metrics.leaves_minted, metrics.ca_expires = 3, 1_790_000_000.0
-    page = b"".join([block async for block in expose(metrics)]).decode()
-    assert "sidekey_leaves_minted_total 3\n" in page
-    assert "sidekey_ca_expiry_timestamp_seconds 1790000000.0\n" in page
+    found = samples(await scrape(metrics))
+    assert found["sidekey_leaves_minted_total", ()] == 3
+    assert found["sidekey_ca_expiry_timestamp_seconds", ()] == 1_790_000_000
 
 
 async def test_stored_integrations_are_counted_by_state() -> None:
     """Every state of them; without a store there is no series."""
     metrics = Metrics()
-    assert "sidekey_store_integrations" not in await page(metrics)
+    assert "sidekey_store_integrations" not in await scrape(metrics)
     names = ("a", "ended", "ending", "fails", "unread")
     served = {name: replace(integration(name, "https://up.test"), stored=True) for name in names}
     served["ended"] = certified(served["ended"], time() - 1)
@@ -238,10 +199,8 @@ async def test_stored_integrations_are_counted_by_state() -> None:
     judgements = dict.fromkeys(served, Judgement("ok")) | {"b": Judgement("altered"), "c": Judgement("sealed")}
     metrics.prepare(Snapshot(served, stored=Stored(judgements=judgements, integrations=served)))()
     metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}
-    found = [line for line in (await page(metrics)).splitlines() if line.startswith("sidekey_store_integrations{")]
-    assert found == [
-        f'sidekey_store_integrations{{state="{state}"}} {count}'
-        for state, count in zip(STATES, (1, 1, 1, 0, 1, 1, 0, 0, 1, 1), strict=True)
+    assert series(await scrape(metrics), "sidekey_store_integrations") == [
+        ({"state": state}, count) for state, count in zip(STATES, (1, 1, 1, 0, 1, 1, 0, 0, 1, 1), strict=True)
     ]
     metrics.prepare(Snapshot({}))()
-    assert "sidekey_store_integrations" not in await page(metrics)
+    assert "sidekey_store_integrations" not in await scrape(metrics)

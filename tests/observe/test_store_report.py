@@ -8,28 +8,28 @@ from typing import Any
 import pytest
 import structlog
 
-from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.store_report import StoreReport
+from support.scraping import samples, scrape
 
 
-async def page(metrics: Metrics) -> list[str]:
-    """The samples of the store."""
-    text = b"".join([block async for block in expose(metrics)]).decode()
-    return [line for line in text.splitlines() if line.startswith("sidekey_store_")]
+async def page(metrics: Metrics) -> dict[str, float]:
+    """Scrape the samples of the store."""
+    found = samples(await scrape(metrics))
+    return {name: value for (name, _), value in found.items() if name.startswith("sidekey_store_")}
 
 
 async def test_without_a_store_there_is_no_series() -> None:
-    assert [line for line in await page(Metrics()) if not line.startswith("sidekey_store_integrations")] == []
+    assert await page(Metrics()) == {}
 
 
 async def test_the_series_say_how_it_was_last() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
     report.note(up=True, revision=7, rolled_back=False, problem="")
-    assert await page(metrics) == ["sidekey_store_up 1", "sidekey_store_revision 7", "sidekey_store_rolled_back 0"]
+    assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
     report.note(up=False, revision=7, rolled_back=True, problem="x")
-    assert await page(metrics) == ["sidekey_store_up 0", "sidekey_store_revision 7", "sidekey_store_rolled_back 1"]
+    assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
 
 
 @pytest.fixture

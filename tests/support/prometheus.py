@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,7 +19,22 @@ from support.peers import require
 TARGET = 'namespace="shop",job="sidekey",instance="10.0.0.1:15091"'
 """The labels that Prometheus gives to what it scrapes."""
 
+METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
 _SET_OPERATORS_AND_MODIFIERS = frozenset({"and", "or", "unless", "bool", "offset"})
+
+
+class Documented(NamedTuple):
+    """A row of the table in docs/metrics.md."""
+
+    type: str
+    meaning: str
+
+
+def documented() -> dict[str, Documented]:
+    """Read the metric families of docs/metrics.md, in their order."""
+    rows = re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|[^|]*\| (.*) \|$", METRICS_PAGE.read_text("utf-8"), re.M)
+    return {name: Documented(kind, meaning) for name, kind, meaning in rows}
 
 
 def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
