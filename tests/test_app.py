@@ -199,6 +199,29 @@ def test_listeners_may_be_unix_sockets(tmp_path: Path) -> None:
     assert not any(path.exists() for path in sockets)
 
 
+SWITCH_INTERVAL = """\
+import sys, threading, time
+from sidekey.cli import main
+
+def report():
+    default = sys.getswitchinterval()
+    while sys.getswitchinterval() == default:
+        time.sleep(0.01)
+    print("interval", sys.getswitchinterval(), flush=True)
+
+threading.Thread(target=report, daemon=True).start()
+main(prog_name="sidekey")
+"""
+"""Code of a Sidekey in which a thread reports the switch interval once it is no longer Python's default."""
+
+
+def test_threads_let_the_event_loop_run_soon(tmp_path: Path) -> None:
+    """Without a store too: a scrape and a reload compute in threads."""
+    with Child("integrations: {}\n", tmp_path, code=SWITCH_INTERVAL) as child:
+        line = child.wait_for_line(lambda line: line.startswith("interval "))
+    assert float(line.split()[1]) == pytest.approx(0.0005)
+
+
 def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> None:
     """A scraper reaches it by whatever name it knows."""
     port = free_port()

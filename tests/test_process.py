@@ -110,6 +110,3 @@ def test_leaving_ends_the_process_at_once() -> None:
     assert (result.returncode, result.stdout) == (143, "")
 
 
-def test_threads_let_the_loop_run_soon() -> None:
-    """Each step of a request waits so long at most."""
-    assert float(said("process.share_interpreter(); print(sys.getswitchinterval())")) == pytest.approx(0.0005)

@@ -213,7 +213,6 @@ class App:
         """Return what the admin listener serves where there is a store, else None."""
         if self.managed is None:
             return None
-        process.share_interpreter()
         self._service = Service(
             self.managed,
             describe=partial(document, ROUTES),
@@ -424,6 +423,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         app.follow(loader, loaded, strict=strict)
         await app.serve()
 
+    process.share_interpreter()
     run_logged(of_files.log, main)
 
 

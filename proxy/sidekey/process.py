@@ -17,6 +17,11 @@ lookups. Where there are few in all, half of them."""
 _BACKLOG = 1024
 _CALLS = 256
 _SWITCH = 0.0005
+"""Seconds after which a thread that computes yields the interpreter to the event loop.
+
+Python's default is 5 ms, for which each step of a request then waits. With it, a scrape of 1,000 integrations every 5 s
+raises p99.9 of other requests from 0.7 to 15.7 ms; with half a millisecond to 2.6 ms.
+"""
 
 
 def protect_memory() -> None:
@@ -29,10 +34,7 @@ def protect_memory() -> None:
 
 
 def share_interpreter() -> None:
-    """Let the event loop run half a millisecond after it has work, while a thread computes: Python's 5 ms are a wait.
-
-    For a process in which threads compute all the time, as those of a store and its API do.
-    """
+    """Let the event loop run soon while a thread computes: a load of the config, a scrape, or the API."""
     sys.setswitchinterval(_SWITCH)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +39,6 @@ CHECK_EVERY = 60.0
 
 CHECK_EVERY_UNWATCHED = 5.0
 """The same where there are none, or where what prevented a config file from being read may be over."""
-
-_SWITCH = 0.0005
-"""Seconds after which a load lets the event loop run: with Python's 5 ms each step of a request would wait so long."""
 
 
 class ReloadHooks(NamedTuple):
@@ -199,7 +195,7 @@ class Reloader:
         former, published, replaced = self._in_use(), False, self._hooks.publisher.snapshot
         began = time.perf_counter()
         try:
-            with _in_background():
+            with _without_collector():
                 snapshot = await self._in_thread(self._joined, [each.take for each in waiting])
                 published = self._publish(snapshot)
         finally:
@@ -242,7 +238,7 @@ class Reloader:
         """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
         before, replaced = None, self._hooks.publisher.snapshot
-        with _in_background():
+        with _without_collector():
             try:
                 loaded = await self._in_thread(self._load)
             except Exception:
@@ -369,17 +365,14 @@ def _differences(former: Mapping[str, Integration], now: Mapping[str, Integratio
 
 
 @contextmanager
-def _in_background() -> Iterator[None]:
-    """Let the event loop run soon while a config is loaded and put in use, and stop the cyclic collector.
+def _without_collector() -> Iterator[None]:
+    """Switch the cyclic garbage collector off while a config is loaded and put in use.
 
     A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a load
     makes is frozen before the collector runs again. It holds no cycles that would stay for ever.
     """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        sys.setswitchinterval(interval)
