@@ -75,7 +75,8 @@ def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, pl
         assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
         assert credential("another") in sent(child.proxy_port, "crm", token)[1]
         assert (
-            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2' in get(child.admin_port, "/metrics").body
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2.0\n'
+            in get(child.admin_port, "/metrics").body
         )
         assert child.stop() == 0
     with managed(tmp_path, place) as child:
@@ -83,7 +84,8 @@ def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, pl
         assert credential("another") in sent(child.proxy_port, "crm", token)[1]
         assert api.get("/integrations/crm")["version"] == 2
         assert (
-            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1' in get(child.admin_port, "/metrics").body
+            'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1.0\n'
+            in get(child.admin_port, "/metrics").body
         )
         assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
         assert "sidekey_caller_requests_total{" not in get(child.admin_port, "/metrics").body

@@ -83,7 +83,7 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | Non
         await slow.send(b"\r\n")
         assert (await slow.response()).status == 200
         page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
-        assert 'sidekey_requests_total{integration="unknown",outcome="overloaded"} 100' in page
+        assert 'sidekey_requests_total{integration="unknown",outcome="overloaded"} 100.0\n' in page
 
 
 @both_loops
@@ -145,7 +145,7 @@ async def test_calls_that_hang_take_nobody_else_s_place(code: str | None, tmp_pa
             assert (await caller.response()).status == 200
         assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
         page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
-        assert 'outcome="caller_gone"} 1' in page
+        assert 'outcome="caller_gone"} 1.0\n' in page
         assert await asyncio.to_thread(child.stop, signal.SIGTERM) == 0
     assert [line for line in child.lines if '"level":"error"' in line or '"level":"critical"' in line] == []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from support.ask import get, within
 from support.certificates import Issued, issue
 from support.child import Child, run_cli
 from support.nginx import ECHO, Nginx
+from support.scraping import series
 
 SNIPPET = f"""{ECHO}
         location /refusing/well {{ return 200; }}
@@ -100,9 +100,9 @@ class Standing:
     def counted(self) -> Counter[str]:
         """What a scrape counts, by word."""
         page = get(self.child.admin_port, "/metrics").body
-        lines = re.findall(r'^sidekey_store_integrations\{state="(\w+)"\} (\d+)$', page, re.M)
-        assert [word for word, _ in lines] == list(STATES)
-        return +Counter({word: int(count) for word, count in lines})
+        found = series(page, "sidekey_store_integrations")
+        assert [labels["state"] for labels, _ in found] == list(STATES)
+        return +Counter({labels["state"]: int(count) for labels, count in found})
 
     def listed(self) -> Counter[str]:
         """What the API says of stored ones, by word."""

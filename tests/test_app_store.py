@@ -16,6 +16,7 @@ from support.api import Api, basic, config
 from support.ask import get, within
 from support.child import Child, run_cli
 from support.postgres import Postgres
+from support.scraping import samples
 from support.stores import ENTRY, KEYS, PostgresPlace, integration
 
 HEAD = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
@@ -23,10 +24,14 @@ KEY = "keys: [{id: k1, key: {env: STORE_KEY}}]"
 ENVIRONMENT = {"STORE_KEY": b64encode(KEYS["k1"]).decode()}
 
 
-def series(child: Child) -> dict[str, str]:
+def series(child: Child) -> dict[str, float]:
     """The samples of the store."""
-    lines = get(child.admin_port, "/metrics").body.splitlines()
-    return dict(line.removeprefix("sidekey_store_").split() for line in lines if line.startswith("sidekey_store_"))
+    found = samples(get(child.admin_port, "/metrics").body)
+    return {
+        name.removeprefix("sidekey_store_"): value
+        for (name, labels), value in found.items()
+        if name.startswith("sidekey_store_") and not labels
+    }
 
 
 def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
@@ -34,7 +39,7 @@ def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
     for made in (True, False):
         with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
             found = series(child)
-            assert (found["up"], found["revision"], found["rolled_back"]) == ("1", "0", "0")
+            assert (found["up"], found["revision"], found["rolled_back"]) == (1, 0, 0)
             assert child.stop() == 0
         assert any('"there was no store: an empty one was made"' in line for line in child.lines) is made
 
@@ -62,16 +67,16 @@ def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_
     (tmp_path / "url").write_text(postgres.url(place.schema))
     config = f"store: {{url: {{file: url}}, {KEY}}}\n"
     with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-        assert series(child)["up"] == "1"
+        assert series(child)["up"] == 1
         postgres.stop()
         try:
             child.wait_for_line(lambda line: "the store cannot be used: what is loaded stays in use" in line)
-            assert series(child)["up"] == "0"
+            assert series(child)["up"] == 0
             assert get(child.admin_port, "/readyz").status == 200
         finally:
             postgres.start()
         child.wait_for_line(lambda line: '"the store is in use"' in line)
-        within(lambda: series(child)["up"] == "1")
+        within(lambda: series(child)["up"] == 1)
         assert child.stop() == 0
     assert str(postgres.folder) not in "\n".join(child.lines)
 
@@ -94,7 +99,7 @@ def test_three_processes_see_each_change_of_the_others(postgres: Postgres, tmp_p
 
         for revision in range(1, 4):
             assert asyncio.run(write(f"i{revision}")) == revision
-            within(lambda wanted=str(revision): {series(child)["revision"] for child in children} == {wanted})
+            within(lambda wanted=revision: {series(child)["revision"] for child in children} == {wanted})
             asyncio.run(postgres.kill_connections())
 
 
@@ -106,17 +111,17 @@ def test_what_is_gone_is_told_at_a_start_and_to_who_runs(postgres: Postgres, tmp
     with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
         asyncio.run(place.sql("UPDATE sidekey_head SET digest = 'x', revision = 5"))
         child.wait_for_line(lambda line: "the store is not used" in line and "sidekey store accept" in line)
-        assert series(child)["rolled_back"] == "1"
+        assert series(child)["rolled_back"] == 1
         assert child.stop() == 0
     with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT, probe="/startupz") as child:
-        within(lambda: series(child)["rolled_back"] == "1")
+        within(lambda: series(child)["rolled_back"] == 1)
         ready = get(child.admin_port, "/readyz")
         reason = "the store was not read yet: the store must not be believed: the head was altered"
         assert (ready.status, ready.body.partition(";")[0]) == (503, reason)
         done = run_cli("store", "accept", "--config", str(child.config), environment=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         within(lambda: get(child.admin_port, "/readyz").status == 200)
-        assert series(child)["rolled_back"] == "0"
+        assert series(child)["rolled_back"] == 0
         assert child.stop() == 0
 
 

@@ -236,7 +236,7 @@ async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, post
             await asyncio.to_thread(child.wait_for_line, lambda line: '"config reloaded"' in line)
             assert (await reverse(child, "/i/late/x")).status == 200
             assert (await probes(child.admin_port))["/readyz"].status == 503
-            assert "sidekey_store_up 0" in (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+            assert "\nsidekey_store_up 0.0\n" in (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             left = stack.pop_all()
         with left:
             await until_ready(child)

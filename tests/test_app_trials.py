@@ -13,6 +13,7 @@ from support.ask import get
 from support.child import Child
 from support.nginx import Nginx
 from support.pages import Pages
+from support.scraping import series
 
 LARGE = 4 << 20
 """Bytes: more than the kernel buffers between Sidekey and its own test request."""
@@ -27,10 +28,8 @@ class Process:
 
     def requests(self, name: str) -> dict[str, int]:
         """The finished requests of an integration, by outcome."""
-        page = get(self.child.admin_port, "/metrics").body
-        head = f'sidekey_requests_total{{integration="{name}",outcome="'
-        found = [line.removeprefix(head).split('"} ') for line in page.splitlines() if line.startswith(head)]
-        return {outcome: int(count) for outcome, count in found}
+        found = series(get(self.child.admin_port, "/metrics").body, "sidekey_requests_total")
+        return {labels["outcome"]: int(count) for labels, count in found if labels["integration"] == name}
 
 
 @pytest.fixture

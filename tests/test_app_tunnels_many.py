@@ -103,5 +103,7 @@ def test_thousands_of_tunnels_leave_nothing_behind(tmp_path: Path) -> None:
         grown = metric(admin, "process_resident_memory_bytes") - memory
         assert grown < LEFT
         assert (
-            metric(admin, 'sidekey_tunnels{mode="terminated"}') == metric(admin, 'sidekey_tunnels{mode="plain"}') == 0
+            metric(admin, 'sidekey_open_tunnels{mode="terminated"}')
+            == metric(admin, 'sidekey_open_tunnels{mode="plain"}')
+            == 0
         )

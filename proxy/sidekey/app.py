@@ -35,6 +35,7 @@ from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
+from sidekey.observe.exposition import Exposition
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import LogLevel, LogOutput, configure, get_logger, open_log, report_defect
 from sidekey.observe.metrics import Metrics
@@ -186,11 +187,12 @@ class App:
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
             most = process.side_connections(MOST)
-            application = build_admin(self.health, self.metrics, self._extension(where.admin))
+            exposition = Exposition(self.metrics)
+            application = build_admin(self.health, exposition, self._extension(where.admin))
             tls = None if self._admin_tls is None else self._admin_tls.context
             self._servers.append(await serve(application, where.admin, "listen.admin", most, tls))
             if where.metrics is not None:
-                application = build_metrics(self.health, self.metrics)
+                application = build_metrics(self.health, exposition)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
             backlog = process.backlog()
             self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)

@@ -12,6 +12,7 @@ from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import Extension, build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
+from sidekey.observe.exposition import Exposition
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Address
 
@@ -37,14 +38,14 @@ class Named(Extension):
 
 @pytest.fixture
 async def admin() -> AsyncIterator[Server]:
-    server = await serve(build_admin(Health(), Metrics(), Named()), Address(), "listen.admin")
+    server = await serve(build_admin(Health(), Exposition(Metrics()), Named()), Address(), "listen.admin")
     yield server
     await server.close()
 
 
 @pytest.fixture
 async def metrics() -> AsyncIterator[Server]:
-    server = await serve(build_metrics(Health(), Metrics()), Address(), "listen.metrics")
+    server = await serve(build_metrics(Health(), Exposition(Metrics())), Address(), "listen.metrics")
     yield server
     await server.close()
 

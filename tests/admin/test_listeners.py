@@ -17,6 +17,7 @@ from sidekey.admin import listeners
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
+from sidekey.observe.exposition import Exposition
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Address
 from support.logged import logged
@@ -41,7 +42,7 @@ class Running:
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     health, metrics = Health(), Metrics()
     build = build_admin if request.param == "listen.admin" else build_metrics
-    server = await serve(build(health, metrics), Address(), request.param)
+    server = await serve(build(health, Exposition(metrics)), Address(), request.param)
     async with aiohttp.ClientSession() as client:
         yield Running(server, health, metrics, client)
     await server.close()
@@ -113,7 +114,7 @@ async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) 
 
 
 async def test_scrapes_at_the_same_time_are_each_whole(running: Running) -> None:
-    """Slices of one scrape do not end up in another."""
+    """Whether they share a page or not."""
     for number in range(500):
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
     pages = await asyncio.gather(*[running.ask("/metrics") for _ in range(5)])
@@ -128,7 +129,7 @@ async def test_a_scraper_that_stops_reading_is_cut_off(tmp_path: Path, monkeypat
         metrics.stats(f"i{number}").record("2xx", 0.01)
     address = Address(path=str(tmp_path / "metrics.sock"))
     with logged() as log:
-        server = await serve(build_metrics(Health(), metrics), address, "listen.metrics")
+        server = await serve(build_metrics(Health(), Exposition(metrics)), address, "listen.metrics")
         with socket.socket(socket.AF_UNIX) as scraper:
             scraper.connect(str(address.path))
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -13,6 +13,7 @@ from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin
 from sidekey.admin.serve import serve
 from sidekey.admin.tls import AdminTls
+from sidekey.observe.exposition import Exposition
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.admin_rules import AdminRules, ServerCertificate
 from sidekey.runtime.snapshot import Address, Snapshot
@@ -32,7 +33,7 @@ async def test_a_prepared_certificate_is_presented_once_it_is_committed(ca: Auth
     """By name or without, in TLS 1.2 or newer. A snapshot without one changes nothing."""
     first, second = ca.leaf("one.test"), ca.leaf("two.test")
     tls = AdminTls(certificate(first))
-    server = await serve(build_admin(Health(), Metrics()), Address(), "listen.admin", tls=tls.context)
+    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", tls=tls.context)
     context = ca.client_context()
     context.check_hostname = False
 
@@ -62,7 +63,7 @@ async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
 ) -> None:
     """Whoever opens many and says nothing in them has as few descriptors as anybody, and each for a while only."""
     tls = AdminTls(certificate(ca.leaf("one.test")))
-    server = await serve(build_admin(Health(), Metrics()), Address(), "listen.admin", 4, tls.context)
+    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls.context)
     port = server.addresses[0].port
     context = ca.client_context()
     context.check_hostname = False

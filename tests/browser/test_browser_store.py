@@ -66,7 +66,7 @@ def test_who_was_seen_reads_what_is_loaded_and_nobody_changes_anything(
     other.wait_for_selector("[role=alert]:has-text('the database cannot be reached')")
     editor.meant("503")
     server.start()
-    within(lambda: "sidekey_store_up 1" in get(child.admin_port, "/metrics").body)
+    within(lambda: "\nsidekey_store_up 1.0\n" in get(child.admin_port, "/metrics").body)
     editor.page.click("button:text-is('Save')")
     editor.page.wait_for_url("**?done=saved")
     assert api.get("/integrations/loaded")["description"] == "Changed meanwhile"

@@ -280,13 +280,13 @@ def test_numbers_of_metrics_are_read() -> None:
     """Sums of outcomes; what is no number of ours is left out."""
     text = (
         b'sidekey_build_info{version="1"} 1\n'
-        b'sidekey_requests_total{integration="crm",outcome="2xx"} 40\n'
-        b'sidekey_requests_total{integration="crm",outcome="upstream_timeout"} 2\n'
+        b'sidekey_requests_total{integration="crm",outcome="2xx"} 1.000004e+06\n'
+        b'sidekey_requests_total{integration="crm",outcome="upstream_timeout"} 2.0\n'
         b'sidekey_requests_total{integration="sms",outcome="2xx"} 1e999\n'
         b'sidekey_requests_total{integration="sms",outcome="on\ntwo lines"} 7\n'
-        b'sidekey_credential_expiry_timestamp_seconds{integration="crm",credential="token"} 1800000000.5\n'
-        b'sidekey_credential_expiry_timestamp_seconds{integration="sms",credential="certificate"} 1800000000.0\n'
-        b'sidekey_integration_failing_since_timestamp_seconds{integration="sms"} 1800000000\n'
+        b'sidekey_credential_expiry_timestamp_seconds{credential="token",integration="crm"} 1.8000000005e+09\n'
+        b'sidekey_credential_expiry_timestamp_seconds{credential="certificate",integration="sms"} 1.8e+09\n'
+        b'sidekey_integration_failing_since_timestamp_seconds{integration="sms"} 1.8e+09\n'
         b'sidekey_integration_failing_since_timestamp_seconds{integration="crm"} NaN\n'
     )
     listener = listening_socket()
@@ -294,7 +294,9 @@ def test_numbers_of_metrics_are_read() -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with answering_once(listener, head + text):
         found = ask(Snapshot({}, listen=Listen(admin=Address(), metrics=where)))
-    assert found == Running({"crm": 42}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0})
+    assert found == Running(
+        {"crm": 1_000_006}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0}
+    )
 
 
 def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_what_passed_is_logged_and_counted_without_an_integration(own: Scene) ->
         text=True,
         check=True,
     ).stdout
-    assert 'sidekey_requests_total{integration="-",outcome="2xx"} 1\n' in metrics
+    assert 'sidekey_requests_total{integration="-",outcome="2xx"} 1.0\n' in metrics
     assert own.child.stop() == 0
     assert not [line for line in own.child.lines if SECRET in line or TOKEN in line]
 

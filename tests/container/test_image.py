@@ -190,7 +190,7 @@ def test_request_in_flight_is_finished_at_sigterm(container: Container, engine: 
 
         def is_in_flight() -> bool:
             metrics, _ = container.curl("http://127.0.0.1:9090/metrics").communicate()
-            return "\nsidekey_requests_in_flight 1\n" in metrics
+            return "\nsidekey_requests_in_flight 1.0\n" in metrics
 
         eventually("the request is in flight", is_in_flight, 6)
         # podman sends SIGTERM, and SIGKILL after the time-out, which would be status 137.

@@ -20,6 +20,7 @@ from support.child import Child
 from support.nginx import Nginx
 from support.projected import Projected
 from support.raw import DEADLINE
+from support.scraping import value_of
 
 TELL = """
         location / {
@@ -127,8 +128,7 @@ class Scene:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        return value_of(text, series)
 
 
 @contextmanager

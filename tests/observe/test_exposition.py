@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 import platform
 import subprocess
 from dataclasses import replace
-from time import time
+from time import thread_time, time
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 import sidekey
 from sidekey.core.build import build
@@ -22,8 +24,20 @@ from sidekey.runtime.standing import STATES
 from support.peers import require
 from support.plane import callers_of, integration
 from support.presets import preset
-from support.scraping import listening, samples, scrape, series
+from support.scraping import OPENMETRICS, listening, samples, scrape, series
 from support.standings import certified, unread
+
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
+    "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
 
 
 def busy() -> Metrics:
@@ -113,6 +127,87 @@ async def test_buckets_are_cumulative_and_agree_with_the_count() -> None:
     assert (buckets[0.0025], buckets[0.005], buckets[10.0], buckets[30.0], buckets[math.inf]) == (0, 1, 1, 2, 3)
 
 
+async def test_openmetrics_has_the_same_samples_as_the_text_format() -> None:
+    """Prometheus' own, stricter parser accepts it."""
+    async with listening(busy()) as scraper:
+        text = await scraper.page()
+        page = await scraper.page({"Accept": OPENMETRICS})
+    ours = {key: value for key, value in samples(text).items() if not key[0].startswith("process_")}
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in openmetrics(page)
+        for sample in family.samples
+    }
+    assert {key: value for key, value in found.items() if not key[0].startswith("process_")} == ours
+    assert page.endswith("\n# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, TEXT_TYPE),
+        ("*/*", TEXT_TYPE),
+        ("text/plain;version=1.0.0;escaping=dots", TEXT_TYPE),
+        ("application/openmetrics-text-2", TEXT_TYPE),
+        (OPENMETRICS, OPENMETRICS_TYPE),
+        ("text/html, Application/OpenMetrics-Text ;q=0.5", OPENMETRICS_TYPE),
+        ("application/openmetrics-text;version=x", OPENMETRICS_TYPE),
+        (PROMETHEUS_2, OPENMETRICS_TYPE),
+        (PROMETHEUS_3, OPENMETRICS_TYPE),
+    ],
+)
+async def test_the_format_is_openmetrics_where_the_scraper_names_it(accept: str | None, content_type: str) -> None:
+    """Whatever version it names: nothing of the field comes back."""
+    fields = {} if accept is None else {"Accept": accept}
+    async with (
+        listening(busy()) as scraper,
+        scraper.client.get("/metrics", headers=fields) as page,
+        scraper.client.head("/metrics", headers=fields) as head,
+    ):
+        assert (page.status, page.headers["Content-Type"]) == (200, content_type)
+        assert (head.status, head.headers["Content-Type"]) == (200, content_type)
+        assert page.headers["Vary"] == "Accept, Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"), [("gzip", "gzip"), ("deflate, GZIP;q=0.5, br", "gzip"), ("identity", None), ("br", None)]
+)
+async def test_a_page_is_compressed_where_the_scraper_accepts_gzip(accepted: str, coding: str | None) -> None:
+    """To less than a tenth, where there are many integrations."""
+    metrics = Metrics()
+    for number in range(200):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    async with listening(metrics) as scraper:
+        plain = await scraper.page({"Accept-Encoding": "identity"})
+        async with scraper.client.get("/metrics", headers={"Accept-Encoding": accepted}, auto_decompress=False) as page:
+            assert page.headers.get("Content-Encoding") == coding
+            body = await page.read()
+        async with scraper.client.head("/metrics", headers={"Accept-Encoding": accepted}) as head:
+            assert head.headers.get("Content-Encoding") == coding
+    text = body if coding is None else gzip.decompress(body)
+    assert lines_of(text.decode()) == lines_of(plain)
+    assert coding is None or len(body) < len(text) / 10
+
+
+def lines_of(page: str) -> list[str]:
+    """List the lines of our own families: those of the process change meanwhile."""
+    return [line for line in page.splitlines() if "process_" not in line]
+
+
+async def test_scrapes_at_the_same_time_share_a_page() -> None:
+    """One that is being rendered, or the next: ten scrapers do not cost ten times as much."""
+    metrics = busy()
+    async with listening(metrics) as scraper:
+        scraping = asyncio.gather(*(scraper.page() for _ in range(10)))
+        while not scraping.done():
+            metrics.leaves_minted += 1
+            await asyncio.sleep(0)
+        counts = [samples(page)["sidekey_leaves_minted_total", ()] for page in await scraping]
+        later = samples(await scraper.page())["sidekey_leaves_minted_total", ()]
+    assert len(set(counts)) <= 2
+    assert later == metrics.leaves_minted
+
+
 async def test_a_series_appears_with_its_first_request() -> None:
     """A process that served nothing names no integration, but tells how much is in flight."""
     metrics = busy()
@@ -147,6 +242,22 @@ async def test_promtool_finds_nothing_to_say() -> None:
         subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
+
+
+async def test_the_loop_goes_on_during_a_scrape() -> None:
+    """In short steps, where a page that is made at once would hold it for half a second of processor time."""
+    metrics = Metrics()
+    for number in range(5000):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    async with listening(metrics) as scraper:
+        scraping = asyncio.create_task(scraper.page())
+        longest, before = 0.0, thread_time()
+        while not scraping.done():
+            await asyncio.sleep(0)
+            now = thread_time()
+            longest, before = max(longest, now - before), now
+        await scraping
+    assert longest < 0.05
 
 
 async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> None:

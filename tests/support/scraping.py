@@ -11,8 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_metrics
 from sidekey.admin.serve import serve
+from sidekey.observe.exposition import Exposition
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Address
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+"""The Accept field of a scraper that reads nothing else."""
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 """Values by name and sorted labels."""
@@ -34,7 +38,7 @@ class Scraper:
 @asynccontextmanager
 async def listening(metrics: Metrics) -> AsyncIterator[Scraper]:
     """Serve the metrics on a metrics listener."""
-    server = await serve(build_metrics(Health(), metrics), Address(), "listen.metrics")
+    server = await serve(build_metrics(Health(), Exposition(metrics)), Address(), "listen.metrics")
     async with aiohttp.ClientSession(f"http://{server.addresses[0]}") as client:
         yield Scraper(client)
     await server.close()
@@ -53,6 +57,12 @@ def samples(page: str) -> Samples:
         for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
+
+
+def value_of(page: str, series_name: str) -> float:
+    """Find the value of one series, as in `name{label="x"}` with its labels in any order; 0 where it is absent."""
+    ((key, _),) = samples(f"{series_name} 0\n").items()
+    return samples(page).get(key, 0.0)
 
 
 def series(page: str, name: str) -> list[tuple[dict[str, str], float]]:

@@ -18,6 +18,7 @@ from sidekey.settings.load import Loader
 from support.ca import Authority
 from support.plane import eventually
 from support.raw import connect
+from support.scraping import value_of
 from support.wire import Message
 
 HEAD = """\
@@ -72,8 +73,7 @@ class Serving:
         async with connect(self.app.admin_address.port) as scraper:
             await scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             text = (await scraper.response()).body.decode()
-        found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{series} ")]
-        return float(found[0]) if found else 0.0
+        return value_of(text, series)
 
     def calls(self, outcome: str, name: str = "it") -> int:
         """How many calls for a token had this outcome."""

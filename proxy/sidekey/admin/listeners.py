@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
+from prometheus_client.exposition import gzip_accepted
 
 from sidekey.admin.guard import Refusal, guard, in_a_line
 from sidekey.admin.health import Health
-from sidekey.observe.exposition import CONTENT_TYPE, expose
-from sidekey.observe.metrics import Metrics
+from sidekey.observe.exposition import Exposition, choose_format
 
 SCRAPE_TIMEOUT = 60.0
-"""Seconds a scrape may take, which its reader decides; Prometheus itself waits 10 unless configured otherwise."""
+"""Seconds that a scraper may take to read the page; Prometheus itself waits 10 unless configured otherwise."""
+
+_BLOCK = 65_536
+"""Bytes of the page that are decompressed at a time, for a scraper that does not accept gzip: some 0.1 ms."""
 
 
 class Extension(ABC):
@@ -43,18 +48,19 @@ class Extension(ABC):
         """Add the routes."""
 
 
-def build_admin(health: Health, metrics: Metrics, extension: Extension | None = None) -> web.Application:
+def build_admin(health: Health, exposition: Exposition, extension: Extension | None = None) -> web.Application:
     """Make the admin application. It requires a Host that is an IP literal, localhost or a name of `extension`."""
     if extension is None:
-        return _build(health, metrics, guard(frozenset, in_a_line, _none), _anybody)
-    app = _build(health, metrics, guard(extension.names, extension.refuse, extension.is_page), extension.may_scrape)
+        return _build(health, exposition, guard(frozenset, in_a_line, _none), _anybody)
+    check = guard(extension.names, extension.refuse, extension.is_page)
+    app = _build(health, exposition, check, extension.may_scrape)
     extension.add_to(app)
     return app
 
 
-def build_metrics(health: Health, metrics: Metrics) -> web.Application:
+def build_metrics(health: Health, exposition: Exposition) -> web.Application:
     """Make the metrics application: any Host, so that a scraper reaches it by any name."""
-    return _build(health, metrics, guard(None, in_a_line, _none), _anybody)
+    return _build(health, exposition, guard(None, in_a_line, _none), _anybody)
 
 
 def _anybody(_: web.Request) -> web.Response | None:
@@ -67,7 +73,7 @@ def _none(_: web.Request) -> bool:
 
 def _build(
     health: Health,
-    metrics: Metrics,
+    exposition: Exposition,
     check: Middleware,
     may_scrape: Callable[[web.Request], web.Response | None],
 ) -> web.Application:
@@ -75,13 +81,24 @@ def _build(
         refused = may_scrape(request)
         if refused is not None:
             return refused
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+        form = choose_format(request.headers.get(hdrs.ACCEPT, ""))
+        response = web.StreamResponse(
+            headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        )
+        compressed = gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        if compressed:
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        blocks: Iterable[bytes] = ()
+        if request.method != hdrs.METH_HEAD:
+            page = await exposition.page(form)
+            blocks = (page,) if compressed else _decompressed(page)
         # A scraper that left, or was cut off, needs no response; aiohttp would log its departure as a defect.
         with suppress(ConnectionError), _deadline(request):
             await response.prepare(request)
-            if request.method != hdrs.METH_HEAD:
-                async for block in expose(metrics):
-                    await response.write(block)
+            for block in blocks:
+                await response.write(block)
+                # A fast scraper must not keep the loop for a whole page.
+                await asyncio.sleep(0)
             await response.write_eof()
         return response
 
@@ -101,6 +118,13 @@ def _build(
     app.router.add_get("/startupz", startupz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+def _decompressed(page: bytes) -> Iterator[bytes]:
+    """Decompress a page block by block: a scraper that reads slowly holds 1 MB of 10,000 integrations, and not 21."""
+    with gzip.open(BytesIO(page)) as plain:
+        while block := plain.read(_BLOCK):
+            yield block
 
 
 @contextmanager

@@ -19,18 +19,25 @@ from sidekey.cli.terminal import print_result, table, terminal_width
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
 from sidekey.runtime.standing import Standing, State, standing_of
 
-_TIMEOUT: Final = 2.0
+_TIMEOUT: Final = 10.0
+"""Seconds for a page, which takes one or two where there are ten thousand integrations. Prometheus waits as long."""
 _MOST: Final = 64 << 20
 """Bytes of metrics that are read: those of some ten thousand integrations."""
 
-_REQUESTS: Final = re.compile(r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}\n]*\} (\d{1,18})$', re.M)
+# prometheus_client sorts the labels, and writes numbers from a million on as 1.5e+06. Its parser would take two seconds
+# for ten thousand integrations.
+_REQUESTS: Final = re.compile(
+    r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}\n]*\} (\d{1,16}(?:\.\d{1,18})?(?:e\+\d\d)?)$', re.M
+)
 _EXPIRIES: Final = re.compile(
-    r'^sidekey_credential_expiry_timestamp_seconds\{integration="([a-z0-9_-]+)",credential="(token|certificate)"\} '
-    r"(\d{1,11}(?:\.\d+)?)$",
+    r'^sidekey_credential_expiry_timestamp_seconds\{credential="(token|certificate)",integration="([a-z0-9_-]+)"\} '
+    r"(\d(?:\.\d{1,18})?e\+(?:0\d|10))$",
     re.M,
 )
 _FAILING: Final = re.compile(
-    r'^sidekey_integration_failing_since_timestamp_seconds\{integration="([a-z0-9_-]+)"\} (\d{1,11})$', re.M
+    r'^sidekey_integration_failing_since_timestamp_seconds\{integration="([a-z0-9_-]+)"\} '
+    r"(\d(?:\.\d{1,18})?e\+(?:0\d|10))$",
+    re.M,
 )
 _OURS: Final = "sidekey_build_info"
 
@@ -133,11 +140,11 @@ def ask(snapshot: Snapshot) -> Running:
         return Running(reason=f"what listens at {where} is not Sidekey")
     counted: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
-        counted[name] += int(count)
+        counted[name] += int(float(count))
     expiries: dict[str, dict[str, float]] = {"token": {}, "certificate": {}}
-    for name, credential, moment in _EXPIRIES.findall(text):
+    for credential, name, moment in _EXPIRIES.findall(text):
         expiries[credential][name] = float(moment)
-    failing = {name: int(moment) for name, moment in _FAILING.findall(text)}
+    failing = {name: int(float(moment)) for name, moment in _FAILING.findall(text)}
     return Running(counted, expiries["token"], failing, expiries["certificate"])
 
 

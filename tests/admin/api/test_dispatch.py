@@ -14,6 +14,7 @@ from sidekey.admin.api.table import ROUTES
 from support.api import TOKENS, Api, Running, Said, basic
 from support.ask import within
 from support.raw import DEADLINE
+from support.scraping import value_of
 
 Named = Callable[[str], str]
 PATHS = sorted({route.path for route in ROUTES})
@@ -215,25 +216,22 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     def counted() -> dict[str, float]:
         connection = http.client.HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)
         connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
+        page = connection.getresponse().read().decode()
         connection.close()
-        return {
-            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if "sidekey_admin_" in line[:14]
-        }
+        return {series: value_of(page, series) for series in counters}
 
+    made = 'sidekey_admin_changes_total{object="integration",outcome="ok"}'
+    forbidden = 'sidekey_admin_changes_total{object="integration",outcome="forbidden"}'
+    invalid, let_in = 'sidekey_admin_logins_total{outcome="invalid"}', 'sidekey_admin_logins_total{outcome="ok"}'
+    counters = (made, forbidden, invalid, let_in)
     name = named("counted")
     before = counted()
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     viewer.ask("DELETE", f"/integrations/{name}", match='"1"')
     api.by("wrong").ask("GET", "/whoami")
     after = counted()
-    for series in (
-        'sidekey_admin_changes_total{object="integration",outcome="ok"}',
-        'sidekey_admin_changes_total{object="integration",outcome="forbidden"}',
-        'sidekey_admin_logins_total{outcome="invalid"}',
-    ):
-        assert after[series] == before.get(series, 0.0) + 1, series
-    assert after['sidekey_admin_logins_total{outcome="ok"}'] == before['sidekey_admin_logins_total{outcome="ok"}'] + 2
+    grown = {series: after[series] - before[series] for series in counters}
+    assert grown == {made: 1, forbidden: 1, invalid: 1, let_in: 2}
 
 
 def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
