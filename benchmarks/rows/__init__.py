@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, console, mtls, oauth2, reload, signed, stored, throughput, tunnel
+from benchmarks.rows import alone, console, mtls, oauth2, reload, scrape, signed, stored, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -24,6 +24,7 @@ _ALL: tuple[Row, ...] = (
     *signed.ROWS,
     *tunnel.ROWS,
     *reload.ROWS,
+    *scrape.ROWS,
     *stored.ROWS,
     *console.ROWS,
     Drain(),

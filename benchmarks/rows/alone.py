@@ -136,13 +136,4 @@ ROWS = (
         {"body": (Figure("body, CPU ms", 2), None)},
         ("sidekey", PURE),
     ),
-    Alone(
-        "scrape",
-        "pause of the loop while 1,000 active integrations are scraped",
-        "benchmarks.scrape",
-        {
-            "longest_pause_ms": (Figure("longest pause ms", 2), at_most(5)),
-            "cpu_ms": (Figure("scrape, CPU ms", 1), None),
-        },
-    ),
 )
