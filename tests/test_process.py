@@ -108,5 +108,3 @@ def test_leaving_ends_the_process_at_once() -> None:
     """No exit handler and no thread holds it up."""
     result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
     assert (result.returncode, result.stdout) == (143, "")
-
-
