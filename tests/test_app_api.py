@@ -265,16 +265,17 @@ class PinnedSettings(KindSettings):
 '''
 
 
-def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
+def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
     """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
     package = tmp_path / "code" / "sidekey"
     shutil.copytree(Path(sidekey.__file__).parent, package)
     (package / "credentials" / "pinned.py").write_text(PINNED)
     registry = package / "credentials" / "registry.py"
-    line = '        "pinned": "pinned:PinnedSettings",\n'
     text = registry.read_text()
-    registry.write_text(text.replace('        "responsys":', f'{line}        "responsys":'))
-    assert registry.read_text() != text
+    imported = "from sidekey.credentials.responsys "
+    text = text.replace(imported, f"from sidekey.credentials.pinned import PinnedSettings\n{imported}")
+    registry.write_text(text.replace('    "responsys":', '    "pinned": PinnedSettings,\n    "responsys":'))
+    assert registry.read_text().count("PinnedSettings") == 2
     more = "integrations: {}"
     environment = {"PYTHONPATH": str(package.parent)}
     with (

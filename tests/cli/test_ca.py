@@ -113,7 +113,8 @@ def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_pa
         folder.mkdir()
     config = "ca: {}\nintegrations:\n  it: "
     with Child(config + integration % "one", folders[0]), Child(config + integration % "two", folders[1]) as second:
-        events = [line.get("event") for line in map(json.loads, second.lines)]
+        second.stop()
+    events = [line.get("event") for line in map(json.loads, second.lines)]
     assert "the local CA was made" in events
     assert not [event for event in events if "callers must restart" in str(event)]
 

@@ -336,7 +336,7 @@ def test_the_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, 
         "/healthz": 200,
         "/metrics": 200,
     }
-    assert "\nsidekey_store_up 1\n" in scraped["/metrics"].body
+    assert "\nsidekey_store_up 1.0\n" in scraped["/metrics"].body
     assert PASSWORD.encode() not in (tmp_path / "var/lib/sidekey/store.db").read_bytes()
 
 

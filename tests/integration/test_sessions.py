@@ -218,7 +218,7 @@ async def logging_in(
 
 def sent(arrived: Arrived) -> dict[str, str]:
     """The headers of a call, but those that every call has."""
-    usual = {"Host", "Content-Length", "Accept-Encoding", "User-Agent"}
+    usual = {"Host", "Content-Length", "Accept-Encoding", "User-Agent", "Connection"}
     return {key.decode(): value.decode() for key, value in arrived.headers if key.decode() not in usual}
 
 
