@@ -386,7 +386,7 @@ Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 class PartSettings(BaseModel, ABC):
     """A part of an integration that brings something into its requests: `auth`, or what supplements it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     SECTION: ClassVar[str]
     """Its key in the integration."""

@@ -74,7 +74,7 @@ class Placement:
 class WrittenPlacement(BaseModel):
     """The mapping that `token_placement` may be."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     place: Place = Field(alias="in")
     name: str | None = None

@@ -247,7 +247,7 @@ class SessionCredential(Sealed):
 class _Section(BaseModel):
     """A mapping under `auth`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -43,7 +43,7 @@ parse_public = partial(parse_text, form="secret")
 class WrittenValue(BaseModel):
     """A value: `text` where it is public, else `prefix` and `secret`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     text: Annotated[Reference | None, PlainValidator(parse_public), REDACT] = None
     prefix: Annotated[Reference, PlainValidator(parse_text), REDACT] = NOTHING

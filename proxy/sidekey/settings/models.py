@@ -77,7 +77,8 @@ def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
 class Section(BaseModel):
     """A mapping of the config: no unknown keys, no conversions, and no input in an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    # `defer_build`: one validator is built at the first use of the whole config, instead of one for each class.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
 
 class ListenSettings(Section):

@@ -137,7 +137,7 @@ TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSc
 class WebIdentitySettings(BaseModel):
     """Keys of a role, which STS returns for a token of an identity provider, such as a pod's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     role_arn: Annotated[Text, literally(_check_role)] = Field(description="The role's ARN.")
     token: TokenFile = Field(

@@ -129,6 +129,7 @@ class CertificateSettings(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         strict=True,
+        defer_build=True,
         json_schema_extra={"anyOf": [{"required": ["pem"]}, {"required": ["certificate", "private_key"]}]},
     )
 

@@ -53,7 +53,7 @@ def require_key(section: BaseModel, key: str) -> None:
 class _Section(BaseModel):
     """A mapping under `auth`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
 
 class TokenRequestSettings(_Section):
