@@ -32,7 +32,7 @@ IN_PATH = "https://s3.eu-west-1.amazonaws.com/mine"
 IN_HOST = "https://mine.s3.eu-west-1.amazonaws.com"
 
 
-@pytest.mark.parametrize("value", ["/mine/key", "mine/key", "/mine/a%20b?versionId=1", "mine%2Fkey", "/mine/a/../b"])
+@pytest.mark.parametrize("value", ["/mine/key", "mine/key", "/mine/a%20b?versionId=1", "mine%2Fkey", "/mine/a..b/.c"])
 @pytest.mark.parametrize(
     "prefix",
     [
@@ -60,10 +60,6 @@ def test_a_source_inside_is_allowed(prefix: str, value: str) -> None:
     [
         (IN_PATH, "/other/key"),
         (IN_PATH, "/mine2/key"),
-        (IN_PATH, "/mine/../other/key"),
-        (IN_PATH, "/mine/%2e%2e/other/key"),
-        (IN_PATH, "/mine/..%2fother/key"),
-        (IN_PATH, "/mine/%252e%252e/other"),
         (IN_PATH, "/Mine/key"),
         (IN_PATH + "/in", "/mine/key"),
         (IN_PATH + "/a%2Bb", "/mine/a+b/c"),
@@ -113,7 +109,11 @@ def test_an_arn_does_not_tell_the_bucket(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "/", "mine", "/mine", "/mine/", "//mine/key", "/mine/a b", "/mine/%zz", "/mine/%00"]
+    "value",
+    [
+        *("", "/", "mine", "/mine", "/mine/", "//mine/key", "/mine/a b", "/mine/%zz", "/mine/%00"),
+        *("/mine/../other/key", "/mine/%2e%2e/other/key", "/mine/..%2fother/key", "/mine/%252e%252e/other"),
+    ],
 )
 def test_what_is_no_source_is_malformed(value: str) -> None:
     assert source(IN_PATH, value) == "request_invalid"

@@ -177,9 +177,9 @@ def test_the_form_of_a_target_tells_its_way_in(target: str, forward: bool) -> No
         ("/i/%68/a", "integration_denied"),
         ("/i/H/a", "integration_denied"),
         ("/i/unknown/a", "integration_denied"),
-        ("/i/h/../x", "target_denied"),
-        ("/i/h/%2e%2e/x", "target_denied"),
-        ("/i/h/%252e%252e/x", "target_denied"),
+        ("/i/h/../x", "request_invalid"),
+        ("/i/h/%2e%2e/x", "request_invalid"),
+        ("/i/h/%252e%252e/x", "request_invalid"),
         ("/i/h/a\\..\\..\\x", "request_invalid"),
         ("/i/h/a#f", "request_invalid"),
         ("/i/h/a%zz", "request_invalid"),
@@ -480,7 +480,7 @@ def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
     given = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
     assert outcome(decide(head("/i/h/../x"), None, known(given))) == "unresolved"
     assert outcome(decide(head("/i/h/../x", b"POST"), None, known(given))) == "method_denied"
-    assert outcome(readmit(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "target_denied"
+    assert outcome(readmit(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
     assert outcome(readmit(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
 
 
@@ -576,7 +576,7 @@ def test_nothing_passes_that_an_invalid_name_came_with() -> None:
     assert outcome(decide(head("http://up.test/"), tokens(t=None), routes)) == "caller_denied"
     looped = decide(head("http://up.test/", via="1.1 sidekey (word)"), None, routes)
     assert outcome(looped) == "loop_detected"
-    assert outcome(decide(head("/i/h/../x"), None, routes)) == "target_denied"
+    assert outcome(decide(head("/i/h/../x"), None, routes)) == "request_invalid"
 
 
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
@@ -798,8 +798,8 @@ def test_a_tunnel_by_host_is_the_callers_own() -> None:
         ("https://b.test/", b"GET", "two"),
         ("https://a.test/one/x", b"POST", "method_denied"),
         ("https://a.test/three", b"GET", "target_denied"),
-        ("https://a.test/one/../two", b"GET", "target_denied"),
-        ("https://a.test/one/%2e%2e/two", b"GET", "target_denied"),
+        ("https://a.test/one/../two", b"GET", "request_invalid"),
+        ("https://a.test/one/%2e%2e/two", b"GET", "request_invalid"),
         ("https://c.test/", b"GET", "target_denied"),
         ("https://u@a.test/", b"GET", "request_invalid"),
     ],
@@ -899,8 +899,10 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
             "the query must not contain a parameter that Sidekey adds itself",
         ),
         (
-            decide(head("/i/h/a?" + "&%25252561" * 1600), None, known(Known(rules(parameters=("access_token",))))),
-            "the query must have fewer parameters that are escaped or not ASCII",
+            decide(
+                head("/i/h/a?" + "%25252525252525252561=1"), None, known(Known(rules(parameters=("access_token",))))
+            ),
+            "the query must not be encoded so many times",
         ),
         (
             decide(head("/i/h/a?X-Amz-Date=1"), None, known(Known(rules(spelling=Spelling("x-amz-"))))),
@@ -1133,7 +1135,7 @@ ANY = {"integration_id": "h"}
         (decide(head("/i/h/", origin="https://b.test"), None, known(H)), "browser"),
         (decide(head("/i/h/", host=b"b.test"), None, known(H)), "foreign_host"),
         (decide(head("https://a.test/x", **ANY), None, known(H)), "outside_prefix"),
-        (decide(head("/i/h/%2e%2e/x"), None, known(H)), "outside_prefix"),
+        (decide(head("/i/h/%2e%2e/x"), None, known(H)), "path_ambiguous"),
         (decide(head("/i/h/a%00"), None, known(H)), "path_ambiguous"),
         (decide(head("ftp://a.test/api", **ANY), None, known(H)), "target_malformed"),
         (decide(head("https:///api", **ANY), None, known(H, passing=True)), "target_malformed"),
@@ -1154,7 +1156,9 @@ ANY = {"integration_id": "h"}
         (decide_connect(connect("a.test:443", proxy_authorization=basic("k"), **ANY), None, known(H)), "names_differ"),
         (decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))), "parameter_injected"),
         (
-            decide(head("/i/h/a?" + "&%25252561" * 1600), None, known(Known(rules(parameters=("access_token",))))),
+            decide(
+                head("/i/h/a?" + "%25252525252525252561=1"), None, known(Known(rules(parameters=("access_token",))))
+            ),
             "parameters_unreadable",
         ),
         (decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY), "other_host"),

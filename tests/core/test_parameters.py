@@ -106,13 +106,17 @@ def test_other_parameters_are_not_mistaken_for_it(query: str) -> None:
     assert not parameters.names_any(query, ["access_token"])
 
 
-@pytest.mark.parametrize(("times", "found"), [(4, True), (5, False)])
-def test_a_name_is_looked_for_in_as_many_decodings_as_servers_may_apply(times: int, found: bool) -> None:
-    """Twice for the whole query and twice for each name in it."""
-    name = "%61ccess_token"
-    for _ in range(times - 1):
-        name = name.replace("%", "%25")
-    assert parameters.names_any(f"{name}=x", ["access_token"]) is found
+@pytest.mark.parametrize("times", range(8))
+def test_name_is_found_up_to_seven_encodings_deep(times: int) -> None:
+    """Deeper ones are refused, whatever the name is."""
+    name = "access_token" if times == 0 else "%" + "25" * (times - 1) + "61ccess_token"
+    assert parameters.names_any(f"{name}=x", ["access_token"])
+
+
+def test_text_encoded_eight_times_is_refused() -> None:
+    """The message repeats nothing of it."""
+    with pytest.raises(parameters.UnreadableNames, match=r"\Amust not be encoded so many times\Z"):
+        parameters.names_any("%" + "25" * 7 + "61=x", ["access_token"])
 
 
 def test_an_injected_name_is_compared_as_the_laxest_servers_do() -> None:
@@ -362,7 +366,7 @@ def test_no_spelling_of_the_value_is_left(token: str, times: int, lower: bool) -
 )
 def test_a_name_is_folded_in_queries_forms_and_objects_alike(name: str) -> None:
     """Case and compatibility characters: what they stand for counts, however often it is encoded."""
-    for times in range(1, parameters.DECODINGS + 1):
+    for times in range(1, 5):
         spelled = name
         for _ in range(times):
             spelled = quote(spelled, safe="")
@@ -423,34 +427,6 @@ def test_one_of_several_names_is_enough() -> None:
     assert not parameters.names_any("a=1", [])
 
 
-HOSTILE_QUERIES = {
-    "escaped fields, four times": "&%25252561" * 1600,
-    "names of other alphabets": "&%ef%b7%ba%41" * 1200,
-    "the name itself, elsewhere": "x+access_token=" * 1000,
-    "wide escapes": "&%2525u0061" * 1400,
-    "percent signs that stay": "%25a" * 3000 + "%252541",
-}
-
-
-@pytest.mark.parametrize("query", HOSTILE_QUERIES.values(), ids=HOSTILE_QUERIES)
-def test_a_query_that_would_be_too_much_work_is_unreadable(query: str) -> None:
-    """The reason repeats nothing of it."""
-    reason = r"\Amust have fewer parameters that are escaped or not ASCII\Z"
-    with pytest.raises(parameters.UnreadableNames, match=reason):
-        parameters.names_any(query, ["access_token"])
-    with pytest.raises(parameters.UnreadableNames, match=reason):
-        parameters.check_body(query.encode() * 4, FORM, ["access_token"])
-
-
-def test_an_object_of_too_many_foreign_names_is_unreadable() -> None:
-    """Only those that are short enough to be the sought one are folded."""
-    many = ",".join(f'"\ufdfa{number}":0' for number in range(5000))
-    with pytest.raises(parameters.UnreadableNames):
-        parameters.check_body(f"{{{many}}}".encode(), JSON, ["access_token"])
-    long = ",".join(f'"{chr(0xFDFA) * 49}{number}":0' for number in range(400))
-    parameters.check_body(f"{{{long}}}".encode(), JSON, ["access_token"])
-
-
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
 def test_ordinary_queries_are_read_at_any_length_and_names_of_any_script_up_to_four_kibibytes(text: str) -> None:
     """Also where a client encodes twice."""
@@ -463,33 +439,6 @@ def test_ordinary_queries_are_read_at_any_length_and_names_of_any_script_up_to_f
     twice = "&".join(f"{quote(field, safe='')}" for field in names.split("&"))
     for query in (names, twice):
         assert not parameters.names_any(query[:4096].rpartition("&")[0], ["access_token"])
-
-
-@pytest.mark.parametrize(
-    ("query", "spent"),
-    [
-        ("", 3_005),
-        ("a=1", 3_020),
-        ("%61=1", 6_300),
-        ("a&%61;b", 6_600),
-        ("%c3%a9=1", 10_564),
-        ("xaccess_token=1&b=access_token", 9_169),
-        ("x+access_token=1", 6_089),
-        ("%2561=1", 9_610),
-    ],
-)
-def test_each_step_has_its_price(query: str, spent: int) -> None:
-    """In about nanoseconds: the benchmark row `worst` shows whether they are right, so change them by that."""
-    fields = parameters._Fields(query, ("access_token",))
-    assert not fields.have_any()
-    assert fields.spent == spent
-
-
-def test_the_bound_grows_with_the_text() -> None:
-    """By so much for each byte, so that long queries of ordinary text are read."""
-    for query in ("", "a" * 100):
-        fields = parameters._Fields(query, ("access_token",))
-        assert fields._most == fields.WORK_FOR_ANY + fields.WORK_FOR_EACH * len(query)
 
 
 @pytest.mark.parametrize(
@@ -516,9 +465,3 @@ def test_lenient_server_takes_one_name_for_the_other(name: str, other: str, foun
     """In either order, whatever other names there are."""
     assert parameters.Names(["a", name, "b"]).find(other) == (name if found else None)
     assert parameters.Names(["a", other, "b"]).find(name) == (other if found else None)
-
-
-def test_name_with_too_many_readings_is_refused() -> None:
-    """Each place where a server may cut it is one more."""
-    with pytest.raises(parameters.UnreadableNames):
-        parameters.Names().find("[]" * 200)

@@ -154,7 +154,7 @@ def test_an_allowed_target_names_the_rule_that_matched() -> None:
     )
     target = parse_target("https://a.example/api/v1/x")
     decision = decide(POLICY, "GET", "https://a.example/api/v1/x")
-    assert decision == Decision(True, "", "inside in every reading", target, "https://a.example/api/v1")
+    assert decision == Decision(True, "", "the target is allowed", target, "https://a.example/api/v1")
     both = decide(policy, "GET", "https://a.example/api/v1/x")
     assert (both.code, both.reason) == ("target_denied", "the target is not under any allowed domain")
     wider = replace(policy, domains=(*policy.domains, parse_domain("https://a.example")))
@@ -198,10 +198,10 @@ def test_a_wildcard_domain_covers_labels_under_its_suffix(url: str, verdict: boo
 
 
 @pytest.mark.parametrize(
-    "path", ["/oauth2/token", "/oauth2/token/", "/oauth2/./token", "/oauth2/t%6fken", "/oauth2//token"]
+    "path", ["/oauth2/token", "/oauth2/token/", "/OAuth2/token.", "/oauth2/t%6fken", "/oauth2//token"]
 )
 def test_a_token_endpoint_is_never_a_target(path: str) -> None:
-    """A caller cannot reach the place the credential comes from, in any reading."""
+    """In no spelling."""
     origin = Origin("https", "a.example", 443)
     policy = Policy(domains=(parse_domain("https://a.example"),), forbidden=(Forbidden(origin, "/oauth2/token"),))
     assert decide(policy, "POST", "https://a.example" + path).code == "target_denied"
@@ -435,7 +435,7 @@ HTTP = "the URL's scheme must be http or https"
 QUERY = "must not contain a query"
 FRAGMENT = "must not contain a fragment"
 USERINFO = "must not contain userinfo: put the credential under auth"
-DOTS = "must not contain dot segments"
+DOTS = "the path must not contain a dot segment (. or ..), encoded or not, also with blanks, ;, :, ? or # after it"
 EMPTY = "must not contain empty segments (//)"
 CONTROL = "the path must not contain control characters, encoded or not"
 FOREIGN = "the URL contains characters that must be percent-encoded"

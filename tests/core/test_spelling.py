@@ -142,6 +142,6 @@ def test_any_other_name_is_not(query: str) -> None:
     assert not SPELLING.reserves_any(query)
 
 
-def test_what_costs_too_much_to_tell_is_refused() -> None:
+def test_query_encoded_too_many_times_is_refused() -> None:
     with pytest.raises(UnreadableNames):
-        SPELLING.reserves_any("&".join(f"%25{n:02x}%ef%bd%98%u0041" for n in range(8_000)))
+        SPELLING.reserves_any("a%" + "25" * 8 + "=1")

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from sidekey.core.decoding import Bounded
-
-DECODINGS: Final = 4
-"""How often servers on the way may decode a name: twice the whole query or form, and twice the name in it."""
+from sidekey.core.decoding import ROUNDS, decode_all, to_characters, to_octets
+from sidekey.core.decoding import fold as fold_compatible
 
 Scalar = str | int | float | bool
 """The value of a parameter before any encoding."""
@@ -29,12 +26,12 @@ JSON: Final = "application/json"
 _UNDERSCORES: Final = "_. "
 _TO_UNDERSCORE: Final = str.maketrans(". +[", "____")
 _SEPARATOR: Final = re.compile("[&;]")
-_ENDS: Final = "=[]\0"
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.~-]+")
-"""A name that every server reads as it stands, but for case and dots."""
-_ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
-_LEADING: Final = re.compile(r"[\s+?\[\]\xef\xbb\xbf\ufeff]*")
-"""What servers drop before a name: blanks, brackets, a byte order mark, and a question mark (URLSearchParams)."""
+_LEADING: Final = r"[\s+?\[\]\ufeff]*+"
+"""Characters that servers drop before a name: blanks, brackets, a byte order mark, and a question mark
+(URLSearchParams)."""
+_LEADING_CHARACTERS: Final = re.compile(rf"\A{_LEADING}")
+_TRAILING: Final = r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
+_END: Final = re.compile(r"[=\[\]\0]|\Z")
 
 _METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
 """Parameters of a query by which some frameworks let a request have another method."""
@@ -52,7 +49,7 @@ class NamedAlready(ValueError):
 
 
 class UnreadableNames(ValueError):
-    """It is not worth the work to tell which parameters a query or form has; the message says what must be true."""
+    """A query or form is encoded so often that its names cannot be judged; the message says what must be true."""
 
 
 class Unplaceable(ValueError):
@@ -69,13 +66,13 @@ def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
 
 
 def names_any(encoded: str, names: Iterable[str]) -> bool:
-    """Whether a query or form (one character per byte) has one of the parameters, in any decoding.
+    """Return True if a query or form (one character per byte) has one of the parameters, in any decoding.
 
-    Names are compared as the laxest servers do: as `fold` has it, and brackets, and dots or blanks for `_` make no
-    difference, and a name ends at a NUL. Raises UnreadableNames where to tell would be more work than honest names are.
+    Names are compared as the laxest servers do: as `fold` does, and brackets, and dots or blanks for `_` make no
+    difference, and a name ends at a NUL. Raises UnreadableNames for text that is encoded too many times.
     """
     sought = tuple(names)
-    return bool(sought) and _Fields(encoded, sought).have_any()
+    return bool(sought) and _has_field(encoded, _field_shape(sought, _TRAILING))
 
 
 def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
@@ -100,14 +97,9 @@ def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes])
     return field.isascii() and method.isascii() and method.encode() in allowed and fold(unquote(name)) in names
 
 
-def _octets(name: str) -> str:
-    """A name as it travels: its UTF-8 bytes, one character per byte."""
-    return name.encode().decode("latin-1")
-
-
 def begins_any(encoded: str, prefix: str) -> bool:
-    """Whether a query or form has a parameter whose name begins so, in any decoding; as `names_any` compares them."""
-    return _Fields(encoded, (prefix,), begin=True).have_any()
+    """Return True if a query or form has a parameter whose name begins with `prefix`, compared as by `names_any`."""
+    return _has_field(encoded, _field_shape((prefix,), ""))
 
 
 def fold(name: str) -> str:
@@ -125,177 +117,77 @@ def _fold(characters: str) -> str:
     return characters.upper().casefold().replace("i\u0307", "i")
 
 
-class _Sought(Bounded):
-    """Looks for parameters in one text; the bound on its work grows with the text."""
+def _rounds(text: str) -> Iterator[str]:
+    """Yield text (one character per byte) as characters, after each round of decoding and folding that changes it.
 
-    __slots__ = ()
-
-    WORK_FOR_ANY: Final = 300_000
-    WORK_FOR_EACH: Final = 30
-
-    def __init__(self, size: int) -> None:
-        refusal = UnreadableNames("must have fewer parameters that are escaped or not ASCII")
-        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * size, refusal)
-
-    def _next_level(self, text: str) -> str:
-        """The fields that have escapes, each after its separator, decoded once more; the others are done with."""
-        self._charge(5 * len(text) + 150 * (text.count("&") + text.count(";")))
-        return self._decoded(self._wide_decoded("".join(_ESCAPED_FIELD.findall(text))))
-
-
-class _Fields(_Sought):
-    """The fields of a query or form, among which parameters are looked for of these names, or that `begin` so."""
-
-    __slots__ = ("_foreign", "_shape", "_text")
-
-    def __init__(self, encoded: str, names: tuple[str, ...], *, begin: bool = False) -> None:
-        super().__init__(len(encoded))
-        self._shape, self._foreign = _names_shape(names, begin)
-        self._text: Final = f"&{encoded}"
-
-    def have_any(self) -> bool:
-        """Whether the text has one of them when decoded 0 to `DECODINGS` times."""
-        foreign: set[str] = set()
-        text = self._text
-        for decodings in range(DECODINGS + 1):
-            if decodings:
-                text = self._next_level(text)
-            self._charge(3_000 + 5 * len(text))
-            if self._among_fields(text.lower()):
-                return True
-            if not text.isascii():
-                self._charge(150 * (text.count("&") + text.count(";")))
-                foreign.update(name for name in self._foreign.findall(text) if not name.isascii())
-            if "%" not in text:
-                break
-        return bool(foreign) and self._among_fields(_fold(self._compatible("&".join(["", *foreign]))))
-
-    def _among_fields(self, text: str) -> bool:
-        """Whether a field of the text, in lower case, has one of the names."""
-        for found in self._shape.finditer(text):
-            start = found.start()
-            self._charge(3_000 + len(text) // 4)
-            field = max(text.rfind("&", 0, start), text.rfind(";", 0, start)) + 1
-            if _LEADING.fullmatch(text, field, start):
-                return True
-        return False
-
-
-class _Readings(_Sought):
-    """Reads one name as lenient servers do, wherever they cut and however often they decode it."""
-
-    __slots__ = ()
-
-    def of(self, name: str) -> set[str]:
-        """Return the canonical form of each name that a server may read."""
-        found = {_canonical(name)}
-        text = f"&{_octets(name)}"
-        for _ in range(DECODINGS):
-            for field in _SEPARATOR.split(text):
-                found.update(map(self._canonical, self._cut(field)))
-            if "%" not in text:
-                break
-            text = self._next_level(text)
-        return found
-
-    def _cut(self, field: str) -> Iterator[str]:
-        """Yield the field from each place where its name may begin to each place where it may end."""
-        self._charge(100 * len(field))
-        leading = _LEADING.match(field)
-        starts = 0 if leading is None else leading.end()
-        ends = []
-        is_end = True
-        for index in range(len(field), 0, -1):
-            if index < len(field):
-                is_end = field[index] in _ENDS or (is_end and (field[index] == "+" or field[index].isspace()))
-            if is_end:
-                ends.append(index)
-        for start in range(starts + 1):
-            for end in ends:
-                if start < end:
-                    self._charge(3_000 + 10 * (end - start))
-                    yield field[start:end]
-
-    def _canonical(self, octets: str) -> str:
-        return _canonical(octets) if octets.isascii() else _underscored(_fold(self._compatible(octets)))
-
-
-class Names:
-    """Names of parameters, each folded once: tells whether a lenient server takes a further name for one of them.
-
-    `client_id[]` and `Client.ID` are `client_id`. The cost of a name does not depend on how many there are.
+    Raises UnreadableNames where `ROUNDS` are not enough.
     """
-
-    __slots__ = ("_canonical", "_readings")
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._canonical: Final[dict[str, str]] = {}
-        self._readings: Final[dict[str, str]] = {}
-        for name in names:
-            self.add(name)
-
-    def add(self, name: str) -> None:
-        """Add a name. Raises UnreadableNames for a name that can be read in too many ways."""
-        self._canonical.setdefault(_canonical(name), name)
-        for reading in _readings_of(name):
-            self._readings.setdefault(reading, name)
-
-    def find(self, name: str) -> str | None:
-        """Return one of the names that a lenient server may take for this name. Raises UnreadableNames."""
-        found = self._readings.get(_canonical(name))
-        if found is not None:
-            return found
-        return next((self._canonical[each] for each in _readings_of(name) if each in self._canonical), None)
+    characters = to_characters(text)
+    for _ in range(ROUNDS):
+        yield characters
+        folded = fold_compatible(to_characters(decode_all(to_octets(characters))))
+        if folded == characters:
+            return
+        characters = folded
+    raise UnreadableNames("must not be encoded so many times")
 
 
-def _readings_of(name: str) -> Iterable[str]:
-    if _PLAIN_NAME.fullmatch(name):
-        return (_canonical(name),)
-    return _Readings(len(name)).of(name)
-
-
-def _canonical(name: str) -> str:
-    """Fold a name, with an underscore for each character that servers replace by one."""
-    return _underscored(fold(name))
-
-
-def _underscored(folded: str) -> str:
-    return folded.translate(_TO_UNDERSCORE)
-
-
-class _Members(_Sought):
-    """The outermost members of a JSON object of so many bytes, among which parameters of these names are looked for."""
-
-    __slots__ = ()
-
-    def have_any(self, found: set[str], names: Iterable[str]) -> bool:
-        """Whether one of the names found is one of these. A member's name ends at a NUL."""
-        wanted = set(map(fold, names))
-        # No folding makes a text shorter by more than this; what is longer need not be folded.
-        longest = 4 * max(map(len, wanted), default=0)
-        short = {name for each in found if len(name := each.partition("\0")[0]) <= longest}
-        foreign = "\0".join(name for name in short if not name.isascii())
-        octets = foreign.encode("utf-8", "surrogatepass").decode("latin-1")
-        folded = _fold(self._compatible(octets)).split("\0")
-        return not wanted.isdisjoint(folded) or any(name.lower() in wanted for name in short if name.isascii())
+def _has_field(encoded: str, shape: re.Pattern[str]) -> bool:
+    return any(shape.search(f"&{text.lower() if text.isascii() else _fold(text)}") for text in _rounds(encoded))
 
 
 @lru_cache(maxsize=256)
-def _names_shape(names: tuple[str, ...], begin: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """One of these names with what may come before its value, and a field with a name that may be folded to one.
-
-    The latter has no letters of ASCII but theirs, where the names do not only `begin` so. The names are the config's,
-    or fixed: nothing of a caller is kept.
-    """
+def _field_shape(names: tuple[str, ...], end: str) -> re.Pattern[str]:
+    """Compile what finds a field with one of these names. They are the config's or fixed: no caller fills the cache."""
     spelled = [
         "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
         for name in names
     ]
-    letters = {each for name in names for each in fold(name) if each.isascii() and each.isalpha()}
-    others = "" if begin else re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
-    end = "" if begin else r"[\s+]*+(?=[=&;\[\]\0]|\Z)"
-    foreign = rf"[&;][\s+?\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
-    return re.compile(rf"(?:{'|'.join(spelled)}){end}"), re.compile(foreign)
+    return re.compile(rf"[&;]{_LEADING}(?:{'|'.join(spelled)}){end}")
+
+
+class Names:
+    """Names of parameters in a config: tells whether a lenient server takes a further name for one of them.
+
+    `client_id[]` and `Client.ID` are `client_id`.
+    """
+
+    __slots__ = ("_names", "_parts")
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: Final[dict[str, str]] = {}
+        self._parts: Final[dict[str, str]] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name. Raises UnreadableNames for a name that is encoded too many times."""
+        whole, parts = _canonical(name)
+        self._names.setdefault(whole, name)
+        for each in parts:
+            self._parts.setdefault(each, name)
+
+    def find(self, name: str) -> str | None:
+        """Return one of the names that a lenient server may take for this name. Raises UnreadableNames."""
+        whole, parts = _canonical(name)
+        if whole in self._parts:
+            return self._parts[whole]
+        return next((self._names[each] for each in parts if each in self._names), None)
+
+
+def _canonical(name: str) -> tuple[str, list[str]]:
+    """Decode and fold a name. Return it, and every part of it that a server may take for the name, itself included.
+
+    A server may end it at a bracket or NUL, and begin it behind a separator. An underscore stands for each character
+    that servers replace by one.
+    """
+    *_, decoded = _rounds(name.encode().decode("latin-1"))
+    folded = _fold(decoded)
+    parts = []
+    for field in (folded, *_SEPARATOR.split(folded)):
+        text = _LEADING_CHARACTERS.sub("", field)
+        parts += [text[: end.start()].rstrip(" +").translate(_TO_UNDERSCORE) for end in _END.finditer(text)]
+    return _LEADING_CHARACTERS.sub("", folded).rstrip(" +").translate(_TO_UNDERSCORE), parts
 
 
 def append(encoded: str, addition: str) -> str:
@@ -323,7 +215,12 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
         return
-    if _Members(len(body)).have_any(set(_object_names(body)), names):
+    sought = set(map(fold, names))
+    # No folding makes a text shorter by more than this: a longer name need not be folded.
+    longest = 4 * max(map(len, sought), default=0)
+    # A member's name ends at a NUL to servers that are written in C.
+    members = {name for each in _object_names(body) if len(name := each.partition("\0")[0]) <= longest}
+    if not sought.isdisjoint(map(fold, members)):
         raise NamedAlready
 
 

@@ -105,11 +105,7 @@ class Policy:
         )
 
     def covering(self, target: Target) -> Prefix | None:
-        """The one prefix by which the target may be allowed; at `placeholder_origin` its path alone counts.
-
-        It is the shortest of those that the path as written is under: what is inside a longer one in every reading is
-        inside this one.
-        """
+        """Return the shortest prefix that the target is under; at `placeholder_origin` its path alone counts."""
         placeholder = target.origin == self.placeholder_origin
         found = None
         for prefix in self.prefixes:
@@ -176,14 +172,13 @@ def judge(policy: Policy, target: Target) -> Decision:
     host = target.origin.host
     if host.endswith("."):
         return _outside("trailing_dot", "the target's host must not end in a dot", target)
-    prefix = policy.covering(target)
-    readings = paths.Readings(target.path, policy.path, "" if prefix is None else prefix.path)
-    if readings.meet(tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])):
+    final = paths.final_form(target.path)
+    forbidden = tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])
+    if paths.meets(final, forbidden):
         return _outside("token_endpoint", "the target is a token or login endpoint of the integration", target)
-    if not readings.inside(policy.path):
+    if not paths.under(target.path, policy.path):
         return _outside("outside_path", f"the target is not under {policy.path}", target)
-    if prefix is not None and not readings.inside(prefix.path):
-        prefix = None
+    prefix = policy.covering(target)
     domain = next((domain for domain in policy.domains if domain.covers(target.origin)), None)
     if policy.prefixes and prefix is None:
         return _outside("outside_prefix", "the target is not under any endpoint prefix", target)
@@ -192,7 +187,7 @@ def judge(policy: Policy, target: Target) -> Decision:
     rules = [str(found) for found in (prefix, domain) if found is not None]
     if not rules:
         return _outside("nothing_allowed", "the integration allows no target", target)
-    return Decision(True, "", "inside in every reading", target, " and ".join(rules))
+    return Decision(True, "", "the target is allowed", target, " and ".join(rules))
 
 
 def _outside(denial: Denial, reason: str, target: Target) -> Decision:
@@ -244,12 +239,7 @@ def _parse_base_url(text: str) -> Prefix:
     path = rest[:-1] if rest.endswith("/") else rest
     if "//" in rest:
         raise ValueError("must not contain empty segments (//)")
-    try:
-        for reading in paths.readings(path):
-            if any(segment in (".", "..") for segment in reading.split("/")):
-                raise ValueError("must not contain dot segments")
-    except paths.UnreadablePath as error:
-        raise ValueError(str(error)) from None
+    paths.final_form(path)
     return Prefix(origin, path)
 
 

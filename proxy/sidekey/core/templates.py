@@ -17,7 +17,7 @@ from urllib.parse import quote
 from xml.parsers import expat
 
 from sidekey.core.parameters import FORM, JSON
-from sidekey.core.paths import Readings, UnreadablePath
+from sidekey.core.paths import UnreadablePath, final_form
 from sidekey.core.preset_parameters import DEPTH, Number, Parameter, Values
 from sidekey.core.routing import PLAIN
 from sidekey.core.urls import InvalidTarget, check_characters
@@ -35,7 +35,7 @@ Write = Callable[[object], str]
 _OPENING: Final = re.compile(r"\{\{(?:(\{\{)|([A-Za-z_][A-Za-z0-9_-]{0,62})\}\})?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~!$&'()*+,=:@.\0-]*")
 """What may stand beside placeholders in a path segment: characters that no server reads as anything else."""
-_LEAVES_SEGMENT: Final = re.compile(r"[/\\;?#]")
+_LEAVES_SEGMENT: Final = re.compile("[/;?#]")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document contains, not even as a reference (XML 1.0, 2.2)."""
@@ -533,19 +533,15 @@ _LEAVES: Final = (
 
 
 def stays_in_segment(segment: str) -> bool:
-    """Whether a segment of a path, percent-encoded, is one segment in each reading that policies know of a path."""
+    """Return True if a percent-encoded segment of a path is one segment to every server (`core/paths.py`)."""
     path = f"/{segment}"
     if len(path) > 1 and PLAIN.fullmatch(path.encode()):
         return True
     try:
-        readings = Readings(path).paths
+        final = final_form(path)
     except UnreadablePath:
         return False
-    # Of a dot segment one reading is the root, where it leads.
-    return all(
-        reading != "/" and reading.startswith("/") and _LEAVES_SEGMENT.search(reading, 1) is None
-        for reading in readings
-    )
+    return len(final) > 1 and _LEAVES_SEGMENT.search(final, 1) is None
 
 
 class UrlTemplate:

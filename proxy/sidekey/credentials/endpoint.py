@@ -32,7 +32,7 @@ def _parse(text: str, allow_loopback_http: bool) -> Target:
         raise ValueError("must not contain a fragment")
     try:
         target = parse_target(text)
-        readings = paths.readings(target.path)
+        paths.final_form(target.path)
     except InvalidTarget as error:
         raise ValueError(str(error).replace("the target", "the URL")) from None
     except paths.UnreadablePath as error:
@@ -45,8 +45,6 @@ def _parse(text: str, allow_loopback_http: bool) -> Target:
     address = literal(host)
     if address is not None and str(address) != host:
         raise ValueError(f"the address must be written as {address}")
-    if any(segment in (".", "..") for reading in readings for segment in reading.split("/")):
-        raise ValueError("must not contain dot segments")
     return target
 
 
