@@ -14,9 +14,16 @@ ROUNDS: Final = 8
 
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
-_FOREIGN_WORD: Final = re.compile(r"[^\x00-\x7f]{1,8}")
-"""Characters to fold at once. They are few because Python before 3.13.1 sorts combining characters in quadratic time.
-ASCII is not among them: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it."""
+_COMPATIBLE: Final = {
+    ord(character): folded
+    for character in map(chr, range(0x80, 0x30000))
+    if unicodedata.decomposition(character)
+    and (folded := unicodedata.normalize("NFKC", character)) != character
+    and len(folded) <= 6
+}
+"""What each compatibility character stands for; planes above 2 have none. Characters are folded one by one and never
+composed: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it. U+FDFA and U+FDFB
+stay: they stand for Arabic sentences, so that a text of them would grow sixfold."""
 
 
 def decode_strictly(text: str) -> str:
@@ -51,14 +58,16 @@ def to_octets(characters: str) -> str:
 
 
 def fold(characters: str) -> str:
-    """Replace compatibility characters (NFKC)."""
-    if unicodedata.is_normalized("NFKC", characters):
-        return characters
-    return _FOREIGN_WORD.sub(_normalize, characters)
+    """Replace compatibility characters (NFKC), each by itself."""
+    return characters if unicodedata.is_normalized("NFKC", characters) else characters.translate(_COMPATIBLE)
 
 
-def _normalize(word: re.Match[str]) -> str:
-    return unicodedata.normalize("NFKC", word[0])
+def fold_case(characters: str) -> str:
+    """Return characters in the form in which servers compare them without case, whichever way they do it.
+
+    `\u0131` and `\u0130` are an i, since that is what the one is in upper case and the other in lower case.
+    """
+    return characters.lower() if characters.isascii() else characters.upper().casefold().replace("i\u0307", "i")
 
 
 def _decode_wide(escapes: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from sidekey.core.decoding import ROUNDS, decode_all, to_characters, to_octets
+from sidekey.core.decoding import ROUNDS, decode_all, fold_case, to_characters, to_octets
 from sidekey.core.decoding import fold as fold_compatible
 
 Scalar = str | int | float | bool
@@ -108,13 +108,8 @@ def fold(name: str) -> str:
     `accessToken` is not `access_token`, though the JSON mapping of protobuf reads both as one field: given twice that
     is an error there, or the last one counts, which is ours; and an API may well have a parameter of its own by that
     name.
-    `\u0131` and `\u0130` are an i, since that is what the one is in upper case and the other in lower case.
     """
-    return _fold(unicodedata.normalize("NFKC", name))
-
-
-def _fold(characters: str) -> str:
-    return characters.upper().casefold().replace("i\u0307", "i")
+    return fold_case(unicodedata.normalize("NFKC", name))
 
 
 def _rounds(text: str) -> Iterator[str]:
@@ -133,7 +128,7 @@ def _rounds(text: str) -> Iterator[str]:
 
 
 def _has_field(encoded: str, shape: re.Pattern[str]) -> bool:
-    return any(shape.search(f"&{text.lower() if text.isascii() else _fold(text)}") for text in _rounds(encoded))
+    return any(shape.search(f"&{fold_case(text)}") for text in _rounds(encoded))
 
 
 @lru_cache(maxsize=256)
@@ -182,7 +177,7 @@ def _canonical(name: str) -> tuple[str, list[str]]:
     that servers replace by one.
     """
     *_, decoded = _rounds(name.encode().decode("latin-1"))
-    folded = _fold(decoded)
+    folded = fold_case(decoded)
     parts = []
     for field in (folded, *_SEPARATOR.split(folded)):
         text = _LEADING_CHARACTERS.sub("", field)

@@ -11,17 +11,19 @@ slashes, and leave dots and blanks what they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
-from sidekey.core.decoding import ROUNDS, decode_all, fold, to_characters, to_octets
+from sidekey.core.decoding import ROUNDS, decode_all, fold, fold_case, to_characters, to_octets
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _BEYOND_UTF_8: Final = re.compile(
-    "[\udcc0\udcc1]|\udce0(?:[\udc80-\udc9f]|[@-_][\udc80-\udcbf])|\udcf0[\udc80-\udc8f]"
-    "|\udcf4[\udc90-\udcbf][\udc80-\udcbf]{2}|[\udcf5-\udcff][\udc80-\udcbf]{3}"
+    "[\udcc0\udcc1\udce0\udcf0\udcf4-\udcff]"
+    "(?:(?<=[\udcc0\udcc1])|(?<=\udce0)(?:[\udc80-\udc9f]|[@-_][\udc80-\udcbf])|(?<=\udcf0)[\udc80-\udc8f]"
+    "|(?<=\udcf4)[\udc90-\udcbf][\udc80-\udcbf]{2}|(?<=[\udcf5-\udcff])[\udc80-\udcbf]{3})"
 )
 """Overlong UTF-8, and bytes beyond U+10FFFF (RFC 3629 3): lax decoders make a dot or a slash of them. C0 and C1 begin
 nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow; some decoders
@@ -37,7 +39,7 @@ _DOT_SEGMENT: Final = re.compile(rf"/[{_BLANKS}]*+\.[.{_BLANKS}]*+(?:[/;?#:]|\Z)
 """A segment of dots and blanks, up to what a server may cut off: `;parameters`, an NTFS stream (`::$DATA`), or a query
 or fragment that decoding uncovers."""
 
-_SLASHES: Final = {ord(character): "/" for character in "\\\u2044\u2215\u2216\u20a9\u00a5"}
+_SLASHES: Final = "\\\u2044\u2215\u2216\u20a9\u00a5"
 """Characters that servers read as a slash, or that Windows turns into a slash or backslash where it converts text to a
 code page: U+2044 (NFKC makes it of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of
 Korea and Japan."""
@@ -67,8 +69,9 @@ def final_form(path: str) -> str:
     characters = to_characters(path)
     for _ in range(ROUNDS):
         _check(characters)
-        decoded = to_characters(decode_all(to_octets(characters)))
-        folded = fold(decoded).translate(_SLASHES)
+        folded = fold(to_characters(decode_all(to_octets(characters))))
+        for slash in _SLASHES:
+            folded = folded.replace(slash, "/")
         if folded == characters:
             return characters
         characters = folded
@@ -87,8 +90,9 @@ def meets(final: str, patterns: Patterns) -> bool:
         raise UnreadablePath(
             "the path must not contain ; or ::, encoded or not, at the host of a token endpoint or login"
         )
-    readings = (_segments(final), _segments(_END.split(final, maxsplit=1)[0]))
-    return any(_covers(pattern, below, segments) for pattern, below in _parse(patterns) for segments in readings)
+    shapes = _parse(patterns)
+    segments = list(islice(_segments(final), max(len(shape) for shape, _ in shapes) + 1))
+    return any(_covers(shape, below, segments) for shape, below in shapes)
 
 
 def _check(path: str) -> None:
@@ -103,19 +107,38 @@ def _check(path: str) -> None:
         raise UnreadablePath(f"{detail}, encoded or not")
 
 
-def _segments(final: str) -> list[str]:
-    """Split a final form into segments as they are compared: each without what a server may cut off its end."""
-    comparable = [_END.split(segment, maxsplit=1)[0].rstrip(f".{_BLANKS}").casefold() for segment in final.split("/")]
-    return [segment for segment in comparable if segment]
+def _segments(final: str) -> Iterator[tuple[str, bool]]:
+    """Yield the segments of a final form as they are compared: without what a server may cut off.
+
+    The flag says that a server may end the path there.
+    """
+    previous, ends = "", False
+    for segment in fold_case(final).split("/"):
+        if not segment:
+            continue
+        name, *rest = _END.split(segment, maxsplit=1)
+        name = name.lstrip(_BLANKS).rstrip(f".{_BLANKS}")
+        if name:
+            if previous:
+                yield previous, ends
+            previous, ends = name, False
+        ends = ends or bool(rest)
+    if previous:
+        yield previous, ends
 
 
 @lru_cache(maxsize=4096)
-def _parse(patterns: Patterns) -> Iterable[tuple[list[str], bool]]:
+def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
     """Split patterns into segments. They come from the config alone, so the cache keeps nothing that a caller sends."""
-    return [(_segments(re.sub(";[^/]*", "", final_form(pattern))), below) for pattern, below in patterns]
+    return [
+        ([name for name, _ in _segments(re.sub(";[^/]*", "", final_form(pattern)))], below)
+        for pattern, below in patterns
+    ]
 
 
-def _covers(pattern: list[str], below: bool, segments: list[str]) -> bool:
-    if len(segments) < len(pattern) or (len(segments) > len(pattern) and not below):
+def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
+    if len(segments) < len(shape):
         return False
-    return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
+    if any(wanted not in ("*", name) for wanted, (name, _) in zip(shape, segments, strict=False)):
+        return False
+    return below or len(segments) == len(shape) or segments[len(shape) - 1][1]
