@@ -311,7 +311,7 @@ def test_the_traits_tell_what_is_watched() -> None:
         ("path_prefix", "rest/api/v1.3", "begins with a slash"),
         ("path_prefix", "/", "at least one segment"),
         ("path_prefix", "/rest?x", "begins with a slash"),
-        ("path_prefix", "/rest/../api", "must not contain dot segments"),
+        ("path_prefix", "/rest/../api", "must not contain a dot segment"),
         ("path_prefix", "/rest//api", "must not contain empty segments"),
         ("path_prefix", "/rest#api", "must not contain a fragment"),
     ],

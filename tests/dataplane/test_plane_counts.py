@@ -8,7 +8,7 @@ from sidekey.errors import Problem, ProblemError
 from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.memory import Upstream, running
-from support.plane import base_url, eventually, get, integration, problem, request
+from support.plane import base_url, denied, eventually, get, integration, problem, request
 from support.presets import post, preset
 from support.scripted import Scripted, settle
 from support.tunnels import connect_request
@@ -69,7 +69,8 @@ async def test_denials_count_by_integration_and_reason() -> None:
     async with running(h, tokens={"t": frozenset({"h"})}, presets=[preset()]) as sidekey:
         token = "Sidekey-Token: t"
         for sent in (
-            get("/%2e%2e/x", token),
+            denied(token),
+            denied(token),
             get("/%2e%2e/x", token),
             get("/%00", token),
             request("DELETE", "/a", token),
@@ -86,7 +87,7 @@ async def test_denials_count_by_integration_and_reason() -> None:
             await raw.send(connect_request("up.test:444"))
             assert (await raw.response()).status == 407
         assert denials(sidekey) == {
-            "h": {"outside_prefix": 2, "path_ambiguous": 1, "method_not_allowed": 1, "outside_policy": 1},
+            "h": {"outside_prefix": 2, "path_ambiguous": 2, "method_not_allowed": 1, "outside_policy": 1},
             "unknown": {"integration_unlisted": 1, "token_missing": 1, "preset_unlisted": 1, "token_unknown": 1},
         }
 
@@ -107,7 +108,7 @@ async def test_requests_count_by_caller_and_outcome() -> None:
             get("/a", "Sidekey-Token: t"),
             get("/a", "Sidekey-Token: u"),
             get("/a", "Sidekey-Token: u"),
-            get("/%2e%2e/x", "Sidekey-Token: t"),
+            denied("Sidekey-Token: t"),
             get("/a", "Sidekey-Token: t", name="k"),
             get("/a", "Sidekey-Token: wrong"),
             get("/a"),

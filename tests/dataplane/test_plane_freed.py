@@ -23,7 +23,7 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.sources.static import StaticSource
 from support.ca import Authority
 from support.leaks import open_sockets
-from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
+from support.plane import UPSTREAM, base_url, denied, eventually, get, integration, problem, running
 from support.raw import RawConnection
 from support.swapping import adopt, keyed
 from support.upstream import OK, RawUpstream, answering
@@ -65,7 +65,7 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
                     # Each way to end: with a response, with one of our own, with the caller's leaving.
                     await caller.send(get("/now", name="old"))
                     assert (await caller.response()).status == 200
-                    await failing.send(get("/../../x", name="old"))
+                    await failing.send(denied(name="old"))
                     assert (await failing.response()).status == 403
                     async with sidekey.connect() as leaving:
                         await leaving.send(get(name="old"))

@@ -20,7 +20,7 @@ from sidekey.probe import probe
 from sidekey.runtime.snapshot import TestRequest as Request
 from support import plane, wire
 from support.memory import Upstream, running
-from support.plane import GRANT, UPSTREAM, RenewedSource, base_url, get, integration, request
+from support.plane import GRANT, UPSTREAM, RenewedSource, base_url, denied, get, integration, request
 from support.scripted import Awaited, RecordingTransport, Scripted, settle
 from support.tunnels import connect_request
 from support.upstream import OK, RawUpstream
@@ -65,7 +65,7 @@ async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path)
         (request("POST", body=b"four"), OK, ("POST", "up.test", 200, None, 4)),
         (get(), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ("GET", "up.test", 404, None, 0)),
         (get(), b"RTSP/1.0 200 OK\r\n\r\n", ("GET", "up.test", 502, "upstream_protocol_error", 0)),
-        (get("/../x"), b"", ("GET", "up.test", 403, "target_denied", 0)),
+        (get("/../x"), b"", ("GET", "up.test", 400, "request_invalid", 0)),
         (request("OPTIONS", "/a", "Max-Forwards: 0", body=b"12"), b"", ("OPTIONS", "up.test", 204, None, 2)),
     ],
     ids=["forwarded", "404", "no response", "denied", "last hop"],
@@ -251,7 +251,7 @@ TOKENS = {"all": None, "h-alone": frozenset({"h"})}
     ("raw", "named"),
     [
         (get("/a", "Sidekey-Token: all"), ("h", "caller0", "up.test", 1, None)),
-        (get("/../x", "Sidekey-Token: all"), ("h", "caller0", "up.test", 1, "target_denied")),
+        (get("/../x", "Sidekey-Token: all"), ("h", "caller0", "up.test", 1, "request_invalid")),
         (get("/a", "Sidekey-Token: h-alone", name="o"), ("o", "caller1", "other.test", 8443, "integration_denied")),
         (get("/a", "Sidekey-Token: h-alone", name="no"), ("unknown", "caller1", None, None, "integration_denied")),
         (get("/a", "Sidekey-Token: wrong"), ("h", None, "up.test", 1, "caller_denied")),
@@ -319,8 +319,8 @@ async def test_each_request_has_an_id_of_its_own_which_its_response_and_its_line
         (get("/a"), b"HTTP/1.1 100 Continue\r\n\r\n" + own),
         (request("HEAD"), OK[:-2]),
         (request("OPTIONS", "/a", "Max-Forwards: 0"), b""),
-        (get("/../x"), b""),
-        (request("HEAD", "/../x"), b""),
+        (denied(), b""),
+        (denied(method="HEAD"), b""),
         (b"hidden\r\n\r\n", b""),
     ):
         caller.feed(raw)

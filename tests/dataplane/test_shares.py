@@ -15,7 +15,7 @@ from sidekey.dataplane.shares import Shares
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import Integration, Snapshot
 from support.missing import Missing
-from support.plane import AUTHORIZATION, base_url, eventually, get, integration, problem
+from support.plane import AUTHORIZATION, base_url, denied, eventually, get, integration, problem
 from support.scripted import Awaited, RecordingTransport, Scripted, settle
 from support.upstream import OK
 from support.wire import Message, first_response
@@ -131,7 +131,7 @@ async def test_a_request_that_is_refused_elsewhere_does_not_count() -> None:
     sidekey = limited(4, A, B)
     caller = sidekey.caller()
     for _ in range(4):
-        caller.feed(get("/../x", name="a"))
+        caller.feed(denied(name="a"))
         said = answer(caller)
         assert said is not None
         assert said.status == 403

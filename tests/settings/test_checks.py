@@ -85,10 +85,11 @@ def test_a_kind_finds_its_own_errors() -> None:
 
 
 @pytest.mark.parametrize("auth", [{"type": "responsys"}, {"type": "oauth2", "token_response": {"base_url": "url"}}])
-def test_a_test_request_under_a_base_url_that_is_learnt_is_not_judged(auth: dict[str, object]) -> None:
-    """What the prefix narrows lies below it."""
-    raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth, "test": {"path": "/../v2"}}
-    assert list(checks.integration_errors(raw)) == []
+def test_a_test_request_under_a_base_url_that_is_learnt_has_no_dot_segment(auth: dict[str, object]) -> None:
+    """Wherever the base URL turns out to be. Any other path lies below it."""
+    raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth}
+    assert list(checks.integration_errors({**raw, "test": {"path": "/v2"}})) == []
+    assert [loc for loc, _ in checks.integration_errors({**raw, "test": {"path": "/../v2"}})] == [("test", "path")]
 
 
 @pytest.mark.parametrize(

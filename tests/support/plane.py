@@ -348,6 +348,15 @@ def request(
     return "\r\n".join(lines).encode("latin-1") + (body or b"")
 
 
+def denied(
+    *fields: str, method: str = "GET", body: bytes | None = None, name: str = "h", version: str = "1.1"
+) -> bytes:
+    """Build a request through the forward proxy for a target that no integration of these tests allows."""
+    length = () if body is None else (f"Content-Length: {len(body)}",)
+    lines = [f"{method} http://denied.test/x HTTP/{version}", "Host: x", f"X-Integration-Id: {name}", *fields, *length]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
 def forwarded(
     port: int, method: bytes = b"GET", target: bytes = b"/api/a", *fields: bytes, end: bytes = b"", word: bytes
 ) -> bytes:

@@ -74,7 +74,7 @@ def test_what_is_not_fetched_is_not_fetched_again() -> None:
         ("file:///etc/passwd", "must be an https URL"),
         ("https://svc:hunter2@vault.example/crt", "userinfo"),
         ("https://vault.example/crt#top", "fragment"),
-        ("https://vault.example/../crt", "dot segments"),
+        ("https://vault.example/../crt", "dot segment"),
     ],
 )
 @pytest.mark.parametrize("parse", [parse_certificate, parse_key])

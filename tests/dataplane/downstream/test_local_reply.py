@@ -12,7 +12,7 @@ from sidekey.errors import KINDS, Problem
 from support import wire
 from support.denials import denial_of
 from support.memory import Upstream, running
-from support.plane import base_url, get, integration, problem, request
+from support.plane import base_url, denied, get, integration, problem
 
 VIA = b"\r\nVia: 1.1 sidekey (word)"
 PROBLEMS = [
@@ -91,7 +91,7 @@ async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
-        await caller.send(request("HEAD", "/../x") + get())
+        await caller.send(denied(method="HEAD") + get())
         assert (await caller.response(to_head=True)).status == 403
         assert (await caller.response()).body == b"ok"
 
@@ -99,9 +99,9 @@ async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
 async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read() -> None:
     """A denied upload that is not whole cannot be told from a next request."""
     async with running(integration("h", base_url(1))) as sidekey, sidekey.connect() as caller:
-        await caller.send(request("POST", "/../x", body=b"whole"))
+        await caller.send(denied(method="POST", body=b"whole"))
         assert (await caller.response()).values(b"connection") == []
-        await caller.send(request("POST", "/../x", "Content-Length: 10") + b"part")
+        await caller.send(denied("Content-Length: 10", method="POST") + b"part")
         assert (await caller.response()).values(b"connection") == [b"close"]
         await caller.until_ended()
 

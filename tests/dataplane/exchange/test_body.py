@@ -231,12 +231,12 @@ async def test_a_type_that_connection_takes_away_is_no_type() -> None:
         ("/a", FORM, "\uff41ccess_token=x".encode(), "the body must not contain a field that Sidekey adds itself"),
         ("/a", JSON, '{"acce\u017fs_token": 1}'.encode(), "the body must not contain a field that Sidekey adds itself"),
         ("/a", JSON, b'{"\\uff41ccess_token": 1}', "the body must not contain a field that Sidekey adds itself"),
-        ("/a?" + "&%2525u0061" * 1400, FORM, b"", "the query must have fewer parameters that are escaped or not ASCII"),
-        ("/a", FORM, b"&%2525u0061" * 5000, "the body must have fewer parameters that are escaped or not ASCII"),
+        ("/a?%" + "25" * 7 + "61=1", FORM, b"", "the query must not be encoded so many times"),
+        ("/a", FORM, b"%" + b"25" * 7 + b"61=1", "the body must not be encoded so many times"),
     ],
 )
 async def test_the_tokens_name_in_any_spelling_is_refused(target: str, field: str, body: bytes, detail: str) -> None:
-    """In query and body alike; nothing reaches the upstream, nor of what would take too long to look through."""
+    """In query and body alike; nothing reaches the upstream, nor what is encoded too many times to be judged."""
     places = Places(query=("access_token",), body=("access_token",))
     async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port), headers=(), traits=Traits(places))

@@ -81,7 +81,7 @@ async def test_an_integration_whose_policy_cannot_be_read_comes_back_by_itself(d
                 "endpoint_prefix: the file does not exist",
             )
             missing.appear()
-            assert problem(await sidekey.ask(asking("/../x")))["code"] == "target_denied"
+            assert problem(await sidekey.ask(asking("/../x")))["code"] == "request_invalid"
             assert (await sidekey.ask(asking("/a"))).status == 200
         (message,) = upstream.requests
         assert (message.values(b"authorization"), message.body) == ([CREDENTIAL], b"hello")

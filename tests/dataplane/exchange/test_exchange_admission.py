@@ -9,7 +9,7 @@ import pytest
 from sidekey.runtime.rules import Limits, Timeouts
 from support.ca import Authority
 from support.leaves import IssuedLeaves
-from support.plane import base_url, get, integration, problem, request
+from support.plane import base_url, denied, get, integration, problem, request
 from support.scripted import RecordingTransport, Scripted, settle
 from support.tunnels import connect_request
 from support.upstream import OK
@@ -59,7 +59,7 @@ async def test_a_denial_names_an_integration_only_where_it_is_the_callers(name: 
     """And counts as its outcome, or as one of no integration."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
-    caller.feed(get("/../x", name=name))
+    caller.feed(denied(name=name))
     said = problem(answer(caller))
     assert said.get("integration") == ("h" if name == "h" else None)
     stats = sidekey.metrics.stats("h") if name == "h" else sidekey.metrics.unknown
@@ -72,7 +72,7 @@ async def test_the_limit_of_requests_in_flight() -> None:
     first, second = sidekey.caller(), sidekey.caller()
     first.feed(get())
     upstream = await sidekey.upstream()
-    second.feed(get("/../x"))
+    second.feed(denied())
     assert problem(answer(second))["code"] == "target_denied"
     second.feed(request("OPTIONS", "/a", "Max-Forwards: 0"))
     assert answer(second).status == 204
@@ -132,12 +132,13 @@ async def test_the_total_time_of_an_exchange(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("raw", "closes"),
     [
-        (get("/../x"), False),
-        (get("/../x", "Connection: close"), True),
-        (get("/../x", version="1.0"), True),
-        (get("/../x", "Connection: keep-alive", version="1.0"), True),
-        (request("POST", "/../x", body=b"whole"), False),
-        (request("POST", "/../x", "Content-Length: 10") + b"part", True),
+        (denied(), False),
+        (denied("Connection: close"), True),
+        (denied(version="1.0"), True),
+        (denied("Connection: keep-alive", version="1.0"), True),
+        (denied(method="POST", body=b"whole"), False),
+        (denied("Content-Length: 10", method="POST") + b"part", True),
+        (get("/../x"), True),
         (get("/a%zz"), True),
         (get().replace(b"h.test", b"evil.test"), True),
         (get(name="nobody"), False),

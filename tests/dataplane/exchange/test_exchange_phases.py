@@ -17,6 +17,7 @@ from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.snapshot import Integration
 from support.missing import Missing
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
+from support.plane import denied as outside
 from support.presets import post, preset
 from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
 from support.signing import HmacSigner, grant_of, signing
@@ -96,7 +97,7 @@ async def warmed(sidekey: Scripted, name: str = "o") -> RecordingTransport:
 
 async def denied() -> None:
     sidekey = Scripted(H)
-    sidekey.caller().feed(get("/../x"))
+    sidekey.caller().feed(outside())
 
 
 async def cold() -> None:
@@ -280,7 +281,7 @@ async def resolved_to_a_body() -> None:
 
 async def denied_when_resolved() -> None:
     sidekey, resolved = resolving()
-    sidekey.caller().feed(get("/../x"))
+    sidekey.caller().feed(outside())
     await resolved()
 
 

@@ -28,7 +28,7 @@ async def test_it_is_judged_as_any_other() -> None:
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port), methods=["GET"])) as plane:
             for name, request, code in (
-                ("h", Request("GET", "/../x"), "target_denied"),
+                ("h", Request("GET", "/../x"), "request_invalid"),
                 ("h", Request("POST", "/a"), "method_denied"),
                 ("other", Request("GET", "/a"), "integration_denied"),
             ):

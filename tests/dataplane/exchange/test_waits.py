@@ -15,7 +15,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Durations
 from sidekey.observe.writer import LineWriter
-from support.plane import base_url, get, integration, request
+from support.plane import base_url, denied, get, integration, request
 from support.scripted import Awaited, Scripted, ScriptedDialer, settle
 from support.upstream import OK
 
@@ -212,7 +212,7 @@ async def test_a_request_that_is_refused_or_left_has_waited_for_nothing(log: Acc
     """Nothing was written, or no response came."""
     sidekey = Timed(log, path, sources={"h": Awaited(there=True)})
     caller = sidekey.caller()
-    caller.feed(get("/../x"))
+    caller.feed(denied())
     assert sidekey.waits() == (None, None, None, 0.0)
     os.truncate(path, 0)
     caller.feed(get())
