@@ -48,7 +48,7 @@ PREFIXES = 50
 NAME = "access_token"
 
 # What the parts of a target are made of; each spells something that some server reads as something else.
-SEPARATORS = ("/", "//", "/;", "/.", "/./", "/../", "/a", "/.a", "/a;b", "//;", "/a/b;c/../d//")
+SEPARATORS = ("/", "//", "/;", "/../", "/a", "/.a", "/a.", "/a;b", "//;", "/a:b", "/a/b;c//d//")
 ENCODED = tuple(f"%{code:02x}" for code in b"./\\;?%A ")
 FOREIGN = (
     *("%d0%b0", "%e8%aa%aa", "%ef%bc%8e", "%ef%bc%8f", "%ef%bc%bc", "%ef%b7%ba", "%e3%8c%96", "%e2%81%97", "%c2%bd"),
@@ -56,7 +56,8 @@ FOREIGN = (
 )
 WIDE = ("%25u002e", "%2525u002f", "%25uff0e", "%25ud83d%25ude00", "%25u", "%25a", "%25%2534%2531")
 PATH = (*SEPARATORS, *ENCODED, *FOREIGN, *WIDE, *(each.replace("%", "%25") for each in (*ENCODED, *FOREIGN)), "a", ".")
-DEEP = tuple(each.replace("%", "%2525") for each in ENCODED)
+DEEP = tuple(each.replace("%", "%" + "25" * times) for each in ENCODED for times in (2, 5))
+"""Each escape that is encoded once more needs one more round, in which the whole text is decoded and folded."""
 FIELDS_OF_A_QUERY = (
     *("&", ";", "=", "&a", "&a=", "&+", "&[", "+++", NAME, f"{NAME}=", f"+{NAME}+", "acces", "&%61", "&%2561", "%26"),
     *(
@@ -71,7 +72,7 @@ FIELDS_OF_A_QUERY = (
         "%2525u0061",
     ),
 )
-QUERY = (*FIELDS_OF_A_QUERY, *FOREIGN, *WIDE)
+QUERY = (*FIELDS_OF_A_QUERY, *FOREIGN, *WIDE, *DEEP)
 
 
 class HostileWire(Wire):
@@ -204,7 +205,7 @@ def targets(chance: random.Random) -> Iterator[bytes]:
     """Paths of all sorts, at both proxies, below one prefix or fifty, odd prefixes, domains and forbidden targets."""
     while True:
         name = chance.choice(("one", "many", "apart", "odd", "domain"))
-        path = "/" + _mixed(chance, PATH + DEEP, TARGET - 64).lstrip("/")
+        path = "/" + _mixed(chance, (*PATH, *DEEP), TARGET - 64).lstrip("/")
         if chance.random() < 0.3:
             place = chance.choice((f"/api/v{PREFIXES - 1}", "/api", "/a%20b;c", "/oauth2", ""))
             yield _request(f"{ORIGIN}{place}{path}", [b"X-Integration-Id: %b" % name.encode()])

@@ -133,14 +133,14 @@ def test_the_rule_that_matched_is_named() -> None:
     """Of two prefixes, the one that lets the target through is shown."""
     found = explain(integration("https://a.example.com/v1", "https://b.example.com"), "http://b.example.com/x")
     assert found.decision.rule == "https://b.example.com"
-    assert "allowed      by https://b.example.com: inside the policy in every reading" in str(found).splitlines()
+    assert "allowed      by https://b.example.com: the target is allowed" in str(found).splitlines()
 
 
 @pytest.mark.parametrize(
     ("url", "code"),
     [
-        ("/../admin", "target_denied"),
-        ("/%2e%2e/admin", "target_denied"),
+        ("/../admin", "request_invalid"),
+        ("/%2e%2e/admin", "request_invalid"),
         ("http://evil.example.com/v1/send", "target_denied"),
         ("https://api.example.com/v1evil", "target_denied"),
         ("/%00", "request_invalid"),
@@ -228,7 +228,7 @@ def test_redaction_of_bodies_is_named(tmp_path: Path) -> None:
     assert REDACTED_NOTE in str(found)
 
 
-@pytest.mark.parametrize("url", ["/token", "/x/../token", "/token;a=b", "http://auth.example.com/%74oken"])
+@pytest.mark.parametrize("url", ["/token", "/Token/", "//%54oken", "http://auth.example.com/%74oken"])
 def test_the_token_endpoint_itself_is_denied(url: str, tmp_path: Path) -> None:
     """Though its base URL is what is allowed; the rules say so."""
     found = explain(loaded(tmp_path, OAUTH2), url)
@@ -284,7 +284,7 @@ def test_a_target_that_needs_no_learnt_base_is_shown_as_it_is(tmp_path: Path) ->
     assert found.as_json()["credential"]["origin"] == "https://a1.rest.responsys.net"
 
 
-@pytest.mark.parametrize("rest", ["/../v1.3/auth/token", "/auth/token", "/../v1.4/auth", "/../../x"])
+@pytest.mark.parametrize("rest", ["/auth/token", "/%61uth", "/AUTH//x", "http://login2.responsys.net/rest/api/v1.4/x"])
 def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
     """And so is everything outside the path prefix."""
     found = explain(loaded(tmp_path, RESPONSYS), rest)

@@ -212,7 +212,7 @@ _REASONS = (
     Reason(
         "target_malformed", ("request_invalid",), "The target is not a URL, or servers may interpret it differently."
     ),
-    Reason("path_ambiguous", ("request_invalid",), "Servers may interpret the path differently."),
+    Reason("path_ambiguous", ("request_invalid",), "Servers may interpret the path as another one."),
     Reason("names_differ", ("request_invalid",), "The request names two different integrations or tokens."),
     Reason("parameter_injected", ("request_invalid",), "The caller sends a parameter that Sidekey adds itself."),
     Reason(

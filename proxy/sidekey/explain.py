@@ -289,7 +289,7 @@ def explain(
             reason += _scheme_mismatch(integration.policy, target)
         verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
     elif decision.candidate is candidate:
-        verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
+        verdict = Decision(True, "", "the target is allowed", decision.target, decision.rule)
     else:
         reason = "no integration covers this host: it is forwarded as it is (forward.unmatched: pass)"
         note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()

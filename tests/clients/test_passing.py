@@ -120,9 +120,9 @@ def test_a_body_passes_as_it_came(own: Scene) -> None:
 
 def test_a_slip_at_a_covered_host_is_denied_and_not_sent_bare(own: Scene) -> None:
     """Another path, and another port."""
-    paths = ("/other", "/api/../other", "/apix")
-    for url in (*(own.url("covered.test", path) for path in paths), "http://COVERED.test:1/api"):
-        assert '"code": "target_denied"' in own.curl(url, "--path-as-is").stdout
+    for url in (*(own.url("covered.test", path) for path in ("/other", "/apix")), "http://COVERED.test:1/api"):
+        assert '"code": "target_denied"' in own.curl(url).stdout
+    assert '"code": "request_invalid"' in own.curl(own.url("covered.test", "/api/../other"), "--path-as-is").stdout
     own.curl(own.url("free.test", "/last"))
     assert [line["host"].partition(":")[0] for line in own.nginx.requests(1)] == ["free.test"]
 

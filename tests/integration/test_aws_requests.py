@@ -214,11 +214,11 @@ REFUSED = {
     "a presigned URL": ("s3", "/mine/k?X-Amz-Signature=1", (), 400, "request_invalid"),
     "a reserved name, encoded twice": ("sqs", "/mine/k?a=1&%2578-amz-date=1", (), 400, "request_invalid"),
     "a copy of another bucket": ("s3", "/mine/k", ("x-amz-copy-source: /other/k",), 403, "target_denied"),
-    "a copy by a detour": ("s3", "/mine/k", ("x-amz-copy-source: /mine/%2e%2e/other/k",), 403, "target_denied"),
+    "a copy by a detour": ("s3", "/mine/k", ("x-amz-copy-source: /mine/%2e%2e/other/k",), 400, "request_invalid"),
     "a copy by ARN": ("s3", "/mine/k", ("x-amz-copy-source: arn:aws:s3:::other/k",), 403, "target_denied"),
     "a rename": ("s3", "/mine/k", ("x-amz-rename-source: /mine/j",), 403, "target_denied"),
-    "another bucket": ("s3", "/mine/..%2fother/k", (), 403, "target_denied"),
-    "another bucket, encoded": ("s3", "/mine/%2e%2e/other/k", (), 403, "target_denied"),
+    "another bucket": ("s3", "/mine/..%2fother/k", (), 400, "request_invalid"),
+    "another bucket, encoded": ("s3", "/mine/%2e%2e/other/k", (), 400, "request_invalid"),
 }
 
 

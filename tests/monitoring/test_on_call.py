@@ -207,11 +207,11 @@ def check_table(person: OnCall) -> None:
 
     metrics, log = ROWS["Why is it denied?"]
     assert labelled(person.find(metrics[0]), "integration", "reason") == {
-        ("crm", "outside_prefix"),
+        ("crm", "path_ambiguous"),
         ("unknown", "integration_unlisted"),
     }
     explained = run_cli("explain", "crm", "/%2e%2e/mail", "--config", str(person.child.config), environment=ENVIRONMENT)
-    assert "not under any endpoint prefix" in explained.stdout
+    assert "must not contain a dot segment" in explained.stdout
 
     metrics, log = ROWS["What has changed?"]
     text = person.child.config.read_text("utf-8")

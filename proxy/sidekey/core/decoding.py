@@ -15,7 +15,7 @@ ROUNDS: Final = 8
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
 _COMPATIBLE: Final = {
-    ord(character): folded
+    character: folded
     for character in map(chr, range(0x80, 0x30000))
     if unicodedata.decomposition(character)
     and (folded := unicodedata.normalize("NFKC", character)) != character
@@ -24,6 +24,9 @@ _COMPATIBLE: Final = {
 """What each compatibility character stands for; planes above 2 have none. Characters are folded one by one and never
 composed: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it. U+FDFA and U+FDFB
 stay: they stand for Arabic sentences, so that a text of them would grow sixfold."""
+
+_FOLDABLE: Final = re.compile("[" + "".join(filter("\uffff".__ge__, _COMPATIBLE)) + "\U00010000-\U0010ffff]")
+"""The characters of `_COMPATIBLE`, and any beyond U+FFFF: a class of single ones there takes microseconds."""
 
 
 def decode_strictly(text: str) -> str:
@@ -59,7 +62,11 @@ def to_octets(characters: str) -> str:
 
 def fold(characters: str) -> str:
     """Replace compatibility characters (NFKC), each by itself."""
-    return characters if unicodedata.is_normalized("NFKC", characters) else characters.translate(_COMPATIBLE)
+    return characters if characters.isascii() else _FOLDABLE.sub(_fold_character, characters)
+
+
+def _fold_character(found: re.Match[str]) -> str:
+    return _COMPATIBLE.get(found[0], found[0])
 
 
 def fold_case(characters: str) -> str:

@@ -53,7 +53,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """A target no caller may name, in any reading: a token endpoint or a login URL.
+    """A target that no caller may name, in any spelling: a token endpoint or a login URL.
 
     Scheme and port make no difference. `origin` None means every host, a segment `*` of the path any one segment;
     `below` includes what is under it.

@@ -47,7 +47,7 @@ class Spelling(NamedTuple):
         return Prefix(prefix.origin, spelled_path(prefix.path))
 
     def reserves_any(self, query: str) -> bool:
-        """Whether any reading of the query has a parameter with a reserved name. Raises UnreadableNames."""
+        """Return True if the query has a parameter with a reserved name, in any spelling. Raises UnreadableNames."""
         return begins_any(query, self.reserved)
 
 
