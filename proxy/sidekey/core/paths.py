@@ -11,7 +11,7 @@ slashes, and leave dots and blanks what they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -91,7 +91,10 @@ def meets(final: str, patterns: Patterns) -> bool:
             "the path must not contain ; or ::, encoded or not, at the host of a token endpoint or login"
         )
     shapes = _parse(patterns)
-    segments = list(islice(_segments(final), max(len(shape) for shape, _ in shapes) + 1))
+    rest = _segments(final)
+    segments = list(islice(rest, max(len(shape) for shape, _ in shapes) + 1))
+    if any(cut for _, cut in segments):
+        segments += rest
     return any(_covers(shape, below, segments) for shape, below in shapes)
 
 
@@ -108,23 +111,22 @@ def _check(path: str) -> None:
 
 
 def _segments(final: str) -> Iterator[tuple[str, bool]]:
-    """Yield the segments of a final form as they are compared: without what a server may cut off.
+    """Yield the segments of a final form as they are compared: without what a server may trim.
 
-    The flag says that a server may end the path there.
+    The first one is empty. The flag says that a server may cut off what follows: up to the end of the segment, which an
+    encoded slash did not end for that server, or of the path.
     """
-    previous, ends = "", False
+    previous, cut = "", False
     for segment in fold_case(final).split("/"):
         if not segment:
             continue
         name, *rest = _END.split(segment, maxsplit=1)
         name = name.lstrip(_BLANKS).rstrip(f".{_BLANKS}")
         if name:
-            if previous:
-                yield previous, ends
-            previous, ends = name, False
-        ends = ends or bool(rest)
-    if previous:
-        yield previous, ends
+            yield previous, cut
+            previous, cut = name, False
+        cut = cut or bool(rest)
+    yield previous, cut
 
 
 @lru_cache(maxsize=4096)
@@ -137,8 +139,14 @@ def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
 
 
 def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
-    if len(segments) < len(shape):
-        return False
-    if any(wanted not in ("*", name) for wanted, (name, _) in zip(shape, segments, strict=False)):
-        return False
-    return below or len(segments) == len(shape) or segments[len(shape) - 1][1]
+    """Return True if the segments are those of the shape, but for any number of segments behind one that is cut."""
+    places: Iterable[int] = (0,)
+    end = len(segments)
+    for wanted in shape:
+        found = [at for at in places if at < end and wanted in ("*", segments[at][0])]
+        if not found:
+            return False
+        following = [at + 1 for at in found]
+        gap = next((at + 1 for at in found if segments[at][1]), None)
+        places = following if gap is None else [*(at for at in following if at < gap), *range(gap, end + 1)]
+    return below or end in places
