@@ -123,7 +123,7 @@ async def test_targets_elsewhere_are_denied(ca: Authority, tmp_path: Path) -> No
             "http://api2-009.responsys.net/rest/api/ratelimit",
             "http://api2-009.responsys.net/rest/api/v1.3/auth/token",
             "http://login2.responsys.net/rest/api/v1.3/%61uth/token",
-            "http://login2.responsys.net/rest/api/v1.3/x/..%2fauth%2ftoken",
+            "http://login2.responsys.net/rest/api/v1.3%2fauth%2ftoken",
         ):
             assert problem(await sidekey.forward(url, method="POST"))["code"] == "target_denied", url
         assert responsys.api.received == []

@@ -12,7 +12,7 @@ from typing import Final
 ROUNDS: Final = 8
 """Text that still changes after so many rounds of decoding and folding is refused. No server decodes that often."""
 
-_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
 _COMPATIBLE: Final = {
     character: folded
@@ -40,7 +40,14 @@ def decode(text: str) -> str:
     """Percent-decode once. An invalid escape stays as it is."""
     if "%" not in text:
         return text
-    return decode_strictly(_LONE_PERCENT.sub("%25", text))
+    try:
+        return decode_strictly(text)
+    except UnicodeDecodeError:
+        return _ESCAPES.sub(_decode_escapes, text)
+
+
+def _decode_escapes(escapes: re.Match[str]) -> str:
+    return bytes.fromhex(escapes[0].replace("%", "")).decode("latin-1")
 
 
 def decode_all(text: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from sidekey.core.decoding import ROUNDS, decode_all, fold, fold_case, to_characters, to_octets
@@ -43,9 +43,6 @@ _SLASHES: Final = "\\\u2044\u2215\u2216\u20a9\u00a5"
 """Characters that servers read as a slash, or that Windows turns into a slash or backslash where it converts text to a
 code page: U+2044 (NFKC makes it of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of
 Korea and Japan."""
-
-_END: Final = re.compile("[?#:]")
-"""Where a server may end the path, or a segment of it."""
 
 Patterns = tuple[tuple[str, bool], ...]
 """Forbidden paths. A segment `*` stands for any one segment; the flag says that paths below count as well."""
@@ -117,15 +114,13 @@ def _segments(final: str) -> Iterator[tuple[str, bool]]:
     encoded slash did not end for that server, or of the path.
     """
     previous, cut = "", False
-    for segment in fold_case(final).split("/"):
-        if not segment:
-            continue
-        name, *rest = _END.split(segment, maxsplit=1)
+    for segment in fold_case(final).replace("?", ":").replace("#", ":").split("/"):
+        name, mark, _ = segment.partition(":")
         name = name.lstrip(_BLANKS).rstrip(f".{_BLANKS}")
         if name:
             yield previous, cut
             previous, cut = name, False
-        cut = cut or bool(rest)
+        cut = cut or bool(mark)
     yield previous, cut
 
 
@@ -140,13 +135,19 @@ def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
 
 def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
     """Return True if the segments are those of the shape, but for any number of segments behind one that is cut."""
-    places: Iterable[int] = (0,)
     end = len(segments)
+    places: Iterable[int] = (0,)
+    behind: list[int] = []
+    is_cut = False
     for wanted in shape:
-        found = [at for at in places if at < end and wanted in ("*", segments[at][0])]
-        if not found:
+        behind, is_cut = [], False
+        for at in places:
+            if at < end and wanted in ("*", segments[at][0]):
+                behind.append(at + 1)
+                if segments[at][1]:
+                    is_cut = True
+                    break
+        if not behind:
             return False
-        following = [at + 1 for at in found]
-        gap = next((at + 1 for at in found if segments[at][1]), None)
-        places = following if gap is None else [*(at for at in following if at < gap), *range(gap, end + 1)]
-    return below or end in places
+        places = chain(behind, range(behind[-1], end)) if is_cut else behind
+    return below or is_cut or end in behind
