@@ -19,11 +19,11 @@ _COMPATIBLE: Final = {
     for character in map(chr, range(0x80, 0x30000))
     if unicodedata.decomposition(character)
     and (folded := unicodedata.normalize("NFKC", character)) != character
-    and len(folded) <= 6
+    and (len(folded) <= 3 or "!" <= min(folded) <= "~")
 }
 """What each compatibility character stands for; planes above 2 have none. Characters are folded one by one and never
-composed: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it. U+FDFA and U+FDFB
-stay: they stand for Arabic sentences, so that a text of them would grow sixfold."""
+composed: a combining character would join the `a` of `%0a`, or the `=` behind a name, and hide it. Characters that
+stand for a whole word or sentence, without ASCII, stay: a text of them would grow up to sixfold."""
 
 _FOLDABLE: Final = re.compile("[" + "".join(filter("\uffff".__ge__, _COMPATIBLE)) + "\U00010000-\U0010ffff]")
 """The characters of `_COMPATIBLE`, and any beyond U+FFFF: a class of single ones there takes microseconds."""
