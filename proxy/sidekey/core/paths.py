@@ -21,16 +21,16 @@ from sidekey.core.decoding import ROUNDS, decode_all, fold, fold_case, to_charac
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _BEYOND_UTF_8: Final = re.compile(
-    "[\udcc0\udcc1\udce0\udcf0\udcf4-\udcff]"
-    "(?:(?<=[\udcc0\udcc1])|(?<=\udce0)(?:[\udc80-\udc9f]|[@-_][\udc80-\udcbf])|(?<=\udcf0)[\udc80-\udc8f]"
-    "|(?<=\udcf4)[\udc90-\udcbf][\udc80-\udcbf]{2}|(?<=[\udcf5-\udcff])[\udc80-\udcbf]{3})"
+    r"[\udcc0\udcc1\udce0\udcf0\udcf4-\udcff]"
+    r"(?:(?<=[\udcc0\udcc1])|(?<=\udce0)(?:[\udc80-\udc9f]|[@-_][\udc80-\udcbf])|(?<=\udcf0)[\udc80-\udc8f]"
+    r"|(?<=\udcf4)[\udc90-\udcbf][\udc80-\udcbf]{2}|(?<=[\udcf5-\udcff])[\udc80-\udcbf]{3})"
 )
 """Overlong UTF-8, and bytes beyond U+10FFFF (RFC 3629 3): lax decoders make a dot or a slash of them. C0 and C1 begin
 nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow; some decoders
 do not even require continuation bytes. U+DCxx stands for the byte xx, which is not part of valid UTF-8."""
 
-_BLANKS: Final = " +\x85\xa0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff\udc85\udca0" + "".join(
-    map(chr, [*range(0x2000, 0x2010), *range(0x202A, 0x202F)])
+_BLANKS: Final = " +\x85\xa0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(
+    map(chr, [0xDC85, 0xDCA0, *range(0x2000, 0x2010), *range(0x202A, 0x202F)])
 )
 """Characters that a server may trim as white space, or decode to it: those of Unicode, invisible ones, the Latin-1
 bytes 85 and A0, and `+`."""
