@@ -14,7 +14,7 @@ from support.api import TOKENS, Api, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.certificates import issue
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.files import replace
 from support.mounted import asking, current, mount, shown
 from support.pages import Pages
@@ -81,7 +81,7 @@ def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, 
         usable = run_cli("list", "--usable", "--config", str(child.config))
         assert (usable.returncode, usable.stdout) == (0, "")
         assert "\nbank " in run_cli("list", "--config", str(child.config)).stdout
-        strict = run_cli("run", "--strict", "--config", str(child.config))
+        strict = run_process("run", "--strict", "--config", str(child.config))
         assert (strict.returncode, "expired" in strict.stderr) == (1, True)
         assert child.stop() == 0
 
@@ -139,7 +139,7 @@ async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authorit
         with Child(text, tmp_path, head=HEAD) as child:
             await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status == 200
-            tried = await asyncio.to_thread(run_cli, "test", "bank", "--config", str(child.config))
+            tried = await asyncio.to_thread(run_process, "test", "bank", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
         assert (tried.returncode, tried.stderr) == (0, "")
         assert [shown(connection) for connection in upstream.connections] == [issued.der, issued.der]
@@ -156,7 +156,7 @@ async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Aut
         await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def listed(child: Child) -> tuple[str, str | None, bool]:
-        (found,) = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
+        (found,) = json.loads(run_process("list", "--json", "--config", str(child.config)).stdout)
         return found["status"], found["expires_at"], found["usable"]
 
     async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.files import replace
 from support.serving import Serving, problem, serving
 from support.tunnels import connect_request
@@ -102,7 +102,7 @@ def test_check_and_strict_refuse_what_run_warns_of(tmp_path: Path) -> None:
             1,
             f"integrations.never.endpoint_prefix[0]: {way_out}, or to network.allow_private",
         )
-        strict = run_cli("run", "--strict", "--config", str(child.config))
+        strict = run_process("run", "--strict", "--config", str(child.config))
         assert (strict.returncode, way_out in strict.stderr) == (1, True)
         listed = run_cli("list", "--usable", "--config", str(child.config))
         assert (listed.returncode, "never" in listed.stdout) == (0, False)

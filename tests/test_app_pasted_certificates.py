@@ -15,7 +15,7 @@ from support.api import TOKENS, Api, managed
 from support.ask import get
 from support.ca import Authority
 from support.certificates import Issued, issue
-from support.child import run_cli
+from support.child import run_process
 from support.mounted import asking, current, shown
 from support.pages import Pages
 from support.upstream import RawUpstream, always_ok
@@ -88,7 +88,7 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(order: str, ca: Au
             assert auth["certificate"]["subject"] == "CN=leaf.example"
             assert auth["private_key"].keys() == {"set", "updated_at", "updated_by"}
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x", CALLER)).status == 200
-            exported = await asyncio.to_thread(run_cli, "export", "--config", str(child.config))
+            exported = await asyncio.to_thread(run_process, "export", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
         assert shown(upstream.connections[0]) == LEAF.der
     database = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*")).decode("latin-1")

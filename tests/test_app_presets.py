@@ -16,7 +16,7 @@ import pytest
 from sidekey.store.state import Delete
 from support.api import TOKENS, Api, Said, basic, managed, rewritten
 from support.ask import Answer, within
-from support.child import Child, run_cli
+from support.child import Child, run_process
 from support.postgres import Postgres
 from support.raw import DEADLINE
 from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace
@@ -205,7 +205,7 @@ async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Pl
         assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
         assert again.upstream.received == []
         found_by_command = await asyncio.to_thread(
-            run_cli, "preset", "list", "--json", "--config", str(again.child.config)
+            run_process, "preset", "list", "--json", "--config", str(again.child.config)
         )
         (listed,) = json.loads(found_by_command.stdout)
         assert (listed["id"], listed["state"], listed["source"]) == ("welcome", "altered", "store")

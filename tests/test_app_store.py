@@ -14,7 +14,7 @@ from sidekey.store.state import Put
 from support import peers
 from support.api import Api, basic, config
 from support.ask import get, within
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.postgres import Postgres
 from support.scraping import samples
 from support.stores import ENTRY, KEYS, PostgresPlace, integration
@@ -56,7 +56,7 @@ def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
 def test_without_its_key_it_does_not_start(tmp_path: Path, key: str, reason: str) -> None:
     with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
         assert child.stop() == 0
-    done = run_cli("run", "--config", str(child.config), environment={"STORE_KEY": key})
+    done = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
     assert done.returncode == 1
     assert reason in done.stderr
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.ca import Authority
-from support.child import run_cli
+from support.child import run_process
 from support.files import replace
 from support.plane import eventually
 from support.raw import connect
@@ -162,7 +162,7 @@ async def test_a_rotation_of_the_ca_under_kept_tunnels_fails_no_request(ca: Auth
     trust = tmp_path / "state" / "trust" / "ca.pem"
 
     async def rotate(*step: str) -> None:
-        done = await asyncio.to_thread(run_cli, "ca", "rotate", *step, "--config", str(tmp_path / "sidekey.yaml"))
+        done = await asyncio.to_thread(run_process, "ca", "rotate", *step, "--config", str(tmp_path / "sidekey.yaml"))
         assert done.returncode == 0, done.stderr
 
     async with asking(tmp_path, ca) as (sidekey, port, callers, old):

@@ -13,7 +13,7 @@ from sidekey.cli.check_urls import check_urls
 from sidekey.settings.load import Loaded, load
 from support.ca import Authority
 from support.certificates import SERVER_AUTH, issue
-from support.child import run_cli
+from support.child import run_process
 from support.mounted import current
 from support.raw import RawConnection
 from support.upstream import RawUpstream, Script
@@ -58,8 +58,8 @@ async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authorit
     """At once, with file, line and column; nothing of a URL's query."""
     async with RawUpstream(serving(), ssl_context=ca.server_context("up.test")) as upstream:
         path = config(tmp_path, ca, upstream.port)
-        result = await asyncio.to_thread(run_cli, "check", "--config", str(path))
-        as_json = await asyncio.to_thread(run_cli, "check", "--json", "--config", str(path))
+        result = await asyncio.to_thread(run_process, "check", "--config", str(path))
+        as_json = await asyncio.to_thread(run_process, "check", "--json", "--config", str(path))
         assert len(upstream.connections) == 6
     assert (result.returncode, result.stderr) == (1, "")
     places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines()]
@@ -85,7 +85,7 @@ async def test_check_tells_the_remarks_on_what_was_fetched(ca: Authority, tmp_pa
     async with RawUpstream(script, ssl_context=ca.server_context("up.test")) as upstream:
         path = config(tmp_path, ca, upstream.port)
         path.write_text(path.read_text().partition("  old:")[0])
-        result = await asyncio.to_thread(run_cli, "check", "--config", str(path))
+        result = await asyncio.to_thread(run_process, "check", "--config", str(path))
     assert result.returncode == 0
     warning, last = result.stdout.splitlines()
     assert warning.startswith(f"warning: {path}:6:53: integrations.good.auth.pem: the extended key usage lacks")

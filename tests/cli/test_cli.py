@@ -12,13 +12,13 @@ import sidekey
 from sidekey.cli import COMMANDS, main
 from sidekey.cli.groups import Group
 from sidekey.core.build import build
-from support.child import run_cli
+from support.child import run_cli, run_process
 from support.commands import GOOD, INVALID, INVALID_PLACES, SECRET, TOKENS, imported_by, write_config
 
 
 def test_help_names_every_command() -> None:
     """Whoever starts finds what there is."""
-    result = run_cli("--help")
+    result = run_process("--help")
     assert result.returncode == 0
     for command in COMMANDS:
         assert f"\n  {command} " in result.stdout
@@ -56,19 +56,18 @@ def test_no_help_is_cut_in_80_columns(names: tuple[str, ...]) -> None:
 
 def test_a_narrow_terminal_wraps_help() -> None:
     """The summary goes on in the next line."""
-    text = run_cli("--help", environment={"COLUMNS": "50"}).stdout
+    text = run_process("--help", environment={"COLUMNS": "50"}).stdout
     assert " ".join(COMMANDS["explain"].summary.split()) in " ".join(text.split())
 
 
 def test_the_version_is_the_packages() -> None:
     """The name, the version and the build, for scripts to split."""
-    assert run_cli("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
+    assert run_process("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["nonsense"],
         ["check", "--nonsense"],
         ["env"],
         ["env", "crm", "--by-host"],
@@ -86,6 +85,14 @@ def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
     result = run_cli(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage: sidekey" in result.stderr
+
+
+def test_unknown_command_is_status_2_on_stderr() -> None:
+    """The message names it."""
+    result = run_process("nonsense")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage: sidekey [OPTIONS] COMMAND" in result.stderr
+    assert "nonsense" in result.stderr
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])

@@ -14,14 +14,14 @@ import pytest
 from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
 from support import peers
-from support.child import SIDEKEY, clean_environment, run_cli
+from support.child import SIDEKEY, clean_environment, run_process
 from support.ports import free_port
 
 
 @pytest.fixture(scope="module")
 def once() -> str:
     """What `sidekey demo --once` prints where all of it worked."""
-    result = run_cli(
+    result = run_process(
         "demo", "--once", environment={"COLUMNS": "160", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "*"}
     )
     assert (result.returncode, result.stderr) == (0, "")
@@ -51,7 +51,7 @@ def test_the_readme_shows_this_output() -> None:
     """Line by line and in order, but for ports and the process's name in Via; it may leave out some."""
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
-    printed = run_cli("demo", "--once", environment={"COLUMNS": "80"}).stdout
+    printed = run_process("demo", "--once", environment={"COLUMNS": "80"}).stdout
     shown, output = (
         [
             re.sub(r"(?<=:)\d{4,5}|(?<=sidekey \()\w+|(?<=urllib/)[\d.]+", "-", line).rstrip()
@@ -113,7 +113,7 @@ def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     """No HOME, no writable folder, no temporary files."""
     tmp_path.chmod(0o555)
     environment = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
-    result = run_cli("demo", "--once", environment=environment, folder=tmp_path)
+    result = run_process("demo", "--once", environment=environment, folder=tmp_path)
     assert result.returncode == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.exec import TokenError, read_token
-from support.child import run_cli, run_code
+from support.child import run_code, run_process
 from support.commands import CALLERS, write_config
 
 
@@ -61,10 +61,10 @@ def test_the_environment_is_what_it_was(given: dict[str, str]) -> None:
 
 def test_exec_needs_a_token_where_there_are_callers(tmp_path: Path) -> None:
     """Before the command runs, rather than a 407 at its first request."""
-    result = run_cli("exec", "--config", write_config(tmp_path, CALLERS), "crm", "--", "echo", "ran")
+    result = run_process("exec", "--config", write_config(tmp_path, CALLERS), "crm", "--", "echo", "ran")
     assert (result.returncode, result.stdout) == (1, "")
     assert "SIDEKEY_TOKEN" in result.stderr
-    result = run_cli(
+    result = run_process(
         "exec", "--config", write_config(tmp_path, CALLERS), "crm", "--token-file", "/nowhere", "--", "echo", "ran"
     )
     assert (result.returncode, result.stdout) == (1, "")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sidekey.cli import main
 from sidekey.cli.groups import Deferred, DeferredGroup, Group
-from support.child import run_cli
+from support.child import run_process
 
 LONG = "A summary that is longer than the forty-five characters that click would leave of it, and that is wrapped."
 
@@ -46,7 +46,7 @@ def test_a_module_without_a_command_is_a_defect() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["store", "new-key"], ["demo"]], ids=" ".join)
 def test_output_that_cannot_be_written_is_told_in_one_line(arguments: list[str], environment: dict[str, str]) -> None:
     """By exit status 1, and not by a traceback; also while the demo runs."""
-    found = run_cli(*arguments, output=Path("/dev/full"), environment=environment)
+    found = run_process(*arguments, output=Path("/dev/full"), environment=environment)
     assert (found.returncode, found.stderr) == (1, "the output cannot be written: No space left on device\n")
 
 

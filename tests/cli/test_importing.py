@@ -23,7 +23,7 @@ from sidekey.settings.writing import write
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 from support.ask import get, within
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.postgres import Postgres
 from support.stored import CANARY, opened, stored
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, integration
@@ -75,7 +75,9 @@ class Site:
     def run(self, *arguments: str, status: int = 0, environment: dict[str, str] | None = None) -> str:
         """What a command prints, on both; there is never a secret."""
         environment = {**(environment or ENVIRONMENT), "SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
-        done = run_cli(*arguments, environment=environment, folder=self.folder)
+        # Where it did not fail, exec would replace its process.
+        start = run_process if arguments[0] == "exec" else run_cli
+        done = start(*arguments, environment=environment, folder=self.folder)
         said = done.stdout + done.stderr
         assert done.returncode == status, said
         assert CANARY not in said
@@ -438,14 +440,16 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
             text = BASIC.replace("https://crm.example.com", f"http://crm.test:{upstream.port}")
             (tmp_path / "in.yaml").write_text(text)
             command = ("import", str(tmp_path / "in.yaml"), "--config", str(child.config))
-            done = await asyncio.to_thread(run_cli, *command, environment=ENVIRONMENT)
+            done = await asyncio.to_thread(run_process, *command, environment=ENVIRONMENT)
             assert done.returncode == 0, done.stderr
 
             def sent() -> bool:
                 return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": TOKEN}).status == 200
 
             await asyncio.to_thread(within, sent)
-            listed = await asyncio.to_thread(run_cli, "list", "--config", str(child.config), environment=ENVIRONMENT)
+            listed = await asyncio.to_thread(
+                run_process, "list", "--config", str(child.config), environment=ENVIRONMENT
+            )
             assert "\ncrm  basic  http://crm.test:" in listed.stdout
             assert await asyncio.to_thread(child.stop) == 0
     (request,) = upstream.requests

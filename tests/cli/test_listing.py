@@ -19,7 +19,7 @@ from sidekey.runtime.snapshot import Address, Judgement, Listen, Snapshot, Store
 from sidekey.runtime.standing import FAILING
 from support.ask import get
 from support.certificates import issue
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.commands import GOOD, SECRET, TOKENS, write_config
 from support.nginx import Nginx
 from support.one_answer import answering_once
@@ -304,7 +304,7 @@ def test_list_fits_the_terminal_that_it_writes_to(tmp_path: Path) -> None:
     path = write_config(tmp_path, PUBLIC + "listen: {admin: '127.0.0.1:0'}\n")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 60))
-    assert run_cli("list", "--config", path, output=Path(os.ttyname(theirs))).returncode == 0
+    assert run_process("list", "--config", path, output=Path(os.ttyname(theirs))).returncode == 0
     os.close(theirs)
     text = os.read(ours, 4096).decode()
     os.close(ours)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli
+from support.child import run_cli, run_process
 from support.commands import write_config
 
 
@@ -18,7 +18,9 @@ from support.commands import write_config
 )
 def test_an_id_that_is_not_in_the_config_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
     """The message says how to see the IDs."""
-    result = run_cli(*command, "--config", write_config(tmp_path))
+    # Where it did not fail, exec would replace its process.
+    start = run_process if command[0] == "exec" else run_cli
+    result = start(*command, "--config", write_config(tmp_path))
     assert result.returncode == 2
     assert "sidekey list" in result.stderr
 
@@ -46,7 +48,8 @@ def test_without_a_config_it_says_where_it_looked_and_how_to_name_one(command: l
     looked = variable or "/etc/sidekey"
     if variable is None and Path(looked).exists():
         pytest.skip("this machine has a config at the default place")
-    result = run_cli(*command, environment={"SIDEKEY_CONFIG": variable or ""})
+    start = run_process if command == ["run"] else run_cli
+    result = start(*command, environment={"SIDEKEY_CONFIG": variable or ""})
     assert result.returncode == 1
     said = (result.stdout + result.stderr).strip()
     # `run` writes what its log would have here: JSON lines.

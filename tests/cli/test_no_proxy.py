@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli
+from support.child import run_cli, run_process
 from support.commands import write_config
 
 
 def warnings(folder: Path, environment: dict[str, str], *prefixes: str, more: str = "") -> list[str]:
-    """Return the warnings of `sidekey exec` for an integration with these prefixes."""
+    """Return the warnings of `sidekey env` for an integration with these prefixes."""
     text = f"endpoint_prefix: {json.dumps(prefixes)}, " if prefixes else ""
     auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
     path = write_config(folder, f"version: 1\nintegrations:\n  it: {{{text}{more}{auth}}}\n")
-    result = run_cli("exec", "it", "--config", path, "--", "echo", "ran", environment=environment)
-    assert (result.returncode, result.stdout) == (0, "ran\n")
+    result = run_cli("env", "it", "--config", path, environment=environment)
+    assert (result.returncode, "warning" in result.stdout) == (0, False)
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
     return [line.removeprefix("warning: ") for line in result.stderr.splitlines()]
 
@@ -94,17 +94,17 @@ def test_exclusion_of_everything_is_one_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", ["a.example.com", "example.com"])
-def test_wildcard_domain_is_named_where_some_host_below_it_is_excluded(entry: str, tmp_path: Path) -> None:
+def test_exec_names_a_wildcard_domain_where_some_host_below_it_is_excluded(entry: str, tmp_path: Path) -> None:
     """An OAuth2 integration without a prefix may go to every host below."""
     auth = "auth: {type: oauth2, token_endpoint: 'https://auth.test/t', client_id: id, client_secret: {env: HOME}}"
     domains = "allow_other_domains: true, allowed_domains: ['https://*.example.com']"
     path = write_config(tmp_path, f"version: 1\nintegrations:\n  it: {{{domains}, {auth}}}\n")
-    result = run_cli("exec", "it", "--config", path, "--", "true", environment={"NO_PROXY": entry})
+    result = run_process("exec", "it", "--config", path, "--", "true", environment={"NO_PROXY": entry})
     assert f"NO_PROXY excludes *.example.com by its entry {entry}: " in result.stderr
 
 
-def test_by_host_and_env_warn_too(tmp_path: Path) -> None:
-    """By host every integration counts; what `env` prints stays a script."""
+def test_by_host_every_integration_counts(tmp_path: Path) -> None:
+    """The warning goes to standard error: what `env` prints stays a script."""
     auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
     integrations = "".join(f"  {name}: {{endpoint_prefix: 'https://{name}.test', {auth}}}\n" for name in ("a", "b"))
     path = write_config(tmp_path, f"version: 1\nforward: {{match_by_host: true}}\nintegrations:\n{integrations}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.child import run_cli
+from support.child import run_process
 from support.commands import GOOD, write_config
 
 
 def completed(folder: Path, *words: str) -> list[str]:
     """What bash would offer for the last of these words, as the script of `completion` asks for it."""
     asked = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("sidekey", *words))}
-    result = run_cli(environment={**asked, "COMP_CWORD": str(len(words))}, folder=folder)
+    result = run_process(environment={**asked, "COMP_CWORD": str(len(words))}, folder=folder)
     assert result.stderr == ""
     return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
 

@@ -13,7 +13,7 @@ import pytest
 from sidekey.cli.presets import PresetCommandError, read_data
 from sidekey.preset_preview import preview
 from sidekey.settings.load import load
-from support.child import run_cli
+from support.child import run_cli, run_process
 from support.loading import good
 from support.presets import preset
 from support.upstream import RawUpstream, answering
@@ -44,7 +44,7 @@ presets:
 
 async def run(command: str, *arguments: str) -> CompletedProcess[str]:
     """Run the command while the upstream of this loop answers."""
-    return await asyncio.to_thread(run_cli, "preset", command, *arguments)
+    return await asyncio.to_thread(run_process, "preset", command, *arguments)
 
 
 def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None:
@@ -77,8 +77,7 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
 def test_a_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -> None:
     """With its place; `run` goes on without it."""
     path = config(tmp_path)
-    for command in (("check",), ("run", "--strict")):
-        result = run_cli(*command, "--config", path)
+    for result in (run_cli("check", "--config", path), run_process("run", "--strict", "--config", path)):
         assert result.returncode == 1
         assert f"{path}:10:" in result.stdout + result.stderr
         assert "presets.outside.url: must be allowed by integration crm" in result.stdout + result.stderr
@@ -197,7 +196,7 @@ async def test_a_payload_is_read_from_a_file(tmp_path: Path) -> None:
 
 def test_what_was_not_sent_is_not_called_real(tmp_path: Path) -> None:
     """And every error of the parameters is in the line."""
-    result = run_cli("preset", "test", "welcome", "--config", config(tmp_path))
+    result = run_process("preset", "test", "welcome", "--config", config(tmp_path))
     assert result.returncode == 1
     reason = "the parameters are not what the preset asks for; /user: is required"
     assert result.stdout == f"failed: POST /p/welcome: 422 parameters_invalid: {reason}\n"

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child, run_cli
+from support.child import Child, run_process
 from support.commands import GOOD, INVALID, INVALID_PLACES, write_config
 from support.ports import listening_socket
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
     """All errors are named before anything listens, exit 1."""
-    result = run_cli("run", "--config", write_config(tmp_path, INVALID))
+    result = run_process("run", "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert len(lines) >= len(INVALID_PLACES)
@@ -27,7 +27,7 @@ def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
 
 def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
     """--strict makes an unreadable secret an error."""
-    result = run_cli("run", "--strict", "--config", write_config(tmp_path, sms_key=None))
+    result = run_process("run", "--strict", "--config", write_config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
     assert "listening" not in result.stderr
@@ -40,7 +40,7 @@ def test_an_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         listeners = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"} | {key: address}
         path = write_config(tmp_path, f"{GOOD}listen: {json.dumps(listeners)}\n")
-        result = run_cli("run", "--config", path)
+        result = run_process("run", "--config", path)
     assert result.returncode == 1
     assert f"listen.{key}: {address} is in use; stop what listens there" in result.stderr
     assert "Traceback" not in result.stderr
@@ -52,7 +52,7 @@ def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         log = f"log: {{file: '{tmp_path / 'sidekey.log'}', format: json}}\n"
         path = write_config(tmp_path, f"{GOOD}{log}listen: {{proxy: '127.0.0.1:0', admin: '{address}'}}\n")
-        result = run_cli("run", "--config", path)
+        result = run_process("run", "--config", path)
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     last = lines[-1]
     assert (result.returncode, last["level"], last["event"]) == (1, "error", "Sidekey cannot start")
@@ -66,7 +66,7 @@ def test_error_before_the_log_is_open_is_text_where_the_log_is(errors: bool, tmp
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         more = f"log: {{format: text}}\nlisten: {{proxy: '{address}'}}\n" + ("surprise: true\n" if errors else "")
         path = write_config(tmp_path, f"{GOOD}{more}")
-        result = run_cli("run", "--config", path)
+        result = run_process("run", "--config", path)
     assert result.returncode == 1
     expected = f"{path}:" if errors else f"listen.proxy: {address} is in use"
     assert result.stderr.splitlines()[-1].startswith(expected)

@@ -15,7 +15,7 @@ from sidekey.cli.testing import WOULD_SPEND, Outcome
 from sidekey.settings.load import Loader
 from sidekey.store.place import open_store
 from support.ca import Authority
-from support.child import run_cli
+from support.child import run_cli, run_process
 from support.commands import SECRET, write_config
 from support.loading import good
 from support.nginx import Nginx
@@ -45,7 +45,7 @@ integrations:
 
 async def sidekey_test(path: str, *arguments: str) -> CompletedProcess[str]:
     """Run the command while the upstream of this loop answers."""
-    return await asyncio.to_thread(run_cli, "test", "crm", "--config", path, *arguments)
+    return await asyncio.to_thread(run_process, "test", "crm", "--config", path, *arguments)
 
 
 async def test_the_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
     with Nginx(tmp_path, leaf=ca.leaf("up.test")) as nginx:
         base = f"https://up.test:{nginx.tls_port}"
         path = Path(config(tmp_path, base))
-        refused = run_cli("test", "crm", "--config", str(path))
+        refused = run_process("test", "crm", "--config", str(path))
         path.write_text(path.read_text().replace("network: {", f"network: {{trusted_ca: {{file: {ca.bundle}}}, "))
-        trusted = run_cli("test", "crm", "--config", str(path))
+        trusted = run_process("test", "crm", "--config", str(path))
     assert "502 upstream_tls_failed: " in refused.stdout
     assert (refused.returncode, trusted.returncode) == (1, 0)
 

@@ -18,7 +18,7 @@ import pytest
 from clients.test_clients import AUTHORIZATION, HEAD, config
 from support import peers
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import Child, run_process
 from support.client_upstream import GOT, ClientUpstream
 from support.clients import OF_NPM, SERVICES
 
@@ -47,7 +47,7 @@ class Scene:
 
     def run(self, *command: str) -> tuple[int, str, str]:
         """Exit status, output and errors of a service behind `sidekey exec`."""
-        done = run_cli("exec", "crm", "--", *command, environment=self.environment)
+        done = run_process("exec", "crm", "--", *command, environment=self.environment)
         return done.returncode, done.stdout.strip(), done.stderr
 
     def arrived(self) -> list[list[str]]:

@@ -19,7 +19,7 @@ from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from support import peers
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import Child, run_process
 from support.upstream import RawUpstream
 
 TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
@@ -43,7 +43,7 @@ class Scene:
     async def exec(self, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run `sidekey exec` with these arguments."""
         environment = {**self.environment, **(more or {})}
-        return await asyncio.to_thread(run_cli, "exec", *arguments, environment=environment)
+        return await asyncio.to_thread(run_process, "exec", *arguments, environment=environment)
 
     def assert_carried(self) -> None:
         """Every request that arrived has the credential, and nothing that was between the caller and Sidekey."""

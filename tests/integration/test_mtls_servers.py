@@ -12,7 +12,7 @@ import pytest
 
 from support.ca import Authority
 from support.caddy import Caddy
-from support.child import run_cli
+from support.child import run_process
 from support.client_files import ClientAuthority, ClientFiles
 from support.nginx import ECHO, Nginx
 from support.openssl_server import OpensslServer, shown
@@ -239,7 +239,7 @@ async def sidekey_test(integration: str, ca: Authority, folder: Path) -> Complet
     integration = integration.replace("auth:", "test: {method: GET, path: /orders}, auth:")
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nnetwork: {network}\nintegrations:\n{integration}")
-    return await asyncio.to_thread(run_cli, "test", "it", "--config", str(path))
+    return await asyncio.to_thread(run_process, "test", "it", "--config", str(path))
 
 
 async def test_the_test_command_says_that_a_server_did_not_ask(ca: Authority, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from sidekey.sources.tokens.sharing import SPENT
 from support.ask import Answer, get, within
 from support.ca import Authority
-from support.child import DEADLINE, Child, run_cli
+from support.child import DEADLINE, Child, run_process
 from support.files import replace
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
@@ -157,7 +157,7 @@ def live(world: World, times: int) -> None:
     """
     first = world.gateways[0]
     world.renew(times)
-    tested = run_cli("test", "it", "--config", str(first.child.config))
+    tested = run_process("test", "it", "--config", str(first.child.config))
     assert tested.returncode == 0, tested
     world.at_once(Gateway.edit)
     world.renew(2)

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.files import replace
 from support.mounted import current
 from support.plane import eventually
@@ -149,7 +149,7 @@ def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
     """All of them are named, each with its place; nothing is left to chance by leaving from another address."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(ELSEWHERE)
-    result = run_cli("run", "--config", str(path))
+    result = run_process("run", "--config", str(path))
     assert (result.returncode, result.stdout) == (1, "")
     found = [json.loads(line)["place"] for line in result.stderr.splitlines()]
     assert found == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]

@@ -19,7 +19,7 @@ import pytest
 
 from support.ask import get
 from support.ca import Authority
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.peers import require
 from support.ports import free_port
 from support.prometheus import expressions_of, metrics_of
@@ -189,7 +189,7 @@ def check_table(person: OnCall) -> None:
     assert {line["upstream"] for line in lines if line["integration"] == "erp"} == {None}
     assert None not in {line["upstream"] for line in lines if line["integration"] == "crm" and line["status"] == 401}
     test = next(each for each in log if each.startswith("sidekey test")).replace("ID", "crm").split()[1:]
-    assert "401" in run_cli(*test, "--config", str(person.child.config), environment=ENVIRONMENT).stdout
+    assert "401" in run_process(*test, "--config", str(person.child.config), environment=ENVIRONMENT).stdout
 
     metrics, log = ROWS["Who waits for what?"]
     until(

@@ -18,7 +18,7 @@ import yaml
 from sidekey.authority.folder import state_file
 from sidekey.settings.load import load
 from support import peers
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.raw import DEADLINE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -130,7 +130,7 @@ def test_the_first_integration_of_the_example_config_can_be_tested(tmp_path: Pat
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         config.write_text(TRIAL.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{server.server_port}"))
         Thread(target=server.serve_forever, daemon=True).start()
-        result = run_cli("test", "--config", str(config), "trial")
+        result = run_process("test", "--config", str(config), "trial")
         server.shutdown()
     assert (result.returncode, result.stdout) == (0, "ok: GET /i/trial/: 200 OK, from the upstream\n")
 

@@ -16,7 +16,7 @@ import yaml
 
 import sidekey
 from support import peers
-from support.child import run_cli
+from support.child import run_process
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -220,5 +220,5 @@ def test_the_lines_that_run_the_image_work_on_a_clean_clone() -> None:
         for folder, place, _ in (value.split(":") for option, value in options if option == "--volume"):
             real = folder.replace("$PWD", str(ROOT))
             environment = {name: value.replace(place, real) for name, value in environment.items()}
-        result = run_cli(*arguments, environment=environment)
+        result = run_process(*arguments, environment=environment)
         assert result.returncode == 0, result.stdout + result.stderr

@@ -18,7 +18,7 @@ import pytest
 
 from support import peers
 from support.certificates import issue
-from support.child import Child, run_cli
+from support.child import Child, run_cli, run_process
 from support.projected import Projected
 
 CONFIG = """\
@@ -295,6 +295,6 @@ def test_run_logs_what_check_refuses_and_strict_does_not_start(folder: Path) -> 
         os.kill(child.process.pid, signal.SIGHUP)
         line = child.wait_for_line(lambda line: event in line)
     assert f"{password} can be changed by every user (mode 0666)" in json.loads(line)["place"]
-    result = run_cli("run", "--strict", "--config", str(folder / "sidekey.yaml"))
+    result = run_process("run", "--strict", "--config", str(folder / "sidekey.yaml"))
     assert result.returncode == 1
     assert f"{password} can be changed by every user (mode 0666)" in result.stderr
