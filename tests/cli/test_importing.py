@@ -1,4 +1,4 @@
-"""`sidekey import` and `sidekey export`, as they are typed, on both databases."""
+"""`sidekey import` and `sidekey export`, as they are typed."""
 
 from __future__ import annotations
 
@@ -209,11 +209,11 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     assert site.state().revision == revision
 
 
-def test_the_audit_names_who_what_and_which_fields(site: Site) -> None:
+def test_the_audit_names_who_what_and_which_fields(sqlite: Site) -> None:
     """One entry for each, none of a dry run, none with a value."""
-    (site.folder / "in.yaml").write_text(BASIC)
-    site.run("import", "in.yaml")
-    found = [(each.who, each.action, each.kind, each.id, each.fields) for each in site.audit()]
+    (sqlite.folder / "in.yaml").write_text(BASIC)
+    sqlite.run("import", "in.yaml")
+    found = [(each.who, each.action, each.kind, each.id, each.fields) for each in sqlite.audit()]
     assert found == [
         (
             "command line",
@@ -224,16 +224,16 @@ def test_the_audit_names_who_what_and_which_fields(site: Site) -> None:
         ),
         ("command line", "import", "caller", "billing", ("/integrations", "token")),
     ]
-    assert {each.source for each in site.audit()} == {f"user {getpass.getuser()}"}
-    row = site.state().integrations["crm"]
+    assert {each.source for each in sqlite.audit()} == {f"user {getpass.getuser()}"}
+    row = sqlite.state().integrations["crm"]
     assert (row.version, row.updated_by, row.secrets["/auth/password"].updated_by) == (1, *["command line"] * 2)
-    assert [each.row for each in site.audit()] == [row.row, site.state().callers["billing"].row]
-    (site.folder / "in.yaml").write_text(BASIC.replace("svc", "other"))
-    site.run("import", "in.yaml", "--replace", "--dry-run")
-    assert len(site.audit()) == 2
-    site.run("import", "in.yaml", "--replace")
-    assert site.audit()[-1].fields == ("/auth/password", "/auth/username")
-    assert CANARY not in site.dump()
+    assert [each.row for each in sqlite.audit()] == [row.row, sqlite.state().callers["billing"].row]
+    (sqlite.folder / "in.yaml").write_text(BASIC.replace("svc", "other"))
+    sqlite.run("import", "in.yaml", "--replace", "--dry-run")
+    assert len(sqlite.audit()) == 2
+    sqlite.run("import", "in.yaml", "--replace")
+    assert sqlite.audit()[-1].fields == ("/auth/password", "/auth/username")
+    assert CANARY not in sqlite.dump()
 
 
 def test_what_exists_is_written_over_only_where_that_is_asked_for(sqlite: Site) -> None:
@@ -538,35 +538,35 @@ def test_an_export_that_needs_the_allow_private_of_the_store_is_imported_but_is_
     assert sqlite.outcomes("out") == {"crm": "kept", "billing": "kept"}
 
 
-def test_presets_come_with_their_integrations_and_go_out_again(site: Site) -> None:
+def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> None:
     """All or none; what is the same is kept, what differs needs --replace."""
-    (site.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
-    said = site.run("import", "in.yaml")
+    (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
+    said = sqlite.run("import", "in.yaml")
     assert "made     preset hook" in said
     assert "callers.billing.presets[1]: no preset has this ID yet" in said
-    row = site.state().presets["hook"]
+    row = sqlite.state().presets["hook"]
     assert json.loads(row.document)["body"] == {"z": "{{user}}", "a": 1.5}
-    assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in site.audit()]
-    assert site.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
-    listed = json.loads(site.run("preset", "list", "--json"))
+    assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in sqlite.audit()]
+    assert sqlite.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
+    listed = json.loads(sqlite.run("preset", "list", "--json"))
     assert [(each["id"], each["source"], each["state"]) for each in listed] == [("hook", "store", "ok")]
-    assert "POST https://crm.example.com/v1/x" in site.run("preset", "preview", "hook", "--data", '{"user": "a"}')
-    site.run("export", "--output", "out")
-    assert sorted(path.name for path in (site.folder / "out").iterdir()) == [
+    assert "POST https://crm.example.com/v1/x" in sqlite.run("preset", "preview", "hook", "--data", '{"user": "a"}')
+    sqlite.run("export", "--output", "out")
+    assert sorted(path.name for path in (sqlite.folder / "out").iterdir()) == [
         "callers.yaml",
         "integration-crm.yaml",
         "preset-hook.yaml",
     ]
-    assert (site.folder / "out" / "preset-hook.yaml").read_text() == (
+    assert (sqlite.folder / "out" / "preset-hook.yaml").read_text() == (
         "# Written by sidekey export: preset hook\nversion: 1\npresets:\n  hook:\n    integration: crm\n"
         "    url: https://crm.example.com/v1/x\n    content_type: application/json\n    parameters:\n      user:\n"
         "        type: text\n    body:\n      z: '{{user}}'\n      a: 1.5\n"
     )
-    (site.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
-    said = site.run("import", "in.yaml", status=1)
+    (sqlite.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
+    said = sqlite.run("import", "in.yaml", status=1)
     assert "presets.hook: is in the store already, and differs: say --replace" in said
-    assert site.outcomes("in.yaml", "--replace") == {"hook": "changed"}
-    assert site.state().presets["hook"].version == 2
+    assert sqlite.outcomes("in.yaml", "--replace") == {"hook": "changed"}
+    assert sqlite.state().presets["hook"].version == 2
 
 
 def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
