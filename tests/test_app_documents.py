@@ -7,7 +7,6 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -175,19 +174,3 @@ def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
         done, _, _ = select.select(previews, [], [], 0)
         assert len(done) < len(previews)
         assert [each.makefile("rb").readline() for each in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
-
-
-def test_saved_documents_do_not_delay_the_start(tmp_path: Path) -> None:
-    """Five documents with as many names as they may have: together less than a tenth of a second of CPU time."""
-    with managed(tmp_path) as child:
-        assert child.stop() == 0
-    with managed(tmp_path) as child:
-        api = Api(child.admin_port)
-        assert api.get("/integrations")["items"] == []
-        without = child.cpu_time()
-        for number in range(5):
-            api.make("/integrations", {"id": f"i{number}", **grown(basic(1), "/add/body", names(64))})
-        assert child.stop() == 0
-    with managed(tmp_path) as child:
-        assert Api(child.admin_port).get("/integrations/i4")["status"] == "ok"
-        assert child.cpu_time() - without < 0.1
