@@ -104,6 +104,16 @@ def test_standard_descriptors_that_were_closed_are_taken() -> None:
     assert said(code) == "[True, False, True]"
 
 
+def test_collector_is_off_until_the_last_block_ends() -> None:
+    """A scrape that ends during a reload must not start a full collection, which stops all requests."""
+    code = (
+        "import gc\nfirst, second = process.COLLECTOR.paused(), process.COLLECTOR.paused()\n"
+        "first.__enter__(); second.__enter__(); first.__exit__(None, None, None); print(gc.isenabled())\n"
+        "second.__exit__(None, None, None); print(gc.isenabled())"
+    )
+    assert said(code) == "False\nTrue"
+
+
 def test_leaving_ends_the_process_at_once() -> None:
     """No exit handler and no thread holds it up."""
     result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")

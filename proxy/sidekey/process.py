@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import socket
 import sys
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
 
 _PR_SET_DUMPABLE = 4
 _DESCRIPTORS_ASIDE = 128
@@ -31,6 +34,28 @@ def protect_memory() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+class _Collector:
+    """The cyclic garbage collector of this process. It is off while any block pauses it, since blocks overlap."""
+
+    def __init__(self) -> None:
+        self._blocks = 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Switch the collector off in the block. Call it on the event loop."""
+        self._blocks += 1
+        gc.disable()
+        try:
+            yield
+        finally:
+            self._blocks -= 1
+            if not self._blocks:
+                gc.enable()
+
+
+COLLECTOR: Final = _Collector()
 
 
 def share_interpreter() -> None:
