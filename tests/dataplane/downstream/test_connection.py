@@ -172,6 +172,17 @@ async def test_a_refused_body_after_an_offer_of_h2c() -> None:
         assert upstream.connections == []
 
 
+@pytest.mark.parametrize("offers", [1, 2])
+async def test_a_read_with_offers_of_h2c_that_ends_malformed_is_not_acted_on(offers: int) -> None:
+    """What follows an offer is of the same read as what is before it (decision 0008)."""
+    async with Upstream(echo) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
+            await caller.send(request("POST", "/a", *H2C, body=b"hello") * offers + b"GET /i/h Host: h.test\r\n\r\n")
+            assert (await caller.response()).status == 400
+            await caller.until_ended()
+        assert upstream.connections == []
+
+
 async def test_a_caller_that_is_still_uploading_reads_its_413() -> None:
     """What comes after the response is read and dropped for a while, so that no reset overtakes it."""
     size = 16 << 20

@@ -33,8 +33,7 @@ async def test_the_reason_is_told_of_what_follows_an_upgrade_in_the_same_read() 
     sidekey = Scripted(H, limits=Limits(target=1000))
     caller = sidekey.caller()
     caller.feed(get("/a", *UPGRADE) + LONG)
-    (await sidekey.upstream()).feed(OK)
-    assert b"HTTP/1.1 414 " in caller.take()
+    assert caller.take().startswith(b"HTTP/1.1 414 ")
 
 
 async def test_the_reason_is_told_of_what_was_kept_back_behind_a_request_without_a_grant() -> None:

@@ -156,9 +156,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         else:
             self._parse(data)
 
-    def _parse(self, data: bytes) -> None:
-        """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
-        waiting = len(self._queue)
+    def _parse(self, data: bytes, waiting: int = -1) -> None:
+        """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all.
+
+        `waiting` is the number of requests queued before the read, where `data` is only what follows an upgrade in it.
+        """
+        if waiting < 0:
+            waiting = len(self._queue)
         is_fresh = self._reading is None and not self._line
         self._is_long = not is_fresh or len(data) > SHORT_READ
         passed_over = -1
@@ -183,7 +187,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
                 self._pause(PAUSED_BY_CONNECT)
                 self._go_on()
             else:
-                self._parse(data[passed_over:])
+                self._parse(data[passed_over:], waiting)
         else:
             self._go_on()
 
