@@ -104,29 +104,15 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "operator of each `revision`.",
     ),
     ("revision", "The revision of the store, if it has changed."),
-    ("integrations", "`added`, `removed` and `changed`: lists of IDs. Likewise `presets`, and `callers` by name."),
+    ("added", "Keys that are new, such as `integrations.crm` or `callers.billing`."),
+    ("removed", "Keys that are gone."),
     (
-        "secrets",
-        "Keys whose secrets have changed, such as `integrations.crm.auth.password`; never a value, length or hash. "
-        "Files of client certificates have their own lines instead.",
+        "changed",
+        "Keys with another value, such as `limits.in_flight`, `integrations.crm.endpoint_prefix` or "
+        "`callers.billing.integrations`. A secret is there if its value has changed, for example "
+        "`integrations.crm.auth.password`. Files of client certificates have their own lines instead.",
     ),
-    ("settings", "Other keys that have changed, such as `limits.in_flight`."),
-    (
-        "granted",
-        "New permissions: a list of objects with `caller` and `integration` or `preset`; `*` means all.",
-    ),
-    (
-        "widened",
-        "Integrations that may reach more than before: objects with `integration`, `key` (`endpoint_prefix`, "
-        "`allowed_domains`, `methods` or `allow_private`), and up to 20 values in `from` and `to`, differences first. "
-        "The path of a prefix is `/...` if one of the integration's prefixes comes from a file or a variable: it may "
-        "be secret.",
-    ),
-    (
-        "omitted",
-        "The number of entries that each list has beyond its first 20. `granted` and `widened` continue in further "
-        "lines, up to 1,000 entries.",
-    ),
+    ("omitted", "The number of keys that each list has beyond its first 100."),
 )
 """Keys of a `config changed` line, in order, with their meanings. A line omits the keys that have no value."""
 
@@ -439,11 +425,12 @@ Uses of each credential by caller:
 jq -r 'select(.event == "credential used") | [.integration, .caller // .by] | @tsv' sidekey.log | sort | uniq -c
 ```
 
-Changes of the config, then only those that allow more:
+Changes of the config, then only those of callers and of the targets that an integration may reach:
 
 ```sh
 jq -c 'select(.event == "config changed")' sidekey.log
-jq -c 'select(.event == "config changed" and (.granted or .widened)) | {timestamp, by, granted, widened}' sidekey.log
+jq -c 'select(.event == "config changed" and any(.added[]?, .changed[]?, .removed[]?;
+  test("^callers|endpoint_prefix|allowed_domains|methods|allow_private")))' sidekey.log
 ```
 
 Errors of Sidekey, its config and its credentials:
@@ -497,8 +484,8 @@ def page() -> str:
         _keys(USE_FIELDS),
         "### config changed\n",
         "Sidekey writes one line for each reload that changed something, of files or of the store, but none at the\n"
-        "start. The line has names and places, not values, except in `granted` and `widened`. It omits keys without a\n"
-        "value.\n",
+        "start. The line has the names of keys, never values. Compare the config before and after to see who may use\n"
+        "what. Of a preset, the line has only the ID. It omits keys without a value.\n",
         _keys(CHANGE_FIELDS),
         "## Events\n",
         "`place` is `file:line:column: path: message`, as in `sidekey check`, or only the path. `reason` is a\n"

@@ -9,15 +9,18 @@ import json
 from collections.abc import Callable
 from functools import partial
 from json.encoder import encode_basestring_ascii as quote
-from typing import Literal
+from typing import Any, Final, Literal
 
 from sidekey.observe.access import AccessLine, quoted
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.changes import Changes
 from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.changes import Changes
 
 Source = Literal["files", "store"]
+
+MOST: Final = 100
+"""Paths in each list of a line."""
 
 
 class AuditLog:
@@ -51,10 +54,19 @@ class AuditLog:
         )
 
     def change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
-        """Log what differs between a config and the one that took its place, if anything does."""
-        if not changes:
+        """Log which keys of the config have changed, if any. Of each list the first `MOST` paths are logged."""
+        paths = {key: getattr(changes, key) for key in ("added", "removed", "changed")}
+        if not any(paths.values()):
             return
-        line = {"timestamp": self._clock.stamp(), "level": "info", "event": "config changed", "source": source}
-        who = {"by": list(by)} if by else {}
-        for told in changes.told():
-            self._put(json.dumps({**line, **who, **told}, separators=(",", ":")).encode("ascii") + b"\n")
+        line: dict[str, Any] = {
+            "timestamp": self._clock.stamp(),
+            "level": "info",
+            "event": "config changed",
+            "source": source,
+            "by": by,
+            "revision": changes.revision,
+            **{key: found[:MOST] for key, found in paths.items()},
+            "omitted": {key: len(found) - MOST for key, found in paths.items() if len(found) > MOST},
+        }
+        line = {key: value for key, value in line.items() if value}
+        self._put(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")

@@ -23,9 +23,9 @@ from sidekey.process import COLLECTOR
 from sidekey.reloading.folders import folders_of
 from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
-from sidekey.runtime.changes import compare
 from sidekey.runtime.publisher import CommitError, Publisher, Refused
 from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.settings.changes import compare
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps

@@ -20,6 +20,7 @@ from sidekey.core.policy import Policy, Prefix
 from sidekey.core.presets import Preset as PresetRules
 from sidekey.credentials.base import Pairs, Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
+from sidekey.credentials.fields import Keys
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.rules import Limits, Timeouts
@@ -96,8 +97,8 @@ class Integration:
     """The headers that it brings whose values stand in the document, for operators: one may be a secret by mistake."""
     written: object = field(default=None, repr=False, compare=False)
     """The settings that it was built of, for comparisons with others. Never shown: a secret may be written there."""
-    digests: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
-    """Of each secret that was read, its path in the integration and a digest under a key that only this process has."""
+    digests: tuple[tuple[Keys, bytes], ...] = field(default=(), repr=False, compare=False)
+    """The place in the integration of each secret that was read, with a digest under a key of this process alone."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
     impossible: str = ""
@@ -382,6 +383,8 @@ class Snapshot:
     """By which upstreams are verified whose integration names no CAs."""
     awaits_store: bool = False
     """Whether the process has not read its store yet: what no file covers is refused for now, and not for good."""
+    written: object = field(default=None, repr=False, compare=False)
+    """The global settings of the files, to compare configs. Never shown: a secret may be written there."""
     several_origins: bool = field(init=False, compare=False)
     several_hold: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)

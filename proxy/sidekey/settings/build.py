@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final, NamedTuple
 
 from sidekey.core.addresses import Only
@@ -23,7 +23,6 @@ from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
-from sidekey.runtime.changes import PREFIXES
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
 from sidekey.settings.config_errors import Finding, Loc, show
@@ -125,19 +124,15 @@ _PUBLIC: Final = WRITTEN - {"plain"}
 """Sources of values that are no secrets: they are written in the config as they are."""
 
 
-def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[str, bytes], ...]:
+def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
     """By which a later load tells which secrets have changed; outside this process they say nothing."""
     found = [
         # Of a lone surrogate it is known that it is one.
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
         for keys, value in _secret_values(settings, where)
     ]
-    paths = (_path(keys) for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
-    return tuple(zip(paths, (digest.digest() for _, digest in found), strict=True))
-
-
-_path = lru_cache(maxsize=1024)(show)
-"""Thousands of integrations have the same few paths."""
+    places = (keys for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
+    return tuple(zip(places, (digest.digest() for _, digest in found), strict=True))
 
 
 def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
@@ -148,7 +143,7 @@ def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tupl
             if reference.source not in _PUBLIC and keys in where.values:
                 yield keys, where.values[keys]
     if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
-        yield (PREFIXES,), "\n".join(map(str, where.policy.prefixes))
+        yield ("endpoint_prefix",), "\n".join(map(str, where.policy.prefixes))
 
 
 class Built(NamedTuple):
@@ -384,6 +379,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
         trust=side.trust,
         awaits_store=awaits_store,
+        written=settings,
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.credentials.certificates.pem import split
 from sidekey.credentials.fields import StoredMapping, is_kept, mentions_private_key
+from sidekey.settings.changes import differences
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
-from sidekey.store.canonical import canonical
+from sidekey.store.canonical import Json, canonical
 
 KEPT: Final[Mapping[str, Any]] = {"set": True}
 """What stands for a secret in a document that is saved."""
@@ -331,14 +332,14 @@ def _gives_way(key: Any, pasted: str) -> bool:
     return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
 
 
-def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """The pointers of what differs between two documents, as deep as both are objects."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
-            yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
-    elif canonical(before) != canonical(after):
-        # As it is sealed for: in Python 1 is True, and 1.0.
-        yield where
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the pointers of what differs between two documents, as deep as both are objects."""
+    return (pointer(each.place) for each in differences(before, after, _equal))
+
+
+def _equal(one: Json, other: Json) -> bool:
+    # As secrets are sealed for it: in Python 1 is True, and 1.0.
+    return canonical(one) == canonical(other)
 
 
 def parts_of(where: str) -> Iterator[str]:
