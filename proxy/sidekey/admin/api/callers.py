@@ -15,6 +15,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.runtime.snapshot import Caller, Snapshot
+from sidekey.settings.stored.document import differing
 from sidekey.settings.stored.overlaps import overlap_for
 from sidekey.settings.stored.reading import instant
 from sidekey.settings.values import check_name
@@ -41,10 +42,6 @@ class _Granted(NamedTuple):
     def of(cls, row: CallerRow) -> _Granted:
         """What a stored one may use."""
         return cls(row.integrations, row.presets)
-
-    def differing(self, other: _Granted) -> tuple[str, ...]:
-        """The pointers of what another may use otherwise."""
-        return tuple(f"/{key}" for key, mine, its in zip(self._fields, self, other, strict=True) if mine != its)
 
 
 _NOTHING: Final = _Granted()
@@ -88,7 +85,7 @@ async def _create(service: Service, ask: Ask, name: str, wrong: Sequence[ItemErr
         updated_at=now,
         updated_by=ask.operator.name,
     )
-    fields = {"/integrations", *_NOTHING.differing(granted)}
+    fields = {"/integrations", *differing(_NOTHING._asdict(), granted._asdict())}
     return await _save(service, ask, row, None, (*sorted(fields), "token"), token=token)
 
 
@@ -119,7 +116,7 @@ async def _change(
         raise is_altered()
     wrong = [*other_name(ask.document, "name", row.id), *missing]
     granted = await service.validate(_granted, ask.document, wrong, left_out(row))
-    fields = _Granted.of(row).differing(granted)
+    fields = [*differing(_Granted.of(row)._asdict(), granted._asdict())]
     if not fields:
         return await service.run(_answer, row, service.file_caller(row.id) is not None)
     changed = replaced(row, **granted._asdict(), updated_at=int(time.time()), updated_by=ask.operator.name)
