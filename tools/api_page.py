@@ -211,7 +211,7 @@ are kept.
   `store_unavailable`, and nothing is sent. `outcome` is `sent` until the test ends, and stays so if the store cannot
   be written then. Tests of unsaved integrations are sent but not listed while the store cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
-  and kind. One more entry counts the rest, with an `outcome` such as `12 more not listed`.
+  and kind. If there are more, one further entry says so, with the `outcome` `more not listed`.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
 """
 

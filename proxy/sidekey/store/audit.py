@@ -26,8 +26,8 @@ class AuditEntry:
 
     `who` is the name of a token, caller or command, `action` what they did ("create", "update", ...), `kind`, `id` and
     `row` what they did it to (empty: nothing that has a row), `fields` the names or JSON pointers of what was changed,
-    `source` the address they came from, `outcome` "ok", "failed" or "sent" of a test, a code of the API, "N more not
-    listed" or "at least N more not listed". `at` is in seconds since the epoch, 0 means now.
+    `source` the address they came from, `outcome` "ok", "failed" or "sent" of a test, a code of the API, or "more not
+    listed". `at` is in seconds since the epoch, 0 means now.
     """
 
     who: str

@@ -200,9 +200,9 @@ class Store:
         """When rows were used last, in seconds since the epoch, by row."""
         return await self._worker.run(self._keeper.query(uses.read))
 
-    async def log_in(self, session: Session, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
-        """Keep a session of the console and write its entry, as `audit` does, in one transaction."""
-        return await self._worker.run(self._log_in(session, entry, previous))
+    async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
+        """Keep a session of the console and write its audit entry, if any, in one transaction."""
+        await self._worker.run(self._log_in(session, entry))
 
     async def session(self, session: str) -> Session | None:
         """The session of this ID; None: there is none, it is over, or it was altered."""
@@ -278,10 +278,11 @@ class Store:
         async with self._keeper.alone() as transaction:
             return await audit.add(transaction, entry, previous)
 
-    async def _log_in(self, session: Session, entry: AuditEntry, previous: tuple[int, AuditEntry] | None) -> int:
+    async def _log_in(self, session: Session, entry: AuditEntry | None) -> None:
         async with self._keeper.alone() as transaction:
             await sessions.begin(transaction, self._keeper.seals, session)
-            return await audit.add(transaction, entry, previous)
+            if entry is not None:
+                await audit.add(transaction, entry)
 
     async def _log_out(self, session: str) -> None:
         async with self._keeper.alone() as transaction:

@@ -114,7 +114,7 @@ def operator(api: Api, name: str, role: str) -> Api:
     return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
-def test_many_logins_do_not_hide_a_test_and_are_counted(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_many_logins_do_not_hide_a_test(api: Api, editor: Api, running: Running, named: Named) -> None:
     name, who = named("tested"), named("visitor")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     visitor = operator(api, who, "viewer")
@@ -124,24 +124,24 @@ def test_many_logins_do_not_hide_a_test_and_are_counted(api: Api, editor: Api, r
     found = entries(api, who)
     assert [(each["action"], each["name"], each["outcome"]) for each in found[:2]] == [
         ("test", name, "ok"),
-        ("login", "", "3 more not listed"),
+        ("login", "", "more not listed"),
     ]
     assert [(each["action"], each["outcome"]) for each in found[2:]] == [("login", "ok")] * 100
     assert [each["action"] for each in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
     console = Pages(api.port)
     console.log_in(TOKENS["admin"])
-    assert "3 more not listed" in console.get("/activity").text
+    assert "more not listed" in console.get("/activity").text
 
 
-def test_many_refused_changes_are_counted(api: Api, named: Named) -> None:
-    """The count is not rewritten for each: a loop of refusals must not keep the store's lock busy."""
+def test_refused_changes_beyond_the_limit_are_not_listed(api: Api, named: Named) -> None:
+    """A loop of refusals must not become a loop of transactions."""
     who = named("refused")
     visitor = operator(api, who, "viewer")
     for _ in range(102):
         assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
     assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
     found = entries(api, who)
-    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "at least 2 more not listed")
+    assert (found[0]["action"], found[0]["outcome"]) == ("refused change", "more not listed")
     assert [(each["action"], each["outcome"]) for each in found[1:]] == [("delete", "forbidden")] * 100
 
 

@@ -293,9 +293,8 @@ _ACTIVITY: Final[Schema] = {
     "fields": {"type": "array", "items": _TEXT, "description": "Names or JSON pointers of what was changed."},
     "outcome": {
         "type": "string",
-        "description": "`ok`, the code of the problem, of a test `failed`, or `sent` until it ends, or `N more not "
-        "listed` or `at least N more not listed`, which counts the events of one token and hour that have no entry of "
-        "their own.",
+        "description": "`ok`, the code of the problem, of a test `failed`, or `sent` until it ends, or `more not "
+        "listed` if further events of this token and hour have no entry.",
     },
 }
 _READ_ONLY_ABOUT_CALLER: Final = {

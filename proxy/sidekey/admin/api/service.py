@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
@@ -121,7 +120,7 @@ class Service:
         self.last_preset_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
-        self._refusals = AuditBudget("refused change", MOST_LISTED, sparse=True)
+        self._refusals = AuditBudget("refused change", MOST_LISTED)
         self._logins = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
@@ -271,16 +270,18 @@ class Service:
 
     async def note_refusal(self, ask: Ask, code: str) -> None:
         """Write into the audit that a change was refused. Raises ApiProblem."""
-        entry = replace(_entry(ask, _name_in(ask)), outcome=code)
+        entry = self._refusals.admit(ask.operator.digest, replace(_entry(ask, _name_in(ask)), outcome=code))
+        if entry is None:
+            return
         try:
-            await self._refusals.write(ask.operator.digest, entry, self.store.audit)
+            await self.store.audit(entry)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
     async def log_in(self, operator: Operator, session: Session, source: str) -> None:
         """Keep a session of the console, and audit it. Raises StoreError."""
         entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
-        await self._logins.write(operator.digest, entry, partial(self.store.log_in, session))
+        await self.store.log_in(session, self._logins.admit(operator.digest, entry))
 
     async def begin_test(self, ask: Ask, kind: str, name: str, row: str) -> BegunTest:
         """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.
@@ -306,12 +307,14 @@ class Service:
 
     async def note_draft_test(self, ask: Ask, result: Mapping[str, Any]) -> None:
         """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
-        entry = replace(
-            _entry(ask, _name_in(ask)), action="test draft", kind="integration", outcome=_outcome_of(result)
+        entry = self._draft_tests.admit(
+            ask.operator.digest,
+            replace(_entry(ask, _name_in(ask)), action="test draft", kind="integration", outcome=_outcome_of(result)),
         )
-        # What is loaded can be tested while the store is away, which its metrics say.
-        with contextlib.suppress(StoreError):
-            await self._draft_tests.write(ask.operator.digest, entry, self.store.audit)
+        if entry is not None:
+            # What is loaded can be tested while the store is away, which its metrics say.
+            with contextlib.suppress(StoreError):
+                await self.store.audit(entry)
 
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
