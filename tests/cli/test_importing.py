@@ -233,6 +233,9 @@ def test_the_audit_names_who_what_and_which_fields(sqlite: Site) -> None:
     assert len(sqlite.audit()) == 2
     sqlite.run("import", "in.yaml", "--replace")
     assert sqlite.audit()[-1].fields == ("/auth/password", "/auth/username")
+    (sqlite.folder / "in.yaml").write_text(BASIC.replace("svc", "other").replace("[crm]", "[crm], presets: [hook]"))
+    sqlite.run("import", "in.yaml", "--replace")
+    assert [(each.id, each.fields) for each in sqlite.audit()[3:]] == [("billing", ("/presets",))]
     assert CANARY not in sqlite.dump()
 
 

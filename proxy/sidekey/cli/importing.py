@@ -40,7 +40,7 @@ from sidekey.settings.stored.importing import place_in, rewritten
 from sidekey.settings.stored.opening import Vault, is_stored
 from sidekey.settings.stored.overlaps import overlaps_beside
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
-from sidekey.settings.stored.rows import former_of, saved_preset, saved_row
+from sidekey.settings.stored.rows import caller_fields, former_of, saved_preset, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, only_stored, prepare
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
@@ -230,7 +230,7 @@ class _Planning:
             saved, fields = saved_preset(name, preset, present, by=WHO, now=now)
             put(saved, present, fields)
         for caller, former in self._callers.values():
-            put(caller, former, ("/integrations", "token"))
+            put(caller, former, caller_fields(caller, former))
         return changes, entries
 
     def _integration(self, name: str, document: Table, reader: SecretReader, noting: NotingReader) -> None:

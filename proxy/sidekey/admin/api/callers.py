@@ -15,9 +15,9 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.runtime.snapshot import Caller, Snapshot
-from sidekey.settings.stored.document import differing
 from sidekey.settings.stored.overlaps import overlap_for
 from sidekey.settings.stored.reading import instant
+from sidekey.settings.stored.rows import caller_fields
 from sidekey.settings.values import check_name
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Delete, Put, State
@@ -85,8 +85,7 @@ async def _create(service: Service, ask: Ask, name: str, wrong: Sequence[ItemErr
         updated_at=now,
         updated_by=ask.operator.name,
     )
-    fields = {"/integrations", *differing(_NOTHING._asdict(), granted._asdict())}
-    return await _save(service, ask, row, None, (*sorted(fields), "token"), token=token)
+    return await _save(service, ask, row, None, caller_fields(row, None), token=token)
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
@@ -116,10 +115,10 @@ async def _change(
         raise is_altered()
     wrong = [*other_name(ask.document, "name", row.id), *missing]
     granted = await service.validate(_granted, ask.document, wrong, left_out(row))
-    fields = [*differing(_Granted.of(row)._asdict(), granted._asdict())]
+    changed = replaced(row, **granted._asdict(), updated_at=int(time.time()), updated_by=ask.operator.name)
+    fields = caller_fields(changed, row)
     if not fields:
         return await service.run(_answer, row, service.file_caller(row.id) is not None)
-    changed = replaced(row, **granted._asdict(), updated_at=int(time.time()), updated_by=ask.operator.name)
     return await _save(service, ask, changed, version, fields)
 
 

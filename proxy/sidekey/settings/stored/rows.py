@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sidekey.settings.stored.document import MalformedError, differing
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.settings.stored.presets import PresetDraft, document_of
 from sidekey.settings.stored.saving import Draft, Former
-from sidekey.store.records import DocumentRow, IntegrationRow, PresetRow, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, new_row
 
 R = TypeVar("R", bound=DocumentRow)
 
@@ -65,6 +65,19 @@ def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by:
         # The order of a body's keys, or 1 in place of true: it is sent otherwise.
         changed = {""}
     return _made(row, before, changed)
+
+
+def caller_fields(row: CallerRow, before: CallerRow | None) -> tuple[str, ...]:
+    """Return the pointers of the permissions that a caller's row changes, then `token` if that is another one."""
+    changed = tuple(differing({} if before is None else _permissions(before), _permissions(row)))
+    same_token = before is not None and before.token_sha256 == row.token_sha256
+    return changed if same_token else (*changed, "token")
+
+
+def _permissions(row: CallerRow) -> dict[str, Any]:
+    # A caller may use no preset unless its document has `presets`.
+    presets = "*" if row.presets is None else row.presets or None
+    return {"integrations": "*" if row.integrations is None else row.integrations, "presets": presets}
 
 
 def _row(kind: type[R], name: str, before: R | None, document: str, *, by: str, now: int) -> R:
