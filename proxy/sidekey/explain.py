@@ -50,7 +50,7 @@ BODY_NOTE = "the body must be a form or a JSON object, to which fields are added
 
 SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
 
-REDACTED_NOTE = "secrets that are injected are replaced by [redacted] in bodies of responses too"
+REDACTED_NOTE = "Sidekey replaces the secrets that it adds with [redacted] in response bodies too"
 
 
 _ZEROS: Final = Unique(bytes(16), bytes(16))

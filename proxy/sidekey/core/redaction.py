@@ -1,16 +1,16 @@
-"""Secrets that an upstream repeats: found in every spelling that is usual, and replaced by `[redacted]`.
+"""Find the secrets of a grant in responses and replace them by `[redacted]`.
 
-A secret is searched as it was sent, percent-encoded (RFC 3986 2.1), escaped as in JSON (RFC 8259 7), and within base64
-(RFC 4648 4 and 5) at each of the three alignments. All spellings are literal texts, made once for each grant, so that a
-search is a few calls of `bytes.find`: its cost is linear, whatever an upstream sends; that of a pattern would not be.
+A secret is searched in the spellings in which upstreams repeat one: plain, percent-encoded (RFC 3986 2.1), escaped in
+JSON (RFC 8259 7), and inside base64 (RFC 4648 4 and 5). Each spelling is a literal, so `bytes.find` searches it in
+linear time, whatever an upstream sends. A regular expression would not.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from itertools import product
 from typing import Final
 from urllib.parse import quote
 
@@ -23,277 +23,173 @@ SHORTEST: Final = 8
 """Bytes of the shortest secret that is searched: a shorter one may be a word of any response."""
 
 LONGEST: Final = 4096
-"""Bytes of a secret that are searched as one text; a longer secret is searched in pieces no longer than that."""
+"""Bytes of a secret that are searched as one text. A longer secret is searched in pieces of at most this length."""
 
-_SAFE: Final[tuple[str, ...]] = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?", "!'()*#;,/?:@&=+$")
-"""What encoders leave as it is, beside unreserved characters: those of forms, `encodeURIComponent`, paths, queries and
-`encodeURI`."""
+_SAFE: Final = ("", "/", "*", "!'()*")
+"""Characters that encoders leave as they are, besides the unreserved ones: Sidekey itself and RFC 3986, encoders of
+paths, forms, and `encodeURIComponent`."""
 
-_HEX: Final = re.compile(r"%[0-9A-F]{2}")
+_JSON_UNICODE: Final = ("", "<>&", "<>&'=", "<>&'+`")
+"""ASCII characters that JSON serializers write as \\uXXXX: most of them none, then those of Go, Gson and .NET."""
 
-_JSON_FURTHER: Final[tuple[str, ...]] = ("", "<>&", "<>&'", "<>&'=", "<>&'+`")
-"""Characters that writers of JSON write as \\uXXXX although they need not: none, Go and Rails, Jinja, Gson, .NET."""
+_HEX: Final = re.compile(r"(?<=%)[0-9A-F]{2}|(?<=\\u)[0-9a-f]{4}")
 
-_INITIAL: Final = 6
-"""Bytes of a spelling that are looked for where it may begin: a character that is escaped, at most."""
+_BASE64_URL: Final = bytes.maketrans(b"+/", b"-_")
+_BASE64_SKIPPED: Final = (0, 2, 3)
+"""Characters of base64 that also depend on the bytes before the secret, for 0, 1 and 2 of these."""
 
-_AHEAD: Final = 64
-"""Bytes that are compared before the rest is."""
-
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-_BASE64_SKIPPED: Final[tuple[int, ...]] = (0, 2, 3)
-"""Characters at the beginning that depend on what comes before the secret, for 0, 1 and 2 bytes of that."""
+_INITIAL: Final = 8
+"""Bytes by which the beginning of a spelling is searched."""
 
 
 def searchable(secrets: Iterable[bytes]) -> list[bytes]:
-    """Those that are long enough to be searched."""
+    """Return the secrets that are long enough to be searched."""
     return [secret for secret in secrets if len(secret) >= SHORTEST]
 
 
 def spellings(secret: bytes) -> set[bytes]:
-    """Every literal text by which a secret is searched.
-
-    What ends as `MARK` begins, or begins as it ends, is shortened by that: no mark that is written beside other text
-    can complete it. What is part of `MARK` itself cannot be searched.
-    """
-    found = {secret, *_percent_encoded(secret), *_json_escaped(secret), *_in_base64(secret)}
-    return {trimmed for text in found if (trimmed := _trimmed(text)) not in MARK}
+    """Return every literal by which a secret is searched."""
+    escaped = {*_percent_encoded(secret), *_json_escaped(secret)}
+    # Upper case and lower case digits.
+    escaped |= {_HEX.sub(lambda digits: digits[0].swapcase(), text) for text in escaped}
+    return {secret, *(text.encode() for text in escaped), *_base64_encoded(secret)}
 
 
-def _trimmed(text: bytes) -> bytes:
-    trimmed, before = text, b""
-    while trimmed != before:
-        before = trimmed
-        for length in range(1, len(MARK)):
-            trimmed = trimmed.removeprefix(MARK[-length:]).removesuffix(MARK[:length])
-    # What is left of a text of nothing but such ends would be found everywhere.
-    return trimmed if len(trimmed) >= SHORTEST - 2 else text
+def _percent_encoded(secret: bytes) -> Iterator[str]:
+    for safe in _SAFE:
+        text = quote(secret, safe=safe)
+        # Forms encode `~`, and write `+` for a space.
+        for variant in (text, text.replace("~", "%7E")):
+            yield variant
+            yield variant.replace("%20", "+")
+
+
+def _json_escaped(secret: bytes) -> Iterator[str]:
+    text = secret.decode(errors="replace")
+    for ascii_only in (True, False):
+        for characters in _JSON_UNICODE:
+            table = {ord(character): f"\\u{ord(character):04x}" for character in characters}
+            escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1].translate(table)
+            yield escaped
+            yield escaped.replace("/", "\\/")
+
+
+def _base64_encoded(secret: bytes) -> Iterator[bytes]:
+    """Yield the characters that depend on the secret alone, for each of the three alignments and both alphabets."""
+    for preceding, skipped in enumerate(_BASE64_SKIPPED):
+        end = (preceding + len(secret)) * 8 // 6
+        text = b64encode(bytes(preceding) + secret)[skipped:end]
+        yield text
+        yield text.translate(_BASE64_URL)
 
 
 def _pieces(secret: bytes) -> Iterator[bytes]:
-    """The secret, where it is long in pieces of about one length."""
+    """Split a long secret into pieces of about the same length."""
     count = -(-len(secret) // LONGEST)
     for number in range(count):
         yield secret[number * len(secret) // count : (number + 1) * len(secret) // count]
 
 
-def _percent_encoded(secret: bytes) -> Iterator[bytes]:
-    """With the characters of `_SAFE` left alone, as a form has it, and with every byte encoded; both cases of hex."""
-    texts = {quote(secret, safe=safe) for safe in _SAFE}
-    texts |= {text.replace("~", "%7E") for text in texts}
-    texts |= {text.replace("%20", "+") for text in texts}
-    for text in texts:
-        yield text.encode()
-        yield _HEX.sub(lambda escape: escape[0].lower(), text).encode()
-    every = f"%{secret.hex('%')}"
-    yield every.encode()
-    yield every.upper().encode()
-
-
-def _json_escaped(secret: bytes) -> Iterator[bytes]:
-    """In each way in which `"`, `/`, those of `_JSON_FURTHER` and other than ASCII are written, and with all escaped.
-
-    Both cases of hex.
-    """
-    try:
-        text = secret.decode()
-    except UnicodeDecodeError:
-        text = secret.decode("latin-1")
-    characters = set(text)
-    wide = "".join(char for char in characters if char > "\x7f")
-    further = {"".join(char for char in chars if char in characters) for chars in _JSON_FURTHER}
-    escapable = {chars + others for chars in further for others in ("", wide)}
-    for digits in ("04x", "04X"):
-        escaped = {ord(char): _json_unicode(char, digits) for char in {*characters, '"', "/"}}
-        yield text.translate(escaped).encode()
-        quotes = ('\\"', escaped[ord('"')]) if '"' in characters else ("",)
-        slashes = ("/", "\\/", escaped[ord("/")]) if "/" in characters else ("",)
-        for chars, quote_mark, slash in product(escapable, quotes, slashes):
-            table = {ord(char): escaped[ord(char)] for char in chars}
-            table |= {ord('"'): quote_mark, ord("/"): slash, ord("\\"): "\\\\"}
-            yield text.translate(table).encode()
-
-
-def _json_unicode(char: str, digits: str) -> str:
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{int.from_bytes(units[at : at + 2]):{digits}}" for at in range(0, len(units), 2))
-
-
-def _in_base64(secret: bytes) -> Iterator[bytes]:
-    """What base64 of any text with the secret in it has of that: no character that depends on the rest of the text."""
-    for before, skipped in enumerate(_BASE64_SKIPPED):
-        whole = (before + len(secret)) * 8 // 6
-        text = b64encode(bytes(before) + secret)[skipped:whole]
-        yield text
-        yield text.translate(_URL_SAFE)
+def _escape_in(spelling: bytes) -> bytes:
+    return b"%" if b"%" in spelling else b"\\" if b"\\" in spelling else b""
 
 
 class Redactor:
-    """Removes the secrets of one grant from the responses to its requests; made once for the grant.
+    """Removes the secrets of one grant from the responses to its requests.
 
-    `pairs` are the parameters that the grant put into the query or the body: of fields that repeat URLs they are
-    removed with their name, so that what is left may be followed (`parameters.Scrubber`).
-
-    `_known` are lines of fields that were found clean: most come again with every response. They are bounded in bytes.
-    `_before` are all lines of the last head whose longer lines were all among them: the next one mostly has the same.
+    `pairs` are the parameters that the grant adds to the query or the body. They are removed, with their names, from
+    the response headers that repeat URLs, so that a client can still follow such a URL (`parameters.Scrubber`).
     """
 
-    KNOWN: Final = 32 << 10
-    __slots__ = (
-        "_before",
-        "_beginnings",
-        "_escaped",
-        "_known",
-        "_known_size",
-        "_needles",
-        "_percent",
-        "_plain",
-        "_scrubber",
-        "_shortest",
-        "longest",
-    )
+    __slots__ = ("_beginnings", "_initials", "_scrubber", "_spellings")
 
     def __init__(self, secrets: Iterable[bytes], pairs: tuple[tuple[str, str], ...] = ()) -> None:
-        searched = {piece for secret in searchable(secrets) for piece in _pieces(secret)}
-        found = {text for piece in searched for text in spellings(piece)}
-        self._needles: Final = sorted(found, key=len, reverse=True)
-        # One text takes far less memory than a set of these, and each grant has its own.
-        self._beginnings: Final = b"".join({b"\0" + needle[: _INITIAL - 1] for needle in found})
-        self._percent: Final = [needle for needle in self._needles if b"%" in needle]
-        self._escaped: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" in needle]
-        self._plain: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" not in needle]
+        every = {text for secret in searchable(secrets) for piece in _pieces(secret) for text in spellings(piece)}
+        # Most texts contain no escape, and need no search for the spellings that have one.
+        self._spellings: Final = tuple(
+            (escape, tuple(text for text in every if _escape_in(text) == escape)) for escape in (b"", b"%", b"\\")
+        )
+        self._initials: Final = tuple({text[:_INITIAL] for text in every})
+        # One text takes far less memory than a set of beginnings, and each grant has its own.
+        self._beginnings: Final = b"".join(b"\0" + initial[:-1] for initial in self._initials)
         self._scrubber: Final = Scrubber(pairs) if pairs else None
-        self._known: set[bytes] = set()
-        self._known_size = 0
-        self._before: list[bytes] = []
-        self.longest: Final = max(map(len, found), default=0)
-        # A short parameter is removed from URLs as well.
-        self._shortest: Final = 0 if pairs else min(map(len, found), default=0)
 
     def __repr__(self) -> str:
         return "Redactor(REDACTED)"
 
-    # Fields of a head.
-
     def clean(self, fields: list[bytes]) -> list[bytes]:
-        """The lines of fields without the secrets; a field whose name has one is left out."""
-        if fields == self._before:
-            return fields
-        known, shortest = self._known, self._shortest
-        new = [line for line in fields if len(line) >= shortest and line not in known]
-        if new:
-            return self._search(fields, new)
-        self._before = fields
+        """Return the header lines without the secrets, and without the headers whose name contains one."""
+        scrubber = self._scrubber
+        if scrubber is not None:
+            lines = [scrubber(line) if line_name(line) in HOLD_URLS else line for line in fields]
+            fields = [line for line in lines if line is not None]
+        text = b"".join(fields)
+        # In a text as short as a head, `find` is faster with few bytes.
+        for initial in self._initials:
+            if text.find(initial) >= 0:
+                cleaned = [(line[: line.index(b":") + 1], self.split(line, whole=True)[0]) for line in fields]
+                return [line for name, line in cleaned if line.startswith(name)]
         return fields
 
-    def _search(self, fields: list[bytes], new: list[bytes]) -> list[bytes]:
-        """`clean`, where the lines that may have a secret are `new`."""
-        text = new[0] if len(new) == 1 else b"".join(new)
-        if self._scrubber is None and not self._is_in(text):
-            self._learn(new, len(text))
-            return fields
-        kept = []
-        for line in fields:
-            cleaned = self._field(line) if line in new else line
-            if cleaned is not None:
-                kept.append(cleaned)
-        return kept
-
-    def _field(self, line: bytes) -> bytes | None:
-        """The line of one field; None where it is to be left out."""
-        cleaned = line
-        if self._scrubber is not None and line_name(line) in HOLD_URLS:
-            scrubbed = self._scrubber(line)
-            if scrubbed is None:
-                return None
-            cleaned = scrubbed
-        cleaned, _ = self.split(cleaned, whole=True)
-        if cleaned == line:
-            self._learn([line], len(line))
-        return cleaned if cleaned.startswith(line[: line.index(b":") + 1]) else None
-
-    def _learn(self, lines: list[bytes], size: int) -> None:
-        """Note lines, which have so many bytes, as clean."""
-        if self._known_size + size > self.KNOWN:
-            self._known.clear()
-            self._known_size = 0
-        if size <= self.KNOWN:
-            self._known.update(lines)
-            self._known_size += size
-
-    # Any text.
-
-    # `find` takes a third of the time of `in`, which asks whether it is given a number first.
-
-    def _is_in(self, text: bytes) -> bool:
-        """Whether any spelling is in a text."""
-        for needle in self._plain:
-            if text.find(needle) >= 0:
-                return True
-        return (text.find(b"%") >= 0 or text.find(b"\\") >= 0) and bool(self._found(text))
-
-    def _found(self, text: bytes) -> list[bytes]:
-        """The spellings that are in a text."""
-        found = [needle for needle in self._plain if text.find(needle) >= 0]
-        if text.find(b"%") >= 0:
-            found += [needle for needle in self._percent if text.find(needle) >= 0]
-        if text.find(b"\\") >= 0:
-            found += [needle for needle in self._escaped if text.find(needle) >= 0]
-        return found
-
     def split(self, text: bytes, *, whole: bool) -> tuple[bytes, bytes]:
-        """The text without the secrets, and its end as far as that may begin one; nothing is left of a `whole` text.
+        """Return the text without the secrets, and its end if that may begin a secret (never for a `whole` text).
 
-        Of spellings that overlap, the one that begins first counts, and of those that begin together the longest.
+        If spellings overlap, the first one is replaced. If they begin together, the longest one is.
         """
-        ahead = {needle: text.find(needle) for needle in self._found(text)}
-        hold = len(text) if whole else self._partial(text, 0)
-        if not ahead:
-            return (text, b"") if hold == len(text) else (text[:hold], text[hold:])
-        pieces = []
+        end = len(text)
+        starts = {spelling: text.find(spelling) for spelling in sorted(self._matches(text), key=len, reverse=True)}
+        hold = end if whole else self._partial(text, 0)
+        out = []
         at = 0
-        while ahead:
-            start, _, needle = min((place, -len(needle), needle) for needle, place in ahead.items())
+        while starts:
+            spelling = min(starts, key=starts.__getitem__)
+            start = starts[spelling]
             if start >= hold:
                 break
-            pieces += [text[at:start], MARK]
-            at = start + len(needle)
-            if hold < at:
+            out += [text[at:start], MARK]
+            at = start + len(spelling)
+            if at > hold:
                 hold = self._partial(text, at)
-            for other, place in list(ahead.items()):
-                if place < at:
+            for other, position in starts.items():
+                if position < at:
                     following = text.find(other, at)
-                    if following < 0:
-                        del ahead[other]
-                    else:
-                        ahead[other] = following
-        pieces.append(text[at:hold])
-        return b"".join(pieces), text[hold:]
+                    starts[other] = end if following < 0 else following
+        out.append(text[at:hold])
+        return b"".join(out), text[hold:]
+
+    def _matches(self, text: bytes) -> list[bytes]:
+        """Return the spellings that the text contains."""
+        # `find` takes a third of the time of `in`, which checks for a number first.
+        return [
+            spelling
+            for escape, group in self._spellings
+            if text.find(escape) >= 0
+            for spelling in group
+            if text.find(spelling) >= 0
+        ]
 
     def _partial(self, text: bytes, at: int) -> int:
-        """Where the first end of the text begins, not before `at`, that is the beginning of a spelling, but not all."""
+        """Return the first position from `at` on where the rest of the text begins a spelling but does not end it."""
         first = end = len(text)
-        for needle in self._needles:
-            initial = needle[:_INITIAL]
-            place = text.find(initial, max(at, end - len(needle) + 1), first + _INITIAL - 1)
-            while place >= 0:
-                # Not much of a text that repeats a beginning is copied and compared at each of its places.
-                if needle.startswith(text[place : place + _AHEAD]) and needle.startswith(text[place:]):
-                    first = place
-                    break
-                place = text.find(initial, place + 1, first + _INITIAL - 1)
-        # Beginnings that are shorter than what was looked for. A NUL in the text may match too much, which keeps a few
-        # bytes back until the next piece.
-        for place in range(max(at, end - _INITIAL + 1), first):
-            if b"\0" + text[place:] in self._beginnings:
-                return place
+        for _, group in self._spellings:
+            for spelling in group:
+                initial = spelling[:_INITIAL]
+                start = text.find(initial, max(at, end - len(spelling) + 1), first + _INITIAL - 1)
+                while start >= 0 and not spelling.startswith(text[start:]):
+                    start = text.find(initial, start + 1, first + _INITIAL - 1)
+                if start >= 0:
+                    first = start
+        # Shorter beginnings. A NUL in the text may match too much, which holds back a few bytes until the next piece.
+        for start in range(max(at, end - _INITIAL + 1), first):
+            if self._beginnings.find(b"\0" + text[start:]) >= 0:
+                return start
         return first
 
 
 class RedactedStream:
-    """A text that comes in pieces: what is given out is the same however it is cut.
+    """Redacts a text that arrives in pieces. The output does not depend on where the text is cut.
 
-    Only an end of it that may begin a secret is kept back, shorter than the longest spelling.
+    It holds back only an end that may begin a secret, which is shorter than the longest spelling.
     """
 
     __slots__ = ("_held", "_redactor")
@@ -303,11 +199,11 @@ class RedactedStream:
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """The next piece: what may be given out now."""
+        """Return the bytes that can be sent after the next piece of the text."""
         out, self._held = self._redactor.split(self._held + piece, whole=False)
         return out
 
     def finish(self) -> bytes:
-        """What was kept back, at the end of the text."""
+        """Return the bytes that were held back, at the end of the text."""
         held, self._held = self._held, b""
         return self._redactor.split(held, whole=True)[0]

@@ -461,8 +461,8 @@ class IntegrationSettings(Section):
     redact_response: bool = Field(
         default=False,
         description="Whether Sidekey replaces the integration's secrets with `[redacted]` in response bodies too, as "
-        "it always does in response heads. Bodies are then chunked, without content coding and `ETag`, "
-        "and `Range` is not forwarded.",
+        "it always does in response heads: integrations.md lists the spellings that it finds. Bodies are then "
+        "chunked, without content coding and `ETag`, and `Range` is not forwarded.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
