@@ -116,8 +116,7 @@ def test_requests_reads_what_nginx_compressed(codings: str, tmp_path: Path) -> N
             said = json.loads(answer.content)
             assert said["authorization"] == "Basic [redacted]"
             assert said["rest"] == "x" * 3000
-            asked = ", ".join(each for each in codings.split(", ") if each in ("gzip", "deflate", "identity"))
-            assert said["coding"] == (asked or "identity")
+            assert said["coding"] == ("gzip" if "gzip" in codings else "identity")
             assert answer.headers["X-Echo"] == "Basic [redacted]"
             assert "Content-Encoding" not in answer.headers
             assert PAIR not in answer.text

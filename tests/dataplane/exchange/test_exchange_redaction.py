@@ -236,7 +236,7 @@ async def test_what_is_searched_is_what_this_request_was_sent_with() -> None:
     ("fields", "asked"),
     [
         ((), b"identity"),
-        (("Accept-Encoding: gzip, deflate, br, zstd",), b"gzip, deflate"),
+        (("Accept-Encoding: gzip, deflate, br, zstd",), b"gzip"),
         (("accept-encoding: br", "Accept_Encoding: *"), b"identity"),
     ],
 )
@@ -284,7 +284,6 @@ FRAMED = {
     "gzip": (sized(GZIPPED, DIGESTS + b"Content-Encoding: gzip\r\n"), False),
     "gzip, chunked": (chunked(GZIPPED[:9], GZIPPED[9:], fields=DIGESTS + b"Content-Encoding: x-gzip\r\n"), False),
     "gzip, until close": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n" + DIGESTS + b"\r\n" + GZIPPED, True),
-    "deflate": (sized(zlib.compress(b"a " + TOKEN + b" b"), DIGESTS + b"Content-Encoding: deflate\r\n"), False),
 }
 
 
@@ -400,6 +399,7 @@ async def test_a_long_body_that_passes_the_parser_by_is_searched() -> None:
 
 UNREADABLE = {
     "br": sized(TOKEN, b"Content-Encoding: br\r\n"),
+    "deflate": sized(zlib.compress(TOKEN), b"Content-Encoding: deflate\r\n"),
     "zstd": chunked(TOKEN, fields=b"Content-Encoding: zstd\r\n"),
     "unknown": sized(TOKEN, b"Content-Encoding: rot13\r\n"),
     "twice": sized(gzip.compress(GZIPPED), b"Content-Encoding: gzip, gzip\r\n"),
