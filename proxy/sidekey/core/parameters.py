@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -36,9 +36,10 @@ _END: Final = re.compile(r"[=\[\]\0]|\Z")
 _METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
 """Parameters of a query by which some frameworks let a request have another method."""
 
-_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 """Charsets in which a form's own characters are what they are in ASCII."""
+
+_HEX: Final = re.compile("%..")
 
 _UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _JSON_SPACE: Final = " \t\r\n"
@@ -247,67 +248,60 @@ def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes
     return head + joint + fields.encode() + b"}" + tail
 
 
-class Scrubber:
-    """Removes injected parameters from the fields of a response, which may repeat the URL of the request.
+_DEPTH: Final = 3
+"""Times that a URL may be percent-encoded in which `Scrubber` finds a parameter."""
 
-    A pair `name=value` is removed with its separator, so that what is left is a URL that may be followed; a value
-    elsewhere is removed alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
+
+def _encodings(text: str, *, lower: bool) -> list[bytes]:
+    """Percent-encode a text 0 to `_DEPTH` + 1 times, with hexadecimal digits in upper or lower case."""
+    encodings = [text.encode()]
+    for _ in range(_DEPTH + 1):
+        encoded = quote(encodings[-1], safe="")
+        encodings.append((_HEX.sub(lambda escape: escape[0].lower(), encoded) if lower else encoded).encode())
+    return encodings
+
+
+_DELIMITERS: Final = {lower: [_encodings(mark, lower=lower) for mark in "?#&;="] for lower in (False, True)}
+
+
+class Scrubber:
+    """Removes injected parameters from a response header that may repeat the URL of the request.
+
+    It removes a pair `name=value` with its separator, so that a client can still follow the URL. Elsewhere it removes
+    the value alone. It finds both in a URL that was percent-encoded up to `_DEPTH` times.
     """
 
-    ENCODINGS: Final = 3
+    __slots__ = ("_pairs", "_values")
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        spelled = [(re.escape(name), re.escape(value)) for name, value in pairs]
-        pair = f"(?:{'|'.join(f'{name}={value}' for name, value in spelled)})"
-        # The separator before stays where another pair follows, in place of the one between them: it is a group.
-        shape = rf"[?&;#]{pair}(?:[&;]{pair})*(?![&;])|([?&;#])(?:{pair}[&;])+|{pair}(?:[&;]{pair})*"
-        self._pairs = re.compile(shape.encode())
-        self._values = re.compile("|".join(value for _, value in spelled).encode())
+        self._pairs: Final = [
+            (_encodings(name, lower=lower), _encodings(value, lower=lower), delimiters)
+            for name, value in pairs
+            for lower, delimiters in _DELIMITERS.items()
+        ]
+        # An encoding may begin with another one, which is shorter.
+        every = {value for _, values, _ in self._pairs for value in values}
+        self._values: Final = sorted(every, key=len, reverse=True)
 
-    def __call__(self, field: bytes) -> bytes | None:
-        """The field without the injected values; None where a value is left after that: the field must be dropped."""
-        # Pairs first: a value that is removed alone would leave the rest of its pair behind.
-        for sought in (self._pairs, self._values):
-            field = _without(field, self._spans(field, sought))
-        return None if self._spans(field, self._values) else field
+    def __call__(self, line: bytes) -> bytes | None:
+        """Return the line without the injected values, or None if one is left even then: drop such a header."""
+        if not self.finds_value(line):
+            return line
+        for names, values, delimiters in self._pairs:
+            for depth in range(_DEPTH, -1, -1):
+                question, fragment, ampersand, semicolon, equals = (encodings[depth] for encodings in delimiters)
+                # The value was encoded once more than the URL, unless the upstream has decoded it.
+                for value in (values[depth + 1], values[depth]):
+                    pair = names[depth] + equals + value
+                    line = line.replace(ampersand + pair, b"").replace(semicolon + pair, b"")
+                    for start in (question, fragment):
+                        line = line.replace(start + pair + ampersand, start).replace(start + pair + semicolon, start)
+                        line = line.replace(start + pair, b"")
+                    line = line.replace(pair, b"")
+        for value in self._values:
+            line = line.replace(value, b"")
+        return None if self.finds_value(line) else line
 
-    def _spans(self, field: bytes, sought: re.Pattern[bytes]) -> list[tuple[int, int]]:
-        """Where in the field it is found, in each of its decodings."""
-        spans: list[tuple[int, int]] = []
-        decoded: bytes = field
-        places: Sequence[int] = range(len(field) + 1)
-        for times in range(self.ENCODINGS + 1):
-            if times:
-                if b"%" not in decoded:
-                    break
-                decoded, places = _decoded(decoded, places)
-            for match in sought.finditer(decoded):
-                start, end = match.end(1) if match.lastindex else match.start(), match.end()
-                spans.append((places[start], places[end]))
-        return spans
-
-
-def _without(field: bytes, spans: list[tuple[int, int]]) -> bytes:
-    """The field without these pieces, which may overlap."""
-    kept = []
-    at = 0
-    for start, end in sorted(spans):
-        kept.append(field[at : max(at, start)])
-        at = max(at, end)
-    return b"".join([*kept, field[at:]])
-
-
-def _decoded(field: bytes, places: Sequence[int]) -> tuple[bytes, list[int]]:
-    """One percent-decoding of the field, and where each byte of that begins, by where those of `field` do.
-
-    The last place is where the field ends.
-    """
-    found = bytearray()
-    kept: list[int] = []
-    at = 0
-    for escape in _ESCAPE.finditer(field):
-        start, end = escape.span()
-        found += field[at:start] + bytes.fromhex(escape[1].decode())
-        kept += places[at : start + 1]
-        at = end
-    return bytes(found + field[at:]), [*kept, *places[at:]]
+    def finds_value(self, text: bytes) -> bool:
+        """Return True if an injected value is in the text."""
+        return any(text.find(value) >= 0 for value in self._values)

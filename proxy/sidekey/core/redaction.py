@@ -119,11 +119,12 @@ class Redactor:
 
     def clean(self, fields: list[bytes]) -> list[bytes]:
         """Return the header lines without the secrets, and without the headers whose name contains one."""
+        text = b"".join(fields)
         scrubber = self._scrubber
-        if scrubber is not None:
+        if scrubber is not None and scrubber.finds_value(text):
             lines = [scrubber(line) if line_name(line) in HOLD_URLS else line for line in fields]
             fields = [line for line in lines if line is not None]
-        text = b"".join(fields)
+            text = b"".join(fields)
         # In a text as short as a head, `find` is faster with few bytes.
         for initial in self._initials:
             if text.find(initial) >= 0:
