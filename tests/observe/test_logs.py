@@ -85,15 +85,19 @@ def test_a_logger_made_before_the_configuration_follows_it() -> None:
 
 
 def test_an_exception_is_logged_without_its_message() -> None:
-    """`log.exception` says the type and the place."""
+    """However it is passed to the logger."""
     log = Log("info")
     try:
         int(SECRET)
-    except ValueError:
+    except ValueError as error:
         get_logger().exception("defect", id="1f")
-    (line,) = log.lines()
-    assert (line["level"], line["event"], line["id"], line["error"]) == ("error", "defect", "1f", ["ValueError"])
-    assert SECRET not in json.dumps(line)
+        get_logger().error("defect", exc_info=error, reason=error, stack_info=True)
+        get_logger().error("defect", exc_info=(ValueError, error, error.__traceback__), reasons=[error])
+    lines = log.lines()
+    assert [line["event"] for line in lines] == ["defect"] * 3
+    assert lines[1]["reason"] == "ValueError"
+    assert SECRET not in json.dumps(lines)
+    assert "Traceback" not in json.dumps(lines)
 
 
 def test_an_object_that_json_does_not_know_shows_its_type_only() -> None:

@@ -56,14 +56,15 @@ def test_every_event_of_the_code_is_told_with_its_level_and_keys() -> None:
     calls, _ = said()
     for level, call in calls:
         pattern = pattern_of(call.args[0])
+        given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
         if pattern is None:
+            assert given <= {key for event in EVENTS.values() for key in event.keys}, ast.unparse(call)
             continue
         events = [event for text, event in EVENTS.items() if re.fullmatch(pattern, text)]
         assert events, ast.unparse(call)
         for event in events:
             found.add(event.text)
             assert event.level == level, event
-            given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
             assert given <= set(event.keys), event
             if any(keyword.arg is None and "describe" in ast.unparse(keyword.value) for keyword in call.keywords):
                 assert described <= set(event.keys), event

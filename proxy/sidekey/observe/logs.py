@@ -1,7 +1,8 @@
 """The log of events: structlog, one JSON object a line, through the same writer as the access log.
 
 A line begins with `timestamp`, `level` and `event`; what the event holds follows in the order given. `event` is a fixed
-text, what varies is under keys. No line holds a traceback or a library's message (`redact`).
+text, what varies is under keys. No line holds a traceback or a library's message: exceptions are logged by `describe`,
+and an exception under any key shows its type alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from sidekey.observe.clock import Clock
 from sidekey.observe.output import Output, open_file, open_standard_error
-from sidekey.observe.redact import describe, redact
+from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Refused
 from sidekey.runtime.snapshot import Log, Snapshot
@@ -52,7 +53,7 @@ def _type_name(value: object) -> str:
 def configure(level: str, writer: LineWriter) -> None:
     """Send events of this level (debug, info, warning, error) and above to the writer, from now on."""
     structlog.configure(
-        processors=[redact, _Renderer()],
+        processors=[_Renderer()],
         wrapper_class=_logger_of(level),
         logger_factory=lambda *_: _Lines(writer),
     )

@@ -1,36 +1,19 @@
-"""What may be said of an exception or a log entry: where and of which type, never a message, an argument or a local.
+"""Describe an exception by type and place, without its message, arguments or locals.
 
-Messages of libraries hold URLs, headers and bodies, and with them secrets (design.md, "Never" 2). So a defect is
-described by the types of its chain and the places of our own code in its traceback.
+Messages of libraries contain URLs, headers and bodies, and with them secrets. So a defect is described by the types of
+its chain and by the places of Sidekey's own code in its traceback.
 """
 
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
 from sidekey.errors import ProblemError
 
-REDACTED = "REDACTED"
-
 _LONGEST = 20
 """Entries of a chain or a traceback that are described; a recursion can make thousands."""
-
-_SECRET_WORDS = (
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "authorization",
-    "cookie",
-    "api_key",
-    "apikey",
-    "private_key",
-)
 
 
 def describe(exc: BaseException) -> dict[str, list[str]]:
@@ -73,38 +56,3 @@ def _places(trace: TracebackType | None) -> list[str]:
             places.append(f"{module}:{trace.tb_lineno} {trace.tb_frame.f_code.co_qualname}")
         trace = trace.tb_next
     return places[-_LONGEST:]
-
-
-def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Make an event safe, as a structlog processor: describe exceptions, replace values under secret-looking keys."""
-    exc = _exception(event.pop("exc_info", None))
-    for name in ("exception", "stack", "stack_info"):
-        event.pop(name, None)
-    if exc is not None:
-        event.update(describe(exc))
-    for key, value in event.items():
-        event[key] = _safe(key, value)
-    return event
-
-
-def _exception(exc_info: object) -> BaseException | None:
-    """Find the exception an `exc_info` means: itself, a triple as of sys.exc_info(), or true for the current one."""
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    if isinstance(exc_info, tuple):
-        return next((part for part in exc_info if isinstance(part, BaseException)), None)
-    return sys.exception() if exc_info else None
-
-
-def _safe(key: str, value: object) -> object:
-    """Reduce a value to what may be logged under this key."""
-    plain = key.lower().replace("-", "_")
-    if value is not None and any(word in plain for word in _SECRET_WORDS):
-        return REDACTED
-    if isinstance(value, BaseException):
-        return _name(value)
-    if isinstance(value, Mapping):
-        return {str(inner): _safe(str(inner), content) for inner, content in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_safe(key, content) for content in value]
-    return value
