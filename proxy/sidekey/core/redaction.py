@@ -128,9 +128,13 @@ class Redactor:
         # In a text as short as a head, `find` is faster with few bytes.
         for initial in self._initials:
             if text.find(initial) >= 0:
-                cleaned = [(line[: line.index(b":") + 1], self.split(line, whole=True)[0]) for line in fields]
-                return [line for name, line in cleaned if line.startswith(name)]
-        return fields
+                break
+        else:
+            return fields
+        if not self._matches(text):
+            return fields
+        cleaned = [(line[: line.index(b":") + 1], self.split(line, whole=True)[0]) for line in fields]
+        return [line for name, line in cleaned if line.startswith(name)]
 
     def split(self, text: bytes, *, whole: bool) -> tuple[bytes, bytes]:
         """Return the text without the secrets, and its end if that may begin a secret (never for a `whole` text).
