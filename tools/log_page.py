@@ -244,13 +244,6 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("what a call for a token brought cannot be stored yet", "warning", ("name", "reason")),
         Event("what a call for a token brought is stored", "info", ("name",)),
         Event("what a call for a token brought could not be stored: its refresh token may be lost", "error"),
-        Event(
-            "clock skew: an upstream refused a signed request, and its Date differs from this machine's clock: set the "
-            "clock of this machine",
-            "warning",
-            ("integration", "status", "ahead_s"),
-            "`ahead_s`: how many seconds this machine is ahead.",
-        ),
     ),
     "Certificates": (
         Event("a client certificate was loaded", "info", ("integration", "not_after")),

@@ -36,7 +36,6 @@ from sidekey.dataplane.held_bodies import HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
-from sidekey.dataplane.skew import REFUSALS
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import field_lines, line_of, request_head
 from sidekey.dataplane.worker import Worker
@@ -869,11 +868,8 @@ class Exchange(ExchangeEvents):
         """Part of the response, as it goes to the caller."""
         out = body
         if head is not None:
-            integration = self._admitted()
-            if integration.skew is not None and head.status in REFUSALS:
-                integration.skew.look(head)
             pieces = self._response_head(head)
-            if head.status in integration.watched:
+            if head.status in self._admitted().watched:
                 self._note_head()
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))

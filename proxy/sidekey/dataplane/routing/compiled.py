@@ -20,7 +20,6 @@ from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.dataplane.held_bodies import Hold as PartHold
 from sidekey.dataplane.held_bodies import Part, Room
 from sidekey.dataplane.shares import Hold, Share, Shares
-from sidekey.dataplane.skew import SkewLog
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.upstream.request_head import line_of
@@ -112,7 +111,7 @@ class CompiledIntegration:
     that may name a method, where only some are allowed.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `signing` are the rules by which they are signed, if they are, `room` is for their bodies, `skew` tells of clocks.
+    `signing` are the rules by which they are signed, if they are, and `room` is for their bodies.
     `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
     when the rules have changed.
     """
@@ -147,7 +146,6 @@ class CompiledIntegration:
         "rules",
         "share",
         "signing",
-        "skew",
         "source",
         "stats",
         "strip",
@@ -179,7 +177,6 @@ class CompiledIntegration:
         self.strip: Final = integration.stripped
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
-        self.skew: Final = None if signing is None else SkewLog(room.worker, self.name)
         self._part: Final[PartHold | None] = room.part(self.name) if integration.traits.holds_bodies else None
         self.room: Part | None = None
         if self._part is not None:
