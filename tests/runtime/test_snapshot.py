@@ -11,7 +11,7 @@ from sidekey.credentials.identity import ClientIdentity
 from sidekey.runtime.snapshot import STORED_STATES, Address, Caller, Judgement, Snapshot, Stored
 from sidekey.settings.load import load
 from support.plane import base_url, integration
-from support.signing import NAMES, HmacSigner, Rules, signing
+from support.signing import NAMES, HmacSigner, signing
 
 CONFIG = """\
 version: 1
@@ -119,15 +119,6 @@ def test_a_caller_lists_what_it_was_given_one_by_one() -> None:
         False,
         False,
     ]
-
-
-def test_several_hold_bodies_where_two_integrations_sign_them() -> None:
-    """Those that sign no bodies, and those that sign nothing, do not count."""
-    one, other = signing(HmacSigner(), "one"), signing(HmacSigner(), "other")
-    plain, head = integration("plain", base_url(1)), signing(HmacSigner(), "head", rules=Rules(body=False))
-    assert not Snapshot({each.id: each for each in (one, plain, head)}).several_hold
-    assert Snapshot({each.id: each for each in (one, plain, other)}).several_hold
-    assert not Snapshot({}).several_hold
 
 
 def test_what_callers_may_not_send_is_told_by_all_that_is_injected() -> None:

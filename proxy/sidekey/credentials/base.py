@@ -329,11 +329,6 @@ class Traits(NamedTuple):
         return self.calls or self.signs
 
     @property
-    def holds_bodies(self) -> bool:
-        """Whether bodies of requests are held to sign them."""
-        return self.signing is not None and self.signing.body
-
-    @property
     def one_at_a_time(self) -> bool:
         """Whether processes that call with the same credential end what the others have."""
         return self.rotates or self.single_live_token

@@ -15,7 +15,6 @@ from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.exchange.own import DraftExchange, OwnExchange
-from sidekey.dataplane.held_bodies import Room
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.tunnel.negotiation import Negotiation
@@ -39,7 +38,7 @@ class DataPlane:
     time that is signed, in seconds since the epoch.
     """
 
-    __slots__ = ("_leaves", "_tunnels", "index", "pools", "room", "worker")
+    __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
 
     def __init__(
         self,
@@ -62,14 +61,13 @@ class DataPlane:
         shares = Shares(self.worker)
         metrics.count_idle = self.pools.idle_count
         metrics.fullness = shares.fullness
-        self.room = Room(self.worker, snapshot)
         self.index = Index(
             snapshot,
             self.worker.instance,
             self.pools,
             shares,
             metrics,
-            room=self.room,
+            worker=self.worker,
             source_of=source_of,
             identity_of=identity_of,
         )
@@ -111,8 +109,7 @@ class DataPlane:
         Requests that have begun keep the rules, integration and connections that they began with. The limit of requests
         in flight is `Worker.limit_in_flight`'s.
         """
-        parts = (self.worker.prepare(snapshot), self.room.prepare(snapshot), self.index.prepare(snapshot))
-        return partial(commit_all, parts)
+        return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
 
     def drain(self) -> None:
         """From now on every response closes its connection."""

@@ -68,10 +68,11 @@ class Worker:
     """One process's share of the work, without any knowledge of integrations.
 
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
-    many of one origin, `is_divided` whether that is less. `descriptors` is how many there are for connections on either
-    side. `instance` is the random word in this process's Via. `report` logs a defect, under the id of the request that
-    it is of where there is one, and returns the id under which it did; it must not raise. `wall` gives the time that is
-    signed, in seconds since the epoch. `signing` is passed by whoever signs in a thread, first come, first served.
+    many of one origin, `is_divided` whether that is less. `held_bytes` are reserved for bodies that are held to be
+    signed. `descriptors` is how many there are for connections on either side. `instance` is the random word in this
+    process's Via. `report` logs a defect, under the id of the request that it is of where there is one, and returns the
+    id under which it did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
+    `signing` is passed by whoever signs in a thread, first come, first served.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Worker:
         "descriptors",
         "draining",
         "finishing",
+        "held_bytes",
         "in_flight_limit",
         "instance",
         "is_divided",
@@ -129,6 +131,7 @@ class Worker:
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
+        self.held_bytes = 0
         self.descriptors = sys.maxsize
         self._report = report
         # The oldest first, which is how those are told apart that are idle since the same tick.

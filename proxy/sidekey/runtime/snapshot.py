@@ -352,8 +352,7 @@ class Snapshot:
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
     `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
-    `several_hold` says whether two integrations or more hold bodies, to sign them. `needs_mozilla`: something of it is
-    verified by Mozilla's CAs.
+    `needs_mozilla`: something of it is verified by Mozilla's CAs.
     """
 
     integrations: Mapping[str, Integration]
@@ -386,7 +385,6 @@ class Snapshot:
     written: object = field(default=None, repr=False, compare=False)
     """The global settings of the files, to compare configs. Never shown: a secret may be written there."""
     several_origins: bool = field(init=False, compare=False)
-    several_hold: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -398,8 +396,6 @@ class Snapshot:
         )
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
-        holding = (True for each in self.integrations.values() if each.traits.holds_bodies)
-        object.__setattr__(self, "several_hold", next(holding, False) and next(holding, False))
         passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         needed = passes or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)

@@ -243,7 +243,7 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
 
 
 def _held_errors(limits: Mapping[str, Any]) -> Found:
-    """Room for held bodies in which not each of two integrations finds it for one body."""
+    """Refuse limits by which one integration's half of `held_bodies` cannot hold one body."""
     try:
         one, all_together = (
             parse_size(limits[key]) if key in limits else default

@@ -199,8 +199,8 @@ class LimitSettings(Section):
     )
     held_bodies: PositiveSize = Field(
         default=_LIMITS.held_bodies,
-        description="All bodies together that Sidekey holds to sign them, at least twice `signed_body`. If several "
-        "integrations sign bodies, each may use half. A request that waits 5 seconds for room gets 503.",
+        description="All bodies together that Sidekey holds to sign them, at least twice `signed_body`. One "
+        "integration may use half. A request whose body does not fit gets 503 at once.",
     )
     in_flight: Count = Field(
         default=_LIMITS.in_flight,

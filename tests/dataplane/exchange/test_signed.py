@@ -236,8 +236,7 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
         async with sidekey.connect() as caller:
             caller.transport.write(request("PUT", body=body) + get("/next"))
             assert [(await caller.response()).status for _ in range(2)] == [200, 200]
-            room = sidekey.plane.room
-            assert room.taken == 0
+            assert sidekey.plane.worker.held_bytes == 0
         long, short = check(upstream.received, signer)
     assert (long.body == body, short.target) == (True, b"/api/next")
     assert len(signer.signed[0].body) > 1
@@ -314,28 +313,6 @@ def test_what_was_not_stated_is_neither_signed_nor_written() -> None:
             act()
 
 
-async def test_a_whole_body_that_waits_for_room_is_sent_once_there_is() -> None:
-    """Nothing more comes of it, so nothing else sets it going."""
-    signer = HmacSigner()
-    limits = Limits(signed_body=128 << 10, held_bodies=256 << 10)
-    async with (
-        Upstream() as upstream,
-        running(signing(signer, port=upstream.port), limits=limits) as sidekey,
-        sidekey.connect() as first,
-        sidekey.connect() as second,
-        sidekey.connect() as third,
-    ):
-        for caller in (first, second):
-            await caller.send(request("POST", "/a", f"Content-Length: {128 << 10}"))
-        await eventually(lambda: sidekey.plane.room.taken == 256 << 10)
-        await third.send(request("POST", body=b"whole"))
-        await eventually(lambda: sidekey.metrics.in_flight == 3)
-        first.transport.abort()
-        assert (await third.response()).status == 200
-        (sent,) = check(upstream.received, signer)
-        assert sent.body == b"whole"
-
-
 async def test_slow_signers_leave_threads_to_others() -> None:
     """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
     going = threading.Event()
@@ -365,7 +342,7 @@ async def test_slow_signers_leave_threads_to_others() -> None:
 
 
 async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_has_left() -> None:
-    """Until then it takes its room."""
+    """Until then its memory stays reserved."""
     going = threading.Event()
 
     class Blocking(HmacSigner):
@@ -375,15 +352,18 @@ async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_
 
     sidekey = Scripted(signing(Blocking(slow=True)))
     caller = sidekey.caller()
-    caller.feed(request("POST", body=b"whole"))
-    await eventually(lambda: sidekey.plane.room.taken == 5)
+    raw = request("POST", body=b"whole")
+    caller.feed(raw[:-1])
+    caller.feed(raw[-1:])
+    worker = sidekey.plane.worker
+    await eventually(lambda: worker.is_waiting)
     caller.lose(ConnectionResetError())
     try:
         await eventually(lambda: sidekey.metrics.in_flight == 0)
-        assert sidekey.plane.room.taken == 5
+        assert worker.held_bytes == 5
     finally:
         going.set()
-    await eventually(lambda: sidekey.plane.room.taken == 0)
+    await eventually(lambda: worker.held_bytes == 0)
     assert sidekey.upstreams == []
 
 
@@ -435,8 +415,8 @@ async def test_a_replay_is_signed_anew(slow: bool, framing: str) -> None:
     assert first.values(b"x-nonce") != second.values(b"x-nonce")
 
 
-async def test_a_replay_gives_back_no_room_that_it_does_not_take() -> None:
-    """The room of a body is free once it was written: the second sending has none to give back."""
+async def test_a_replay_releases_no_memory_a_second_time() -> None:
+    """The memory of a body is released once it was written."""
     answers: list[asyncio.Future[bytes]] = [asyncio.Future(), asyncio.Future()]
     coming = iter(answers)
     body = b"x" * 1000
@@ -449,18 +429,18 @@ async def test_a_replay_gives_back_no_room_that_it_does_not_take() -> None:
     async with Upstream(script) as upstream:
         made, source, old, new = renewed(upstream.port)
         async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
-            room = sidekey.plane.room
+            worker = sidekey.plane.worker
             raw = request("POST", body=body)
             await caller.send(raw[:-1])
-            await eventually(lambda: room.taken == len(body))
+            await eventually(lambda: worker.held_bytes == len(body))
             await caller.send(raw[-1:])
-            await eventually(lambda: room.taken == 0)
+            await eventually(lambda: worker.held_bytes == 0)
             answers[0].set_result(REFUSED)
             await eventually(lambda: len(new.signed) == 1)
-            assert room.taken == 0
+            assert worker.held_bytes == 0
             answers[1].set_result(OK)
             assert (await caller.response()).status == 200
-            assert room.taken == 0
+            assert worker.held_bytes == 0
         check(upstream.received, old, new)
 
 

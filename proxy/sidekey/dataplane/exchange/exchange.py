@@ -32,7 +32,7 @@ from sidekey.dataplane.exchange.held import HeldResponse
 from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
 from sidekey.dataplane.exchange.signed import SignedRequest
 from sidekey.dataplane.exchange.waits import Waits
-from sidekey.dataplane.held_bodies import HeldBody
+from sidekey.dataplane.held_bodies import TOO_SLOW, HeldBody
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
@@ -411,7 +411,7 @@ class Exchange(ExchangeEvents):
         return problem or self._acquire(integration, judged=judged)
 
     def _hold(self, signed: SignedRequest, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
-        """Hold a body that is signed, until it is whole."""
+        """Hold a body that is signed until it is complete."""
         request = self._request
         length, most = request.head.length, request.rules.limits.signed_body
         if length > most or request.received > most:
@@ -419,41 +419,22 @@ class Exchange(ExchangeEvents):
             return Problem("request_too_large", detail)
         held = signed.held
         if held is None:
-            pool, grant = self._aim().route.pool, integration.source.grant
-            if request.complete and pool is not None and pool.has_idle and grant is not None:
-                # Nothing has to be waited for: it takes no room.
+            if request.complete:
+                # It came with the head, in one read, or fills a preset. Such a body is small, and not counted anywhere.
                 self._body = request.take()
-                return self._take(grant, integration, judged=judged)
-            room = integration.room
-            if room is None:
-                raise RuntimeError("the integration has no room for bodies")
-            held = HeldBody(room, most)
+                return self._acquire(integration, judged=judged)
+            held = HeldBody(integration.body_budget, self._worker.deadlines.now)
             signed.hold(held)
-        held.add(request.take())
-        if not held.has_room(length, complete=request.complete, holder=self):
-            if self._request_phase != phases.BUFFERING:
-                self._enter(phases.BUFFERING)
-            if not request.complete:
-                self._caller.hold_body()
-            return None
+        problem = held.add(request.take(), length)
+        if problem is not None:
+            return problem
         if not request.complete:
+            if held.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle):
+                return TOO_SLOW
             self._await_body()
             return None
         self._body = held.collect()
         return self._acquire(integration, judged=judged)
-
-    def room_found(self) -> None:
-        """There is room for the body that is held."""
-        self._worker.run(self._go_on_holding, self._fail, self.request_id)
-
-    def _go_on_holding(self) -> Problem | None:
-        problem = self._gather(self._admitted(), judged=False)
-        request = self._request
-        if problem is None and not (request.complete or self.is_over):
-            if request.head.expects_continue and not request.received:
-                self._caller.deliver(_CONTINUE)
-            self._caller.release_body()
-        return problem
 
     def _acquire(self, integration: CompiledIntegration, *, judged: bool) -> Problem | None:
         """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
@@ -663,8 +644,7 @@ class Exchange(ExchangeEvents):
             size = max(head.length, request.received)
             self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
-        if signed.held is not None or not signed.is_written:
-            signed.written()
+        if not signed.is_written:
             self._pour(signed)
 
     def _pour(self, signed: SignedRequest) -> None:
@@ -680,7 +660,6 @@ class Exchange(ExchangeEvents):
         if whole:
             self._enter(phases.SENT)
         connection.send(piece, whole=whole)
-        signed.written()
         if not whole:
             signed.be_due(True)
             self._worker.soon(self._pour_on, self._fail, self.request_id)

@@ -26,11 +26,11 @@ Signing = Callable[[], list[bytes]]
 class SignedRequest:
     """One request, while its exchange lasts.
 
-    `holds_body` says that its body is held to be signed, and `held` in which room, once it takes any. `streams_body`
-    says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece` says that all of
-    the request was there when it was written, `is_slow` that it is signed in a thread, `is_long` that this is since a
-    long body is hashed, `is_written` that nothing of what is held is left to write, and `is_due` that the next piece of
-    it is written in a turn of its own. What is said by `state` is not there before.
+    `holds_body` says that its body is held to be signed; `held` is that body, unless it came with the head.
+    `streams_body` says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece`
+    says that all of the request was there when it was written, `is_slow` that it is signed in a thread, `is_long` that
+    this is since a long body is hashed, `is_written` that nothing of what is held is left to write, and `is_due` that
+    the next piece of it is written in a turn of its own. What is said by `state` is not there before.
     """
 
     __slots__ = (
@@ -44,7 +44,6 @@ class SignedRequest:
         "_signature",
         "_signer",
         "_size",
-        "_unwritten",
         "held",
         "holds_body",
         "in_one_piece",
@@ -64,7 +63,6 @@ class SignedRequest:
         self.in_one_piece = self.is_due = self._in_thread = self._is_over = False
         self._message = b""
         self._rest = _NOTHING
-        self._unwritten = 0
 
     def hold(self, held: HeldBody) -> None:
         """Hold the body from now on."""
@@ -118,7 +116,8 @@ class SignedRequest:
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
         if self._size <= _AT_ONCE:
             pieces += body
-            self._unwritten = self._size
+            if self.held is not None:
+                self.held.release(self._size)
         else:
             # Not joined with the head, which would copy it.
             self._rest = body[::-1]
@@ -138,15 +137,10 @@ class SignedRequest:
             piece = rest.pop()
             pieces.append(piece)
             size += len(piece)
-        self._unwritten = size
+        if self.held is not None:
+            self.held.release(size)
         self.is_written = not rest
         return piece if len(pieces) == 1 else b"".join(pieces)
-
-    def written(self) -> None:
-        """What was given out of the body is written."""
-        if self.held is not None and self._unwritten:
-            self.held.written(self._unwritten)
-        self._unwritten = 0
 
     def end(self) -> None:
         """Hold nothing any more."""
@@ -154,7 +148,6 @@ class SignedRequest:
             self._is_over = True
             return
         self._body = self._rest = _NOTHING
-        self._unwritten = 0
         if self.held is not None:
             self.held.end()
             self.held = None

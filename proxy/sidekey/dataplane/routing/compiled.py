@@ -17,12 +17,12 @@ from sidekey.core.spelling import PLAIN
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.dataplane.held_bodies import Hold as PartHold
-from sidekey.dataplane.held_bodies import Part, Room
+from sidekey.dataplane.held_bodies import BodyBudget
 from sidekey.dataplane.shares import Hold, Share, Shares
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.upstream.request_head import line_of
+from sidekey.dataplane.worker import Worker
 from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration
 
@@ -111,7 +111,7 @@ class CompiledIntegration:
     that may name a method, where only some are allowed.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `signing` are the rules by which they are signed, if they are, and `room` is for their bodies.
+    `signing` are the rules by which they are signed, if they are; `body_budget` limits the bodies that are held for it.
     `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
     when the rules have changed.
     """
@@ -127,13 +127,13 @@ class CompiledIntegration:
         "_judges_query",
         "_learnt",
         "_marks",
-        "_part",
         "_plain",
         "_pools",
         "_quick",
         "_redactor",
         "_routes",
         "_shares",
+        "body_budget",
         "certificate",
         "injection_points",
         "integration",
@@ -142,7 +142,6 @@ class CompiledIntegration:
         "needs_slow_path",
         "redacts",
         "resolved",
-        "room",
         "rules",
         "share",
         "signing",
@@ -161,7 +160,7 @@ class CompiledIntegration:
         *,
         pools: Pools,
         shares: Shares,
-        room: Room,
+        worker: Worker,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
         places = integration.traits.places
@@ -177,10 +176,7 @@ class CompiledIntegration:
         self.strip: Final = integration.stripped
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
-        self._part: Final[PartHold | None] = room.part(self.name) if integration.traits.holds_bodies else None
-        self.room: Part | None = None
-        if self._part is not None:
-            (self.room,) = self._part
+        self.body_budget: Final = BodyBudget(worker)
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = (
             unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None

@@ -15,11 +15,11 @@ from sidekey.core.request import RequestHead
 from sidekey.core.routing import LONGEST_HOST, PRESET, REVERSE, is_own_host, preset_id
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
-from sidekey.dataplane.held_bodies import Room
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.upstream.pool import may_use
 from sidekey.dataplane.upstream.pools import Pools
+from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
@@ -62,13 +62,13 @@ class Index:
         "_metrics",
         "_own_names",
         "_pools",
-        "_room",
         "_shares",
         "_snapshot",
         "_source_of",
         "_stored_at",
         "_targets",
         "_unmatched",
+        "_worker",
     )
 
     def __init__(
@@ -79,14 +79,14 @@ class Index:
         shares: Shares,
         metrics: Metrics,
         *,
-        room: Room,
+        worker: Worker,
         source_of: Callable[[Integration], GrantSource],
         identity_of: Callable[[Integration], IdentitySource | None],
     ) -> None:
         self._instance = instance
         self._pools = pools
         self._shares = shares
-        self._room = room
+        self._worker = worker
         self._metrics = metrics
         self._source_of = source_of
         self._identity_of = identity_of
@@ -248,7 +248,7 @@ class Index:
             self._identity_of(integration),
             pools=self._pools,
             shares=self._shares,
-            room=self._room,
+            worker=self._worker,
             changed=self._forget_targets,
         )
 

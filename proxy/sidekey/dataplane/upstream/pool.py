@@ -149,11 +149,6 @@ class Pool(Home):
         return next(iter(self._idle), None)
 
     @property
-    def has_idle(self) -> bool:
-        """Whether there are any."""
-        return bool(self._idle)
-
-    @property
     def idle_count(self) -> int:
         """How many they are."""
         return len(self._idle)
