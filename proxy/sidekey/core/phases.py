@@ -13,7 +13,7 @@ The request:
     SIGNING      it is signed in a thread
     CONNECTING   no connection is free
     SENDING      the head is written, the body is still coming
-    SENT         the whole request is written; a retry goes back to CONNECTING
+    SENT         the whole request is written; a retry goes back to ACQUIRING, SIGNING or CONNECTING
     RENEWING     the grant was refused, a newer one is awaited
     OVER         nothing more is done about the request
 
@@ -94,7 +94,7 @@ AFTER_REQUEST: Final[dict[int, int]] = {
     SIGNING: ACQUIRING | SIGNING | CONNECTING | SENDING | SENT | OVER,
     CONNECTING: CONNECTING | ACQUIRING | SIGNING | SENDING | SENT | OVER,
     SENDING: SENT | OVER,
-    SENT: CONNECTING | SIGNING | RENEWING | OVER,
+    SENT: ACQUIRING | SIGNING | CONNECTING | RENEWING | OVER,
     RENEWING: ACQUIRING | SIGNING | CONNECTING | SENT | OVER,
     OVER: 0,
 }

@@ -191,7 +191,8 @@ class LimitSettings(Section):
     response_head: PositiveSize = Field(default=_LIMITS.response_head, description="A response head.")
     replay_body: Size = Field(
         default=_LIMITS.replay_body,
-        description="A body that Sidekey keeps for the one replay after a 401, or buffers to add a token to it.",
+        description="A body that Sidekey keeps to send it once more, after a 401 or on a new connection, or buffers to "
+        "add a token to it.",
     )
     signed_body: PositiveSize = Field(
         default=_LIMITS.signed_body,

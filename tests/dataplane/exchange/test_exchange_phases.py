@@ -332,6 +332,17 @@ async def retried() -> None:
     (await sidekey.upstream(1)).feed(OK)
 
 
+async def retried_without_a_grant() -> None:
+    source = Awaited(there=True)
+    sidekey = Scripted(OTHER, H, sources={"h": source})
+    upstream = await warmed(sidekey)
+    sidekey.caller().feed(get())
+    source.grant = None
+    upstream.lose(ConnectionResetError())
+    source.go.set()
+    (await sidekey.upstream(1)).feed(OK)
+
+
 def signing_slowly(**options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
     """A plane whose integration `h` signs in a thread; and a wait until that has ended."""
     sidekey = Scripted(OTHER, SLOW, **options)  # type: ignore[arg-type]
@@ -580,6 +591,7 @@ CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
         "NONE HELD JUDGED NONE COMPLETE",
     ),
     retried: ("NEW SENT CONNECTING SENT OVER", "NONE COMPLETE"),
+    retried_without_a_grant: ("NEW SENT ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
     replayed: ("NEW CONNECTING SENT RENEWING CONNECTING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
     replayed_after_a_certificate: (
         "NEW CONNECTING SENT RENEWING ACQUIRING CONNECTING SENT OVER",

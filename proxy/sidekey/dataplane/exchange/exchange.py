@@ -81,14 +81,13 @@ class Exchange(ExchangeEvents):
     `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`.
     `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
     what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
-    `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
-    it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
-    whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is the ID of the preset
-    that it came by, if any, and `_unfilled` that preset while the parameters that it is to be filled with are still
-    coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that is, where it is asked.
-    `_address` is that of the upstream that it was last written to; `_waits` what was waited for, where anything was but
-    the whole response.
+    `_replay_body` is the body that was written, if the request may be sent again. `_redactor` is that of the grant it
+    was written with, whatever grant is used by now; `_redacted` the body of the response, where secrets are removed
+    from it. `_stepping` says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is
+    the ID of the preset that it came by, if any, and `_unfilled` that preset while the parameters that it is to be
+    filled with are still coming. `request_id` names it towards its caller and in the log; `_caller_name` is who that
+    is, where it is asked. `_address` is that of the upstream that it was last written to; `_waits` what was waited for,
+    where anything was but the whole response.
     """
 
     __slots__ = (
@@ -115,7 +114,6 @@ class Exchange(ExchangeEvents):
         "_request_phase",
         "_response_phase",
         "_retried",
-        "_retry_bytes",
         "_sent",
         "_share",
         "_signature",
@@ -159,7 +157,6 @@ class Exchange(ExchangeEvents):
         self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
-        self._retry_bytes: bytes | None = None
         self._began = 0.0
         self._waits: Waits | None = None
         self._sent = self._status = 0
@@ -509,12 +506,6 @@ class Exchange(ExchangeEvents):
         return signed.state(outgoing, body, 0 if signed.streams_body else length, signer)
 
     async def _sign(self) -> Problem | None:
-        return await self._sign_in_thread(self._dispatch)
-
-    async def _sign_again(self) -> Problem | None:
-        return await self._sign_in_thread(self._reconnect)
-
-    async def _sign_in_thread(self, go_on: Callable[[], None]) -> Problem | None:
         """Sign in a thread, then go on; where the grant is another one by then, begin again with that one."""
         signed, signature, worker = self._signature, None, self._worker
         async with worker.signing:
@@ -530,7 +521,7 @@ class Exchange(ExchangeEvents):
             integration = self._admitted()
             if self._grant is not integration.source.grant:
                 return self._acquire(integration, judged=False)
-            go_on()
+            self._dispatch()
         return None
 
     # The way to the upstream.
@@ -546,27 +537,25 @@ class Exchange(ExchangeEvents):
         pool = self._aim().route.pool
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
-        # What was refused goes out by a new connection: the refusal may have been the last response of its own.
-        connection = None if self._replayed else pool.take()
+        # What is sent again goes out by a new connection: other kept ones may be stale as well, and a refusal may have
+        # been the last response of its own.
+        is_again = self._retried or self._replayed
+        connection = None if is_again else pool.take()
         if connection is not None:
             self._send(connection)
             return
         self._enter(phases.CONNECTING)
         if not self._request.complete:
             self._caller.hold_body()
-        pool.enqueue(self, self._admitted().stats, self._request.rules.timeouts.connect)
+        connect = pool.connect_for if is_again else pool.enqueue
+        connect(self, self._admitted().stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
         if self._request_phase != phases.CONNECTING or self._grant is not self._admitted().source.grant:
             return False
-        retry = self._retry_bytes
         try:
-            if retry is None:
-                self._send(connection)
-            else:
-                self._retry_bytes = None
-                self._write(connection, retry, whole=True)
+            self._send(connection)
         except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
             problem = self._worker.defect(error, self.request_id)
         else:
@@ -577,23 +566,15 @@ class Exchange(ExchangeEvents):
 
     def declined(self) -> None:
         """Go on after a connection was declined: the grant has expired, or was renewed, while the exchange waited."""
-        if self._request_phase != phases.CONNECTING:
-            return
-        if self._retry_bytes is not None:
-            if self._replay_body is None:
-                detail = "the upstream closed the connection before it responded"
-                problem = Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
-                self._fail(problem)
-                return
-            self._begin_again()
-        self._worker.run(self._acquire_again, self._fail, self.request_id)
+        if self._request_phase == phases.CONNECTING:
+            self._worker.run(self._acquire_again, self._fail, self.request_id)
 
     def _acquire_again(self) -> Problem | None:
         return self._acquire(self._admitted(), judged=False)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection can be made."""
-        self._fail(problem.maybe_sent() if self._retried else problem)
+        self._fail(problem)
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Write the head and what has arrived of the body, in one piece."""
@@ -611,7 +592,7 @@ class Exchange(ExchangeEvents):
         if self._body is not None:
             body = self._body + body
             self._body = None
-        if integration.watched:
+        if integration.watched or head.method in IDEMPOTENT:
             size = max(head.length, request.received)
             self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         length, stripped = head.length, integration.strip
@@ -623,23 +604,18 @@ class Exchange(ExchangeEvents):
             injected += acceptable(head.fields)
         pieces = request_head(head, line, injected, stripped, length=length, head_end=request.rules.head_end)
         pieces += self._framed(body, chunked=length == CHUNKED)
-        data = b"".join(pieces)
-        if request.complete:
-            self._retry_bytes = None if self._retried else data
-        self._write(connection, data, whole=request.complete)
+        self._write(connection, b"".join(pieces), whole=request.complete)
 
     def _send_signed(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
         """Write the head, signed now, and the body: what has arrived of it, or all of it as far as there is room."""
         request, destination = self._request, self._aim()
         self._redactor = destination.route.redactor
         head, whole = request.head, request.complete
-        pieces = signed.write(self._worker.wall, in_one_piece=whole)
+        pieces = signed.write(self._worker.wall)
         body, self._body = self._body or _NOTHING, None
         if signed.streams_body:
             body = body + request.take()
             pieces += self._framed(body, chunked=head.length == CHUNKED)
-        # It is only sent again where the upstream may refuse the grant, or close a connection that was idle.
-        self._replay_body = None
         if destination.integration.watched or head.method in IDEMPOTENT:
             size = max(head.length, request.received)
             self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
@@ -720,54 +696,19 @@ class Exchange(ExchangeEvents):
     # Sending a request a second time: on a new connection after a stale one, or with another grant.
 
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
-        if stale and self._may_retry and self._aim().route.pool is not None:
+        """Fail, or send an idempotent request once more if its connection was stale (RFC 9112 9.3.1)."""
+        may_retry = stale and not self._retried and self._request.head.method in IDEMPOTENT
+        if may_retry and self._replay_body is not None and self._request_phase == phases.SENT:
             self._retried = True
-            self._upstream = None
-            again = self._send_again()
-            if again is None:
-                return
-            problem = again
-        self._fail(problem)
-
-    def _send_again(self) -> Problem | None:
-        """Send on a new connection what a stale one has not: the same bytes, but for what is signed."""
-        signed, grant = self._signature, self._grant
-        if signed is not None and grant is not None:
             self._begin_again()
-            problem = self._state(signed, grant)
-            if problem is not None:
-                return problem
-            if signed.is_slow:
-                self._enter(phases.SIGNING)
-                self._wait(self._sign_again)
-                return None
-        self._reconnect()
-        return None
-
-    @property
-    def _may_retry(self) -> bool:
-        """Whether it may be sent on a new connection (RFC 9112 9.3.1): once, and only where it was in one piece."""
-        if self.is_over or self._request.head.method not in IDEMPOTENT:
-            return False
-        signed = self._signature
-        if signed is None:
-            return self._retry_bytes is not None
-        was_sent = self._request_phase == phases.SENT and signed.in_one_piece
-        return was_sent and self._replay_body is not None and not self._retried
-
-    def _reconnect(self) -> None:
-        """Wait for a connection that is made for this request alone."""
-        pool = self._aim().route.pool
-        if pool is None:
-            raise RuntimeError("no client certificate is bound to the route")
-        self._enter(phases.CONNECTING)
-        pool.connect_for(self, self._admitted().stats, self._request.rules.timeouts.connect)
+            self._worker.run(self._acquire_again, self._fail, self.request_id)
+            return
+        self._fail(problem)
 
     def _begin_again(self) -> None:
         """Forget the response, so that the request may be written again; its body was kept."""
         self._drop_upstream()
         self._held = self._redacted = None
-        self._retry_bytes = None
         self._status = 0
         self._waited().write_again()
         self._chunked = False
@@ -1026,7 +967,7 @@ class Exchange(ExchangeEvents):
         """End with a response of our own, or cut one that has begun, so that it never looks complete."""
         if self.is_over:
             return
-        sent = problem.sent if self._upstream is None else "maybe"
+        sent = "maybe" if self._retried or self._upstream is not None else problem.sent
         self._drop_upstream()
         self._held = None
         if self._response_phase == phases.PASSING:

@@ -27,10 +27,10 @@ class SignedRequest:
     """One request, while its exchange lasts.
 
     `holds_body` says that its body is held to be signed; `held` is that body, unless it came with the head.
-    `streams_body` says that it is written as it comes: neither is it signed nor anything added to it. `in_one_piece`
-    says that all of the request was there when it was written, `is_slow` that it is signed in a thread, `is_long` that
-    this is since a long body is hashed, `is_written` that nothing of what is held is left to write, and `is_due` that
-    the next piece of it is written in a turn of its own. What is said by `state` is not there before.
+    `streams_body` says that it is written as it comes: neither is it signed nor anything added to it. `is_slow` says
+    that it is signed in a thread, `is_long` that this is since a long body is hashed, `is_written` that nothing of what
+    is held is left to write, and `is_due` that the next piece of it is written in a turn of its own. What is said by
+    `state` is not there before.
     """
 
     __slots__ = (
@@ -46,7 +46,6 @@ class SignedRequest:
         "_size",
         "held",
         "holds_body",
-        "in_one_piece",
         "is_due",
         "is_long",
         "is_slow",
@@ -60,7 +59,7 @@ class SignedRequest:
         self.streams_body: Final = not (reads_body or fills_body)
         self.held: HeldBody | None = None
         self.is_written = True
-        self.in_one_piece = self.is_due = self._in_thread = self._is_over = False
+        self.is_due = self._in_thread = self._is_over = False
         self._message = b""
         self._rest = _NOTHING
 
@@ -103,7 +102,7 @@ class SignedRequest:
         if self._is_over:
             self.end()
 
-    def write(self, wall: Callable[[], float], *, in_one_piece: bool) -> list[bytes]:
+    def write(self, wall: Callable[[], float]) -> list[bytes]:
         """The pieces of the head with its signature, and of the body as much as goes with it.
 
         The signature is the one that was made in a thread, once, or one of now, by the clock `wall`.
@@ -111,7 +110,6 @@ class SignedRequest:
         outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
         if signature is None:
             signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
-        self.in_one_piece = in_one_piece
         self._body, self._signature = _NOTHING, None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
         if self._size <= _AT_ONCE:

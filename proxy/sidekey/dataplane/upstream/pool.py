@@ -189,7 +189,7 @@ class Pool(Home):
         self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
 
     def connect_for(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
-        """Make a new connection for this one alone: it was sent once by one that had closed."""
+        """Make a new connection for an exchange that is sent again, and for no other."""
         self._reconnecting += 1
         self.worker.spawn(self._connect_for(waiter, stats, timeout))
 
