@@ -80,7 +80,7 @@ def test_preset_has_at_most_64_parameters(child: Child) -> None:
 LISTS = {
     "/endpoint_prefix": ("https://api.example.com/v1", "https://api.example.com/V{}"),
     "/allowed_domains": ("https://api.example.com", "https://h-{}.example.com"),
-    "/methods": ("GET", "M-{}"),
+    "/methods": ("GET", "POST"),
 }
 
 

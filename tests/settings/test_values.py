@@ -189,7 +189,12 @@ def test_anything_else_is_not_a_media_type(text: str) -> None:
 def test_a_preset_sends_no_head() -> None:
     """The caller's POST waits for a body."""
     assert values.check_preset_method("PUT") == "PUT"
-    for text, reason in (("HEAD", "must not be HEAD"), ("put", "in capitals"), ("CONNECT", "TRACE or CONNECT")):
+    for text, reason in (
+        ("HEAD", "must not be HEAD"),
+        ("put", "in capitals"),
+        ("FETCH", "a known method"),
+        ("CONNECT", "TRACE or CONNECT"),
+    ):
         with pytest.raises(ValueError, match=reason):
             values.check_preset_method(text)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 from sidekey.core import addresses
+from sidekey.core.decide import DEFAULT_METHODS
 from sidekey.core.headers import TARGET_HEADERS
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.core.preset_parameters import NAME as PARAMETER_NAME
@@ -30,7 +31,7 @@ from sidekey.settings.bundles import check_bundle, check_no_local_ca
 
 NAME_PATTERN = "[a-z0-9][a-z0-9_-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
-_METHOD = re.compile("[A-Z][A-Z-]{0,31}")
+_METHODS = frozenset(method.decode() for method in DEFAULT_METHODS)
 _PORT = re.compile("0|[1-9][0-9]{0,4}")
 _MODE = re.compile("0[0-7]{3}")
 _LONGEST_SOCKET_PATH = 107
@@ -184,11 +185,11 @@ def parse_grants(raw: object) -> tuple[str, ...] | None:
 
 
 def check_method(text: str) -> str:
-    """A method as it is compared: case counts (RFC 9110 9.1)."""
-    if not _METHOD.fullmatch(text):
-        raise ValueError("must be a method in capitals, such as POST")
+    """Check a method, with its case (RFC 9110 9.1)."""
     if text in SAFE_METHODS_NEVER:
         raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
+    if text not in _METHODS:
+        raise ValueError("must be a known method in capitals, such as POST")
     return text
 
 

@@ -289,7 +289,7 @@ def test_every_error_is_reported_at_once() -> None:
         }
     ) == {
         "/endpoint_prefix": "must be an absolute URL such as https://api.example.com/v1",
-        "/methods/0": "must be a method in capitals, such as POST",
+        "/methods/0": "must be a known method in capitals, such as POST",
         "/auth/headers/Host": "this header may not be injected: it belongs to the connection or to Sidekey",
         "/auth/headers/X-A": "must be a public text, or {prefix: TEXT, secret: {value: TEXT}}",
         "/auth/headers/X-B/secret": "must not be a bare text: send {value: SECRET}, which is sealed",
