@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,6 @@ from typing import Any, Self
 from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.settings.stored.saving import Draft, prepare
 from sidekey.store.audit import AuditEntry
@@ -28,7 +26,6 @@ KEY_ID = "k1"
 KEY = b"32 bytes that seal nothing real."
 
 _IN_FLIGHT = 10_000
-_DIALLING = Dialling(allowed=(ip_network("127.0.0.0/8"),), stored=True)
 _WHO = "benchmarks"
 _SECONDS = 30.0
 _API = "/api/v1/integrations"
@@ -74,7 +71,7 @@ def _row(name: str, prefix: str, vault: Vault, now: int) -> IntegrationRow:
         "endpoint_prefix": prefix,
         "auth": {"type": "basic", "username": {"value": USER}, "password": {"value": PASSWORD}},
     }
-    draft = prepare(document, None, in_flight=_IN_FLIGHT, now=now, dialling=_DIALLING)
+    draft = prepare(document, None, in_flight=_IN_FLIGHT, now=now)
     assert isinstance(draft, Draft)
     row = new_row()
     return IntegrationRow(

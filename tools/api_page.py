@@ -116,7 +116,7 @@ the others.
 | `secret_missing` | a secret, or the file of its client certificate, cannot be read | `credential_unavailable` |
 | `expired` | its client certificate has expired: `expires_at` | `credential_unavailable` |
 | `hidden` | a file has or had its ID, until it is released; or another one covers its targets | are not its own |
-| `invalid` | this Sidekey cannot use it or its client certificate, or it can never work | `credential_unavailable` |
+| `invalid` | this Sidekey cannot use it or its client certificate | `credential_unavailable` |
 | `sealed` | a secret cannot be opened | `credential_unavailable` |
 | `altered` | something other than Sidekey changed its row | `credential_unavailable` |
 

@@ -216,7 +216,6 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
         Event("preset cannot be used with its integration", "error", ("place",)),
-        Event("this can never work, and requests that need it are refused", "warning", ("place",)),
         Event(
             "other users can change a file that Sidekey trusts", "error", ("place",), "Also for a folder on its path."
         ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
-from sidekey.core.addresses import Address, Only
+from sidekey.core.addresses import Address
 from sidekey.core.codings import acceptable
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
 from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
@@ -25,7 +24,7 @@ from sidekey.credentials.fields import TOKEN
 from sidekey.dataplane.upstream.request_head import field_lines
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
-from sidekey.settings.impossible import Dialling
+from sidekey.settings.addresses import address_refusal
 
 CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY): they must trust the local CA, by which the TLS of such a "
@@ -172,8 +171,6 @@ class Explanation:
             rows.append(("credential", "is not sent"))
             if decision.code != "destination_denied":
                 rows += [("rule", rule) for rule in _rules(self.integration.policy)]
-        if self.integration.impossible:
-            rows.append(("never works", self.integration.impossible))
         for held in (self.integration.secrets, self.integration.certificate):
             if held is not None and held.unreadable is not None:
                 rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
@@ -225,7 +222,6 @@ class _Candidate:
             stored=integration.stored,
             spelling=integration.traits.spelling,
             kept=integration.kept,
-            impossible=bool(integration.impossible),
         )
         return cls(integration, rules)
 
@@ -307,26 +303,16 @@ def explain(
     return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
 
 
-def with_addresses(
-    explanation: Explanation, snapshot: Snapshot, looked_up: Mapping[str, tuple[Address, ...]] = MappingProxyType({})
-) -> Explanation:
-    """The same, but that where none of the addresses that are known of the host may be dialled, it is denied.
-
-    Known are those of the config, and what was `looked_up`.
-    """
+def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequence[Address] = ()) -> Explanation:
+    """Deny the target if no connection to its host is allowed, by the config and the addresses that were looked up."""
     host, integration = explanation.dialled_host, explanation.integration
-    target = explanation.decision.target
-    if host is None or target is None:
+    if host is None:
         return explanation
-    if explanation.passes or not integration.stored:
-        dialling = Dialling.of_files(snapshot)
-    else:
-        dialling = Dialling.of_store(snapshot)
-    own = () if explanation.passes or isinstance(integration.allow_private, Only) else integration.allow_private
-    reason = dialling._replace(looked_up=looked_up).refuse(target.origin, own)
+    allow_private = () if explanation.passes else integration.allow_private
+    reason = address_refusal(host, allow_private, snapshot.network, looked_up)
     if reason is None:
         return explanation
-    denied = Decision(False, "destination_denied", reason, target)
+    denied = Decision(False, "destination_denied", reason, explanation.decision.target)
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 

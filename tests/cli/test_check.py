@@ -95,6 +95,88 @@ def test_check_says_in_words_what_is_wrong_with_a_file(text: str, line: str, tmp
     assert (result.returncode, result.stdout.splitlines()[0]) == (1, f"{path}:{line}")
 
 
+AUTH = "{type: headers, headers: {X-Tenant: acme}}"
+OAUTH2 = "{type: oauth2, token_endpoint: 'https://HOST/token', client_id: id, client_secret: {env: SECRET}}"
+LOGIN = OAUTH2.replace("HOST", "auth.example.com")
+WAY_OUT = "to allow_private of the integration, or to network.allow_private"
+NOT_GLOBAL = "endpoint_prefix: {} is not a global address ({}): add {} " + WAY_OUT
+NEVER = "endpoint_prefix: {} is never dialled ({}), whatever allow_private says: use another address"
+OUTSIDE = (
+    "endpoint_prefix: no request passes, because {} is not an allowed domain: change it, or add it to allowed_domains, "
+    "with allow_other_domains: true"
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "warnings"),
+    [
+        (f"endpoint_prefix: 'https://api.example.com', auth: {AUTH}", []),
+        (f"endpoint_prefix: 'https://93.184.216.34', auth: {AUTH}", []),
+        (f"endpoint_prefix: 'https://mixed.test', auth: {AUTH}", []),
+        (f"endpoint_prefix: 'https://up.test', allow_private: [10.0.0.0/8], auth: {AUTH}", []),
+        (
+            f"endpoint_prefix: ['https://api.example.com', 'https://10.1.2.3/v1'], auth: {AUTH}",
+            [NOT_GLOBAL.format("10.1.2.3", "private", "10.1.2.3/32")],
+        ),
+        (
+            f"endpoint_prefix: 'https://[fd00::7]', auth: {AUTH}",
+            [NOT_GLOBAL.format("fd00::7", "not global unicast", "fd00::7/128")],
+        ),
+        (
+            f"endpoint_prefix: 'https://[64:ff9b::a01:203]', auth: {AUTH}",
+            [NOT_GLOBAL.format("64:ff9b::a01:203", "private", "10.1.2.3/32")],
+        ),
+        (
+            f"endpoint_prefix: 'https://localhost:8000', auth: {AUTH}",
+            [NOT_GLOBAL.format("localhost is 127.0.0.1, which", "loopback", "127.0.0.1/32")],
+        ),
+        (
+            f"endpoint_prefix: 'https://up.test', auth: {AUTH}",
+            [NOT_GLOBAL.format("up.test is 10.0.0.5, which", "private", "10.0.0.5/32")],
+        ),
+        (
+            f"endpoint_prefix: 'https://169.254.169.254', allow_private: [169.254.0.0/16], auth: {AUTH}",
+            [NEVER.format("169.254.169.254", "cloud metadata")],
+        ),
+        (
+            f"endpoint_prefix: 'https://[2002:a00:1::]', auth: {AUTH}",
+            [NEVER.format("2002:a00:1::", "6to4")],
+        ),
+        (
+            f"auth: {OAUTH2.replace('HOST', 'up.test')}",
+            [f"up.test is 10.0.0.5, which is not a global address (private): add 10.0.0.5/32 {WAY_OUT}"],
+        ),
+        (f"endpoint_prefix: 'https://auth.example.com/v1', auth: {LOGIN}", []),
+        (f"endpoint_prefix: 'https://api.example.com/v1', auth: {LOGIN}", [OUTSIDE.format("https://api.example.com")]),
+        (
+            f"endpoint_prefix: ['https://auth.example.com', 'http://auth.example.com:80/x'], auth: {LOGIN}",
+            [OUTSIDE.format("http://auth.example.com"), "endpoint_prefix[1]: the credential travels in the clear"],
+        ),
+    ],
+)
+def test_check_warns_of_what_no_request_reaches(keys: str, warnings: list[str], tmp_path: Path) -> None:
+    """It exits with 0, and strict runs start: each such request is denied when it comes."""
+    config = tmp_path / "sidekey.yaml"
+    hosts = "hosts: {up.test: [10.0.0.5], mixed.test: [10.0.0.5, 93.184.216.34]}"
+    config.write_text(f"version: 1\nnetwork: {{{hosts}}}\nintegrations:\n  it: {{{keys}}}\n")
+    result = run_cli("check", "--config", str(config), environment={"SECRET": SECRET})
+    *found, last = result.stdout.splitlines()
+    assert (result.returncode, last) == (0, "ok: 1 integration")
+    assert [line.partition(": integrations.it")[2].lstrip(".: ") for line in found] == warnings
+
+
+def test_check_reports_no_addresses_beside_errors(tmp_path: Path) -> None:
+    """The key that would allow the address may be among what could not be read."""
+    config = tmp_path / "sidekey.yaml"
+    network = "{allow_private: [10.0.0.0/8], more: 1}"
+    integration = f"{{endpoint_prefix: 'https://10.1.2.3', auth: {AUTH}}}"
+    config.write_text(f"version: 1\nnetwork: {network}\nintegrations: {{it: {integration}}}\n")
+    result = run_cli("check", "--config", str(config))
+    assert result.returncode == 1
+    (line,) = result.stdout.splitlines()
+    assert "network.more: unknown key" in line
+
+
 @pytest.mark.parametrize("path", ["/v1/*", "/v1/users/{id}", "/v1/a}b", "/{}", "/*/orders"])
 def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Path) -> None:
     """No request could match it: the message says what a prefix is."""

@@ -142,7 +142,7 @@ def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> No
     inside = run_cli("explain", "crm", "http://inside.example/x/1", "--config", path)
     assert inside.returncode == 1
     assert (
-        "denied       destination_denied: inside.example is 10.1.2.3 by network.hosts, which is not a global address "
+        "denied       destination_denied: inside.example is 10.1.2.3, which is not a global address "
         "(private): add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private\n"
     ) in inside.stdout
     metadata = run_cli("explain", "crm", "http://169.254.169.254/", "--json", "--config", path)

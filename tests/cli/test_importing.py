@@ -524,8 +524,8 @@ presets:
 """
 
 
-def test_an_export_that_needs_the_allow_private_of_the_store_is_imported_but_is_no_config(sqlite: Site) -> None:
-    """As docs/store.md says: files have rules of their own for addresses."""
+def test_check_warns_of_exported_address_that_only_the_store_allows(sqlite: Site) -> None:
+    """Files have rules of their own for addresses. The export is imported as it is."""
     sqlite.write(store=", allow_private: ['127.0.0.0/8']")
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("crm.example.com", "127.0.0.1"))
     sqlite.run("import", "in.yaml")
@@ -536,7 +536,7 @@ def test_an_export_that_needs_the_allow_private_of_the_store_is_imported_but_is_
         secret.parent.mkdir(parents=True, exist_ok=True)
         secret.write_text(text)
         secret.chmod(0o600)
-    said = sqlite.run("check", "--config", str(sqlite.folder / "out"), status=1)
+    said = sqlite.run("check", "--config", str(sqlite.folder / "out"))
     assert "crm.endpoint_prefix: 127.0.0.1 is not a global address" in said
     assert sqlite.outcomes("out") == {"crm": "kept", "billing": "kept"}
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.store import StoreCommandError, destinations_of, write_key
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.settings.stored.saving import Draft, prepare
 from sidekey.store.errors import StoreUnavailable
@@ -76,7 +75,7 @@ def fill(config: Path) -> None:
 
 
 def saved(opened: Store) -> IntegrationRow:
-    draft = prepare(DOCUMENT, None, in_flight=100, now=0, dialling=Dialling(stored=True))
+    draft = prepare(DOCUMENT, None, in_flight=100, now=0)
     assert isinstance(draft, Draft)
     row = new_row()
     secrets = sealed_fields(Vault(opened.id, opened.ring), row, "crm", draft, {}, by="ops", now=1)

@@ -1173,34 +1173,6 @@ def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | No
 
 
 @pytest.mark.parametrize(
-    ("stored", "where"), [(False, "`sidekey check` says"), (True, "`sidekey list` and the API say")]
-)
-def test_an_integration_that_can_never_work_refuses_whatever_names_it(stored: bool, where: str) -> None:
-    """Before method and target, at each way in; by its host alone, what it does not cover is still somebody else's."""
-    never = Known(
-        replace(rules("never"), impossible=True, stored=stored), {b"/x": parse_target("https://a.test/api/x")}
-    )
-    routes = known(H, never)
-    refused = [
-        decide(head("/i/never/x"), None, routes),
-        decide(head("/i/never/x", b"FOO"), None, routes),
-        decide(head("http://elsewhere.test/", integration_id="never"), None, routes),
-        judge(head("/i/never/x"), never),
-        readmit(head("/i/never/x"), never, None),
-    ]
-    if not stored:
-        found = decide_connect(head("a.test:443", b"CONNECT", integration_id="never"), None, routes)
-        assert isinstance(found, Denied)
-        refused.append(found)
-    for each in refused:
-        assert isinstance(each, Denied)
-        problem = each.problem
-        assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
-        assert where in problem.detail
-    assert outcome(decide(head("/i/h/x"), None, routes)) == "https://a.test/api/x"
-
-
-@pytest.mark.parametrize(
     ("target", "base", "origin"),
     [
         ("/i/one/x", BASE, BASE.origin),

@@ -6,13 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_network
 from typing import Any
 
 from pydantic import BaseModel
 
 from sidekey.credentials.destination import Json, keys_of
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import Saved
 from sidekey.settings.stored.opening import StoredReader, Vault, sealed_fields
@@ -25,7 +23,6 @@ from support.oauth import signer
 
 VAULT = Vault("store-of-tests", KeyRing({"k1": b"1" * 32}))
 PRESENT = NOW.timestamp()
-DIALLING = Dialling(allowed=(ip_network("127.0.0.0/8"),), stored=True)
 CANARY = "canary-of-the-tests-of-at-least-32-bytes"
 
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
@@ -189,7 +186,7 @@ def copied(document: Mapping[str, Any]) -> Any:
 
 def judged(document: Mapping[str, Any], former: Former | None = None) -> Draft | Invalid | Reenter:
     """What becomes of a document."""
-    return prepare(document, former, in_flight=10_000, now=PRESENT, dialling=DIALLING)
+    return prepare(document, former, in_flight=10_000, now=PRESENT)
 
 
 def draft(document: Mapping[str, Any], former: Former | None = None) -> Draft:

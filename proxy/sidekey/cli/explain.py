@@ -92,10 +92,10 @@ def command(
         sample = read_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
     except ValueError as error:
         fail(error)
-    explanation = with_addresses(explain(integration, url, snapshot.passing, sample), snapshot)
+    explanation = explain(integration, url, snapshot.passing, sample)
     host = explanation.dialled_host
     if host is not None:
-        explanation = with_addresses(explanation, snapshot, {host: look_up(snapshot, host)})
+        explanation = with_addresses(explanation, snapshot, look_up(snapshot, host))
     if as_json:
         print_json(explanation.as_json())
     else:

@@ -26,7 +26,6 @@ from sidekey.settings.admin import SHORTEST_TOKEN
 from sidekey.settings.build import build_trust
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.integration import Integrations
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
@@ -330,13 +329,13 @@ class _Planning:
     ) -> Draft | list[ConfigError]:
         """The draft of an integration, or everything that keeps it from the store."""
         base: Loc = ("integrations", name)
-        in_flight, dialling = self._target.snapshot.limits.in_flight, Dialling.of_store(self._target.snapshot)
+        in_flight = self._target.snapshot.limits.in_flight
         # As a run would: what a file may not say, or names in vain, is told in a file's words.
         one = Loaded()
         trust_of = partial(build_trust, read=reader)
-        integrations = Integrations(one, reader, noting, trust_of, self._now, store="database", dialling=dialling)
+        integrations = Integrations(one, reader, noting, trust_of, self._now, store="database")
         integrations.take(name, raw, self._target.side.trust, None)
-        errors = [*one.errors, *one.unreadable, *one.refused, *one.impossible]
+        errors = [*one.errors, *one.unreadable, *one.refused]
         errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
         validated = validate(raw)
         settings = validated.settings
@@ -347,7 +346,7 @@ class _Planning:
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:
             return errors
-        found = prepare(document, former, in_flight=in_flight, now=self._now, dialling=dialling)
+        found = prepare(document, former, in_flight=in_flight, now=self._now)
         if isinstance(found, Invalid):
             return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in found.errors]
         # All of its secrets are there, so that none must be entered again.

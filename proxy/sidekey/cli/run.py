@@ -23,8 +23,8 @@ from sidekey.settings.config_errors import ConfigError
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, other users can change one, a preset does not fit "
-    "its integration, or something of one can never work.",
+    help="Do not start while a secret or CA file cannot be read, other users can change one, or a preset does not fit "
+    "its integration.",
 )
 def command(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain.

@@ -50,7 +50,7 @@ class IntegrationRules:
     says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
     has not written, is used in tunnels, and without being named, only where the operator lets it. `kept` are the fields
     that callers may send by a preset too. Where there is a `spelling`, targets are brought into it first; policy and
-    base are in it already. `impossible`: as it is written none of its requests can ever be sent.
+    base are in it already.
     """
 
     name: str
@@ -63,7 +63,6 @@ class IntegrationRules:
     stored: bool = False
     kept: frozenset[bytes] = frozenset()
     spelling: Spelling | None = None
-    impossible: bool = False
 
     @classmethod
     def of(
@@ -77,13 +76,12 @@ class IntegrationRules:
         stored: bool = False,
         kept: frozenset[bytes] = frozenset(),
         spelling: Spelling | None = None,
-        impossible: bool = False,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling, impossible)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored, kept, spelling)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
@@ -634,8 +632,6 @@ def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | Non
 def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
     """Why nothing that a tunnel could be used for may be inside a policy."""
     if named is not None:
-        if named.rules.impossible:
-            return _impossible(named.rules)
         if named.rules.unresolved or named.rules.reach(authority):
             return None
         detail = "no target at this host and port is inside the integration's policy"
@@ -644,13 +640,6 @@ def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, 
         return _unnamed(inside=False)
     reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
     return None if reached else _UNMATCHED
-
-
-def _impossible(rules: IntegrationRules) -> Problem:
-    """Why nothing is sent by an integration that can never work. What is wrong is told to operators alone."""
-    where = "`sidekey list` and the API say" if rules.stored else "`sidekey check` says"
-    detail = f"the config of the integration can never work: {where} what is wrong, and what to do"
-    return Problem("credential_unavailable", detail, error="proxy_configuration_error")
 
 
 _UNMATCHED: Final = Problem(
@@ -716,8 +705,6 @@ def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> 
 def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
     """Judge method and target alone, by the rules of now."""
     rules = candidate.rules
-    if rules.impossible:
-        return Denied(_impossible(rules), candidate)
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"

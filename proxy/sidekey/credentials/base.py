@@ -546,8 +546,3 @@ class KindSettings(PartSettings):
         """
         del values
         return Destinations()
-
-    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
-        """The servers that it must call before it can grant, as far as these values tell; the keys that name each."""
-        del values
-        yield from ()

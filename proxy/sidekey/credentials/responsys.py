@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sidekey.core import paths
 from sidekey.core.policy import Domain, Forbidden, Prefix, parse_domain, parse_prefix
-from sidekey.core.urls import Origin, Target
+from sidekey.core.urls import Target
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -301,12 +301,6 @@ class ResponsysSettings(KindSettings):
             path=path,
             placeholder_origin=origin,
         )
-
-    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
-        """The login's."""
-        login = values.get(("login_endpoint",))
-        if login is not None:
-            yield ("login_endpoint",), _login(login).origin
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.urls import Origin
 from sidekey.credentials.base import (
     Attempt,
     Call,
@@ -590,12 +589,6 @@ class SessionSettings(KindSettings):
             forbidden=(Forbidden(login.origin, login.path),),
             base=Prefix(login.origin, ""),
         )
-
-    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
-        """The login's."""
-        text = values.get(("login", "url"))
-        if text is not None:
-            yield ("login", "url"), parse_endpoint(text).origin
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""

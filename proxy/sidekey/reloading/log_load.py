@@ -24,8 +24,6 @@ def log_load(loaded: Loaded) -> None:
         log.error("client certificate must not be used; what needs it is unavailable", place=str(error))
     for error in loaded.mismatched:
         log.error("preset cannot be used with its integration", place=str(error))
-    for error in loaded.impossible:
-        log.warning("this can never work, and requests that need it are refused", place=str(error))
     for error in loaded.writable:
         log.error("other users can change a file that Sidekey trusts", place=str(error))
     for name, errors in loaded.kept.items():

@@ -101,8 +101,6 @@ class Integration:
     """The place in the integration of each secret that was read, with a digest under a key of this process alone."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
-    impossible: str = ""
-    """Why no request of it can ever be sent, for operators; empty where one may be."""
 
     needs_mozilla: bool = field(init=False, compare=False)
     """Whether a connection for it may be to an https server that Mozilla's CAs verify."""
@@ -136,10 +134,8 @@ class Integration:
     def usable(self) -> bool:
         """Whether everything that can be read without a call is there, and may be used."""
         certificate = self.certificate
-        return (
-            not self.impossible
-            and self.secrets.credential is not None
-            and (certificate is None or certificate.identity is not None or certificate.pending)
+        return self.secrets.credential is not None and (
+            certificate is None or certificate.identity is not None or certificate.pending
         )
 
 

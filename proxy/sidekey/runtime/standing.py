@@ -19,8 +19,8 @@ State = Literal[
 `expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed (which of
 them count: `observe.traffic`), and those before back to when it says; `not_fetched`: its client certificate comes from
 a URL and was never fetched; `secret_missing`: a secret, or the file of its client certificate, cannot be read;
-`expired`: its client certificate has ended. `invalid`: its client certificate must not be used, or it can never work as
-it is written. The others are the judgement of a stored one (`snapshot.StoredState`).
+`expired`: its client certificate has ended. `invalid`: its client certificate must not be used. The others are the
+judgement of a stored one (`snapshot.StoredState`).
 """
 
 STATES: Final[tuple[State, ...]] = (
@@ -89,7 +89,7 @@ def standing_of(
         return Standing(judgement.state, judgement.reason, usable=False)
     secrets, certificate = integration.secrets, integration.certificate
     well = judgement.state == "ok" and certificate is None and failing_since is None and ends_at is None
-    if well and secrets.credential is not None and not integration.impossible:
+    if well and secrets.credential is not None:
         # Almost all of ten thousand.
         return Standing("ok", judgement.reason) if judgement.reason else _OK
     ends = ends_at if certificate is None else certificate.ends_at
@@ -104,8 +104,6 @@ def _said(
         return judgement.state, judgement.reason
     if ends is not None and ends <= now:
         return "expired", f"its client certificate expired on {_moment(ends)}"
-    if integration.impossible:
-        return "invalid", integration.impossible
     certificate = integration.certificate
     if certificate is not None and certificate.refused:
         return "invalid", certificate.refused

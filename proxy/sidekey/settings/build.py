@@ -25,9 +25,8 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
-from sidekey.settings.config_errors import Finding, Loc, show
+from sidekey.settings.config_errors import Loc, show
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.impossible import POSSIBLE, Destination, Dialling, Impossible, find_impossible
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings, LogSettings
 from sidekey.settings.parts import credential_of, parts_of, public_headers_of, read_parts, traits_of, values_of
 from sidekey.settings.passing import build_passing
@@ -53,18 +52,14 @@ def build_integration(
     noting: NotingReader | None = None,
     stored: Only | None = None,
     row: str = "",
-    dialling: Dialling | None = None,
 ) -> Built:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
-    client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these. What can
-    never work is found by the rules of `dialling`, and nothing of it without them.
+    client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
     """
     traits = traits_of(settings)
     where = where_of(settings, read if noting is None else noting)
-    destination = where.destination(settings) if dialling is not None and where.known else None
-    impossible = POSSIBLE if dialling is None or destination is None else find_impossible(destination, dialling)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     known = {key: value for key, value in where.values.items() if key not in traits.reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
@@ -84,7 +79,6 @@ def build_integration(
                 certificate=certificate,
                 stored=stored,
                 row=row,
-                dialling=dialling,
             ).integration
 
     test = settings.test
@@ -113,10 +107,8 @@ def build_integration(
         digests=_digests(settings, where, filled),
         destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
-        impossible=str(impossible) if impossible.whole else "",
     )
-    depends = dialling is not None and (destination is None or destination.depends_on(dialling))
-    return Built(integration, [*where.unreadable, *unusable], impossible.findings, depends)
+    return Built(integration, [*where.unreadable, *unusable])
 
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
@@ -147,20 +139,10 @@ def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tupl
 
 
 class Built(NamedTuple):
-    """An integration, why something of it cannot be read, and what of it can never work.
-
-    `depends` says that the last may differ by other rules of dialling.
-    """
+    """An integration, and the values of it that cannot be read, with the reasons."""
 
     integration: snapshot.Integration
     unread: list[Unread]
-    impossible: tuple[Finding, ...] = ()
-    depends: bool = False
-
-
-def find_impossible_in(settings: IntegrationSettings, where: Where, dialling: Dialling) -> Impossible:
-    """What can never work of an integration, as far as it is known where its credential may go."""
-    return find_impossible(where.destination(settings), dialling) if where.known else POSSIBLE
 
 
 class Where(NamedTuple):
@@ -174,16 +156,6 @@ class Where(NamedTuple):
     values: Mapping[Keys, str]
     unreadable: list[Unread]
     known: bool
-
-    def destination(self, settings: IntegrationSettings) -> Destination:
-        """The same, as it is asked what of it can never work."""
-        return Destination(
-            self.policy,
-            settings.auth.traits().learns,
-            settings.allowed_domains,
-            tuple(settings.auth.called_servers(values_of(settings.auth, self.values))),
-            tuple(settings.allow_private),
-        )
 
 
 def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:

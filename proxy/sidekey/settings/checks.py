@@ -179,8 +179,8 @@ def _test_errors(raw: Mapping[str, Any]) -> Found:
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
     """Prefixes and methods by the plain values, or None where one of them is invalid or a reference.
 
-    The origins that are allowed as well are left out: only the kind knows them, and `policy_warnings` reports a prefix
-    at none of them.
+    Allowed domains are left out, because only the kind knows all of them. `policy_warnings` reports a prefix outside
+    them.
     """
     prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
@@ -412,11 +412,11 @@ def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Found:
 
 
 def policy_warnings(policy: Policy) -> Found:
-    """What loads but should be known of a complete policy: prefixes that never match, where others do."""
-    covered = {each: any(domain.covers(each.origin) for domain in policy.domains) for each in policy.prefixes}
-    for prefix in covered if policy.domains and any(covered.values()) else ():
-        if not covered[prefix]:
-            yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
+    """Report endpoint prefixes that no allowed domain covers, so that they allow nothing."""
+    for prefix in policy.prefixes if policy.domains else ():
+        if not any(domain.covers(prefix.origin) for domain in policy.domains):
+            text = f"no request passes, because {prefix.origin} is not an allowed domain: change it, or add it to"
+            yield ("endpoint_prefix",), f"{text} allowed_domains, with allow_other_domains: true"
 
 
 def redaction_warnings(integration: Integration) -> Found:

@@ -11,10 +11,9 @@ from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_certificate_loader, secret_files
-from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of, held, placed
-from sidekey.settings.impossible import Dialling
+from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of, placed
 from sidekey.settings.loaded import Loaded
-from sidekey.settings.memory import Entry, Found
+from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.stamps import Looks
@@ -26,7 +25,7 @@ class Integrations:
     """The integrations of one load; errors and warnings go into `loaded`.
 
     Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are checked at `now`.
-    `store` is what processes may share, `dialling` the rules by which connections are made.
+    `store` is what processes may share.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Integrations:
         now: float,
         *,
         store: checks.Store,
-        dialling: Dialling,
     ) -> None:
         self._loaded = loaded
         self._read = read
@@ -46,7 +44,6 @@ class Integrations:
         self._trust_of = trust_of
         self._now = now
         self._store = store
-        self._dialling = dialling
         self._looks = Looks()
         loaded.certificates = self._looks.stamps
 
@@ -58,7 +55,7 @@ class Integrations:
         if former is not None and not former.is_written(raw, trust):
             # Nothing of it may be used: an old credential must never go to a new destination.
             former = None
-        if former is not None and former.is_current(trust, self._noting.looks, self._dialling):
+        if former is not None and former.is_current(trust, self._noting.looks):
             entry: Entry | None = former if former.raw is raw else former._replace(raw=raw)
         else:
             entry = self._build(name, raw, trust, former)
@@ -82,19 +79,16 @@ class Integrations:
             self._trust_of,
             filled=expansion.filled.entries if expansion.filled is not None else (),
             noting=self._noting,
-            dialling=self._dialling,
         )
         certificate = None if former is None else former.integration.certificate
         built = build(certificate=certificate or self._certificate(settings))
         if former is not None and certificate is not None and built.integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is only for the destinations it was read for.
             built = build(certificate=self._certificate(settings))
-        integration, table = built.integration, expansion.table
-        impossible: Found = ()
-        read = tuple(expansion.placed(Finding(placed(table, keys), reason)) for keys, reason in built.unread)
+        integration = built.integration
+        read = tuple(expansion.placed(Finding(placed(expansion.table, keys), reason)) for keys, reason in built.unread)
         if not expansion.errors:
             # Otherwise the policy contains examples, which say nothing about the intended one.
-            impossible = tuple(expansion.placed(each._replace(loc=held(table, each.loc))) for each in built.impossible)
             found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
             warnings += tuple(Finding(*each) for each in found)
         entry = Entry(
@@ -104,8 +98,6 @@ class Integrations:
             files=self._noting.noted(),
             warnings=warnings,
             unreadable=read,
-            impossible=impossible,
-            dialling=self._dialling if built.depends else None,
         )
         if former is not None and _lost(former.integration, integration):
             self._loaded.failed[name] = entry.files
@@ -114,8 +106,6 @@ class Integrations:
                 warnings=former.warnings,
                 unreadable=(),
                 kept=entry.unreadable,
-                impossible=former.impossible,
-                dialling=former.dialling,
             )
         return entry
 
@@ -127,7 +117,6 @@ class Integrations:
         loaded, raw = self._loaded, entry.raw
         self._note(loaded.warnings, name, raw, entry.warnings)
         self._note(loaded.unreadable, name, raw, entry.unreadable)
-        self._note(loaded.impossible, name, raw, entry.impossible)
         if entry.kept:
             self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
         certificate = entry.integration.certificate

@@ -19,12 +19,12 @@ from sidekey.credentials.fields import mapping
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks, log_file
+from sidekey.settings.addresses import address_warnings
 from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Row, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.impossible import UNKNOWN, Dialling
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -117,6 +117,8 @@ class Loader:
         if loaded.files is not None:
             loaded.snapshot = self._join(loaded.files, moment)
         self._keep(memory, joined.files)
+        if loaded.snapshot is not None:
+            self._warn_of_addresses(loaded, loaded.snapshot.network)
         paths = {*looks.stamps} - {joined.folder}
         if loading.trust_folder is not None:
             paths |= {loading.trust_folder, *trust.paths(loading.trust_folder).values()}
@@ -125,6 +127,12 @@ class Loader:
         loaded.transient |= joined.transient or noting.transient
         loaded.sort()
         return loaded
+
+    def _warn_of_addresses(self, loaded: Loaded, network: snapshot.NetworkRules) -> None:
+        """Add a warning for each host of an integration at which no connection is allowed."""
+        for name, entry in self._memory.entries.items():
+            found = address_warnings(entry.integration, network)
+            loaded.warnings += [error_at(entry.raw, *each, base=("integrations", name)) for each in found]
 
     def _judge_permissions(self, loaded: Loaded, joined: Joined, read: SecretReader, paths: set[Path]) -> None:
         """Note what other users may do to files at these paths, and to those of client certificates."""
@@ -230,8 +238,7 @@ class _Loading:
         settings = self._globals()
         self.loaded.log_format = settings.log.format
         trust = self._trust(settings)
-        dialling = self._dialling(settings)
-        entries = self._entries(trust, settings, dialling)
+        entries = self._entries(trust, settings)
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
@@ -287,7 +294,6 @@ class _Loading:
             admin.rules,
             self._memory.log_file if unwritable else log.file,
             written,
-            dialling,
         )
 
     def _log_file(self, path: str | None) -> Iterator[tuple[Loc, str]]:
@@ -391,24 +397,11 @@ class _Loading:
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _dialling(self, settings: GlobalSettings) -> Dialling:
-        """Which addresses integrations of files may dial; the object of before where it says the same.
-
-        Thousands are compared with it.
-        """
-        if "network" in self._invalid or not self._joined.complete:
-            # The key that allows an address may be among what could not be read.
-            return UNKNOWN
-        found, former = Dialling(settings.network.hosts, tuple(settings.network.allow_private)), self._memory.dialling
-        return former if found == former else found
-
-    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings, dialling: Dialling) -> dict[str, Entry]:
+    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry]:
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
-        integrations = Integrations(
-            self.loaded, self._read, self._noting, self._trust_of, self._now, store=store, dialling=dialling
-        )
+        integrations = Integrations(self.loaded, self._read, self._noting, self._trust_of, self._now, store=store)
         entries: dict[str, Entry] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)

@@ -31,9 +31,6 @@ class Loaded:
     `mismatched` are presets that cannot be used with their integrations: errors for `check` and `run --strict`, while
     `run` continues.
 
-    `impossible` is what of an integration can never work: errors for `check` and `run --strict`, while `run` continues,
-    and refuses the requests of those of which nothing can.
-
     `writable` are files, and folders on their paths, that other users may change: errors for `check` and
     `run --strict`, while `run` logs them and continues.
 
@@ -63,7 +60,6 @@ class Loaded:
     absent: list[ConfigError] = field(default_factory=list)
     unwritable: list[ConfigError] = field(default_factory=list)
     mismatched: list[ConfigError] = field(default_factory=list)
-    impossible: list[ConfigError] = field(default_factory=list)
     writable: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: dict[str, Stamps] = field(default_factory=dict)
@@ -76,7 +72,7 @@ class Loaded:
     @property
     def lacking(self) -> list[ConfigError]:
         """What `run` continues with nevertheless: errors for `check` and `run --strict`."""
-        return [*self.unreadable, *self.refused, *self.mismatched, *self.impossible, *self.writable]
+        return [*self.unreadable, *self.refused, *self.mismatched, *self.writable]
 
     def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
         """Errors and warnings of such a certificate, after its loader's `load`."""
@@ -100,7 +96,6 @@ class Loaded:
             self.absent,
             self.unwritable,
             self.mismatched,
-            self.impossible,
             self.writable,
             *self.kept.values(),
         ):

@@ -12,7 +12,6 @@ from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Finding, Row, Table
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.models import CaSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
@@ -28,8 +27,7 @@ class Entry(NamedTuple):
 
     `trust` is the network's where the integration goes by that, `files` were read for it. `warnings`, `unreadable` and
     `kept` are without the client certificate's, whose loader has its own. Where `kept` is not empty,
-    reading `files` failed, and the integration is one that was built before. `dialling` are the rules by which
-    `impossible` was found, where others may say something else of it.
+    reading `files` failed, and the integration is one that was built before.
     """
 
     raw: Table
@@ -39,8 +37,6 @@ class Entry(NamedTuple):
     warnings: Found
     unreadable: Found
     kept: Found = ()
-    impossible: Found = ()
-    dialling: Dialling | None = None
 
     def is_written(self, raw: Table, trust: snapshot.Trust) -> bool:
         """Whether the config still says the same about it: `raw` is its mapping, `trust` the network's."""
@@ -48,12 +44,11 @@ class Entry(NamedTuple):
             return False
         return same(self.raw, raw)
 
-    def is_current(self, trust: snapshot.Trust, looks: Looks, dialling: Dialling) -> bool:
+    def is_current(self, trust: snapshot.Trust, looks: Looks) -> bool:
         """Whether what it was built of, beside what is written, is the same as well."""
         # Every file is checked, whatever the result of the ones before: all of them must be watched.
         changed = [path for path, stamp in self.files if looks(path) != stamp]
-        dials_alike = self.dialling is None or self.dialling == dialling
-        return not changed and dials_alike and (self.trust is None or self.trust == trust)
+        return not changed and (self.trust is None or self.trust == trust)
 
 
 class PresetEntry(NamedTuple):
@@ -82,8 +77,6 @@ class Memory:
     """The file that is logged to; None where there is none."""
     ca: tuple[CaSettings, CaRules] | None = None
     """What was written of the local CA, and what was made of it."""
-    dialling: Dialling = field(default_factory=Dialling)
-    """Which addresses integrations of files may dial."""
 
 
 def same(one: Any, other: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import ssl
 from collections.abc import Callable
@@ -290,21 +291,17 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
     )
 
 
-def test_what_can_never_work_is_refused_where_it_is_saved(editor: Api, running: Running, named: Named) -> None:
-    """422 at its place, with the way out of the store; so it is in the preview."""
-    name = named("never")
-    for document, pointer, reason in (
-        (
-            {**basic(running.upstream), "endpoint_prefix": "http://10.0.0.5/v1"},
-            "/endpoint_prefix",
-            "10.0.0.5 is not a global address (private): the operator must add 10.0.0.5/32 to store.allow_private",
-        ),
-    ):
-        said = editor.ask("POST", "/integrations", {"id": name, **document})
-        assert (said.status, said.code) == (422, "invalid")
-        assert {"pointer": pointer, "detail": reason} in said.json["errors"]
-        preview = editor.ask("POST", "/drafts/integration/preview", {"id": name, **document})
-        assert {"pointer": pointer, "detail": reason} in preview.json["errors"]
+def test_stored_address_that_the_operator_does_not_allow_is_denied(editor: Api, running: Running, named: Named) -> None:
+    """It is saved. Requests are denied, and the explanation has the way out of the operator."""
+    name = named("private")
+    editor.make("/integrations", {"id": name, **basic(running.upstream), "endpoint_prefix": "http://10.0.0.5/v1"})
+    response = get(running.child.proxy_port, f"/i/{name}/x", TOKEN)
+    assert (response.status, json.loads(response.body)["code"]) == (403, "destination_denied")
+    explained = editor.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
+    assert (explained["allowed"], explained["code"], explained["credential"]) == (False, "destination_denied", None)
+    assert explained["reason"] == (
+        "10.0.0.5 is not a global address (private): the operator must add 10.0.0.5/32 to store.allow_private"
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/*", "/users/{id}", "/a}"])
@@ -317,28 +314,35 @@ def test_wildcard_or_placeholder_in_prefix_is_refused(path: str, editor: Api, ru
         assert detail.startswith("must not contain *, { or }: a prefix is the fixed beginning of a URL")
 
 
-def test_http_token_endpoint_is_stored_only_where_the_operator_allows_its_address(
+def test_http_token_endpoint_is_called_only_where_the_operator_allows_its_address(
     editor: Api, running: Running, named: Named
 ) -> None:
-    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Anything but loopback is refused in any case."""
+    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Anything but loopback is not saved."""
 
-    def preview(host: str) -> tuple[set[str], set[str]]:
+    def save(name: str, host: str) -> set[str]:
+        """Return the errors of the token endpoint; with none, the integration is saved with a warning."""
         auth = {"type": "oauth2", "token_endpoint": f"http://{host}/token", "client_id": "id"}
-        document = {"id": named("mock"), "auth": {**auth, "client_secret": {"value": "s3cret"}}}
-        found = editor.ask("POST", "/drafts/integration/preview", document).json
+        document = {"id": name, "auth": {**auth, "client_secret": {"value": "s3cret"}}}
+        preview = editor.ask("POST", "/drafts/integration/preview", document).json
         errors, warnings = (
-            {each["detail"] for each in found[key] if each["pointer"] == "/auth/token_endpoint"}
+            {each["detail"] for each in preview[key] if each["pointer"] == "/auth/token_endpoint"}
             for key in ("errors", "warnings")
         )
         assert editor.ask("POST", "/integrations", document).status == (422 if errors else 201)
-        return errors, warnings
+        assert errors or warnings == {"the client's secret and the token travel in the clear: for tests only"}
+        return errors
 
-    warning = {"the client's secret and the token travel in the clear: for tests only"}
-    assert preview("127.0.0.1:9") == (set(), warning)
-    errors, warnings = preview("[::1]:9")
-    assert (len(errors), warnings) == (1, warning)
-    assert errors.pop().endswith("the operator must add ::1/128 to store.allow_private")
-    assert preview("10.0.0.5") == ({"must be an https URL: the secret would travel in the clear (RFC 6749 3.2)"}, set())
+    def reason(name: str) -> str:
+        """Return the reason why there is no token."""
+        problem = json.loads(get(running.child.proxy_port, f"/i/{name}/x", TOKEN).body)
+        assert problem["code"] == "credential_unavailable"
+        return str(problem["detail"])
+
+    allowed, denied = named("allowed"), named("denied")
+    assert save(denied, "10.0.0.5") == {"must be an https URL: the secret would travel in the clear (RFC 6749 3.2)"}
+    assert save(denied, "[::1]:9") == save(allowed, "127.0.0.1:9") == set()
+    assert "only addresses that may not be dialled (not global unicast)" in reason(denied)
+    assert "it refused the connection" in reason(allowed)
 
 
 def test_a_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named) -> None:

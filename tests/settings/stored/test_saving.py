@@ -24,7 +24,6 @@ from support.oauth import signer, stranger
 from support.stored import (
     BASIC,
     CANARY,
-    DIALLING,
     HEADERS,
     OAUTH2,
     PREFIX,
@@ -481,7 +480,7 @@ def test_the_changes_that_move_a_secret_are_named(
 ) -> None:
     """And no other: what a profile brings is changed by its parameters."""
     row = stored(document)
-    found = assess(merge_patch(read(row), patch), former(row), in_flight=10_000, now=PRESENT, dialling=DIALLING)
+    found = assess(merge_patch(read(row), patch), former(row), in_flight=10_000, now=PRESENT)
     assert found.again
     assert {*found.again.values()} == {because}
     assert (found.draft, found.errors) == (None, ())
@@ -491,7 +490,7 @@ def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
     """Errors, and what must be entered again nevertheless, where the models accept it; what was filled in as well."""
     row = stored(PROFILE)
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
-    found = assess(changed, former(row), in_flight=10_000, now=PRESENT, dialling=DIALLING)
+    found = assess(changed, former(row), in_flight=10_000, now=PRESENT)
     assert [each.pointer for each in found.errors] == ["/description"]
     assert found.again == {"/auth/client_secret": ("/auth/region",)}
     assert ("auth.token_endpoint", "https://auth.us-central1.gcp.commercetools.com/oauth/token") in found.filled
@@ -501,7 +500,7 @@ def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
 def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None:
     row = stored(BASIC)
     invalid = replace(former(row), settings=None)
-    found = assess(read(row), invalid, in_flight=10_000, now=PRESENT, dialling=DIALLING)
+    found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
     assert found.again == {"/auth/password": (), "/auth/username": ()}
 
 

@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -355,21 +356,12 @@ def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joine
     assert joined.states() == {"crm": "ok"}
 
 
-def test_what_can_never_be_dialled_is_invalid_until_it_can(joined: Joined) -> None:
-    """The row was saved when it could be; whatever files dial by the same rules is served."""
-    joined.put(stored({**BASIC, "endpoint_prefix": "https://in.test/v1"}), stored(BASIC, "fine"))
-    assert joined.states() == {"crm": "ok", "fine": "ok"}
-    joined.write("network: {hosts: {in.test: [192.168.0.5]}, allow_private: [192.168.0.0/16]}\n")
-    snapshot = joined.load()
-    assert joined.states(snapshot) == {"crm": "invalid", "fine": "ok"}
-    assert said(snapshot).judgements["crm"].reason == (
-        "endpoint_prefix[0]: in.test is 192.168.0.5 by network.hosts, which is not a global address (private): "
-        "the operator must add 192.168.0.5/32 to store.allow_private"
-    )
-    # What it covers is known, so that it keeps nothing else from passing.
-    assert (snapshot.integrations["crm"].usable, snapshot.integrations["crm"].rebuild) == (False, None)
-    joined.write("")
-    assert joined.states() == {"crm": "ok", "fine": "ok"}
+def test_changed_store_allow_private_applies_to_stored_integrations(joined: Joined) -> None:
+    """A row that was built before must not keep the networks that the operator has removed."""
+    joined.put(stored(BASIC))
+    assert joined.load().integrations["crm"].allow_private == Only((ip_network("10.0.0.0/8"),))
+    joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
+    assert joined.load().integrations["crm"].allow_private == Only((ip_network("192.168.0.0/16"),))
 
 
 def test_what_time_or_an_entry_puts_right_is_no_error_of_its_document(joined: Joined) -> None:

@@ -17,7 +17,6 @@ from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.certificates import Material, material_of
 from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import former_of
@@ -51,8 +50,7 @@ def _preview(
     snapshot: Snapshot,
 ) -> Answer:
     now, former = time.time(), former_of(row)
-    in_flight, dialling = snapshot.limits.in_flight, Dialling.of_store(snapshot)
-    found = assess(document, former, in_flight=in_flight, now=now, dialling=dialling)
+    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
     material = material_of(document, former, now)
     errors = [*wrong, *(ItemError(*each) for each in (*found.errors, *material.errors))]
     if found.draft is not None:

@@ -12,7 +12,6 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, listed
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.uses import refuse_edit
 from sidekey.runtime.snapshot import Snapshot, Stored
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
 from sidekey.settings.stored.rows import Made, former_of, saved_row
@@ -30,8 +29,7 @@ def draft_of(
     document: Mapping[str, Any], former: Former | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
 ) -> Draft:
     """A document that may be saved. Raises ApiProblem with all that is wrong with it, of which `wrong` is known."""
-    in_flight, dialling = snapshot.limits.in_flight, Dialling.of_store(snapshot)
-    found = prepare(document, former, in_flight=in_flight, now=time.time(), dialling=dialling)
+    found = prepare(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
     errors = [*wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
     if errors or isinstance(found, Invalid):
         raise invalid(errors)

@@ -110,7 +110,7 @@ _STATES: Final = (
     "`not_fetched`: its client certificate was never fetched from its URL; `secret_missing`: a secret, or the file of "
     "its client certificate, cannot be read; `expired`: its client certificate has ended; `hidden`: a file has, or "
     "had, its ID, or another integration covers its targets; `invalid`: this Sidekey cannot use it or its client "
-    "certificate, or it can never work; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
+    "certificate; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
     "other means."
 )
 

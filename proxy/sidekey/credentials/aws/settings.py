@@ -23,7 +23,6 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.core.policy import Forbidden
 from sidekey.core.sigv4 import S3, AccessKey, Scope, SigV4Rules
 from sidekey.core.spelling import Spelling
-from sidekey.core.urls import Origin
 from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential, check_token, grant_of
 from sidekey.credentials.base import (
     Conditions,
@@ -269,12 +268,6 @@ class AwsSigV4Settings(KindSettings):
         if region is None:
             return None
         return f"https://sts.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}/"
-
-    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
-        """That of STS, where it is written; AWS's own need no check."""
-        text = values.get(("sts_endpoint",))
-        if self.web_identity is not None and text is not None:
-            yield ("sts_endpoint",), parse_endpoint(text).origin
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""

@@ -14,7 +14,6 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.parameters import Names
 from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.core.urls import Origin
 from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
     Conditions,
@@ -474,12 +473,6 @@ class OAuth2Settings(KindSettings):
             base=Prefix(endpoint.origin, ""),
             placeholder_origin=endpoint.origin if pinned else None,
         )
-
-    def called_servers(self, values: Mapping[Keys, str]) -> Iterator[tuple[Keys, Origin]]:
-        """The token endpoint's."""
-        text = values.get(("token_endpoint",))
-        if text is not None:
-            yield ("token_endpoint",), parse_endpoint(text, allow_loopback_http=True).origin
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""

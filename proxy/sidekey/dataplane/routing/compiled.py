@@ -203,7 +203,6 @@ class CompiledIntegration:
                 stored=integration.stored,
                 spelling=integration.traits.spelling,
                 kept=integration.kept,
-                impossible=bool(integration.impossible),
             )
         )
 
@@ -214,7 +213,7 @@ class CompiledIntegration:
         """Judge by these rules from now on, and put their base before what comes by the reverse proxy."""
         self.rules = rules
         base = rules.base
-        marks = None if rules.impossible else quick_marks(rules.policy)
+        marks = quick_marks(rules.policy)
         self._marks = marks or ()
         # Whether the caller names such a parameter, or how one is spelled, is for the exact reading to see.
         self._judges_query = bool(rules.parameters) or rules.spelling is not None

@@ -15,10 +15,8 @@ from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
 from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Reference, cleaned, is_kept
 from sidekey.settings import checks
-from sidekey.settings.build import find_impossible_in, where_of
 from sidekey.settings.certificates import build_certificate_loader
-from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
-from sidekey.settings.impossible import Dialling
+from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.parts import read_parts
@@ -183,22 +181,19 @@ class Assessment(Sealed):
 
 
 def prepare(
-    given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float, dialling: Dialling
+    given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float
 ) -> Draft | Invalid | Reenter:
     """Judge a document that is to replace what is stored; None: nothing is.
 
-    `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch, `dialling` says what
-    stored integrations may dial.
+    `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
     """
-    found = assess(given, former, in_flight=in_flight, now=now, dialling=dialling)
+    found = assess(given, former, in_flight=in_flight, now=now)
     if found.draft is None:
         return Invalid(found.errors) if found.errors else Reenter(found.again)
     return found.draft
 
 
-def assess(
-    given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float, dialling: Dialling
-) -> Assessment:
+def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float) -> Assessment:
     """As `prepare`, but with all that is known where the document may not be saved: what a form shows meanwhile."""
     given = split_certificates(given)
     try:
@@ -217,10 +212,6 @@ def assess(
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
     entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
     findings += map(expansion.placed, _reasons(settings, entered, now))
-    if not expansion.errors:
-        impossible = find_impossible_in(settings, where_of(settings, EnteredReader(entered)), dialling)
-        table = expansion.table
-        findings += (expansion.placed(each._replace(loc=held(table, each.loc))) for each in impossible.findings)
     absent = sorted(kept - listed.keys() - (frozenset() if former is None else former.secrets))
     wrong = _errors(
         findings, (*rows, *(DocumentError(where, "no secret is stored here: send one") for where in absent))

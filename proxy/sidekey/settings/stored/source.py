@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
@@ -21,7 +21,6 @@ from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.checks import Known
 from sidekey.settings.config_errors import show
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.impossible import Dialling
 from sidekey.settings.load import KeysError, StoreSide
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
@@ -47,12 +46,6 @@ class _Around(NamedTuple):
     trust: Trust
     allow_private: Only
     in_flight: int
-    hosts: Mapping[str, Sequence[str]]
-
-    @property
-    def dialling(self) -> Dialling:
-        """Which addresses may be dialled."""
-        return Dialling(self.hosts, self.allow_private.networks, stored=True)
 
 
 class _Built(NamedTuple):
@@ -66,7 +59,7 @@ class _Built(NamedTuple):
     def is_current(self, row: IntegrationRow, around: _Around) -> bool:
         """Whether it is still what would be built."""
         before, integration, state = self.around, self.integration, self.judgement.state
-        if not _says_the_same(self.row, row) or before.dialling != around.dialling:
+        if not _says_the_same(self.row, row) or before.allow_private != around.allow_private:
             return False
         if state != "ok" and (self.row is not row or before.vault is not around.vault):
             # Another key may open it. What was opened stays so, whichever key it is sealed with now.
@@ -97,7 +90,6 @@ class StoredSource(StoreSide):
         self._vault: Vault | None = None
         self._state: State | None = None
         self._built: dict[str, _Built] = {}
-        self._hosts: Mapping[str, Sequence[str]] = {}
         self._presets: dict[str, BuiltPreset] = {}
         self.hiding: Final = Hiding()
 
@@ -117,19 +109,13 @@ class StoredSource(StoreSide):
         """As `StoreSide.check`."""
         return self._check(rules)
 
-    def _hosts_of(self, side: FileSide) -> Mapping[str, Sequence[str]]:
-        """The static addresses; the object of before where they are the same, as each row is compared with it."""
-        if side.settings.network.hosts != self._hosts:
-            self._hosts = side.settings.network.hosts
-        return self._hosts
-
     def build(self, side: FileSide, now: float) -> Stored:
         """As `StoreSide.build`."""
         state, vault = self._state, self._vault
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed, read=False)
-        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight, self._hosts_of(side))
+        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
         building = _Building(side, around, now)
         before, self._built = self._built, {}
         judgements: dict[str, Judgement] = {}
@@ -274,7 +260,6 @@ class _Building:
             certificate=certificate,
             stored=around.allow_private,
             row=row.row,
-            dialling=around.dialling,
         )
         return _Built(row, around, built.integration, self._judged(built.integration, reader))
 
@@ -283,8 +268,6 @@ class _Building:
 
         A secret that is not there, and a certificate that has ended, are told by how it stands (`runtime.standing`).
         """
-        if integration.impossible:
-            return Judgement("invalid", integration.impossible)
         certificate = integration.certificate
         ends = None if certificate is None else certificate.ends_at
         apart = reader.missing or (ends is not None and ends <= self._now)
