@@ -9,11 +9,9 @@ from typing import Any, Final
 
 from sidekey.core.addresses import Address
 from sidekey.core.codings import acceptable
-from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
+from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, readmit
 from sidekey.core.headers import REQUEST_ROLES, Role, classify, normalise
-from sidekey.core.matching import Matching
 from sidekey.core.policy import Decision, Policy, judge
-from sidekey.core.presets import Preset
 from sidekey.core.printable import printable
 from sidekey.core.redaction import MARK
 from sidekey.core.request import RequestHead
@@ -22,9 +20,9 @@ from sidekey.core.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, pars
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import TOKEN
 from sidekey.dataplane.upstream.request_head import field_lines
-from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
 from sidekey.settings.addresses import address_refusal
+from sidekey.settings.values import check_method
 
 CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY): they must trust the local CA, by which the TLS of such a "
@@ -84,10 +82,8 @@ def parse_moment(written: object) -> float:
 
 
 def parse_method(written: object) -> str:
-    """A method, in upper case; an empty one is none. Raises ValueError."""
-    if not isinstance(written, str) or (written and TOKEN.fullmatch(written) is None):
-        raise ValueError("must be the name of a method, such as POST")
-    return written.upper()
+    """Parse a method in any case; an empty text stays empty. Raises ValueError."""
+    return "" if written == "" else check_method(str(written).upper())
 
 
 def parse_header(name: str, value: str) -> tuple[str, str]:
@@ -203,52 +199,16 @@ class Explanation:
         return LEARNT_NOTE in self.notes or (target is not None and target.origin == placeholder)
 
 
-@dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An integration as `core.decide` sees it: by the exact reading alone, which names the rule that allows."""
+    """An integration for the decision. Without a fast reading, the exact one also names the rule that allows."""
 
-    integration: Integration
-    rules: IntegrationRules
-
-    @classmethod
-    def of(cls, integration: Integration) -> _Candidate:
-        places = integration.traits.places
-        rules = IntegrationRules.of(
-            integration.id,
-            integration.policy,
-            integration.base,
-            places.query + places.body,
-            unresolved=integration.rebuild is not None,
-            stored=integration.stored,
-            spelling=integration.traits.spelling,
-            kept=integration.kept,
-        )
-        return cls(integration, rules)
+    def __init__(self, integration: Integration) -> None:
+        self.rules: Final = integration.rules
 
     def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        """Leave each target to the exact reading."""
         del url, forward
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Routes:
-    """What `core.decide` has to know: one integration, and what passes without one."""
-
-    candidate: _Candidate
-    unmatched: Unmatched[_Candidate] | None
-    instance: bytes = b"no request passed here"
-    matching: Matching | None = None
-    stored_at: frozenset[str] = frozenset()
-
-    def find(self, name: bytes) -> _Candidate | None:
-        return self.candidate if name == self.candidate.rules.name.encode() else None
-
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
-        del name
-        return None
-
-    def is_own_host(self, host: bytes | None) -> bool:
-        return host is not None
 
 
 def explain(
@@ -256,34 +216,30 @@ def explain(
 ) -> Explanation:
     """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
 
-    The decision is the data plane's own (`core.decide`), for a request of a method that the integration allows, from a
-    caller who may use it. `passing` is the snapshot's. With a `sample`, what is signed of such a request is shown.
+    The decision is the data plane's own (`core.decide`), for a caller who may use the integration. `passing` is the
+    snapshot's. With a `sample`, the explanation has the bytes that are signed for this request.
     """
-    candidate = _Candidate.of(integration)
     if url and "://" not in url and not url.startswith(("/", "?")):
-        # Some shells take what begins with a slash for a path of their own, so it may be left out.
+        # Some shells rewrite arguments that begin with a slash, so users may omit it.
         url = f"/{url}"
     reverse = url.startswith(("/", "?")) or not url
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
-    unmatched = None
+    candidate, unmatched = _Candidate(integration), None
     if passing is not None:
-        unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.unresolved)
-    head = _head(candidate.rules, as_sent, sample, named=not reverse)
-    decision = decide(head, None, _Routes(candidate, unmatched))
+        unmatched = Unmatched(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
+    head = _head(candidate.rules, as_sent, sample)
+    decision = readmit(head, candidate, unmatched)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
     sent, target = _targets(candidate.rules, url, reverse=reverse)
+    upgraded = target is not None and sent is not None and target.origin != sent.origin
+    notes = _notes(integration, sent, reverse=reverse)
     if isinstance(decision, Denied):
-        problem = decision.problem
-        reason = problem.detail
-        if problem.code == "credential_unavailable" and passing is not None:
-            unresolved = ", ".join(sorted(passing.unresolved))
-            reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
-            target = None
-        if target is not None and problem.code == "target_denied":
-            reason += _scheme_mismatch(integration.policy, target)
-        verdict = Decision(False, problem.code, reason, target, denial=problem.denial)
+        problem, remark = decision.problem, ""
+        if problem.code == "target_denied" and target is not None:
+            remark = _scheme_mismatch(integration.policy, target)
+        verdict = Decision(False, problem.code, problem.detail + remark, target, denial=problem.denial)
     elif decision.candidate is candidate:
         verdict = Decision(True, "", "the target is allowed", decision.target, decision.rule)
     else:
@@ -291,8 +247,6 @@ def explain(
         note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
         passed = Decision(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
-    notes = _notes(integration, sent, reverse=reverse)
-    upgraded = target is not None and sent is not None and target.origin != sent.origin
     explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
     signing = integration.traits.signing
     if sample is None or signing is None or not explanation.allowed:
@@ -316,18 +270,17 @@ def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequ
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 
-def _head(rules: IntegrationRules, target: str, sample: Sample | None, *, named: bool) -> RequestHead:
-    """A request for this target, of a method that the integration allows where the sample has none."""
-    method = b"GET" if b"GET" in rules.methods else min(rules.methods, default=b"GET")
-    marks = {Role.INTEGRATION_ID: rules.name.encode()} if named else None
+def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
+    """Build a request for this target, with a method that the integration allows unless the sample has one."""
+    method = b"GET" if b"GET" in rules.methods else min(rules.methods)
     # An argument of a command may be no text of its locale (PEP 383).
     sent = target.encode("utf-8", "surrogateescape")
     if sample is None:
-        return RequestHead(method, sent, b"localhost", [], [], marks)
+        return RequestHead(method, sent, b"localhost", [], [])
     method, size = sample.method.encode() or method, len(sample.body)
     names = [normalise(name.encode()) for name, _ in sample.headers]
     lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
-    return RequestHead(method, sent, b"localhost", lines, names, marks, None, size, length_given=bool(size))
+    return RequestHead(method, sent, b"localhost", lines, names, None, None, size, length_given=bool(size))
 
 
 def _signed(

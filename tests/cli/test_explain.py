@@ -108,7 +108,8 @@ def test_explain_shows_what_is_signed_of_a_body(tmp_path: Path) -> None:
     ("written", "said"),
     [
         ({"at": "yesterday"}, "--at must be a time"),
-        ({"method": "GE T"}, "--method must be the name of a method"),
+        ({"method": "GE T"}, "--method must be a known method"),
+        ({"method": "trace"}, "--method must not be TRACE or CONNECT, which are never forwarded"),
         ({"at": "9" * 20}, "--at must be a time"),
         ({"at": "9" * 500}, "--at must be a time"),
         ({"at": "2026-01-31T23:59:59"}, "--at must be a time with its offset"),

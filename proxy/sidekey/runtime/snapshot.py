@@ -13,6 +13,7 @@ from sidekey.authority.rules import CaRules
 from sidekey.core import addresses, headers
 from sidekey.core.addresses import AllowPrivate, Network, Only
 from sidekey.core.coverage import Coverage
+from sidekey.core.decide import IntegrationRules
 from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
 from sidekey.core.parameters import JSON
@@ -111,6 +112,21 @@ class Integration:
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
         object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
+
+    @property
+    def rules(self) -> IntegrationRules:
+        """The rules for its targets, before a grant has learnt a base URL."""
+        places = self.traits.places
+        return IntegrationRules.of(
+            self.id,
+            self.policy,
+            self.base,
+            places.query + places.body,
+            unresolved=self.rebuild is not None,
+            stored=self.stored,
+            spelling=self.traits.spelling,
+            kept=self.kept,
+        )
 
     @property
     def stripped(self) -> frozenset[bytes]:

@@ -193,18 +193,7 @@ class CompiledIntegration:
         self._learnt: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
         self._routes: dict[Origin, Route] = {}
-        self._go_by(
-            IntegrationRules.of(
-                self.name,
-                integration.policy,
-                integration.base,
-                places.query + places.body,
-                unresolved=unresolved,
-                stored=integration.stored,
-                spelling=integration.traits.spelling,
-                kept=integration.kept,
-            )
-        )
+        self._go_by(integration.rules)
 
     def __repr__(self) -> str:
         return f"CompiledIntegration({self.name})"
