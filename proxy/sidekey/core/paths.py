@@ -11,9 +11,9 @@ slashes, and leave dots and blanks what they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from sidekey.core.decoding import ROUNDS, decode_all, fold, fold_case, to_characters, to_octets
@@ -88,10 +88,7 @@ def meets(final: str, patterns: Patterns) -> bool:
             "the path must not contain ; or ::, encoded or not, at the host of a token endpoint or login"
         )
     shapes = _parse(patterns)
-    rest = _segments(final)
-    segments = list(islice(rest, max(len(shape) for shape, _ in shapes) + 1))
-    if any(cut for _, cut in segments):
-        segments += rest
+    segments = list(islice(_segments(final), max(len(shape) for shape, _ in shapes) + 1))
     return any(_covers(shape, below, segments) for shape, below in shapes)
 
 
@@ -110,8 +107,7 @@ def _check(path: str) -> None:
 def _segments(final: str) -> Iterator[tuple[str, bool]]:
     """Yield the segments of a final form as they are compared: without what a server may trim.
 
-    The first one is empty. The flag says that a server may cut off what follows: up to the end of the segment, which an
-    encoded slash did not end for that server, or of the path.
+    The first one is empty. The flag says that a server may cut off what follows.
     """
     previous, cut = "", False
     for segment in fold_case(final).replace("?", ":").replace("#", ":").split("/"):
@@ -134,20 +130,14 @@ def _parse(patterns: Patterns) -> list[tuple[list[str], bool]]:
 
 
 def _covers(shape: list[str], below: bool, segments: list[tuple[str, bool]]) -> bool:
-    """Return True if the segments are those of the shape, but for any number of segments behind one that is cut."""
-    end = len(segments)
-    places: Iterable[int] = (0,)
-    behind: list[int] = []
-    is_cut = False
-    for wanted in shape:
-        behind, is_cut = [], False
-        for at in places:
-            if at < end and wanted in ("*", segments[at][0]):
-                behind.append(at + 1)
-                if segments[at][1]:
-                    is_cut = True
-                    break
-        if not behind:
+    """Return True if the segments may be those of the shape.
+
+    Servers disagree on how much of a path a cut drops, so a path matches if it agrees with the shape up to its first
+    cut.
+    """
+    for wanted, (name, cut) in zip(shape, segments, strict=False):
+        if wanted not in ("*", name):
             return False
-        places = chain(behind, range(behind[-1], end)) if is_cut else behind
-    return below or is_cut or end in behind
+        if cut:
+            return True
+    return len(segments) >= len(shape) if below else len(segments) == len(shape)
