@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from admin.api.test_service import serviced
-from sidekey.admin.console.sessions import LIFE, LoginLimited, Replayed, Sessions
+from sidekey.admin.console.sessions import LIFE, Sessions
 from sidekey.store.errors import StoreUnavailable
 from support.api import TOKENS
 
@@ -16,8 +16,8 @@ async def test_a_token_that_counts_begins_a_session_and_no_other_does(tmp_path: 
     """Counted both; the secret is another each time, and says nothing of the token."""
     async with serviced(tmp_path) as (service, _):
         sessions = Sessions(service)
-        assert await sessions.log_in("sidekey_wrong", "here", "form") is None
-        first, second = [await sessions.log_in(TOKENS["editor"], "here", form) for form in ("one", "two")]
+        assert await sessions.log_in("sidekey_wrong", "here") is None
+        first, second = [await sessions.log_in(TOKENS["editor"], "here") for _ in range(2)]
         assert first is not None
         assert first != second
         assert TOKENS["editor"] not in first
@@ -29,23 +29,12 @@ async def test_a_token_that_counts_begins_a_session_and_no_other_does(tmp_path: 
         assert 3600 <= LIFE <= 24 * 3600
 
 
-async def test_wrong_tokens_are_limited_and_right_ones_are_not(tmp_path: Path) -> None:
-    async with serviced(tmp_path) as (service, _):
-        sessions = Sessions(service)
-        with pytest.raises(LoginLimited):
-            for number in range(200):
-                assert await sessions.log_in(f"sidekey_{number}", "here", "form") is None
-        assert await sessions.log_in(TOKENS["viewer"], "here", "form") is not None
-        with pytest.raises(LoginLimited):
-            await sessions.log_in("sidekey_wrong", "here", "other")
-
-
 async def test_who_was_seen_is_known_while_the_store_is_away(tmp_path: Path) -> None:
     """Nobody else is, nobody logs in, and nobody is logged out unnoticed."""
     async with serviced(tmp_path) as (service, _):
         sessions = Sessions(service)
-        seen = await sessions.log_in(TOKENS["viewer"], "here", "form")
-        unseen = await Sessions(service).log_in(TOKENS["viewer"], "here", "form")
+        seen = await sessions.log_in(TOKENS["viewer"], "here")
+        unseen = await Sessions(service).log_in(TOKENS["viewer"], "here")
         assert seen is not None
         assert unseen is not None
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
@@ -53,20 +42,9 @@ async def test_who_was_seen_is_known_while_the_store_is_away(tmp_path: Path) -> 
         assert visitor is not None
         assert not visitor.reachable
         assert await sessions.visitor(unseen) is None
-        for work in (sessions.log_in(TOKENS["viewer"], "here", "other"), sessions.log_out(seen)):
+        for work in (sessions.log_in(TOKENS["viewer"], "here"), sessions.log_out(seen)):
             with pytest.raises(StoreUnavailable):
                 await work
         (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
         await sessions.log_out(seen)
         assert await sessions.visitor(seen) is None
-
-
-async def test_a_form_logs_in_once(tmp_path: Path) -> None:
-    """Whatever has failed by it before; what somebody has recorded of it begins no further session."""
-    async with serviced(tmp_path) as (service, _):
-        sessions = Sessions(service)
-        assert await sessions.log_in("sidekey_wrong", "here", "form") is None
-        assert await sessions.log_in(TOKENS["viewer"], "here", "form") is not None
-        with pytest.raises(Replayed):
-            await sessions.log_in(TOKENS["viewer"], "here", "form")
-        assert await sessions.log_in(TOKENS["viewer"], "here", "another") is not None

@@ -22,7 +22,7 @@ from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.render import renderer
-from sidekey.admin.console.sessions import LIFE, LoginLimited, Replayed, Sessions, Visitor
+from sidekey.admin.console.sessions import LIFE, Sessions, Visitor
 from sidekey.admin.console.static_files import files
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.stored.document import LARGEST
@@ -149,11 +149,11 @@ class Console:
 
     # Logging in and out.
 
-    async def _login_form(self, request: web.Request, *, status: int = 200, error: str = "") -> web.Response:
+    async def _login_form(self, request: web.Request, *, error: str = "") -> web.Response:
         secret = _secret_in(request, self._login_cookie) or secrets.token_urlsafe(32)
         wanted = _next(request)
         values = {"error": error, "next": wanted, "form_token": CrossSiteToken(secret).masked()}
-        response = await self._page(request, View("login.html", values, status), None)
+        response = await self._page(request, View("login.html", values), None)
         self._set(response, self._login_cookie, secret, None, "Strict")
         return response
 
@@ -162,15 +162,10 @@ class Console:
         form = await self._form(request, own, _LOGIN_FORM)
         former = _secret_in(request, self._cookie)
         try:
-            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request), own)
+            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
             if secret is not None and former:
                 # The browser forgets it now: nobody could log out of it any more.
                 await self._sessions.log_out(former)
-        except Replayed:
-            raise ApiProblem("forbidden", _OUTDATED) from None
-        except LoginLimited:
-            text = "Too many log-ins have failed: wait a minute."
-            return await self._login_form(request, status=429, error=text)
         except StoreError as error:
             raise unavailable(error) from None
         if secret is None:

@@ -18,18 +18,6 @@ LIFE: Final = 12 * 3600
 """Seconds that a session lasts, however it is used."""
 
 _MOST_SEEN: Final = 1000
-_WINDOW: Final = 60.0
-_FAILURES: Final = 20
-"""Log-ins that fail within a window before the next ones are told to wait. A token that counts always gets in: behind a
-proxy all people share one address."""
-
-
-class Replayed(Exception):
-    """The form of this log-in has begun a session already."""
-
-
-class LoginLimited(Exception):
-    """Too many log-ins have failed of late, and this one has, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +35,22 @@ class Sessions:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._seen: OrderedDict[str, Session] = OrderedDict()
-        self._spent: OrderedDict[str, None] = OrderedDict()
-        self._failures = 0
-        self._window = 0.0
 
-    async def log_in(self, token: str, source: str, form: str) -> str | None:
-        """Begin a session with an operator's token: the secret for a cookie. None: the token does not count.
+    async def log_in(self, token: str, source: str) -> str | None:
+        """Begin a session with an operator's token and return the secret for its cookie, or None if it is not valid.
 
-        `form` is the secret of the browser that the form was made for; it begins one session in this process, so that
-        a request that somebody has recorded begins none. Raises Replayed, LoginLimited, StoreError.
+        Nothing limits attempts: a token has 256 random bits. Raises StoreError.
         """
-        spent = digest_of(form)
-        if spent in self._spent:
-            raise Replayed
         await self._service.look_for(token)
         digest = digest_of(token)
         operator = self._service.operator(digest)
         self._service.count_login("ok" if isinstance(operator, Operator) else operator)
         if not isinstance(operator, Operator):
-            self._fail()
             return None
         secret = secrets.token_urlsafe(32)
         ends_at = int(time.time()) + LIFE
         session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))
-        self._spent[spent] = None
-        if len(self._spent) > _MOST_SEEN:
-            self._spent.popitem(last=False)
-        try:
-            await self._service.log_in(operator, session, source)
-        except StoreError:
-            self._spent.pop(spent, None)
-            raise
+        await self._service.log_in(operator, session, source)
         self._see(session)
         return secret
 
@@ -122,11 +95,3 @@ class Sessions:
         self._seen.move_to_end(session.id)
         while len(self._seen) > _MOST_SEEN:
             self._seen.popitem(last=False)
-
-    def _fail(self) -> None:
-        now = time.monotonic()
-        if now - self._window >= _WINDOW:
-            self._window, self._failures = now, 0
-        self._failures += 1
-        if self._failures > _FAILURES:
-            raise LoginLimited
