@@ -19,12 +19,6 @@ RESUMES = sys.version_info >= (3, 13, 1)
 MAX_AGE = 3600.0
 """Seconds after which a certificate is verified again, however long the tickets of the peer live (up to 7 days)."""
 
-MISSES = 3
-"""Sessions in a row that the peer did not take, after which none is offered for `REST`."""
-
-REST = 600.0
-"""Seconds for which none is offered then."""
-
 MOST_PERSONAL = 512
 """Slots with a client certificate: a context and a session of OpenSSL take 38 KiB, and there may be thousands of
 certificates, most of which are used by one connection that is kept."""
@@ -40,17 +34,16 @@ class Offer(NamedTuple):
 class Sessions:
     """The slot of one TLS identity.
 
-    The newest ticket is offered, to several connections where they are opened at once: RFC 8446 C.4 advises against
-    that for the privacy of clients that move, and a peer that takes a ticket only once falls back to a full handshake.
+    It offers the newest ticket, also to several connections at once and to a peer that did not take the last one: the
+    peer then falls back to a full handshake. RFC 8446 C.4 advises against that only for the privacy of clients that
+    move.
     """
 
-    __slots__ = ("__weakref__", "_context", "_misses", "_offer", "_rests_until")
+    __slots__ = ("__weakref__", "_context", "_offer")
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
         self._offer: Offer | None = None
-        self._misses = 0
-        self._rests_until = 0.0
 
     def offer(self, context: ssl.SSLContext) -> Offer | None:
         """What a new connection may resume. A session lives and dies with its context.
@@ -67,22 +60,12 @@ class Sessions:
         """Take the session of a connection whose response has begun; TLS 1.3 sends its tickets before that."""
         if not RESUMES or context is not self._context:
             return
-        now = time.monotonic()
-        reused = offered is not None and tls.session_reused
-        if reused:
-            self._misses = 0
-        elif offered is not None:
-            self._misses += 1
-            if self._misses >= MISSES:
-                self._misses, self._rests_until = 0, now + REST
-                self._offer = None
-        if now < self._rests_until:
-            return
         session = tls.session
         if session is None or not (session.has_ticket or session.id):
             return
-        # A session that came of another one stands on the verification of the first.
-        limit = offered.until if reused and offered is not None else now + MAX_AGE
+        now = time.monotonic()
+        # A resumed session depends on the verification of the first one.
+        limit = offered.until if offered is not None and tls.session_reused else now + MAX_AGE
         lifetime = session.ticket_lifetime_hint or session.timeout
         self._offer = Offer(session, min(now + lifetime, limit))
 
