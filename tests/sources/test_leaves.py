@@ -99,12 +99,12 @@ def refusal(error: pytest.ExceptionInfo[ProblemError]) -> tuple[str, int]:
 async def test_a_leaf_is_made_when_it_is_asked_for_and_then_kept(rig: Rig) -> None:
     await rig.use_urls(A, B)
     assert rig.leaves.context_for("a.test") is None
-    context = await rig.leaves.obtain("a.test", None)
+    context = await rig.leaves.obtain("a.test")
     assert rig.leaves.context_for("a.test") is context
-    assert await rig.leaves.obtain("a.test", None) is context
+    assert await rig.leaves.obtain("a.test") is context
     assert rig.metrics.leaves_minted == 1
     assert rig.issuer(context, "a.test") is not None
-    other = await rig.leaves.obtain("x.y.b.test", None)
+    other = await rig.leaves.obtain("x.y.b.test")
     assert rig.issuer(other, "x.y.b.test") is not None
 
 
@@ -115,7 +115,7 @@ async def test_python_verifies_what_is_made_now(tmp_path: Path) -> None:
         await rig.use_urls(A, "https://10.0.0.1", "https://[fd00::1]")
         for host in ("a.test", "10.0.0.1", "fd00::1"):
             trusted = (tmp_path / "trust" / "ca.pem").read_text()
-            assert verified(await rig.leaves.obtain(host, None), host, trusted) is None
+            assert verified(await rig.leaves.obtain(host), host, trusted) is None
 
 
 async def test_the_loop_goes_on_while_a_leaf_is_made_and_all_who_ask_get_the_one(
@@ -125,7 +125,7 @@ async def test_the_loop_goes_on_while_a_leaf_is_made_and_all_who_ask_get_the_one
     go_on = threading.Event()
     makes = _held(go_on)
     monkeypatch.setattr(module, "server_context", makes)
-    asking = [asyncio.create_task(rig.leaves.obtain("a.test", None)) for _ in range(200)]
+    asking = [asyncio.create_task(rig.leaves.obtain("a.test")) for _ in range(200)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in asking)
     asking[0].cancel()
@@ -146,50 +146,28 @@ def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
 async def test_at_most_so_many_leaves_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of new hosts is refused, and those that are there or under way are not."""
     await rig.use_urls(A, B)
-    known = await rig.leaves.obtain("a.test", None)
+    known = await rig.leaves.obtain("a.test")
     go_on = threading.Event()
     monkeypatch.setattr(module, "server_context", _held(go_on))
-    asking = [asyncio.create_task(rig.leaves.obtain(f"h{number}.b.test", None)) for number in range(WAITING + 1)]
+    asking = [asyncio.create_task(rig.leaves.obtain(f"h{number}.b.test")) for number in range(WAITING + 1)]
     await asyncio.sleep(0)
     with pytest.raises(ProblemError) as refused:
-        await rig.leaves.obtain("more.b.test", None)
+        await rig.leaves.obtain("more.b.test")
     assert refusal(refused) == ("overloaded", 503)
     assert ("Retry-After", "1") in refused.value.problem.headers
     assert rig.leaves.context_for("a.test") is known
-    joined = asyncio.create_task(rig.leaves.obtain("h0.b.test", None))
+    joined = asyncio.create_task(rig.leaves.obtain("h0.b.test"))
     go_on.set()
     await asyncio.gather(*asking, joined)
-    assert await rig.leaves.obtain("more.b.test", None)
-
-
-async def test_one_of_several_callers_has_half_of_the_places(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever floods new hosts is refused alone; to join a leaf that another one waits for takes no place."""
-    await rig.use_urls(B)
-    go_on = threading.Event()
-    monkeypatch.setattr(module, "server_context", _held(go_on))
-
-    def ask(host: str, caller: str) -> asyncio.Task[ssl.SSLContext]:
-        return asyncio.create_task(rig.leaves.obtain(f"{host}.b.test", caller))
-
-    asking = [ask(f"a{number}", "a") for number in range(WAITING // 2)]
-    await asyncio.sleep(0)
-    with pytest.raises(ProblemError, match="of this caller") as refused:
-        await rig.leaves.obtain("more.b.test", "a")
-    assert refusal(refused) == ("overloaded", 503)
-    assert ("Retry-After", "1") in refused.value.problem.headers
-    asking += [ask("b0", "b"), ask("a0", "b"), ask("b0", "a")]
-    await asyncio.sleep(0)
-    go_on.set()
-    await asyncio.gather(*asking)
-    assert await rig.leaves.obtain("more.b.test", "a")
+    assert await rig.leaves.obtain("more.b.test")
 
 
 async def test_those_that_were_used_last_are_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 3)
     await rig.use_urls(B)
-    contexts = {each: await rig.leaves.obtain(f"{each}.b.test", None) for each in "xyz"}
+    contexts = {each: await rig.leaves.obtain(f"{each}.b.test") for each in "xyz"}
     assert rig.leaves.context_for("x.b.test") is contexts["x"]
-    await rig.leaves.obtain("w.b.test", None)
+    await rig.leaves.obtain("w.b.test")
     assert rig.leaves.context_for("y.b.test") is None
     assert rig.leaves.context_for("x.b.test") is contexts["x"]
     assert KEPT == 256
@@ -198,12 +176,12 @@ async def test_those_that_were_used_last_are_kept(rig: Rig, monkeypatch: pytest.
 async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
     """Nobody is shown one that is about to expire; nor, after the clock was set, one that is not valid yet."""
     await rig.use_urls(A)
-    first = await rig.leaves.obtain("a.test", None)
+    first = await rig.leaves.obtain("a.test")
     rig.now = NOW + 3.4 * DAY
     assert rig.leaves.context_for("a.test") is first
     rig.now = NOW + 3.6 * DAY
     assert rig.leaves.context_for("a.test") is None
-    assert await rig.leaves.obtain("a.test", None) is not first
+    assert await rig.leaves.obtain("a.test") is not first
     rig.now = NOW - 4 * DAY
     assert rig.leaves.context_for("a.test") is None
 
@@ -212,7 +190,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
     """Of callers with TLS 1.2 and without tickets OpenSSL remembers each; of others nothing."""
     monkeypatch.setattr(module, "SESSIONS", 3)
     await rig.use_urls(A)
-    context = await rig.leaves.obtain("a.test", None)
+    context = await rig.leaves.obtain("a.test")
     client = ssl.create_default_context(cafile=str(rig.folder / "trust" / "ca.pem"))
     client.verify_flags |= 0x200000  # as in _chain
     for _ in range(4):
@@ -224,7 +202,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
         assert rig.leaves.context_for("a.test") is context
         shake(client, context, name="a.test")
     assert rig.leaves.context_for("a.test") is None
-    assert await rig.leaves.obtain("a.test", None) is not context
+    assert await rig.leaves.obtain("a.test") is not context
     assert rig.metrics.leaves_minted == 2
 
 
@@ -238,7 +216,7 @@ async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> N
     await rig.use_urls(A)
     end = NOW + 730 * DAY
     rig.now = end - DAY
-    context = await rig.leaves.obtain("a.test", None)
+    context = await rig.leaves.obtain("a.test")
     rig.now = end - DAY / 2 - 1
     assert rig.leaves.context_for("a.test") is context
     rig.now = end - DAY / 2 + 1
@@ -249,7 +227,7 @@ async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> N
 async def test_a_host_that_no_ca_covers_is_refused(host: str, rig: Rig) -> None:
     await rig.use_urls(A, B)
     with pytest.raises(ProblemError, match="no local CA may sign for this host") as refused:
-        await rig.leaves.obtain(host, None)
+        await rig.leaves.obtain(host)
     assert refusal(refused) == ("ca_unavailable", 502)
 
 
@@ -260,7 +238,7 @@ async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
     for host in ("a.test", "x.b.test"):
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        ours, _ = shake(client, await rig.leaves.obtain(host, None), name=host)
+        ours, _ = shake(client, await rig.leaves.obtain(host), name=host)
         der = ours.getpeercert(binary_form=True)
         assert der is not None
         keys.add(x509.load_der_x509_certificate(der).public_key().public_numbers())  # type: ignore[union-attr]
@@ -269,20 +247,20 @@ async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
 
 async def test_who_asks_while_the_ca_is_made_waits_for_it(rig: Rig) -> None:
     rig.leaves.prepare(Snapshot({}, ca=rules_in(rig.folder, A)))()
-    assert await rig.leaves.obtain("a.test", None)
+    assert await rig.leaves.obtain("a.test")
 
 
 async def test_a_host_more_gets_a_ca_and_the_leaves_of_the_others_stay(rig: Rig) -> None:
     """The log says that callers must restart, and names the host."""
     await rig.use_urls(A)
-    first = await rig.leaves.obtain("a.test", None)
+    first = await rig.leaves.obtain("a.test")
     with structlog.testing.capture_logs() as logs:
         await rig.use_urls(A, "https://new.test")
     (line,) = logs
     assert (line["log_level"], line["hosts"]) == ("warning", ["new.test"])
     assert "callers must restart" in line["event"]
     assert rig.leaves.context_for("a.test") is first
-    context = await rig.leaves.obtain("new.test", None)
+    context = await rig.leaves.obtain("new.test")
     assert rig.issuer(context, "new.test") != rig.issuer(first, "a.test")
 
 
@@ -291,7 +269,7 @@ async def test_a_rotation_by_another_process_is_seen_by_its_file(rig: Rig) -> No
     rules = rules_in(rig.folder, A)
     await rig.use(rules)
     assert rig.leaves.files() == {state_file(rig.folder)}
-    first = await rig.leaves.obtain("a.test", None)
+    first = await rig.leaves.obtain("a.test")
     keep.rotate(rules, NOW, "next")
     await rig.leaves.changed(rig.leaves.files())
     assert rig.leaves.context_for("a.test") is first
@@ -302,7 +280,7 @@ async def test_a_rotation_by_another_process_is_seen_by_its_file(rig: Rig) -> No
         await rig.leaves.changed(rig.leaves.files())
     assert [line["event"] for line in logs] == ["another local CA signs from now on"]
     assert rig.leaves.context_for("a.test") is None
-    second = await rig.leaves.obtain("a.test", None)
+    second = await rig.leaves.obtain("a.test")
     assert rig.issuer(second, "a.test") != rig.issuer(first, "a.test")
 
 
@@ -315,7 +293,7 @@ async def test_a_rotation_while_a_leaf_is_made_keeps_none_of_the_old_ca(
     go_on = threading.Event()
     with monkeypatch.context() as patched:
         patched.setattr(module, "server_context", _held(go_on))
-        asking = asyncio.create_task(rig.leaves.obtain("a.test", None))
+        asking = asyncio.create_task(rig.leaves.obtain("a.test"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         rig.leaves._adopt(rules, keep.Settled(made))  # as a look at the files would, which has the same thread
@@ -328,22 +306,22 @@ async def test_the_operators_ca_takes_effect_with_a_reload(rig: Rig) -> None:
     own = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
     await rig.use_urls(A, brought=True, own=own[0])
     assert rig.leaves.files() == set()
-    first = await rig.leaves.obtain("a.test", None)
+    first = await rig.leaves.obtain("a.test")
     assert rig.issuer(first, "a.test") == own[0].trusted
     await rig.use_urls(A, brought=True, own=own[1])
     assert rig.leaves.context_for("a.test") is None
-    assert rig.issuer(await rig.leaves.obtain("a.test", None), "a.test") == own[1].trusted
+    assert rig.issuer(await rig.leaves.obtain("a.test"), "a.test") == own[1].trusted
 
 
 async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are not even looked at, and who has been signed for stays so."""
     await rig.use_urls(A)
-    leaf = await rig.leaves.obtain("a.test", None)
+    leaf = await rig.leaves.obtain("a.test")
     looks: list[object] = []
     monkeypatch.setattr(module, "settle", lambda *rules: looks.append(rules))
     await rig.use_urls(A)
     assert looks == []
-    assert await rig.leaves.obtain("a.test", None) is leaf
+    assert await rig.leaves.obtain("a.test") is leaf
 
 
 @pytest.mark.parametrize(("configured", "level"), [(False, "info"), (True, "warning")])
@@ -358,7 +336,7 @@ async def test_why_there_is_no_ca_is_said_once(configured: bool, level: str, rig
     assert line["log_level"] == level
     assert "set ca.folder" in line["reason"]
     with pytest.raises(ProblemError, match="there is no local CA") as refused:
-        await rig.leaves.obtain("a.test", None)
+        await rig.leaves.obtain("a.test")
     assert refusal(refused) == ("ca_unavailable", 502)
     assert rig.metrics.ca_expires is None
 
@@ -390,21 +368,21 @@ async def test_the_warning_of_a_ca_in_the_config_says_to_renew_it(rig: Rig) -> N
 async def test_after_its_end_another_is_made(rig: Rig) -> None:
     """Nobody could use the old one: callers must restart either way, and the log says so."""
     await rig.use_urls(A)
-    await rig.leaves.obtain("a.test", None)
+    await rig.leaves.obtain("a.test")
     rig.now = NOW + 731 * DAY
     with structlog.testing.capture_logs() as logs:
         await advance(60)
         await rig.leaves.settled()
     assert [line["log_level"] for line in logs] == ["error", "warning"]
     assert "callers must restart" in logs[1]["event"]
-    assert await rig.leaves.obtain("a.test", None)
+    assert await rig.leaves.obtain("a.test")
     assert rig.metrics.ca_expires == rig.now + 730 * DAY
 
 
 async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig: Rig) -> None:
     own = authority_of(A, generation=0)
     await rig.use_urls(A, brought=True, own=own)
-    await rig.leaves.obtain("a.test", None)
+    await rig.leaves.obtain("a.test")
     rig.now = own.not_after + 1
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
@@ -412,7 +390,7 @@ async def test_an_expired_ca_of_the_operators_signs_nothing_and_is_said_once(rig
             await rig.leaves.settled()
     assert [line["log_level"] for line in logs] == ["error"]
     with pytest.raises(ProblemError, match="the local CA for this host has expired"):
-        await rig.leaves.obtain("a.test", None)
+        await rig.leaves.obtain("a.test")
 
 
 async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
@@ -421,7 +399,7 @@ async def test_a_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
     await rig.use_urls(A, brought=True, own=broken)
     for _ in range(2):
         with pytest.raises(ProblemError, match="cannot be used for TLS") as refused:
-            await rig.leaves.obtain("a.test", None)
+            await rig.leaves.obtain("a.test")
     assert refusal(refused) == ("ca_unavailable", 502)
     assert refused.value.__cause__ is None
 
@@ -436,7 +414,7 @@ async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkey
     await rig.use_urls(A)
     assert [type(each) for each in rig.defects] == [ZeroDivisionError]
     with pytest.raises(ProblemError, match="there is no local CA"):
-        await rig.leaves.obtain("a.test", None)
+        await rig.leaves.obtain("a.test")
     await rig.leaves.close()
 
 
@@ -446,7 +424,7 @@ async def test_the_end_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest
     async with rig_in(tmp_path) as rig:
         await rig.use_urls(A)
         monkeypatch.setattr(module, "server_context", _held(go_on))
-        asking = asyncio.create_task(rig.leaves.obtain("a.test", None))
+        asking = asyncio.create_task(rig.leaves.obtain("a.test"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         go_on.set()
@@ -456,6 +434,6 @@ async def test_the_end_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest
 
 async def test_the_key_of_leaves_is_not_shown(rig: Rig) -> None:
     await rig.use_urls(A)
-    await rig.leaves.obtain("a.test", None)
+    await rig.leaves.obtain("a.test")
     assert "PRIVATE" not in repr(vars(rig.leaves))
     assert "BEGIN" not in repr(vars(rig.leaves))

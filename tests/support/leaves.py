@@ -17,18 +17,17 @@ class NoLeaves:
     def context_for(self, host: str) -> ssl.SSLContext | None:
         return None
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
+    async def obtain(self, host: str) -> ssl.SSLContext:
         raise ProblemError(UNAVAILABLE)
 
 
 class IssuedLeaves:
-    """Leaves of a CA of the tests. `asked` are the hosts for which one was made, in order, `callers` for whom."""
+    """Leaves of a CA of the tests. `asked` are the hosts for which one was made, in order."""
 
     def __init__(self, ca: Authority) -> None:
         self._ca = ca
         self._contexts: dict[str, ssl.SSLContext] = {}
         self.asked: list[str] = []
-        self.callers: list[str | None] = []
 
     def rotate(self, ca: Authority) -> None:
         """Sign by another CA from now on."""
@@ -38,9 +37,8 @@ class IssuedLeaves:
     def context_for(self, host: str) -> ssl.SSLContext | None:
         return self._contexts.get(host)
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
+    async def obtain(self, host: str) -> ssl.SSLContext:
         self.asked.append(host)
-        self.callers.append(caller)
         leaf = self._ca.leaf(host)
         pem = leaf.certificate.read_bytes() + leaf.key.read_bytes()
         context = self._contexts[host] = server_context(host, pem)

@@ -19,11 +19,10 @@ class LeafSource(Protocol):
         """The context of a leaf that is there and fresh; None where there is none, and `obtain` must be asked."""
         ...
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
+    async def obtain(self, host: str) -> ssl.SSLContext:
         """The context, once its leaf is there: it is made in a thread, one at a time for a host.
 
-        `caller` is who asks for it, None where nobody else does. Raises ProblemError: ca_unavailable (502) where no
-        valid CA may sign for the host, overloaded (503, with Retry-After) where too many leaves wait to be made, in all
-        or for this caller.
+        Raises ProblemError: ca_unavailable (502) where no valid CA may sign for the host, overloaded (503, with
+        Retry-After) where too many leaves wait to be made.
         """
         ...

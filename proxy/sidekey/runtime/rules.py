@@ -49,7 +49,7 @@ class Rules:
 
     `callers` are keyed by the SHA-256 digest of their token; None: nobody is asked who they are. `via` is the Via field
     that this process sends, after its line end (empty where it sends none); `head_end` ends a head with it.
-    `several_callers` says that there are some to share with, `tunnels_each` how many tunnels one of them may have.
+    `tunnels_each` is how many tunnels one caller may have.
     `awaits_store` says that the store was not read yet, so that `callers` are those of files alone.
     """
 
@@ -58,7 +58,6 @@ class Rules:
         "callers",
         "head_end",
         "limits",
-        "several_callers",
         "timeouts",
         "tunnels_each",
         "via",
@@ -79,5 +78,5 @@ class Rules:
         self.via: Final = via
         self.awaits_store: Final = awaits_store
         self.head_end: Final = via + b"\r\n\r\n"
-        self.several_callers: Final = callers is not None and len({caller.name for caller in callers.values()}) > 1
-        self.tunnels_each: Final = max(1, limits.tunnels // 2) if self.several_callers else limits.tunnels
+        several = callers is not None and len({caller.name for caller in callers.values()}) > 1
+        self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels

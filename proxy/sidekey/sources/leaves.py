@@ -39,7 +39,7 @@ KEPT: Final = 256
 """Leaves that are kept, those that were used last."""
 
 WAITING: Final = 64
-"""Leaves that may wait to be made, beside the one that is; half of them for one of several callers."""
+"""Leaves that may wait to be made, beside the one that is, so that a flood of new hosts is short."""
 
 LIFE: Final = 7 * DAY
 """How long a leaf is valid from when it was made; it is made again after half of it."""
@@ -75,13 +75,6 @@ class Leaf(NamedTuple):
         return abs(now - self.made) < min(LIFE, self.not_after - self.made) / 2
 
 
-class _Pending(NamedTuple):
-    """A leaf that is to be made, and for whom first."""
-
-    refresh: Refresh[ssl.SSLContext, Problem]
-    caller: str | None
-
-
 class Leaves:
     """A LeafSource (authority/leaf_source.py) by the local CA of the snapshot in use.
 
@@ -101,7 +94,7 @@ class Leaves:
         self._due = False
         self._settling: asyncio.Task[None] | None = None
         self._leaves: dict[str, Leaf] = {}
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Refresh[ssl.SSLContext, Problem]] = {}
         self._mint = _Mint()
         # One thread, so that many new hosts take turns with the event loop rather than crowd it out.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="leaves")
@@ -216,11 +209,8 @@ class Leaves:
         self._leaves[host] = leaf
         return leaf.context
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
-        """The context once its leaf is there, for a caller (None: there is one alone).
-
-        Raises ProblemError ca_unavailable or overloaded.
-        """
+    async def obtain(self, host: str) -> ssl.SSLContext:
+        """Return the context once its leaf is there. Raises ProblemError ca_unavailable or overloaded."""
         await self.settled()
         context = self.context_for(host)
         if context is not None:
@@ -230,20 +220,14 @@ class Leaves:
             authority = self._settled.authorities.signer(host, self._wall())
             if authority is None:
                 raise ProblemError(self._unavailable())
-            self._check_room(caller)
-            pending = self._pending[host] = _Pending(Refresh(), caller)
-            pending.refresh.start(partial(self._make, host, authority))
-        outcome = await pending.refresh.wait()
+            if len(self._pending) > WAITING:
+                raise ProblemError(_OVERLOADED)
+            pending = self._pending[host] = Refresh()
+            pending.start(partial(self._make, host, authority))
+        outcome = await pending.wait()
         if isinstance(outcome, Failed):
             raise ProblemError(outcome.error)
         return outcome
-
-    def _check_room(self, caller: str | None) -> None:
-        """Refuse one leaf too many, so that a flood of new hosts is short and leaves room for other callers'."""
-        if len(self._pending) > WAITING:
-            raise ProblemError(_OVERLOADED)
-        if caller is not None and sum(each.caller == caller for each in self._pending.values()) >= WAITING // 2:
-            raise ProblemError(_OVERLOADED_BY_CALLER)
 
     async def _make(self, host: str, authority: Authority) -> ssl.SSLContext | Failed[Problem]:
         try:
@@ -275,7 +259,7 @@ class Leaves:
         if self._timer is not None:
             self._timer.cancel()
         for pending in list(self._pending.values()):
-            await pending.refresh.close()
+            await pending.close()
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.wait([self._settling])
@@ -288,13 +272,6 @@ class Leaves:
 _OVERLOADED: Final = Problem(
     "overloaded",
     f"{WAITING} certificates of new hosts wait to be signed, which is the limit",
-    headers=(("Retry-After", "1"),),
-)
-
-
-_OVERLOADED_BY_CALLER: Final = Problem(
-    "overloaded",
-    f"{WAITING // 2} certificates of new hosts of this caller wait to be signed, which is the most that one may have",
     headers=(("Retry-After", "1"),),
 )
 

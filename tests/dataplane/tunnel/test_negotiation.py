@@ -164,10 +164,10 @@ class SlowLeaves(IssuedLeaves):
         super().__init__(ca)
         self.go = asyncio.Event()
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
+    async def obtain(self, host: str) -> ssl.SSLContext:
         self.asked.append(host)
         await self.go.wait()
-        return await super().obtain(host, caller)
+        return await super().obtain(host)
 
 
 async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
@@ -198,19 +198,6 @@ async def test_a_leaf_that_does_not_come_is_not_waited_for_longer_than_for_a_con
         leaves.go.set()
         async with tunnel(sidekey, ca, "up.test:443"):
             pass
-
-
-@pytest.mark.parametrize(("tokens", "told"), [(["one"], [None]), (["one", "two"], ["caller0"])])
-async def test_a_leaf_is_asked_for_as_one_of_several_callers(
-    ca: Authority, tokens: list[str], told: list[str | None]
-) -> None:
-    """Where there is only one, nobody has to be left room."""
-    leaves = IssuedLeaves(ca)
-    async with (
-        running(integration("h", "https://up.test/api"), leaves=leaves, tokens=dict.fromkeys(tokens)) as sidekey,
-        tunnel(sidekey, ca, "up.test:443", user="h:one"),
-    ):
-        assert leaves.callers == told
 
 
 async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Authority) -> None:
@@ -343,7 +330,7 @@ class Defective(NoLeaves):
             raise LookupError(host)
         return None
 
-    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
+    async def obtain(self, host: str) -> ssl.SSLContext:
         raise LookupError(host)
 
 

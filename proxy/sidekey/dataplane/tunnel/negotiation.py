@@ -162,11 +162,9 @@ class Negotiation(CallerEvents):
             self._wait(partial(self._obtain_leaf, opened))
 
     async def _obtain_leaf(self, opened: Opened) -> None:
-        rules = self._request.rules
-        caller = caller_name(opened) if rules.several_callers else None
         try:
-            async with asyncio.timeout(rules.timeouts.connect):
-                context = await self._leaves.obtain(opened.authority.host, caller)
+            async with asyncio.timeout(self._request.rules.timeouts.connect):
+                context = await self._leaves.obtain(opened.authority.host)
         except TimeoutError:
             raise ProblemError(_UNSIGNED) from None
         self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
