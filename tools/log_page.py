@@ -157,8 +157,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "limits.in_flight is lowered: too few file descriptors (NOFILE)",
             "warning",
             ("in_flight", "wanted", "nofile"),
-            "`in_flight` is the effective limit. Raise NOFILE. At info if `limits.in_flight` is not set and at least "
-            "1,000 remain.",
+            "`in_flight` is the effective limit. Raise NOFILE.",
         ),
         Event(
             "log lines go to a file",

@@ -362,12 +362,6 @@ def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
     )
 
 
-_FEW: Final = 1_000
-"""Requests in flight below which one busy service may meet the limit."""
-
-_LOWERED: Final = "limits.in_flight is lowered: too few file descriptors (NOFILE)"
-
-
 class InFlightLimit:
     """Limits requests in flight and connections to what the snapshot in use allows and file descriptors suffice for."""
 
@@ -384,10 +378,12 @@ class InFlightLimit:
         def commit() -> None:
             former, self._asked = self._asked, asked
             if allowed < asked != former:
-                # Few callers would notice that the default, which nobody asked for, is a little lower.
-                matters = snapshot.asks_for_in_flight or allowed < _FEW
-                log = self._log.warning if matters else self._log.info
-                log(_LOWERED, in_flight=allowed, wanted=asked, nofile=process.descriptor_limit())
+                self._log.warning(
+                    "limits.in_flight is lowered: too few file descriptors (NOFILE)",
+                    in_flight=allowed,
+                    wanted=asked,
+                    nofile=process.descriptor_limit(),
+                )
             self._worker.limit_in_flight(allowed)
             self._worker.limit_descriptors(descriptors)
 

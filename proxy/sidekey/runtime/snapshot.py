@@ -374,8 +374,6 @@ class Snapshot:
     network: NetworkRules = NetworkRules()
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
-    asks_for_in_flight: bool = False
-    """Whether `limits.in_flight` is written, and not the default."""
     log: Log = Log()
     via: bool = True
     ca: CaRules = field(default_factory=CaRules)

@@ -340,7 +340,6 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
         ),
         timeouts=Timeouts(**dict(settings.timeouts)),
         limits=Limits(**dict(settings.limits)),
-        asks_for_in_flight="in_flight" in settings.limits.model_fields_set,
         log=build_log(settings.log, side.read),
         via=settings.via,
         ca=side.ca,
