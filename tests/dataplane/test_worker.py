@@ -296,35 +296,16 @@ async def test_passages_take_room_beside_the_requests_in_flight() -> None:
 
 
 async def test_passages_have_half_of_the_room_of_callers() -> None:
-    """The one that has been idle for the longest time makes room for another; none is looked for twice in a tick."""
-    looks = 0
-
-    class Passing(Caller):
-        def close_if_idle(self) -> bool:
-            nonlocal looks
-            looks += 1
-            return super().close_if_idle()
-
+    """Two descriptors each."""
     worker = Shared(Limits(in_flight=4)).worker
     worker.limit_descriptors(16)
-    first, second, third = [Passing(idle_since=since) for since in (2.0, 1.0, 3.0)]
-    for each in (first, second, third):
+    passages = [Caller() for _ in range(3)]
+    for each in passages:
         assert worker.opened(each)
         assert worker.enter_passage(each)
-    fourth = Passing()
-    assert worker.enter_passage(fourth)
-    assert second not in worker.connections
-    assert looks == 1
-    for each in (first, third):
-        each.idle_since = NEVER
-    for _ in range(2):
-        assert not worker.enter_passage(Passing())
-        assert looks == 2
-    worker.deadlines.look(1.0)
-    assert not worker.enter_passage(Passing())
-    assert looks == 3
-    worker.leave_passage(fourth)
-    assert worker.enter_passage(Passing())
+    assert not worker.enter_passage(Caller())
+    worker.leave_passage(passages[0])
+    assert worker.enter_passage(Caller())
 
 
 async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:

@@ -77,7 +77,6 @@ class Worker:
 
     __slots__ = (
         "_connections",
-        "_crowded_at",
         "_exhausted_at",
         "_id_beginning",
         "_id_count",
@@ -138,9 +137,8 @@ class Worker:
         self._connections: dict[Closable, None] = {}
         # The tick at which a look for idle callers has found all that there were.
         self._exhausted_at = NEVER
-        # Tunnels whose bytes pass, from before their target is connected, and the same tick for them.
-        self._passages: dict[Closable, None] = {}
-        self._crowded_at = NEVER
+        # Tunnels whose bytes pass, from before their target is connected.
+        self._passages: set[Closable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _rules(self, snapshot: Snapshot) -> Rules:
@@ -265,35 +263,23 @@ class Worker:
         return self._lacking_for_callers() <= 0
 
     def enter_passage(self, passage: Closable) -> bool:
-        """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
+        """Reserve a descriptor for the target of a tunnel that passes bytes, or return False if there is no room.
 
-        With two descriptors each, passages have at most half of the room of callers, who find the rest however fast new
-        ones come; one that has been idle for the longest time makes room for another.
+        A passage takes two descriptors and never makes room for another connection. So passages get at most half of the
+        room of callers.
         """
         room = self.descriptors - self.in_flight_limit
-        if len(self._passages) >= max(1, room // 4) and not self._close_idle_passage():
+        if len(self._passages) >= max(1, room // 4):
             return False
         self._make_room()
         if self._lacking_for_callers() >= 0:
             return False
-        self._passages[passage] = None
-        return True
-
-    def _close_idle_passage(self) -> bool:
-        """Close the passage that has been idle for the longest time, if it is; looked for once a tick where none is."""
-        if self._crowded_at == self.deadlines.now:
-            return False
-        longest = min(self._passages, key=_idle_since)
-        if not longest.close_if_idle():
-            self._crowded_at = self.deadlines.now
-            return False
-        self.closed(longest)
-        self.leave_passage(longest)
+        self._passages.add(passage)
         return True
 
     def leave_passage(self, passage: Closable) -> None:
-        """Keep it no more."""
-        self._passages.pop(passage, None)
+        """Release the descriptor of a passage's target."""
+        self._passages.discard(passage)
 
     def _make_room(self) -> None:
         """Have a descriptor free, as far as some connection is idle.

@@ -8,12 +8,9 @@ from typing import Final, cast
 from sidekey.core import phases
 from sidekey.dataplane.buffers import WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
-from sidekey.dataplane.sockets import address_of, is_quiet, reset
+from sidekey.dataplane.sockets import address_of, reset
 from sidekey.dataplane.tunnel.tunnel import Lifetime
 from sidekey.dataplane.worker import Worker
-
-QUIET: Final = 1.0
-"""Seconds without a byte after which a passage may be cut so that another connection has room."""
 
 
 class End(asyncio.Protocol):
@@ -28,11 +25,6 @@ class End(asyncio.Protocol):
         self.other: End | None = None
         self.received = 0
         self.has_ended = self.is_lost = False
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is open, and has taken all that was written to it."""
-        return not (self.is_lost or self.transport.is_closing() or self.transport.get_write_buffer_size())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what comes with TCP until there is another end."""
@@ -103,14 +95,14 @@ class Passage:
     `seconds` is timeouts.tunnel_idle at the CONNECT: the passage is one request, which keeps the rules it began with.
     """
 
-    __slots__ = ("_connecting", "_far", "_lifetime", "_moved_at", "_near", "_seconds", "_worker", "deadline")
+    __slots__ = ("_connecting", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
 
     def __init__(self, worker: Worker, lifetime: Lifetime, seconds: float) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
         self._lifetime: Final = lifetime
         self._seconds: Final = seconds
-        self._connecting = self._moved_at = 0.0
+        self._connecting = 0.0
         self._near = End(self)
         self._far = End(self)
 
@@ -146,8 +138,7 @@ class Passage:
 
     def moved(self) -> None:
         """Something has moved: there is time again."""
-        self._moved_at = now = self._worker.deadlines.now
-        self.deadline = now + self._seconds
+        self.deadline = self._worker.deadlines.now + self._seconds
 
     def lost(self) -> None:
         """One end is closed: the other closes after what was written to it, or with a reset where this one had."""
@@ -180,13 +171,7 @@ class Passage:
 
     @property
     def idle_since(self) -> float:
-        """Since when nothing has moved, but for the time in which a response may be awaited: nobody can tell.
-
-        So others who are idle make room first.
-        """
-        is_open = self._lifetime.phase == phases.FORWARDING
-        if is_open and self._near.is_settled and self._far.is_settled:
-            return self._moved_at + self._worker.rules.timeouts.idle
+        """Never: nobody can tell whether a response is awaited. `timeouts.tunnel_idle` ends it."""
         return NEVER
 
     @property
@@ -195,13 +180,8 @@ class Passage:
         return not self._near.is_lost and self._near.transport.get_write_buffer_size() > 0
 
     def close_if_idle(self) -> bool:
-        """Cut both ends where nothing has moved for a moment and nothing has arrived; whether it did."""
-        if self.idle_since == NEVER or self._worker.deadlines.now - self._moved_at < QUIET:
-            return False
-        if not (is_quiet(self._near.transport) and is_quiet(self._far.transport)):
-            return False
-        self.end()
-        return True
+        """Make no room for other connections."""
+        return False
 
     def wind_down(self, *, patient: bool) -> None:
         """Let it go on: its bytes may be a response."""
