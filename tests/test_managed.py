@@ -306,7 +306,7 @@ async def test_keys_are_not_changed_while_the_store_cannot_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is tried again by itself."""
-    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY_UNWATCHED", 0.05)
+    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY", 0.05)
     prepare(tmp_path)
     both = HEAD.replace("}}]", "}}, {id: k2, key: {file: k2}}]")
     async with process(tmp_path) as one:

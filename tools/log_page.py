@@ -218,7 +218,6 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event(
             "other users can change a file that Sidekey trusts", "error", ("place",), "Also for a folder on its path."
         ),
-        Event("the config folders cannot be watched; they are checked every few seconds", "warning"),
     ),
     "Tokens": (
         Event("a token was issued", "debug", ("integration", "life"), "`life` is in seconds."),

@@ -156,7 +156,7 @@ class Sidekey:
 
 
 def config_file(job: Job) -> Path:
-    """Where the config of a job is. Sidekey watches the folder, so nothing else, such as its log, is written there."""
+    """Return the path of the config of a job."""
     return job.folder / "config" / "sidekey.yaml"
 
 

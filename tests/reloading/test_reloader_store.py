@@ -23,6 +23,7 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 from support.files import replace
 from support.plane import eventually
+from support.raw import DEADLINE
 from support.scripted import NOWHERE
 from support.stored import BASIC, VAULT, stored
 
@@ -125,6 +126,21 @@ async def test_changes_of_both_at_once_are_never_mixed(tmp_path: Path) -> None:
         assert rig.now == ["a", "b9", "own"]
         assert len({id(snapshot.integrations.get("a")) for snapshot in rig.adopted} - {id(None)}) == 1
     assert gc.isenabled()
+    assert rig.defects == []
+
+
+async def test_files_are_checked_however_often_the_store_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of the store that waits already must not put the next check off."""
+    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY", 0.01)
+    async with following(tmp_path) as rig, asyncio.timeout(DEADLINE):
+        assert rig.reloader is not None
+        await rig.reloader.ask()
+        rig.write(f"{OWN}limits: {{in_flight: 5}}\n")
+        one, two = stored(BASIC, "a"), stored(BASIC, "b")
+        while not rig.adopted or rig.adopted[-1].limits.in_flight != 5:
+            await asyncio.gather(rig.put(one), rig.put(one, two))
     assert rig.defects == []
 
 
