@@ -2,24 +2,12 @@ import sys
 
 import pytest
 
-from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, check_library, is_slow, least_bytes
+from sidekey.credentials.algorithms import OF_SECRETS, check_library, least_bytes
 
 
 def test_a_secret_is_as_long_as_the_hash() -> None:
     """RFC 7518 3.2."""
     assert {name: least_bytes(name) for name in OF_SECRETS} == {"HS256": 32, "HS384": 48, "HS512": 64}
-
-
-def test_rsa_is_slow() -> None:
-    """By either padding, and nothing else."""
-    assert [name for name in (*OF_PAIRS, *OF_SECRETS) if is_slow(name)] == [
-        "RS256",
-        "RS384",
-        "RS512",
-        "PS256",
-        "PS384",
-        "PS512",
-    ]
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

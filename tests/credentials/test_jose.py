@@ -123,10 +123,3 @@ def test_a_public_key_has_a_fingerprint() -> None:
     public = private_key("RS256").public_key()
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert jose.public_key_sha256(pem(private_key("RS256"))) == b64encode(hashlib.sha256(der).digest()).decode()
-
-
-def test_only_rsa_is_slow() -> None:
-    """The others sign in less time than a thread takes to begin."""
-    loaded = {"RS256": private_key("RS256"), "ES256": private_key("ES256"), "EdDSA": private_key("EdDSA")}
-    slow = {name: jose.TokenSigner(jose.load_key(pem(key), name), name).slow for name, key in loaded.items()}
-    assert slow == {"RS256": True, "ES256": False, "EdDSA": False}

@@ -185,10 +185,6 @@ def test_what_is_known_before_a_key_is_read() -> None:
     assert settings.needs_prefix
 
 
-def test_rsa_signs_in_a_thread() -> None:
-    assert (made(SIGNED).slow, made(AUTH).slow) == (True, False)
-
-
 def lineage(**changes: Any) -> Lineage:
     return made({**AUTH, "claims": {"a": 1, "b": 2}, **changes}).lineage
 

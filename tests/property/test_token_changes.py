@@ -73,7 +73,6 @@ class Rotating:
     """A kind that asks by the newest refresh token; what it grants says whose it is."""
 
     calls_a_minute: ClassVar[int | None] = None
-    slow: ClassVar[bool] = False
 
     def __init__(self, whose: Whose, secret: int) -> None:
         self._whose = whose

@@ -160,7 +160,6 @@ class Rotating(Kind):
     """A kind whose refresh token is another one after each call."""
 
     calls_a_minute: ClassVar[int | None] = None
-    slow: ClassVar[bool] = False
 
     def __init__(self, endpoint: Endpoint, token: str = "r0", *, scope: str = "") -> None:
         super().__init__(endpoint, Lineage(("client", token), (scope,), ("proof",)))

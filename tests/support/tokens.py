@@ -74,7 +74,6 @@ class Kind:
     """A kind that makes one call for each token."""
 
     calls_a_minute: ClassVar[int | None] = None
-    slow: ClassVar[bool] = False
 
     def __init__(self, endpoint: Endpoint, lineage: Lineage = LINEAGE) -> None:
         self.lineage = lineage

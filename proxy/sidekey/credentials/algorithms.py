@@ -19,11 +19,6 @@ OF_PAIRS: tuple[str, ...] = get_args(PairAlgorithm)
 OF_SECRETS: tuple[str, ...] = get_args(SecretAlgorithm)
 
 
-def is_slow(algorithm: str) -> bool:
-    """Whether signing takes a millisecond and more: RSA does."""
-    return algorithm[:2] in ("RS", "PS")
-
-
 def least_bytes(algorithm: str) -> int:
     """How long the secret of an algorithm must be: as long as its hash (RFC 7518 3.2)."""
     return int(algorithm[2:]) // 8

@@ -226,11 +226,6 @@ class CallingCredential(Protocol):
         ...
 
     @property
-    def slow(self) -> bool:
-        """Whether its steps take a millisecond and more, as signing by RSA does: they are not for the event loop."""
-        ...
-
-    @property
     def lineage(self) -> Lineage:
         """What a token that it obtains belongs to. How calls are made (CAs, client certificate) is no part of it."""
         ...

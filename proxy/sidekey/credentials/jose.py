@@ -22,7 +22,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sidekey.credentials.algorithms import is_slow, least_bytes
+from sidekey.credentials.algorithms import least_bytes
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.encodings import SecretEncoding, decoded
 from sidekey.credentials.private_key import read_private_key
@@ -115,11 +115,6 @@ class TokenSigner(Sealed):
 
     def __repr__(self) -> str:
         return f"TokenSigner({self.algorithm}, REDACTED)"
-
-    @property
-    def slow(self) -> bool:
-        """Whether it is not to be used on the event loop."""
-        return is_slow(self.algorithm)
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """A token with these claims."""

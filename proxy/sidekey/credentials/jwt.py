@@ -99,11 +99,6 @@ class JwtCredential(Sealed):
     def __repr__(self) -> str:
         return f"JwtCredential({self.signer!r})"
 
-    @property
-    def slow(self) -> bool:
-        """As its signer."""
-        return self.signer.slow
-
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """No call: a token is signed."""
         yield from ()

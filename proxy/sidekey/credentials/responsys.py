@@ -96,8 +96,6 @@ class ResponsysCredential(Sealed):
     calls_a_minute: ClassVar[int | None] = 5
     """Responsys allows about ten logins a minute; a refused one must not use them up for others of the account."""
 
-    slow: ClassVar[bool] = False
-
     url: str
     path_prefix: str
     username: str

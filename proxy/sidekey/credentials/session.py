@@ -232,11 +232,6 @@ class SessionCredential(Sealed):
         token, life = self.response.read(reply, attempt.now)
         return Issued(self.placement.grant(token), life)
 
-    @property
-    def slow(self) -> bool:
-        """As what signs for it."""
-        return not isinstance(self.proof, tuple) and self.proof.slow
-
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """By the status alone: what a platform says besides is its own."""
         del body

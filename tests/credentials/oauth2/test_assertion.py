@@ -181,8 +181,3 @@ def test_an_assertion_shows_no_key() -> None:
     """Only its algorithm."""
     signer = jose.TokenSigner(jose.load_key(pem(private_key("ES256")), "ES256"), "ES256")
     assert repr(assertion.Assertion(signer, "i", "s", "a")) == "Assertion(TokenSigner(ES256, REDACTED))"
-
-
-def test_signing_by_rsa_is_slow() -> None:
-    """A millisecond and more: it is done in a thread."""
-    assert (signing("RS256").slow, signing("PS512").slow, signing("ES256").slow) == (True, True, False)

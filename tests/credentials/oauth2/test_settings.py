@@ -471,7 +471,6 @@ def test_a_secret_may_sign_what_proves_the_client(algorithm: str | None) -> None
     assert (found["iss"], found["sub"]) == (AUTH["client_id"], AUTH["client_id"])
     assert found.get("a") == (None if algorithm is None else 1)
     assert jwt.get_unverified_header(fields["client_assertion"]).get("kid") == (None if algorithm is None else "k")
-    assert not credential.slow
 
 
 @pytest.mark.parametrize(
@@ -508,8 +507,3 @@ def test_a_secret_that_signs_is_long_enough() -> None:
     ((place, reason),) = caught.value.reasons
     assert place == ("auth", "client_secret")
     assert reason.startswith("must have at least 64 bytes for HS512")
-
-
-def test_only_a_client_that_signs_by_rsa_is_slow() -> None:
-    """Its steps are for a thread."""
-    assert not credential_of(AUTH).slow

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
-from threading import Event, current_thread
+from threading import current_thread
 
 import pytest
 
@@ -204,54 +203,3 @@ async def test_a_flow_without_calls_is_counted_and_limited_by_nothing() -> None:
         assert (await road.run(no_call(ran))).called == 100.0
     assert (road.counted, road.steps) == ([], [])
     assert set(ran) == {current_thread().name}
-
-
-async def test_slow_steps_are_in_a_thread() -> None:
-    """Each of them, and the calls between them on the loop."""
-    road, ran = Road([OK]), list[str]()
-
-    def flow() -> AuthFlow:
-        ran.append(current_thread().name)
-        yield call("token endpoint")
-        ran.append(current_thread().name)
-        return Issued(Grant(), 60)
-
-    runner = FlowRunner(road.fetch, road.limit, lambda: road.now, road.counted.append, road.learn, in_thread=True)
-    assert (await runner.run(flow())).called == 100.0
-    assert (road.counted, len(ran)) == (["ok"], 2)
-    assert current_thread().name not in ran
-
-
-async def test_a_fault_of_a_slow_step_is_raised_as_any() -> None:
-    """And counted once."""
-    road = Road([OK])
-
-    def flow() -> AuthFlow:
-        yield call("token endpoint")
-        raise CallFault("invalid", "token endpoint returned nothing")
-
-    runner = FlowRunner(road.fetch, road.limit, lambda: road.now, road.counted.append, road.learn, in_thread=True)
-    with pytest.raises(CallFault, match="returned nothing"):
-        await runner.run(flow())
-    assert road.counted == ["invalid"]
-
-
-async def test_a_slow_step_ends_before_its_flow_is_closed() -> None:
-    """A flow that a thread runs cannot be closed; whoever cancels waits for the step."""
-    road, begun, go, ended = Road([]), Event(), Event(), list[str]()
-
-    def flow() -> AuthFlow:
-        yield from ()
-        begun.set()
-        go.wait()
-        ended.append("step")
-        return Issued(Grant(), 60)
-
-    runner = FlowRunner(road.fetch, road.limit, lambda: road.now, road.counted.append, road.learn, in_thread=True)
-    task = asyncio.create_task(runner.run(flow()))
-    await asyncio.to_thread(begun.wait)
-    task.cancel()
-    asyncio.get_running_loop().call_soon(go.set)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ended == ["step"]

@@ -35,7 +35,6 @@ class Kind:
     """One GET; the response's body is the token."""
 
     calls_a_minute = None
-    slow = False
 
     def __init__(self, port: int, client: str = "one") -> None:
         self.lineage = Lineage((port, client), (), ())

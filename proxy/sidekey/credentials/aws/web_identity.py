@@ -39,7 +39,6 @@ class WebIdentityCredential(Sealed):
     """Obtains an access key and signs with it; `payload`: whether the body is signed."""
 
     calls_a_minute: ClassVar[int | None] = None
-    slow: ClassVar[bool] = False
 
     identity: WebIdentity
     scope: Scope

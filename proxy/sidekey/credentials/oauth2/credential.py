@@ -26,7 +26,6 @@ class OAuth2Credential(Sealed):
     response: ResponseShape
     placement: Placement
     lineage: Lineage
-    slow: bool = False
 
     def __repr__(self) -> str:
         return f"OAuth2Credential({self.grant!r}, {self.client!r})"

@@ -477,12 +477,11 @@ class OAuth2Settings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
         endpoint, client_id = values["token_endpoint",], values["client_id",]
-        sign, slow = None, False
+        sign = None
         signed = self._signed()
         if signed is not None:
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
-            assertion = signed.signer(values, "" if self.grant == "jwt_bearer" else client_id)
-            sign, slow = assertion.sign, assertion.signer.slow
+            sign = signed.signer(values, "" if self.grant == "jwt_bearer" else client_id).sign
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
             request=TokenRequest(
@@ -504,7 +503,6 @@ class OAuth2Settings(KindSettings):
             ),
             placement=self.token_placement,
             lineage=self._lineage(values),
-            slow=slow,
         )
 
     def _signed(self) -> AssertionSettings | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ class FlowRunner:
     """What running a flow takes.
 
     `learn` checks a base URL that came with a grant (ValueError: the rest of a sentence that begins with "it").
-    `in_thread` is for a flow whose steps are slow: it cannot be told which of them are.
     """
 
     fetch: Fetch
@@ -39,7 +37,6 @@ class FlowRunner:
     clock: Callable[[], float]
     count: Callable[[Outcome], None]
     learn: Callable[[str], object]
-    in_thread: bool = False
 
     async def run(self, flow: AuthFlow) -> Obtained:
         """Make the calls that `flow` asks for, one after the other. Raises CallFault.
@@ -52,7 +49,7 @@ class FlowRunner:
         advance: Callable[[], Call] = partial(next, flow)
         try:
             with closing(flow):
-                while isinstance(wanted := await self._advance(advance), Call):
+                while isinstance(wanted := _advance(advance), Call):
                     if uncounted:
                         self.count(wanted.previous)
                         uncounted = False
@@ -74,17 +71,6 @@ class FlowRunner:
         if uncounted:
             self.count("ok")
         return Obtained(wanted, called)
-
-    async def _advance(self, advance: Callable[[], Call]) -> Call | Issued:
-        if not self.in_thread:
-            return _advance(advance)
-        step = asyncio.ensure_future(asyncio.to_thread(_advance, advance))
-        try:
-            return await asyncio.shield(step)
-        except asyncio.CancelledError:
-            # A flow cannot be closed while a thread runs it; and nobody needs to know how this step ends.
-            await asyncio.gather(step, return_exceptions=True)
-            raise
 
     def _admit(self, step: str, now: float) -> None:
         wait = self.limit.wait(now)

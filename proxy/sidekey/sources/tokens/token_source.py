@@ -500,7 +500,6 @@ class TokenSource:
             clock=self._loop.time,
             count=self._series.count_call,
             learn=partial(_learn, self._policy),
-            in_thread=credential.slow,
         )
 
     def _keep(self, obtained: Obtained) -> Grant:
