@@ -194,18 +194,17 @@ def lines_of(page: str) -> list[str]:
     return [line for line in page.splitlines() if "process_" not in line]
 
 
-async def test_scrapes_at_the_same_time_share_a_page() -> None:
-    """One that is being rendered, or the next: ten scrapers do not cost ten times as much."""
+async def test_scrapes_at_the_same_time_are_all_served() -> None:
+    """One after the other, each with what was counted by then."""
     metrics = busy()
     async with listening(metrics) as scraper:
+        before = metrics.leaves_minted
         scraping = asyncio.gather(*(scraper.page() for _ in range(10)))
         while not scraping.done():
             metrics.leaves_minted += 1
             await asyncio.sleep(0)
         counts = [samples(page)["sidekey_leaves_minted_total", ()] for page in await scraping]
-        later = samples(await scraper.page())["sidekey_leaves_minted_total", ()]
-    assert len(set(counts)) <= 2
-    assert later == metrics.leaves_minted
+    assert all(before <= count <= metrics.leaves_minted for count in counts)
 
 
 async def test_a_series_appears_with_its_first_request() -> None:

@@ -64,28 +64,15 @@ def choose_format(accept: str) -> Format:
 
 
 class Exposition:
-    """Renders the page. Scrapes that arrive while a page is rendered share the next one.
-
-    So ten scrapers at a time do not take ten times the memory and the processor time of one.
-    """
+    """Renders the page, one at a time: ten scrapers do not take ten times the memory of one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._rendering = asyncio.Lock()
-        self._next: dict[Format, asyncio.Task[bytes]] = {}
 
     async def page(self, form: Format) -> bytes:
-        """Render a page of counts that are not older than this call, compressed by gzip."""
-        task = self._next.get(form)
-        if task is None:
-            task = self._next[form] = asyncio.create_task(self._render(form))
-        # Others may wait for it as well.
-        return await asyncio.shield(task)
-
-    async def _render(self, form: Format) -> bytes:
+        """Render a page, compressed by gzip."""
         async with self._rendering:
-            # The counts are copied from now on: a later scrape needs the next page.
-            del self._next[form]
             # The copies are many and hold no cycles: for those of 10,000 integrations the garbage collector would look
             # through the whole heap, which held the loop for 80 ms.
             with COLLECTOR.paused():
