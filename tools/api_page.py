@@ -58,6 +58,22 @@ read-only members: `source` (`file` or `store`), `version`, `status`, `reason`, 
 `failing_since`, `kind`, `base` (the URL to which the reverse proxy appends the path), `created_at`, `updated_at`,
 `updated_by`. The API ignores the read-only members in requests. So you can read an object, edit it and send it back.
 
+### YAML
+
+Integrations and presets may also be YAML (`application/yaml`, RFC 9512): in POST, PUT and drafts by `Content-Type`, in
+GET by `Accept`. GET then responds with the `id` and the document, without the other read-only members. So you can edit
+an integration as text:
+
+```sh
+curl -H "Authorization: Bearer $TOKEN" -H "Accept: application/yaml" $API/integrations/crm > crm.yaml
+curl -X PUT -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/yaml" -H "If-Match: *" \\
+  --data-binary @crm.yaml $API/integrations/crm
+```
+
+Sidekey reads YAML as strictly as config files, without aliases, and under the limits of JSON. Errors have `line` and
+`column`, also if the text cannot be parsed (`malformed`). Each representation has its own `ETag`; `If-Match` takes
+either.
+
 ### Secrets
 
 - Send a **secret** as `{{"value": "..."}}`. It reads as `{{"set": true, "updated_at": ..., "updated_by": ...}}`,
@@ -135,10 +151,9 @@ the others.
 - `/test` sends the saved `test` request through the data plane. Only 200 is success. The result has the status, the
   time and Sidekey's own code, but nothing else of the response. Sidekey reads the response body to its end, at most
   16 MiB within 10 seconds. Each token may send one test a second.
-- `/drafts/integration/preview` shows the result of saving a document without saving it: all errors, which secrets
-  must be entered again and because of which changes, what the provider profile fills in, where the credential would
-  go, and the client certificate with subject, issuer, remaining days, and whether the key belongs to it. With the
-  `id` of a stored integration, the draft replaces it. The status is 200 even with errors.
+- `/drafts/integration/preview` shows the result of saving a document without saving it: all errors and warnings,
+  which secrets must be entered again, and where the credential would go. With the `id` of a stored integration, the
+  draft replaces it. The status is 200 even with errors.
 - `/explain` accepts targets as long as `limits.target`.
 
 ## Presets
@@ -150,16 +165,16 @@ example after a change of a file), `hidden` or `altered`. [presets.md](presets.m
 an integration in use cannot be deleted (`in_use`).
 
 You can preview and send presets that are served, and drafts. For a preset with a body, send `{{"parameters":
-{{...}}}}`, for one without, `{{"payload": "...", "content_type": ...}}`. Add a draft as `"preset"`, a document as in
-a config file, which may have an `id`.
+{{...}}}}`, for one without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`,
+with the same object as `"sample"`; without a sample, a preview fills in examples.
 
 - `/preview` returns the request: method, URL, headers in order, body, and the place of the credential by name, never
   its value. If Sidekey would refuse the request, `request` is null, and `code` and `reason` say why.
 - `/test` sends it: **a real request, on which the upstream may act**, with the integration's credential. Any 2xx is
   success. Each token may send one a second, tests of integrations included. The audit lists each of them, and that of
   a draft also under the integration.
-- Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`; errors in a draft's
-  document are reported too, such as `/preset/url`. A draft's integration must be usable.
+- Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`, and in a draft
+  `/sample/parameters/user`. A draft's integration must be usable.
 - Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep their spelling.
 
 ## Callers
@@ -191,8 +206,8 @@ then `hidden`: it admits nobody while the file has its name.
 
 ## Limits
 
-- A body is JSON in UTF-8 without content coding, of at most {LARGEST >> 10} KiB, {MOST_VALUES} values and {DEEPEST}
-  levels.
+- A body is JSON or YAML in UTF-8 without content coding, of at most {LARGEST >> 10} KiB (as JSON, too), {MOST_VALUES}
+  values, {DEEPEST} levels, and integers of 18 digits.
 - The keys that lead to a value have at most {LONGEST_PATH} characters together.
 - A section of headers, query parameters, body fields, claims or preset parameters has at most {NAMES.entries} names
   of at most {LONGEST_NAME} characters. There are at most {ENTRIES.entries} prefixes, domains and methods each. The
@@ -225,8 +240,8 @@ _PROBLEMS_HEAD = """
 ## Problems
 
 Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`. If a
-body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON pointers (RFC 6901). No error repeats
-a value from the request. A message that is not HTTP gets 400 in one line of text.
+body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON pointers (RFC 6901), and for YAML also
+`line` and `column`. No error repeats a value from the request. A message that is not HTTP gets 400 in one line of text.
 
 Some problems are possible for several routes and are not repeated in the table of routes. All routes: `malformed`,
 `unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites), and

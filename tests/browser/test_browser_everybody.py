@@ -77,27 +77,25 @@ def keys(one: Tab, _: str) -> None:
 
 
 def refused(one: Tab, name: str) -> None:
-    """A form with what is wrong beside its fields."""
+    """A document with errors at their lines."""
     one.open("/add?kind=headers")
-    one.page.fill('[id="/id"]', "Not an ID")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector(".wrong .error:visible")
+    one.press("Save", "Not saved")
+    one.meant("422")
 
 
 def reentered(one: Tab, name: str) -> None:
-    """A form that asks for its secret again."""
+    """A check that asks for secrets again."""
     one.open(f"/integrations/{name}")
-    one.page.fill('[id="/endpoint_prefix"]', "https://elsewhere.example/v1")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector("text=You changed where the credential goes")
+    one.edit("endpoint_prefix: http://127.0.0.1", "endpoint_prefix: https://elsewhere.example")
+    one.press("Check", "must be sent again")
 
 
 def overtaken(one: Tab, name: str) -> None:
-    """A form that somebody else was faster with."""
+    """A document that somebody else was faster with."""
     one.open(f"/integrations/{name}")
-    one.page.evaluate("document.querySelector('form[data-form] [name=version]').value = '9'")
-    one.page.click("button:text-is('Save')")
-    one.page.get_by_role("link", name="Show theirs").wait_for()
+    one.page.evaluate("document.querySelector('[data-editor]').dataset.version = '9'")
+    one.press("Save", "show theirs")
+    one.meant("412")
 
 
 def probed(one: Tab, name: str) -> None:
@@ -184,7 +182,6 @@ def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: 
 SHAPED: Final = (
     "/",
     "/add?kind=oauth2",
-    "/add?kind=mtls",
     "/add/preset",
     "/integrations/{name}",
     "/presets/hook-of-a-file",
@@ -249,9 +246,8 @@ def test_an_empty_list_and_a_store_that_is_away_are_for_everybody(
     one.open("/integrations/loaded")
     (tmp_path / "store.db").rename(tmp_path / "away.db")
     (tmp_path / "store.db").mkdir()
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector("[data-message]:visible")
-    assert "store.db cannot be opened" in one.page.inner_text("[data-message]")
+    one.press("Save", "store.db cannot be opened")
+    one.meant("503")
     look(one, "refused while the store is away")
     for path in ("/", "/integrations/loaded", "/add"):
         at(path)(one, "")

@@ -10,28 +10,40 @@ import pytest
 
 from browser.conftest import Open
 from sidekey.runtime.admin_rules import Role
-from support.api import TOKENS, Api, Running
+from support.api import TOKENS, Api, Running, basic
 from support.browser import Chromium, Tab
 
 CALLER = "the-token-of-a-file"
 
 
 def add_basic(tab: Tab, running: Running, name: str) -> None:
-    """Fill in the form of the kind `basic`, without saving it."""
+    """Fill in the start of the kind `basic`, without saving it."""
     tab.open("/add?kind=basic")
-    tab.page.fill('[id="/id"]', name)
-    tab.page.fill('[id="/endpoint_prefix"]', f"http://127.0.0.1:{running.upstream}/v1")
-    tab.page.fill('[id="/auth/username"]', "svc")
-    tab.page.fill('[id="/auth/password"]', "canary-pw")
-    tab.page.click("summary")
-    tab.page.fill('[id="/test/path"]', "/whoami")
+    tab.edit("id: ''", f"id: {name}")
+    tab.edit("endpoint_prefix: ''", f"endpoint_prefix: http://127.0.0.1:{running.upstream}/v1\ntest: {{path: /whoami}}")
+    tab.edit("username:\n    value: ''", "username:\n    value: svc")
+    tab.edit("password:\n    value: ''", "password:\n    value: canary-pw")
 
 
 @pytest.mark.usefixtures("may_test")
-def test_one_is_added_tested_and_called_by_the_copied_command(tab: Open, running: Running) -> None:
-    """The command is what a shell splits into the very arguments, and the upstream gets the credential."""
+def test_one_is_added_corrected_tested_and_called_by_the_copied_command(tab: Open, running: Running) -> None:
+    """An error leads to its line; what was typed stays, and the upstream gets the credential."""
     one = tab()
     add_basic(one, running, "by-mouse")
+    one.edit("value: svc", "value: a:b")
+    one.press("Save", "Not saved: one value is not valid")
+    line = one.text.split("\n").index("    value: a:b")
+    assert one.page.inner_text(".numbers .wrong") == str(line)
+    one.page.click(f"[data-outcome] button:text-is('Line {line}')")
+    at = one.page.evaluate("[document.activeElement.id, document.activeElement.selectionStart]")
+    assert at == ["document", one.text.index("  username:") + 2]
+    one.meant("422")
+    assert "canary" not in one.page.content()
+    one.edit("value: a:b", "value: svc")
+    one.press("Check", "Can be saved.")
+    goes = f"The credential goes to http://127.0.0.1:{running.upstream}/v1, and nowhere else."
+    assert goes in one.page.inner_text("[data-outcome]")
+    assert one.page.locator(".numbers .wrong").count() == 0
     one.page.click("button:text-is('Save and test')")
     one.page.wait_for_url("**/integrations/by-mouse?done=tried")
     one.page.click("button[aria-label='Copy: curl']")
@@ -46,22 +58,27 @@ def test_one_is_added_tested_and_called_by_the_copied_command(tab: Open, running
     )
     assert "c3ZjOmNhbmFyeS1wdw==" in run.stdout
     assert "200 in" in one.page.inner_text("main")
-    assert "canary" not in one.page.content()
+    assert "canary" not in one.page.content() + one.text
 
 
-def test_what_was_typed_stays_where_a_form_is_refused(tab: Open, running: Running) -> None:
-    """Also the secret, in its input alone; the focus goes to what is wrong first."""
+def test_text_that_is_no_yaml_leads_to_its_line(tab: Open, running: Running) -> None:
     one = tab()
-    add_basic(one, running, "typed")
-    one.page.fill('[id="/auth/username"]', "a:b")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector(".wrong .error:visible")
-    one.page.wait_for_function("() => document.activeElement.id === '/auth/username'")
-    assert one.page.input_value('[id="/auth/password"]') == "canary-pw"
-    assert "canary" not in one.page.content()
-    one.page.fill('[id="/auth/username"]', "svc")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_url("**/integrations/typed?done=saved")
+    add_basic(one, running, "unread")
+    one.edit("description: ''", 'description: "no end')
+    for button in ("Check", "Save"):
+        one.press(button, "the body is not valid YAML")
+        line = one.text.split("\n").index('description: "no end') + 1
+        assert one.page.inner_text(".numbers .wrong") == str(line)
+    one.meant("400")
+
+
+def test_an_id_that_is_taken_and_one_of_a_file_are_told_by_a_check(tab: Open, running: Running, api: Api) -> None:
+    api.make("/integrations", {"id": "taken", **basic(running.upstream)})
+    one = tab()
+    add_basic(one, running, "taken")
+    one.press("Check", "another integration has this ID")
+    one.edit("id: taken", "id: of-a-file")
+    one.press("Check", "a config file has an integration of this ID")
 
 
 @pytest.mark.parametrize(("role", "saved"), [("editor", True), ("admin", False)])
@@ -72,51 +89,46 @@ def test_a_session_that_ends_costs_nothing_that_was_typed(
     one, name = tab(), f"ended-{role}"
     add_basic(one, running, name)
     one.page.context.clear_cookies()
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector("[data-message]:visible")
-    assert "You are logged out" in one.page.inner_text("[data-message]")
-    form, one.page = one.page, one.page.context.new_page()
+    one.press("Save", "you are logged out")
+    typed, form, one.page = one.text, one.page, one.page.context.new_page()
     one.log_in(TOKENS[role])
     form.click("button:text-is('Save')")
     if saved:
         form.wait_for_url(f"**/integrations/{name}?done=saved")
     else:
-        form.wait_for_selector("text=The server answered 403")
+        form.wait_for_selector("text=you are logged out")
+        assert form.input_value("#document") == typed
     assert (api.ask("GET", f"/integrations/{name}").status == 200) is saved
+    one.meant("401")
     one.meant("403")
 
 
 def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Open) -> None:
-    """The form asks for it in words, at the secret."""
+    """The page asks for it at its line, and by a check already."""
     one = tab()
     one.open("/add")
     one.page.fill("#find", "commerce")
     one.page.click("a:visible:text('commercetools')")
-    one.page.fill('[id="/id"]', "shop")
-    one.page.fill('[id="/auth/region"]', "europe-west1.gcp")
-    one.page.fill('[id="/auth/client_id"]', "id")
-    one.page.fill('[id="/auth/client_secret"]', "canary-one")
+    for key, value in {"id": "shop", "region": "europe-west1.gcp", "client_id": "id"}.items():
+        one.edit(f"{key}: ''", f"{key}: {value}")
+    one.edit("    value: ''", "    value: canary-one")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_url("**/integrations/shop?done=saved")
-    one.page.fill('[id="/auth/region"]', "us-central1.gcp")
+    one.edit("europe-west1", "us-central1")
+    one.press("Check", "/auth/client_secret: must be sent again")
+    line = one.text.split("\n").index("  client_secret:") + 1
+    assert one.page.inner_text(".numbers .wrong") == str(line)
+    one.press("Save", "Not saved: the destination of secrets has changed")
+    secret = one.text.partition("  client_secret:\n")[2].partition("updated_by")[0]
+    one.edit(f"{secret}updated_by: editor-of-file\n", "    value: canary-two\n")
     one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector("text=You changed where the credential goes")
-    one.page.wait_for_function("() => document.activeElement.id === '/auth/client_secret'")
-    one.page.keyboard.type("canary-two")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector("text=us-central1")
-    assert "canary" not in one.page.content()
-
-
-def test_the_refresh_token_that_a_provider_needs_is_asked_for(tab: Open) -> None:
-    """Its profile has chosen the grant, which is the default then."""
-    one = tab()
-    one.open("/add?provider=acoustic-campaign")
-    assert one.page.is_visible('[id="/auth/refresh_token"]')
+    one.page.wait_for_selector("text=api.us-central1.gcp.commercetools.com")
+    assert "canary" not in one.page.content() + one.text
+    one.meant("422")
 
 
 def test_one_is_added_by_keyboard_alone(tab: Open, running: Running) -> None:
-    """From the list: `n`, then Tab and Enter."""
+    """From the list: `n`, then Tab and Enter. Tab leaves the text, too."""
     one = tab()
     one.open("/")
     one.page.keyboard.press("n")
@@ -128,28 +140,25 @@ def test_one_is_added_by_keyboard_alone(tab: Open, running: Running) -> None:
     one.page.wait_for_url("**/add?kind=basic")
     for _ in range(40):
         one.page.keyboard.press("Tab")
-        if one.page.evaluate("document.activeElement.id") == "/id":
+        if one.page.evaluate("document.activeElement.id") == "document":
             break
-    for text in ("by-keys", f"http://127.0.0.1:{running.upstream}/v1", "svc", "canary-pw"):
-        one.page.keyboard.type(text)
-        one.page.keyboard.press("Tab")
+    one.page.keyboard.press("Control+a")
+    for line in (
+        "id: by-keys",
+        f"endpoint_prefix: http://127.0.0.1:{running.upstream}/v1",
+        "auth: {type: basic, username: {value: svc}, password: {value: pw}}",
+    ):
+        one.page.keyboard.type(f"{line}\n")
     one.page.keyboard.press("Tab")
     one.page.keyboard.press("Enter")
     one.page.wait_for_url("**/integrations/by-keys?done=saved")
-    assert "Saved, and in use." in one.page.inner_text("main")
+    assert one.page.inner_text(":focus") == "Saved, and in use."
 
 
-def test_pages_work_without_script(tab: Open, running: Running) -> None:
+def test_without_script_the_page_names_the_api_and_the_command(tab: Open) -> None:
     one = tab(script=False)
-    add_basic(one, running, "no-script")
-    one.page.fill('[id="/auth/username"]', "a:b")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_selector(".wrong .error:visible")
-    assert one.page.input_value('[id="/auth/password"]') == ""
-    one.page.fill('[id="/auth/username"]', "svc")
-    one.page.fill('[id="/auth/password"]', "canary-pw")
-    one.page.click("button:text-is('Save')")
-    one.page.wait_for_url("**/integrations/no-script?done=saved")
+    one.open("/add?kind=basic")
+    assert "use the API (/api/v1) or sidekey import" in one.page.inner_text("noscript")
 
 
 def test_a_first_visit_is_small(browser: Chromium, running: Running) -> None:

@@ -26,8 +26,8 @@ LARGEST: Final = 120_000
 NAMES: Final = {
     "console-list-light-1280": ("/", "light", 1280),
     "console-list-dark-1280": ("/", "dark", 1280),
-    "console-form-light-1280": ("/integrations/shop", "light", 1280),
-    "console-form-dark-1280": ("/integrations/shop", "dark", 1280),
+    "console-editor-light-1280": ("/integrations/shop", "light", 1280),
+    "console-editor-dark-1280": ("/integrations/shop", "dark", 1280),
     "console-list-light-360": ("/", "light", 360),
 }
 """What each picture shows: a page, by the system's colours, in a window of so many pixels."""

@@ -21,7 +21,7 @@ LOADS = """<img src="{base}/"><img src="{base}/static/{icon}"><link rel=styleshe
 <script src="{base}/static/{js}"></script><iframe src="{base}/integrations/{name}"></iframe>
 <object data="{base}/add"></object>
 <script>
-const asked = ["/activity", "/api/v1/whoami", "/metrics", "/logout"].flatMap((path) => [
+const asked = ["/activity", "/api/v1/whoami", "/session/api/v1/callers", "/metrics", "/logout"].flatMap((path) => [
   fetch("{base}" + path, {{ credentials: "include" }}),
   fetch("{base}" + path, {{ credentials: "include", method: "POST", body: new URLSearchParams("version=1") }}),
 ]);
@@ -99,7 +99,7 @@ def test_nothing_is_loaded_into_a_page_of_another_site(elsewhere: tuple[Elsewher
     """Not as a picture, a script, a stylesheet, a frame or data; it cannot even learn whether somebody is logged in."""
     other, name = elsewhere
     other.open("/loads")
-    assert other.tab.page.evaluate("window.fared") == ["rejected"] * 8
+    assert other.tab.page.evaluate("window.fared") == ["rejected"] * 10
     assert {status for _, _, status in other.answers} == {403}
     paths = {path for _, path, _ in other.answers}
     assert {"/", "/add", f"/integrations/{name}"} <= paths

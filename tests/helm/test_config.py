@@ -379,8 +379,10 @@ def as_an_ingress(scheme: str, port: int) -> str:
 """
 
 
-TYPED = {"/id": "shop", "/endpoint_prefix": "https://shop.example.com", "/auth/username": "svc"}
-"""What somebody fills into the form of an integration, without its secret."""
+def typed(name: str) -> str:
+    """What somebody writes in the console's editor."""
+    auth = f"{{type: basic, username: {{value: svc}}, password: {{value: {PASSWORD}}}}}"
+    return f"id: {name}\nendpoint_prefix: https://shop.example.com\nauth: {auth}\n"
 
 
 def token_made_in(child: Child, pages: Pages) -> str:
@@ -405,10 +407,10 @@ def test_a_browser_uses_the_console_through_an_ingress(
             admin = token_made_in(child, pages)
             assert pages.log_in(admin).path == "/"
             assert [name for name in pages.cookies if not name.startswith("__Host-")] == []
-            form = pages.get("/add?kind=basic").form("/add")
-            typed = {**form.fields, **TYPED, "/auth/password": PASSWORD}
             refused = [
-                pages.ask("POST", form.action, typed, {"Origin": origin, "Sec-Fetch-Site": site}).status
+                pages.call(
+                    "POST", "/integrations", typed("shop"), headers={"Origin": origin, "Sec-Fetch-Site": site}
+                ).status
                 for origin, site in (
                     ("https://evil.example", ""),
                     (f"http://{HOST}", ""),
@@ -418,11 +420,12 @@ def test_a_browser_uses_the_console_through_an_ingress(
                 )
             ]
             misdirected = pages.ask("GET", "/login", headers={"Host": "evil.example"}).status
-            saved = pages.send(form, typed)
+            saved = pages.call("POST", "/integrations", typed("shop"))
+            page = pages.get("/integrations/shop")
             said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {admin}"})
     assert refused == [403] * 5
     assert misdirected == 421
-    assert (saved.status, "shop" in saved.text) == (200, True)
+    assert (saved.status, "shop" in page.text) == (201, True)
     entries = [entry for entry in json.loads(said.body)["items"] if entry["object"] == "integration"]
     assert [(entry["name"], entry["from"]) for entry in entries] == [("shop", "127.0.0.1 by 127.0.0.1")]
 
@@ -436,14 +439,13 @@ def test_a_browser_uses_the_console_by_a_certificate_of_sidekeys_own(
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
         pages = SecurePages(child.admin_port, HOST, trusted)
         assert pages.log_in(token("ops")).path == "/"
-        form = pages.get("/add?kind=basic").form("/add")
-        typed = {**form.fields, **TYPED, "/auth/password": PASSWORD}
-        refused = pages.ask("POST", form.action, typed, {"Origin": "https://evil.example"})
-        sent = pages.ask("POST", form.action, typed, {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"})
+        refused = pages.call("POST", "/integrations", typed("shop"), headers={"Origin": "https://evil.example"})
+        forwarded = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"}
+        sent = pages.call("POST", "/integrations", typed("shop"), headers=forwarded)
         said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {token('ops')}"})
         with pytest.raises(OSError):
             Pages(child.admin_port, HOST).get("/login")
-    assert (refused.status, sent.status) == (403, 303)
+    assert (refused.status, sent.status) == (403, 201)
     assert {entry["from"] for entry in json.loads(said.body)["items"]} == {"127.0.0.1"}
 
 
@@ -483,9 +485,8 @@ def test_any_pod_serves_a_session_that_began_on_another(
         # The form of the log-in is of the first pod, the log-in of the second, and so on.
         assert pages.log_in(token("ops")).path == "/"
         for name in ("shop", "till", "desk"):
-            form = pages.get("/add?kind=basic").form("/add")
-            saved = pages.send(form, {**TYPED, "/id": name, "/auth/password": PASSWORD})
-            assert saved.path.startswith(f"/integrations/{name}")
+            assert pages.call("POST", "/integrations", typed(name)).status == 201
+            assert name in pages.get(f"/integrations/{name}").text
         kept = dict(pages.cookies)
         assert pages.send(pages.get("/").form("/logout")).path == "/login"
         for port in pods:

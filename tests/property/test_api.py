@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from sidekey.admin.api.answer import YAML
 from sidekey.admin.api.openapi import document
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
@@ -114,7 +116,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
 GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
 GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]
 GOOD["PresetTrial"] = [{"parameters": {"a": "x"}}, {"payload": "x", "content_type": "text/plain"}, {}]
-GOOD["PresetDraftTrial"] = [{"preset": each, **trial} for each in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
+GOOD["PresetDraftTrial"] = [{**each, "sample": trial} for each in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
 GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
 GOOD["Patch"] = [
     *GOOD["IntegrationDocument"],
@@ -238,6 +240,8 @@ def requests(draw: st.DrawFn) -> Sent:
         st.sampled_from(["current", "current", "current", None, '"1"', "*", 'W/"1"', '"99999999999999999999"'])
     )
     role = draw(st.sampled_from(["admin", *ROLES]))
+    # JSON is YAML.
+    as_yaml = {"Accept": YAML, **({} if body is None else {"Content-Type": YAML})}
     return Sent(
         route,
         method,
@@ -245,7 +249,7 @@ def requests(draw: st.DrawFn) -> Sent:
         rarely(role, ["", "wrong"]),
         body,
         match if route.conditional else None,
-        rarely({}, ODD_FIELDS),
+        rarely(draw(st.sampled_from([{}, {}, as_yaml])), ODD_FIELDS),
     )
 
 
@@ -286,12 +290,12 @@ def _check(said: Said, responses: Mapping[str, Any], *, body: bool) -> None:
     if content is None:
         assert (said.body, said.headers["Content-Type"]) == (b"", None)
         return
-    ((media, each),) = content.items()
-    assert said.headers["Content-Type"] == media
+    each = content[said.headers["Content-Type"]]
     if not body:
         assert said.body == b""
         return
-    errors = list(Draft202012Validator({"components": DOCUMENT["components"], **each["schema"]}).iter_errors(said.json))
+    value = yaml.safe_load(said.body) if said.headers["Content-Type"] == YAML else said.json
+    errors = list(Draft202012Validator({"components": DOCUMENT["components"], **each["schema"]}).iter_errors(value))
     assert errors == [], (errors[0].message, said)
 
 

@@ -38,7 +38,7 @@ def xml_preset(size: int) -> dict[str, Any]:
         "parameters": {"a": {"type": "text"}},
         "body": f"<a>p{'q' * size}{'{{a}}' * size}</a>",
     }
-    return {"preset": preset, "parameters": {"a": "x"}}
+    return {**preset, "sample": {"parameters": {"a": "x"}}}
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
     found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
     if isinstance(found, Invalid):
         # Texts in it may hold {{ by chance.
-        assert {each.pointer.split("/")[1] for each in found.errors} <= {"body", "parameters"}
+        assert {each.pointer.split("/")[1] for each in found.errors if each.pointer} <= {"body", "parameters"}
         return
     row = PresetRow(row="r", id="hook", document=found.text)
     try:

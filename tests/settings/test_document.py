@@ -40,14 +40,14 @@ SCALARS = [
 ]
 
 MALFORMED = [
-    ("an empty file", b"", "1:1: (file): the file must not be empty: begin with version: 1"),
-    ("only a comment", b"# nothing\n", "1:1: (file): the file must not be empty: begin with version: 1"),
-    ("a list", b"\n- 1\n", "2:1: (file): a config file must be a mapping: begin with version: 1"),
-    ("a text", b"hunter2", "1:1: (file): a config file must be a mapping: begin with version: 1"),
+    ("an empty file", b"", "1:1: (file): must not be empty: begin with version: 1"),
+    ("only a comment", b"# nothing\n", "1:1: (file): must not be empty: begin with version: 1"),
+    ("a list", b"\n- 1\n", "2:1: (file): must be a mapping: begin with version: 1"),
+    ("a text", b"hunter2", "1:1: (file): must be a mapping: begin with version: 1"),
     (
         "two documents",
         b"a: 1\n---\nb: 2\n",
-        "2:1: (file): a config file must contain one document: use one file for each",
+        "2:1: (file): must contain one document: use one file for each",
     ),
     (
         "a tab as indentation",
@@ -87,8 +87,8 @@ MALFORMED = [
         b"a: &a\n  b: *a\n",
         "2:6: (file): this alias has no anchor above it; a text that begins with * must be in quotes",
     ),
-    ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): the file must be UTF-8"),
-    ("a file in UTF-16", "a: 1\n".encode("utf-16"), "1:1: (file): the file must be UTF-8"),
+    ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): must be UTF-8"),
+    ("a file in UTF-16", "a: 1\n".encode("utf-16"), "1:1: (file): must be UTF-8"),
     (
         "a control character",
         "ä: 1\nb: ü\x01\n".encode(),
@@ -197,3 +197,10 @@ def test_values_come_back_as_they_were_written(tree: dict[str, object], flow: bo
     """In flow style as JSON, in block style as another YAML writer spells them."""
     text = json.dumps(tree, ensure_ascii=False) if flow else yaml.safe_dump(tree, allow_unicode=True)
     assert json.loads(json.dumps(parse("c.yaml", text.encode())[0])) == tree
+
+
+def test_only_the_first_duplicates_are_listed() -> None:
+    """And that there are more."""
+    _, errors = parse("f", b"a: 1\n" * 1000)
+    assert len(errors) == 201
+    assert errors[-1].message == "there are more errors than the first 200: correct these first"

@@ -29,7 +29,7 @@ TABLE = [
     ("a:\n    b: c\n  d: e\n", (3, 3), "indentation does not fit: must begin in column 5 or 1"),
     ("a:\n  b: c\n    d: e\n", (3, 5), TOO_FAR.format(2, 3)),
     ("a: b\n  # comment\n\n  c: d\n", (4, 3), "indentation does not fit: must begin in column 1"),
-    ("a: {", (1, 5), "the file must not end here: look for a quote or a bracket above that is not closed"),
+    ("a: {", (1, 5), "must not end here: look for a quote or a bracket above that is not closed"),
     ("  a: b\nc: d\n", (1, 3), "the keys of a file must all begin in the first column: this one is indented"),
     ('a: "b\nc:\n  d: e\n', (1, 4), 'this quote is not closed: " must also end the text'),
     ("a: 'b\nc: d\n", (1, 4), "this quote is not closed: ' must also end the text"),

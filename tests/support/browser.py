@@ -150,6 +150,21 @@ class Tab:
             [{"name": name, "value": value, "url": self.base} for name, value in pages.cookies.items()]
         )
 
+    @property
+    def text(self) -> str:
+        """What the editor of the page has."""
+        return str(self.page.input_value("#document"))
+
+    def edit(self, former: str, new: str) -> None:
+        """Replace a part of the text in the editor, where it is first."""
+        assert former in self.text
+        self.page.fill("#document", self.text.replace(former, new, 1))
+
+    def press(self, button: str, outcome: str) -> None:
+        """Press a button of the page, and wait until this is said."""
+        self.page.click(f"button:text-is('{button}')")
+        self.page.wait_for_selector(f"[data-outcome]:has-text('{outcome}')")
+
     def meant(self, word: str) -> None:
         """Leave out what was complained of with this word in it, which must have been."""
         meant = [each for each in self.complaints if word in each]

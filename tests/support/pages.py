@@ -1,4 +1,4 @@
-"""A browser without script, for the console's pages: cookies, forms as they are in the page, redirects."""
+"""A browser for the console's pages: cookies, forms as they are in the page, redirects, and calls of scripts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from urllib.parse import urlencode
 from support.raw import DEADLINE
 
 FORM: Final = "application/x-www-form-urlencoded"
+YAML: Final = "application/yaml"
 
 
 @dataclass
 class Form:
-    """A form with what a browser would send of it; `buttons` are the values of those with a name."""
+    """A form with what a browser would send of it."""
 
     action: str
     method: str
-    id: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     """Every field that can be filled in."""
@@ -39,29 +39,21 @@ class _Reader(HTMLParser):
         self._open = False
         self._select = ""
         self._area = ""
-        self._of: Form | None = None
-        """That of the field which is read, where it may stand outside."""
-        self._begun: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self.forms.append(Form(given.get("action", ""), given.get("method", "get"), given.get("id", "")))
+            self.forms.append(Form(given.get("action", ""), given.get("method", "get")))
             self._open = True
-        elsewhere = next((each for each in self.forms if each.id and each.id == given.get("form")), None)
-        if not self._open and elsewhere is None and not self._select:
+        if not self._open:
             return
-        form, name = elsewhere or self._of or self.forms[-1], given.get("name", "")
-        self._of = form if tag in {"select", "textarea"} else self._of
+        form, name = self.forms[-1], given.get("name", "")
         if not name:
             if tag == "option" and self._select:
                 self._option(given)
             return
         form.names.add(name)
-        if tag == "input" and given.get("type") in {"checkbox", "radio"}:
-            if "checked" in given:
-                form.fields[name] = given.get("value", "on")
-        elif tag == "input":
+        if tag == "input":
             form.fields[name] = given.get("value", "")
         elif tag == "select":
             self._select = name
@@ -70,29 +62,23 @@ class _Reader(HTMLParser):
             form.fields[name] = ""
 
     def _option(self, given: Mapping[str, str]) -> None:
-        form = self._of or self.forms[-1]
+        form = self.forms[-1]
         if "selected" in given or self._select not in form.fields:
             form.fields[self._select] = given.get("value", "\0")
 
     def handle_data(self, data: str) -> None:
-        form = self._of
-        if form is None:
-            return
         if self._area:
-            # The first end of line is not the text's (HTML 13.2.6.4.7).
-            fresh = form.fields[self._area] == "" and self._area not in self._begun
-            form.fields[self._area] += data.removeprefix("\n") if fresh else data
-            self._begun.add(self._area)
-        if self._select and form.fields.get(self._select) == "\0":
-            form.fields[self._select] = data
+            self.forms[-1].fields[self._area] += data
+        if self._select and self.forms[-1].fields.get(self._select) == "\0":
+            self.forms[-1].fields[self._select] = data
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._open = False
         elif tag == "select":
-            self._select, self._of = "", None
+            self._select = ""
         elif tag == "textarea":
-            self._area, self._of = "", None
+            self._area = ""
 
 
 @dataclass(frozen=True)
@@ -121,19 +107,6 @@ class Seen:
         return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
 
 
-def multipart(fields: Mapping[str, str], files: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """A body as Chromium writes it (RFC 7578), with its type."""
-    boundary = "----WebKitFormBoundaryAbCdEfGhIjKlMnOp"
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
-    for name, content in files.items():
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="a.pem"\r\n'
-        parts.append(f"{head}Content-Type: application/x-x509-ca-cert\r\n\r\n".encode() + content + b"\r\n")
-    return f"multipart/form-data; boundary={boundary}", b"".join(parts) + f"--{boundary}--\r\n".encode()
-
-
 class Pages:
     """One browser on one port of 127.0.0.1."""
 
@@ -159,17 +132,16 @@ class Pages:
         self,
         method: str,
         path: str,
-        body: Mapping[str, str] | None = None,
+        body: Mapping[str, str] | str | None = None,
         headers: Mapping[str, str] | None = None,
-        files: Mapping[str, bytes] | None = None,
     ) -> Seen:
-        """One request, as a browser sends it; redirects are not followed. With `files` the body is multipart."""
+        """One request, as a browser sends it; redirects are not followed. Text is the body of a script's request."""
         fields = {"Host": self.authority}
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         data: bytes | None = None
         if body is not None:
-            kind, data = (FORM, urlencode(body).encode()) if files is None else multipart(body, files)
+            kind, data = (YAML, body.encode()) if isinstance(body, str) else (FORM, urlencode(body).encode())
             fields |= {"Content-Type": kind, "Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
         fields |= headers or {}
         with closing(self.connect()) as connection:
@@ -190,17 +162,20 @@ class Pages:
         self,
         form: Form,
         values: Mapping[str, str] | None = None,
-        files: Mapping[str, bytes] | None = None,
-        *,
-        action: str = "",
     ) -> Seen:
-        """Send a form with these values and files, by a button of an `action`; go where that leads."""
-        unknown = set(values or {}) - form.names - {"then"}
+        """Send a form with these values; go where that leads."""
+        unknown = set(values or {}) - form.names
         assert unknown == set(), f"the form has no {unknown}"
-        assert set(files or {}) <= form.names
-        fields = {name: value for name, value in form.fields.items() if name not in (files or {})}
-        seen = self.ask("POST", action or form.action, {**fields, **(values or {})}, files=files)
+        seen = self.ask("POST", form.action, {**form.fields, **(values or {})})
         return self.get(seen.headers["Location"]) if seen.status == 303 else seen
+
+    def call(
+        self, method: str, path: str, body: str, match: str = "", headers: Mapping[str, str] | None = None
+    ) -> Seen:
+        """Call the API as the script of a page does; `match` is the ETag that a change names."""
+        token = self.get("/").form("/logout").fields["form_token"]
+        fields = {"Sidekey-Form-Token": token, "If-Match": match, **(headers or {})}
+        return self.ask(method, f"/session/api/v1{path}", body, fields)
 
     def log_in(self, token: str) -> Seen:
         """Log in by the form of the page."""

@@ -369,9 +369,6 @@ Provider = Annotated[
 ]
 """The key by which an integration names a profile. What the profile brings decides where a secret may go."""
 
-Conditions = tuple[tuple[str, tuple[str, ...]], ...]
-"""Other keys, each with values of which it has one: one of them is enough, and none is needed where there are none."""
-
 
 class PartSettings(BaseModel, ABC):
     """A part of an integration that brings something into its requests: `auth`, or what supplements it."""
@@ -380,9 +377,6 @@ class PartSettings(BaseModel, ABC):
 
     SECTION: ClassVar[str]
     """Its key in the integration."""
-
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
-    """Keys that count, and are shown in a form, only under conditions; of mappings their paths, such as `login/url`."""
 
     filled_later: ClassVar[frozenset[str]] = frozenset()
     """What `{name}` may stand for in its texts that is known only when a token is made, or a request signed."""
@@ -465,11 +459,8 @@ class KindSettings(PartSettings):
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
-    """Keys that a form shows at once although they may be left out, under what a profile may have chosen."""
-
-    form_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """What a form says of a key, where its description is for whoever writes a file."""
+    starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Optional keys that a new document of the kind starts with in the console."""
 
     only_in_files: ClassVar[frozenset[str]] = frozenset()
     """Keys that a stored integration may not have; their own checks say why."""

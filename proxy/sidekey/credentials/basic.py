@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     FixedCredential,
     Grant,
@@ -41,7 +40,6 @@ class BasicSettings(KindSettings):
     title: ClassVar[str] = "Basic"
     also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
     plain_secrets: ClassVar[frozenset[str]] = frozenset({"username"})
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"username": (), "password": ()})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"username": "unknown", "password": MappingProxyType({"env": "PASSWORD"})}
     )

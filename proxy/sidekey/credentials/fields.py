@@ -511,9 +511,6 @@ def reference_schema(*sources: Source) -> dict[str, Any]:
     }
 
 
-EXACT_TEXT: Final = "Exact text"
-"""The title of a text whose spaces at its ends count, for whoever asks for one in a form."""
-
 SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
 SECRET_OR_TEXT_SCHEMA: dict[str, Any] = {
     "title": "Secret or text",

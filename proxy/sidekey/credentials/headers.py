@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     Findings,
     FixedCredential,
@@ -20,7 +19,7 @@ from sidekey.credentials.base import (
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import deciding
-from sidekey.credentials.injected import MAPS, Body, Headers, InjectedSettings, Query
+from sidekey.credentials.injected import Body, Headers, InjectedSettings, Query
 
 
 class HeadersSettings(InjectedSettings, KindSettings):
@@ -31,14 +30,8 @@ class HeadersSettings(InjectedSettings, KindSettings):
     title: ClassVar[str] = "Headers"
     also_called: ClassVar[frozenset[str]] = frozenset({"api_key", "apikey", "bearer", "header", "query", "token"})
     brings_added: ClassVar[bool] = True
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(dict.fromkeys(MAPS, ()))
-    form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "headers": "A secret may have a public word before it, such as `Bearer ` in `Authorization`, with its "
-            "space.",
-            "query": "For an API that takes its key as a parameter of the URL.",
-            "body": "Added to each body, which must be a form or a JSON object.",
-        }
+    starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"headers": {"Authorization": {"prefix": "Bearer ", "secret": {"value": ""}}}}
     )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"headers": {"X-Provider": "unknown"}})

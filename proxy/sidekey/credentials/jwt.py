@@ -18,7 +18,6 @@ from sidekey.credentials.algorithms import OF_PAIRS, OF_SECRETS, Algorithm, chec
 from sidekey.credentials.base import (
     Attempt,
     Call,
-    Conditions,
     Findings,
     Issued,
     KindSettings,
@@ -122,16 +121,6 @@ class JwtSettings(KindSettings):
     """A JSON Web Token that Sidekey signs, and replaces before it expires. Needs the extra `jwt`."""
 
     title: ClassVar[str] = "Signed JWT"
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {"private_key": (("algorithm", OF_PAIRS),), "secret": (("algorithm", OF_SECRETS),), "key_id": (), "claims": ()}
-    )
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {
-            "private_key": (("algorithm", OF_PAIRS),),
-            "secret": (("algorithm", OF_SECRETS),),
-            "secret_encoding": (("algorithm", OF_SECRETS),),
-        }
-    )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})
 

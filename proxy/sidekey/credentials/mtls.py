@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     FixedCredential,
     Grant,
@@ -27,7 +25,6 @@ class MtlsSettings(CertificateSettings, KindSettings):
 
     title: ClassVar[str] = "Client certificate"
     also_called: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"certificate": (), "private_key": ()})
 
     brings_certificate: ClassVar[bool] = True
 

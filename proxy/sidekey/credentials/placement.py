@@ -13,7 +13,6 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.credentials.base import Findings, Grant, Places
 from sidekey.credentials.destination import Json
 from sidekey.credentials.fields import (
-    EXACT_TEXT,
     WrittenAs,
     check_header_name,
     check_parameter_name,
@@ -161,7 +160,6 @@ _SCHEMA: dict[str, Any] = {
                     "description": 'The word before the token in a header; default: `Bearer`. `""`: no word.',
                 },
                 "prefix": {
-                    "title": EXACT_TEXT,
                     "type": "string",
                     "minLength": 1,
                     "description": "Instead of `scheme`: any text before the token in a header, such as "

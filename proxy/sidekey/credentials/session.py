@@ -19,7 +19,6 @@ from sidekey.credentials.base import (
     Attempt,
     Call,
     CallFault,
-    Conditions,
     Credential,
     Destinations,
     Findings,
@@ -520,12 +519,6 @@ class SessionSettings(KindSettings):
     )
 
     filled_later: ClassVar[frozenset[str]] = JwtAuthentication.filled_later
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {
-            f"login/auth/{key}": tuple((f"login/auth/{other}", values) for other, values in conditions)
-            for key, conditions in JwtAuthentication.form_when.items()
-        }
-    )
 
     type: Literal["session"] = Field(description="The kind: a login that returns a token.")
     provider: Provider = None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     Findings,
     FixedCredential,
@@ -27,9 +25,6 @@ class SignatureSettings(SignatureFields, KindSettings):
 
     title: ClassVar[str] = "Signature"
     also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        dict.fromkeys(("algorithm", "secret", "signed", "headers", "key"), ())
-    )
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")
 

@@ -1,4 +1,4 @@
-"""Reads the YAML of a config file into plain values that remember their places.
+"""Reads the YAML of a config file or a request body into plain values that remember their places.
 
 The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
 integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
@@ -8,11 +8,11 @@ Keys are always text. Tags, merge keys and several documents in a file are error
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from sidekey.settings.config_errors import ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, ConfigError, Row, Table, line_of, mark_of, show
 from sidekey.settings.malformed import explain
 from sidekey.settings.release_gradually import release_gradually
 
@@ -28,6 +28,7 @@ MOST_ALIASED = 10_000
 "billion laughs", by which the cost of a file grows with its length."""
 
 _TOO_MANY_ALIASED = "aliases must stand for at most {} values in this file: write out what is repeated, or less of it"
+_NO_ALIASES = "aliases are not supported here: write out what is repeated"
 
 _SLICE = 64 << 10
 """Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
@@ -51,6 +52,17 @@ _WORDS = {
 _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
+class Limits(NamedTuple):
+    """What a text may hold. `begin` tells the author of an empty one what comes first."""
+
+    values: int
+    aliases: bool
+    begin: str
+
+
+_CONFIG_FILE = Limits(MOST_VALUES, aliases=True, begin="version: 1")
+
+
 class Malformed(Exception):
     """The file cannot be parsed any further; contains the one error."""
 
@@ -59,10 +71,10 @@ class Malformed(Exception):
         self.error = error
 
 
-def parse(file: str, data: bytes) -> tuple[Table, list[ConfigError]]:
+def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[Table, list[ConfigError]]:
     """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
-    reader = _Reader(file, text)
+    reader = _Reader(file, text, limits)
     try:
         return reader.document(), reader.errors
     except yaml.MarkedYAMLError as error:
@@ -75,7 +87,7 @@ def _decode(file: str, data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        raise Malformed(_error_after(file, before, "the file must be UTF-8")) from None
+        raise Malformed(_error_after(file, before, "must be UTF-8")) from None
     for start in range(0, len(text), _SLICE):
         found = _UNPRINTABLE.search(text, start, start + _SLICE)
         if found is not None:
@@ -92,9 +104,10 @@ def _error_after(file: str, before: str, message: str) -> ConfigError:
 class _Reader:
     """Composes values from parser events, so that no tree of nodes is ever built."""
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.errors: list[ConfigError] = []
         self._file = file
+        self._limits = limits
         self._next = _Loader(text).get_event
         self._anchors: dict[str, tuple[Any, int, int]] = {}
         self._words: dict[str, str] = {}
@@ -109,14 +122,14 @@ class _Reader:
         if not isinstance(event, yaml.StreamEndEvent):
             event = self._next()
         if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
-            raise Malformed(ConfigError(self._file, 1, 1, "", "the file must not be empty: begin with version: 1"))
+            raise Malformed(ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.begin}"))
         value, _ = self._value(event, 0)
         if not isinstance(value, Table):
-            raise self._malformed(event, "a config file must be a mapping: begin with version: 1")
+            raise self._malformed(event, f"must be a mapping: begin with {self._limits.begin}")
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._malformed(event, "a config file must contain one document: use one file for each")
+            raise self._malformed(event, "must contain one document: use one file for each")
         return value
 
     def _malformed(self, event: Any, message: str) -> Malformed:
@@ -129,8 +142,8 @@ class _Reader:
         mark = mark_of(start.line, start.column)
         before = self._values
         self._values += 1
-        if self._values > MOST_VALUES:
-            raise self._malformed(event, f"must contain at most {MOST_VALUES} values")
+        if self._values > self._limits.values:
+            raise self._malformed(event, f"must contain at most {self._limits.values} values")
         kind = event.__class__
         if kind is yaml.AliasEvent:
             return self._alias(event)
@@ -150,6 +163,8 @@ class _Reader:
         return value, mark
 
     def _alias(self, event: Any) -> tuple[Any, int]:
+        if not self._limits.aliases:
+            raise self._malformed(event, _NO_ALIASES)
         found = self._anchors.get(event.anchor)
         if found is None:
             raise self._malformed(
@@ -182,7 +197,7 @@ class _Reader:
             self._path.append(key)
             value, value_mark = self._value(self._next(), depth)
             if key in table:
-                self._duplicate(start, spots[2 * list(table).index(key)])
+                self._duplicate(start, table, key)
             else:
                 table[key] = value
                 spots.append(mark_of(start.line, start.column))
@@ -190,8 +205,15 @@ class _Reader:
             self._path.pop()
             event = self._next()
 
-    def _duplicate(self, start: Any, first: int) -> None:
-        message = f"this key is given twice: remove one; the first is in line {line_of(first)}"
+    def _duplicate(self, start: Any, table: Table, key: str) -> None:
+        # Finding the first costs time in proportion to the keys.
+        if len(self.errors) < MOST_ERRORS:
+            first = line_of(table.spots[2 * list(table).index(key)])
+            message = f"this key is given twice: remove one; the first is in line {first}"
+        elif len(self.errors) == MOST_ERRORS:
+            message = MORE_ERRORS
+        else:
+            return
         self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
 
     def _sequence(self, mark: int, depth: int) -> Row:

@@ -87,7 +87,7 @@ class _Diagnosis:
         behind = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
         if not any(map(str.strip, behind)):
             last = max(0, len(self._lines) - 1)
-            text = "the file must not end here: look for a quote or a bracket above that is not closed"
+            text = "must not end here: look for a quote or a bracket above that is not closed"
             return Words(Place(last, len(self._line(last))), text)
         return Words(self._at, "must be YAML: look at quotes, colons and indentation of this line and the one above")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -212,7 +213,7 @@ def test_a_draft_is_previewed_and_sent_without_being_there(api: Api, running: Ru
     document = running.document(
         id="not-yet", method="PATCH", parameters={"n": {"type": "number"}}, body={"n": "{{n}}", "s": "<{{n}}>"}
     )
-    sent = {"preset": document, "parameters": {"n": 1.5}}
+    sent = {**document, "sample": {"parameters": {"n": 1.5}}}
     shown = api.ask("POST", "/drafts/preset/preview", sent).json
     assert (shown["preset"], shown["integration"], shown["code"]) == ("not-yet", "crm", None)
     result = fresh(api, "drafter").ask("POST", "/drafts/preset/test", sent).json
@@ -222,7 +223,51 @@ def test_a_draft_is_previewed_and_sent_without_being_there(api: Api, running: Ru
     assert request.values(b"authorization") == [AUTHORIZATION]
     assert api.ask("POST", "/presets/not-yet/preview", {}).code == "not_found"
     assert "id" not in (unnamed := {key: value for key, value in document.items() if key != "id"})
-    assert api.ask("POST", "/drafts/preset/preview", {"preset": unnamed, "parameters": {"n": 1}}).json["preset"] is None
+    assert api.ask("POST", "/drafts/preset/preview", unnamed).json["preset"] is None
+
+
+def test_a_draft_without_a_sample_is_shown_with_examples(api: Api, running: Running) -> None:
+    parameters = {
+        "who": {"type": "text", "max_length": 2},
+        "n": {"type": "integer"},
+        "one": {"type": "text", "one_of": ["b", "c"]},
+        "kept": {"type": "text", "default": "d"},
+        "on": {"type": "boolean"},
+        "all": {"type": "list"},
+        "any": {"type": "object"},
+        "x": {"type": "number"},
+    }
+    draft = running.document(parameters=parameters, body={name: f"{{{{{name}}}}}" for name in parameters})
+    shown = api.ask("POST", "/drafts/preset/preview", draft).json["request"]["body"]
+    examples = {"who": "wh", "n": 1, "one": "b", "kept": "d", "on": True, "all": [], "any": {}, "x": 1.5}
+    assert json.loads(shown) == examples
+    for content_type, payload in (("application/json", '{"event": "example"}'), ("text/plain", "example")):
+        draft = running.document(content_type=content_type)
+        assert api.ask("POST", "/drafts/preset/preview", draft).json["request"]["body"] == payload
+    assert api.ask("POST", "/drafts/preset/preview", {"body": {}, "parameters": 7}).code == "invalid"
+
+
+def test_a_draft_and_its_sample_are_taken_as_yaml(api: Api, running: Running) -> None:
+    text = f"""
+id: hook
+integration: crm
+url: http://127.0.0.1:{running.upstream.port}/api/hook
+content_type: application/json
+parameters:
+  n: {{type: integer}}
+body:
+  n: "{{{{n}}}}"
+sample:
+  parameters:
+    n: NUMBER
+"""
+    as_yaml = {"Content-Type": "application/yaml"}
+    good = text.replace("NUMBER", "7").encode()
+    said = api.ask("POST", "/drafts/preset/preview", good, headers=as_yaml)
+    assert said.json["request"]["body"] == '{"n":7}'
+    said = api.ask("POST", "/drafts/preset/preview", text.encode(), headers=as_yaml)
+    (error,) = said.json["errors"]
+    assert (error["pointer"], error["line"], error["column"]) == ("/sample/parameters/n", 12, 8)
 
 
 def test_a_draft_says_all_that_is_wrong_with_it_and_with_what_is_sent(api: Api, running: Running) -> None:
@@ -234,16 +279,16 @@ def test_a_draft_says_all_that_is_wrong_with_it_and_with_what_is_sent(api: Api, 
         parameters={"n": {"type": "number", "max_length": 3}},
         body={"a": {"b": "{{no}}"}},
     )
-    sent = {"preset": document, "parameters": [], "more": 1}
+    sent = {**document, "sample": {"parameters": [], "more": 1}}
     for trial in ("preview", "test"):
         said = api.ask("POST", f"/drafts/preset/{trial}", sent)
         assert (said.status, said.code) == (422, "invalid")
-        assert said.pointers >= {"/preset/id", "/preset/method", "/preset/headers/Host", "/parameters", ""}
-        assert said.pointers >= {"/preset/parameters/n/max_length", "/preset/body/a/b"}
+        assert said.pointers >= {"/id", "/method", "/headers/Host", "/sample/parameters", "/sample"}
+        assert said.pointers >= {"/parameters/n/max_length", "/body/a/b"}
     whole = running.document(integration="nobody", parameters={"n": {"type": "number"}}, body={"a": "{{n}}"})
-    said = api.ask("POST", "/drafts/preset/preview", {"preset": whole, "parameters": {"n": "x"}})
-    assert said.pointers == {"/preset/integration", "/parameters/n"}
-    assert api.ask("POST", "/drafts/preset/preview", {"preset": []}).pointers == {"/preset"}
+    said = api.ask("POST", "/drafts/preset/preview", {**whole, "sample": {"parameters": {"n": "x"}}})
+    assert said.pointers == {"/integration", "/sample/parameters/n"}
+    assert api.ask("POST", "/drafts/preset/preview", {**whole, "sample": []}).pointers == {"/sample"}
 
 
 def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Running) -> None:
@@ -252,20 +297,20 @@ def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Runn
     tester = fresh(api, "unusable")
     base = f"http://127.0.0.1:{running.upstream.port}"
     cases = [
-        (running.document(integration="missing", url=f"{base}/missing/x"), "/preset/integration"),
-        (running.document(url=f"{base}/elsewhere"), "/preset/url"),
-        (running.document(headers={"Authorization": "x"}), "/preset/headers/Authorization"),
+        (running.document(integration="missing", url=f"{base}/missing/x"), "/integration"),
+        (running.document(url=f"{base}/elsewhere"), "/url"),
+        (running.document(headers={"Authorization": "x"}), "/headers/Authorization"),
     ]
     for document, where in cases:
         for trial in ("preview", "test"):
-            said = tester.ask("POST", f"/drafts/preset/{trial}", {"preset": document})
+            said = tester.ask("POST", f"/drafts/preset/{trial}", document)
             assert (said.code, said.pointers) == ("invalid", {where})
     assert arrived(running) == before
 
 
 def test_who_may(api: Api, viewer: Api, running: Running) -> None:
     """Viewers look at what is served; who writes presets looks at drafts, and sends."""
-    draft = {"preset": running.document()}
+    draft = running.document()
     assert viewer.ask("POST", "/presets/event/preview", {}).status == 200
     for path, body in (("/presets/event/test", {}), ("/drafts/preset/preview", draft), ("/drafts/preset/test", draft)):
         assert viewer.ask("POST", path, body).code == "forbidden"
@@ -283,7 +328,7 @@ def test_test_with_a_stored_credential_is_not_sent_while_the_audit_cannot_list_i
         tests = [
             (fresh(api, "first"), "/integrations/stored/test", None),
             (fresh(api, "second"), "/presets/event/test", {"payload": "1"}),
-            (fresh(api, "third"), "/drafts/preset/test", {"preset": running.document(id="later")}),
+            (fresh(api, "third"), "/drafts/preset/test", running.document(id="later")),
         ]
         (tmp_path / "store.db").rename(tmp_path / "away.db")
         (tmp_path / "store.db").mkdir()
@@ -305,10 +350,10 @@ def test_tests_are_paced_and_in_the_audit(api: Api, running: Running) -> None:
     """As those of integrations are; of a draft with the ID that it is to have."""
     tester = fresh(api, "paced")
     assert tester.ask("POST", "/presets/event/test", {"payload": "1"}).status == 200
-    again = tester.ask("POST", "/drafts/preset/test", {"preset": running.document(id="later")})
+    again = tester.ask("POST", "/drafts/preset/test", running.document(id="later"))
     assert (again.code, again.headers["Retry-After"]) == ("too_many", "1")
     other = fresh(api, "other")
-    assert other.ask("POST", "/drafts/preset/test", {"preset": running.document(id="later")}).status == 200
+    assert other.ask("POST", "/drafts/preset/test", running.document(id="later")).status == 200
     found = [
         each for each in api.get("/audit")["items"] if each["action"] == "test" and each["who"] in {"paced", "other"}
     ]

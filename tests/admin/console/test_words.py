@@ -7,15 +7,10 @@ from typing import Any
 
 import pytest
 
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.console.words import (
     PRESET_WORDS,
     STATES,
-    for_people,
-    label_of_preset,
     line_of,
-    overtaken,
-    overtaken_preset,
     preset_standing,
     standing_of,
     title_of,
@@ -56,32 +51,6 @@ def test_a_kind_is_told_by_its_title() -> None:
     assert [title_of(kind) for kind in ("oauth2", "of-later", None)] == ["OAuth 2.0", "of-later", ""]
 
 
-def test_secrets_that_must_be_entered_again_are_told_in_words() -> None:
-    problem = for_people(ApiProblem("reenter", "x", errors=[ItemError("/auth/password", "must be {value: ...}")]))
-    assert "{value" not in problem.detail + problem.errors[0].detail
-    assert problem.errors[0].pointer == "/auth/password"
-    other = ApiProblem("changed", "x")
-    assert for_people(other) is other
-
-
-def test_errors_are_where_a_person_sees_them() -> None:
-    """A form has no `errors`."""
-    problem = for_people(invalid([ItemError("/a", "must be")]))
-    assert (problem.detail, problem.errors) == ("one value is not valid: see what is marked", (("/a", "must be"),))
-
-
-def test_whoever_was_faster_is_named_with_what_they_changed() -> None:
-    activity = [
-        {"who": "ann", "outcome": "ok", "fields": ["/auth/password", "/description"]},
-        {"who": "eve", "outcome": "forbidden", "fields": []},
-        {"who": "bob", "outcome": "ok", "fields": [""]},
-        {"who": "old", "outcome": "ok", "fields": ["/tags"]},
-    ]
-    said = overtaken(activity, 4, 2, lambda where: where or "all")
-    assert "ann changed /auth/password, /description; bob changed all." in said
-    assert "old" not in said
-
-
 def test_a_line_of_counts_stays_in_its_picture() -> None:
     assert line_of((0, 10, 5), 10, width=10, height=12) == "0,11 5,1 10,6"
     assert line_of((0,), 0) == "0,21"
@@ -91,25 +60,3 @@ def test_every_state_of_a_preset_has_a_word() -> None:
     assert list(PRESET_WORDS) == list(PRESET_STATES)
     assert [preset_standing(item(state)).word for state in PRESET_STATES] == list(PRESET_WORDS.values())
     assert preset_standing(item("invalid")) == ("bad", "Invalid", "why")
-
-
-@pytest.mark.parametrize(
-    ("pointer", "label"),
-    [
-        ("/url", "URL"),
-        ("/headers/X~1A", "Header X/A"),
-        ("/parameters/user", "Parameter user"),
-        ("/sample/user", "Sample user"),
-        ("/description", "Description"),
-        ("", ""),
-    ],
-)
-def test_places_in_a_preset_are_told_in_words(pointer: str, label: str) -> None:
-    assert label_of_preset(pointer) == label
-
-
-def test_a_preset_that_was_changed_meanwhile_is_told_by_what_differs() -> None:
-    said = overtaken_preset({"url": "a", "body": 1, "tags": []}, {"url": "b", "body": 1}, "ann")
-    assert "changed by ann" in said
-    assert "differs from yours in Tags, URL." in said
-    assert "says what yours says" in overtaken_preset({"url": "a"}, {"url": "a"}, "ann")

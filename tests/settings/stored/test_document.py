@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.fields import StoredMapping
 from sidekey.settings.stored.document import (
+    LARGEST_INTEGER,
     MOST_VALUES,
     MalformedError,
     Saved,
@@ -31,7 +32,10 @@ from sidekey.settings.stored.document import (
 from support.stored import PROFILE, chain, stored
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=("Cs",))),
+    st.none()
+    | st.booleans()
+    | st.integers(-LARGEST_INTEGER, LARGEST_INTEGER)
+    | st.text(st.characters(exclude_categories=("Cs",))),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=3)
@@ -56,7 +60,8 @@ OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VA
         (b'{"a": [1e999]}', "number that no double"),
         (b'{"a": {"b": ["x\\udc00"]}}', "surrogate"),
         (b'{"\\ud800": 1}', "surrogate"),
-        (b'{"a": ' + b"[" * 33 + b"]" * 33 + b"}", "32 levels"),
+        (b'{"a": ' + b"[" * 32 + b"]" * 32 + b"}", "32 levels"),
+        (b'{"a": [-1000000000000000000]}', "18 digits"),
         (b'{"a": [1' + b",1" * MOST_VALUES + b"]}", "20000 values"),
         (b'{"a": [' + b"{}," * MOST_VALUES + b"{}]}", "20000 values"),
         # Text that does not end, which a careless look for it would read again and again.

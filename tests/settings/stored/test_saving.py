@@ -17,7 +17,7 @@ from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.exporting import exported_integration
 from sidekey.settings.stored.opening import is_stored
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Former, Invalid, Reenter, assess
+from sidekey.settings.stored.saving import Former, Invalid, assess
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
 from support.oauth import signer, stranger
@@ -386,10 +386,8 @@ def test_a_profile_is_filled_in_when_it_is_saved() -> None:
     row = stored(PROFILE)
     document = read(row)
     assert document["auth"].keys() == PROFILE["auth"].keys()
-    assert (
-        dict(former(row).filled)["auth.token_endpoint"] == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
-    )
-    assert "token_endpoint" in json.loads(row.document)["profile"]["keys"]["auth"]
+    endpoint = json.loads(row.document)["profile"]["keys"]["auth"]["token_endpoint"]
+    assert endpoint == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
     assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
     document["auth"]["client_id"] = "other"
     assert draft(document, former(row)).kept == ("/auth/client_secret",)
@@ -460,48 +458,23 @@ def test_what_python_takes_for_the_same_is_another_destination(value: object) ->
     before = former(stored(document))
     changed = before.patched({"auth": {"token_request": {"body": {"resource": value}}}})
     assert "/auth/client_secret" in reenter(changed, before)
-    found = judged(changed, before)
-    assert isinstance(found, Reenter)
-    assert found.because["/auth/client_secret"] == ("/auth/token_request/body/resource",)
-
-
-@pytest.mark.parametrize(
-    ("document", "patch", "because"),
-    [
-        (BASIC, {"endpoint_prefix": "https://b.example", "description": "x"}, ("/endpoint_prefix",)),
-        (BASIC, {"endpoint_prefix": "https://b.example", "redact_response": True}, ("/endpoint_prefix",)),
-        (PROFILE, {"auth": {"region": "us-central1.gcp"}}, ("/auth/region",)),
-        (PROFILE, {"allow_other_domains": False}, ("/allow_other_domains",)),
-        (OAUTH2, {"auth": {"token_request": {"body": {"scope": "write"}}}}, ("/auth/token_request/body/scope",)),
-    ],
-)
-def test_the_changes_that_move_a_secret_are_named(
-    document: dict[str, Any], patch: dict[str, Any], because: tuple[str, ...]
-) -> None:
-    """And no other: what a profile brings is changed by its parameters."""
-    row = stored(document)
-    found = assess(merge_patch(read(row), patch), former(row), in_flight=10_000, now=PRESENT)
-    assert found.again
-    assert {*found.again.values()} == {because}
-    assert (found.draft, found.errors) == (None, ())
 
 
 def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
-    """Errors, and what must be entered again nevertheless, where the models accept it; what was filled in as well."""
+    """Errors, and what must be entered again nevertheless, where the models accept it."""
     row = stored(PROFILE)
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
     found = assess(changed, former(row), in_flight=10_000, now=PRESENT)
     assert [each.pointer for each in found.errors] == ["/description"]
-    assert found.again == {"/auth/client_secret": ("/auth/region",)}
-    assert ("auth.token_endpoint", "https://auth.us-central1.gcp.commercetools.com/oauth/token") in found.filled
+    assert found.again == ("/auth/client_secret",)
     assert CANARY not in repr(found)
 
 
-def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None:
+def test_every_secret_is_entered_again_if_what_is_stored_is_not_valid_any_more() -> None:
     row = stored(BASIC)
     invalid = replace(former(row), settings=None)
     found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
-    assert found.again == {"/auth/password": (), "/auth/username": ()}
+    assert found.again == ("/auth/password", "/auth/username")
 
 
 def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:

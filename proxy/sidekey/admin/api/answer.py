@@ -1,4 +1,4 @@
-"""What the API responds: a status, JSON that is written already, and header fields."""
+"""What the API responds: a status, JSON or YAML that is written already, and header fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
+
+YAML: Final = "application/yaml"
+"""RFC 9512."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class Answer:
         if location:
             headers["Location"] = location
         return cls(status, _json(value), headers)
+
+    @classmethod
+    def of_yaml(cls, text: str, *, version: int | None = None) -> Self:
+        """YAML of a resource. Its ETag differs from that of the JSON, which has more members (RFC 9110 8.8.3)."""
+        headers = {} if version is None else {"ETag": f'"{version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"'}
+        return cls(200, text.encode(), headers, YAML)
 
 
 _OBSERVED: Final = ("status", "reason", "usable", "expires_at", "failing_since", "last_used_at")

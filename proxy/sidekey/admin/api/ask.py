@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidekey.admin.api.operators import Operator
+from sidekey.settings.config_errors import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Ask:
 
     `action` and `thing` are what it does to which kind of thing, for the audit; empty: it changes nothing. `names` are
     those in its path, `query` its parameters, each given once. `condition` is what a change expects; `body` is the JSON
-    that was sent, None where the route takes none; `source` the address it came from.
+    that was sent, None where the route takes none; `table` is the same with its lines, if it was sent as YAML;
+    `as_yaml` says that the response should be YAML. `source` is the address it came from.
     """
 
     operator: Operator
@@ -41,6 +43,8 @@ class Ask:
     query: Mapping[str, str] = field(default_factory=dict)
     condition: Condition = Condition()
     body: Mapping[str, Any] | None = field(default=None, repr=False)
+    table: Table | None = field(default=None, repr=False)
+    as_yaml: bool = False
     source: str = ""
 
     @property

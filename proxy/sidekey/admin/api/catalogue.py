@@ -1,4 +1,4 @@
-"""`/kinds` and `/providers`: what an integration may be, for whoever makes forms of it."""
+"""`/kinds` and `/providers`: the kinds of credentials and the provider profiles, with their schemas."""
 
 from __future__ import annotations
 

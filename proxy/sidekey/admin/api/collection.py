@@ -8,14 +8,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.answer import YAML, Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in, other_name
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Handle, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.admin.api.standings import Standings
-from sidekey.runtime.admin_rules import Role
+from sidekey.admin.api.yaml_documents import written
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.rows import Made
 from sidekey.store.records import DocumentRow
@@ -56,6 +56,8 @@ class Collection(ABC, Generic[R]):
     """One of them, for a sentence."""
     codes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     """The problems of saving and deleting beside those of every collection: of `create`, `update` and `delete`."""
+    about: ClassVar[frozenset[str]]
+    """The members of one that are not its document."""
     has_secrets: ClassVar[bool] = False
     """Whether a document may have secrets, which are not shown."""
 
@@ -96,6 +98,7 @@ class Collection(ABC, Generic[R]):
                 role="editor",
                 handle=self.create,
                 body=f"New{title}",
+                accepts=(JSON, YAML),
                 gives=title,
                 status=201,
                 codes=("exists", "invalid", *self.codes.get("create", ())),
@@ -109,6 +112,7 @@ class Collection(ABC, Generic[R]):
                 role="viewer",
                 handle=self.read,
                 gives=title,
+                gives_yaml=True,
                 codes=("not_found",),
             ),
             change(
@@ -118,6 +122,7 @@ class Collection(ABC, Generic[R]):
                 handle=self.replace,
                 creates=title,
                 body=f"{title}Document",
+                accepts=(JSON, YAML),
             ),
             change(
                 method="PATCH",
@@ -181,9 +186,11 @@ class Collection(ABC, Generic[R]):
         name, standings = ask.names["id"], service.standings
         row = self.rows(service.store.state).get(name)
         if row is not None:
-            return await service.run(self._shown, row, standings, 200, ask.operator.role)
+            return await service.run(self._shown, row, standings, 200, ask)
         if not self.has_file(standings.snapshot, name):
             raise not_found()
+        if ask.as_yaml:
+            return await service.run(lambda: Answer.of_yaml(written(self.of_file(standings, name), self.about)))
         return await service.answer(self.of_file, standings, name)
 
     async def create(self, service: Service, ask: Ask) -> Answer:
@@ -264,9 +271,12 @@ class Collection(ABC, Generic[R]):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
         raise not_there(ask.condition)
 
-    def _shown(self, row: R, standings: Standings, status: int = 200, role: Role = "editor") -> Answer:
+    def _shown(self, row: R, standings: Standings, status: int = 200, ask: Ask | None = None) -> Answer:
+        """A stored one; `ask` is the request to read it."""
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""
         document: Mapping[str, Any] = self.of_store(row, standings)
-        if role == "viewer":
+        if ask is not None and ask.operator.role == "viewer":
             document = self.for_viewer(document)
+        if ask is not None and ask.as_yaml:
+            return Answer.of_yaml(written(document, self.about), version=row.version)
         return Answer.of(document, status=status, version=row.version, location=location)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from sidekey.admin.api.answer import Answer, version_in
+from sidekey.admin.api.answer import YAML, Answer, version_in
 from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.operation import perform
-from sidekey.admin.api.operators import bearer
+from sidekey.admin.api.operators import Operator, bearer
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.route import JSON, PREFIX, Route
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.yaml_documents import read_yaml
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
@@ -32,6 +33,13 @@ _ALWAYS: Final[Mapping[str, str]] = {
 }
 
 
+_WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)
+"""RFC 9110 12.4.2."""
+
+Authenticate = Callable[[web.Request], Awaitable[Operator]]
+"""Finds the operator who sends a request. Raises ApiProblem."""
+
+
 class Dispatcher:
     """Serves the API by its table of routes."""
 
@@ -39,10 +47,12 @@ class Dispatcher:
         self._service = service
         self._routes = routes
 
-    async def serve(self, request: web.Request) -> web.Response:
-        """The response to any request below the prefix."""
+    async def serve(
+        self, request: web.Request, prefix: str = PREFIX, authenticate: Authenticate | None = None
+    ) -> web.Response:
+        """The response to any request below a prefix. By default a bearer token identifies the operator."""
         try:
-            answer = await self._answer(request)
+            answer = await self._answer(request, prefix, authenticate or self._by_token)
         except ApiProblem as problem:
             answer = problem.answer()
         except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender told nothing of it
@@ -50,13 +60,16 @@ class Dispatcher:
             answer = ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}").answer()
         return respond(answer)
 
-    async def _answer(self, request: web.Request) -> Answer:
+    async def _by_token(self, request: web.Request) -> Operator:
         header = _single(request, hdrs.AUTHORIZATION)
         token = bearer(header)
         if token is not None:
             await self._service.look_for(token)
-        operator = self._service.authenticate(header)
-        route, names = self._find(request)
+        return self._service.authenticate(header)
+
+    async def _answer(self, request: web.Request, prefix: str, authenticate: Authenticate) -> Answer:
+        operator = await authenticate(request)
+        route, names = self._find(request, prefix)
         if route.needs_store:
             self._service.require_store()
         ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
@@ -65,16 +78,17 @@ class Dispatcher:
 
     async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
         """What a request brings."""
-        query, body = _query(request, route), await self._body(request, route)
-        ask = replace(ask, query=query, body=body)
+        query = _query(request, route)
+        ask = replace(await self._body(request, route, ask), query=query)
+        ask = replace(ask, as_yaml=route.gives_yaml and _prefers_yaml(request))
         if not route.conditional:
             return ask
         condition = _condition(request, route)
         return replace(ask, condition=condition, action="create" if condition.absent else ask.action)
 
-    def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
+    def _find(self, request: web.Request, prefix: str) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, by the bytes of its path: no name needs an escape."""
-        path = request.raw_path.partition("?")[0].removeprefix(PREFIX)
+        path = request.raw_path.partition("?")[0].removeprefix(prefix)
         segments = tuple(path.split("/")[1:])
         found = [(route, names) for route in self._routes if (names := route.match(segments)) is not None]
         if not found:
@@ -87,17 +101,20 @@ class Dispatcher:
         allowed += [hdrs.METH_HEAD] if hdrs.METH_GET in allowed else []
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
-    async def _body(self, request: web.Request, route: Route) -> Mapping[str, Any] | None:
+    async def _body(self, request: web.Request, route: Route, ask: Ask) -> Ask:
         if not route.body:
             if request.body_exists:
                 raise ApiProblem("malformed", "this takes no body")
-            return None
+            return ask
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
         data = await read_body(request)
+        if request.content_type == YAML:
+            found = await self._service.run(read_yaml, data)
+            return replace(ask, body=found.value, table=found.table)
         try:
-            return await self._service.run(parse, data)
+            return replace(ask, body=await self._service.run(parse, data))
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
 
@@ -147,6 +164,16 @@ def _query(request: web.Request, route: Route) -> dict[str, str]:
             raise ApiProblem("malformed", f"query parameter {name} must be as the page before says in next")
         found[name] = value
     return found
+
+
+def _prefers_yaml(request: web.Request) -> bool:
+    """Return True if Accept gives YAML more weight than JSON (RFC 9110 12.5.1)."""
+    weights: dict[str, float] = {}
+    for each in _list(request, hdrs.ACCEPT):
+        media, _, parameters = each.partition(";")
+        weight = _WEIGHT.search(parameters)
+        weights[media.rstrip(" \t").lower()] = 1.0 if weight is None else float(weight[1])
+    return weights.get(YAML, 0.0) > weights.get(JSON, 0.0)
 
 
 def _condition(request: web.Request, route: Route) -> Condition:

@@ -47,6 +47,7 @@ class Integrations(Collection[IntegrationRow]):
     codes = MappingProxyType(
         {"create": ("overlaps",), "update": ("reenter", "in_use", "overlaps"), "delete": ("in_use",)}
     )
+    about = documents.ABOUT
     has_secrets = True
 
     def rows(self, state: State) -> Mapping[str, IntegrationRow]:

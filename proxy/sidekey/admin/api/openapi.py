@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sidekey
+from sidekey.admin.api.answer import YAML
 from sidekey.admin.api.problems import CODES, TYPE
-from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.route import JSON, PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
 _ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error", "store_unavailable")
@@ -113,7 +114,10 @@ def _operation(route: Route) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "It is done."}
     if route.gives:
-        good = {"description": "See the schema.", "content": {"application/json": {"schema": reference(route.gives)}}}
+        good = {"description": "See the schema.", "content": {JSON: {"schema": reference(route.gives)}}}
+    if route.gives_yaml:
+        text = "The `id` and the document, without read-only members."
+        good["content"][YAML] = {"schema": {"type": "object", "description": text}}
     if _has_etag(route):
         good["headers"] = {"ETag": _header("What a change must name as `If-Match`; without one it is read-only.")}
     if route.status == _CREATED:
@@ -124,7 +128,7 @@ def _responses(route: Route) -> dict[str, Any]:
     found = {str(route.status): good}
     if route.creates:
         headers = {**good["headers"], "Location": _header(_LOCATION, required=True)}
-        content = {"application/json": {"schema": reference(route.creates)}}
+        content = {JSON: {"schema": reference(route.creates)}}
         found[str(_CREATED)] = {"description": "It is created.", "headers": headers, "content": content}
     if _has_etag(route) and route.method == "GET":
         found["304"] = {"description": "The client has it already.", "headers": good["headers"]}

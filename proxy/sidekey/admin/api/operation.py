@@ -10,6 +10,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.yaml_documents import with_lines
 
 _AUDITED: Final = frozenset(
     {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "invalid", "reenter"}
@@ -18,7 +19,7 @@ _AUDITED: Final = frozenset(
 
 
 async def perform(service: Service, route: Route, ask: Ask, read: Callable[[Ask], Awaitable[Ask]]) -> Answer:
-    """The answer of a route to who is known. Raises ApiProblem.
+    """Return the response of a route to a known operator. Raises ApiProblem, with lines if the body was YAML.
 
     `read` adds what was sent with the request, and is not called where the operator may not use the route.
     """
@@ -27,6 +28,7 @@ async def perform(service: Service, route: Route, ask: Ask, read: Callable[[Ask]
         ask = await read(ask)
         answer = await route.handle(service, ask)
     except ApiProblem as problem:
+        problem.errors = await service.run(with_lines, problem.errors, ask.table)
         if route.writes:
             service.metrics.admin_changes[route.writes, problem.code] += 1
             if problem.code in _AUDITED:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.answer import YAML, Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
 from sidekey.admin.api.preset_documents import ABOUT
 from sidekey.admin.api.problems import ItemError, invalid, not_found
-from sidekey.admin.api.route import Route
+from sidekey.admin.api.route import JSON, Route
 from sidekey.admin.api.saving import document_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.trials import timed
+from sidekey.core.parameters import FORM
+from sidekey.core.templates import kind_of
+from sidekey.credentials.fields import mapping
 from sidekey.errors import Problem
 from sidekey.observe.metrics import UNKNOWN
 from sidekey.preset_preview import Preview, made
@@ -51,11 +54,11 @@ async def test(service: Service, ask: Ask) -> Answer:
 
 
 async def preview_draft(service: Service, ask: Ask) -> Answer:
-    """Show what a document that is not saved would make of them."""
+    """Show the request of a preset that is not saved. Without a sample, examples are filled in."""
     # One snapshot for both: in the next one its integration may be gone.
     snapshot = service.snapshot
-    draft = await service.validate(_draft_in, snapshot, ask.document)
-    _, shown = await service.validate(_looked_at, snapshot, draft.preset, draft.rest)
+    draft = await service.validate(_draft_in, snapshot, {"sample": sample_of(ask.document), **ask.document})
+    _, shown = await service.validate(_looked_at, snapshot, draft.preset, draft.sample, "/sample")
     return Answer.of(_shown(draft.name or None, shown))
 
 
@@ -63,7 +66,7 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
     """Send that, with the credential of the integration that it names."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, ask.document)
-    sent, _ = await service.validate(_looked_at, snapshot, draft.preset, draft.rest)
+    sent, _ = await service.validate(_looked_at, snapshot, draft.preset, draft.sample, "/sample")
     service.admit_test(ask.operator)
     row = snapshot.integrations[draft.preset.rules.integration].row
     begun = await service.begin_test(ask, "preset", draft.name, row)
@@ -81,34 +84,35 @@ def _served(service: Service, ask: Ask) -> Preset:
 
 
 class _Draft(NamedTuple):
-    """A preset of a document that is not saved, the ID that it is to have, if any, and what else was sent."""
+    """A preset that is not saved, its future ID, if any, and the sample of what a caller would send."""
 
     preset: Preset
     name: str
-    rest: Mapping[str, Any]
+    sample: Mapping[str, Any]
 
 
 def _draft_in(snapshot: Snapshot, document: Mapping[str, Any]) -> _Draft:
-    """Raises ApiProblem with all that is wrong with the draft, and where it is not a mapping with what else is sent."""
-    rest = {key: value for key, value in document.items() if key != "preset"}
-    raw = document.get("preset")
-    if not isinstance(raw, Mapping):
-        wrong = list(_key_errors(rest))
-        raise invalid([ItemError("/preset", "must be the document of a preset, as in a config file"), *wrong])
-    name, errors = name_in(raw, "id") if raw.get("id") is not None else ("", [])
-    written = document_in(raw, ABOUT)
+    """Raises ApiProblem with all that is wrong with the draft and its sample."""
+    sample = document.get("sample", {})
+    if not isinstance(sample, Mapping):
+        raise invalid([ItemError("/sample", "must be an object: what a caller would send")])
+    name, errors = name_in(document, "id") if document.get("id") is not None else ("", [])
+    written = document_in(document, {*ABOUT, "sample"})
     # What counts requests by presets knows none that is not served.
     found = prepare_preset(UNKNOWN, written, snapshot.integrations, time.time(), require_fetched=True)
     if isinstance(found, PresetDraft) and not errors:
-        return _Draft(found.preset, name, rest)
+        return _Draft(found.preset, name, sample)
     errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
-    located = [ItemError(f"/preset{each.pointer}", each.detail) for each in errors]
     # What would be taken is known where the document is well by itself.
     preset = read_preset(UNKNOWN, written).preset
-    sent, wrong = _sent(rest, preset) if preset is not None else (None, [*_key_errors(rest)])
+    sent, wrong = _sent(sample, preset) if preset is not None else (None, [*_key_errors(sample)])
     if preset is not None and sent is not None:
         wrong += _parameter_errors(made(snapshot, preset, *sent))
-    raise invalid([*located, *wrong])
+    raise invalid([*errors, *_below("/sample", wrong)])
+
+
+def _below(where: str, errors: Iterable[ItemError]) -> list[ItemError]:
+    return [ItemError(f"{where}{each.pointer}", each.detail) for each in errors]
 
 
 class _Sent(NamedTuple):
@@ -118,14 +122,17 @@ class _Sent(NamedTuple):
     content_type: str
 
 
-def _looked_at(snapshot: Snapshot, preset: Preset, document: Mapping[str, Any]) -> tuple[_Sent, Preview]:
-    """What a caller would send, and what comes of it. Raises ApiProblem with all that is wrong with what was sent."""
-    sent, errors = _sent(document, preset)
+def _looked_at(snapshot: Snapshot, preset: Preset, sample: Mapping[str, Any], where: str = "") -> tuple[_Sent, Preview]:
+    """What a caller would send, and what comes of it. Raises ApiProblem with all that is wrong with the sample.
+
+    `where` is the pointer of the sample in the body.
+    """
+    sent, errors = _sent(sample, preset)
     if sent is None:
-        raise invalid(errors)
+        raise invalid(_below(where, errors))
     shown = preview_of(snapshot, preset, *sent)
     if wrong := _parameter_errors(shown.problem):
-        raise invalid(wrong)
+        raise invalid(_below(where, wrong))
     return sent, shown
 
 
@@ -152,9 +159,9 @@ def _sent(document: Mapping[str, Any], preset: Preset) -> tuple[_Sent | None, li
 
 
 def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
-    """What is wrong with what is sent beside a draft, or to a preset, whatever that takes."""
+    """What is wrong with a sample, whatever the preset takes."""
     if not document.keys() <= set(_KEYS):
-        yield ItemError("", f"must have no other keys than {', '.join(_KEYS)}, and preset for a draft")
+        yield ItemError("", f"must have no other keys than {', '.join(_KEYS)}")
     if not isinstance(document.get("parameters", {}), Mapping):
         yield ItemError("/parameters", "must be an object of parameters by name")
     if not isinstance(document.get("payload", ""), str):
@@ -168,6 +175,32 @@ def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
         yield ItemError("/content_type", str(error))
 
 
+def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Make an example of what a caller would send to the preset of a document, which may be invalid."""
+    if document.get("body") is None:
+        return {"payload": _PAYLOADS.get(kind_of(str(document.get("content_type"))), "example")}
+    declared = mapping(document.get("parameters"))
+    return {"parameters": {name: _example(name, mapping(each)) for name, each in declared.items()}}
+
+
+_PAYLOADS: Final[Mapping[str | None, str]] = {
+    JSON: '{"event": "example"}',
+    FORM: "event=example",
+    "application/xml": "<event>example</event>",
+}
+
+
+def _example(name: str, parameter: Mapping[str, Any]) -> Any:
+    """The default or an allowed value of a parameter, else a value of its type."""
+    one_of, length = parameter.get("one_of"), parameter.get("max_length")
+    if "default" in parameter:
+        return parameter["default"]
+    if isinstance(one_of, list) and one_of:
+        return one_of[0]
+    examples: dict[Any, Any] = {"integer": 1, "number": 1.5, "boolean": True, "list": [], "object": {}}
+    return examples.get(str(parameter.get("type")), name[:length] if isinstance(length, int) else name)
+
+
 def _shown(name: str | None, shown: Preview) -> dict[str, Any]:
     """The request, or why none would be made; of what the credential is, only where it goes."""
     found = shown.as_json()
@@ -178,7 +211,9 @@ _TOLD: Final = ("integration", "request", "credential", "code", "reason")
 
 
 _TRIAL: Final = partial(Route, method="POST", body="PresetTrial", codes=("not_found", "invalid"))
-_DRAFT: Final = partial(Route, method="POST", role="editor", body="PresetDraftTrial", codes=("invalid",))
+_DRAFT: Final = partial(
+    Route, method="POST", role="editor", body="PresetDraftTrial", accepts=(JSON, YAML), codes=("invalid",)
+)
 
 ROUTES: Final = (
     _TRIAL(
@@ -201,7 +236,7 @@ ROUTES: Final = (
     _DRAFT(
         path="/drafts/preset/preview",
         name="previewPresetDraft",
-        summary="Show the request of an unsaved preset, without sending it.",
+        summary="Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in.",
         handle=preview_draft,
         gives="PresetPreview",
     ),

@@ -40,6 +40,7 @@ class Presets(Collection[PresetRow]):
 
     kind = "preset"
     name = "a preset"
+    about = preset_documents.ABOUT
 
     def rows(self, state: State) -> Mapping[str, PresetRow]:
         """As `Collection.rows`."""

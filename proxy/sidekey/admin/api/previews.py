@@ -1,24 +1,22 @@
-"""`/drafts/integration/preview`: what saving a document would do, without anything being saved."""
+"""`/drafts/integration/preview`: the result of saving a document, without saving it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.answer import YAML, Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
 from sidekey.admin.api.problems import ItemError, listed
-from sidekey.admin.api.route import Route
-from sidekey.admin.api.saving import document_in, overlap_in
+from sidekey.admin.api.route import JSON, Route
+from sidekey.admin.api.saving import ENTER_AGAIN, document_in, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
+from sidekey.admin.api.yaml_documents import with_lines
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
-from sidekey.settings.stored.certificates import Material, material_of
-from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import former_of
 from sidekey.settings.stored.saving import Assessment, assess
 from sidekey.settings.stored.source import build_unserved
@@ -39,34 +37,35 @@ async def preview(service: Service, ask: Ask) -> Answer:
     if served(service.snapshot, name, stored=False) is not None:
         wrong.append(ItemError("/id", OF_A_FILE))
     row = service.store.state.integrations.get(name)
-    return await service.validate(_preview, document_in(sent), name, row, wrong, service.snapshot)
+    return await service.validate(_preview, ask, name, row, wrong, service.snapshot)
 
 
 def _preview(
-    document: Mapping[str, Any],
+    ask: Ask,
     name: str,
     row: IntegrationRow | None,
     wrong: Sequence[ItemError],
     snapshot: Snapshot,
 ) -> Answer:
-    now, former = time.time(), former_of(row)
+    document, now, former = document_in(ask.document), time.time(), former_of(row)
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
-    material = material_of(document, former, now)
-    errors = [*wrong, *(ItemError(*each) for each in (*found.errors, *material.errors))]
+    errors = [*wrong, *(ItemError(*each) for each in found.errors)]
     if found.draft is not None:
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
-    warnings = (ItemError(*each) for each in (*found.warnings, *material.warnings))
-    again = islice(sorted(found.again.items()), MOST_ERRORS)
+    warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
+    again = listed(ItemError(each, ENTER_AGAIN) for each in found.again)
+
+    def shown(items: Iterable[ItemError]) -> list[dict[str, Any]]:
+        return [each.as_json() for each in with_lines(items, ask.table)]
+
     result = {
         "valid": not errors and not found.again,
         "version": None if row is None else row.version,
-        "errors": [each._asdict() for each in listed(errors)],
-        "warnings": [each._asdict() for each in listed(warnings, _MORE_WARNINGS)],
-        "reenter": [{"pointer": where, "because": list(changes)} for where, changes in again],
-        "filled": [{"key": key, "value": value} for key, value in found.filled],
+        "errors": shown(listed(errors)),
+        "warnings": shown(warnings),
+        "reenter": shown(again),
         "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
-        "certificates": _certificates(material),
     }
     return Answer.of(result)
 
@@ -84,24 +83,6 @@ def _destination(name: str, found: Assessment, snapshot: Snapshot, now: float) -
     }
 
 
-def _certificates(material: Material) -> list[dict[str, Any]]:
-    seen = material.certificate
-    if seen is None:
-        return []
-    return [
-        {
-            "pointer": seen.pointer,
-            "subject": seen.subject,
-            "issuer": seen.issuer,
-            "not_before": instant(seen.not_before.timestamp()),
-            "not_after": instant(seen.not_after.timestamp()),
-            "days_left": seen.days_left,
-            "chain": seen.chain,
-            "key_belongs": seen.belongs,
-        }
-    ]
-
-
 ROUTES: Final = (
     Route(
         method="POST",
@@ -112,6 +93,7 @@ ROUTES: Final = (
         role="editor",
         handle=preview,
         body="IntegrationDocument",
+        accepts=(JSON, YAML),
         gives="Preview",
     ),
 )

@@ -46,10 +46,16 @@ CODES: Final[Mapping[str, Code]] = {
 
 
 class ItemError(NamedTuple):
-    """What is wrong with the value at a JSON pointer (RFC 6901) of the body that was sent."""
+    """What is wrong with the value at a JSON pointer (RFC 6901) of the body; `line` and `column` of YAML, from 1."""
 
     pointer: str
     detail: str
+    line: int | None = None
+    column: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The members that are known."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
 
 
 _MORE: Final = ItemError("", MORE_ERRORS)
@@ -94,7 +100,7 @@ class ApiProblem(Exception):
             "code": self.code,
         }
         if self.errors:
-            body["errors"] = [each._asdict() for each in self.errors]
+            body["errors"] = [each.as_json() for each in self.errors]
         if self.presets:
             body["presets"] = list(self.presets)
         return Answer(self.status, json.dumps(body).encode(), self.headers, TYPE)

@@ -28,8 +28,8 @@ class Route:
     `path` begins below `PREFIX` and has names in braces, each of which matches one segment. `role` is the least that
     may use it. `query` are JSON schemas by parameter. `body` is the name of the schema of what is sent, of the media
     types `accepts`; empty: nothing may be. `gives` is the name of the schema of what is responded with `status`;
-    empty: nothing. `conditional` says that it needs If-Match; `creates` that `If-None-Match: *` creates instead, and
-    names the schema of that response. `codes` are the problems of its own.
+    empty: nothing; with `gives_yaml` also as YAML. `conditional` says that it needs If-Match; `creates` that
+    `If-None-Match: *` creates instead, and names the schema of that response. `codes` are the problems of its own.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Route:
     accepts: tuple[str, ...] = (JSON,)
     gives: str = ""
     status: int = 200
+    gives_yaml: bool = False
     conditional: bool = False
     creates: str = ""
     codes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sidekey.admin.api.collection import Saving
 from sidekey.admin.api.documents import ABOUT
@@ -18,6 +18,8 @@ from sidekey.settings.stored.rows import Made, former_of, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.store.records import IntegrationRow
+
+ENTER_AGAIN: Final = "must be sent again as {value: ...}: where it would go has changed, or what it belongs to"
 
 
 def document_in(sent: Mapping[str, Any], about: Container[str] = ABOUT) -> dict[str, Any]:
@@ -34,9 +36,8 @@ def draft_of(
     if errors or isinstance(found, Invalid):
         raise invalid(errors)
     if isinstance(found, Reenter):
-        text = "must be sent again as {value: ...}: where it would go has changed, or what it belongs to"
         detail = "the destination of secrets has changed: enter them again, see errors"
-        raise ApiProblem("reenter", detail, errors=listed(ItemError(each, text) for each in found.pointers))
+        raise ApiProblem("reenter", detail, errors=listed(ItemError(each, ENTER_AGAIN) for each in found.pointers))
     return found
 
 

@@ -115,7 +115,7 @@ _STATES: Final = (
 )
 
 _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
-    "id": {**_NAME, "description": "Its ID, which it keeps."},
+    "id": {**_NAME, "description": "The ID: lower-case letters, digits, `-` and `_`. It cannot change."},
     "source": {**_SOURCE, "description": "A file's can be changed only there."},
     "version": {**_VERSION, "description": "What `ETag` begins with."},
     "status": {"type": "string", "enum": list(STATES), "description": _STATES},
@@ -162,7 +162,10 @@ def components() -> Mapping[str, Schema]:
     text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
     found |= _documents("Integration", integration, _ABOUT_SCHEMAS, text)
     text = "A preset; of one whose row was altered there is no document."
-    return {**found, **_documents("Preset", preset, _ABOUT_PRESET, text), **_OWN}
+    found |= _documents("Preset", preset, _ABOUT_PRESET, text)
+    draft = found["PresetDocument"]
+    found["PresetDraftTrial"] = {**draft, "properties": {**draft["properties"], "sample": reference("PresetTrial")}}
+    return {**found, **_OWN}
 
 
 def _without(schema: Schema, keys: frozenset[str]) -> Schema:
@@ -261,7 +264,13 @@ def _names_in(node: Any) -> list[str]:
 
 
 _ITEM: Final[Schema] = _object(
-    {"pointer": {**_TEXT, "description": "A JSON pointer (RFC 6901) into the document."}, "detail": _TEXT}
+    {
+        "pointer": {**_TEXT, "description": "A JSON pointer (RFC 6901) into the document."},
+        "detail": _TEXT,
+        "line": {"type": "integer", "minimum": 1, "description": "Of a YAML body."},
+        "column": {"type": "integer", "minimum": 1, "description": "Of a YAML body."},
+    },
+    optional=("line", "column"),
 )
 _CALLER: Final[Schema] = {
     "name": _NAME,
@@ -370,21 +379,8 @@ _OWN: Final[Mapping[str, Schema]] = {
             "warnings": {"type": "array", "items": _ITEM},
             "reenter": {
                 "type": "array",
-                "items": _object(
-                    {
-                        "pointer": {**_TEXT, "description": "A secret that must be sent again."},
-                        "because": {
-                            "type": "array",
-                            "items": _TEXT,
-                            "description": "Pointers of the changes that are why; none: what is stored is not valid.",
-                        },
-                    }
-                ),
-            },
-            "filled": {
-                "type": "array",
-                "items": _object({"key": _TEXT, "value": _TEXT}),
-                "description": "What the provider profile fills in, as paths of keys.",
+                "items": _ITEM,
+                "description": "Secrets that must be sent again, or saving is refused as `reenter`.",
             },
             "destination": {
                 "oneOf": [
@@ -404,32 +400,10 @@ _OWN: Final[Mapping[str, Schema]] = {
                 "description": "Where the credential would go: where there are prefixes and domains, both must allow "
                 "a target. Null while something else is not valid.",
             },
-            "certificates": {
-                "type": "array",
-                "items": _object(
-                    {
-                        "pointer": _TEXT,
-                        "subject": _TEXT,
-                        "issuer": _TEXT,
-                        "not_before": {"type": "string", "format": "date-time"},
-                        "not_after": {"type": "string", "format": "date-time"},
-                        "days_left": {"type": "integer", "description": "Negative: it has expired."},
-                        "chain": {"type": "integer", "description": "How many certificates are sent."},
-                        "key_belongs": {
-                            "type": ["boolean", "null"],
-                            "description": "Whether the private key is this certificate's; null: it is not known.",
-                        },
-                    }
-                ),
-                "description": "The client certificate that was sent or is kept, where it can be read.",
-            },
         },
         description="What saving would do. Nothing of a secret is in it.",
     ),
     "PresetTrial": _object(_PRESET_TRIAL, optional=tuple(_PRESET_TRIAL)),
-    "PresetDraftTrial": _object(
-        {"preset": reference("PresetDocument"), **_PRESET_TRIAL}, optional=tuple(_PRESET_TRIAL)
-    ),
     "PresetPreview": _object(
         {
             "preset": {**_MAYBE, "description": "Its ID; null: a draft without one."},
@@ -589,8 +563,8 @@ _OWN: Final[Mapping[str, Schema]] = {
             "code": _TEXT,
             "errors": {
                 "type": "array",
-                "items": _object({"pointer": _TEXT, "detail": _TEXT}),
-                "description": "All that is wrong with the body, by JSON pointers (RFC 6901).",
+                "items": _ITEM,
+                "description": "All that is wrong with the body.",
             },
             "presets": {"type": "array", "items": _TEXT, "description": "Of `in_use`: the IDs of those that use it."},
         },

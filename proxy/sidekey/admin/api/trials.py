@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.answer import YAML, Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.documents import hidden_from_viewers
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import Route
+from sidekey.admin.api.route import JSON, Route
 from sidekey.admin.api.saving import document_in, draft_of
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import judgement_of
@@ -174,6 +174,7 @@ ROUTES: Final = (
         role="editor",
         handle=test_draft,
         body="IntegrationDocument",
+        accepts=(JSON, YAML),
         gives="TestResult",
         codes=("invalid", "too_many"),
     ),

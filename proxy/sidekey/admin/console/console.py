@@ -1,26 +1,24 @@
-"""The console: lets in who is logged in, finds the page, and responds with it, whatever happens."""
+"""The console: pages for logged-in operators, and the API for the scripts of these pages."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from email.message import Message
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import read_body, source_of
+from sidekey.admin.api.dispatch import Dispatcher, read_body, source_of
+from sidekey.admin.api.operators import Operator, unauthenticated
 from sidekey.admin.api.problems import CODES, ApiProblem
-from sidekey.admin.api.route import Route
+from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, unavailable
-from sidekey.admin.console import multipart
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
-from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.render import renderer
 from sidekey.admin.console.sessions import LIFE, Sessions, Visitor
 from sidekey.admin.console.static_files import files
@@ -29,6 +27,11 @@ from sidekey.settings.stored.document import LARGEST
 from sidekey.store.errors import StoreError
 
 FORM: Final = "application/x-www-form-urlencoded"
+
+_API: Final = f"/session{PREFIX}"
+"""The API for the script of our pages: the session identifies the operator, and each request needs a form token."""
+
+_FORM_TOKEN: Final = "Sidekey-Form-Token"  # noqa: S105  a header's name
 
 _LOGIN_FORM: Final = 8 << 10
 """Bytes of the form that anybody may send: reading one costs no thread anything."""
@@ -82,10 +85,13 @@ class Console:
         self._routes = {route.name: route for route in routes}
         self._pages = pages
         self._sessions = Sessions(service)
+        self._dispatcher = Dispatcher(service, routes)
         self._files = files()
 
     async def serve(self, request: web.Request) -> web.Response:
         """The response to any request that nothing else on the listener is for."""
+        if request.raw_path.startswith(f"{_API}/"):
+            return await self._dispatcher.serve(request, _API, self._by_session)
         try:
             return await self._serve(request)
         except ApiProblem as problem:
@@ -105,12 +111,25 @@ class Console:
         self._service.require_store()
         if path == "/login":
             return await (self._login_form(request) if method == hdrs.METH_GET else self._log_in(request))
-        secret = _secret_in(request, self._cookie)
-        visitor = None if not secret else await self._sessions.visitor(secret)
+        visitor = await self._visitor(request)
         if visitor is None:
             wanted = request.raw_path if method == hdrs.METH_GET else "/"
             return self._redirect(f"/login?next={quote(wanted, safe='/')}" if wanted != "/" else "/login")
         return await self._visit(request, method, path, visitor)
+
+    async def _visitor(self, request: web.Request) -> Visitor | None:
+        secret = _secret_in(request, self._cookie)
+        return await self._sessions.visitor(secret) if secret else None
+
+    async def _by_session(self, request: web.Request) -> Operator:
+        """Find the operator whose page sends a request. Raises ApiProblem."""
+        self._service.require_store()
+        visitor = await self._visitor(request)
+        if visitor is None:
+            raise unauthenticated("the session has ended: log in again")
+        self._require_own_page(request)
+        _check_token(visitor.secret, request.headers.get(_FORM_TOKEN, ""))
+        return visitor.operator
 
     async def _visit(self, request: web.Request, method: str, path: str, visitor: Visitor) -> web.Response:
         found = [(page, names) for page in self._pages if (names := page.match(path.split("/")[1:])) is not None]
@@ -128,23 +147,10 @@ class Console:
         if not visitor.operator.may(page.role):
             raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
         backend = Backend(self._service, self._routes, visitor.operator, source_of(self._service, request))
-        by_script = method == hdrs.METH_POST and request.headers.get(hdrs.ACCEPT) == "application/json"
         query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
-        done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form, by_script))
-        if isinstance(done, Refused):
-            return self._json(
-                {
-                    "detail": done.problem.detail,
-                    "code": done.problem.code,
-                    "errors": done.problem.errors,
-                    "rest": done.rest,
-                    "version": done.version,
-                }
-            )
-        if isinstance(done, Checked):
-            return self._json(done.preview.as_json())
+        done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form))
         if isinstance(done, Redirect):
-            return self._json({"location": done.path}) if by_script else self._redirect(done.path)
+            return self._redirect(done.path)
         return await self._page(request, done, visitor)
 
     # Logging in and out.
@@ -203,8 +209,8 @@ class Console:
 
     # Requests and responses.
 
-    async def _form(self, request: web.Request, secret: str, most: int = LARGEST) -> dict[str, str]:
-        """What a form of ours has sent. Raises ApiProblem where it is another's."""
+    def _require_own_page(self, request: web.Request) -> None:
+        """Raise ApiProblem if a request was not sent by a page of this console."""
         rules = self._service.snapshot.admin
         same = is_same_origin(
             request.headers, tls=rules.certificate is not None, behind_tls=rules.behind_tls, names=rules.names
@@ -213,15 +219,18 @@ class Console:
             raise ApiProblem(
                 "forbidden", "this was not sent by a page of this console", headers={"Connection": "close"}
             )
-        if request.content_type not in (FORM, multipart.TYPE):
-            raise ApiProblem("unsupported", f"Content-Type must be {FORM} or {multipart.TYPE}")
+
+    async def _form(self, request: web.Request, secret: str, most: int = LARGEST) -> dict[str, str]:
+        """What a form of ours has sent. Raises ApiProblem where it is another's."""
+        self._require_own_page(request)
+        if request.content_type != FORM:
+            raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
         data = await read_body(request, most)
         try:
-            values = await self._service.run(_fields, data, request.headers[hdrs.CONTENT_TYPE])
+            values = await self._service.run(_fields, data)
         except ValueError:
             raise ApiProblem("malformed", f"the form must be UTF-8, with at most {_FIELDS} fields") from None
-        if not secret or not CrossSiteToken(secret).accepts(values.pop("form_token", "")):
-            raise ApiProblem("forbidden", _OUTDATED)
+        _check_token(secret, values.pop("form_token", ""))
         return values
 
     async def _page(self, request: web.Request, view: View, visitor: Visitor | None) -> web.Response:
@@ -256,10 +265,6 @@ class Console:
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response
 
-    def _json(self, value: Any) -> web.Response:
-        """What a script puts into the page; 200 also where a form was refused, since nothing has failed."""
-        return web.Response(body=json.dumps(value).encode(), headers={**_ALWAYS, hdrs.CONTENT_TYPE: "application/json"})
-
     def _redirect(self, path: str) -> web.Response:
         return web.Response(status=303, headers={**_ALWAYS, hdrs.LOCATION: path})
 
@@ -279,12 +284,14 @@ def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
     return gzip.compress(body, 6, mtime=0) if gzipped else body
 
 
-def _fields(data: bytes, content_type: str) -> dict[str, str]:
+def _check_token(secret: str, token: str) -> None:
+    """Raise ApiProblem if a form token is not of a page that the browser with this secret has."""
+    if not secret or not CrossSiteToken(secret).accepts(token):
+        raise ApiProblem("forbidden", _OUTDATED)
+
+
+def _fields(data: bytes) -> dict[str, str]:
     """The first value of each field of a form. Raises ValueError. Up to 30 ms, so it is done in the thread."""
-    head = Message()
-    head[hdrs.CONTENT_TYPE] = content_type
-    if head.get_content_type() == multipart.TYPE:
-        return multipart.fields_of(data, head.get_boundary(""), _FIELDS)
     return dict(reversed(parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)))
 
 

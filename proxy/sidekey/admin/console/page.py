@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.api.route import match
 from sidekey.admin.api.service import Service
 from sidekey.admin.console.backend import Backend
-from sidekey.admin.console.form.preview import Preview
 from sidekey.admin.console.sessions import Visitor
 from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Address
@@ -20,8 +18,7 @@ from sidekey.runtime.snapshot import Address
 class Visit:
     """A request of somebody who is logged in.
 
-    `proxy` is where the proxy listener is bound; `query` and `form` have the first value of each name. `by_script` says
-    that a script has sent the form, and puts what comes of it into the page that is there.
+    `proxy` is where the proxy listener is bound; `query` and `form` have the first value of each name.
     """
 
     service: Service
@@ -31,8 +28,6 @@ class Visit:
     names: Mapping[str, str]
     query: Mapping[str, str]
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    by_script: bool = False
 
     def may(self, role: Role) -> bool:
         """Whether this operator may do what a role may."""
@@ -55,26 +50,7 @@ class Redirect:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a form was not saved, for the script that has sent it.
-
-    `rest` is what it has no field for, `version` the one that the next attempt is for.
-    """
-
-    problem: ApiProblem
-    rest: tuple[ItemError, ...]
-    version: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What saving a form would do, for the script that asks while it is edited."""
-
-    preview: Preview
-
-
-Handle = Callable[[Visit], Awaitable[View | Redirect | Refused | Checked]]
+Handle = Callable[[Visit], Awaitable[View | Redirect]]
 
 
 @dataclass(frozen=True, slots=True)

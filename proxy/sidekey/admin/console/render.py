@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from markupsafe import Markup, escape
 
 from sidekey.admin.console.static_files import files
 from sidekey.admin.console.words import line_of
-from sidekey.core.preset_parameters import DEPTH
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -39,9 +37,7 @@ class Renderer:
         self._environment.filters["clock"] = clock
         self._environment.filters["line"] = line_of
         self._environment.filters["since"] = since
-        self._environment.filters["folded"] = folded
-        for name in ("parts", "fields"):
-            self._environment.globals[name] = self._environment.get_template(f"{name}.html").module
+        self._environment.globals["parts"] = self._environment.get_template("parts.html").module
 
     def page(self, template: str, values: Mapping[str, Any]) -> bytes:
         """A page, in UTF-8."""
@@ -58,33 +54,6 @@ def coded(text: str) -> Markup:
     """A text of ours with what stands in backticks as code, escaped."""
     parts = [escape(part) for part in text.split("`")]
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
-
-
-_FOLDED: Final = 32 << 10
-_PARTS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^"{}\[\],:\s]+')
-
-
-def folded(body: str) -> str:
-    """A body for people: JSON that has no spaces on several lines, unless it is long; others as they are."""
-    if body[:1] not in {"{", "["} or len(body) > _FOLDED:
-        return body
-    parts: list[str] = _PARTS.findall(body)
-    if "".join(parts) != body:
-        return body
-    pieces: list[str] = []
-    depth, before = 0, ""
-    for part in parts:
-        if part in "}]":
-            depth -= 1
-            pieces.append("" if before in "{[" else f"\n{'  ' * depth}")
-        elif before and before in "{[,":
-            pieces.append(f"\n{'  ' * depth}")
-        pieces.append(": " if part == ":" else part)
-        depth += part in "{["
-        if depth > DEPTH:
-            return body
-        before = part if part in "{}[],:" else "."
-    return "".join(pieces)
 
 
 def day(instant: str | None) -> str:

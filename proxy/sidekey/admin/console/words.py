@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import PRESET_STATES
 from sidekey.runtime.standing import STATES as STATES_OF_ALL
@@ -81,39 +80,6 @@ def _within(left: timedelta) -> str:
     return "in 1 day" if left.days == 1 else f"in {left.days} days"
 
 
-_AGAIN: Final = (
-    "You changed where the credential goes. Enter the marked secrets again, or put the address back: a stored secret "
-    "only ever goes to the place it was entered for"
-)
-
-
-def for_people(problem: ApiProblem) -> ApiProblem:
-    """A problem in the words of a form, where the API's are those of a document."""
-    if problem.code == "invalid":
-        return ApiProblem("invalid", problem.detail.replace("see errors", "see what is marked"), errors=problem.errors)
-    if problem.code != "reenter":
-        return problem
-    errors = [ItemError(each.pointer, "Enter it again for where it goes now.") for each in problem.errors]
-    return ApiProblem("reenter", _AGAIN, errors=errors)
-
-
-def overtaken(
-    activity: Sequence[Mapping[str, Any]], version: int | None, sent: int, name_of: Callable[[str], str]
-) -> str:
-    """Who has changed what since the version that a form was made of; `activity` is from the newest on.
-
-    `name_of` gives what people call the field at a pointer.
-    """
-    newer = [each for each in activity if each["outcome"] == "ok"][: max(1, (version or 0) - sent)]
-    said = "; ".join(
-        f"{each['who']} changed {', '.join(dict.fromkeys(map(name_of, each['fields'])))}" for each in newer
-    )
-    return (
-        f"It was changed after this page was loaded: {said}. Save again to put yours in place of that, or load the "
-        "page again to see theirs"
-    )
-
-
 def line_of(counts: Sequence[int], most: int, width: int = 94, height: int = 22) -> str:
     """Where a small line of counts goes, as the points of an SVG; `most` is what reaches its top."""
     step = width / max(1, len(counts) - 1)
@@ -132,30 +98,3 @@ def preset_standing(item: Mapping[str, Any]) -> Standing:
     """How a preset of the API's stands."""
     mood, word = _STATES[item["status"]]
     return Standing(mood, word, str(item["reason"] or ""))
-
-
-_LABELS: Final[Mapping[str, str]] = {
-    "id": "ID",
-    "url": "URL",
-    "content_type": "Content type",
-    "headers": "Header",
-    "parameters": "Parameter",
-    "payload": "Sample payload",
-}
-
-
-def label_of_preset(pointer: str) -> str:
-    """What a place in the document of a preset is called."""
-    top, _, below = pointer.removeprefix("/").partition("/")
-    name = below.replace("~1", "/").replace("~0", "~")
-    return f"{_LABELS.get(top, top.capitalize())} {name}".strip()
-
-
-def overtaken_preset(theirs: Mapping[str, Any], yours: Mapping[str, Any], who: str) -> str:
-    """Who has changed a preset since a form was made of it, and in what it differs from what was typed."""
-    differing = [label_of_preset(key) for key in sorted({*theirs, *yours}) if theirs.get(key) != yours.get(key)]
-    where = f"theirs differs from yours in {', '.join(differing)}" if differing else "theirs says what yours says"
-    return (
-        f"It was changed by {who} after this page was loaded: {where}. Save again to put yours in place of that, or "
-        "load the page again to see theirs"
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -25,7 +24,6 @@ from sidekey.core.sigv4 import S3, AccessKey, Scope, SigV4Rules
 from sidekey.core.spelling import Spelling
 from sidekey.credentials.aws.web_identity import WebIdentity, WebIdentityCredential, check_token, grant_of
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     Destinations,
     Findings,
@@ -153,7 +151,6 @@ class AwsSigV4Settings(KindSettings):
     title: ClassVar[str] = "AWS Signature Version 4"
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
     only_in_files: ClassVar[frozenset[str]] = frozenset({"web_identity", "sts_endpoint"})
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"access_key_id": (), "secret_access_key": ()})
 
     # The order counts: each check sees the keys above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")

@@ -16,7 +16,6 @@ from sidekey.core.parameters import Names
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.algorithms import check_library
 from sidekey.credentials.base import (
-    Conditions,
     Credential,
     Destinations,
     Findings,
@@ -134,36 +133,6 @@ class OAuth2Settings(KindSettings):
 
     title: ClassVar[str] = "OAuth 2.0"
     also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
-    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {
-            "client_secret": (("grant", ("client_credentials", "refresh_token")),),
-            "refresh_token": (("grant", ("refresh_token",)),),
-            "username": (("grant", ("password",)),),
-            "password": (("grant", ("password",)),),
-            "assertion": (("grant", ("jwt_bearer",)),),
-        }
-    )
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {
-            "raw_basic": (("client_authentication", ("header",)),),
-            "username": (("grant", ("password",)),),
-            "password": (("grant", ("password",)),),
-            "refresh_token": (("grant", ("refresh_token",)),),
-            "refresh_token_rotates": (("grant", ("refresh_token",)),),
-            "assertion": (
-                ("grant", ("jwt_bearer",)),
-                ("client_authentication", ("private_key_jwt", "client_secret_jwt")),
-            ),
-        }
-    )
-    form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "client_secret": "",
-            "client_id": "",
-            "refresh_token": "A newer one that a response brings is used from then on.",
-            "token_placement": "Where the token goes in a request; by default into `Authorization: Bearer`.",
-        }
-    )
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False

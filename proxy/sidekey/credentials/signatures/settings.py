@@ -22,7 +22,6 @@ from pydantic_core.core_schema import ValidationInfo
 from sidekey.core.headers import decides
 from sidekey.core.signing import Signer, SigningRules
 from sidekey.credentials.base import (
-    Conditions,
     Findings,
     Grant,
     PartSettings,
@@ -200,9 +199,6 @@ class SignatureFields(PartSettings):
     """The keys of a signature, wherever it is."""
 
     filled_later: ClassVar[frozenset[str]] = frozenset({*SENT, *KNOWN, BODY, SIGNATURE, SIGNATURES})
-    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
-        {key: (("scheme", tuple(sorted(schemes))),) for key, schemes in _BELONGS.items()}
-    )
 
     scheme: Annotated[SchemeName, HARMLESS] = Field(
         description="The signature scheme of a platform ([table](signatures.md#schemes)), or `custom` with the "

@@ -23,6 +23,9 @@ KEPT: Final[Mapping[str, Any]] = {"set": True}
 LARGEST: Final = 512 << 10
 """Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
 
+LARGEST_INTEGER: Final = 10**18 - 1
+"""Longer ones are text in YAML, in which a document is also read and sent."""
+
 MOST_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
@@ -77,13 +80,16 @@ def _marks(data: bytes) -> int:
 
 
 def _check(value: Any, depth: int) -> None:
-    if depth > DEEPEST:
+    if depth >= DEEPEST and isinstance(value, _CONTAINERS):
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
     if isinstance(value, str):
         _checked(value)
     elif isinstance(value, float):
         if not isfinite(value):
             raise MalformedError("must not have a number that no double can hold")
+    elif isinstance(value, int):
+        if abs(value) > LARGEST_INTEGER:
+            raise MalformedError("must not have an integer of more than 18 digits")
     elif isinstance(value, dict):
         for key, each in value.items():
             _checked(key)
@@ -123,7 +129,7 @@ class _Locating:
         row = _row_of(raw, listed) if secret else None
         found = StoredMapping(_lasting(where, listed, row) if secret else where, row)
         for key, value in raw.items():
-            if type(value) is str and depth < DEEPEST:
+            if type(value) is str:
                 # Most values of ten thousand documents.
                 found[_checked(key)] = _checked(value)
             else:
@@ -132,7 +138,7 @@ class _Locating:
 
     def _value(self, raw: Any, above: str, step: str | int, listed: Place, depth: int) -> Any:
         """A value that is one `step` below a place."""
-        if depth > DEEPEST:
+        if depth >= DEEPEST and isinstance(raw, _CONTAINERS):
             raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
         if isinstance(raw, str):
             return _checked(raw)
@@ -147,7 +153,7 @@ class _Locating:
         if isinstance(raw, dict):
             return self.mapping(raw, where, inside, depth)
         if isinstance(raw, list):
-            if depth < DEEPEST and all(type(each) is str for each in raw):
+            if all(type(each) is str for each in raw):
                 # As tags, methods and prefixes are.
                 return [*map(_checked, raw)]
             inside = inside or tuple(parts_of(where))

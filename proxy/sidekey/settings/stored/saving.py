@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
@@ -26,7 +26,6 @@ from sidekey.settings.stored.document import (
     Listed,
     MalformedError,
     Saved,
-    differing,
     elements_of,
     found_at,
     kept_as,
@@ -43,7 +42,6 @@ from sidekey.store.canonical import canonical
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
-_MOST_CAUSES: Final = 20
 """Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
 
 
@@ -63,18 +61,9 @@ class Invalid:
 
 @dataclass(frozen=True, slots=True)
 class Reenter:
-    """Secrets must be sent again: the destination they were entered for is another now, or their other half is.
+    """The secrets at these pointers must be sent again: their destination or their other half has changed."""
 
-    `because` has, by the pointers of secrets, the pointers of the changes that are why; none: what is stored is not
-    valid any more.
-    """
-
-    because: Mapping[str, tuple[str, ...]]
-
-    @property
-    def pointers(self) -> tuple[str, ...]:
-        """Those of the secrets."""
-        return tuple(sorted(self.because))
+    pointers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +87,12 @@ class Draft(Sealed):
 class Former:
     """What is stored now: its document, the pointers of its secrets, and its settings where it is valid.
 
-    `filled` is what its provider profile brought when it was saved, for people: keys and values, as text. `in_the_open`
-    are the pointers of secrets that an earlier version saved as plain text.
+    `in_the_open` are the pointers of secrets that an earlier version saved as plain text.
     """
 
     saved: Saved
     secrets: frozenset[str]
     settings: IntegrationSettings | None
-    filled: tuple[tuple[str, str], ...] = ()
     in_the_open: frozenset[str] = frozenset()
 
     @classmethod
@@ -113,13 +100,12 @@ class Former:
         """By a row's document and the pointers of its secrets. Raises MalformedError."""
         saved = Saved.load(document)
         validated = validate_saved(saved.written, saved.brought)
-        filled, settings = validated.expansion.filled, validated.settings
+        settings = validated.settings
         plain = () if settings is None else open_secrets_in(settings, validated.expansion)
         return cls(
             saved,
             frozenset(secrets),
             None if validated.errors else settings,
-            () if filled is None else filled.entries,
             frozenset(pointer(validated.expansion.written(place)) for place in plain),
         )
 
@@ -165,18 +151,18 @@ def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
 
 @dataclass(frozen=True, slots=True)
 class Assessment(Sealed):
-    """All that can be said of a document that is to replace what is stored.
+    """The result of validating a document that is to replace what is stored.
 
-    `settings` is None where the models refuse it; where there are errors, nothing may be built of it. `entered` are the
-    values that came with it, by pointers. `draft` is there where it may be saved.
+    `settings` is None if the models refuse the document; if there are errors, nothing may be built from it. `entered`
+    are the values that came with it, by pointers. `again` are the pointers of secrets to enter again. Only a document
+    that may be saved has a `draft`.
     """
 
     settings: IntegrationSettings | None
     errors: tuple[DocumentError, ...]
     warnings: tuple[DocumentError, ...] = ()
-    filled: tuple[tuple[str, str], ...] = ()
     entered: Mapping[str, str] = field(default_factory=dict, repr=False)
-    again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    again: tuple[str, ...] = ()
     draft: Draft | None = None
 
 
@@ -194,7 +180,7 @@ def prepare(
 
 
 def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float) -> Assessment:
-    """As `prepare`, but with all that is known where the document may not be saved: what a form shows meanwhile."""
+    """Validate a document as `prepare` does, and keep all results if it may not be saved."""
     given = split_certificates(given)
     try:
         raw = located(given, None if former is None else former.certificates())
@@ -203,9 +189,8 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
     findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
     rows = tuple(_row_errors(raw, frozenset() if former is None else former.secrets))
-    filled = () if expansion.filled is None else expansion.filled.entries
     if settings is None:
-        return Assessment(None, _errors(findings, rows), filled=filled)
+        return Assessment(None, _errors(findings, rows))
     secrets = secrets_of(settings)
     listed = {each.pointer: each for each in listed_in(raw)}
     sent = {each.value: found_at(raw, _where(listed, each.value)) for each in secrets.values()}
@@ -217,11 +202,11 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         findings, (*rows, *(DocumentError(where, "no secret is stored here: send one") for where in absent))
     )
     saved = Saved(replaced(raw, {where: kept_as(listed.get(where)) for where in sent}), expansion.brought)
-    moved = {**_misplaced(raw, former, kept), **_again(given, settings, former, kept, saved)}
-    again = {_where(listed, where): tuple(_where(listed, each) for each in because) for where, because in moved.items()}
+    moved = _misplaced(raw, former, kept) | _again(given, settings, former, kept)
+    again = tuple(sorted(_where(listed, each) for each in moved))
     said = tuple(_said(warnings))
     if wrong or again:
-        return Assessment(settings, wrong, said, filled, entered, again)
+        return Assessment(settings, wrong, said, entered, again)
     draft = Draft(
         saved=saved,
         settings=settings,
@@ -231,7 +216,7 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         removed=() if former is None else tuple(sorted(former.secrets - sent.keys())),
         warnings=said,
     )
-    return Assessment(settings, (), said, filled, entered, {}, draft)
+    return Assessment(settings, (), said, entered, (), draft)
 
 
 def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
@@ -300,17 +285,15 @@ def _reasons(settings: IntegrationSettings, entered: Mapping[str, str], now: flo
         yield Finding(("source_address",), ABSENT)
 
 
-def _again(
-    given: Mapping[str, Any], settings: IntegrationSettings, former: Former | None, kept: set[str], saved: Saved
-) -> dict[str, tuple[str, ...]]:
-    """What the document keeps of what is stored, and may not; and for each the changes that are why."""
+def _again(given: Mapping[str, Any], settings: IntegrationSettings, former: Former | None, kept: set[str]) -> set[str]:
+    """Return the pointers of the stored secrets that the document keeps, but may not keep."""
     if former is None:
-        return {}
+        return set()
     if kept and (former.settings is None or not _may_keep(former.settings, settings)):
-        return dict.fromkeys(kept, _moving(former, settings, saved))
+        return kept
     before = {} if former.settings is None else dict(references_in(former.settings))
     now = dict(references_in(settings))
-    again: dict[str, tuple[str, ...]] = {}
+    again: set[str] = set()
     for place, secret in halves_in(settings):
         public, private = now[place], now.get((*place[:-1], secret))
         if private is None:
@@ -319,57 +302,24 @@ def _again(
         public_kept = public.value in kept or (isinstance(written, Mapping) and is_kept(written))
         changed = public.source == "stored_url" or public != before.get(place)
         if private.value in kept and not public_kept and changed:
-            again[private.value] = (pointer(place),)
+            again.add(private.value)
         if public_kept and private.value not in kept:
-            again[public.value if public.value in kept else pointer(place)] = (private.value,)
+            again.add(public.value if public.value in kept else pointer(place))
     return again
 
 
-def _misplaced(raw: Any, former: Former | None, kept: set[str]) -> dict[str, tuple[str, ...]]:
+def _misplaced(raw: Any, former: Former | None, kept: set[str]) -> set[str]:
     """What the document keeps beside other public values of a list than those that it was entered beside.
 
     Where secrets of two mappings in a list change places, the destination is the same: what is public is.
     """
     before = {} if former is None else dict(elements_of(former.saved.written))
-    return {where: (where,) for where, place in elements_of(raw) if where in kept and before.get(where, place) != place}
+    return {where for where, place in elements_of(raw) if where in kept and before.get(where, place) != place}
 
 
 def _may_keep(former: IntegrationSettings, settings: IntegrationSettings) -> bool:
     """Whether what was entered for the former settings opens for these: both are compared as they are sealed for."""
     return canonical(destination_of(former)) in map(canonical, accepted(settings))
-
-
-def _moving(former: Former, settings: IntegrationSettings, saved: Saved) -> tuple[str, ...]:
-    """The pointers of the first changes that move secrets elsewhere; none if what is stored is not valid any more."""
-    if former.settings is None:
-        return ()
-    changed = dict.fromkeys(differing(former.saved.written, saved.written))
-    below: dict[str, list[str]] = {}
-    for each in changed:
-        for above in _upwards(each):
-            below.setdefault(above, []).append(each)
-    # What a profile brings is made of its parameters, and of which profile it is.
-    brought = [f"/auth/{key}" for key in sorted(_parameters(former.saved, saved)) if f"/auth/{key}" in changed]
-    found: dict[str, None] = {}
-    before = destination_of(former.settings)
-    for where in min(([*differing(before, each)] for each in accepted(settings)), key=len):
-        own = [*below.get(where, ()), *(above for above in _upwards(where) if above in changed)]
-        found |= dict.fromkeys(own or brought)
-    return tuple(islice(found or changed, _MOST_CAUSES))
-
-
-def _parameters(*documents: Saved) -> set[str]:
-    """The keys of `auth` that decide what a profile brings."""
-    brought = [each.brought for each in documents if each.brought is not None]
-    return {"provider", *(key for each in brought for key in each.parameters)}
-
-
-def _upwards(where: str) -> Iterator[str]:
-    """Yield a pointer and each pointer above it."""
-    yield where
-    while where:
-        where = where.rpartition("/")[0]
-        yield where
 
 
 def _text(reference: Reference, sent: Any) -> str:

@@ -33,8 +33,8 @@ def test_what_was_done_is_said_and_what_nothing_is_like(log_in: LogIn) -> None:
     """Of both lists; only an editor may add to them."""
     editor, viewer = log_in("editor"), log_in("viewer")
     for path, add in (("/", "/add"), ("/presets", "/add/preset")):
-        assert 'id="done"' in editor.get(f"{path}?done=deleted").body
-        assert 'id="done"' not in editor.get(f"{path}?done=nonsense").body
+        assert "Deleted, with its secrets." in editor.get(f"{path}?done=deleted").text
+        assert 'class="done"' not in editor.get(f"{path}?done=nonsense").body
         assert f'href="{add}" data-key="n"' in editor.get(path).body
         assert f'href="{add}" data-key="n"' not in viewer.get(path).body
         assert "is like that" in viewer.get(f"{path}?q=nothing-like-it").text

@@ -1,9 +1,8 @@
-"""admin/console/pages/presets.py: presets are made, looked at, sent, changed and deleted by people."""
+"""admin/console/pages/presets.py: presets are made, looked at and deleted by people."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -18,11 +17,10 @@ from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, basic, managed, rewritten
 from support.ask import get, post, within
 from support.child import Child
-from support.pages import Form, Pages, Seen
+from support.pages import Pages, Seen
 from support.recording import recording
 from support.upstream import RawUpstream
 
-SCRIPT = {"Accept": "application/json"}
 AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
 
 
@@ -100,55 +98,18 @@ def log_in(running: Running, named: Named) -> LogIn:
     return browser
 
 
-def filled(running: Running, name: str, **more: str) -> dict[str, str]:
-    """What somebody types for a new one."""
-    return {
-        "/id": name,
-        "/description": "Greets somebody",
-        "/tags": "mail, crm",
-        "/integration": "crm",
-        "/method": "PUT",
-        "/url": f"{running.base}/v1/users/{{{{user}}}}",
-        "/headers#0#name": "X-Source",
-        "/headers#0#value": "sidekey",
-        "/sends": "parameters",
-        "/content_type": "application/json",
-        "/parameters#0#name": "user",
-        "/parameters#0#max_length": "64",
-        "/parameters#1#name": "n",
-        "/parameters#1#type": "integer",
-        "/parameters#1#need": "default",
-        "/parameters#1#default": "0",
-        "/body": '{\r\n  "n": "{{n}}",\r\n  "text": "Hello {{user}}"\r\n}',
-        **more,
-    }
-
-
-def new(pages: Pages) -> Form:
-    return pages.get("/add/preset").form("/add/preset")
-
-
-def shown_request(seen: Seen) -> str:
-    """What the preview shows, as it is read."""
-    found = re.search(r'<pre class="request".*?</pre>', seen.body, re.S)
-    assert found is not None, seen.text
-    return " ".join(re.sub(r"<[^>]+>", " ", found[0]).split())
-
-
-def test_one_is_made_without_script_and_sent_by_a_caller_who_has_only_it(
+def test_one_is_made_and_sent_by_a_caller_who_has_only_it(
     log_in: LogIn, running: Running, api: Api, named: Named
 ) -> None:
-    """The document is the one that was typed; what arrives is what was shown."""
+    """By the script of the page; the page says how it is called."""
     pages, name = log_in("editor"), named("welcome")
-    seen = pages.send(new(pages), filled(running, name))
-    assert (seen.path, "Saved, and in use." in seen.text) == (f"/presets/{name}?done=saved", True)
-    document = {
-        key: value for key, value in api.get(f"/presets/{name}").items() if key in running.document() | {"headers": 0}
-    }
-    assert document == running.document(headers={"X-Source": "sidekey"})
-    request = f"PUT {running.base}/v1/users/user Authorization: [credential] X-Source: sidekey"
-    assert shown_request(seen).startswith(request)
-    assert "The credential of crm goes with it: header Authorization." in seen.text
+    start = pages.get("/add/preset")
+    assert "content_type: application/json" in start.body
+    seen = pages.call("POST", "/presets", json.dumps({"id": name, **running.document(method="PUT")}))
+    assert seen.status == 201
+    seen = pages.get(f"/presets/{name}?done=saved")
+    assert "Saved, and in use." in seen.text
+    assert f"http://127.0.0.1:{running.child.proxy_port}/p/{name}" in seen.text
     admin = Api(running.child.admin_port)
     token = admin.make("/callers", {"name": named("caller"), "presets": [name]})["token"]
     fields = {"Sidekey-Token": token, "Content-Type": "application/json"}
@@ -159,41 +120,14 @@ def test_one_is_made_without_script_and_sent_by_a_caller_who_has_only_it(
     assert get(running.child.proxy_port, "/i/crm/whoami", fields).status == 403
 
 
-def test_a_preview_is_made_of_what_was_typed_and_sends_and_saves_nothing(
-    log_in: LogIn, running: Running, api: Api, named: Named
-) -> None:
-    """By a button where there is no script; what was typed stays, samples too."""
-    pages, name = log_in("editor"), named("draft")
-    before = len(running.upstream.requests)
-    typed = filled(running, name, **{"/parameters#0#sample": "a b"})
-    seen = pages.send(new(pages), typed, action="/add/preset/preview")
-    assert f"PUT {running.base}/v1/users/a%20b" in shown_request(seen)
-    form = seen.form("/add/preset")
-    assert {key: form.fields[key] for key in typed} == typed
-    assert (len(running.upstream.requests), api.ask("GET", f"/presets/{name}").code) == (before, "not_found")
-    seen = pages.send(
-        form, {"/url": f"{running.base}/elsewhere", "/parameters#1#sample": "x"}, action="/add/preset/preview"
-    )
-    assert "URL : must be allowed by integration crm" in seen.text
-    assert "Sample n : must be a whole number" in seen.text
-
-
-def test_a_test_is_sent_and_says_so_before(log_in: LogIn, running: Running, named: Named) -> None:
-    """Of what was typed, before it is saved; the outcome is shown, and nothing of the response."""
-    pages, name = log_in("editor", fresh=True), named("tried")
-    page = pages.get("/add/preset")
-    assert "Send test is a real request" in page.text
-    form = page.form("/add/preset")
-    seen = pages.send(form, filled(running, name, **{"/parameters#0#sample": "9"}), action="/add/preset/test")
-    assert "200 in" in seen.text
-    assert "this was a real request" in seen.text
-    assert running.upstream.requests[-1].target == b"/v1/users/9"
-    before = len(running.upstream.requests)
-    seen = pages.send(form, filled(running, name, **{"/body": "{"}), action="/add/preset/test")
-    assert "Body : line 1, column 2: is not JSON from here on" in seen.text
-    seen = pages.send(form, filled(running, name), action="/add/preset/test")
-    assert "at most one test a second" in seen.text
-    assert len(running.upstream.requests) == before
+def test_a_trial_starts_with_examples(log_in: LogIn, running: Running, api: Api, named: Named) -> None:
+    """Of parameters, or of a payload."""
+    pages, name = log_in("editor"), named("sampled")
+    api.make("/presets", {"id": name, **running.document()})
+    body = pages.get(f"/presets/{name}").body
+    assert 'data-trial="parameters"' in body
+    assert "&#34;user&#34;: &#34;user&#34;,\n  &#34;n&#34;: 0" in body
+    assert 'data-trial="payload"' in pages.get("/presets/written").body
 
 
 def test_the_last_test_of_what_is_saved_is_shown(log_in: LogIn, running: Running, api: Api, named: Named) -> None:
@@ -212,113 +146,28 @@ def test_the_last_test_of_what_is_saved_is_shown(log_in: LogIn, running: Running
     assert "200 in" not in pages.get(f"/presets/{name}").text
 
 
-def test_all_that_is_wrong_is_said_beside_it_and_nothing_is_lost(log_in: LogIn, running: Running, named: Named) -> None:
-    """What only a form can say, with the line, and what the API says of the rest."""
-    pages = log_in("editor")
-    wrong = {
-        "/id": "No ID",
-        "/url": "https://elsewhere.example/{{nobody}}",
-        "/headers#1#name": "Host",
-        "/headers#1#value": "x",
-        "/parameters#1#default": "many",
-        "/body": '{"a":\n"b" "c"}',
-    }
-    seen = pages.send(new(pages), filled(running, named("x"), **wrong))
-    assert (seen.status, seen.path) == (200, "/add/preset")
-    errors = dict(re.findall(r'<p class="error" id="([^"]*)!error">([^<]*)</p>', seen.body))
-    assert errors.keys() == {"/id", "/url", "/headers#1", "/parameters#1", "/body"}
-    assert errors["/body"] == "line 2, column 5: is not JSON from here on"
-    assert errors["/parameters#1"] == "Default: must be a whole number"
-    form = seen.form("/add/preset")
-    assert {key: form.fields[key] for key in wrong} == wrong
-    answer = pages.ask("POST", "/add/preset", {**form.fields, **wrong}, SCRIPT)
-    said = json.loads(answer.body)
-    assert (answer.status, said["code"], said["rest"]) == (200, "invalid", [])
-    assert {pointer for pointer, _ in said["errors"]} == {"/id", "/url", "/headers/Host", "/parameters/n", "/body"}
-
-
-def test_a_script_gets_the_preview_alone(log_in: LogIn, running: Running, named: Named) -> None:
-    """The very part of the page; so it shows what the page shows."""
-    pages = log_in("editor")
-    sent = {**new(pages).fields, **filled(running, named("part"))}
-    answer = pages.ask("POST", "/add/preset/preview", sent, SCRIPT)
-    assert answer.status == 200
-    assert answer.body.startswith(f'<div data-said="Preview: PUT {running.base}/v1/users/user">')
-    assert "<html" not in answer.body
-    page = pages.ask("POST", "/add/preset/preview", sent)
-    assert answer.body.strip() in page.body
-
-
-def test_a_lost_update_says_what_differs_and_leaves_the_choice(
-    log_in: LogIn, running: Running, named: Named, api: Api
-) -> None:
-    """Save again, or load the page; a script is told the version that the next attempt is for."""
-    pages, name = log_in("editor"), named("shared")
-    api.make("/presets", {"id": name, **running.document()})
-    form = pages.get(f"/presets/{name}").form(f"/presets/{name}")
-    admin = Api(running.child.admin_port)
-    assert admin.ask("PATCH", f"/presets/{name}", {"description": "theirs"}, match='"1"').status == 200
-    answer = pages.ask("POST", f"/presets/{name}", {**form.fields, "/method": "PATCH"}, SCRIPT)
-    said = json.loads(answer.body)
-    assert (said["code"], said["version"]) == ("changed", 2)
-    seen = pages.send(form, {"/method": "PATCH"})
-    assert (
-        "changed by admin-of-file after this page was loaded: theirs differs from yours in Description, Method"
-        in seen.text
-    )
-    assert api.get(f"/presets/{name}")["description"] == "theirs"
-    again = seen.form(f"/presets/{name}")
-    assert (again.fields["/method"], again.fields["version"]) == ("PATCH", "2")
-    assert "Saved" in pages.send(again).text
-    assert api.get(f"/presets/{name}").get("description") is None
-
-
-def test_what_is_saved_unchanged_stays_as_it_is(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
-    """Also where a form could write it otherwise."""
-    pages, name = log_in("editor"), named("kept")
-    document = running.document(
-        tags=["a,b", " c"], content_type="application/x-www-form-urlencoded", body={"n": 5, "a": " {{user}}\r\n"}
-    )
-    api.make("/presets", {"id": name, **document})
-    pages.send(pages.get(f"/presets/{name}").form(f"/presets/{name}"))
-    found = api.get(f"/presets/{name}")
-    assert ({key: found[key] for key in document}, found["version"]) == (document, 1)
-
-
 def test_viewers_read_and_preview_and_change_nothing(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
-    """No form to change anything is in their pages, and none that they make counts."""
     name, pages = named("seen"), log_in("viewer")
     api.make("/presets", {"id": name, **running.document(description="For all")})
     seen = pages.get(f"/presets/{name}")
-    assert {form.action for form in seen.forms if form.action} == {"/logout", f"/presets/{name}/preview"}
-    assert "For all" in seen.text
-    assert "Send test" not in seen.text
-    form = seen.form(f"/presets/{name}/preview")
-    assert "Hello 12" in shown_request(pages.send(form, {"/parameters#0#sample": "12"}))
-    token = form.fields["form_token"]
-    body = {**form.fields, "form_token": token, "version": "1", "/url": f"{running.base}/v1/x", "/integration": "crm"}
-    for path in (f"/presets/{name}", f"/presets/{name}/test", f"/presets/{name}/delete", f"/presets/{name}/release"):
-        assert pages.ask("POST", path, body).status == 403
-    for path in ("/add/preset", "/add/preset/preview", "/add/preset/test"):
-        assert pages.ask("POST", path, body).status == 403
-    assert [pages.ask("GET", path).status for path in ("/add/preset", "/add/preset/integrations")] == [403, 403]
-    # A form with an URL asks for a draft, which is for editors.
-    assert "this needs the role editor" in pages.ask("POST", f"/presets/{name}/preview", body).body
+    assert ("For all" in seen.text, "data-editor" in seen.body, "Send test" in seen.text) == (True, False, False)
+    trial = {"parameters": {"user": "12"}}
+    as_json = {"Content-Type": "application/json"}
+    shown = pages.call("POST", f"/presets/{name}/preview", json.dumps(trial), headers=as_json)
+    assert json.loads(shown.body)["request"]["body"] == '{"n":0,"text":"Hello 12"}'
+    assert pages.call("POST", f"/presets/{name}/test", json.dumps(trial), headers=as_json).status == 403
+    token = seen.form("/logout").fields["form_token"]
+    for path in (f"/presets/{name}/delete", f"/presets/{name}/release"):
+        assert pages.ask("POST", path, {"form_token": token, "version": "1"}).status == 403
+    assert pages.ask("GET", "/add/preset").status == 403
     assert api.get(f"/presets/{name}")["version"] == 1
 
 
-def test_one_of_a_file_is_shown_with_its_place_and_sent_by_editors(log_in: LogIn, running: Running) -> None:
-    pages = log_in("editor", fresh=True)
-    seen = pages.get("/presets/written")
-    assert "A config file: it can be changed there, at presets.written ." in seen.text
-    assert {form.action for form in seen.forms if form.action} == {"/logout", "/presets/written/preview"}
-    form = seen.form("/presets/written/preview")
-    assert "Content-Type: text/plain" in shown_request(seen)
-    seen = pages.send(form, {"payload": "so\nit is"}, action="/presets/written/test")
-    assert "200 in" in seen.text
-    assert running.upstream.requests[-1].body == b"so\nit is"
-    seen = pages.ask("POST", "/presets/written", {**form.fields, "/url": "x", "version": "1"})
-    assert "it is written in a config file: change it there" in seen.text
+def test_one_of_a_file_is_shown_with_its_place(log_in: LogIn) -> None:
+    seen = log_in("editor").get("/presets/written")
+    assert "change it there, at presets.written" in seen.text
+    assert ("content_type: text/plain" in seen.text, "data-editor" in seen.body) == (True, False)
+    assert "Send test" in seen.text
 
 
 def test_the_list_finds_and_filters(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
@@ -349,29 +198,6 @@ def test_an_empty_list_says_how_to_make_one(tmp_path_factory: pytest.TempPathFac
             assert "presets: welcome: integration: crm" in seen.text
 
 
-def test_only_integrations_that_can_be_used_are_to_be_chosen(
-    log_in: LogIn, running: Running, named: Named, api: Api
-) -> None:
-    """The others are named, with why; many are searched."""
-    pages = log_in("editor")
-    page = pages.get("/add/preset?integration=crm")
-    assert page.form("/add/preset").fields["/integration"] == "crm"
-    assert "<option>unusable</option>" not in page.body
-    assert "1 cannot be chosen" in page.text
-    reason = "auth.password: the file does not exist"
-    assert f'<a href="/integrations/unusable">unusable</a>: {reason}' in page.body
-    word = named("many")
-    for number in range(50):
-        api.make("/integrations", {"id": f"{word}-{number}", **basic(running.upstream.port)})
-    page = pages.get("/add/preset")
-    assert 'list="/integration!list"' in page.body
-    found = pages.get(f"/add/preset/integrations?q={word}-4").body
-    assert "unusable" not in found
-    assert f'<option value="{word}-41"></option>' in found
-    for number in range(50):
-        assert api.ask("DELETE", f"/integrations/{word}-{number}", match='"1"').status == 204
-
-
 def test_one_is_deleted(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
     pages, name = log_in("editor"), named("gone")
     api.make("/presets", {"id": name, **running.document()})
@@ -394,7 +220,7 @@ def test_what_a_file_hides_says_so_and_is_served_again(log_in: LogIn, running: R
         within(lambda: api.get(f"/presets/{name}")["status"] == "hidden")
         seen = pages.get(f"/presets/{name}")
         assert "Hidden" in seen.text
-        assert f"/presets/{name}/preview" not in {form.action for form in seen.forms}
+        assert "data-trial" not in seen.body
     within(lambda: "a file had" in (api.get(f"/presets/{name}")["reason"] or ""))
     seen = pages.send(pages.get(f"/presets/{name}").form(f"/presets/{name}/release"))
     assert "Served again." in seen.text
@@ -432,7 +258,7 @@ HOSTILE = (
 def test_texts_are_inert_wherever_they_are_shown(
     log_in: LogIn, running: Running, api: Api, named: Named, texts: list[str]
 ) -> None:
-    """Each page has the same elements as with plain texts, and inputs contain the very texts."""
+    """Each page has the same elements as with plain texts."""
     shapes: dict[str, list[Any]] = {}
     pages = {role: log_in(role) for role in ("viewer", "editor")}
     for kind, words in (("plain", ["plain"] * 6), ("hostile", texts)):
@@ -454,9 +280,6 @@ def test_texts_are_inert_wherever_they_are_shown(
             for path in ("/presets", f"/presets/{name}"):
                 seen = browser.get(f"{path}?q={name}" if path == "/presets" else path)
                 shapes.setdefault(f"{role} {path.replace(name, 'ID')}", []).append(shape_of(seen))
-        fields = pages["editor"].get(f"/presets/{name}").form(f"/presets/{name}").fields
-        assert (fields["/description"], fields["/parameters#0#default"]) == (words[0], words[3])
-        assert json.loads(fields["/body"]) == document["body"]
         assert api.ask("DELETE", f"/presets/{name}", match='"1"').status == 204, kind
     for where, (plain, hostile) in shapes.items():
         assert plain == hostile, where

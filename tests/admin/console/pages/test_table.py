@@ -21,6 +21,5 @@ def test_only_who_may_edit_changes_anything() -> None:
     assert {path for path, role in posts.items() if role == "viewer"} == {
         "/integrations/{id}/test",
         "/integrations/{id}/explain",
-        "/presets/{id}/preview",
     }
     assert {page.role for page in PAGES if page.path.startswith(("/access", "/activity"))} == {"admin"}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.console.page import Page, Redirect, View, Visit
-from sidekey.admin.console.pages.saving import version_of
+from sidekey.admin.console.pages.browsing import version_of
 from sidekey.admin.console.words import DONE
 from sidekey.runtime.admin_rules import ROLES
 

@@ -1,4 +1,4 @@
-"""What the lists of integrations and of presets have in common: filters, pages, and what was done before."""
+"""Shared by pages: lists with their filters, and the version that a form was made of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from urllib.parse import urlencode
 
 from sidekey.admin.console.page import Visit
 from sidekey.admin.console.words import DONE
+
+
+def version_of(visit: Visit) -> int:
+    """The version that a form was made of; 0, which none has, where it says none."""
+    version = visit.form.get("version", "")
+    return int(version) if version.isascii() and version.isdigit() and len(version) < 16 else 0
 
 
 async def listed(visit: Visit, operation: str, path: str, filters: Sequence[str]) -> dict[str, Any]:

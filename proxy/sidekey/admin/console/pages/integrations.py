@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
-from sidekey.admin.api.problems import ApiProblem, invalid
+from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.yaml_documents import written
 from sidekey.admin.console.calling import ways_to_call
-from sidekey.admin.console.form.entries import entries_of, form_of, sent_document, wrong_files, wrong_rows
-from sidekey.admin.console.form.preview import name_at
-from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.pages.browsing import listed
-from sidekey.admin.console.pages.saving import check, checked, refused, saved, version_of, wants_check
-from sidekey.admin.console.words import DONE, STATES, for_people, overtaken, standing_of, title_of
+from sidekey.admin.console.page import Page, Redirect, View, Visit
+from sidekey.admin.console.pages.browsing import listed, version_of
+from sidekey.admin.console.words import DONE, STATES, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
 
@@ -83,35 +81,6 @@ def _request_of(described: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-async def save(visit: Visit) -> View | Redirect | Refused | Checked:
-    """Save it changed."""
-    given = await visit.backend.ask("getIntegration", visit.names)
-    form = form_of(given.value)
-    if form is None:
-        raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
-    document = await visit.service.validate(sent_document, form, visit.form, given.value)
-    wrong = (*wrong_files(form, visit.form), *wrong_rows(form, document))
-    if wrong or wants_check(visit):
-        preview = await check(visit, form, document, wrong, visit.names["id"])
-        entries = await visit.service.validate(entries_of, form, document, version_of(visit), preview.errors, preview)
-        if wants_check(visit):
-            return checked(visit, preview, entries, await _shown(visit))
-        return refused(visit, invalid(preview.errors), entries, await _shown(visit))
-    try:
-        await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
-    except ApiProblem as error:
-        problem = error
-        if problem.code == "changed":
-            given = await visit.backend.ask("getIntegration", visit.names)
-            activity = (await visit.backend.ask("listActivity", visit.names)).value["items"]
-            problem = ApiProblem(
-                "changed", overtaken(activity, given.version, version_of(visit), partial(name_at, form))
-            )
-        entries = await visit.service.validate(entries_of, form, document, given.version, for_people(problem).errors)
-        return refused(visit, problem, entries, await _shown(visit))
-    return await saved(visit, visit.names["id"])
-
-
 async def delete(visit: Visit) -> Redirect:
     """Delete it."""
     await visit.backend.ask("deleteIntegration", visit.names, version=version_of(visit))
@@ -139,27 +108,21 @@ async def _activity(visit: Visit) -> list[Any]:
 
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:
     done = visit.query.get("done", "")
-    return "unserved" if _ASKED.get(done, "").startswith("save") and not found["usable"] else done
-
-
-_ASKED: Final = {"saved": "save", "tried": "save and test", "untested": "save and test", "tested": "test"}
-"""What was asked for where this is done: the focus goes back there, and what is said stands there."""
+    return "unserved" if done in {"saved", "tried", "untested"} and not found["usable"] else done
 
 
 async def _shown(visit: Visit, **more: object) -> View:
     given = await visit.backend.ask("getIntegration", visit.names)
     found = {"description": "", "tags": [], **given.value}
+    may_edit = visit.may("editor") and found["source"] == "store"
     activity = None
     if found["source"] == "store":
         activity = await _activity(visit)
     served = visit.service.snapshot.integrations.get(found["id"]) if _is_served(visit, found) else None
     seen = None if served is None else visit.service.traffic.of(found["id"])
-    form = form_of(found) if found["source"] == "store" else None
     values = {
         "it": found,
-        "entries": None if form is None else await visit.service.run(entries_of, form, found, given.version),
-        "problem": None,
-        "rest": (),
+        "text": await visit.service.run(written, given.value, ABOUT) if may_edit and "auth" in found else "",
         "standing": standing_of(found, datetime.now(UTC)),
         "seen": seen,
         "headers": () if served is None else served.public_headers,
@@ -168,8 +131,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "activity": activity,
         "calls": ways_to_call(visit.service.snapshot, visit.proxy, found["id"], _path_of(found)),
         "done": DONE.get(_done(visit, found), ""),
-        "asked": _ASKED.get(visit.query.get("done", ""), ""),
-        "may_edit": visit.may("editor") and found["source"] == "store",
+        "may_edit": may_edit,
         "tested": None if served is None else visit.service.last_tests.of(served),
         "explained": None,
         "described": {},
@@ -184,7 +146,6 @@ async def _shown(visit: Visit, **more: object) -> View:
 PAGES: Final = (
     Page("GET", "/", browse),
     Page("GET", "/integrations/{id}", show),
-    Page("POST", "/integrations/{id}", save, "editor"),
     Page("POST", "/integrations/{id}/test", test),
     Page("POST", "/integrations/{id}/explain", explain),
     Page("POST", "/integrations/{id}/delete", delete, "editor"),

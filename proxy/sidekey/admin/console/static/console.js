@@ -1,7 +1,5 @@
 "use strict";
 
-// Pages work without this: it adds keys and buttons that copy.
-
 const typing = (target) => target.closest("input, select, textarea, [contenteditable]") !== null;
 
 document.addEventListener("keydown", (event) => {
@@ -35,65 +33,6 @@ for (const block of document.querySelectorAll(".code")) {
   block.append(button);
 }
 
-// What counts only with another field's value is shown only then, and while that field is shown.
-const dependent = new Map([...document.querySelectorAll("[data-when]")].map((part) => {
-  const conditions = JSON.parse(part.dataset.when).map(([name, values]) => [document.getElementById(name), values]);
-  return [part, conditions];
-}));
-const valueOf = (other) => other.value || other.querySelector('option[value=""]')?.textContent.replace("Default: ", "");
-const counts = (part) => !dependent.has(part) || dependent.get(part).some(([other, values]) => (
-  other !== null && values.includes(valueOf(other)) && counts(other.closest("[data-when]"))
-));
-const showWhatCounts = () => { for (const part of dependent.keys()) part.hidden = !counts(part); };
-for (const conditions of dependent.values()) {
-  for (const [other] of conditions) other?.addEventListener("change", showWhatCounts);
-}
-showWhatCounts();
-
-// What was typed for a stored secret that is kept after all must not be sent.
-for (const kept of document.querySelectorAll("[data-kept]")) {
-  const input = kept.querySelector("[type=password], textarea");
-  kept.addEventListener("change", (event) => {
-    if (event.target.type !== "radio") return;
-    delete kept.dataset.opened;
-    if (event.target.value !== "replace") input.value = "";
-    else if (event.isTrusted) input.focus();
-  });
-}
-
-// A value that is secret is not shown while it is typed.
-const hideSecret = (input) => {
-  const kind = document.getElementById(input.dataset.secretOf);
-  const look = () => {
-    const secret = kind?.value === "secret";
-    input.type = secret ? "password" : "text";
-    input.autocomplete = secret ? "new-password" : "off";
-  };
-  kind?.addEventListener("change", look);
-  look();
-};
-for (const input of document.querySelectorAll("[data-secret-of]")) hideSecret(input);
-
-// A file that is PEM is read here; any other is sent as it is, for the server to say what it is instead.
-for (const upload of document.querySelectorAll(".upload")) {
-  const into = document.getElementById(upload.dataset.into);
-  const field = into.closest(".field");
-  into.addEventListener("input", () => { upload.value = ""; });
-  upload.addEventListener("change", async () => {
-    const [file] = upload.files;
-    if (file === undefined) return;
-    field.querySelector("[data-kept] input[value=replace]")?.click();
-    const source = field.querySelector("select");
-    if (source !== null && source.value !== source.dataset.pasted) source.value = source.dataset.pasted;
-    const text = file.size > 262144 ? "" : await file.text();
-    if (text.includes("-----BEGIN ")) {
-      into.value = text;
-      upload.value = "";
-    }
-    field.dispatchEvent(new Event("read", { bubbles: true }));
-  });
-}
-
 const find = document.querySelector("[data-find]");
 find?.addEventListener("input", () => {
   const words = find.value.toLowerCase().split(/\s+/);
@@ -109,367 +48,176 @@ find?.addEventListener("input", () => {
   document.querySelector("[data-found]").textContent = found ? some : "Nothing is like that: take the kind that its documentation names.";
 });
 
-// A form is sent here, so that what was typed stays where it is refused: the server never sends a secret back.
-const place = (form, pointer) => {
-  for (let at = pointer; at; at = at.slice(0, at.lastIndexOf("/"))) {
-    const found = form.querySelector(`[data-pointer="${CSS.escape(at)}"]`);
-    if (found !== null) return found;
-  }
-  return null;
-};
+// The API for this session. Whoever can plant a cookie must not get what was typed for somebody else, so a new token is
+// taken only from a page of the same operator.
+const operator = (page) => page.querySelector(".who bdi")?.textContent;
 
-// Of a field that has rows, the one that a pointer names.
-const rowOf = (field, pointer) => {
-  const name = pointer.slice(field.dataset.pointer.length + 1).split("/")[0].replaceAll("~1", "/").replaceAll("~0", "~");
-  const names = [...field.querySelectorAll(".pair input[name$='#name']")];
-  return names.find((each) => name && each.value.trim() === name)?.closest(".pair") ?? null;
-};
-
-const show = (form, refused, from) => {
-  for (const wrong of form.querySelectorAll(".wrong")) wrong.classList.remove("wrong");
-  for (const text of form.querySelectorAll(".error")) { text.hidden = true; text.textContent = ""; }
-  for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-  let first = null;
-  for (const [pointer, detail] of refused.errors) {
-    const field = place(form, pointer);
-    if (field === null) continue;
-    const text = field.querySelector(".error");
-    text.textContent = text.textContent ? `${text.textContent}; ${detail}` : detail;
-    text.hidden = false;
-    field.classList.add("wrong");
-    for (let part = field.closest("details"); part !== null; part = part.parentElement.closest("details")) part.open = true;
-    const replace = (rowOf(field, pointer) ?? field).querySelector("[data-kept] input[value=replace]");
-    if (refused.code === "reenter" && replace !== null) replace.checked = true;
-    const inputs = [...field.querySelectorAll("input:not([type=hidden], [type=radio], [type=file]), select, textarea")];
-    const input = inputs.find((each) => each.checkVisibility({ visibilityProperty: true })) ?? inputs[0];
-    input?.setAttribute("aria-invalid", "true");
-    first ??= input;
-  }
-  const version = form.elements.namedItem("version");
-  if (version !== null && refused.version) version.value = refused.version;
-  const message = form.querySelector("[data-message]");
-  message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
-  if (refused.code === "changed") {
-    const link = document.createElement("a");
-    link.href = form.action;
-    link.textContent = "Show theirs: what you typed is lost then";
-    message.append(" ", link);
-  }
-  message.hidden = false;
-  if (first === null) message.scrollIntoView({ block: "nearest" });
-  (first ?? from).focus();
-};
-
-// Who has logged in again in another window has another session, of which the form's token is not. Only the same
-// operator: whoever can plant a cookie here must not get what was typed for somebody else.
-const who = (page) => page.querySelector(".who bdi")?.textContent;
-const renewed = async () => {
-  const page = new DOMParser().parseFromString(await (await fetch(window.location.href)).text(), "text/html");
-  if (who(page) !== who(document)) return null;
-  return page.querySelector("main [name=form_token]")?.value ?? null;
-};
-
-for (const form of document.querySelectorAll("form[data-form], form[data-preset]")) {
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const body = new FormData(form, event.submitter);
-    const send = () => fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
-    // A button loses the focus while it cannot be used.
-    const from = document.activeElement;
-    const say = (said) => {
-      for (const button of buttons) button.disabled = false;
-      show(form, said, from);
-    };
-    const buttons = form.querySelectorAll("button");
-    for (const button of buttons) button.disabled = true;
-    try {
-      let response = await send();
-      if (response.status === 403) {
-        const token = await renewed();
-        if (token !== null) {
-          form.elements.namedItem("form_token").value = token;
-          body.set("form_token", token);
-          response = await send();
-        }
-      }
-      if (response.redirected) {
-        say({ detail: "You are logged out; what was typed is still here. Log in in another window, then send it again", code: "", errors: [], rest: [] });
-        return;
-      }
-      if (response.headers.get("Content-Type") !== "application/json") {
-        say({ detail: `The server answered ${response.status}; what was typed is still here`, code: "", errors: [], rest: [] });
-        return;
-      }
-      const said = await response.json();
-      if (said.location !== undefined) window.location.assign(said.location);
-      else say(said);
-    } catch {
-      say({ detail: "The server cannot be reached; what was typed is still here", code: "", errors: [], rest: [] });
-    }
-  });
-}
-
-// While a form is edited, the server says what saving it would do: which secrets must be entered again, and what a
-// certificate is. What it says has its room already, and no focus moves.
-const tell = (form, said) => {
-  for (const note of form.querySelectorAll("[data-note]")) {
-    const [mood, text] = said.notes[note.id.slice(0, -"!note".length)] ?? ["", note.dataset.note];
-    note.className = `note ${mood}`;
-    if (note.textContent !== text) note.textContent = text;
-  }
-  const wanted = new Set();
-  for (const pointer of said.again) {
-    const field = place(form, pointer);
-    const part = field === null ? null : rowOf(field, pointer) ?? field;
-    const mark = part?.querySelector("[data-again]") ?? field?.querySelector("[data-again]");
-    if (mark) wanted.add(mark);
-    const kept = part?.querySelector("[data-kept]");
-    const keep = kept?.querySelector("input[value=keep]");
-    // A text of one line has its room in either way; of a larger one somebody else decides when it opens.
-    if (keep?.checked && kept.querySelector("textarea") === null) {
-      kept.querySelector("input[value=replace]").checked = true;
-      kept.dataset.opened = "";
-    }
-    if (kept) wanted.add(kept);
-  }
-  for (const mark of form.querySelectorAll("[data-again]")) mark.hidden = !wanted.has(mark);
-  for (const kept of form.querySelectorAll("[data-opened]")) {
-    if (wanted.has(kept) || kept.querySelector("[type=password]").value) continue;
-    delete kept.dataset.opened;
-    kept.querySelector("input[value=keep]").checked = true;
-  }
-  for (const back of form.querySelectorAll("[data-back]")) {
-    const own = back.closest("[data-pointer]").dataset.pointer;
-    back.hidden = !said.moving.some((each) => place(form, each)?.dataset.pointer === own);
-  }
-  const summary = form.querySelector("[data-preview]");
-  summary.className = `preview ${said.mood}`;
-  const text = said.summary || summary.dataset.preview;
-  if (summary.textContent !== text) summary.textContent = text;
-};
-
-const check = async (form) => {
-  const body = new FormData(form);
-  body.set("then", "check");
-  for (const [name, value] of [...body]) {
-    // What is not typed yet is kept until it is: else a missing secret hides why it is asked for.
-    if (name.endsWith("#do") && value === "replace" && !body.get(name.slice(0, -3))) body.set(name, "keep");
-  }
+const loadPage = async () => {
   try {
-    const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
-    const is_said = response.ok && !response.redirected && response.headers.get("Content-Type") === "application/json";
-    return is_said ? await response.json() : null;
+    const page = new DOMParser().parseFromString(await (await fetch(window.location.href)).text(), "text/html");
+    return operator(page) === operator(document) ? page.querySelector("[data-token]") : null;
   } catch {
-    // Saving will say why.
     return null;
   }
 };
 
-for (const form of document.querySelectorAll("form[data-form]")) {
-  let timer = 0;
-  let last = 0;
-  const later = (milliseconds) => {
-    clearTimeout(timer);
-    timer = setTimeout(async () => {
-      const number = ++last;
-      const said = await check(form);
-      if (said !== null && number === last) tell(form, said);
-    }, milliseconds);
-  };
-  form.addEventListener("input", () => { later(350); });
-  form.addEventListener("change", (event) => { if (!event.target.matches(".upload")) later(0); });
-  form.addEventListener("read", () => { later(0); });
-  for (const back of form.querySelectorAll("[data-back]")) {
-    back.addEventListener("click", () => {
-      const field = back.closest("[data-pointer]");
-      field.querySelector("[data-rows]")?.dispatchEvent(new Event("restore"));
-      const inputs = [...field.querySelectorAll("input:not([type=hidden]), select, textarea")];
-      for (const input of inputs) {
-        if (input.matches("[type=radio], [type=checkbox]")) input.checked = input.defaultChecked;
-        else if (input.matches("select")) [...input.options].forEach((each) => { each.selected = each.defaultSelected; });
-        else input.value = input.matches("[type=file]") ? "" : input.defaultValue;
-        input.dispatchEvent(new Event("change", { bubbles: true }));
-      }
-      inputs.find((each) => each.checkVisibility({ visibilityProperty: true }))?.focus();
-    });
-  }
-}
-
-// Rows are added, removed and moved. Those of presets are found by what is typed into them, others by their numbers,
-// which the server knows; each parameter of a preset has a sample beside.
-const sampleOf = (row) => document.querySelector(`[data-sample-of="${CSS.escape(row.dataset.row)}"]`);
-
-const look = (row, where) => {
-  const value = (part) => row.querySelector(`[name$="#${part}"]`)?.value ?? "";
-  const name = value("name").trim();
-  row.dataset.pointer = name ? `${where}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}` : "";
-  for (const part of row.querySelectorAll("[data-types]")) {
-    const other = part.classList.contains("default") && value("need") !== "default";
-    part.hidden = other || !part.dataset.types.split(" ").includes(value("type"));
-  }
-  const sample = sampleOf(row);
-  if (sample === null) return;
-  sample.hidden = !name;
-  sample.querySelector("bdi").textContent = name;
-  const examples = JSON.parse(sample.parentElement.dataset.samples);
-  const one_of = value("one_of").split("\n").find((line) => line.trim());
-  const example = one_of ?? examples[value("type")] ?? name;
-  sample.querySelector("input").placeholder = value("need") === "default" ? value("default") : example;
-};
-
-const numbered = (part, from, to) => {
-  for (const each of [part, ...part.querySelectorAll("*")]) {
-    for (const name of ["id", "name", "for", "data-row", "data-pointer", "data-secret-of", "aria-describedby", "data-sample-of"]) {
-      const value = each.getAttribute(name);
-      if (value === null) continue;
-      each.setAttribute(name, value === `${from}!error` ? `${to}!error` : `${value}#`.replace(`${from}#`, `${to}#`).slice(0, -1));
-    }
-  }
-  return part;
-};
-
-for (const rows of document.querySelectorAll("[data-rows]")) {
-  const where = rows.dataset.rows;
-  const add = rows.querySelector("[data-add]");
-  const all = [...rows.querySelectorAll("[data-row]")];
-  const last = all.at(-1);
-  const model = last.cloneNode(true);
-  const sample = sampleOf(last)?.cloneNode(true);
-  const samples = sampleOf(last)?.parentElement;
-  let next = Number(last.dataset.row.split("#").at(-1)) + 1;
-  const changed = () => {
-    // Where there are places, they are those that one sees.
-    for (const [at, row] of [...rows.querySelectorAll("[data-row]")].entries()) {
-      const ordinal = row.querySelector("[data-ordinal]");
-      if (ordinal === null) continue;
-      ordinal.textContent = at + 1;
-      row.querySelector("[name$='#name']").value = at + 1;
-    }
-    add.dispatchEvent(new Event("change", { bubbles: true }));
-  };
-  const first = (row) => [...row?.querySelectorAll("input, button") ?? []].find((each) => each.checkVisibility({ visibilityProperty: true }));
-  const ready = (row) => {
-    const remove = row.querySelector("[data-remove]");
-    remove.hidden = false;
-    remove.addEventListener("click", () => {
-      const near = first(row.nextElementSibling) ?? add;
-      sampleOf(row)?.remove();
-      row.remove();
-      near.focus();
-      changed();
-    });
-    for (const move of row.querySelectorAll("[data-move]")) {
-      move.hidden = false;
-      move.addEventListener("click", () => {
-        // The other one moves, so that the focus stays.
-        const other = move.dataset.move === "up" ? row.previousElementSibling : row.nextElementSibling;
-        if (!other?.matches("[data-row]")) return;
-        if (move.dataset.move === "up") row.after(other);
-        else row.before(other);
-        changed();
-      });
-    }
-    if ("placed" in rows.dataset) return;
-    row.addEventListener("input", () => { look(row, where); });
-    look(row, where);
-  };
-  for (const row of all) {
-    // Empty ones are for who has no script; one is there to begin with, where something must be.
-    const filled = [...row.querySelectorAll("input, textarea")].some((each) => each.value);
-    if (filled || (row === all[0] && row.querySelector("[data-ordinal]") !== null)) ready(row);
-    else { sampleOf(row)?.remove(); row.remove(); }
-  }
-  const before = [...rows.querySelectorAll("[data-row]")];
-  rows.addEventListener("restore", () => {
-    for (const row of rows.querySelectorAll("[data-row]")) if (!before.includes(row)) row.remove();
-    for (const row of before) add.before(row);
-    changed();
+const call = async (form, method, path, type, body, headers = {}) => {
+  const send = () => fetch(`/session/api/v1${path}`, {
+    method,
+    body,
+    headers: { ...headers, ...(body === undefined ? {} : { "Content-Type": type }), "Sidekey-Form-Token": form.dataset.token },
   });
-  add.hidden = false;
-  add.addEventListener("click", () => {
-    const row = numbered(model.cloneNode(true), last.dataset.row, `${where}#${next}`);
-    if (sample) samples.insertBefore(numbered(sample.cloneNode(true), last.dataset.row, `${where}#${next}`), samples.lastElementChild);
-    next += 1;
-    add.before(row);
-    for (const input of row.querySelectorAll("[data-secret-of]")) hideSecret(input);
-    ready(row);
-    first(row).focus();
-    if ("placed" in rows.dataset) changed();
-  });
-}
-
-// A body has fields where it is a form.
-const type = document.getElementById("/content_type");
-const shape = () => {
-  const form = type.value.split(";")[0].trim().toLowerCase() === "application/x-www-form-urlencoded";
-  for (const part of document.querySelectorAll("[data-body]")) part.hidden = (part.dataset.body === "form") !== form;
-};
-type?.addEventListener("input", shape);
-if (type !== null) shape();
-
-for (const input of document.querySelectorAll("[data-finds]")) {
-  let timer = 0;
-  input.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(async () => {
-      const response = await fetch(`${input.dataset.finds}?q=${encodeURIComponent(input.value)}`);
-      if (!response.ok || response.redirected) return;
-      const found = new DOMParser().parseFromString(`<datalist>${await response.text()}</datalist>`, "text/html");
-      input.list.replaceChildren(...found.querySelectorAll("option"));
-    }, 200);
-  });
-}
-
-// What a preset would send is shown while it is typed. The server makes it, as it does where there is no script.
-const tried = async (form, button) => {
-  const body = new URLSearchParams(new FormData(form));
-  const send = () => fetch(button.formAction, { method: "POST", body, headers: { Accept: "application/json" } });
-  let response = await send();
-  if (response.status === 403) {
-    const token = await renewed();
-    if (token !== null) {
-      form.elements.namedItem("form_token").value = token;
-      body.set("form_token", token);
+  try {
+    let response = await send();
+    if (response.status === 401 || response.status === 403) {
+      const renewed = await loadPage();
+      if (renewed === null) return { ok: false, value: { detail: "you are logged out: log in in another window, then try again" } };
+      form.dataset.token = renewed.dataset.token;
       response = await send();
     }
+    return { ok: response.ok, value: await response.json() };
+  } catch {
+    return { ok: false, value: { detail: "the server cannot be reached" } };
   }
-  if (!response.ok || response.redirected) return null;
-  return new DOMParser().parseFromString(await response.text(), "text/html").querySelector("[data-said]");
 };
 
-for (const form of document.querySelectorAll("form[data-preset]")) {
-  const buttons = [...form.elements].filter((each) => each.dataset.trial !== undefined);
-  const preview = buttons.find((each) => each.dataset.trial === "preview");
-  const said = document.getElementById("preview-said");
-  let timer = 0;
-  let latest = 0;
-  const show = async (button) => {
-    const into = document.getElementById(button.dataset.trial);
-    const mine = ++latest;
-    let found = null;
-    try {
-      found = await tried(form, button);
-    } catch {
-      // It is said below.
+const element = (name, text, className = "") => {
+  const made = document.createElement(name);
+  made.textContent = text;
+  made.className = className;
+  return made;
+};
+
+const show = (form, ...parts) => {
+  const outcome = form.querySelector("[data-outcome]");
+  outcome.replaceChildren(...parts);
+  outcome.focus({ preventScroll: true });
+  outcome.scrollIntoView({ block: "nearest" });
+};
+
+const banner = (mood, text) => element("p", text, `banner ${mood}`);
+
+const shownRequest = (value) => {
+  const { request, credential, reason } = value;
+  if (request === null) return [banner("bad", `Sidekey would not send it: ${reason}.`)];
+  const headers = request.headers.map(([name, content]) => `${name}: ${content}`);
+  const places = Object.entries(credential ?? {}).map(([place, names]) => `${place} ${names.join(", ")}`);
+  const text = [`${request.method} ${request.url}`, ...headers, "", request.body].join("\n").trimEnd();
+  const goes = places.length ? `The credential of ${value.integration} goes into: ${places.join("; ")}.` : "No credential goes with it.";
+  return [element("pre", text), element("p", goes, "help")];
+};
+
+const tested = (result) => banner(
+  result.ok ? "good" : "bad",
+  `${result.status ?? result.code} in ${result.milliseconds} ms: ${result.reason}${result.note ? `; ${result.note}` : ""}.`,
+);
+
+// The editor of a document.
+const setUp = (form) => {
+  const { editor: kind, id } = form.dataset;
+  const area = form.querySelector("textarea");
+  const numbers = form.querySelector(".numbers");
+  const isNew = id === "";
+
+  const number = () => {
+    const count = area.value.split("\n").length;
+    while (numbers.childElementCount > count) numbers.lastChild.remove();
+    while (numbers.childElementCount < count) numbers.append(element("span", String(numbers.childElementCount + 1)));
+    area.rows = count + 1;
+  };
+
+  const goTo = (line, column) => {
+    const before = area.value.split("\n").slice(0, line - 1).join("\n").length;
+    const at = before + (line > 1 ? 1 : 0) + column - 1;
+    area.focus();
+    area.setSelectionRange(at, at);
+    numbers.children[line - 1]?.scrollIntoView({ block: "center" });
+  };
+
+  const item = ({ pointer, detail, line, column }, mark) => {
+    const found = element("li", "");
+    if (line !== undefined) {
+      if (mark) numbers.children[line - 1]?.classList.add("wrong");
+      const button = element("button", `Line ${line}`, "link");
+      button.type = "button";
+      button.addEventListener("click", () => goTo(line, column));
+      found.append(button, " ");
     }
-    if (button === preview && mine !== latest) return;
-    const text = document.createElement("p");
-    text.textContent = "The server has not answered; what was typed is still here.";
-    into.replaceChildren(...(found === null ? [text] : found.childNodes));
-    if (button === preview) said.textContent = found === null ? text.textContent : found.dataset.said;
+    found.append(pointer ? `${pointer}: ${detail}` : detail);
+    return found;
   };
-  const later = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => { show(preview); }, 400);
+
+  const listOf = (items, mark = true) => {
+    const list = element("ul", "", "plain");
+    list.append(...items.map((each) => item(each, mark)));
+    return list;
   };
-  for (const button of buttons) {
-    button.addEventListener("click", (event) => {
-      event.preventDefault();
-      show(button);
-    });
-  }
-  // Samples stand outside the form that they belong to.
-  for (const kind of ["input", "change"]) {
-    document.addEventListener(kind, (event) => { if (preview !== undefined && event.target.form === form) later(); });
-  }
+
+  const refuse = (problem) => show(form, banner("bad", `Not saved: ${problem.detail}.`), listOf(problem.errors ?? []));
+
+  const saved = async (name, then) => {
+    let done = "saved";
+    if (then === "test") done = (await call(form, "POST", `/integrations/${name}/test`)).ok ? "tried" : "untested";
+    window.location.assign(`/${kind}s/${name}?done=${done}`);
+  };
+
+  const save = async (then) => {
+    const { ok, value } = isNew
+      ? await call(form, "POST", `/${kind}s`, "application/yaml", area.value)
+      : await call(form, "PUT", `/${kind}s/${id}`, "application/yaml", area.value, { "If-Match": `"${form.dataset.version}"` });
+    if (ok) return saved(value.id, then);
+    if (value.code !== "changed") return refuse(value);
+    const theirs = await loadPage();
+    if (theirs === null) return refuse(value);
+    form.dataset.version = theirs.dataset.version;
+    const link = element("a", "show theirs, and lose yours");
+    link.href = window.location.pathname;
+    const text = `Not saved: ${theirs.dataset.by} has changed it after you loaded this page. Your text is still here. Save again to replace theirs, or `;
+    const message = banner("bad", text);
+    message.append(link, ".");
+    return show(form, message);
+  };
+
+  const check = async () => {
+    const { ok, value } = await call(form, "POST", `/drafts/${kind}/preview`, "application/yaml", area.value);
+    if (!ok) return show(form, banner("bad", `Cannot be saved: ${value.detail}.`), listOf(value.errors ?? []));
+    if (kind === "preset") return show(form, banner("good", "Can be saved. The request for example values:"), ...shownRequest(value));
+    const errors = [...value.errors, ...value.reenter];
+    if (isNew && value.version !== null) errors.push({ pointer: "/id", detail: "another integration has this ID: choose one that is free" });
+    const parts = errors.length ? [banner("bad", "Cannot be saved:"), listOf(errors)] : [banner("good", "Can be saved.")];
+    if (value.warnings.length) parts.push(banner("", "Warnings:"), listOf(value.warnings, false));
+    const { destination } = value;
+    if (destination !== null) {
+      const places = [...destination.prefixes, ...destination.domains].join(", ");
+      const learned = destination.learns ? "where the token response says" : "";
+      parts.push(element("p", `The credential goes to ${[learned, places].filter(Boolean).join(", within ")}, and nowhere else.`));
+    }
+    return show(form, ...parts);
+  };
+
+  area.addEventListener("input", number);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    for (const each of numbers.children) each.classList.remove("wrong");
+    const buttons = form.querySelectorAll(".actions button");
+    for (const button of buttons) button.disabled = true;
+    await (event.submitter?.value === "check" ? check() : save(event.submitter?.value));
+    for (const button of buttons) button.disabled = false;
+  });
+  number();
+};
+
+for (const form of document.querySelectorAll("[data-editor]")) setUp(form);
+
+for (const form of document.querySelectorAll("[data-trial]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const { trial, id } = form.dataset;
+    const action = event.submitter?.value ?? "preview";
+    const text = form.querySelector("textarea").value;
+    const body = `{"${trial}": ${trial === "payload" ? JSON.stringify(text) : text || "{}"}}`;
+    const { ok, value } = await call(form, "POST", `/presets/${id}/${action}`, "application/json", body);
+    if (ok) show(form, ...(action === "test" ? [tested(value)] : shownRequest(value)));
+    else show(form, banner("bad", [`${value.detail}.`, ...(value.errors ?? []).map((each) => `${each.pointer}: ${each.detail}.`)].join(" ")));
+  });
 }

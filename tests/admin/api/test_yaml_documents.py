@@ -1,0 +1,206 @@
+"""admin/api/yaml_documents.py: documents as YAML, in requests and in responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from admin.conftest import Named
+from support.api import Api, Running, Said, basic
+from support.certificates import issue
+
+AS_YAML = {"Content-Type": "application/yaml"}
+WANTS_YAML = {"Accept": "application/yaml"}
+
+TEXT = """\
+id: {name}
+description: "off"
+endpoint_prefix: http://127.0.0.1:{port}/v1
+auth:
+  type: basic
+  username:
+    value: svc
+  password:
+    value: a-canary-of-yaml
+"""
+
+
+def send(api: Api, method: str, path: str, text: str, match: str | None = None) -> Said:
+    return api.ask(method, path, text.encode(), match=match, headers=AS_YAML)
+
+
+def read(api: Api, path: str) -> Said:
+    said = api.ask("GET", path, headers=WANTS_YAML)
+    assert (said.status, said.headers["Content-Type"]) == (200, "application/yaml")
+    assert b"canary" not in said.body
+    return said
+
+
+def test_a_document_is_made_read_changed_and_kept_as_yaml(editor: Api, running: Running, named: Named) -> None:
+    """The text that was read can be sent back: it keeps every secret."""
+    name = named("made")
+    made = send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
+    assert (made.status, made.json["description"]) == (201, "off")
+    path = f"/integrations/{name}"
+    found = read(editor, path)
+    text = found.body.decode()
+    assert text.startswith(f"id: {name}\ndescription: 'off'\nendpoint_prefix: http://127.0.0.1:{running.upstream}/v1\n")
+    assert "  password:\n    set: true\n    updated_at: '20" in text
+    assert set(yaml.safe_load(text)) == {"id", "description", "endpoint_prefix", "auth"}
+    assert send(editor, "PUT", path, text, found.etag).json["version"] == 1
+    changed = send(editor, "PUT", path, text.replace("'off'", "another"), found.etag)
+    assert (changed.status, changed.json["version"]) == (200, 2)
+    assert send(editor, "PUT", path, text, found.etag).code == "changed"
+
+
+def test_a_pem_is_a_literal_block(editor: Api, named: Named) -> None:
+    name, root = named("bank"), issue("Bank", authority=True)
+    public = {"type": "mtls", "certificate": {"url": "https://vault.example/crt"}}
+    auth = {**public, "private_key": {"url": "https://vault.example/key"}}
+    document = {"id": name, "endpoint_prefix": "https://bank.example/v1", "auth": auth, "description": "a\n  b\n"}
+    document["trusted_ca"] = {"inline": root.pem.decode()}
+    said = editor.ask("POST", "/integrations", document)
+    assert said.status == 201, said
+    text = read(editor, f"/integrations/{name}").body.decode()
+    assert "description: |\n  a\n    b\n" in text
+    assert yaml.safe_load(text)["description"] == document["description"]
+
+
+def test_every_error_has_its_line(editor: Api, running: Running) -> None:
+    """Of a block the line of its key, of a missing key that of the mapping that lacks it."""
+    text = """\
+id: No ID
+endpoint_prefix: nonsense
+test:
+  path: no-slash
+auth:
+  type: basic
+  usernam:
+    value: svc
+tags: [one,
+  7]
+"""
+    said = send(editor, "POST", "/integrations", text)
+    assert (said.status, said.code) == (422, "invalid")
+    found = {each["pointer"]: (each["line"], each["column"]) for each in said.json["errors"]}
+    assert found == {
+        "/id": (1, 5),
+        "/endpoint_prefix": (2, 18),
+        "/test/path": (4, 9),
+        "/auth/usernam": (7, 3),
+        "/auth/username": (5, 1),
+        "/auth/password": (5, 1),
+        "/tags/1": (10, 3),
+    }
+    preview = send(editor, "POST", "/drafts/integration/preview", text)
+    assert preview.status == 200
+    assert {(each["pointer"], each["line"]) for each in preview.json["errors"]} >= {("/tags/1", 10), ("/id", 1)}
+
+
+def test_a_preview_has_the_lines_of_secrets_to_enter_again(editor: Api, running: Running, named: Named) -> None:
+    name = named("moved")
+    send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
+    text = read(editor, f"/integrations/{name}").body.decode().replace("http://127.0.0.1", "https://elsewhere.example")
+    found = send(editor, "POST", "/drafts/integration/preview", text).json
+    lines = text.splitlines()
+    again = {each["pointer"]: lines[each["line"] - 1] for each in found["reenter"]}
+    assert again == {"/auth/password": "  password:", "/auth/username": "  username:"}
+    refused = send(editor, "PUT", f"/integrations/{name}", text, '"1"')
+    assert refused.code == "reenter"
+    assert [(each["pointer"], each["line"]) for each in refused.json["errors"]] == [
+        (each["pointer"], each["line"]) for each in found["reenter"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "errors"),
+    [
+        ('a: "', {(1, 4, "this quote is not closed")}),
+        ("# nothing", {(1, 1, "must not be empty: begin with a key, such as auth")}),
+        ("- 1", {(1, 1, "must be a mapping")}),
+        ("a: 1\na: 2\nb: 3\nb: 4\n", {(2, 1, "is given twice"), (4, 1, "is given twice")}),
+        ("a: &x hunter2\nb: *x\n", {(2, 4, "aliases are not supported here")}),
+        ("a: 1\n---\nb: 2\n", {(2, 1, "must contain one document")}),
+        ("a: !!python/object:os.system hunter2\n", {(1, 4, "tags (!...) are not supported")}),
+        ("a:\n" + "- 1\n" * 20_001, {(20_000, 3, "must contain at most 20000 values")}),
+        ("a: " + "[" * 40 + "]" * 40, {(1, 35, "must not be nested deeper than 32 levels")}),
+    ],
+)
+def test_text_that_cannot_be_parsed_says_where(editor: Api, text: str, errors: set[tuple[int, int, str]]) -> None:
+    said = send(editor, "POST", "/integrations", text)
+    assert (said.status, said.code) == (400, "malformed")
+    assert b"hunter2" not in said.body
+    found = said.json["errors"]
+    assert {(each["line"], each["column"]) for each in found} == {(line, column) for line, column, _ in errors}
+    for _, _, words in errors:
+        assert any(words in each["detail"] for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a: " + "x" * (512 << 10), "too_large"),
+        # Each escape of two characters has six in JSON.
+        ('a: "' + "\\e" * (100 << 10) + '"', "too_large"),
+        ("a:\n" + "  k: 1\n" + "".join(f"  k{n}: 1\n" for n in range(11_000)), "malformed"),
+    ],
+)
+def test_the_limits_are_those_of_json(editor: Api, text: str, code: str) -> None:
+    assert send(editor, "POST", "/integrations", text).code == code
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/yaml", "application/yaml"),
+        ("Application/YAML;q=0.5, text/html", "application/yaml"),
+        ("application/json;q=0.4, application/yaml ; q=0.5", "application/yaml"),
+        ("application/yaml, application/json", "application/json"),
+        ("application/yaml;q=0", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_the_client_chooses(editor: Api, accept: str, expected: str) -> None:
+    said = editor.ask("GET", "/integrations/of-a-file", headers={"Accept": accept})
+    assert said.headers["Content-Type"] == expected
+
+
+def test_each_representation_has_its_own_tag(editor: Api, running: Running, named: Named) -> None:
+    """304 must not confirm one by the other; a change may name either."""
+    name = named("tagged")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    path = f"/integrations/{name}"
+    tags = {editor.ask("GET", path).etag, read(editor, path).etag}
+    assert len(tags) == 2
+    for tag in tags:
+        statuses = [
+            editor.ask("GET", path, headers={**accept, "If-None-Match": tag}).status for accept in ({}, WANTS_YAML)
+        ]
+        assert sorted(statuses) == [200, 304]
+        assert send(editor, "PUT", path, read(editor, path).body.decode(), tag).status == 200
+
+
+def test_a_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named: Named) -> None:
+    name = named("shop")
+    auth: dict[str, Any] = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp"}
+    auth |= {"client_id": "the-client", "client_secret": {"value": "canary"}}
+    editor.make("/integrations", {"id": name, "auth": auth})
+    assert b"the-client" in read(editor, f"/integrations/{name}").body
+    assert b"the-client" not in read(viewer, f"/integrations/{name}").body
+
+
+def test_presets_are_taken_and_given_as_well(editor: Api, named: Named) -> None:
+    """Also one of a file, which is read alone."""
+    name = named("hook")
+    url = editor.get("/presets/hook-of-a-file")["url"]
+    text = f"id: {name}\nintegration: of-a-file\nurl: {url}\ncontent_type: text/plain\n"
+    assert send(editor, "POST", "/presets", text).status == 201
+    found = read(editor, f"/presets/{name}")
+    assert found.body.decode() == text
+    assert send(editor, "PUT", f"/presets/{name}", text + "method: HEAD\n", found.etag).json["errors"][0]["line"] == 5
+    assert "integration: of-a-file\n" in read(editor, "/presets/hook-of-a-file").body.decode()
+    refused = editor.ask("PATCH", f"/presets/{name}", b"method: PUT\n", match=found.etag, headers=AS_YAML)
+    assert refused.code == "unsupported"
