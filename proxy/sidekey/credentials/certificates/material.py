@@ -38,22 +38,15 @@ class Material(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An identity where there is no error (and both halves were read); warnings and the chain in any case.
+    """An identity where there is no error (and both halves were read); warnings in any case.
 
-    `chain` begins with the certificate itself; empty: there is none that can be read. `belongs` says whether the
-    private key is this certificate's; None where one of them is not known.
+    `ends_at` is when the certificate ends, in seconds since the epoch; None: there is none that can be read.
     """
 
     identity: ClientIdentity | None = None
     errors: Found = ()
     warnings: Found = ()
-    chain: tuple[x509.Certificate, ...] = ()
-    belongs: bool | None = None
-
-    @property
-    def ends_at(self) -> float | None:
-        """When the certificate ends, in seconds since the epoch, whatever else is said of it; None: there is none."""
-        return self.chain[0].not_valid_after_utc.timestamp() if self.chain else None
+    ends_at: float | None = None
 
 
 def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
@@ -93,8 +86,7 @@ class _Examination(Sealed):
         found_warnings = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
         warnings = tuple((self._of_certificate, text) for text in found_warnings)
         identity = None if self._errors or key is None else self._identity(chain, key)
-        belongs = None if key is None else key.public_key() == chain[0].public_key()
-        return Examined(identity, tuple(self._errors), warnings, tuple(chain), belongs)
+        return Examined(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
         """The blocks of each half; None where it was not read, or its error is reported already."""
