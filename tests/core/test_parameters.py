@@ -328,6 +328,16 @@ def test_a_field_may_consist_of_the_value_alone_or_of_several(field: bytes, left
     assert Scrubber((("t", "ab+c"), ("v", "d-e")))(field) == left
 
 
+@pytest.mark.parametrize("unencoded", ["/", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?"])
+def test_a_value_is_found_as_any_encoder_writes_it(unencoded: str) -> None:
+    """Of a URL, and of a URL within the query of another one."""
+    clean = Scrubber((("key", "s+ab/cd(==)"),))
+    spelled = quote("s+ab/cd(==)", safe=unencoded)
+    assert clean(f"/x?a=1&key={spelled}".encode()) == b"/x?a=1"
+    outer = f"/login?next={quote(f'/x?a=1&key={spelled}', safe='')}"
+    assert clean(outer.encode()) == b"/login?next=%2Fx%3Fa%3D1"
+
+
 def test_a_value_beyond_ascii_is_found_in_utf_8() -> None:
     """As it is sent."""
     clean = Scrubber((("t", "M\u00fcller"),))

@@ -42,6 +42,8 @@ def encode(secret: str) -> dict[str, str]:
         "quote_plus": quote_plus(secret),
         "encodeURIComponent": quote(secret, safe="!'()*"),
         "URLSearchParams": quote_plus(secret, safe="*").replace("~", "%7E"),
+        "a segment of RFC 3986": quote(secret, safe="!$&'()*+,;=:@"),
+        "a query of RFC 3986": quote(secret, safe="!$&'()*+,;=:@/?"),
     }
     return {
         "exact": secret,
@@ -54,7 +56,7 @@ def encode(secret: str) -> dict[str, str]:
         "Go": utf8_json.translate(str.maketrans(html_safe)),
         "Django": ascii_json.translate(str.maketrans(html_safe)),
         "Gson": utf8_json.translate(str.maketrans({**html_safe, "'": "\\u0027", "=": "\\u003d"})),
-        ".NET": utf8_json.translate(str.maketrans(dot_net)),
+        ".NET": utf8_json.replace('\\"', "\\u0022").translate(str.maketrans(dot_net)),
     }
 
 

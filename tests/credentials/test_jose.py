@@ -32,7 +32,7 @@ def pem(
     [
         ("RS256", "ES256", "RS256"),
         ("PS256", "EdDSA", "PS256"),
-        ("RS256", "small", "at least 2048 bits"),
+        ("RS256", "small", "2048 to 4096 bits"),
         ("ES256", "ES384", "on the curve secp256r1 for ES256"),
         ("ES384", "RS256", "on the curve secp384r1 for ES384"),
         ("EdDSA", "ES256", "an Ed25519 key for EdDSA"),

@@ -39,11 +39,12 @@ def test_a_key_of_any_type_is_read() -> None:
 def test_what_is_no_key_that_signs_is_refused_by_what_must_be_true() -> None:
     """No reason repeats the key."""
     encrypted = pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"hunter2"))
-    short = pem(generate_private_key(65537, 1024))
+    short, long = (pem(generate_private_key(65537, bits)) for bits in (1024, 4104))
     public = Ed25519PrivateKey.generate().public_key()
     for text, reason in (
         (encrypted, "the private key must not be encrypted: write it without a passphrase"),
-        (short, "an RSA key must have at least 2048 bits (RFC 7518 3.3)"),
+        (short, "an RSA key must have 2048 to 4096 bits"),
+        (long, "an RSA key must have 2048 to 4096 bits"),
         ("-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "must be a private key in PEM"),
         (repr(public), "must be a private key in PEM"),
         (f"{encrypted}\ud800", "must be a private key in PEM"),

@@ -252,13 +252,21 @@ _DEPTH: Final = 3
 """Times that a URL may be percent-encoded in which `Scrubber` finds a parameter."""
 
 
-def _encodings(text: str, *, lower: bool) -> list[bytes]:
-    """Percent-encode a text 0 to `_DEPTH` + 1 times, with hexadecimal digits in upper or lower case."""
+UNENCODED: Final = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?")
+"""Characters that encoders leave as they are, besides the unreserved ones: Sidekey itself, Python's `quote`, forms,
+`encodeURIComponent`, and encoders of path segments and of queries (RFC 3986 3.3 and 3.4)."""
+
+
+def _encodings(text: str, *, lower: bool, unencoded: str = "") -> tuple[bytes, ...]:
+    """Percent-encode a text 0 to `_DEPTH` + 1 times, with hexadecimal digits in upper or lower case.
+
+    Only the first time, the characters `unencoded` stay as they are.
+    """
     encodings = [text.encode()]
-    for _ in range(_DEPTH + 1):
-        encoded = quote(encodings[-1], safe="")
+    for depth in range(_DEPTH + 1):
+        encoded = quote(encodings[-1], safe="" if depth else unencoded)
         encodings.append((_HEX.sub(lambda escape: escape[0].lower(), encoded) if lower else encoded).encode())
-    return encodings
+    return tuple(encodings)
 
 
 _DELIMITERS: Final = {lower: [_encodings(mark, lower=lower) for mark in "?#&;="] for lower in (False, True)}
@@ -275,9 +283,10 @@ class Scrubber:
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._pairs: Final = [
-            (_encodings(name, lower=lower), _encodings(value, lower=lower), delimiters)
+            (_encodings(name, lower=lower), encodings, delimiters)
             for name, value in pairs
             for lower, delimiters in _DELIMITERS.items()
+            for encodings in {_encodings(value, lower=lower, unencoded=each) for each in UNENCODED}
         ]
         # An encoding may begin with another one, which is shorter.
         every = {value for _, values, _ in self._pairs for value in values}

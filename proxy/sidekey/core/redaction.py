@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from sidekey.core.headers import HOLD_URLS, line_name
-from sidekey.core.parameters import Scrubber
+from sidekey.core.parameters import UNENCODED, Scrubber
 
 MARK: Final = b"[redacted]"
 
@@ -25,11 +25,7 @@ SHORTEST: Final = 8
 LONGEST: Final = 4096
 """Bytes of a secret that are searched as one text. A longer secret is searched in pieces of at most this length."""
 
-_SAFE: Final = ("", "/", "*", "!'()*")
-"""Characters that encoders leave as they are, besides the unreserved ones: Sidekey itself and RFC 3986, encoders of
-paths, forms, and `encodeURIComponent`."""
-
-_JSON_UNICODE: Final = ("", "<>&", "<>&'=", "<>&'+`")
+_JSON_UNICODE: Final = ("", "<>&", "<>&'=", "\"<>&'+`")
 """ASCII characters that JSON serializers write as \\uXXXX: most of them none, then those of Go, Gson and .NET."""
 
 _HEX: Final = re.compile(r"(?<=%)[0-9A-F]{2}|(?<=\\u)[0-9a-f]{4}")
@@ -56,8 +52,8 @@ def spellings(secret: bytes) -> set[bytes]:
 
 
 def _percent_encoded(secret: bytes) -> Iterator[str]:
-    for safe in _SAFE:
-        text = quote(secret, safe=safe)
+    for unencoded in UNENCODED:
+        text = quote(secret, safe=unencoded)
         # Forms encode `~`, and write `+` for a space.
         for variant in (text, text.replace("~", "%7E")):
             yield variant
@@ -68,8 +64,10 @@ def _json_escaped(secret: bytes) -> Iterator[str]:
     text = secret.decode(errors="replace")
     for ascii_only in (True, False):
         for characters in _JSON_UNICODE:
-            table = {ord(character): f"\\u{ord(character):04x}" for character in characters}
-            escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1].translate(table)
+            escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+            if '"' in characters:
+                escaped = escaped.replace('\\"', '"')
+            escaped = escaped.translate({ord(each): f"\\u{ord(each):04x}" for each in characters})
             yield escaped
             yield escaped.replace("/", "\\/")
 

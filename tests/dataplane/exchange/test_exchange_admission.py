@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sidekey.core.policy import Forbidden
 from sidekey.runtime.rules import Limits, Timeouts
 from support.ca import Authority
 from support.leaves import IssuedLeaves
@@ -52,6 +53,17 @@ async def test_without_callers_a_plain_target_is_read_quickly() -> None:
         (await sidekey.upstream()).feed(OK)
         assert answer(caller).status == 200
         assert len(sidekey.plane.index._targets) == known
+
+
+@pytest.mark.parametrize("path", ["/token:x/y", "/%74oken:x/y", "/token:x", "/TOKEN?a"])
+async def test_a_token_endpoint_is_denied_where_a_server_may_cut_the_path(path: str) -> None:
+    """However plain the rest of the path is."""
+    forbidden = Forbidden(None, "/api/oauth2/token")
+    sidekey = Scripted(replace(H, policy=replace(H.policy, forbidden=(forbidden,))))
+    caller = sidekey.caller()
+    caller.feed(get("/oauth2" + path))
+    said = answer(caller)
+    assert (said.status, problem(said)["code"]) == (403, "target_denied")
 
 
 @pytest.mark.parametrize("name", ["h", "nobody"])

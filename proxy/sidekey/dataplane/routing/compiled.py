@@ -281,7 +281,8 @@ class CompiledIntegration:
         if not self._marks:
             return True
         lower = target[start:].lower()
-        return not any(mark in lower for mark in self._marks)
+        # A server may cut a path at a colon: only the exact reading compares what is before it.
+        return b":" not in lower and not any(mark in lower for mark in self._marks)
 
     def _quick_entries(self) -> dict[bytes, tuple[Route, bytes]]:
         """Scheme and authority, as callers mostly write them at the forward proxy, to a route and a prefix's path.
@@ -391,7 +392,8 @@ def quick_base(policy: Policy, base: Prefix) -> bool:
 
 
 def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
-    """The last segments of the forbidden paths: a plain path without one of them, in any case, is none of these.
+    """The last segments of the forbidden paths: a plain path without one of them, in any case, and without a colon, is
+    none of these.
 
     None where a forbidden path is not plain itself, so that nothing is told quickly.
     """
