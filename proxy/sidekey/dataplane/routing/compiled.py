@@ -392,10 +392,9 @@ def quick_base(policy: Policy, base: Prefix) -> bool:
 
 
 def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
-    """The last segments of the forbidden paths: a plain path without one of them, in any case, and without a colon, is
-    none of these.
+    """Return the last segments of the forbidden paths, or None if one of these is not plain itself.
 
-    None where a forbidden path is not plain itself, so that nothing is told quickly.
+    A plain path that has no colon, and none of these segments in any case, is no forbidden path.
     """
     marks = []
     for forbidden in policy.forbidden:
