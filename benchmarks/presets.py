@@ -29,11 +29,15 @@ SENT = json.dumps({name: f"the value of {name}" for name in _NAMES}, separators=
 
 def presets() -> tuple[Preset, ...]:
     """One that passes a payload on, and one that is filled with ten parameters."""
-    common: dict[str, object] = {"integration": "bench", "url": URL, "content_type": "application/json"}
+    common: dict[str, object] = {"integration": "bench", "url": URL}
     parameters = {name: {"type": "text", "max_length": 64} for name in _NAMES}
-    body = {name: f"{{{{{name}}}}}" for name in _NAMES}
+    body = {"json": {name: f"{{{{{name}}}}}" for name in _NAMES}}
+    documents: dict[str, dict[str, object]] = {
+        "payload": {**common, "content_type": "application/json"},
+        "filled": {**common, "parameters": parameters, "body": body},
+    }
     made = []
-    for name, document in {"payload": common, "filled": {**common, "parameters": parameters, "body": body}}.items():
+    for name, document in documents.items():
         built = read_preset(name, document)
         if built.preset is None:
             raise RuntimeError(f"the preset is not valid: {built.errors}")

@@ -71,8 +71,8 @@ def test_preset_has_at_most_64_parameters(child: Child) -> None:
     """One more is an error of the preset that is saved."""
     api = Api(child.admin_port, TOKENS["editor"])
     parameters = {name: {"type": "text"} for name in names(65)}
-    body = {name: f"{{{{{name}}}}}" for name in parameters}
-    preset = {"integration": "any", "url": "https://api.example.com/v1/x", "content_type": "application/json"}
+    body = {"json": {name: f"{{{{{name}}}}}" for name in parameters}}
+    preset = {"integration": "any", "url": "https://api.example.com/v1/x"}
     found = api.ask("POST", "/presets", {**preset, "id": "wide", "parameters": parameters, "body": body}).json["errors"]
     assert {"pointer": "/parameters", "detail": "must have at most 64 names: remove some"} in found
 

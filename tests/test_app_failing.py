@@ -36,9 +36,8 @@ presets:
   hook:
     integration: crm
     url: 'http://127.0.0.1:{port}/crm/hook'
-    content_type: application/json
     parameters: {{name: {{type: text}}}}
-    body: {{name: "{{{{name}}}}"}}
+    body: {{json: {{name: "{{{{name}}}}"}}}}
 """
 
 

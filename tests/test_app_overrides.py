@@ -47,9 +47,8 @@ presets:
     integration: it
     method: POST
     url: '{base}/a?_method={{{{method}}}}'
-    content_type: application/json
     parameters: {{method: {{type: text}}}}
-    body: {{a: 1}}
+    body: {{json: {{a: 1}}}}
 """
 
 

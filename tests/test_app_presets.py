@@ -78,9 +78,8 @@ class Running:
             "integration": "crm",
             "url": f"{self.base}/users/{{{{user}}}}/mails",
             "headers": {"X-Source": "sidekey"},
-            "content_type": "application/json",
-            "parameters": {"user": {"type": "text"}, "points": {"type": "integer", "default": 0}},
-            "body": {"text": "Hello {{user}}", "points": "{{points}}"},
+            "parameters": {"user": {"type": "text"}, "points": {"type": "number", "default": 0}},
+            "body": {"json": {"text": "Hello {{user}}", "points": "{{points}}"}},
             **more,
         }
 
@@ -122,7 +121,7 @@ async def test_who_has_only_a_preset_sends_by_it_and_by_nothing_else(tmp_path: P
         assert (await found.send("/i/crm/x", token, "{}")).status == 403
         assert len(found.upstream.requests) == 1
         # An edit serves at once, and another start has it, too.
-        edit = {"body": {"points": "{{points}}", "to": "{{user}}"}}
+        edit = {"body": {"json": {"points": "{{points}}", "to": "{{user}}"}}}
         assert (await found.ask("PUT", "/presets/welcome", {**shown, **edit}, match='"1"')).etag == '"2"'
         await found.send("/p/welcome", token, '{"user": "a"}')
         assert found.upstream.requests[-1].body == b'{"points":0,"to":"a"}'

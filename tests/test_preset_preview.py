@@ -31,7 +31,7 @@ def test_every_place_of_a_credential_is_named() -> None:
 
 def test_what_the_limits_do_not_let_in_is_not_filled() -> None:
     """As the data plane has it, before anything is read."""
-    made = preset(parameters={"a": {"type": "text"}}, body="{{a}}")
+    made = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
     small = snapshot(made, limits=Limits(preset_parameters=16))
     assert preview(small, made, b'{"a": "0123456"}').problem is None
     assert preview(small, made, b'{"a": "01234567"}').problem == OVERSIZED

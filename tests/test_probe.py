@@ -113,7 +113,7 @@ async def test_a_preset_is_sent_as_a_caller_would(status: int, ok: bool) -> None
 
 async def test_a_preset_that_is_refused_was_not_sent() -> None:
     """And every reason is told."""
-    made = preset(parameters={"a": {"type": "text"}}, body="{{a}}")
+    made = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
     async with running(integration("h", base_url(1)), presets=[made]) as plane:
         outcome = await probe_preset(plane.plane, made, b'{"a": 1}')
     assert (outcome.code, outcome.note) == ("parameters_invalid", None)
@@ -138,7 +138,10 @@ async def test_a_draft_is_sent_by_the_integration_in_use_and_leaves_no_series() 
     """No request finds it, and what counts presets has no ID of it."""
     async with RawUpstream(answering(OK, OK)) as upstream:
         url = base_url(upstream.port)
-        served, draft = preset(url=url, content_type="text/x"), preset(UNKNOWN, url, parameters=ONE, body="<{{a}}>")
+        served, draft = (
+            preset(url=url, content_type="text/x"),
+            preset(UNKNOWN, url, parameters=ONE, body={"json": "<{{a}}>"}),
+        )
         async with running(integration("h", url), presets=[served]) as plane:
             outcome = await probe_preset(plane.plane, draft, b'{"a": "b"}', draft=True)
             assert plane.metrics.presets == {UNKNOWN: {"2xx": 1}}

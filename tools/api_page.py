@@ -175,7 +175,7 @@ with the same object as `"sample"`; without a sample, a preview fills in example
   a draft also under the integration.
 - Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`, and in a draft
   `/sample/parameters/user`. A draft's integration must be usable.
-- Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep their spelling.
+- Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep all their digits.
 
 ## Callers
 

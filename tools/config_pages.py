@@ -91,6 +91,7 @@ _SECTIONS = (
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
+    ("BodySettings", "presets.ID.body", ""),
 )
 
 
@@ -258,6 +259,7 @@ _NAMED = frozenset(
         "Secret or text",
         "Size",
         "Text",
+        "Text, number, true or false",
         "Trusted CA",
         "Value",
     }

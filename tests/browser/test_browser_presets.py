@@ -49,13 +49,12 @@ class Running:
             "integration": "crm",
             "url": f"{self.base}/users/{{{{user}}}}",
             "headers": {"X-Source": "sidekey"},
-            "content_type": "application/json",
             "parameters": {
                 "user": {"type": "text", "max_length": 64},
-                "points": {"type": "integer", "default": 0},
-                "tone": {"type": "text", "one_of": ["warm", "plain"]},
+                "points": {"type": "number", "default": 0},
+                "tone": {"type": "text", "enum": ["warm", "plain"]},
             },
-            "body": {"points": "{{points}}", "text": "Hello {{user}}", "tone": "{{tone}}"},
+            "body": {"json": {"points": "{{points}}", "text": "Hello {{user}}", "tone": "{{tone}}"}},
             **keys,
         }
 

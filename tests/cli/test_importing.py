@@ -518,9 +518,8 @@ presets:
   hook:
     integration: crm
     url: https://crm.example.com/v1/x
-    content_type: application/json
     parameters: {user: {type: text}}
-    body: {z: "{{user}}", a: 1.5}
+    body: {json: {z: "{{user}}", a: 1.5}}
 """
 
 
@@ -548,7 +547,7 @@ def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> 
     assert "made     preset hook" in said
     assert "callers.billing.presets[1]: no preset has this ID yet" in said
     row = sqlite.state().presets["hook"]
-    assert json.loads(row.document)["body"] == {"z": "{{user}}", "a": 1.5}
+    assert json.loads(row.document)["body"] == {"json": {"z": "{{user}}", "a": 1.5}}
     assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in sqlite.audit()]
     assert sqlite.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
     listed = json.loads(sqlite.run("preset", "list", "--json"))
@@ -562,8 +561,8 @@ def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> 
     ]
     assert (sqlite.folder / "out" / "preset-hook.yaml").read_text() == (
         "# Written by sidekey export: preset hook\nversion: 1\npresets:\n  hook:\n    integration: crm\n"
-        "    url: https://crm.example.com/v1/x\n    content_type: application/json\n    parameters:\n      user:\n"
-        "        type: text\n    body:\n      z: '{{user}}'\n      a: 1.5\n"
+        "    url: https://crm.example.com/v1/x\n    parameters:\n      user:\n"
+        "        type: text\n    body:\n      json:\n        z: '{{user}}'\n        a: 1.5\n"
     )
     (sqlite.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
     said = sqlite.run("import", "in.yaml", status=1)

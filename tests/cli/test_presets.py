@@ -20,7 +20,8 @@ from support.upstream import RawUpstream, answering
 
 SECRET = "not-to-be-seen-4711"
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
-KEYS = "method: PUT, content_type: application/json, headers: {X-Source: sidekey}, parameters: {user: {type: text}}"
+KEYS = "method: PUT, headers: {X-Source: sidekey}, parameters: {user: {type: text}}"
+BODY = 'body: {json: {text: "Hello {{user}}"}}'
 
 
 def config(folder: Path, base: str = "http://up.test:1", prefix: str = "/api") -> str:
@@ -35,7 +36,7 @@ integrations:
     endpoint_prefix: {base}{prefix}
     auth: {{type: basic, username: svc, password: {{file: password}}}}
 presets:
-  welcome: {{integration: crm, url: "{base}/api/u/{{{{user}}}}", {KEYS}, body: {{text: "Hello {{{{user}}}}"}}}}
+  welcome: {{integration: crm, url: "{base}/api/u/{{{{user}}}}", {KEYS}, {BODY}}}
   event: {{integration: crm, url: {base}/api/event, content_type: text/plain, description: An event, tags: [a]}}
   outside: {{integration: crm, url: {base}/other, content_type: text/plain}}
 """)
@@ -151,9 +152,8 @@ presets:
   any:
     integration: shop
     url: https://shop.example.com/{{a}}
-    content_type: text/plain
     parameters: {a: {type: text}}
-    body: x
+    body: {json: x}
 """)
     snapshot = good(load(path, {}))
     shown = preview(snapshot, snapshot.presets["any"], b'{"a": "token"}')
@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_without_data_nothing_is_given(tmp_path: Path) -> None:
     """No parameters, or an empty payload."""
-    filled = preset(parameters={"a": {"type": "text", "default": "x"}}, body="{{a}}")
+    filled = preset(parameters={"a": {"type": "text", "default": "x"}}, body={"json": "{{a}}"})
     assert read_data(None, filled) == b"{}"
     assert read_data(None, preset()) == b""
     assert read_data("é", preset()) == "é".encode()

@@ -29,12 +29,11 @@ from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Forbidden, Policy, Prefix, parse_domain, parse_prefix
-from sidekey.core.preset_parameters import Parameter
-from sidekey.core.presets import BodyRules, Preset
+from sidekey.core.presets import Parameter, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import is_own_host
 from sidekey.core.spelling import Spelling
-from sidekey.core.templates import UrlTemplate, body_template
+from sidekey.core.templates import UrlTemplate, text_template
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.errors import Problem
 
@@ -1007,14 +1006,14 @@ def test_a_stored_integration_is_matched_for_callers_that_list_it() -> None:
 
 
 INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
-HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", {}), "text/plain")
+HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()), "text/plain")
 
 
 def by_preset(*integrations: Known) -> Integrations:
     """These integrations, and presets: of `h`, invalid, of an integration that is not there, and outside the policy."""
     routes = known(*integrations)
-    outside = UrlTemplate.read("https://a.test/other", {})
-    gone = UrlTemplate.read("https://a.test/api/hook", {})
+    outside = UrlTemplate.read("https://a.test/other", ())
+    gone = UrlTemplate.read("https://a.test/api/hook", ())
     routes.presets = {
         b"hook": HOOK,
         b"broken": INVALID,
@@ -1094,11 +1093,10 @@ def test_an_admitted_preset_says_what_is_sent() -> None:
 
 def test_a_target_that_takes_parameters_is_judged_when_they_are_there() -> None:
     """Until then it is admitted without one."""
-    parameters = {"a": Parameter("a", "text")}
-    template = body_template("text/plain", "{{a}}", parameters, [])
-    assert template is not None
+    parameters = {"a": Parameter("text")}
+    template = text_template("text/plain", "{{a}}", parameters)
     url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
-    preset = Preset("each", "h", "POST", url, "text/plain", body=BodyRules(template, parameters))
+    preset = Preset("each", "h", "POST", url, "text/plain", (), parameters, template)
     routes = by_preset(H)
     routes.presets[b"each"] = preset
     found = decide(posted("/p/each", kind="application/json"), None, routes)

@@ -37,7 +37,7 @@ TARGET: Final = Target(
         b"version: 1\nintegrations: {a: {auth: {type: oauth2, grant: client_credentials, "
         b"token_endpoint: https://t.test, client_id: c, client_secret: {env: S}}, "
         b"allowed_domains: ['https://*.test'], allow_other_domains: true}}\n",
-        b"version: 1\npresets: {p: {integration: a, url: 'https://a.test/{{x}}', body: {x: '{{x}}'}, "
+        b"version: 1\npresets: {p: {integration: a, url: 'https://a.test/{{x}}', body: {json: {x: '{{x}}'}}, "
         b"parameters: {x: {}}}}\n",
         b'%YAML 1.2\n---\n"\\u0041": ? |\n  x\n: - >-\n',
         b"version: 1\na0: &a0 [x, x, x, x]\n"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fuzz.target import Target
 from sidekey.core.parameters import UnreadableNames, check_body
-from sidekey.core.preset_parameters import MalformedJson, read_json
+from sidekey.core.presets import Parameter, read_parameters
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.document import parse as read_document
 
@@ -18,12 +18,8 @@ def parse(data: bytes) -> tuple[dict[str, Any] | None, bool]:
         document = read_document(data)
     except MalformedError:
         document = None
-    try:
-        read_json(data)
-    except MalformedJson:
-        is_read = False
-    else:
-        is_read = True
+    values, _ = read_parameters({name: Parameter("text", "") for name in ("a", "id")}, data)
+    is_read = bool(values)
     try:
         check_body(data, "json", ("token", "api_key"))
     except (UnreadableNames, ValueError):

@@ -1,4 +1,4 @@
-"""Templates of presets: what an editor writes, and what is made of a caller's parameters."""
+"""Templates of presets: an editor's document, and the request that Sidekey builds from a caller's parameters."""
 
 from __future__ import annotations
 
@@ -14,39 +14,36 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.presets import read_preset
 from support.plane import base_url, integration
 
-_TYPES: Final = ("application/json", "application/x-www-form-urlencoded", "application/xml", "text/plain")
+_KINDS: Final = ("json", "form", "xml", "plain")
 _VALUES: Final = {
     "text": "a/../b?c#d\"'<&>\\%2f\r\n{{n}}\u2028",
     "n": -1.50e3,
-    "list": ["<", {"a": None}],
     "flag": True,
 }
 _PARAMETERS: Final = {
     "text": {"type": "text"},
     "n": {"type": "number"},
-    "list": {"type": "list"},
     "flag": {"type": "boolean"},
 }
 _SNAPSHOT: Final = Snapshot(integrations={"h": integration("h", base_url(1))})
 
 
 def parse(data: bytes) -> Filled | Problem | None:
-    """Read a preset of these bytes, and fill it in. The first line is its kind, path, header; the rest its body."""
-    kind, path, header, body = [*data.decode("utf-8", "replace").split("\n", 3), "", "", "", ""][:4]
-    content_type = _TYPES[len(kind) % len(_TYPES)]
-    written: object = body
-    if "json" in content_type or "form" in content_type:
+    """Read a preset and fill it. The first lines are its kind, path and header, the rest is its body."""
+    kind, path, header, text = [*data.decode("utf-8", "replace").split("\n", 3), "", "", "", ""][:4]
+    which = _KINDS[len(kind) % len(_KINDS)]
+    body: dict[str, object] = {"text": text, "content_type": f"text/{which}"}
+    if which in ("json", "form"):
         try:
-            written = json.loads(body)
+            body = {which: json.loads(text)}
         except (ValueError, RecursionError):
-            written = {"a": body}
+            body = {which: {"a": text}}
     document = {
         "integration": "h",
         "url": base_url(1) + path,
-        "content_type": content_type,
         "headers": {"X-A": header},
         "parameters": _PARAMETERS,
-        "body": written,
+        "body": body,
     }
     preset = read_preset("hook", document).preset
     return None if preset is None else made(_SNAPSHOT, preset, json.dumps(_VALUES).encode())
@@ -62,19 +59,17 @@ def check(data: bytes) -> None:
     for field in filled.head.fields:
         assert field.startswith(b"\r\n")
         assert not set(b"\r\n") & set(field[2:]), field
-    kind = data.split(b"\n", 1)[0]
-    content_type = _TYPES[len(kind.decode("utf-8", "replace")) % len(_TYPES)]
-    if content_type == "application/json":
+    if b"\r\nContent-Type: application/json" in filled.head.fields:
         json.loads(filled.body)
-    elif content_type == "application/xml":
+    elif b"\r\nContent-Type: text/xml" in filled.head.fields:
         ElementTree.fromstring(filled.body)
 
 
 TARGET: Final = Target(
     (
-        b"\n/{{text}}?q={{n}}\nx{{flag}}\n" + b'{"a": "{{text}}", "b": ["{{list}}", {"{{n}}": 1.0}], "c": "x {{n}}"}',
+        b"\n/{{text}}?q={{n}}\nx{{flag}}\n" + b'{"a": "{{text}}", "b": ["{{n}}", {"{{n}}": 1.0}], "c": "x {{n}}"}',
         b"1\n/a\n\n" + b'{"a": "{{text}}", "b": "{{n}}"}',
-        b"11\n/a\n\n<a b='{{text}}'><!-- {{n}} --><![CDATA[{{text}}]]>{{n}}</a>",
+        b"11\n/a\n\n<a b='{{text}}'><!-- n -->{{n}}&#60;</a>",
         b"111\n/a/{{n}}\n\nHello {{text}}, {{ n }} {{{{ }}",
     ),
     parse,
@@ -82,7 +77,6 @@ TARGET: Final = Target(
     (
         b"{{text}}",
         b"{{n}}",
-        b"{{list}}",
         b"{{flag}}",
         b"{{",
         b"}}",

@@ -179,8 +179,8 @@ async def test_a_preset_is_sent_with_what_is_added(ca: Authority, tmp_path: Path
     """In its URL, its headers and its filled body."""
     more = (
         "\npresets:\n  welcome: {{integration: it, url: 'http://127.0.0.1:{port}/v1/users/{{{{user}}}}?lang=en', "
-        "headers: {{X-Source: sidekey}}, content_type: application/json, parameters: {{user: {{type: text}}}}, "
-        "body: {{name: '{{{{user}}}}'}}}}"
+        "headers: {{X-Source: sidekey}}, parameters: {{user: {{type: text}}}}, "
+        "body: {{json: {{name: '{{{{user}}}}'}}}}}}"
     )
     (tmp_path / "key").write_text("a+b \u00fc&c=d\n")
     (tmp_path / "password").write_text("hunter2\n")

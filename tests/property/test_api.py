@@ -97,9 +97,8 @@ GOOD: dict[str, list[dict[str, Any]]] = {
             "id": "second",
             "integration": "second",
             "url": "http://127.0.0.1:1/{{a}}",
-            "content_type": "application/json",
             "parameters": {"a": {"type": "text"}},
-            "body": {"a": "{{a}}"},
+            "body": {"json": {"a": "{{a}}"}},
         },
     ],
     "NewCaller": [

@@ -30,13 +30,12 @@ def signature(size: int) -> dict[str, Any]:
 
 
 def xml_preset(size: int) -> dict[str, Any]:
-    """Build a preset with many placeholders, and text that resembles the marks that stand for them during a parse."""
+    """Build a preset with a long XML body of many placeholders."""
     preset = {
         "integration": "of-a-file",
         "url": "http://127.0.0.1:1/v1/{{a}}",
-        "content_type": "application/xml",
         "parameters": {"a": {"type": "text"}},
-        "body": f"<a>p{'q' * size}{'{{a}}' * size}</a>",
+        "body": {"text": f"<a>p{'q' * size}{'{{a}}' * size}</a>", "content_type": "application/xml"},
     }
     return {**preset, "sample": {"parameters": {"a": "x"}}}
 

@@ -94,9 +94,8 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
         "description": description,
         "integration": "crm",
         "url": "https://api.example.com/v1/x",
-        "content_type": "application/json",
         "parameters": {"a": {"type": "text", "default": text}},
-        "body": {"text": text, "more": body},
+        "body": {"json": {"text": text, "more": body}},
     }
     found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
     if isinstance(found, Invalid):

@@ -24,7 +24,7 @@ HOOK = "hook: {integration: crm, url: https://crm.example.com/v1/hook, content_t
 OTHER = HOOK.replace("hook:", "other:")
 
 
-PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"id": "{{id}}"}}
+PARAMETERS = {"parameters": {"id": {"type": "text"}}, "body": {"json": {"id": "{{id}}"}}}
 
 
 def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
@@ -106,8 +106,8 @@ def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_
         ({"method": "PUT"}, [("method",)]),
         ({"headers": {"x_tenant": "a", "X-Other": "b"}}, [("headers", "x_tenant")]),
         ({"headers": {"X-HTTP-Method-Override": "PUT"}}, [("headers", "X-HTTP-Method-Override")]),
-        ({"url": base_url(1, "/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, [("url",)]),
-        ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, []),
+        ({"url": base_url(1, "/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {"json": {}}}, [("url",)]),
+        ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {"json": {}}}, []),
     ],
 )
 def test_a_preset_is_inside_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
@@ -217,38 +217,77 @@ def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
 
 
 def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
-    """As far as it can be."""
-    assert refused(url=7, body={"a": "{{b}}"}, content_type="json") == [
+    assert refused(url=7, body={"json": {"a": "{{b}}"}}) == [
         ("url", "must be a text: put numbers, true, false and null in quotes"),
-        ("content_type", "must be a media type, such as application/json"),
-    ]
-    assert refused(url=7, body={"a": "{{b}}"}) == [
-        ("url", "must be a text: put numbers, true, false and null in quotes"),
-        ("body.a", "a placeholder must name one of the parameters"),
+        ("body.json.a", "a placeholder must name one of the parameters"),
     ]
 
 
-def test_a_body_is_written_in_utf_8() -> None:
-    """Its type says so, or nothing; a payload has the caller's charset."""
-    for content_type in ("text/xml; charset=latin1", 'text/xml;Charset="us-ascii"'):
-        reason = "the charset must be utf-8, in which a body is written"
-        assert refused(content_type=content_type, body="<a/>") == [("content_type", reason)]
-        assert refused(content_type=content_type) == []
-    assert refused(content_type='text/xml; charset="UTF-8"', body="<a/>") == []
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, {"body": "must have exactly one of json, form and text"}),
+        ({"content_type": "text/plain"}, {"body": "must have exactly one of json, form and text"}),
+        ({"json": 1, "text": "x"}, {"body": "must have exactly one of json, form and text"}),
+        ({"text": "x"}, {"body.text": "needs content_type beside it, such as text/plain"}),
+        ({"json": 1, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
+        ({"form": {}, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
+        ({"json": {"{{x}}": 1}}, {"body.json.{{x}}": "a key must not contain {{"}),
+        ({"form": {"a": "{{x}}"}}, {"body.form.a": "a placeholder must name one of the parameters"}),
+        ({"text": None}, {"body.text": "must be a text: put numbers, true, false and null in quotes"}),
+        ({"form": []}, {"body.form": "must be a mapping of fields to texts, numbers, true or false"}),
+        ({"xml": "<a/>"}, {"body.xml": "unknown key; known: json, form, text, content_type"}),
+        (
+            {"text": "<a/>", "content_type": 'text/xml;Charset="us-ascii"'},
+            {"body.content_type": "the charset must be utf-8, in which a body is written"},
+        ),
+        ({"text": "<a", "content_type": "text/xml"}, {"body.text": "must be well-formed XML with one root element"}),
+    ],
+)
+def test_body_is_of_one_kind(body: dict[str, object], errors: dict[str, str]) -> None:
+    assert dict(refused(body=body)) == errors
 
 
-def test_defaults_are_values_of_their_type() -> None:
-    """Also lists and objects, which may hold anything that JSON has."""
-    default = {"a": [1, None, {"b": 1.5}]}
-    found = preset(parameters={"o": {"type": "object", "default": default}}, body={"o": "{{o}}"})
-    assert not found.invalid
-    deep: object = 1
-    for _ in range(40):
-        deep = [deep]
-    assert refused(parameters={"o": {"type": "list", "default": deep}}, body={"o": "{{o}}"}) == [
-        ("parameters.o", "must not be nested deeper than 32 levels"),
-        ("body.o", "a placeholder must name one of the parameters"),
-    ]
+def test_json_body_may_be_null() -> None:
+    assert refused(body={"json": None}) == []
+
+
+def test_content_type_is_only_for_a_preset_without_a_body() -> None:
+    assert refused(content_type="text/xml; charset=latin1") == []
+    text = "must be left out: the body has its own type"
+    assert refused(content_type="a/b", body={"json": 1}) == [("content_type", text)]
+    assert refused(content_type="json") == [("content_type", "must be a media type, such as application/json")]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "errors"),
+    [
+        ({"type": "text", "format": "phone", "title": "User", "help": "A number", "example": "4711"}, {}),
+        ({"type": "number", "enum": [1, 2.5], "default": 2.5, "example": 1}, {}),
+        ({"type": "boolean", "default": False, "example": True}, {}),
+        ({"type": "text", "max_length": 3, "enum": ["abcd"]}, {"enum.0": "must have at most 3 characters"}),
+        ({"type": "text", "default": 7, "example": []}, {"default": "must be a text", "example": "must be a text"}),
+        (
+            {"type": "number", "default": "1", "enum": [True]},
+            {"default": "must be a number", "enum.0": "must be a number"},
+        ),
+        ({"type": "number", "default": float("inf")}, {"default": "must be a number"}),
+        (
+            {"type": "number", "enum": [1], "example": 2},
+            {"example": "must be one of the values that the preset allows"},
+        ),
+        (
+            {"type": "number", "max_length": 3, "format": "url"},
+            {"max_length": "may be used only with type text", "format": "may be used only with type text"},
+        ),
+        ({"type": "boolean", "enum": [True]}, {"enum": "may be used only with type text or number"}),
+        ({"type": "text", "format": "date"}, {"format": "must be 'textarea', 'email', 'url' or 'phone'"}),
+        ({"type": "list"}, {"type": "must be 'text', 'number' or 'boolean'"}),
+    ],
+)
+def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: dict[str, str]) -> None:
+    found = refused(parameters={"p": parameter}, body={"json": 1})
+    assert {place.removeprefix("parameters.p."): message for place, message in found} == errors
 
 
 def test_a_preset_sets_no_header_that_a_signer_writes() -> None:

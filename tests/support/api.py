@@ -150,9 +150,8 @@ presets:
   hook-of-a-file:
     integration: of-a-file
     url: http://127.0.0.1:1/v1/hook
-    content_type: application/json
     parameters: {user: {type: text}}
-    body: {text: "Hello {{user}}", n: 1.5}
+    body: {json: {text: "Hello {{user}}", n: 1.5}}
 integrations:
   of-a-file:
     description: Written in a file

@@ -1,4 +1,4 @@
-"""Presets of documents, as a config has them, and requests by them."""
+"""Presets as a config has them, and requests to them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from support.plane import base_url
 JSON = "Content-Type: application/json"
 
 
+def document(url: str = base_url(1, "/api/hook"), **keys: Any) -> dict[str, Any]:
+    """Return the document of a preset of integration `h`. Without a body of its own it takes payloads of JSON."""
+    given = {"content_type": None if "body" in keys else "application/json", **keys}
+    return {"integration": "h", "url": url, **{key: value for key, value in given.items() if value is not None}}
+
+
 def preset(name: str = "hook", url: str = base_url(1, "/api/hook"), **keys: Any) -> Preset:
-    """A preset of integration `h`; of JSON, where nothing else is said."""
-    document = {"integration": "h", "url": url, "content_type": "application/json", **keys}
-    found = read_preset(name, document)
+    """Return a preset of integration `h`."""
+    found = read_preset(name, document(url, **keys))
     assert found.errors == ()
     assert found.preset is not None
     return found.preset
 
 
 def refused(**keys: Any) -> list[tuple[str, str]]:
-    """What is wrong with a preset: places and messages."""
-    document = {"integration": "h", "url": base_url(1, "/api/hook"), "content_type": "application/json", **keys}
-    return [(".".join(map(str, each.loc)), each.message) for each in read_preset("hook", document).errors]
+    """Return the places and messages of all that is wrong with a preset."""
+    return [(".".join(map(str, each.loc)), each.message) for each in read_preset("hook", document(**keys)).errors]
 
 
 def post(body: bytes, *fields: str, name: str = "hook", method: str = "POST", framing: str = "") -> bytes:
-    """A request by a preset, with a body of JSON where no Content-Type is given."""
+    """Return a request to a preset, with a body of JSON if no Content-Type is given."""
     if not any(field.lower().startswith("content-type") for field in fields):
         fields = (JSON, *fields)
     lines = [f"{method} /p/{name} HTTP/1.1", "Host: 127.0.0.1", *fields, framing or f"Content-Length: {len(body)}"]

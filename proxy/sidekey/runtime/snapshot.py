@@ -176,8 +176,8 @@ class Preset:
 
     @property
     def accepts(self) -> str:
-        """The Content-Type that callers send."""
-        return JSON if self.rules.has_body else self.content_type
+        """The Content-Type that callers send, or may send if the preset leaves it to them."""
+        return JSON if self.rules.has_body or not self.content_type else self.content_type
 
 
 NOBODY: Final = "-"

@@ -468,7 +468,7 @@ def unexpanded_in(raw: Mapping[str, Any], *, stored: bool) -> Found:
 
 
 def preset_warnings(raw: Mapping[str, Any]) -> Found:
-    """The same of a preset. Its body is whatever an upstream takes."""
+    """The same of a preset, except its body, which is for the upstream."""
     for key in ("url", "headers", "content_type"):
         yield from unexpanded(raw.get(key), (key,))
 

@@ -471,25 +471,53 @@ class IntegrationSettings(Section):
 class ParameterSettings(Section):
     """A parameter of a preset."""
 
-    type: Literal["text", "integer", "number", "boolean", "list", "object"] = Field(
-        description="The type of the value. Only JSON bodies can contain lists and objects, as whole values."
-    )
+    type: Literal["text", "number", "boolean"] = Field(description="The type of the value.")
     required: bool | None = Field(
         default=None, description="Whether callers must send it. Default: true without a `default`."
     )
-    default: values.Value = Field(default=None, description="The value if callers omit it.")
-    max_length: Count | None = Field(
-        default=None, description="Maximum number of characters of a text, or entries of a list."
-    )
-    one_of: Annotated[list[values.Value] | None, Field(min_length=1)] = Field(
+    default: values.Scalar = Field(default=None, description="The value if callers omit it.")
+    max_length: Count | None = Field(default=None, description="Maximum number of characters of a text.")
+    enum: Annotated[list[values.Scalar] | None, Field(min_length=1)] = Field(
         default=None, description="The allowed values of a text or number."
+    )
+    title: str = Field(default="", description="A label for people who fill in the preset.")
+    help: str = Field(default="", description="An explanation for people who fill in the preset.")
+    example: values.Scalar = Field(default=None, description="An example of a value.")
+    format: Literal["textarea", "email", "url", "phone"] | None = Field(
+        default=None, description="How people enter a text. Sidekey does not check values against it."
+    )
+
+
+class BodySettings(Section):
+    """The body of a preset: exactly one of `json`, `form` and `text`."""
+
+    json_: values.Value = Field(
+        default=None,
+        alias="json",
+        description="A JSON document, sent as `application/json`. A text that is exactly `{{name}}` becomes the value "
+        "with its type.",
+    )
+    form: values.Value = Field(
+        default=None,
+        description="Fields and their values, sent as `application/x-www-form-urlencoded`: a mapping of names to "
+        "texts, numbers, true or false.",
+    )
+    text: str = Field(
+        default="",
+        description="A text. In XML, values are escaped and may stand only in text and attribute values. Any other "
+        "text contains them unchanged.",
+    )
+    content_type: values.ContentType | None = Field(
+        default=None, description="The `Content-Type` of `text`: neither JSON nor a form."
     )
 
 
 class PresetSettings(Section):
     """A preset: a request that callers send by `POST /p/ID`, with a payload or with parameters."""
 
-    description: str = Field(default="", description="A description for people.")
+    title: str = Field(default="", description="A title for people who fill in the preset.")
+    help: str = Field(default="", description="An explanation for people who fill in the preset.")
+    description: str = Field(default="", description="A description for operators.")
     tags: list[str] = Field(default=[], description="Words to find it with.")
     integration: values.Name = Field(description="The ID of the integration that adds the credential.")
     method: values.PresetMethod = Field(default="POST", description="The method that is sent.")
@@ -499,17 +527,15 @@ class PresetSettings(Section):
     headers: Annotated[dict[HeaderName, str], NAMES] = Field(
         default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
     )
-    content_type: values.ContentType = Field(
-        description="The `Content-Type` of the body. A caller's payload must have it too."
+    content_type: values.ContentType | None = Field(
+        default=None,
+        description="Without `body`: the `Content-Type` that the caller's payload must have. Default: any.",
     )
     parameters: Annotated[dict[values.ParameterName, ParameterSettings], NAMES] = Field(
         default={}, description="The parameters by name. Needs `body`."
     )
-    body: values.Value = Field(
-        default=None,
-        description="The body: a document for JSON, a mapping for a form, a text for XML and plain text. A text that "
-        "is exactly `{{name}}` becomes the parameter's value in JSON. Default: the caller's payload, "
-        "unchanged.",
+    body: BodySettings | None = Field(
+        default=None, description="The body, whose strings may contain `{{name}}`. Default: the caller's payload."
     )
 
 

@@ -1,45 +1,46 @@
-"""Makes presets of their settings, and judges whether they belong to their integrations."""
+"""Build presets from their settings, and check that they fit their integrations."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, TARGET_FIELDS, Role
+from sidekey.core.parameters import FORM, JSON
 from sidekey.core.policy import decide
-from sidekey.core.preset_parameters import DEPTH, Parameter
-from sidekey.core.presets import BodyRules, HeaderTemplate, Preset
+from sidekey.core.presets import HeaderTemplate, Parameter, Preset
 from sidekey.core.templates import (
     Findings,
     InvalidTemplate,
     Template,
+    Text,
     UrlTemplate,
-    body_template,
-    check_names,
-    header_written,
-    is_utf_8,
+    as_header,
+    form_template,
+    json_template,
+    parameters_of,
     parse,
-    plain_value,
+    text_template,
 )
 from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.runtime import snapshot
 from sidekey.runtime.standing import standing_of
 from sidekey.settings.config_errors import Finding, Loc
-from sidekey.settings.models import ParameterSettings, PresetSettings
+from sidekey.settings.models import BodySettings, ParameterSettings, PresetSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.translate import findings_of
 
 _PAYLOAD_HEADERS = {
-    "content-type": "write content_type instead: the body's type is a key of its own",
+    "content-type": "may not be set: write content_type, or a body, which has its own type",
     "content-encoding": "may not be set: a body of the preset has no coding, a payload comes with its own",
 }
 
-
-_STAND_INS = {"integration": "integration", "url": "https://host.invalid", "content_type": "application/json"}
+_STAND_INS = {"integration": "integration", "url": "https://host.invalid"}
 """For required keys that are invalid, so that the others are checked all the same."""
 
 
@@ -51,7 +52,7 @@ class Built(NamedTuple):
 
 
 def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
-    """A preset of its mapping. Whether it belongs to its integration is not judged here."""
+    """Build a preset from its document, without checking that it fits its integration."""
     try:
         return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
@@ -61,13 +62,12 @@ def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
 
 
 def _further(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:
-    """What is wrong with the other keys of a preset, where some are invalid by themselves."""
+    """Yield the errors of the keys that are valid by themselves, if others are not."""
     if "parameters" in invalid:
         return
     kept = {key: value for key, value in raw.items() if key not in invalid}
-    dependent = {"body"} if "content_type" in invalid else set()
     for each in _build(name, PresetSettings.model_validate({**_STAND_INS, **kept})).errors:
-        if each.loc[0] not in invalid | dependent:
+        if each.loc[0] not in invalid:
             yield each
 
 
@@ -79,89 +79,114 @@ def written(document: Mapping[str, Any]) -> str:
 def _build(name: str, settings: PresetSettings) -> Built:
     errors: list[Finding] = []
     parameters = _parameters(settings, errors)
-    if settings.body is None and settings.parameters:
-        text = "needs body: without one the caller's payload goes through, and brings no parameters"
-        errors.append(Finding(("parameters",), text, key=True))
     url: UrlTemplate | None = None
     try:
-        url = UrlTemplate.read(settings.url, parameters)
+        url = UrlTemplate.read(settings.url, settings.parameters)
     except InvalidTemplate as error:
         errors.append(Finding(("url",), str(error)))
-    headers = _headers(settings, parameters, errors)
-    body: BodyRules | None = None
+    headers = _headers(settings, errors)
+    body: Template | None = None
+    content_type = settings.content_type or ""
     if settings.body is not None:
-        if not is_utf_8(settings.content_type):
-            errors.append(Finding(("content_type",), "the charset must be utf-8, in which a body is written"))
-        found: Findings = []
-        template = body_template(settings.content_type, settings.body, parameters, found)
-        errors += [Finding(("body", *place), message) for place, message in found]
-        body = None if template is None else BodyRules(template, parameters)
+        body, content_type = _body(settings.body, settings.parameters, errors)
+        if settings.content_type is not None:
+            errors.append(Finding(("content_type",), "must be left out: the body has its own type", key=True))
+    elif settings.parameters:
+        text = "needs body: without one the caller's payload goes through, and brings no parameters"
+        errors.append(Finding(("parameters",), text, key=True))
     if errors or url is None:
         return Built(None, tuple(errors))
-    rules = Preset(name, settings.integration, settings.method, url, settings.content_type, headers, body)
+    rules = Preset(name, settings.integration, settings.method, url, content_type, headers, parameters, body)
     preset = snapshot.Preset(
         id=name,
         rules=rules,
         url=settings.url,
-        content_type=settings.content_type,
+        content_type=content_type,
         description=settings.description,
         tags=tuple(settings.tags),
     )
     return Built(preset, ())
 
 
+def _body(
+    settings: BodySettings, parameters: Mapping[str, ParameterSettings], errors: list[Finding]
+) -> tuple[Template | None, str]:
+    """Return the template of a body and its Content-Type."""
+    kinds = settings.model_fields_set - {"content_type"}
+    content_type = settings.content_type
+    if len(kinds) != 1:
+        errors.append(Finding(("body",), "must have exactly one of json, form and text"))
+        return None, ""
+    if kinds == {"text"}:
+        return _text_body(settings.text, content_type, parameters, errors)
+    if content_type is not None:
+        errors.append(Finding(("body", "content_type"), "may be used only with text", key=True))
+    found: Findings = []
+    if kinds == {"form"}:
+        key, template, content_type = "form", form_template(settings.form, parameters, found), FORM
+    else:
+        key, template, content_type = "json", json_template(settings.json_, parameters, found), JSON
+    errors += [Finding(("body", key, *place), message) for place, message in found]
+    return template, content_type
+
+
+def _text_body(
+    text: str, content_type: str | None, parameters: Mapping[str, ParameterSettings], errors: list[Finding]
+) -> tuple[Template | None, str]:
+    if content_type is None:
+        errors.append(Finding(("body", "text"), "needs content_type beside it, such as text/plain", key=True))
+        return None, ""
+    if any(each.startswith("charset=") and each != "charset=utf-8" for each in parameters_of(content_type)):
+        errors.append(Finding(("body", "content_type"), "the charset must be utf-8, in which a body is written"))
+    try:
+        return text_template(content_type, text, parameters), content_type
+    except InvalidTemplate as error:
+        errors.append(Finding(("body", "text"), str(error)))
+        return None, content_type
+
+
 def _parameters(settings: PresetSettings, errors: list[Finding]) -> dict[str, Parameter]:
     found = {}
     for name, each in settings.parameters.items():
         place: Loc = ("parameters", name)
-        errors += [Finding((*place, *loc), message) for loc, message in _combined(each)]
-        try:
-            one_of = tuple(_value(value) for value in each.one_of or ())
-            default = None if each.default is None else _value(each.default)
-        except ValueError as error:
-            errors.append(Finding(place, str(error)))
-            continue
-        plain = Parameter(name, each.type, max_length=each.max_length or 0)
-        for index, value in enumerate(one_of):
+        errors += [Finding((*place, key), message) for key, message in _combined(each)]
+        plain = Parameter(each.type, max_length=each.max_length or 0)
+        enum = [_value(value) for value in each.enum or ()]
+        for index, value in enumerate(enum):
             reason = plain.error(value)
             if reason is not None:
-                errors.append(Finding((*place, "one_of", index), reason))
-        parameter = Parameter(name, each.type, default, max_length=each.max_length or 0, one_of=one_of)
-        reason = None if default is None else parameter.error(default)
-        if reason is not None:
-            errors.append(Finding((*place, "default"), reason))
+                errors.append(Finding((*place, "enum", index), reason))
+        default = None if each.default is None else _value(each.default)
+        parameter = Parameter(each.type, default, each.max_length or 0, enum)
+        for key in ("default", "example"):
+            value = getattr(each, key)
+            reason = None if value is None else parameter.error(_value(value))
+            if reason is not None:
+                errors.append(Finding((*place, key), reason))
         found[name] = parameter
     return found
 
 
-def _combined(settings: ParameterSettings) -> list[tuple[Loc, str]]:
-    """Errors between the keys of a parameter."""
-    found: list[tuple[Loc, str]] = []
+def _combined(settings: ParameterSettings) -> Iterator[tuple[str, str]]:
+    """Yield errors between the keys of a parameter."""
     if settings.required is True and settings.default is not None:
-        found.append((("required",), "must not be true with a default: remove one of the two"))
+        yield "required", "must not be true with a default: remove one of the two"
     if settings.required is False and settings.default is None:
-        found.append((("required",), "may be false only with a default: add it, or remove this key"))
-    if settings.max_length is not None and settings.type not in ("text", "list"):
-        found.append((("max_length",), "may be used only with type text or list"))
-    if settings.one_of is not None and settings.type not in ("text", "integer", "number"):
-        found.append((("one_of",), "may be used only with type text, integer or number"))
-    return found
+        yield "required", "may be false only with a default: add it, or remove this key"
+    if settings.type != "text":
+        for key in ("max_length", "format"):
+            if getattr(settings, key) is not None:
+                yield key, "may be used only with type text"
+    if settings.enum is not None and settings.type == "boolean":
+        yield "enum", "may be used only with type text or number"
 
 
-def _value(written: object, depth: int = 1) -> object:
-    """A value of a document as parameters have them. Raises ValueError."""
-    if depth > DEPTH:
-        raise ValueError(f"must not be nested deeper than {DEPTH} levels")
-    if isinstance(written, dict):
-        return {str(key): _value(each, depth + 1) for key, each in written.items()}
-    if isinstance(written, list):
-        return [_value(each, depth + 1) for each in written]
-    return written if written is None or isinstance(written, str) else plain_value(written)
+def _value(written: Any) -> Any:
+    """Return a value of a document as callers' values are: numbers are decimals."""
+    return Decimal(repr(written)) if isinstance(written, int | float) and not isinstance(written, bool) else written
 
 
-def _headers(
-    settings: PresetSettings, parameters: Mapping[str, Parameter], errors: list[Finding]
-) -> list[HeaderTemplate]:
+def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemplate]:
     found = []
     seen: dict[str, str] = {}
     for name, value in settings.headers.items():
@@ -177,16 +202,15 @@ def _headers(
         if other != name:
             errors.append(Finding(place, f"is the same header as {other} (case and _ do not count)", key=True))
         try:
-            text = parse(value)
-            check_names(text, parameters)
+            text = parse(value, settings.parameters)
             for literal in text.literals:
-                header_written(literal)
+                as_header(literal)
             check_header_value("x".join(text.literals))
         except ValueError as error:
             errors.append(Finding(place, str(error)))
             continue
-        spelled = text._replace(literals=[wire(literal) for literal in text.literals])
-        found.append(HeaderTemplate(name, Template.of(spelled, header_written)))
+        spelled = Text([wire(literal) for literal in text.literals], text.names)
+        found.append(HeaderTemplate(name, Template.of(spelled, as_header)))
     return found
 
 

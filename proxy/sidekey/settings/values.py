@@ -16,7 +16,8 @@ from sidekey.core import addresses
 from sidekey.core.decide import DEFAULT_METHODS
 from sidekey.core.headers import TARGET_HEADERS
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
-from sidekey.core.preset_parameters import NAME as PARAMETER_NAME
+from sidekey.core.presets import CONTENT_TYPE
+from sidekey.core.templates import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
 from sidekey.credentials.fields import (
     TEXT_SCHEMA,
@@ -35,8 +36,6 @@ _METHODS = frozenset(method.decode() for method in DEFAULT_METHODS)
 _PORT = re.compile("0|[1-9][0-9]{0,4}")
 _MODE = re.compile("0[0-7]{3}")
 _LONGEST_SOCKET_PATH = 107
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_CONTENT_TYPE = re.compile(rf'{_WORD}/{_WORD}(?:; ?{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*')
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -210,14 +209,14 @@ def check_preset_method(text: str) -> str:
 
 def check_parameter_name(text: str) -> str:
     """The name of a preset's parameter, as it stands in a placeholder."""
-    if not PARAMETER_NAME.fullmatch(text):
+    if not re.fullmatch(PARAMETER_NAME, text):
         raise ValueError("must be 1 to 63 letters, digits, _ and -, and begin with a letter or _")
     return text
 
 
 def check_content_type(text: str) -> str:
     """A media type with its parameters (RFC 9110 8.3.1)."""
-    if not _CONTENT_TYPE.fullmatch(text):
+    if not CONTENT_TYPE.fullmatch(text):
         raise ValueError("must be a media type, such as application/json")
     return text
 
@@ -326,11 +325,14 @@ PresetMethod = Annotated[Method, AfterValidator(check_preset_method)]
 ParameterName = Annotated[
     str,
     AfterValidator(check_parameter_name),
-    WithJsonSchema({"type": "string", "pattern": f"^{PARAMETER_NAME.pattern}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{PARAMETER_NAME}$"}),
 ]
 ContentType = Annotated[str, AfterValidator(check_content_type)]
 Value = Annotated[Any, WithJsonSchema({"title": "Value"})]
 """Any value that JSON has; YAML's other types are no values of a config file."""
+Scalar = Annotated[
+    Any, WithJsonSchema({"title": "Text, number, true or false", "type": ["string", "number", "boolean", "null"]})
+]
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[
     list[Annotated[Prefix | Reference, PlainValidator(_prefix), _AS_TEXT]],

@@ -27,7 +27,7 @@ def crm(editor: Api, running: Running, named: Named) -> str:
 def document(integration: str, running: Running, **more: Any) -> dict[str, Any]:
     """A preset of it, of a payload."""
     url = f"http://127.0.0.1:{running.upstream}/v1/x"
-    return {"integration": integration, "url": url, "content_type": "application/json", **more}
+    return {"integration": integration, "url": url, **more}
 
 
 def send(running: Running, name: str, token: str, body: str = "{}") -> tuple[int, str]:
@@ -45,13 +45,13 @@ def test_what_is_made_is_used_at_once_and_reads_as_it_was_sent(
     """201 with ETag and Location; keys of a body stay in their order, which is that in which they are sent."""
     name = named("hook")
     parameters = {"user": {"type": "text", "max_length": 20}}
-    sent = document(crm, running, parameters=parameters, body={"z": "{{user}}", "a": [1, 1.5, True, None]})
+    sent = document(crm, running, parameters=parameters, body={"json": {"z": "{{user}}", "a": [1, 1.5, True, None]}})
     said = editor.ask("POST", "/presets", {"id": name, **sent})
     assert (said.status, said.etag, said.headers["Location"]) == (201, '"1"', f"/api/v1/presets/{name}")
     shown = said.json
     assert shown == viewer.get(f"/presets/{name}")
     assert {key: shown[key] for key in sent} == sent
-    assert list(shown["body"]) == ["z", "a"]
+    assert list(shown["body"]["json"]) == ["z", "a"]
     assert (shown["source"], shown["status"], shown["reason"], shown["version"]) == ("store", "ok", None, 1)
     assert shown["updated_by"] == "editor-of-file"
     token = api.make("/callers", {"name": named("caller"), "presets": [name]})["token"]
@@ -64,21 +64,23 @@ def test_what_is_made_is_used_at_once_and_reads_as_it_was_sent(
 def test_what_was_read_is_edited_and_sent_back(editor: Api, running: Running, named: Named, crm: str) -> None:
     """By PUT what is left out is removed, by PATCH it stays; the order of keys and the type of a value are changes."""
     name = named("edit")
-    shown = editor.make("/presets", {"id": name, **document(crm, running, description="d", body={"a": 1, "b": 2})})
+    shown = editor.make(
+        "/presets", {"id": name, **document(crm, running, description="d", body={"json": {"a": 1, "b": 2}})}
+    )
     assert editor.ask("PUT", f"/presets/{name}", shown, match='"1"').etag == '"1"'
-    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"b": 2, "a": 1}}, match='"1"')
-    assert (said.etag, list(said.json["body"])) == ('"2"', ["b", "a"])
-    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"b": 2, "a": True}}, match='"2"')
-    assert (said.etag, said.json["body"]["a"]) == ('"3"', True)
+    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": 1}}}, match='"1"')
+    assert (said.etag, list(said.json["body"]["json"])) == ('"2"', ["b", "a"])
+    said = editor.ask("PUT", f"/presets/{name}", {**shown, "body": {"json": {"b": 2, "a": True}}}, match='"2"')
+    assert (said.etag, said.json["body"]["json"]["a"]) == ('"3"', True)
     del shown["description"]
     said = editor.ask("PUT", f"/presets/{name}", shown, match='"3"')
     assert "description" not in said.json
-    patch = {"tags": ["x"], "headers": {"X-A": "b"}, "body": {"a": {"set": True}}}
+    patch = {"tags": ["x"], "headers": {"X-A": "b"}, "body": {"json": {"a": {"set": True}}}}
     said = editor.ask("PATCH", f"/presets/{name}", patch, match='"4"')
-    assert (said.json["tags"], said.json["body"]) == (["x"], {"a": {"set": True}, "b": 2})
-    said = editor.ask("PATCH", f"/presets/{name}", {"tags": None, "body": {"a": {"more": 1}}}, match='"5"')
+    assert (said.json["tags"], said.json["body"]) == (["x"], {"json": {"a": {"set": True}, "b": 2}})
+    said = editor.ask("PATCH", f"/presets/{name}", {"tags": None, "body": {"json": {"a": {"more": 1}}}}, match='"5"')
     # What reads as a stored secret elsewhere is a value like any other here.
-    assert ("tags" in said.json, said.json["body"]["a"]) == (False, {"set": True, "more": 1})
+    assert ("tags" in said.json, said.json["body"]["json"]["a"]) == (False, {"set": True, "more": 1})
     assert editor.ask("PATCH", f"/presets/{name}", {"id": "other"}, match='"6"').pointers == {"/id"}
     assert editor.ask("PATCH", f"/presets/{name}", {"tags": []}, match='"5"').code == "changed"
     assert editor.ask("DELETE", f"/presets/{name}").code == "precondition_required"
@@ -89,18 +91,21 @@ def test_what_was_read_is_edited_and_sent_back(editor: Api, running: Running, na
 
 WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "outside": ({"url": "http://127.0.0.1:1/other"}, {"/url"}),
-    "authority": ({"url": "http://{{host}}/v1", "parameters": {"host": {"type": "text"}}, "body": {}}, {"/url"}),
+    "authority": (
+        {"url": "http://{{host}}/v1", "parameters": {"host": {"type": "text"}}, "body": {"json": {}}},
+        {"/url"},
+    ),
     "method": ({"method": "HEAD"}, {"/method"}),
     "header of the credential": ({"headers": {"authorization": "x"}}, {"/headers/authorization"}),
     "header of framing": ({"headers": {"Host": "x"}}, {"/headers/Host"}),
-    "key": ({"body": {"{{a}}": 1}}, {"/body/{{a}}"}),
-    "unknown name": ({"body": {"a": ["{{nothing}}"]}}, {"/body/a/0"}),
-    "list in a text": (
-        {"parameters": {"many": {"type": "list"}}, "body": {"a": "x {{many}}"}},
-        {"/body/a"},
+    "key": ({"body": {"json": {"{{a}}": 1}}}, {"/body/json/{{a}}"}),
+    "unknown name": ({"body": {"json": {"a": ["{{nothing}}"]}}}, {"/body/json/a/0"}),
+    "two bodies": ({"body": {"json": 1, "form": {}}}, {"/body"}),
+    "type of JSON": (
+        {"content_type": "text/x", "body": {"json": 1, "content_type": "text/x"}},
+        {"/content_type", "/body/content_type"},
     ),
-    "other type": ({"content_type": "application/pdf", "body": "x"}, {"/body"}),
-    "XML": ({"content_type": "application/xml", "body": "<a>"}, {"/body"}),
+    "XML": ({"body": {"text": "<a>", "content_type": "application/xml"}}, {"/body/text"}),
     "parameters without a body": ({"parameters": {"a": {"type": "text"}}}, {"/parameters"}),
     "more keys": ({"more": 1, "tags": ["x" * 101]}, {"/more", "/tags"}),
     "types": ({"method": 7, "headers": [], "description": None}, {"/method", "/headers", "/description"}),
@@ -138,7 +143,7 @@ def test_a_preset_of_a_file_is_shown_whole_and_read_only(editor: Api, viewer: Ap
     """It has no secret; where it does not belong to its integration, that is its status."""
     shown = viewer.get("/presets/hook-of-a-file")
     assert (shown["source"], shown["version"], shown["status"]) == ("file", None, "ok")
-    assert shown["body"] == {"text": "Hello {{user}}", "n": 1.5}
+    assert shown["body"] == {"json": {"text": "Hello {{user}}", "n": 1.5}}
     assert shown["parameters"] == {"user": {"type": "text"}}
     for method, body in (("PUT", {}), ("PATCH", {}), ("DELETE", None)):
         assert editor.ask(method, "/presets/hook-of-a-file", body, match='"1"').code == "read_only"

@@ -40,7 +40,7 @@ SLOW = signing(HmacSigner(slow=True), watched=frozenset({401}))
 WHOLE = request("POST", "/a", FORM, body=b"a=b")
 PART = request("POST", "/a", FORM, "Content-Length: 3") + b"a="
 REST = b"b"
-FILLED = {"parameters": {"user": {"type": "text"}}, "body": {"user": "{{user}}"}}
+FILLED = {"parameters": {"user": {"type": "text"}}, "body": {"json": {"user": "{{user}}"}}}
 
 Paths = list[list[str]]
 """The phases that each exchange went through, in the order in which they began."""

@@ -160,7 +160,7 @@ async def test_a_filled_preset_is_signed_as_it_is_filled() -> None:
     signer = HmacSigner()
     async with Upstream() as upstream:
         made = signing(signer, port=upstream.port)
-        keys = {"parameters": {"user": {"type": "text"}}, "body": {"user": "{{user}}"}}
+        keys = {"parameters": {"user": {"type": "text"}}, "body": {"json": {"user": "{{user}}"}}}
         hook = preset(url=base_url(upstream.port, "/api/hook"), **keys)
         async with running(made, presets=[hook]) as sidekey, sidekey.connect() as caller:
             whole = post(b'{"user": "x"}', "X-Id: mine")

@@ -292,7 +292,7 @@ async def test_a_probe_of_a_foreign_id_compiles_nothing(door: str) -> None:
 
 # What presets ask for.
 
-USER = {"parameters": {"user": {"type": "text"}}, "body": {"user": "{{user}}"}}
+USER = {"parameters": {"user": {"type": "text"}}, "body": {"json": {"user": "{{user}}"}}}
 
 
 @pytest.mark.parametrize("keys", [{}, USER], ids=["payload", "parameters"])

@@ -22,7 +22,7 @@ from sidekey.store.records import PresetRow
 from support.missing import Missing
 from support.plane import base_url, integration
 
-DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x"), "content_type": "application/json"}
+DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x")}
 INTEGRATIONS = {"h": integration("h", base_url(1, "/api"))}
 ROW = PresetRow(row="r", id="hook", version=1, document=json.dumps(DOCUMENT))
 
@@ -70,9 +70,9 @@ def test_nothing_is_read_of_an_altered_row() -> None:
 
 def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
     """The order of keys stays: a body's are sent so."""
-    found = prepare_preset("hook", {**DOCUMENT, "body": {"b": 1.50, "a": "é"}}, INTEGRATIONS, 0.0)
+    found = prepare_preset("hook", {**DOCUMENT, "body": {"json": {"b": 1.50, "a": "é"}}}, INTEGRATIONS, 0.0)
     assert isinstance(found, PresetDraft)
-    assert found.text.endswith('"body":{"b":1.5,"a":"é"}}')
+    assert found.text.endswith('"body":{"json":{"b":1.5,"a":"é"}}}')
     assert build_preset(replace(ROW, document=found.text)).judgement.state == "ok"
 
 
@@ -86,8 +86,8 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 def test_what_cannot_be_sent_back_is_not_saved() -> None:
     """A patch makes more of a document than is sent."""
-    assert errors(body=["x" * 1000] * (LARGEST // 1000)) == {"": f"must have at most {LARGEST >> 10} KiB"}
-    assert "values" in errors(body=[1] * MOST_VALUES)[""]
+    assert errors(body={"json": ["x" * 1000] * (LARGEST // 1000)}) == {"": f"must have at most {LARGEST >> 10} KiB"}
+    assert "values" in errors(body={"json": [1] * MOST_VALUES})[""]
 
 
 def test_an_integration_whose_secret_is_missing_cannot_be_chosen() -> None:

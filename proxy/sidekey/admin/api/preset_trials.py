@@ -18,7 +18,7 @@ from sidekey.admin.api.saving import document_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.trials import timed
 from sidekey.core.parameters import FORM
-from sidekey.core.templates import kind_of
+from sidekey.core.templates import essence_of
 from sidekey.credentials.fields import mapping
 from sidekey.errors import Problem
 from sidekey.observe.metrics import UNKNOWN
@@ -178,12 +178,12 @@ def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
 def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Make an example of what a caller would send to the preset of a document, which may be invalid."""
     if document.get("body") is None:
-        return {"payload": _PAYLOADS.get(kind_of(str(document.get("content_type"))), "example")}
+        return {"payload": _PAYLOADS.get(essence_of(str(document.get("content_type") or JSON)), "example")}
     declared = mapping(document.get("parameters"))
     return {"parameters": {name: _example(name, mapping(each)) for name, each in declared.items()}}
 
 
-_PAYLOADS: Final[Mapping[str | None, str]] = {
+_PAYLOADS: Final = {
     JSON: '{"event": "example"}',
     FORM: "event=example",
     "application/xml": "<event>example</event>",
@@ -191,13 +191,14 @@ _PAYLOADS: Final[Mapping[str | None, str]] = {
 
 
 def _example(name: str, parameter: Mapping[str, Any]) -> Any:
-    """The default or an allowed value of a parameter, else a value of its type."""
-    one_of, length = parameter.get("one_of"), parameter.get("max_length")
-    if "default" in parameter:
-        return parameter["default"]
-    if isinstance(one_of, list) and one_of:
-        return one_of[0]
-    examples: dict[Any, Any] = {"integer": 1, "number": 1.5, "boolean": True, "list": [], "object": {}}
+    """Return the example, the default or an allowed value of a parameter, else a value of its type."""
+    enum, length = parameter.get("enum"), parameter.get("max_length")
+    for key in ("example", "default"):
+        if parameter.get(key) is not None:
+            return parameter[key]
+    if isinstance(enum, list) and enum:
+        return enum[0]
+    examples: dict[Any, Any] = {"number": 1.5, "boolean": True}
     return examples.get(str(parameter.get("type")), name[:length] if isinstance(length, int) else name)
 
 

@@ -45,9 +45,8 @@ def starting_preset() -> str:
         "description": "",
         "integration": "",
         "url": "",
-        "content_type": "application/json",
         "parameters": {"name": {"type": "text"}},
-        "body": {"text": "Hello {{name}}"},
+        "body": {"json": {"text": "Hello {{name}}"}},
     }
     properties = components()["PresetDocument"]["properties"]
     return "".join(_lines(document, lambda loc: _description(properties[str(loc[0])]) if len(loc) == 1 else ""))

@@ -64,7 +64,7 @@ def integration_in(document: Mapping[str, Any]) -> str:
 
 def _unusable(row: PresetRow, document: Mapping[str, Any], judgement: Judgement) -> BuiltPreset:
     """What responds in its place: without it, its callers would be told that there is no such preset."""
-    rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", {}), "*/*")
+    rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
     preset = Preset(row.id, rules, "", "", invalid=judgement.reason, stored=True, row=row.row)
     return BuiltPreset(row, preset, judgement)
 

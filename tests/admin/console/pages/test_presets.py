@@ -59,9 +59,8 @@ class Running:
         return {
             "integration": "crm",
             "url": f"{self.base}/v1/users/{{{{user}}}}",
-            "content_type": "application/json",
-            "parameters": {"user": {"type": "text", "max_length": 64}, "n": {"type": "integer", "default": 0}},
-            "body": {"n": "{{n}}", "text": "Hello {{user}}"},
+            "parameters": {"user": {"type": "text", "max_length": 64}, "n": {"type": "number", "default": 0}},
+            "body": {"json": {"n": "{{n}}", "text": "Hello {{user}}"}},
             **keys,
         }
 
@@ -104,7 +103,7 @@ def test_one_is_made_and_sent_by_a_caller_who_has_only_it(
     """By the script of the page; the page says how it is called."""
     pages, name = log_in("editor"), named("welcome")
     start = pages.get("/add/preset")
-    assert "content_type: application/json" in start.body
+    assert "Hello {{name}}" in start.body
     seen = pages.call("POST", "/presets", json.dumps({"id": name, **running.document(method="PUT")}))
     assert seen.status == 201
     seen = pages.get(f"/presets/{name}?done=saved")
@@ -271,9 +270,9 @@ def test_texts_are_inert_wherever_they_are_shown(
             headers={"X-A": words[2].replace("\x07", "").encode("ascii", "ignore").decode() or "x"},
             parameters={
                 "user": {"type": "text", "default": words[3]},
-                "n": {"type": "text", "one_of": [words[4], "b"]},
+                "n": {"type": "text", "enum": [words[4], "b"]},
             },
-            body={words[5]: "{{user}} {{n}}", "more": words[0] * 2},
+            body={"json": {words[5]: "{{user}} {{n}}", "more": words[0] * 2}},
         )
         api.make("/presets", {"id": name, **document})
         for role, browser in pages.items():

@@ -21,9 +21,8 @@ presets:
   welcome:
     integration: crm
     url: https://api.example.com/v1/users/{{user}}/mails
-    content_type: application/json
     parameters: {user: {type: text}}
-    body: {text: "Hello {{user}}"}"""
+    body: {json: {text: "Hello {{user}}"}}"""
 
 
 async def browse(visit: Visit) -> View:
@@ -87,7 +86,7 @@ def _sample(document: Mapping[str, Any]) -> str:
 
 def _calls(visit: Visit, document: Mapping[str, Any]) -> tuple[Way, ...]:
     sample = sample_of(document)
-    content_type = JSON if "parameters" in sample else str(document["content_type"])
+    content_type = JSON if "parameters" in sample else str(document.get("content_type") or JSON)
     (example,) = sample.values()
     return ways_to_send(visit.service.snapshot, visit.proxy, visit.names["id"], content_type, example)
 
