@@ -133,10 +133,10 @@ async def test_each_change_is_in_the_log_with_who_made_it_and_never_a_secret(tmp
     assert [(line["source"], line["by"]) for line in changes] == [("store", ["ann"])] * 4
     assert [line["revision"] for line in changes] == list(range(revision - 3, revision + 1))
     caller, created, widened, deleted = changes
-    assert caller["added"] == ["callers.billing"]
-    assert created["added"] == ["integrations.it"]
-    assert widened["changed"] == ["integrations.it.auth.headers.X-Key.secret", "integrations.it.endpoint_prefix"]
-    assert deleted["removed"] == ["integrations.it"]
+    assert caller["added_keys"] == ["callers.billing"]
+    assert created["added_keys"] == ["integrations.it"]
+    assert widened["changed_keys"] == ["integrations.it.auth.headers.X-Key.secret", "integrations.it.endpoint_prefix"]
+    assert deleted["removed_keys"] == ["integrations.it"]
     assert "one-secret" not in logged
     assert "two-secret" not in logged
 

@@ -104,10 +104,10 @@ CHANGE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "operator of each `revision`.",
     ),
     ("revision", "The revision of the store, if it has changed."),
-    ("added", "Keys that are new, such as `integrations.crm` or `callers.billing`."),
-    ("removed", "Keys that are gone."),
+    ("added_keys", "Keys that are new, such as `integrations.crm` or `callers.billing`."),
+    ("removed_keys", "Keys that are gone."),
     (
-        "changed",
+        "changed_keys",
         "Keys with another value, such as `limits.in_flight`, `integrations.crm.endpoint_prefix` or "
         "`callers.billing.integrations`. A secret is there if its value has changed, for example "
         "`integrations.crm.auth.password`. Files of client certificates have their own lines instead.",

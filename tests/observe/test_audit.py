@@ -49,10 +49,10 @@ def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
         "source": "store",
         "by": ["ann", "bob"],
         "revision": 7,
-        "added": ["integrations.a"],
-        "removed": ["presets.p"],
-        "changed": [*limits[:MOST]],
-        "omitted": {"changed": 10},
+        "added_keys": ["integrations.a"],
+        "removed_keys": ["presets.p"],
+        "changed_keys": [*limits[:MOST]],
+        "omitted": {"changed_keys": 10},
     }
 
 
@@ -60,8 +60,8 @@ def test_revision_of_the_store_alone_is_not_logged(pipe: Pipe) -> None:
     AuditLog(pipe.writer, "off").change(Changes(revision=8), "store")
     AuditLog(pipe.writer, "off").change(Changes(changed=("via",)), "files")
     line = pipe.line()
-    assert [*line][3:] == ["source", "changed"]
-    assert line["changed"] == ["via"]
+    assert [*line][3:] == ["source", "changed_keys"]
+    assert line["changed_keys"] == ["via"]
 
 
 def test_uses_are_written_as_the_snapshot_in_use_asks(pipe: Pipe) -> None:

@@ -150,10 +150,10 @@ async def test_each_change_of_a_config_is_told_once_and_what_changes_nothing_is_
         rig.secret.update({"pw": "two-and-secret"})
         await eventually(lambda: len(rig.adopted) > adopted)
     first, second = told()
-    assert list(first) == ["timestamp", "level", "event", "source", "changed"]
+    assert list(first) == ["timestamp", "level", "event", "source", "changed_keys"]
     assert (first["level"], first["event"], first["source"]) == ("info", "config changed", "files")
-    assert first["changed"] == ["integrations.a.description"]
-    assert second["changed"] == ["integrations.a.auth.password"]
+    assert first["changed_keys"] == ["integrations.a.description"]
+    assert second["changed_keys"] == ["integrations.a.auth.password"]
     assert "two-and-secret" not in (tmp_path / "audit").read_text()
 
 

@@ -55,7 +55,7 @@ class AuditLog:
 
     def change(self, changes: Changes, source: Source, by: tuple[str, ...] = ()) -> None:
         """Log which keys of the config have changed, if any. Of each list the first `MOST` paths are logged."""
-        paths = {key: getattr(changes, key) for key in ("added", "removed", "changed")}
+        paths = {f"{key}_keys": getattr(changes, key) for key in ("added", "removed", "changed")}
         if not any(paths.values()):
             return
         line: dict[str, Any] = {
