@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.dataplane.held_bodies import SLOWEST, SMALL
+from sidekey.dataplane.buffers import SMALL
+from sidekey.dataplane.held_bodies import SLOWEST
 from sidekey.runtime.rules import Limits, Timeouts
 from support.memory import Upstream, running
 from support.plane import Running, eventually, problem, request

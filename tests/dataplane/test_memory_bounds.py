@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
+
+import pytest
 
 from sidekey.core.headers import Names, Spelling
 from sidekey.core.urls import Origin
@@ -14,7 +17,8 @@ from sidekey.dataplane.routing.index import HOSTS_LIMIT, LONGEST_HOST
 from sidekey.dataplane.upstream import response_reader
 from sidekey.dataplane.upstream.pools import POOLS_LIMIT
 from support.memory import Upstream, running
-from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem
+from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request
+from support.plane import running as running_on_sockets
 from support.upstream import OK, answering
 
 SHORT = b"X-%b" % (b"s" * (Names.LONGEST - 2))
@@ -190,3 +194,54 @@ async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_n
             assert (await caller.response()).status == 200
         assert [message.values(b"authorization") for message in upstream.requests] == [[CREDENTIAL]] * 2
         assert [message.values(b"host") for message in upstream.requests] == [[b"up.test:%d" % upstream.port]] * 2
+
+
+BODY = 60_000
+"""Less than `limits.replay_body`."""
+
+EARLY = {
+    "fresh": b"",
+    "reused": b"",
+    "continued": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "responding": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no",
+}
+
+
+@pytest.mark.parametrize("connection", EARLY)
+async def test_a_body_in_short_chunks_is_kept_only_for_a_retry_and_takes_about_its_length(connection: str) -> None:
+    """A retry follows only a reused connection that brought no byte (RFC 9112 9.3.1)."""
+    received = 0
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a first request without a body, and keep nothing of the second."""
+        nonlocal received
+        if connection != "fresh":
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(EARLY[connection])
+        while data := await reader.read(1 << 16):
+            received += data.count(b"x")
+        writer.close()
+
+    async with (
+        await asyncio.start_server(receive, "127.0.0.1", 0) as server,
+        running_on_sockets(integration("h", base_url(server.sockets[0].getsockname()[1]))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        if connection != "fresh":
+            await caller.send(request("PUT"))
+            assert (await caller.response()).status == 200
+        await caller.send(request("PUT", "/a", "Transfer-Encoding: chunked", "Expect: 100-continue") + b"1\r\nx\r\n")
+        await eventually(lambda: received == 1)
+        if EARLY[connection]:
+            await caller.until_contains(EARLY[connection][:12])
+        tracemalloc.start()
+        try:
+            for count in range(1000, BODY // 2 + 1, 1000):
+                await caller.send(b"2\r\nxx\r\n" * 1000)
+                await eventually(lambda count=count: received == 2 * count + 1)
+            grown = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert grown < (2 * BODY if connection == "reused" else BODY // 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidekey.dataplane.buffers import append_piece
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -16,9 +17,6 @@ SLOWEST: Final = 16 << 10
 
 `timeouts.idle` ends only a caller that pauses. One that sends a byte now and then would hold its memory for ever.
 """
-
-SMALL: Final = 4 << 10
-"""Pieces shorter than this are joined: each object has an overhead, which `limits.held_bodies` does not count."""
 
 _FULL: Final = Problem(
     "overloaded",
@@ -69,14 +67,9 @@ class HeldBody:
 
         A `length` that the head tells is reserved at once, a chunked body (CHUNKED) as it arrives.
         """
-        kept = self._pieces
         for piece in pieces:
-            size = len(piece)
-            self._size += size
-            if size < SMALL and kept and len(kept[-1]) < SMALL:
-                kept[-1] += piece
-            elif size:
-                kept.append(piece)
+            self._size += len(piece)
+            append_piece(self._pieces, piece)
         missing = max(length, self._size) - self._reserved
         if missing > 0:
             if not self._budget.reserve(missing):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import tracemalloc
+
 import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
@@ -53,6 +56,27 @@ async def test_an_upload_in_pieces_is_gathered_first() -> None:
         (message,) = upstream.requests
         assert message.body == b"a=b&c=d&access_token=a.b-c%2Fd%2Be%3D"
         assert message.values(b"transfer-encoding") == []
+
+
+async def test_an_upload_in_short_chunks_takes_about_its_length() -> None:
+    """Each chunk as an object of its own would take 20 times as much."""
+    size, limits = 100_000, Limits(replay_body=1 << 20)
+    async with Upstream() as upstream, plane(upstream, limits=limits) as sidekey, sidekey.connect() as caller:
+        await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"2\r\na=\r\n")
+        await eventually(lambda: sidekey.metrics.in_flight == 1)
+        tracemalloc.start()
+        try:
+            for _ in range(100):
+                await caller.send(b"2\r\nxx\r\n" * (size // 200))
+                await asyncio.sleep(0)
+            grown = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        await caller.send(b"0\r\n\r\n")
+        assert (await caller.response()).status == 200
+        (message,) = upstream.requests
+        assert message.body.startswith(b"a=" + b"x" * size + b"&access_token=")
+    assert size // 2 < grown < 2 * size
 
 
 async def test_a_caller_that_waits_for_100_gets_it_from_here() -> None:

@@ -9,6 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from sidekey.core.framing import CHUNKED, KNOWN_LENGTHS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
+from sidekey.dataplane.buffers import append_piece
 from sidekey.dataplane.downstream import request_rules
 from sidekey.dataplane.downstream.request_rules import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
 from sidekey.dataplane.worker import Worker
@@ -58,9 +59,9 @@ class Request:
         self._pieces = [body] if body else []
 
     def add(self, piece: bytes) -> None:
-        """More of the body has arrived."""
+        """Add a piece of the body that has arrived."""
         self.received += len(piece)
-        self._pieces.append(piece)
+        append_piece(self._pieces, piece)
 
     def end(self) -> None:
         """The body is whole."""

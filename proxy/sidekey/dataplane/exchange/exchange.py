@@ -21,6 +21,7 @@ from sidekey.core.signing import OutgoingRequest
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
+from sidekey.dataplane.buffers import append_piece
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.downstream.local_reply import local_reply, options_reply
@@ -81,7 +82,7 @@ class Exchange(ExchangeEvents):
     `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`.
     `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
     what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
-    `_replay_body` is the body that was written, if the request may be sent again. `_redactor` is that of the grant it
+    `_replay_body` is the body that was written, while it may be sent again. `_redactor` is that of the grant it
     was written with, whatever grant is used by now; `_redacted` the body of the response, where secrets are removed
     from it. `_stepping` says that a task gives it out. `_signature` is what is signed of it, where it is. `_preset` is
     the ID of the preset that it came by, if any, and `_unfilled` that preset while the parameters that it is to be
@@ -592,9 +593,7 @@ class Exchange(ExchangeEvents):
         if self._body is not None:
             body = self._body + body
             self._body = None
-        if integration.watched or head.method in IDEMPOTENT:
-            size = max(head.length, request.received)
-            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+        self._keep_for_replay(connection, body)
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
             body, length, stripped = _as_whole(head, body, integration, grant)
@@ -616,12 +615,22 @@ class Exchange(ExchangeEvents):
         if signed.streams_body:
             body = body + request.take()
             pieces += self._framed(body, chunked=head.length == CHUNKED)
-        if destination.integration.watched or head.method in IDEMPOTENT:
-            size = max(head.length, request.received)
-            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
+        self._keep_for_replay(connection, body)
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
         if not signed.is_written:
             self._pour(signed)
+
+    def _keep_for_replay(self, connection: UpstreamConnection, body: list[bytes]) -> None:
+        """Keep the body if the request may be sent again: after a refused grant, or if a reused connection is stale."""
+        request = self._request
+        head = request.head
+        size = max(head.length, request.received)
+        if size <= request.rules.limits.replay_body and (
+            self._admitted().watched or (connection.reused and head.method in IDEMPOTENT)
+        ):
+            self._replay_body = list(body)
+        else:
+            self._replay_body = None
 
     def _pour(self, signed: SignedRequest) -> None:
         """Write the next piece of a body that was held, if the upstream takes it; others have their turn before more.
@@ -680,7 +689,8 @@ class Exchange(ExchangeEvents):
         request = self._request
         body = request.take()
         if self._replay_body is not None:
-            self._replay_body += body
+            for piece in body:
+                append_piece(self._replay_body, piece)
             if request.received > request.rules.limits.replay_body:
                 self._replay_body = None
         pieces = self._framed(body, chunked=request.head.length == CHUNKED)
@@ -757,6 +767,9 @@ class Exchange(ExchangeEvents):
 
     def interim(self) -> None:
         head = self._request.head
+        if not self._admitted().watched:
+            # A connection that has brought a byte is not stale.
+            self._replay_body = None
         if head.expects_continue and not self._has_answered_expectation:
             self._caller.deliver(_CONTINUE)
 
@@ -810,6 +823,7 @@ class Exchange(ExchangeEvents):
             return
         if head is not None:
             self._note_head()
+            self._replay_body = None
             self._enter_response(phases.PASSING)
         elif self._response_phase != phases.PASSING:
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
@@ -929,6 +943,7 @@ class Exchange(ExchangeEvents):
         if held.whole:
             self._finish(held.wire())
             return
+        self._replay_body = None
         self._enter_response(phases.PASSING)
         self._deliver(held.wire())
 
