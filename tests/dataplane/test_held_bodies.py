@@ -300,3 +300,19 @@ async def test_a_reload_while_a_body_is_held_changes_nothing_of_it() -> None:
             await caller.send(upload(KIB + 1))
             assert problem(await caller.response())["code"] == "request_too_large"
             assert sidekey.plane.worker.held_bytes == 0
+
+
+async def test_a_reload_does_not_give_an_integration_another_half() -> None:
+    """A reload replaces the integration while its bodies are held; they count until they end."""
+    made = [signing(HmacSigner(), name) for name in ("h", "o")]
+    async with running(*made, limits=LIMITS) as sidekey, sidekey.connect() as caller:
+        await caller.send(upload(WHOLE))
+        await held(sidekey, WHOLE)
+        renewed = {**sidekey.snapshot.integrations, "h": replace(made[0], description="renewed")}
+        sidekey.publisher.publish(replace(sidekey.snapshot, integrations=renewed))
+        assert_full(await send(sidekey, 1))
+        caller.transport.abort()
+        await held(sidekey, 0)
+        async with sidekey.connect() as next_caller:
+            await next_caller.send(upload(WHOLE))
+            await held(sidekey, WHOLE)

@@ -26,39 +26,19 @@ _FULL: Final = Problem(
 TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at less than {SLOWEST >> 10} KiB/s")
 
 
-class BodyBudget:
-    """The bytes reserved for the held bodies of one integration. The worker counts those of all integrations."""
-
-    __slots__ = ("_reserved", "_worker")
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker: Final = worker
-        self._reserved = 0
-
-    def reserve(self, size: int) -> bool:
-        """Reserve bytes; return False if they exceed the limit of all integrations, or the half of this one."""
-        worker = self._worker
-        limit = worker.rules.limits.held_bodies
-        if worker.held_bytes + size > limit or self._reserved + size > limit // 2:
-            return False
-        self._reserved += size
-        worker.held_bytes += size
-        return True
-
-    def release(self, size: int) -> None:
-        """Release reserved bytes."""
-        self._reserved -= size
-        self._worker.held_bytes -= size
-
-
 class HeldBody:
-    """The pieces of one body, and the bytes reserved for it."""
+    """The pieces of one body, and the bytes reserved for it.
 
-    __slots__ = ("_began", "_budget", "_pieces", "_reserved", "_size")
+    Bytes are counted by the ID of the integration, not by its object: a reload replaces the object while bodies are
+    held.
+    """
 
-    def __init__(self, budget: BodyBudget, now: float) -> None:
-        self._budget: Final = budget
-        self._began: Final = now
+    __slots__ = ("_began", "_integration", "_pieces", "_reserved", "_size", "_worker")
+
+    def __init__(self, worker: Worker, integration: str) -> None:
+        self._worker: Final = worker
+        self._integration: Final = integration
+        self._began: Final = worker.deadlines.now
         self._pieces: list[bytes] = []
         self._size = self._reserved = 0
 
@@ -72,8 +52,12 @@ class HeldBody:
             append_piece(self._pieces, piece)
         missing = max(length, self._size) - self._reserved
         if missing > 0:
-            if not self._budget.reserve(missing):
+            worker, integration = self._worker, self._integration
+            limit, held = worker.rules.limits.held_bodies, worker.held_by.get(integration, 0)
+            if worker.held_bytes + missing > limit or held + missing > limit // 2:
                 return _FULL
+            worker.held_bytes += missing
+            worker.held_by[integration] = held + missing
             self._reserved += missing
         return None
 
@@ -89,8 +73,14 @@ class HeldBody:
     def release(self, size: int) -> None:
         """Release bytes that were written. A body that is written a second time has none left to release."""
         size = min(size, self._reserved)
+        if not size:
+            return
+        worker, integration = self._worker, self._integration
         self._reserved -= size
-        self._budget.release(size)
+        worker.held_bytes -= size
+        worker.held_by[integration] -= size
+        if not worker.held_by[integration]:
+            del worker.held_by[integration]
 
     def end(self) -> None:
         """Drop the pieces and release all bytes."""

@@ -67,7 +67,6 @@ class DataPlane:
             self.pools,
             shares,
             metrics,
-            worker=self.worker,
             source_of=source_of,
             identity_of=identity_of,
         )

@@ -69,10 +69,11 @@ class Worker:
 
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
     many of one origin, `is_divided` whether that is less. `held_bytes` are reserved for bodies that are held to be
-    signed. `descriptors` is how many there are for connections on either side. `instance` is the random word in this
-    process's Via. `report` logs a defect, under the id of the request that it is of where there is one, and returns the
-    id under which it did; it must not raise. `wall` gives the time that is signed, in seconds since the epoch.
-    `signing` is passed by whoever signs in a thread, first come, first served.
+    signed, and `held_by` has those of each integration by ID. `descriptors` is how many there are for connections
+    on either side. `instance` is the random word in this process's Via. `report` logs a defect, under the id of the
+    request that it is of where there is one, and returns the id under which it did; it must not raise. `wall` gives
+    the time that is signed, in seconds since the epoch. `signing` is passed by whoever signs in a thread, first
+    come, first served.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Worker:
         "descriptors",
         "draining",
         "finishing",
+        "held_by",
         "held_bytes",
         "in_flight_limit",
         "instance",
@@ -131,6 +133,7 @@ class Worker:
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
         self.held_bytes = 0
+        self.held_by: dict[str, int] = {}
         self.descriptors = sys.maxsize
         self._report = report
         # The oldest first, which is how those are told apart that are idle since the same tick.

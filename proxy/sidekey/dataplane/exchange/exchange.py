@@ -421,7 +421,7 @@ class Exchange(ExchangeEvents):
                 # It came with the head, in one read, or fills a preset. Such a body is small, and not counted anywhere.
                 self._body = request.take()
                 return self._acquire(integration, judged=judged)
-            held = HeldBody(integration.body_budget, self._worker.deadlines.now)
+            held = HeldBody(self._worker, integration.name)
             signed.hold(held)
         problem = held.add(request.take(), length)
         if problem is not None:

@@ -17,12 +17,10 @@ from sidekey.core.spelling import PLAIN
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.dataplane.held_bodies import BodyBudget
 from sidekey.dataplane.shares import Hold, Share, Shares
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.upstream.request_head import line_of
-from sidekey.dataplane.worker import Worker
 from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration
 
@@ -111,7 +109,7 @@ class CompiledIntegration:
     that may name a method, where only some are allowed.
     `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
     in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `signing` are the rules by which they are signed, if they are; `body_budget` limits the bodies that are held for it.
+    `signing` are the rules by which they are signed, if they are.
     `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
     when the rules have changed.
     """
@@ -133,7 +131,6 @@ class CompiledIntegration:
         "_redactor",
         "_routes",
         "_shares",
-        "body_budget",
         "certificate",
         "injection_points",
         "integration",
@@ -160,7 +157,6 @@ class CompiledIntegration:
         *,
         pools: Pools,
         shares: Shares,
-        worker: Worker,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
         places = integration.traits.places
@@ -176,7 +172,6 @@ class CompiledIntegration:
         self.strip: Final = integration.stripped
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
-        self.body_budget: Final = BodyBudget(worker)
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = (
             unresolved or self.learns or bool(places.body) or certificate is not None or signing is not None

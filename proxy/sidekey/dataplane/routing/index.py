@@ -19,7 +19,6 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.upstream.pool import may_use
 from sidekey.dataplane.upstream.pools import Pools
-from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
@@ -68,7 +67,6 @@ class Index:
         "_stored_at",
         "_targets",
         "_unmatched",
-        "_worker",
     )
 
     def __init__(
@@ -79,14 +77,12 @@ class Index:
         shares: Shares,
         metrics: Metrics,
         *,
-        worker: Worker,
         source_of: Callable[[Integration], GrantSource],
         identity_of: Callable[[Integration], IdentitySource | None],
     ) -> None:
         self._instance = instance
         self._pools = pools
         self._shares = shares
-        self._worker = worker
         self._metrics = metrics
         self._source_of = source_of
         self._identity_of = identity_of
@@ -248,7 +244,6 @@ class Index:
             self._identity_of(integration),
             pools=self._pools,
             shares=self._shares,
-            worker=self._worker,
             changed=self._forget_targets,
         )
 
