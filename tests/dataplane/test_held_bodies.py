@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.dataplane.buffers import SMALL
 from sidekey.dataplane.held_bodies import SLOWEST
+from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Limits, Timeouts
 from support.memory import Upstream, running
-from support.plane import Running, eventually, problem, request
+from support.plane import Running, base_url, eventually, problem, request
+from support.presets import post, preset
 from support.raw import RawConnection
-from support.signing import HmacSigner, signing
+from support.scripted import Awaited
+from support.signing import HmacSigner, grant_of, signing
 from support.wire import Message
 
 KIB = 1 << 10
@@ -135,6 +140,55 @@ async def test_a_body_that_arrives_with_its_head_needs_no_memory_of_the_limit() 
         await held(sidekey, WHOLE)
         assert (await sidekey.ask(request("POST", body=b"short"))).status == 200
         assert (await sidekey.ask(request("GET"))).status == 200
+
+
+class NoCertificate:
+    """A client certificate that turns out to be missing once the test sets `go`."""
+
+    identity: ClientIdentity | None = None
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def obtain(self) -> ClientIdentity:
+        await self.go.wait()
+        raise ProblemError(MISSING)
+
+
+MISSING = Problem("credential_unavailable", "the client certificate is missing")
+PARAMETERS = {"parameters": {"text": {"type": "text"}}, "body": {"text": "{{text}}"}}
+FILLED = b'{"text":"%b"}' % (b"x" * (WHOLE // 4 - 11))
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["with its head", "preset"])
+@pytest.mark.parametrize("missing", ["grant", "certificate"])
+async def test_a_body_that_waits_for_its_credential_counts(missing: str, filled: bool) -> None:
+    """Also one that needs no memory of the limit otherwise: a token may take long."""
+    signer, certificate = HmacSigner(), NoCertificate()
+    source = Awaited(grant_of(signer), there=missing == "certificate")
+    raw = post(FILLED) if filled else request("POST", body=FILLED)
+    async with Upstream() as upstream, AsyncExitStack() as stack:
+        sidekey = await stack.enter_async_context(
+            running(
+                signing(signer, port=upstream.port),
+                limits=LIMITS,
+                sources={"h": source},
+                identities={"h": certificate} if missing == "certificate" else {},
+                presets=[preset(url=base_url(upstream.port, "/api/hook"), **PARAMETERS)],
+            )
+        )
+        callers = [await stack.enter_async_context(sidekey.connect()) for _ in range(4)]
+        for number, caller in enumerate(callers, 1):
+            await caller.send(raw)
+            await held(sidekey, number * len(FILLED))
+        assert_full(await sidekey.ask(raw))
+        source.go.set()
+        certificate.go.set()
+        for caller in callers:
+            response = await caller.response()
+            assert response.status == 200 if missing == "grant" else problem(response)["code"] == MISSING.code
+        assert sidekey.plane.worker.held_bytes == 0
+    assert [b"".join(each.body) for each in signer.signed] == ([FILLED] * 4 if missing == "grant" else [])
 
 
 # The end of an upload.

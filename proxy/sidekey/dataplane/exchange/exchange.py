@@ -418,7 +418,7 @@ class Exchange(ExchangeEvents):
         held = signed.held
         if held is None:
             if request.complete:
-                # It came with the head, in one read, or fills a preset. Such a body is small, and not counted anywhere.
+                # It came with the head, in one read, or fills a preset. It counts only if it has to wait for its grant.
                 self._body = request.take()
                 return self._acquire(integration, judged=judged)
             held = HeldBody(self._worker, integration.name)
@@ -439,8 +439,20 @@ class Exchange(ExchangeEvents):
         grant = integration.source.grant
         if grant is not None:
             return self._take(grant, integration, judged=judged)
+        return self._await_credential(self._obtain_grant)
+
+    def _await_credential(self, work: Callable[[], Awaitable[Problem | None]]) -> Problem | None:
+        """Wait for a grant or a client certificate. A signed body counts as held meanwhile, or is refused."""
+        signed, body = self._signature, self._body
+        if signed is not None and signed.holds_body and signed.held is None and body:
+            held = HeldBody(self._worker, self._admitted().name)
+            signed.hold(held)
+            problem = held.add(body, 0)
+            if problem is not None:
+                return problem
+            self._body = held.collect()
         self._enter(phases.ACQUIRING)
-        self._wait(self._obtain_grant)
+        self._wait(work)
         return None
 
     async def _obtain_grant(self) -> Problem | None:
@@ -459,9 +471,7 @@ class Exchange(ExchangeEvents):
         if certificate is not None:
             identity = certificate.identity
             if identity is None:
-                self._enter(phases.ACQUIRING)
-                self._wait(self._obtain_certificate)
-                return None
+                return self._await_credential(self._obtain_certificate)
             integration.bind_certificate(self._aim().route, identity)
         signed = self._signature
         if signed is not None:
