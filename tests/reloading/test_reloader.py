@@ -519,8 +519,11 @@ async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: 
     assert not rig.metrics.config_loaded
 
 
-async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked(tmp_path: Path) -> None:
+async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where descriptors ran out, no file changes when there are some again."""
+    monkeypatch.setattr("sidekey.reloading.reloader.RETRY_EVERY", 0.01)
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loads: list[Loaded] = []
@@ -538,3 +541,38 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     await eventually(lambda: rig.adopted)
     await reloader.close()
     assert [load.transient for load in loads] == [True, True, False]
+
+
+async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_checked_and_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP logs it again, and a retry logs an error that is new."""
+    retry_every = 0.3
+    monkeypatch.setattr("sidekey.reloading.reloader.RETRY_EVERY", retry_every)
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    began: list[float] = []
+    message = "Too many open files"
+
+    class Unreadable(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            began.append(perf_counter())
+            return Loaded(errors=[ConfigError("sidekey.yaml", 1, 1, "", message)], transient=True)
+
+    def told() -> list[str]:
+        return [line["place"].rpartition(": ")[2] for line in logged if line["event"] == "config error"]
+
+    loaded = Loader(rig.config, {}).load()
+    reloader = Reloader(Unreadable(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    with capture_logs() as logged:
+        reloader.start()
+        await reloader.ask()
+        await eventually(lambda: len(began) == 4)
+        assert began[3] - began[0] >= 2 * retry_every
+        assert told() == ["Too many open files"]
+        await reloader.ask()
+        assert told() == ["Too many open files"] * 2
+        message = "Stale file handle"
+        await eventually(lambda: len(told()) == 3)
+        await reloader.close()
+    assert told()[2] == "Stale file handle"

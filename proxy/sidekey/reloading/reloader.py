@@ -36,6 +36,9 @@ Arguments = TypeVarTuple("Arguments")
 CHECK_EVERY = 1.0
 """Seconds between two checks. A check of 1,000 files takes some 5 ms of CPU."""
 
+RETRY_EVERY = 5.0
+"""Seconds between two loads because of a read error that may pass without a change, such as too many open files."""
+
 SETTLE = 0.2
 """Seconds between a change and the load: several files are mostly written at once."""
 
@@ -90,7 +93,11 @@ class Reloader:
         """Whose files are in use."""
         self._waiting: list[_Waiting] = []
         """What takes a state of the store, and who waits until that is in use."""
-        self._unread = False
+        self._unread = self._retry_due = False
+        """The last load had a read error that may pass without a change, and a load for that reason is due."""
+        self._retry_at = 0.0
+        self._findings: list[object] = []
+        """The errors that were logged last."""
         self._failed: dict[str, Stamps] = {}
         """Files of secrets that could not be used, by integration, as they were counted."""
         self._task: asyncio.Task[None] | None = None
@@ -161,18 +168,21 @@ class Reloader:
             # By the clock: what was woken meanwhile does not wait, and so never times out.
             if loop.time() >= check_at:
                 self._due = True
-                self._asked |= self._unread
+                if self._unread and loop.time() >= self._retry_at:
+                    self._retry_due = True
+                    self._retry_at = loop.time() + RETRY_EVERY
 
     async def _reload_changes(self) -> None:
         """Check and reload, until a check finds nothing."""
         found = True
         while found:
             asked, self._asked = self._asked, False
+            retry, self._retry_due = self._retry_due, False
             config, certificates = await self._in_thread(self._changes)
-            found = asked or bool(config or certificates)
-            if config or asked:
+            found = asked or retry or bool(config or certificates)
+            if config or asked or retry:
                 try:
-                    await self._reload(config)
+                    await self._reload(config, is_retry=not (config or asked))
                 except Exception as defect:  # noqa: BLE001  the next change, or SIGHUP, may go well
                     self._hooks.report(defect)
             # They count as seen: a load that fails must not keep them from whoever holds them.
@@ -227,7 +237,7 @@ class Reloader:
         self._certificates = {**held, **self._certificates}
         return config, certificates
 
-    async def _reload(self, changed: dict[Path, Stamp]) -> None:
+    async def _reload(self, changed: dict[Path, Stamp], *, is_retry: bool) -> None:
         """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
         before, replaced = None, self._hooks.publisher.snapshot
@@ -258,7 +268,7 @@ class Reloader:
                 before, self._loaded = self._loaded, loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
                 # In the thread: there may be a line for each of ten thousand integrations.
-                await self._in_thread(self._log_findings, loaded)
+                await self._in_thread(self._log_findings, loaded, is_retry)
         await self._in_thread(self._tell_changes, replaced, "files")
         del replaced
         if snapshot is None or not published:
@@ -334,7 +344,12 @@ class Reloader:
     def _refused(self, loaded: Loaded) -> bool:
         return bool(loaded.absent or loaded.unwritable or (self._strict and loaded.lacking))
 
-    def _log_findings(self, loaded: Loaded) -> None:
+    def _log_findings(self, loaded: Loaded, is_retry: bool) -> None:
+        """Log the errors and warnings of a load; those of a retry only if the errors differ from the last ones."""
+        findings: list[object] = [loaded.errors, loaded.absent, loaded.unwritable, loaded.lacking, loaded.kept]
+        if is_retry and findings == self._findings:
+            return
+        self._findings = findings
         if loaded.snapshot is None or self._refused(loaded):
             lacking = loaded.lacking if self._strict else ()
             log_errors([*loaded.errors, *loaded.absent, *loaded.unwritable, *lacking])
