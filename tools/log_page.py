@@ -419,7 +419,7 @@ Changes of the config, then only those of callers and of the targets that an int
 
 ```sh
 jq -c 'select(.event == "config changed")' sidekey.log
-jq -c 'select(.event == "config changed" and any(.added[]?, .changed[]?, .removed[]?;
+jq -c 'select(.event == "config changed" and any(.added_keys[]?, .changed_keys[]?, .removed_keys[]?;
   test("^callers|endpoint_prefix|allowed_domains|methods|allow_private")))' sidekey.log
 ```
 

@@ -156,7 +156,7 @@ class NoCertificate:
 
 
 MISSING = Problem("credential_unavailable", "the client certificate is missing")
-PARAMETERS = {"parameters": {"text": {"type": "text"}}, "body": {"text": "{{text}}"}}
+PARAMETERS = {"parameters": {"text": {"type": "text"}}, "body": {"json": {"text": "{{text}}"}}}
 FILLED = b'{"text":"%b"}' % (b"x" * (WHOLE // 4 - 11))
 
 
