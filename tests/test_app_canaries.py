@@ -82,7 +82,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
     new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
     aside = {"value": "canary-of-a-signature-beside"}
     message = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512"}
-    refresh = {"grant": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}
+    refresh = {"grant": {"type": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}}
     claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
     secret = {"secret": {"value": "canary-of-a-signature-of-32-bytes"}, "claims": claims}
     session = {
@@ -100,7 +100,8 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         },
         "token": {"from": "t"},
     }
-    owner = {"grant": "password", "username": {"value": "canary-user-name"}, "password": {"value": "canary-of-a-user"}}
+    user = {"username": {"value": "canary-user-name"}, "password": {"value": "canary-of-a-user"}}
+    owner = {"grant": {"type": "password", **user}}
     aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
     keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
     added = {
@@ -118,7 +119,7 @@ def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
         "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-of-oauth2"}, **body}},
         "refresh": {"auth": {**oauth2, "client_secret": {"value": "canary-of-a-client"}, **refresh}},
         "password": {"auth": {**oauth2, **owner}},
-        "assertion": {"auth": {**oauth2, "grant": "jwt_bearer", "assertion": {**assertion, "algorithm": "ES256"}}},
+        "assertion": {"auth": {**oauth2, "grant": {"type": "jwt_bearer", **assertion, "algorithm": "ES256"}}},
         "jwt": {**prefix, "auth": {"type": "jwt", "algorithm": "HS256", **secret}},
         "signed": {**prefix, "auth": {"type": "jwt", "algorithm": "ES256", **assertion}},
         "by_secret": {

@@ -121,16 +121,15 @@ def test_pasted_pem_beside_other_credentials_is_split(tmp_path: Path) -> None:
         pair = {"certificate": {"inline": ORDERS["key first"]}, "allow_private_ca": True}
         found = api.make("/integrations", {**beside, "client_certificate": pair})
         assert found["client_certificate"]["private_key"]["set"] is True
-        assertion = {"algorithm": "ES256", "certificate": joined(OTHER.pem, OTHER.key_pem)}
+        assertion = {"type": "private_key_jwt", "algorithm": "ES256", "certificate": joined(OTHER.pem, OTHER.key_pem)}
         oauth2 = {
             "type": "oauth2",
             "token_endpoint": "https://a.test/token",
             "client_id": "id",
-            "client_authentication": "private_key_jwt",
-            "assertion": assertion,
+            "client_authentication": assertion,
         }
         found = api.make("/integrations", {"id": "signed", "auth": oauth2})
-        assert found["auth"]["assertion"]["private_key"]["set"] is True
+        assert found["auth"]["client_authentication"]["private_key"]["set"] is True
         trusted = {"id": "trusting", **beside, "trusted_ca": {"inline": joined(OTHER.pem, OTHER.key_pem)}}
         said = api.ask("POST", "/integrations", {**trusted, "id": "trusting"})
         assert (said.status, said.pointers) == (422, {"/trusted_ca"})
@@ -153,8 +152,12 @@ def test_pasted_key_with_a_misspelled_label_is_refused(label: str, tmp_path: Pat
         "type": "oauth2",
         "token_endpoint": "https://a.test/token",
         "client_id": "id",
-        "client_authentication": "private_key_jwt",
-        "assertion": {"algorithm": "ES256", "certificate": pasted, "private_key": {"value": LEAF.key_pem.decode()}},
+        "client_authentication": {
+            "type": "private_key_jwt",
+            "algorithm": "ES256",
+            "certificate": pasted,
+            "private_key": {"value": LEAF.key_pem.decode()},
+        },
     }
     key = {"private_key": {"value": LEAF.key_pem.decode()}}
     with managed(tmp_path, more=CALLERS) as child:
@@ -165,7 +168,7 @@ def test_pasted_key_with_a_misspelled_label_is_refused(label: str, tmp_path: Pat
                 {**mtls(1, certificate={"inline": LEAF.pem.decode()}, **key), "trusted_ca": {"inline": pasted}},
                 "/trusted_ca",
             ),
-            ({"id": "signed", "auth": oauth2}, "/auth/assertion/certificate"),
+            ({"id": "signed", "auth": oauth2}, "/auth/client_authentication/certificate"),
         ):
             said = api.ask("POST", "/integrations", document)
             assert (said.status, said.pointers) == (422, {pointer})

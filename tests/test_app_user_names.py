@@ -48,8 +48,7 @@ DOCUMENTS = {
             "type": "oauth2",
             "token_endpoint": "https://auth.example.com/token",
             "client_id": "id",
-            "grant": "password",
-            **PAIR,
+            "grant": {"type": "password", **PAIR},
         }
     },
     "login": {
@@ -198,7 +197,7 @@ def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, tmp
     identity = "canary@project.iam.gserviceaccount.com"
     auth = {**auth, client: identity}
     if "provider" in auth:
-        auth["assertion"] = {"private_key": {"value": PEM}}
+        auth["grant"] = {"type": "jwt_bearer", "private_key": {"value": PEM}}
     seen = {}
     with managed(tmp_path, more=CALLERS) as child:
         api = Api(child.admin_port)

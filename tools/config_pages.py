@@ -142,7 +142,8 @@ apps:
             "token_request": "",
             "token_placement": "Where the token goes, as a mapping.",
             "token_response": "",
-            "assertion": "",
+            "grant": "",
+            "client_authentication": "",
         },
         """\
 shop:
@@ -188,7 +189,26 @@ def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[dict[str, Any]
         definition, notes = definitions[kind.__name__], _NOTES.get(name, _Notes())
         yield definition, f"auth, type {name}", f"{definition['description']} {notes.remark}"
         for key, words in notes.sections.items():
-            yield _mapping_of(definition["properties"][key], definitions), f"auth.{key}, type {name}", words
+            node = definition["properties"][key]
+            members = _members_of(node, definitions)
+            for tag, member in members.items():
+                yield member, f"auth.{key}, type {tag}", words
+            if not members:
+                yield _mapping_of(node, definitions), f"auth.{key}, type {name}", words
+
+
+def _members_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the schemas of a union's members that have keys of their own, without the tag, by their tags."""
+    union = next((option for option in node.get("anyOf", ()) if "discriminator" in option), None)
+    if union is None:
+        return {}
+    references = union["discriminator"]["mapping"].items()
+    found = {tag: definitions[reference.rpartition("/")[2]] for tag, reference in references}
+    return {tag: _without_tag(schema) for tag, schema in found.items() if len(schema["properties"]) > 1}
+
+
+def _without_tag(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "properties": {key: node for key, node in schema["properties"].items() if key != "type"}}
 
 
 def _mapping_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -426,12 +446,12 @@ def _harmless(model: type[BaseModel], above: str = "") -> list[str]:
     found = []
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
-        inner = next((each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)), None)
         if key.harmless:
             found.append(f"{above}{key.name}")
-        elif inner is not None and key.name not in ("auth", "add", "signature", "client_certificate"):
-            found += _harmless(inner, f"{above}{key.name}.")
-    return found
+        elif key.name not in ("auth", "add", "signature", "client_certificate"):
+            members = filter(_is_model, (field.annotation, *get_args(field.annotation)))
+            found += [name for each in members for name in _harmless(each, f"{above}{key.name}.")]
+    return [*dict.fromkeys(found)]
 
 
 def _is_model(annotation: Any) -> bool:

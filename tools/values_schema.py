@@ -208,13 +208,15 @@ class _Converter:
         """The branches of a union, those of unions within it too."""
         for option in (*node.get("oneOf", ()), *node.get("anyOf", ())):
             bare = _without(option, *ANNOTATIONS)
-            if {"oneOf", "anyOf"} & bare.keys():
+            if {"oneOf", "anyOf"} & bare.keys() and "discriminator" not in bare:
                 yield from self._options(bare)
             else:
                 yield bare
 
     def _types(self, option: Schema) -> list[str]:
         found = self._resolved(option)
+        if "discriminator" in found:
+            return ["object"]
         if "type" in found:
             return [found["type"]]
         if not all(isinstance(value, str) for value in found.get("enum", [found.get("const")])):

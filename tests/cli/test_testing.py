@@ -215,8 +215,9 @@ network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 {kept}
 integrations:
   crm:
-    auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id, grant: refresh_token,
-           refresh_token: {{insecure_value: r0}}, token_request: {{body: {{scope: {scope}}}}}}}
+    auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id,
+           grant: {{type: refresh_token, refresh_token: {{insecure_value: r0}}}},
+           token_request: {{body: {{scope: {scope}}}}}}}
     test: {{method: GET, path: /whoami}}
 """)
     return str(path)
@@ -285,7 +286,7 @@ async def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: A
         path = Path(rotating(tmp_path, ca, upstream.port, store=False))
         result = await sidekey_test(str(path))
         assert upstream.connections == []
-        path.write_text(path.read_text().replace("grant: ", "refresh_token_rotates: false, grant: "))
+        path.write_text(path.read_text().replace("grant: {", "grant: {rotates: false, "))
         fixed = await sidekey_test(str(path))
     assert (result.returncode, result.stdout) == (1, f"failed: GET /i/crm/whoami: {WOULD_SPEND}\n")
     assert (fixed.returncode, issuer.presented) == (0, ["r0"])

@@ -41,15 +41,15 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
 from sidekey.credentials.certificates.pem import Block, Halves
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
+from sidekey.credentials.fields import Keys, Reference, Secret, Section, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.injected import InjectedSettings
 from sidekey.credentials.oauth2 import assertion
+from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.clients import Client, Proof
 from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
-from sidekey.credentials.oauth2.request import TokenRequest
-from sidekey.credentials.oauth2.sections import TokenRequestSettings
+from sidekey.credentials.oauth2.request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
@@ -69,8 +69,16 @@ PEM = {"insecure_value": "-----BEGIN hunter2-----"}
 HEADERS = (("Authorization", "hunter2"),)
 GRANT = Grant(headers=HEADERS, query=(("key", "hunter2"),), body=(("key", "hunter2"),))
 OAUTH2 = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "id"}
-SIGNING = {**OAUTH2, "grant": "jwt_bearer", "assertion": {"private_key": PEM, "claims": {"a": SECRET}}}
-REFRESHING = {**OAUTH2, "grant": "refresh_token", "refresh_token": SECRET, "client_secret": SECRET}
+SIGNING = {**OAUTH2, "grant": {"type": "jwt_bearer", "private_key": PEM, "claims": {"a": SECRET}}}
+GRANTS = (
+    {"type": "refresh_token", "refresh_token": SECRET},
+    {"type": "password", "username": "u", "password": SECRET},
+)
+METHODS = (
+    {"type": "private_key_jwt", "private_key": PEM},
+    {"type": "client_secret_jwt", "claims": {"a": SECRET}},
+)
+REFRESHING = {**OAUTH2, "grant": {"type": "refresh_token", "refresh_token": SECRET}, "client_secret": SECRET}
 RESPONSYS = {"type": "responsys", "login_endpoint": "https://login.example.com", "username": "u", "password": SECRET}
 API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
 CERTIFICATE = {"certificate": {"inline": "hunter2"}, "private_key": SECRET, "key_passphrase": SECRET}
@@ -98,10 +106,12 @@ def models() -> Iterator[BaseModel]:
     """The settings of each kind, and those inside them."""
     signing = settings_of(SIGNING)
     assert isinstance(signing, OAuth2Settings)
-    assert signing.assertion is not None
     headers = settings_of({"type": "headers", "headers": API_KEY, "query": API_KEY, "body": API_KEY})
     assert isinstance(headers, HeadersSettings)
-    yield from (signing, signing.assertion, headers)
+    yield from (signing, signing.grant, headers)
+    yield from (OAuth2Settings.model_validate({**OAUTH2, "grant": each}).grant for each in GRANTS)
+    for each in METHODS:
+        yield OAuth2Settings.model_validate({**OAUTH2, "client_authentication": each}).client_authentication
     yield from (*headers.headers.values(), *headers.query.values(), *headers.body.values())
     yield AddedSettings.model_validate({"query": API_KEY})
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
@@ -202,14 +212,16 @@ SECRETS = [
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
-HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference", "_Component", "_Covered"}
+HARMLESS |= {"WrittenAs", "WrittenPlacement", "NotAReference", "_Component", "_Covered"}
 HARMLESS |= {"AtMost"}
+HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "PlainSettings"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "HiddenFromViewers", "Key", "_Registry", "_Proven", "_Schema"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication"}
 """What holds names, places and reasons alone."""
 
-BASES = (InjectedSettings, KindSettings, PartSettings, SupplementSettings)
+BASES = (InjectedSettings, KindSettings, PartSettings, Section, SupplementSettings)
+BASES += (AssertionSettings, KeyAssertionSettings)
 
 
 class Pair(KindSettings):

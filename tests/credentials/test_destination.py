@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter
 
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import (
@@ -17,7 +19,10 @@ from sidekey.credentials.destination import (
     references_in,
 )
 from sidekey.credentials.fields import Reference
+from sidekey.credentials.registry import AuthSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
+from sidekey.settings.stored.document import located
+from support.oauth import signer
 from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, beside, destination, harmless, jwt_bearer, mtls
 
 TEXT = Reference("text", "public")
@@ -108,8 +113,7 @@ def test_the_forms_stay_what_they_are() -> None:
         "auth": {
             "type": "oauth2",
             "token_endpoint": "https://auth.example.com/token",
-            "grant": "jwt_bearer",
-            "assertion": {"subject": "ann@example.com"},
+            "grant": {"type": "jwt_bearer", "subject": "ann@example.com"},
         }
     }
     assert destination(RESPONSYS) == {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}
@@ -142,8 +146,39 @@ def test_the_forms_stay_what_they_are() -> None:
         "auth": {
             "type": "oauth2",
             "token_endpoint": "https://auth.example.com/",
-            "client_authentication": "body",
+            "client_authentication": {"type": "body"},
             "token_placement": ["header", "x-token", ""],
             "token_response": {"access_token": "token", "base_url": "url", "pin_base_url": True},
         },
     }
+
+
+GRANTS: dict[str, dict[str, Any]] = {
+    "client_credentials": {},
+    "refresh_token": {"refresh_token": {"value": "x"}},
+    "password": {"username": {"value": "x"}, "password": {"value": "x"}},
+    "jwt_bearer": {"private_key": {"value": signer().private_pem.decode()}},
+    "custom": {"grant_type": "own"},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "header": {},
+    "body": {},
+    "query": {},
+    "tls_client_auth": {},
+    "private_key_jwt": {"private_key": {"value": signer().private_pem.decode()}},
+    "client_secret_jwt": {},
+}
+
+
+@pytest.mark.parametrize(("key", "members"), [("grant", GRANTS), ("client_authentication", METHODS)])
+def test_each_member_of_a_union_has_a_form_of_its_own(key: str, members: dict[str, dict[str, Any]]) -> None:
+    """A secret that was entered for one way to send it is not sent in another."""
+
+    def form(member: object) -> str:
+        adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
+        auth = {**OAUTH2["auth"], key: member}
+        return json.dumps(destination_of(adapter.validate_python(located({"auth": auth})["auth"])))
+
+    forms = {tag: form({"type": tag, **more}) for tag, more in members.items()}
+    assert len(set(forms.values())) == len(forms)
+    assert all(form(tag) == forms[tag] for tag, more in members.items() if not more)

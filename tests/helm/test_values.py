@@ -26,14 +26,22 @@ SECRETS = {
     "a password of digits": ("config.integrations.crm.auth.password", 98765432, "file: /run/secrets"),
     "an insecure value": ("config.integrations.crm.auth.password.insecure_value", PASTED, "file: /run/secrets"),
     "a client secret": ("config.integrations.crm.auth.client_secret", PASTED, "file: /run/secrets"),
-    "a refresh token": ("config.integrations.crm.auth.refresh_token", PASTED, "file: /run/secrets"),
+    "a refresh token": (
+        "config.integrations.crm.auth.grant",
+        {"type": "refresh_token", "refresh_token": PASTED},
+        "file: /run/secrets",
+    ),
     "a private key": ("config.integrations.crm.auth.private_key", PASTED, "file: /run/secrets"),
     "a certificate with its key": ("config.integrations.crm.client_certificate.pem", PASTED, "file: /run/secrets"),
     "a passphrase": ("config.integrations.crm.client_certificate.key_passphrase", PASTED, "file: /run/secrets"),
     "an Authorization field": ("config.integrations.crm.auth.headers.Authorization", PASTED, "secret: REFERENCE"),
     "a secret field": ("config.integrations.crm.auth.headers.X-Key.secret", PASTED, "file: /run/secrets"),
     "an insecure field": ("config.integrations.crm.auth.headers.X-Key.secret.insecure_value", PASTED, "file: /run"),
-    "a key of an assertion": ("config.integrations.crm.auth.assertion.private_key", PASTED, "file: /run/secrets"),
+    "a key of an assertion": (
+        "config.integrations.crm.auth.grant",
+        {"type": "jwt_bearer", "private_key": PASTED},
+        "file: /run/secrets",
+    ),
     "a secret in a token request": (
         "config.integrations.crm.auth.token_request.body.client_secret",
         PASTED,
@@ -170,6 +178,9 @@ def mount(path: str) -> helm.Values:
 def variables(*names: str) -> helm.Values:
     """Variables that come from a Secret."""
     return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
+
+
+REFRESHING = {"type": "refresh_token", "refresh_token": FILE}
 
 
 def with_auth(**auth: object) -> helm.Values:
@@ -425,15 +436,15 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         ],
     ),
     "two pods with a refresh token that rotates": (
-        with_auth(grant="refresh_token"),
-        ["replicaCount: must be at most 1", "integration crm", "refresh_token_rotates: false", "Recreate"],
+        with_auth(grant=REFRESHING),
+        ["replicaCount: must be at most 1", "integration crm", "rotates: false", "Recreate"],
     ),
     "two pods with one that is said to rotate": (
-        with_auth(grant="refresh_token", refresh_token_rotates=True),
+        with_auth(grant={**REFRESHING, "rotates": True}),
         ["replicaCount: must be at most 1", "integration crm"],
     ),
     "a rollout with two pods": (
-        with_auth(grant="refresh_token") | {"replicaCount": 1},
+        with_auth(grant=REFRESHING) | {"replicaCount": 1},
         ["strategy.type: must be Recreate", "integration crm", "strategy.type: Recreate"],
     ),
     "an autoscaler with one live token": (
@@ -618,14 +629,14 @@ def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        with_auth(grant="refresh_token", refresh_token_rotates=False),
+        with_auth(grant={**REFRESHING, "rotates": False}),
         with_auth(grant="client_credentials", single_live_token=False),
-        with_auth(grant="refresh_token") | {"replicaCount": 1, "strategy": {"type": "Recreate"}},
-        with_auth(grant="refresh_token") | {"replicaCount": 0, "strategy": {"type": "Recreate"}},
+        with_auth(grant=REFRESHING) | {"replicaCount": 1, "strategy": {"type": "Recreate"}},
+        with_auth(grant=REFRESHING) | {"replicaCount": 0, "strategy": {"type": "Recreate"}},
         {"replicaCount": 3, "strategy": {"type": "Recreate"}},
-        stored(with_auth(grant="refresh_token", single_live_token=True)) | {"replicaCount": 3},
+        stored(with_auth(grant=REFRESHING, single_live_token=True)) | {"replicaCount": 3},
         stored(with_auth(single_live_token=True)) | {"autoscaling": {"enabled": True}},
-        embedded(with_auth(grant="refresh_token", single_live_token=True)),
+        embedded(with_auth(grant=REFRESHING, single_live_token=True)),
     ],
     ids=[
         *("stays valid", "many tokens", "one pod", "no pod", "recreated"),
@@ -706,7 +717,9 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
     values = with_auth(single_live_token=True) | {"mode": "none", "image": helm.values_of("gateway")["image"]}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
     assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
-    assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
+    auth = {**OAUTH, "client_secret": FILE, "grant": REFRESHING}
+    refreshing = {"config": {"integrations": {"orders": {"auth": auth}}}}
+    assert helm.of_kind(helm.objects(example, {"sidekey": refreshing}), "Deployment")
 
 
 def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token() -> None:
@@ -725,7 +738,7 @@ def test_the_chart_knows_the_providers_of_which_only_one_process_may_use_a_token
         others = {name: {"auth": auth_of(name, optional=optional)} for name in found if name not in single}
         assert helm.files(helm.CHART, {**gateway, "config": {"integrations": others}})
     for each in found.values():
-        assert each.auth.get("grant") != "refresh_token" or each.auth["refresh_token_rotates"] is False
+        assert "refresh_token" not in each.secrets or each.auth["grant"]["rotates"] is False
 
 
 EVERY = {

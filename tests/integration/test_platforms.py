@@ -165,7 +165,9 @@ CASES = {
     ),
     "akeneo": Case(
         issuers.issuing(issuers.AKENEO),
-        oauth2("akeneo", f"tenant: acme, username: {issuers.USER}, password: {{env: AKENEO}}, "),
+        oauth2(
+            "akeneo", f"tenant: acme, grant: {{type: password, username: {issuers.USER}, password: {{env: AKENEO}}}}, "
+        ),
         "/api/rest/v1/products",
         "http://acme.cloud.akeneo.com/api/rest/v1/products",
         "POST",

@@ -55,7 +55,7 @@ integrations:
   {name}:
     description: first
     auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, client_secret: {{file: secret}},
-           grant: refresh_token, refresh_token: {{file: {name}}}}}
+           grant: {{type: refresh_token, refresh_token: {{file: {name}}}}}}}
     test: {{path: /api/orders}}
 """
         self.child: Child

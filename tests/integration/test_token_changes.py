@@ -138,7 +138,8 @@ async def test_a_rotating_refresh_token_outlives_changes(ca: Authority, tmp_path
         spent.write_text(server.refresh_token(rotates=True))
         auth = (
             "  it: {{description: '{text}', auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, "
-            "grant: refresh_token, refresh_token: {{file: {spent}}}, client_secret: {{env: SECRET}}{more}}}}}\n"
+            "grant: {{type: refresh_token, refresh_token: {{file: {spent}}}}}, "
+            "client_secret: {{env: SECRET}}{more}}}}}\n"
         )
 
         def text(number: int, more: str = "") -> str:

@@ -48,12 +48,17 @@ def key(folder: Path) -> str:
     return f"private_key: {{file: {path}}}"
 
 
+def signed_by_key(folder: Path) -> str:
+    """Client authentication by the client's private key."""
+    return f"{{type: private_key_jwt, {key(folder)}}}"
+
+
 OIDC_METHODS = {
     "header": "client_id: basic, client_secret: {env: OIDC_SECRET}",
     "body": "client_id: post, client_secret: {env: OIDC_SECRET}, client_authentication: body",
     "client_secret_jwt": "client_id: hmac, client_secret: {env: OIDC_SIGNING_SECRET}, "
     "client_authentication: client_secret_jwt",
-    "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
+    "private_key_jwt": "client_id: jwt, client_authentication: {KEY}",
 }
 
 
@@ -61,7 +66,7 @@ async def test_oidc_provider_issues_a_token_to_each_method(ca: Authority, tmp_pa
     """The request goes through with the token, by both doors; the endpoint, which is one for all, issued one."""
     with OidcProvider(tmp_path, ca.leaf("127.0.0.1")) as provider:
         for number, (method, more) in enumerate(OIDC_METHODS.items(), 1):
-            client = more.replace("{KEY}", "{" + key(tmp_path) + "}")
+            client = more.replace("{KEY}", signed_by_key(tmp_path))
             text = auth(provider.token_endpoint, f"{client}, token_request: {{body: {{scope: orders}}}}")
             async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
                 answer = await sidekey.reverse("/api/orders")
@@ -91,8 +96,8 @@ AUTHLIB_METHODS = {
     "client_secret_jwt": "client_id: hmac, client_secret: {env: AUTHLIB_SIGNING_SECRET}, "
     "client_authentication: client_secret_jwt",
     "client_secret_jwt with a key ID": "client_id: hmac, client_secret: {env: AUTHLIB_SIGNING_SECRET}, "
-    "client_authentication: client_secret_jwt, assertion: {algorithm: HS256, key_id: k1}",
-    "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
+    "client_authentication: {type: client_secret_jwt, algorithm: HS256, key_id: k1}",
+    "private_key_jwt": "client_id: jwt, client_authentication: {KEY}",
 }
 
 
@@ -101,7 +106,7 @@ async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
     method: str, ca: Authority, tmp_path: Path
 ) -> None:
     """Exactly one method in one request: Authlib refuses a client that comes by another."""
-    more = AUTHLIB_METHODS[method].replace("{KEY}", "{" + key(tmp_path) + "}")
+    more = AUTHLIB_METHODS[method].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
             assert (await sidekey.reverse("/api/orders")).status == 200
@@ -130,7 +135,7 @@ async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Pat
 
 async def test_each_assertion_is_used_once_and_lives_minutes_at_most(ca: Authority, tmp_path: Path) -> None:
     """RFC 7523 3, RFC 9700 2.5: jti, exp and aud; Authlib refuses a jti it has seen."""
-    more = AUTHLIB_METHODS["private_key_jwt"].replace("{KEY}", "{" + key(tmp_path) + "}")
+    more = AUTHLIB_METHODS["private_key_jwt"].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca, lifetime=2) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
             while len([arrived for arrived in server.received if arrived.path == "/token"]) < 2:
@@ -150,7 +155,7 @@ def assertion_claims(token: str) -> dict[str, object]:
 
 async def test_a_signed_grant_needs_no_client_secret(ca: Authority, tmp_path: Path) -> None:
     """RFC 7523 2.1, as Google service accounts and Salesforce use it."""
-    more = f"client_id: jwt, grant: jwt_bearer, assertion: {{{key(tmp_path)}, subject: ann, claims: {{scope: orders}}}}"
+    more = f"client_id: jwt, grant: {{type: jwt_bearer, {key(tmp_path)}, subject: ann, claims: {{scope: orders}}}}"
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca) as sidekey:
             assert (await sidekey.reverse("/api/orders")).status == 200
@@ -165,7 +170,7 @@ async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, c
     """RFC 6749 6: a new refresh token in the response is the one that counts from then on."""
     async with AuthlibServer(ca, lifetime=2) as server:
         environ = ENVIRON | {"REFRESH": server.refresh_token(rotates=rotates)}
-        more = AUTHLIB_METHODS["header"] + ", grant: refresh_token, refresh_token: {env: REFRESH}"
+        more = AUTHLIB_METHODS["header"] + ", grant: {type: refresh_token, refresh_token: {env: REFRESH}}"
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=environ) as sidekey:
             while sidekey.calls("ok") < 3:
                 assert (await sidekey.reverse("/api/orders")).status == 200
@@ -478,7 +483,7 @@ FORM = {"Accept": "application/json", "Content-Type": "application/x-www-form-ur
 async def test_a_grant_of_a_platforms_own_arrives_by_its_name(ca: Authority, tmp_path: Path) -> None:
     """As Zoom takes it: with the client's secret, and what the platform asks for besides."""
     more = (
-        "grant_type: account_credentials, client_id: id, client_secret: {env: SECRET}, "
+        "grant: {type: custom, grant_type: account_credentials}, client_id: id, client_secret: {env: SECRET}, "
         "token_request: {body: {account_id: abc}, headers: {apiKey: {secret: {env: KEY}}, X-Tenant: {env: TENANT}}}"
     )
     environ = {"SECRET": "hunter2", "KEY": "k\u00e9y-of-mine", "TENANT": "acme"}
@@ -491,8 +496,9 @@ async def test_a_grant_of_a_platforms_own_arrives_by_its_name(ca: Authority, tmp
 async def test_a_user_of_a_public_client_arrives_in_json(ca: Authority, tmp_path: Path) -> None:
     """RFC 6749 4.3.2, in the format of Akeneo; an Authorization of the operator's own is sent beside it."""
     more = (
-        "grant: password, username: svc, password: {env: PASSWORD}, client_id: id, token_request: {format: json, "
-        "headers: {accept: application/vnd.x+json, Authorization: {prefix: 'Basic ', secret: {env: KEY}}}}"
+        "grant: {type: password, username: svc, password: {env: PASSWORD}}, client_id: id, "
+        "token_request: {format: json, headers: {accept: application/vnd.x+json, "
+        "Authorization: {prefix: 'Basic ', secret: {env: KEY}}}}"
     )
     environ = {"PASSWORD": 'pa"ss\u00e9', "KEY": "aWQ6c2VjcmV0"}
     call, headers = await asked(Scripted(refresh_token="r-1"), more, ca, tmp_path, environ)

@@ -58,12 +58,18 @@ PROMISED = {
     "renewal_interval",
     "auth.token_placement, type jwt": "in name scheme prefix",
     "auth, type mtls": "type certificate private_key pem key_passphrase allow_private_ca refresh",
-    "auth, type oauth2": "type provider token_endpoint client_id client_secret client_authentication raw_basic grant "
-    "token_placement token_request token_response assertion refresh_token",
+    "auth, type oauth2": "type provider token_endpoint client_id client_secret client_authentication grant "
+    "token_placement token_request token_response",
     "auth.token_request, type oauth2": "method format body query",
     "auth.token_placement, type oauth2": "in name scheme prefix",
     "auth.token_response, type oauth2": "access_token expires_in base_url",
-    "auth.assertion, type oauth2": "private_key key_id algorithm certificate audience issuer subject claims",
+    "auth.grant, type refresh_token": "refresh_token rotates",
+    "auth.grant, type password": "username password",
+    "auth.grant, type jwt_bearer": "private_key key_id algorithm certificate audience issuer subject claims",
+    "auth.grant, type custom": "grant_type",
+    "auth.client_authentication, type header": "form_encoded",
+    "auth.client_authentication, type private_key_jwt": "private_key key_id algorithm certificate audience claims",
+    "auth.client_authentication, type client_secret_jwt": "key_id algorithm audience claims",
     "auth, type signature": "type scheme algorithm secret secret_encoding signed encoding each join headers key key_id "
     "components expires nonce tag label",
     "integrations.ID.signature": "scheme algorithm secret secret_encoding signed encoding each join headers key key_id "

@@ -17,7 +17,15 @@ from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted, destination_of, keys_of
-from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.oauth2.grants import (
+    CustomGrantSettings,
+    JwtBearerSettings,
+    PasswordSettings,
+    RefreshTokenSettings,
+)
+from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.session import LoginSettings, SessionTokenSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
@@ -47,13 +55,18 @@ NESTED: dict[str, type[BaseModel]] = {
     "client_certificate": CertificateSettings,
     "add": AddedSettings,
     "signature": SignatureBesideSettings,
-    "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
     "auth.login": LoginSettings,
     "auth.token": SessionTokenSettings,
 }
 """Keys whose mapping has keys of its own."""
+
+UNIONS: dict[str, tuple[type[BaseModel], ...]] = {
+    "auth.grant": (CustomGrantSettings, JwtBearerSettings, PasswordSettings, RefreshTokenSettings),
+    "auth.client_authentication": (ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings),
+}
+"""Keys whose mapping has the keys of one of several models, with the `type` that says which."""
 
 SECRETS = {"key", "password", "username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
 SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
@@ -68,6 +81,8 @@ def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Ite
     for key in keys_of(model):
         path, name = f"{where}{key.name}", f"{shown_as}{key.name}"
         inner = NESTED.get(path)
+        for member in UNIONS.get(path, ()):
+            yield from (each for each in deciding(member, f"{path}.", f"{name}.") if not each.endswith(".type"))
         if inner is not None:
             yield from deciding(inner, f"{path}.", f"{name}.")
         elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in ELSEWHERE:
@@ -92,6 +107,7 @@ def kinds() -> Iterator[tuple[type[BaseModel], str]]:
     yield IntegrationSettings, ""
     yield from ((kind, "auth") for kind in KINDS.values())
     yield from ((model, path) for path, model in NESTED.items())
+    yield from ((member, path) for path, members in UNIONS.items() for member in members)
 
 
 @pytest.mark.parametrize(("model", "where"), tuple(kinds()), ids=lambda each: getattr(each, "__name__", each))
@@ -101,7 +117,8 @@ def test_a_key_that_is_added_counts_and_changes_nothing_of_what_is_sealed(model:
     before = {key.name for key in keys_of(model) if not key.harmless}
     assert {key.name for key in keys_of(later) if not key.harmless} == {*before, "added"}
     found = [made for settings in settings_of_documents() if (made := at(settings, where))]
-    found = [made for made in found if type(made) is model] or [model.model_construct()]
+    required = dict.fromkeys(name for name, field in model.model_fields.items() if field.is_required())
+    found = [made for made in found if type(made) is model] or [model.model_construct(**required)]
     for made in found:
         values = {name: getattr(made, name) for name in type(made).model_fields}
         assert destination_of(later.model_construct(**values)) == destination_of(made)
@@ -129,8 +146,11 @@ DEFAULTS: dict[str, Any] = {
     "endpoint_prefix": [],
     "pass_headers": [],
     "redact_response": False,
-    "auth.client_authentication": "header",
-    "auth.grant": "client_credentials",
+    "auth.client_authentication": {"type": "header"},
+    "auth.client_authentication.ClientSecretJwtSettings.algorithm": "HS256",
+    "auth.client_authentication.PrivateKeyJwtSettings.algorithm": "RS256",
+    "auth.grant": {"type": "client_credentials"},
+    "auth.grant.JwtBearerSettings.algorithm": "RS256",
     "auth.placement": ["header", "authorization", "bearer"],
     "auth.login.auth": {"type": "none"},
     "auth.login.format": "json",
@@ -138,7 +158,6 @@ DEFAULTS: dict[str, Any] = {
     "auth.secret_encoding": "text",
     "auth.path_prefix": "/rest/api/v1.3",
     "auth.token_placement": ["header", "authorization", "bearer"],
-    "auth.assertion.algorithm": "RS256",
     "auth.token_request.format": "form",
     "auth.token_request.method": "POST",
     "auth.token_response.access_token": "access_token",
@@ -153,7 +172,8 @@ def test_no_default_of_what_decides_changes() -> None:
     for model, where in kinds():
         for key in keys_of(model):
             if not key.harmless and key.default not in (None, {}):
-                name = f"{where}.{key.name}".removeprefix(".")
+                place = f"{where}.{model.__name__}" if where in UNIONS else where
+                name = f"{place}.{key.name}".removeprefix(".")
                 assert found.setdefault(name, key.default) == key.default
     assert found == DEFAULTS
 
@@ -198,7 +218,12 @@ OF_AUTH = {
     "beside": st.just({}),
     "headers": st.fixed_dictionaries({"headers": st.fixed_dictionaries({"X-Tenant": TEXT, "X-More": TEXT})}),
     "oauth2": st.fixed_dictionaries(
-        {"client_id": TEXT, "raw_basic": st.booleans(), "single_live_token": st.booleans()}
+        {
+            "client_id": TEXT,
+            "client_authentication": st.just("header")
+            | st.fixed_dictionaries({"type": st.just("header"), "form_encoded": st.booleans()}),
+            "single_live_token": st.booleans(),
+        }
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"renewal_interval": st.sampled_from(["5s", "1m"])}),

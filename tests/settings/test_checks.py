@@ -45,6 +45,7 @@ def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], war
     assert list(checks.integration_errors({**good, **raw})) == []
 
 
+OAUTH2 = {"type": "oauth2", "client_secret": {"env": "SECRET"}}
 CERTIFICATE = {"pem": {"file": "tls.pem"}}
 
 
@@ -84,7 +85,7 @@ def test_a_kind_finds_its_own_errors() -> None:
     assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == []
 
 
-@pytest.mark.parametrize("auth", [{"type": "responsys"}, {"type": "oauth2", "token_response": {"base_url": "url"}}])
+@pytest.mark.parametrize("auth", [{"type": "responsys"}, {**OAUTH2, "token_response": {"base_url": "url"}}])
 def test_a_test_request_under_a_base_url_that_is_learnt_has_no_dot_segment(auth: dict[str, object]) -> None:
     """Wherever the base URL turns out to be. Any other path lies below it."""
     raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth}
@@ -133,7 +134,7 @@ def test_a_test_request_is_judged_without_what_only_the_kind_knows(
     raw: dict[str, object], error: tuple[str, ...] | None
 ) -> None:
     """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
-    auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token"}
+    auth = {**OAUTH2, "token_endpoint": "https://auth.example.com/token"}
     assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw})] == ([] if error is None else [error])
 
 

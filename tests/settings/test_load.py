@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.oauth2.grants import JwtBearerSettings, PasswordSettings, RefreshTokenSettings
+from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.placement import WrittenPlacement
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
@@ -75,18 +79,19 @@ def test_what_only_one_process_may_use_is_a_warning_at_its_place(tmp_path: Path)
     """With the integration that it is of; a profile that knows its refresh token to stay valid has none."""
     text = (
         "version: 1\nintegrations:\n  mails:\n    auth:\n      type: oauth2\n"
-        "      token_endpoint: https://auth.example.com/token\n      client_id: id\n      grant: refresh_token\n"
-        "      refresh_token: {env: SECRET}\n      single_live_token: true\n"
+        "      token_endpoint: https://auth.example.com/token\n      client_id: id\n"
+        "      grant:\n        type: refresh_token\n"
+        "        refresh_token: {env: SECRET}\n      single_live_token: true\n"
         "  campaign: {auth: {type: oauth2, provider: acoustic-campaign, pod: US-1, client_id: id,"
         " client_secret: {env: SECRET}, refresh_token: {env: SECRET}}}\n"
     )
     loaded = load(write(tmp_path, text), {"SECRET": "hunter2"})
     places = [(error.line, error.column, error.path) for error in loaded.warnings]
     assert places == [
-        (9, 22, "integrations.mails.auth.refresh_token"),
-        (10, 26, "integrations.mails.auth.single_live_token"),
+        (10, 24, "integrations.mails.auth.grant.refresh_token"),
+        (11, 26, "integrations.mails.auth.single_live_token"),
     ]
-    assert "refresh_token_rotates: false" in loaded.warnings[0].message
+    assert "rotates: false" in loaded.warnings[0].message
 
 
 def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
@@ -193,6 +198,14 @@ def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
     return st.fixed_dictionaries({}, optional=keys) | ANYTHING
 
 
+def tagged(*members: type[BaseModel]) -> st.SearchStrategy[object]:
+    """A member of a union by its tag, alone or with some of the members' keys."""
+    tags = st.sampled_from([tag for each in members for tag in get_args(each.model_fields["type"].annotation)])
+    return tags | st.tuples(tags, mappings(*members)).map(
+        lambda both: {**both[1], "type": both[0]} if isinstance(both[1], dict) else both[1]
+    )
+
+
 OF_OAUTH2 = st.fixed_dictionaries(
     {},
     optional={
@@ -200,7 +213,8 @@ OF_OAUTH2 = st.fixed_dictionaries(
         "token_request": mappings(TokenRequestSettings),
         "token_response": mappings(TokenResponseSettings),
         "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),
-        "assertion": mappings(AssertionSettings),
+        "grant": tagged(JwtBearerSettings, PasswordSettings, RefreshTokenSettings),
+        "client_authentication": tagged(ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings),
         **dict.fromkeys(profiles.parameter_properties("oauth2"), ANYTHING),
     },
 )

@@ -151,8 +151,7 @@ def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     """A parameter has no name that means something under auth already."""
     found = profiles.profile(name)
     known = KINDS[found.kind].model_fields.keys()
-    assert found.auth.keys() <= known - {"type", "provider", "client_secret", "refresh_token"}
-    assert "private_key" not in found.auth.get("assertion", {})
+    assert found.auth.keys() <= known - {"type", "provider", "client_secret"}
     assert found.names.isdisjoint(known)
 
 

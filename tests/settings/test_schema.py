@@ -142,7 +142,7 @@ def test_the_schema_refuses_what_does_not_load(text: str, found: list[str]) -> N
 
 CLIENT = "client_id: id, client_secret: {env: SECRET}"
 ENDPOINT = "token_endpoint: 'https://auth.example.com/token'"
-KEY = "assertion: {private_key: {env: KEY}}"
+KEY = "grant: {type: jwt_bearer, private_key: {env: KEY}}"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,18 @@ KEY = "assertion: {private_key: {env: KEY}}"
         (f"provider: google-service-account, {KEY}", True),
         (f"{ENDPOINT}, {CLIENT}, token_request: {{body: {{a: 1, b: 2.5, c: true, d: x, e: {{env: E}}}}}}", True),
         (f"{ENDPOINT}, {CLIENT}, token_placement: {{in: header, scheme: ''}}", True),
+        (f"{ENDPOINT}, {CLIENT}, client_authentication: body, grant: client_credentials", True),
+        (f"{ENDPOINT}, {CLIENT}, client_authentication: {{type: header, form_encoded: false}}", True),
+        (
+            f"{ENDPOINT}, client_id: id, client_authentication: {{type: private_key_jwt, private_key: {{env: KEY}}}}",
+            True,
+        ),
+        (f"{ENDPOINT}, {CLIENT}, grant: {{type: password, username: svc, password: {{env: PASSWORD}}}}", True),
+        (f"{ENDPOINT}, {CLIENT}, grant: {{type: custom, grant_type: openapi_2lo}}", True),
+        (f"{ENDPOINT}, {CLIENT}, grant: password", False),
+        (f"{ENDPOINT}, {CLIENT}, grant: {{type: password, username: svc}}", False),
+        (f"{ENDPOINT}, {CLIENT}, grant: {{type: client_credentials, rotates: true}}", False),
+        (f"{ENDPOINT}, {CLIENT}, client_authentication: {{type: body, form_encoded: false}}", False),
         (CLIENT, False),
         (ENDPOINT, False),
         ("provider: criteo", False),

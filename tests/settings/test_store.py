@@ -219,7 +219,7 @@ def test_keys_are_added_while_it_runs(tmp_path: Path) -> None:
 
 ROTATING = (
     "crm auth: {type: oauth2, token_endpoint: 'https://a.example.com/t', client_id: c, single_live_token: true, "
-    "grant: refresh_token, refresh_token: {env: STORE_K1}}"
+    "grant: {type: refresh_token, refresh_token: {env: STORE_K1}}}"
 )
 
 

@@ -30,8 +30,7 @@ integrations:
       type: oauth2
       token_endpoint: https://auth.example.com/token
       client_id: id
-      client_authentication: private_key_jwt
-      assertion: {algorithm: ES256, private_key: {file: no-key}, claims: {env: prod}}
+      client_authentication: {type: private_key_jwt, algorithm: ES256, private_key: {file: no-key}, claims: {env: prod}}
 """
 
 
@@ -52,5 +51,5 @@ def test_check_lists_unreadable_secrets_beside_the_errors_of_the_same_part(tmp_p
         ("integrations.token.colour", "unknown key"),
         ("integrations.token.auth.secret", "the file does not exist"),
         ("integrations.assertion.colour", "unknown key"),
-        ("integrations.assertion.auth.assertion.private_key", "the file does not exist"),
+        ("integrations.assertion.auth.client_authentication.private_key", "the file does not exist"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from support.certificates import private_chain
+from support.oauth import signer
 from support.stored import (
     ADDED,
     AWS_SIGV4,
@@ -18,6 +19,17 @@ from support.stored import (
     jwt_bearer,
     mtls,
 )
+
+BY_KEY: dict[str, Any] = {
+    "auth": {
+        **{key: value for key, value in OAUTH2["auth"].items() if key != "client_secret"},
+        "client_authentication": {
+            "type": "private_key_jwt",
+            "private_key": {"value": signer().private_pem.decode()},
+        },
+    }
+}
+"""A client that a private key authenticates."""
 
 _CA = {"inline": private_chain("one.example").root.pem.decode()}
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -50,16 +62,31 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mtls.type": (mtls(), {"auth": {"type": "headers"}}),
     "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
     "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
-    "oauth2.grant": (OAUTH2, {"auth": {"grant": "refresh_token", "refresh_token": {"value": "x"}}}),
-    "oauth2.grant_type": (OAUTH2, {"auth": {"grant_type": "openapi_2lo"}}),
+    "oauth2.grant": (
+        OAUTH2,
+        {"auth": {"grant": {"type": "refresh_token", "refresh_token": {"value": "x"}}}},
+    ),
+    "oauth2.grant.grant_type": (
+        {"auth": {**OAUTH2["auth"], "grant": {"type": "custom", "grant_type": "own"}}},
+        {"auth": {"grant": {"grant_type": "openapi_2lo"}}},
+    ),
     "oauth2.token_request.headers": (OAUTH2, {"auth": {"token_request": {"headers": {"X-Redirect": "evil"}}}}),
     "oauth2.client_authentication": (OAUTH2, {"auth": {"client_authentication": "query"}}),
     "oauth2.token_placement": (OAUTH2, {"auth": {"token_placement": "query"}}),
-    "oauth2.assertion.algorithm": (jwt_bearer(), {"auth": {"assertion": {"algorithm": "PS512"}}}),
-    "oauth2.assertion.audience": (jwt_bearer(), {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
-    "oauth2.assertion.issuer": (jwt_bearer(), {"auth": {"assertion": {"issuer": "other"}}}),
-    "oauth2.assertion.subject": (jwt_bearer(), {"auth": {"assertion": {"subject": "root@example.com"}}}),
-    "oauth2.assertion.claims": (jwt_bearer(), {"auth": {"assertion": {"claims": {"scope": "everything"}}}}),
+    "oauth2.grant.algorithm": (jwt_bearer(), {"auth": {"grant": {"algorithm": "PS512"}}}),
+    "oauth2.grant.audience": (jwt_bearer(), {"auth": {"grant": {"audience": "https://evil.example.com"}}}),
+    "oauth2.grant.issuer": (jwt_bearer(), {"auth": {"grant": {"issuer": "other"}}}),
+    "oauth2.grant.subject": (jwt_bearer(), {"auth": {"grant": {"subject": "root@example.com"}}}),
+    "oauth2.grant.claims": (jwt_bearer(), {"auth": {"grant": {"claims": {"scope": "everything"}}}}),
+    "oauth2.client_authentication.algorithm": (BY_KEY, {"auth": {"client_authentication": {"algorithm": "PS512"}}}),
+    "oauth2.client_authentication.audience": (
+        BY_KEY,
+        {"auth": {"client_authentication": {"audience": "https://evil.example.com"}}},
+    ),
+    "oauth2.client_authentication.claims": (
+        BY_KEY,
+        {"auth": {"client_authentication": {"claims": {"scope": "everything"}}}},
+    ),
     "oauth2.token_request.method": (
         {"auth": {**OAUTH2["auth"], "token_request": {"query": {"key": {"value": "x"}}}}},
         {"auth": {"token_request": {"method": "GET"}}},

@@ -48,12 +48,11 @@ def _open(found: Profile) -> dict[str, Any]:
         needed = {"username": "svc", "password": SECRET}
     if found.kind == "oauth2":
         needed = {"client_id": "id", "client_secret": SECRET}
-        if found.auth.get("grant") == "jwt_bearer" or found.auth.get("client_authentication") == "private_key_jwt":
-            needed = {"client_id": "id", "assertion": {"private_key": KEY}}
-        if found.auth.get("grant") == "refresh_token":
-            needed |= {"refresh_token": SECRET}
-        if found.auth.get("grant") == "password":
-            needed |= {"username": "svc", "password": SECRET}
+        for section, member in (("grant", "jwt_bearer"), ("client_authentication", "private_key_jwt")):
+            if _type_of(found.auth.get(section)) == member:
+                needed = {"client_id": "id", section: {"type": member, "private_key": KEY}}
+        if _type_of(found.auth.get("grant")) == "password":
+            needed |= {"grant": {"type": "password", "username": "svc", "password": SECRET}}
     if found.kind == "jwt":
         by_secret = found.auth["algorithm"].startswith("HS")
         needed = {
@@ -62,4 +61,8 @@ def _open(found: Profile) -> dict[str, Any]:
                 {"secret": HEX} if by_secret else {"private_key": EC_KEY if found.auth["algorithm"] == "ES256" else KEY}
             ),
         }
-    return {key: value for key, value in needed.items() if key == "assertion" or key not in found.auth}
+    return {key: value for key, value in needed.items() if isinstance(value, dict) or key not in found.auth}
+
+
+def _type_of(member: object) -> object:
+    return member.get("type") if isinstance(member, dict) else member

@@ -128,9 +128,8 @@ def beside() -> dict[str, Any]:
 def jwt_bearer() -> dict[str, Any]:
     """A signed assertion as the grant."""
     pair = {"private_key": {"value": signer().private_pem.decode()}, "certificate": signer().certificate_pem.decode()}
-    assertion = {**pair, "subject": "ann@example.com"}
     auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "id"}
-    return {"auth": {**auth, "grant": "jwt_bearer", "assertion": assertion}}
+    return {"auth": {**auth, "grant": {"type": "jwt_bearer", **pair, "subject": "ann@example.com"}}}
 
 
 JWT: dict[str, Any] = {

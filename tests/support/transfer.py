@@ -28,7 +28,7 @@ def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
     encrypted = leaf.key_as(passphrase=f"{CANARY}-pass").decode()
     own = {"allow_private_ca": True}
     certificate = {"certificate": {"inline": held.pem.decode()}}
-    refresh = {"grant": "refresh_token", "refresh_token": {"value": f"{CANARY}-refresh"}}
+    refresh = {"grant": {"type": "refresh_token", "refresh_token": {"value": f"{CANARY}-refresh"}}}
     odd = {"body": {"a/b~c": {"value": f"{CANARY}-odd"}, "é" * 60: {"value": f"{CANARY}-long"}, "n": 1.5, "t": "1"}}
     pair = {**certificate, "private_key": {"value": leaf.key_as().decode()}, **own}
     return {

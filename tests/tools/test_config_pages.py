@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.oauth2.grants import (
+    CustomGrantSettings,
+    JwtBearerSettings,
+    PasswordSettings,
+    RefreshTokenSettings,
+)
+from sidekey.credentials.oauth2.request import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS as AUTH_KINDS
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.errors import KINDS
@@ -65,7 +73,13 @@ def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
         ("auth.token_request, type oauth2", set(TokenRequestSettings.model_fields)),
         ("auth.token_response, type oauth2", set(TokenResponseSettings.model_fields)),
         ("auth.token_placement, type oauth2", {"in", "name", "scheme", "prefix"}),
-        ("auth.assertion, type oauth2", set(AssertionSettings.model_fields)),
+        ("auth.grant, type refresh_token", set(RefreshTokenSettings.model_fields) - {"type"}),
+        ("auth.grant, type password", set(PasswordSettings.model_fields) - {"type"}),
+        ("auth.grant, type jwt_bearer", set(JwtBearerSettings.model_fields) - {"type"}),
+        ("auth.grant, type custom", set(CustomGrantSettings.model_fields) - {"type"}),
+        ("auth.client_authentication, type header", set(HeaderSettings.model_fields) - {"type"}),
+        ("auth.client_authentication, type private_key_jwt", set(PrivateKeyJwtSettings.model_fields) - {"type"}),
+        ("auth.client_authentication, type client_secret_jwt", set(ClientSecretJwtSettings.model_fields) - {"type"}),
         ("auth, type responsys", set(ResponsysSettings.model_fields)),
     ],
 )
@@ -113,7 +127,7 @@ def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     """As it is declared, in its mappings as well."""
     page = config_pages.harmless_keys()
     assert "| auth, type basic | `provider` |" in page
-    assert "`assertion.key_id`" in page
+    assert "`grant.rotates`, `grant.key_id`, `grant.certificate`, `client_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page
     freely = "`description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"

@@ -51,8 +51,9 @@ store in PostgreSQL share these.
 {{- range $id, $integration := $shared | ternary dict (get $config "integrations" | default dict) -}}
 {{- $auth := kindIs "map" $integration | ternary (get ($integration | default dict) "auth") dict -}}
 {{- $auth = kindIs "map" $auth | ternary $auth dict -}}
-{{- if and (eq (get $auth "grant" | toString) "refresh_token") (ne (get $auth "refresh_token_rotates" | toString) "false") -}}
-{{- $_ := set $found $id "its refresh token may end with each use; if the provider keeps it valid, write refresh_token_rotates: false" -}}
+{{- $grant := kindIs "map" (get $auth "grant") | ternary (get $auth "grant") dict -}}
+{{- if and (eq (get $grant "type" | toString) "refresh_token") (ne (get $grant "rotates" | toString) "false") -}}
+{{- $_ := set $found $id "its refresh token may end with each use; if the provider keeps it valid, write rotates: false under grant" -}}
 {{- end -}}
 {{- $single := get $auth "single_live_token" | toString -}}
 {{- if eq $single "true" -}}

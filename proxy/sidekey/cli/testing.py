@@ -26,7 +26,7 @@ from sidekey.store.place import open_store
 
 WOULD_SPEND = (
     "not sent: this command would use up the refresh token, and nobody would have the next one; send a request to a "
-    "process that runs, add store, or write refresh_token_rotates: false if the provider lets it stay valid"
+    "process that runs, add store, or write rotates: false under grant if the provider lets it stay valid"
 )
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sidekey.core.parameters import Scalar
 from sidekey.core.policy import Domain, Forbidden, Prefix
@@ -24,7 +24,7 @@ from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS
-from sidekey.credentials.fields import Keys, Reference
+from sidekey.credentials.fields import Keys, Reference, Section
 from sidekey.credentials.renewal import RENEWAL_INTERVAL
 
 Pairs = tuple[tuple[str, str], ...]
@@ -370,10 +370,8 @@ Provider = Annotated[
 """The key by which an integration names a profile. What the profile brings decides where a secret may go."""
 
 
-class PartSettings(BaseModel, ABC):
+class PartSettings(Section, ABC):
     """A part of an integration that brings something into its requests: `auth`, or what supplements it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     SECTION: ClassVar[str]
     """Its key in the integration."""

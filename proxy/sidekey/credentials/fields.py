@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 from pydantic import (
     AfterValidator,
     BaseModel,
+    ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -168,6 +169,18 @@ class AtMost:
             if limit is not None:
                 each[limit] = self.entries
         return found
+
+
+class Section(BaseModel):
+    """A mapping of the config: no unknown keys, no conversions, and no input in an error."""
+
+    # `defer_build`: one validator is built at the first use of the whole config, instead of one for each class.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
+
+
+def expand_tag(raw: object) -> object:
+    """Return `{type: NAME}` for the bare name of a union's member, and every other value unchanged."""
+    return {"type": raw} if isinstance(raw, str) else raw
 
 
 NAMES: Final = AtMost(64)
@@ -427,6 +440,11 @@ def refuse(found: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
     """`refuse` each of `places` for one reason."""
     refuse((place, ValueError(reason)) for place in places)
+
+
+def refuse_keys(section: BaseModel, keys: Iterable[str], reason: str) -> None:
+    """`refuse_places` for each of `keys` that the config sets."""
+    refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
 
 
 def missing() -> NoReturn:

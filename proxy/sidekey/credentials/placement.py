@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Findings, Grant, Places
 from sidekey.credentials.destination import Json
 from sidekey.credentials.fields import (
+    Section,
     WrittenAs,
     check_header_name,
     check_parameter_name,
@@ -70,10 +71,8 @@ class Placement:
         return Grant(body=pair, base_url=base_url, secrets=secrets)
 
 
-class WrittenPlacement(BaseModel):
+class WrittenPlacement(Section):
     """The mapping that `token_placement` may be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     place: Place = Field(alias="in")
     name: str | None = None

@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
@@ -53,6 +53,7 @@ from sidekey.credentials.fields import (
     Keys,
     Secret,
     SecretOrText,
+    Section,
     Text,
     check_field_name,
     check_header_name,
@@ -237,12 +238,6 @@ class SessionCredential(Sealed):
         return Verdict.REJECTED if status in self.rejected else Verdict.GOOD
 
 
-class _Section(BaseModel):
-    """A mapping under `auth`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity(Sealed):
     """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
@@ -254,7 +249,7 @@ class Identity(Sealed):
         return "Identity(REDACTED)"
 
 
-class NoAuthentication(_Section):
+class NoAuthentication(Section):
     """Nothing: the body, the query or further headers authenticate the login."""
 
     type: Literal["none"]
@@ -279,7 +274,7 @@ class NoAuthentication(_Section):
         return Identity((), ())
 
 
-class BasicAuthentication(_Section):
+class BasicAuthentication(Section):
     """HTTP Basic (RFC 7617)."""
 
     type: Literal["basic"]
@@ -307,7 +302,7 @@ class BasicAuthentication(_Section):
         return Identity((values["username",],), (values["password",],))
 
 
-class HeadersAuthentication(_Section):
+class HeadersAuthentication(Section):
     """Headers, of which some are secret."""
 
     type: Literal["headers"]
@@ -378,7 +373,7 @@ Authentication = Annotated[
 ]
 
 
-class LoginSettings(_Section):
+class LoginSettings(Section):
     """The login."""
 
     url: Annotated[Text, literally(check_endpoint), CountsAs(spelled_endpoint)] = Field(
@@ -469,7 +464,7 @@ def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
     return [*tree.items()]
 
 
-class SessionTokenSettings(_Section):
+class SessionTokenSettings(Section):
     """Where the login's response contains the token and its lifetime."""
 
     source: Annotated[str, AfterValidator(_check_token_field), CountsAs(_spelled_field)] = Field(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
 
 from sidekey.credentials.fields import (
     REDACT,
@@ -14,6 +14,7 @@ from sidekey.credentials.fields import (
     TEXT_SCHEMA,
     Keys,
     Reference,
+    Section,
     StoredMapping,
     parse_secret,
     parse_text,
@@ -40,10 +41,8 @@ def shape(raw: Any) -> Any:
 parse_public = partial(parse_text, form="secret")
 
 
-class WrittenValue(BaseModel):
+class WrittenValue(Section):
     """A value: `text` where it is public, else `prefix` and `secret`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     text: Annotated[Reference | None, PlainValidator(parse_public), REDACT] = None
     prefix: Annotated[Reference, PlainValidator(parse_text), REDACT] = NOTHING

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
@@ -24,6 +24,7 @@ from sidekey.credentials.fields import (
     Reference,
     Secret,
     SecretElsewhere,
+    Section,
 )
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
@@ -72,13 +73,6 @@ def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
     if trust is None or trust.pem is None:
         return None if trust is None else trust.source
     return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
-
-
-class Section(BaseModel):
-    """A mapping of the config: no unknown keys, no conversions, and no input in an error."""
-
-    # `defer_build`: one validator is built at the first use of the whole config, instead of one for each class.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
 
 class ListenSettings(Section):

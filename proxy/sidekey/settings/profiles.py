@@ -25,6 +25,7 @@ from sidekey.credentials.fields import (
     SECRET_SCHEMA,
     NotAReference,
     Reference,
+    Section,
     StoredMapping,
     parse_secret,
     parse_secret_or_text,
@@ -32,7 +33,6 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import MOST_ERRORS, Finding, Loc, show
 from sidekey.settings.document import parse
-from sidekey.settings.models import Section
 
 Value = str | int
 Found = list[tuple[Loc, str]]

@@ -32,7 +32,6 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "less_than_equal": lambda context: f"must be at most {context['le']}",
     "too_short": lambda _: "must have at least one entry",
     "value_error": lambda context: str(context["error"]),
-    "union_tag_not_found": lambda _: f"type is missing: write one of {_known()}",
 }
 
 
@@ -55,19 +54,19 @@ def findings_of(
 def _finding(
     details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], *, stored: bool
 ) -> Finding:
-    kind, loc = details["type"], details["loc"]
-    context = details.get("ctx", {})
-    if loc[:1] == ("auth",) and len(loc) > 1:
-        # The union of kinds puts the kind's name into the path.
-        loc = ("auth", *loc[2:])
+    kind, context = details["type"], details.get("ctx", {})
+    loc, section, members = _followed(details["loc"], model)
     of_key = loc[-1:] == ("[key]",)
     if of_key:
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
-        return Finding(loc, _unknown_key(loc, model, root), key=True)
+        return Finding(loc, _unknown_key(loc, section, model, root), key=True)
+    if kind == "union_tag_not_found":
+        return Finding(loc, f"type is missing: write one of {', '.join(members)}")
     if kind == "union_tag_invalid":
-        return Finding(("auth", "type"), f"must be one of {_known()}{_meant(str(root_of(loc)['auth']['type']))}")
+        text = f"must be one of {', '.join(members)}{_meant(context['tag'], members)}"
+        return Finding(held(root, (*loc, "type")), text)
     if kind != "missing":
         # What a validator put around a single value is not in the document.
         loc = held(root, loc)
@@ -76,19 +75,15 @@ def _finding(
     return Finding(loc, message, key=of_key)
 
 
-def _known() -> str:
-    return ", ".join(KINDS)
-
-
-def _meant(written: str) -> str:
-    """Which kind was meant, as far as it can be told."""
+def _meant(written: str, members: Mapping[str, type[BaseModel]]) -> str:
+    """Suggest the member of a union that a wrong tag may mean, if there is one."""
     word = written.lower().replace("-", "_")
-    close = get_close_matches(word, KINDS, n=1, cutoff=0.7)
-    meant = [name for name, kind in KINDS.items() if word in kind.also_called] or close
+    close = get_close_matches(word, members, n=1, cutoff=0.7)
+    meant = [name for name in KINDS if members.get(name) is KINDS[name] and word in KINDS[name].also_called] or close
     return f"; did you mean {meant[0]}?" if meant else ""
 
 
-def _unknown_key(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> str:
+def _unknown_key(loc: Loc, section: type[BaseModel] | None, model: type[BaseModel], root: Mapping[str, Any]) -> str:
     key = str(loc[-1])
     if key == "<<":
         return "merge keys are not supported: use an alias (*name) for a whole value"
@@ -105,7 +100,8 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> s
         return "this key belongs to the top level of the file"
     if model is GlobalSettings and len(loc) == 1 and "auth" in mapping(root.get(key)):
         return "this looks like an integration: indent it, and put it under integrations"
-    known = _fields(loc[:-1], model, root)
+    section = Config if section is GlobalSettings else section
+    known = [] if section is None else [field.alias or name for name, field in section.model_fields.items()]
     close = get_close_matches(key, known, n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"
@@ -146,21 +142,42 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     return f"this key may be used only with type {' or '.join(kinds)}" if kinds else ""
 
 
-def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
-    """The keys that the mapping at `loc` may have; empty where no single model defines them."""
-    found: type[BaseModel] | None = Config if model is GlobalSettings else model
-    if loc[:1] == ("auth",):
-        found, loc = KINDS.get(str(root["auth"].get("type"))), loc[1:]
+def _followed(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None, Mapping[str, type[BaseModel]]]:
+    """Follow one of pydantic's locations from a model, and remove the tags that unions put into it.
+
+    Return also the model whose key is the last part, and the members of the union at the location by their tags.
+    """
+    found: list[str | int] = []
+    section: type[BaseModel] | None = None
+    inner: type[BaseModel] | None = model
+    members: Mapping[str, type[BaseModel]] = {}
     for part in loc:
-        field = found.model_fields.get(str(part)) if found is not None else None
-        found = _model_of(field) if field is not None else None
-    return [field.alias or name for name, field in found.model_fields.items()] if found is not None else []
+        if part in members:
+            inner, members = members[str(part)], {}
+            continue
+        section = inner
+        field = None if section is None else _field(str(part), section)
+        inner, members = (None, {}) if field is None else (_model_of(field), _members(field))
+        found.append(part)
+    return tuple(found), section, members
+
+
+def _field(key: str, model: type[BaseModel]) -> FieldInfo | None:
+    return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
+
+
+def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
+    """The members of a discriminated union by their tags."""
+    if field.discriminator is None:
+        return {}
+    members = get_args(field.annotation)
+    return {tag: member for member in members for tag in get_args(member.model_fields["type"].annotation)}
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of the mapping that a key takes."""
+    """The model of the mapping that a key takes, unless the key takes a union."""
     written = next((each.model for each in field.metadata if isinstance(each, WrittenAs)), None)
-    if written is not None:
+    if written is not None or field.discriminator is not None:
         return written
     for annotation in (field.annotation, *get_args(field.annotation)):
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -64,12 +64,13 @@ def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterat
 
 def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored: bool) -> Validated:
     table = expansion.table
-    found = [Finding(*each) for each in checks.integration_errors(table)]
+    found: list[Finding] = []
     settings: IntegrationSettings | None = None
     try:
         settings = IntegrationSettings.model_validate(table)
     except ValidationError as error:
         found += findings_of(error, IntegrationSettings, lambda _: table, stored=stored)
+    found += (Finding(*each) for each in checks.integration_errors(table))
     if stored and settings is not None:
         found += _open_secrets(settings, expansion)
 

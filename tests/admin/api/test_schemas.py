@@ -63,8 +63,7 @@ def test_the_certificate_of_an_assertion_reads_as_what_is_in_it() -> None:
     """It is a text where it is written."""
     document = documents()["jwt_bearer"]
     for certificate in ("PEM", {"set": True, "subject": "a", "issuer": "b", "not_after": "2030-01-01T00:00:00Z"}):
-        assertion = {**document["auth"]["assertion"], "certificate": certificate}
-        auth = {**document["auth"], "assertion": assertion}
+        auth = {**document["auth"], "grant": {**document["auth"]["grant"], "certificate": certificate}}
         assert list(validator("NewIntegration").iter_errors({**document, "id": "x", "auth": auth})) == []
 
 

@@ -47,8 +47,8 @@ def opened(token: str, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def signing(algorithm: str = "RS256", **more: Any) -> CallingCredential:
-    settings = {"private_key": {"env": "KEY"}, "algorithm": algorithm, **more}
-    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    settings = {"type": "private_key_jwt", "private_key": {"env": "KEY"}, "algorithm": algorithm, **more}
+    auth = {**AUTH, "client_authentication": settings}
     return credential_of(auth, {"KEY": pem(private_key(algorithm))})
 
 
@@ -96,12 +96,13 @@ def certified(private_pem: bytes, algorithm: str = "RS256") -> CallingCredential
     """A client with the certificate of `oauth.signer`."""
     certificate = oauth.signer().certificate_pem.decode()
     settings = {
+        "type": "private_key_jwt",
         "private_key": {"env": "KEY"},
         "algorithm": algorithm,
         "key_id": "key-7",
         "certificate": certificate,
     }
-    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    auth = {**AUTH, "client_authentication": settings}
     return credential_of(auth, {"KEY": private_pem.decode()})
 
 
@@ -111,15 +112,18 @@ def test_a_certificate_of_another_key_is_unusable(algorithm: str) -> None:
     with pytest.raises(SecretUnreadable) as caught:
         certified(pem(private_key(algorithm)).encode(), algorithm)
     assert caught.value.reasons == (
-        (("auth", "assertion", "certificate"), "must be the certificate of private_key: it belongs to another key"),
+        (
+            ("auth", "client_authentication", "certificate"),
+            "must be the certificate of private_key: it belongs to another key",
+        ),
     )
 
 
 def test_a_key_and_its_certificate_are_both_read_again_where_they_do_not_match() -> None:
     """Files are rotated one after the other; what was read of the rest stays."""
     certificate = {"env": "CERTIFICATE"}
-    settings = {"private_key": {"env": "KEY"}, "certificate": certificate}
-    auth = settings_of({**AUTH, "client_authentication": "private_key_jwt", "assertion": settings})
+    settings = {"type": "private_key_jwt", "private_key": {"env": "KEY"}, "certificate": certificate}
+    auth = settings_of({**AUTH, "client_authentication": settings})
     environ = {"KEY": pem(private_key("RS256")), "CERTIFICATE": oauth.signer().certificate_pem.decode()}
     values, reasons = auth.read(SecretReader(Path(), environ), {})
     assert set(values) == {("token_endpoint",), ("client_id",)}
@@ -133,8 +137,8 @@ def test_an_assertion_may_stand_for_the_grant() -> None:
     """RFC 7523 2.1, as Google's service accounts do: claims of the config, and no proof of the client beside it."""
     auth = {
         **AUTH,
-        "grant": "jwt_bearer",
-        "assertion": {
+        "grant": {
+            "type": "jwt_bearer",
             "private_key": {"env": "KEY"},
             "audience": "https://login.example.com",
             "issuer": "issuer-1",
@@ -159,7 +163,7 @@ def test_an_assertion_may_stand_for_the_grant() -> None:
 
 def test_a_grant_without_subject_names_the_client_as_issuer() -> None:
     """A Google service account asks for itself so."""
-    auth = {**AUTH, "grant": "jwt_bearer", "assertion": {"private_key": {"env": "KEY"}}}
+    auth = {**AUTH, "grant": {"type": "jwt_bearer", "private_key": {"env": "KEY"}}}
     _, claims = opened(sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))["assertion"], "RS256")
     assert claims["iss"] == "client-1"
     assert "sub" not in claims
@@ -167,13 +171,13 @@ def test_a_grant_without_subject_names_the_client_as_issuer() -> None:
 
 def test_an_unusable_key_is_named_by_its_place() -> None:
     """As every value that cannot be used."""
-    settings = {"private_key": {"env": "KEY"}, "certificate": {"env": "KEY"}}
-    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    settings = {"type": "private_key_jwt", "private_key": {"env": "KEY"}, "certificate": {"env": "KEY"}}
+    auth = {**AUTH, "client_authentication": settings}
     with pytest.raises(SecretUnreadable) as caught:
         credential_of(auth, {"KEY": pem(private_key("ES256"))})
     assert dict(caught.value.reasons) == {
-        ("auth", "assertion", "private_key"): "must be an RSA key for RS256",
-        ("auth", "assertion", "certificate"): "must be a certificate in PEM",
+        ("auth", "client_authentication", "private_key"): "must be an RSA key for RS256",
+        ("auth", "client_authentication", "certificate"): "must be a certificate in PEM",
     }
 
 

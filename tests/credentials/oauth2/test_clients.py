@@ -34,9 +34,9 @@ def test_a_server_reads_back_id_and_secret(client_id: str, secret: str) -> None:
         assert (decode(first), decode(second)) == (client_id, secret)
 
 
-def test_raw_basic_encodes_nothing() -> None:
+def test_the_header_may_encode_nothing() -> None:
     """For servers that get RFC 6749 2.3.1 wrong."""
-    assert basic(Client("header", "my client", SECRET, raw_basic=True)) == f"my client:{SECRET}"
+    assert basic(Client("header", "my client", SECRET, form_encoded=False)) == f"my client:{SECRET}"
 
 
 @pytest.mark.parametrize(

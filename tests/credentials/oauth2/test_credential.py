@@ -13,7 +13,8 @@ AUTH: dict[str, Any] = {
 }
 TOKEN = {"access_token": "tok-1", "token_type": "bearer", "expires_in": 3600, "refresh_token": "refresh-2"}
 NONE = Lineage((), (), ())
-REFRESHING = {**AUTH, "grant": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
+BY_TOKEN = {"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
+REFRESHING = {**AUTH, "grant": BY_TOKEN}
 
 
 def test_a_token_becomes_a_grant() -> None:
@@ -41,7 +42,7 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
 
 def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None:
     """So that any number of processes may use it."""
-    credential = credential_of({**REFRESHING, "refresh_token_rotates": False})
+    credential = credential_of({**AUTH, "grant": {**BY_TOKEN, "rotates": False}})
     issued, calls = issue(credential, reply(TOKEN), attempt=Attempt(NOW, memory="refresh-7"))
     assert b"refresh_token=refresh-1" in calls[0].body
     assert issued.memory is None

@@ -17,9 +17,10 @@ AUTH: dict[str, Any] = {
     "client_secret": {"insecure_value": "secret-1"},
     "token_request": {"body": {"scope": "orders", "number": 1}},
 }
-REFRESHING = {**AUTH, "grant": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
-KEY = {"private_key": {"env": "KEY"}, "subject": "ann", "claims": {"scope": "orders"}}
-SIGNED = {**AUTH, "grant": "jwt_bearer", "client_secret": None, "assertion": KEY}
+REFRESHING = {**AUTH, "grant": {"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}}
+KEY = {"type": "jwt_bearer", "private_key": {"env": "KEY"}, "subject": "ann", "claims": {"scope": "orders"}}
+SIGNED = {**AUTH, "grant": KEY, "client_secret": None}
+OWNER = {"type": "password", "username": "ann", "password": {"insecure_value": "secret-1"}}
 
 
 def lineage(auth: dict[str, Any], **changes: Any) -> Lineage:
@@ -43,7 +44,8 @@ def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
         ({"token_response": {"expires_in": "data.life"}}, set()),
         ({"client_secret": {"insecure_value": "secret-2"}}, {"proof"}),
         ({"client_authentication": "body"}, {"proof"}),
-        ({"raw_basic": True}, {"proof"}),
+        ({"client_authentication": {"type": "header", "form_encoded": False}}, {"proof"}),
+        ({"client_authentication": "header"}, set()),
         ({"token_request": {**AUTH["token_request"], "format": "json"}}, {"proof"}),
         ({"token_request": {"body": {"scope": "orders", "number": True}}}, {"token"}),
         ({"token_request": {"body": {"scope": "all", "number": 1}}}, {"token"}),
@@ -52,7 +54,7 @@ def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
         ({"token_response": {"base_url": "rest_instance_url"}}, {"token"}),
         ({"token_placement": "query"}, {"token"}),
         ({"token_request": {**AUTH["token_request"], "headers": {"X-A": "b"}}}, {"token"}),
-        ({"grant_type": "account_credentials"}, {"client"}),
+        ({"grant": {"type": "custom", "grant_type": "account_credentials"}}, {"client"}),
         ({"client_id": "client-2"}, {"client"}),
         ({"token_endpoint": "https://auth.example.com/oauth2/v2/token"}, {"client"}),
     ],
@@ -66,8 +68,8 @@ def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], p
     ("changes", "parts"),
     [
         ({}, set()),
-        ({"username": "ben"}, {"client"}),
-        ({"password": {"insecure_value": "other"}}, {"proof"}),
+        ({"grant": {**OWNER, "username": "ben"}}, {"client"}),
+        ({"grant": {**OWNER, "password": {"insecure_value": "other"}}}, {"proof"}),
         ({"token_request": {"headers": {"x_key": {"secret": {"insecure_value": "k"}}, "X-A": "b"}}}, set()),
         ({"token_request": {"headers": {"X-A": "b", "X-Key": {"secret": {"insecure_value": "j"}}}}}, {"token"}),
     ],
@@ -75,8 +77,7 @@ def test_a_change_counts_where_it_makes_another_token(changes: dict[str, Any], p
 def test_a_user_and_further_headers_count_by_what_they_decide(changes: dict[str, Any], parts: set[str]) -> None:
     """Whose the token is, how that is proven, and what is asked for."""
     headers = {"X-A": "b", "X-Key": {"secret": {"insecure_value": "k"}}}
-    owner = {"grant": "password", "username": "ann", "password": {"insecure_value": "secret-1"}}
-    assert differing({**AUTH, **owner, "token_request": {"headers": headers}}, **changes) == parts
+    assert differing({**AUTH, "grant": OWNER, "token_request": {"headers": headers}}, **changes) == parts
 
 
 def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
@@ -96,7 +97,9 @@ def test_a_store_knows_the_refresh_tokens_that_it_had() -> None:
 def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> None:
     """It wins over the one that the provider returned for the one before."""
     assert differing(REFRESHING) == set()
-    assert differing(REFRESHING, refresh_token={"insecure_value": "refresh-2"}) == {"client"}
+    assert differing(REFRESHING, grant={"type": "refresh_token", "refresh_token": {"insecure_value": "refresh-2"}}) == {
+        "client"
+    }
     assert lineage(AUTH).client != lineage(REFRESHING).client
 
 
@@ -114,7 +117,7 @@ def test_another_refresh_token_in_the_config_begins_a_lineage_of_its_own() -> No
 )
 def test_what_is_asserted_is_whose_the_token_is_and_the_key_is_not(changes: dict[str, Any], parts: set[str]) -> None:
     """A key that was rotated belongs to the same client."""
-    assert differing(SIGNED, assertion={**KEY, **changes}) == parts
+    assert differing(SIGNED, grant={**KEY, **changes}) == parts
 
 
 def test_a_secret_parameter_counts_like_any_other() -> None:

@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
+from sidekey.credentials.oauth2.grants import JwtBearerSettings, RefreshTokenSettings
+from sidekey.credentials.oauth2.request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from support.stored import harmless
 
-KEY = {"env": "KEY"}
+KEY = {"type": "private_key_jwt", "private_key": {"env": "KEY"}}
 
 
 def errors(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
@@ -47,25 +50,29 @@ def test_a_path_has_no_empty_names(path: str) -> None:
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"])
 def test_a_claim_that_sidekey_sets_is_named_at_its_key(claim: str) -> None:
     """Some of them have a key of their own."""
-    found = errors(AssertionSettings, {"private_key": KEY, "claims": {claim: "x", "scope": "x"}})
+    found = errors(PrivateKeyJwtSettings, {**KEY, "claims": {claim: "x", "scope": "x"}})
     assert set(found) == {("claims", claim, "[key]")}
 
 
 def test_without_joserfc_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra that only signed assertions need."""
     monkeypatch.setitem(sys.modules, "joserfc", None)
-    (message,) = errors(AssertionSettings, {"private_key": KEY}).values()
+    (message,) = errors(PrivateKeyJwtSettings, KEY).values()
     assert message.endswith("signed assertions need joserfc: install from the checkout with the extra jwt")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "rs256", "Ed448", "HS1"])
 def test_only_algorithms_that_prove_something_are_known(algorithm: str) -> None:
     """`none` proves nothing."""
-    assert set(errors(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}
+    assert set(errors(PrivateKeyJwtSettings, {**KEY, "algorithm": algorithm})) == {("algorithm",)}
 
 
 def test_of_an_assertion_and_a_response_little_may_change_without_the_stored_secrets() -> None:
     """Which key it is, and how long a token lives; the certificate goes with the key."""
-    assert harmless(AssertionSettings) == {"key_id", "certificate"}
+    for model in (PrivateKeyJwtSettings, JwtBearerSettings):
+        assert harmless(model) == {"key_id", "certificate"}
+    assert harmless(ClientSecretJwtSettings) == {"key_id"}
+    assert harmless(HeaderSettings) == {"form_encoded"}
+    assert harmless(RefreshTokenSettings) == {"rotates"}
     assert harmless(TokenResponseSettings) == {"expires_in"}
     assert harmless(TokenRequestSettings) == set()

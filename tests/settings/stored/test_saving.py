@@ -55,7 +55,7 @@ SECRETS = {
     "responsys": {"/auth/username", "/auth/password"},
     "mtls": {"/auth/private_key"},
     "beside": {"/auth/username", "/auth/password", "/client_certificate/private_key"},
-    "jwt_bearer": {"/auth/assertion/private_key"},
+    "jwt_bearer": {"/auth/grant/private_key"},
 }
 
 
@@ -117,11 +117,11 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
         ("responsys", {"auth": {"path_prefix": "/rest/api/v1.4"}}),
         ("mtls", {"endpoint_prefix": "https://evil.example.com/v1"}),
         ("beside", {"endpoint_prefix": "https://evil.example.com/v1"}),
-        ("jwt_bearer", {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
-        ("jwt_bearer", {"auth": {"assertion": {"subject": "root@example.com"}}}),
-        ("jwt_bearer", {"auth": {"assertion": {"claims": {"scope": "all"}}}}),
-        ("jwt_bearer", {"auth": {"assertion": {"claims": {"scope": {"value": "all"}}}}}),
-        ("jwt_bearer", {"auth": {"assertion": {"algorithm": "PS256"}}}),
+        ("jwt_bearer", {"auth": {"grant": {"audience": "https://evil.example.com"}}}),
+        ("jwt_bearer", {"auth": {"grant": {"subject": "root@example.com"}}}),
+        ("jwt_bearer", {"auth": {"grant": {"claims": {"scope": "all"}}}}),
+        ("jwt_bearer", {"auth": {"grant": {"claims": {"scope": {"value": "all"}}}}}),
+        ("jwt_bearer", {"auth": {"grant": {"algorithm": "PS256"}}}),
     ],
 )
 def test_another_destination_needs_every_secret_again(name: str, patch: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
         ("oauth2", {"auth": {"token_placement": {"in": "header", "name": "authorization", "scheme": "bearer"}}}),
         ("oauth2", {"auth": {"token_lifetime": "10s", "token_response": {"expires_in": "life"}}}),
         ("responsys", {"auth": {"login_endpoint": "https://login2.responsys.net/"}}),
-        ("jwt_bearer", {"auth": {"assertion": {"key_id": "k"}}}),
+        ("jwt_bearer", {"auth": {"grant": {"key_id": "k"}}}),
     ],
 )
 def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]) -> None:
@@ -303,9 +303,9 @@ def test_a_value_is_checked_as_one_that_is_read() -> None:
         "/auth/headers/X-Key/secret": "must not begin or end with a space: HTTP drops it"
     }
     document = jwt_bearer()
-    document["auth"]["assertion"]["private_key"] = {"value": "-----BEGIN PRIVATE KEY-----\nhunter2\n"}
+    document["auth"]["grant"]["private_key"] = {"value": "-----BEGIN PRIVATE KEY-----\nhunter2\n"}
     (found,) = errors(document).items()
-    assert found[0] == "/auth/assertion/private_key"
+    assert found[0] == "/auth/grant/private_key"
     assert "hunter2" not in found[1]
 
 
@@ -354,16 +354,16 @@ def test_the_certificate_of_an_assertion_goes_with_its_key() -> None:
     """It is a text in the document, and reads as what is in it as well."""
     row = stored(jwt_bearer())
     document = read(row)
-    assert document["auth"]["assertion"]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
+    assert document["auth"]["grant"]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
     key = {"value": signer().private_pem.decode()}
-    one = {"auth": {"assertion": {"private_key": key}}}
-    assert reenter(merge_patch(document, one), former(row)) == ("/auth/assertion/certificate",)
-    other = {"auth": {"assertion": {"certificate": stranger().certificate_pem.decode()}}}
-    assert reenter(merge_patch(document, other), former(row)) == ("/auth/assertion/private_key",)
-    both = {"auth": {"assertion": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
-    assert list(errors(merge_patch(document, both), former(row))) == ["/auth/assertion/certificate"]
-    assert list(errors(merge_patch(jwt_bearer(), {"auth": {"assertion": {"certificate": {"set": True}}}}))) == [
-        "/auth/assertion/certificate"
+    one = {"auth": {"grant": {"private_key": key}}}
+    assert reenter(merge_patch(document, one), former(row)) == ("/auth/grant/certificate",)
+    other = {"auth": {"grant": {"certificate": stranger().certificate_pem.decode()}}}
+    assert reenter(merge_patch(document, other), former(row)) == ("/auth/grant/private_key",)
+    both = {"auth": {"grant": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
+    assert list(errors(merge_patch(document, both), former(row))) == ["/auth/grant/certificate"]
+    assert list(errors(merge_patch(jwt_bearer(), {"auth": {"grant": {"certificate": {"set": True}}}}))) == [
+        "/auth/grant/certificate"
     ]
 
 

@@ -284,7 +284,7 @@ async def test_an_endpoint_that_returns_nothing_but_ended_tokens_gets_few_calls(
 
 async def test_a_refresh_token_that_came_with_an_ended_token_is_the_one_that_is_used_next() -> None:
     """It has replaced the one before, whatever came with it."""
-    auth = {**AUTH, "grant": "refresh_token", "refresh_token": {"env": "SECRET"}}
+    auth = {**AUTH, "grant": {"type": "refresh_token", "refresh_token": {"env": "SECRET"}}}
     secrets = SecretLoader(lambda: credential_of(auth))
     secrets.load()
     rig = Rig(secrets=secrets)

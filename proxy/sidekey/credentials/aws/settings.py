@@ -8,9 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     WithJsonSchema,
@@ -41,6 +39,7 @@ from sidekey.credentials.fields import (
     PublicText,
     Reference,
     Secret,
+    Section,
     StoredMapping,
     Text,
     elsewhere,
@@ -131,10 +130,8 @@ def _missing() -> None:
 TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(reference_schema("file"))]
 
 
-class WebIdentitySettings(BaseModel):
+class WebIdentitySettings(Section):
     """Keys of a role, which STS returns for a token of an identity provider, such as a pod's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True, defer_build=True)
 
     role_arn: Annotated[Text, literally(_check_role)] = Field(description="The role's ARN.")
     token: TokenFile = Field(

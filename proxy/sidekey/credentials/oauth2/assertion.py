@@ -1,17 +1,24 @@
-"""Signed assertions (RFC 7523): they authenticate a client by its private key or its secret, or are the grant.
-
-Importing this module fails without joserfc, which is an extra.
-"""
+"""Signed assertions (RFC 7523): they authenticate a client, or are the grant."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from sidekey.credentials.base import Sealed
-from sidekey.credentials.jose import TokenSigner
-from sidekey.credentials.oauth2.parameters import Parameters
+from pydantic import Field, model_validator
+
+from sidekey.credentials.algorithms import Algorithm, PairAlgorithm, check_library
+from sidekey.credentials.base import Sealed, SecretInput
+from sidekey.credentials.destination import HARMLESS, GoesWith
+from sidekey.credentials.fields import Keys, PemSecret, PemText, Reference, Section, Text, check_not_empty, literally
+from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, filled, references
+
+# joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
+with suppress(ImportError):
+    from sidekey.credentials import jose
 
 LIFE = 120
 """Seconds an assertion is good for: well under the five minutes that servers accept, whose clock may differ."""
@@ -19,9 +26,9 @@ LIFE = 120
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Assertion(Sealed):
-    """What is signed each time: by whom, and the claims that stay the same. An empty `subject` is left out."""
+    """Signs the same claims for each request. An empty `subject` is left out."""
 
-    signer: TokenSigner
+    signer: jose.TokenSigner
     issuer: str
     subject: str
     audience: str
@@ -44,3 +51,91 @@ class Assertion(Sealed):
         if self.subject:
             claims["sub"] = self.subject
         return self.signer.sign(claims)
+
+
+class AssertionSettings(Section):
+    """The keys that every assertion has. Needs the extra `jwt`."""
+
+    SECTION: ClassVar[str]
+    """Its key under `auth`."""
+
+    type: str
+    algorithm: Algorithm
+    key_id: Annotated[Text | None, HARMLESS] = Field(
+        default=None, description="The key's identifier: the header `kid`."
+    )
+    audience: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="The audience (claim `aud`); default: the token endpoint."
+    )
+    claims: FurtherClaims = Field(default={}, description="Further claims, such as `scope`.")
+
+    @model_validator(mode="after")
+    def _check_library(self) -> Self:
+        check_library("signed assertions")
+        return self
+
+    def texts(self) -> dict[str, Reference | None]:
+        """The public texts by their keys."""
+        return {"key_id": self.key_id, "audience": self.audience}
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Every text and secret that is set."""
+        for name, text in self.texts().items():
+            if text is not None:
+                yield SecretInput((self.SECTION, name), text, check_not_empty)
+        for key, reference in references(self.claims, self.SECTION, "claims"):
+            yield SecretInput(key, reference)
+
+    def mismatch(self, values: Mapping[Keys, str]) -> str | None:
+        """Return why key and certificate do not belong together, or None if they do."""
+        certificate, key = (values.get((self.SECTION, name)) for name in ("certificate", "private_key"))
+        if certificate is None or key is None:
+            return None
+        try:
+            jose.check_pair(certificate, key)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def assertion(self, values: Mapping[Keys, str], subject: str) -> Assertion:
+        """Build the assertion. `subject` is the default of its subject, and may be empty."""
+
+        def value(name: str, default: str = "") -> str:
+            return values.get((self.SECTION, name), default)
+
+        pem, certificate = value("private_key"), value("certificate")
+        if pem:
+            key = jose.load_key(pem, self.algorithm)
+        else:
+            key = jose.load_secret(values["client_secret",], "text", self.algorithm)
+        return Assertion(
+            signer=jose.TokenSigner(
+                key, self.algorithm, value("key_id"), jose.thumbprint(certificate) if certificate else ""
+            ),
+            issuer=value("issuer", values["client_id",]),
+            subject=value("subject", subject),
+            audience=value("audience", values["token_endpoint",].partition("?")[0]),
+            claims=filled(self.claims, values, self.SECTION, "claims"),
+        )
+
+
+class KeyAssertionSettings(AssertionSettings):
+    """An assertion that a private key signs."""
+
+    algorithm: PairAlgorithm = Field(default="RS256", description="The signature algorithm (RFC 7518 3.1, RFC 9864).")
+    private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
+    certificate: Annotated[PemText | None, HARMLESS, GoesWith("private_key")] = Field(
+        default=None,
+        description="The key's certificate in PEM, for the header `x5t#S256`, which Microsoft Entra requires.",
+    )
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """The key and its certificate as well."""
+
+        def check_key(pem: str) -> None:
+            jose.load_key(pem, self.algorithm)
+
+        yield SecretInput((self.SECTION, "private_key"), self.private_key, check_key)
+        if self.certificate is not None:
+            yield SecretInput((self.SECTION, "certificate"), self.certificate, jose.check_certificate)
+        yield from super().inputs()

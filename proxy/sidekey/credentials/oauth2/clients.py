@@ -1,15 +1,26 @@
-"""How the client authenticates to the token endpoint: by one method in one request (RFC 6749 2.3)."""
+"""Client authentication: the keys of `client_authentication`, and what proves the client (RFC 6749 2.3)."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote
 
+from pydantic import BeforeValidator, Field
+
+from sidekey.credentials.algorithms import SecretAlgorithm
 from sidekey.credentials.base import Pairs, Sealed
+from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.fields import Section, expand_tag
+from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.parameters import Parameters
+
+# joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
+with suppress(ImportError):
+    from sidekey.credentials import jose
 
 Method = Literal["header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "public", "none"]
 """`public` names the client without a proof (RFC 6749 3.2.1); `none` leaves it out, as grants allow that name it.
@@ -42,7 +53,7 @@ class Client(Sealed):
     method: Method
     id: str
     secret: str = ""
-    raw_basic: bool = False
+    form_encoded: bool = True
     sign: Sign | None = None
 
     def __repr__(self) -> str:
@@ -66,7 +77,53 @@ class Client(Sealed):
     def _basic(self) -> str:
         """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password.
 
-        A space is %20 there: who decodes forms reads that as well as a plus, and others read only that.
+        A space becomes %20: servers that decode forms read it like a plus, and all other servers read only %20.
         """
-        pair = (self.id, self.secret) if self.raw_basic else (quote(self.id, safe=""), quote(self.secret, safe=""))
+        pair = (quote(self.id, safe=""), quote(self.secret, safe="")) if self.form_encoded else (self.id, self.secret)
         return f"Basic {b64encode(':'.join(pair).encode()).decode('ascii')}"
+
+
+class HeaderSettings(Section):
+    """ID and secret as HTTP Basic (RFC 6749 2.3.1)."""
+
+    type: Literal["header"]
+    form_encoded: Annotated[bool, HARMLESS] = Field(
+        default=True,
+        description="Whether ID and secret are form-encoded before base64. Set it to `false` for servers that ignore "
+        "RFC 6749 2.3.1.",
+    )
+
+
+class PlainSettings(Section):
+    """ID and secret in the body or the query, or the integration's `client_certificate` (RFC 8705 2)."""
+
+    type: Literal["body", "query", "tls_client_auth"]
+
+
+class PrivateKeyJwtSettings(KeyAssertionSettings):
+    """An assertion signed with a private key (RFC 7523 2.2)."""
+
+    SECTION: ClassVar[str] = "client_authentication"
+
+    type: Literal["private_key_jwt"]
+
+
+class ClientSecretJwtSettings(AssertionSettings):
+    """An assertion signed with the client's secret (RFC 7523 2.2)."""
+
+    SECTION: ClassVar[str] = "client_authentication"
+
+    type: Literal["client_secret_jwt"]
+    algorithm: SecretAlgorithm = Field(default="HS256", description="The signature algorithm (RFC 7518 3.1).")
+
+    def check_secret(self, text: str) -> None:
+        """Raise ValueError for a secret that is too short for the algorithm."""
+        jose.load_secret(text, "text", self.algorithm)
+
+
+_Method = Annotated[
+    HeaderSettings | PlainSettings | PrivateKeyJwtSettings | ClientSecretJwtSettings, Field(discriminator="type")
+]
+_Word = Literal["header", "body", "query", "client_secret_jwt", "tls_client_auth"]
+ClientAuthenticationSettings = Annotated[_Method, BeforeValidator(expand_tag, json_schema_input_type=_Word | _Method)]
+"""The key `client_authentication`."""

@@ -1,15 +1,32 @@
-"""What is presented to the token endpoint for a token: one small class for each grant type."""
+"""The grants: the keys of `grant` in the config, and the parameters of a token request for each grant type."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Final, Literal, Protocol
 
-from sidekey.credentials.base import Attempt, Sealed
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from sidekey.credentials.base import Attempt, Sealed, SecretInput
+from sidekey.credentials.destination import HARMLESS
+from sidekey.credentials.fields import (
+    Keys,
+    Reference,
+    Secret,
+    SecretOrText,
+    Section,
+    Text,
+    check_not_empty,
+    expand_tag,
+    literally,
+)
+from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
 
-JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 class GrantType(Protocol):
@@ -93,3 +110,122 @@ class JwtBearer(Sealed):
             ("grant_type", JWT_BEARER),
             ("assertion", self.sign(attempt.now)),
         )
+
+
+_GRANT_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+
+def _check_grant_type(name: str) -> str:
+    tag = "jwt_bearer" if name == JWT_BEARER else name
+    if tag in ("client_credentials", "refresh_token", "password", "jwt_bearer"):
+        raise ValueError(f"write type: {tag}, which has this name, instead of type: custom")
+    if not _GRANT_TYPE.fullmatch(name):
+        raise ValueError("must be visible US-ASCII without spaces at its ends, and not empty (RFC 6749 A.10)")
+    return name
+
+
+class ClientCredentialsSettings(Section):
+    """The client's own credentials (RFC 6749 4.4)."""
+
+    type: Literal["client_credentials"]
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """There are none."""
+        yield from ()
+
+    def make(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant."""
+        del values
+        return ClientCredentials()
+
+
+class RefreshTokenSettings(Section):
+    """A refresh token (RFC 6749 6)."""
+
+    type: Literal["refresh_token"]
+    refresh_token: Secret = Field(
+        description="The refresh token, as a reference. If a response contains a new one, Sidekey uses the new one, "
+        "without a store only until the next start. See `rotates`."
+    )
+    rotates: Annotated[bool, HARMLESS] = Field(
+        default=True,
+        description="Whether a response may replace the refresh token. If `true`, only one process may use the "
+        "refresh token, or processes that share a store. If `false`, Sidekey always uses the one in the config.",
+    )
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """The refresh token."""
+        yield SecretInput(("grant", "refresh_token"), self.refresh_token)
+
+    def make(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant."""
+        return RefreshToken(values["grant", "refresh_token"], self.rotates)
+
+
+class PasswordSettings(Section):
+    """User name and password of the resource owner (RFC 6749 4.3)."""
+
+    type: Literal["password"]
+    username: Annotated[SecretOrText, literally(check_not_empty)] = Field(
+        description="The user name: a secret, or in a file also plain text."
+    )
+    password: Secret = Field(description="The user's password, as a reference.")
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """User name and password."""
+        yield SecretInput(("grant", "username"), self.username, check_not_empty)
+        yield SecretInput(("grant", "password"), self.password)
+
+    def make(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant."""
+        return Password(values["grant", "username"], values["grant", "password"])
+
+
+class JwtBearerSettings(KeyAssertionSettings):
+    """A signed assertion as the grant (RFC 7523 2.1), as for Google service accounts and Salesforce."""
+
+    SECTION: ClassVar[str] = "grant"
+
+    type: Literal["jwt_bearer"]
+    issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="The issuer (claim `iss`); default: the `client_id`."
+    )
+    subject: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="The subject (claim `sub`)."
+    )
+
+    def texts(self) -> dict[str, Reference | None]:
+        """Issuer and subject as well."""
+        return {**super().texts(), "issuer": self.issuer, "subject": self.subject}
+
+    def make(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant."""
+        return JwtBearer(self.assertion(values, "").sign)
+
+
+class CustomGrantSettings(Section):
+    """A platform-specific grant (RFC 6749 4.5). Put its parameters into `token_request`."""
+
+    type: Literal["custom"]
+    grant_type: Annotated[str, AfterValidator(_check_grant_type)] = Field(
+        description="The name of the grant, such as Zoom's `account_credentials`."
+    )
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """There are none."""
+        yield from ()
+
+    def make(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant."""
+        del values
+        return ClientCredentials(self.grant_type)
+
+
+_Grant = Annotated[
+    ClientCredentialsSettings | RefreshTokenSettings | PasswordSettings | JwtBearerSettings | CustomGrantSettings,
+    Field(discriminator="type"),
+]
+GrantSettings = Annotated[
+    _Grant, BeforeValidator(expand_tag, json_schema_input_type=Literal["client_credentials"] | _Grant)
+]
+"""The key `grant`."""

@@ -1,15 +1,22 @@
-"""The token request as it is sent: where each parameter goes, and how it is encoded."""
+"""The token request: the keys of `token_request`, where each parameter goes, and how it is encoded."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import Field, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.core.parameters import Names
 from sidekey.credentials.base import Call, Pairs, Sealed
 from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
+from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_places
+from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.clients import Proof
-from sidekey.credentials.oauth2.parameters import Parameters
+from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
 from sidekey.credentials.oauth2.token_response import STEP
 
 
@@ -40,3 +47,45 @@ class TokenRequest(Sealed):
         text = json.dumps(dict(fields)) if self.format == "json" else form(fields)
         headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
         return Call(STEP, "POST", with_query(self.url, query), headers, text.encode("ascii"))
+
+
+class TokenRequestSettings(Section):
+    """The request to the token endpoint."""
+
+    method: Literal["POST", "GET"] = Field(
+        default="POST", description="Method. With `GET`, all parameters go into the query."
+    )
+    format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
+    body: FurtherParameters = Field(
+        default={},
+        description="Further body parameters, such as `scope`: text, numbers, booleans, or secrets as references. "
+        "Sidekey does not send an empty scope.",
+    )
+    query: FurtherParameters = Field(
+        default={}, description="Further query parameters, written like `body`. None may be in both."
+    )
+    headers: CallHeaders = Field(
+        default={},
+        description="Further headers, such as an API key: a public text, or `{prefix: TEXT, secret: REFERENCE}`. "
+        "Sidekey adds `Accept: application/json` if you set no `Accept`.",
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
+        body = Names(info.data.get("body", ()))
+        twice = ((name,) for name in query if body.find(name) is not None)
+        refuse_places(twice, "this parameter is also in the body: remove one")
+        return query
+
+    def places(self) -> Iterator[Keys]:
+        """The place of each further parameter."""
+        yield from (("body", name) for name in self.body)
+        yield from (("query", name) for name in self.query)
+
+    @model_validator(mode="after")
+    def _check_get(self) -> Self:
+        if self.method == "GET":
+            keys = ("body", "format") if self.format == "json" else ("body",)
+            refuse_keys(self, keys, "may not be used with GET, which has no body: write all parameters under query")
+        return self

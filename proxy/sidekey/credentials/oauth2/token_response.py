@@ -1,12 +1,15 @@
-"""What a token endpoint returned: a token, or why there is none (RFC 6749 5)."""
+"""The token endpoint's response: the keys of `token_response`, and the token or error in it (RFC 6749 5)."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from sidekey.credentials.base import CallFault, Reply, Sealed
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.endpoint_reply import (
     DEFAULT_LIFE,
     error_of_status,
@@ -17,6 +20,7 @@ from sidekey.credentials.endpoint_reply import (
     life_of,
     retry_after,
 )
+from sidekey.credentials.fields import FieldPath, Section, refuse_keys
 
 STEP = "token endpoint"
 
@@ -122,3 +126,27 @@ def _base_url(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
         raise CallFault("invalid", f"{STEP} did not return a base URL under {path}")
     return value
+
+
+class TokenResponseSettings(Section):
+    """Fields of the token endpoint's response, with dots between the names of nested objects."""
+
+    access_token: FieldPath = Field(default="access_token", description="The token.")
+    expires_in: Annotated[FieldPath, HARMLESS] = Field(
+        default="expires_in", description="The token's lifetime in seconds."
+    )
+    base_url: FieldPath | None = Field(
+        default=None,
+        description="The base URL of the API, if only the response contains it, such as `rest_instance_url`.",
+    )
+    pin_base_url: bool = Field(
+        default=False,
+        description="With `base_url`: after the first response, only the base URL's host is allowed, and requests "
+        "for the token endpoint's host go there too. `allowed_domains` then only limits the base URL.",
+    )
+
+    @model_validator(mode="after")
+    def _check_pin(self) -> Self:
+        if self.pin_base_url and self.base_url is None:
+            refuse_keys(self, ("pin_base_url",), "may be used only with base_url")
+        return self
