@@ -61,7 +61,8 @@ def build_integration(
     traits = traits_of(settings)
     where = where_of(settings, read if noting is None else noting)
     # What was read decides the policy, and is not read a second time: the two always belong together.
-    known = {key: value for key, value in where.values.items() if key not in traits.reread}
+    reread = {(settings.auth.SECTION, *key) for key in traits.reread}
+    known = {key: value for key, value in where.values.items() if key not in reread}
     loader = SecretLoader(partial(_credential, settings, read, known, filled))
     loader.load()
     trust, unusable = _trust(settings, trust, trust_of, noting)
