@@ -2,6 +2,7 @@ from typing import Any
 
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.context import Context
 from support.stored import BASIC, destination, harmless
 
 SECRET = {"secret": {"insecure_value": "hunter2"}}
@@ -9,7 +10,9 @@ SECRET = {"secret": {"insecure_value": "hunter2"}}
 
 def test_what_is_added_is_a_grant_of_its_own() -> None:
     """It is put before the grant of the kind, and signs nothing."""
-    settings = AddedSettings.model_validate({"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}})
+    settings = AddedSettings.model_validate(
+        {"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}}, context=Context("file")
+    )
     values, reasons = settings.read(lambda reference: reference.value, {})
     assert reasons == ()
     assert values == {
@@ -28,7 +31,9 @@ def test_a_value_that_cannot_be_read_is_named_by_its_place_in_the_integration() 
     def read(_: object) -> str:
         raise ValueError("it is not set")
 
-    settings = AddedSettings.model_validate({"query": {"key": {"secret": {"env": "KEY"}}}, "body": {"n": 5}})
+    settings = AddedSettings.model_validate(
+        {"query": {"key": {"secret": {"env": "KEY"}}}, "body": {"n": 5}}, context=Context("file")
+    )
     _, reasons = settings.read(read, {("query", "key", "prefix"): ""})
     assert reasons == ((("add", "query", "key", "secret"), "it is not set"),)
 

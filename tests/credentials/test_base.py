@@ -41,7 +41,8 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
 from sidekey.credentials.certificates.pem import Block, Halves
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import Keys, Reference, Secret, Section, StoredMapping
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import Keys, Located, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.injected import InjectedSettings
@@ -109,19 +110,27 @@ def models() -> Iterator[BaseModel]:
     headers = settings_of({"type": "headers", "headers": API_KEY, "query": API_KEY, "body": API_KEY})
     assert isinstance(headers, HeadersSettings)
     yield from (signing, signing.grant, headers)
-    yield from (OAuth2Settings.model_validate({**OAUTH2, "grant": each}).grant for each in GRANTS)
+    context = Context("file")
+    yield from (OAuth2Settings.model_validate({**OAUTH2, "grant": each}, context=context).grant for each in GRANTS)
     for each in METHODS:
-        yield OAuth2Settings.model_validate({**OAUTH2, "client_authentication": each}).client_authentication
+        oauth2 = {**OAUTH2, "client_authentication": each}
+        yield OAuth2Settings.model_validate(oauth2, context=context).client_authentication
     yield from (*headers.headers.values(), *headers.query.values(), *headers.body.values())
-    yield AddedSettings.model_validate({"query": API_KEY})
+    yield AddedSettings.model_validate({"query": API_KEY}, context=Context("file"))
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
-    yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
+    yield from (
+        CertificateSettings.model_validate(CERTIFICATE, context=Context("file")),
+        settings_of({"type": "mtls", **CERTIFICATE}),
+    )
     yield settings_of(JWT)
     session = settings_of(SESSION)
     assert isinstance(session, SessionSettings)
-    logins = (LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}) for each in AUTHENTICATIONS)
+    logins = (
+        LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}, context=Context("file"))
+        for each in AUTHENTICATIONS
+    )
     yield from (session, session.login, *(login.auth for login in logins))
-    yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
+    yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}}, context=Context("file"))
 
 
 def aws() -> Iterator[object]:
@@ -133,7 +142,9 @@ def aws() -> Iterator[object]:
     yield leaves
     scope = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs"}
     yield settings_of({**scope, "access_key_id": "AKIA", "secret_access_key": SECRET, "session_token": SECRET})
-    yield WebIdentitySettings.model_validate({"role_arn": identity.role_arn, "token": {"file": "hunter2"}})
+    yield WebIdentitySettings.model_validate(
+        {"role_arn": identity.role_arn, "token": {"file": "hunter2"}}, context=Context("file")
+    )
 
 
 def secrets() -> SecretLoader:
@@ -149,9 +160,9 @@ def certificates() -> CertificateLoader:
     return made
 
 
-def entered() -> StoredMapping:
+def entered() -> Located:
     """A secret on its way into the store."""
-    mapping = StoredMapping("/auth/password")
+    mapping = Located("/auth/password")
     mapping["value"] = "hunter2"
     return mapping
 
@@ -165,7 +176,7 @@ def signing() -> Iterator[object]:
     yield MessageSigner(key, "id", Parameters())
     yield Facts(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
-    yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET})
+    yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET}, context=Context("file"))
 
 
 SECRETS = [
@@ -212,8 +223,8 @@ SECRETS = [
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
-HARMLESS |= {"WrittenAs", "WrittenPlacement", "NotAReference", "_Component", "_Covered"}
-HARMLESS |= {"AtMost"}
+HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Component", "_Covered"}
+HARMLESS |= {"AtMost", "Context", "FileOnly"}
 HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "PlainSettings"}
 HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "HiddenFromViewers", "Key", "_Registry", "_Proven", "_Schema"}
@@ -249,7 +260,7 @@ def _short(text: str) -> None:
 
 @pytest.fixture
 def pair() -> Pair:
-    return Pair.model_validate({"type": "pair", "one": {"env": "ONE"}, "two": {"env": "TWO"}})
+    return Pair.model_validate({"type": "pair", "one": {"env": "ONE"}, "two": {"env": "TWO"}}, context=Context("file"))
 
 
 def test_a_kind_is_made_of_its_parts(pair: Pair) -> None:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from support.stored import BASIC, destination, harmless
 
@@ -14,7 +15,9 @@ PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
 
 
 def grant_of(username: object, password: str) -> Grant:
-    settings = BasicSettings.model_validate({"type": "basic", "username": username, "password": {"env": "PASSWORD"}})
+    settings = BasicSettings.model_validate(
+        {"type": "basic", "username": username, "password": {"env": "PASSWORD"}}, context=Context("file")
+    )
     values = {"PASSWORD": password, "USER": "tenant:svc"}
     read, reasons = settings.read(lambda ref: ref.value if ref.source == "plain" else values[ref.value], {})
     if reasons:
@@ -67,7 +70,9 @@ def test_a_colon_in_a_user_name_that_is_read_makes_it_unusable() -> None:
 def test_the_traits_name_one_header() -> None:
     """And nothing is called or watched."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
-    assert BasicSettings.model_validate(auth).traits() == Traits(Places(headers=("Authorization",)))
+    assert BasicSettings.model_validate(auth, context=Context("file")).traits() == Traits(
+        Places(headers=("Authorization",))
+    )
 
 
 def test_stored_user_name_and_password_belong_to_one_destination() -> None:
@@ -79,7 +84,7 @@ def test_stored_user_name_and_password_belong_to_one_destination() -> None:
 def named(secret: str, **more: object) -> BasicSettings:
     """Of a user name that is a secret."""
     name = {"insecure_value": secret}
-    return BasicSettings.model_validate({"type": "basic", "username": name, **more})
+    return BasicSettings.model_validate({"type": "basic", "username": name, **more}, context=Context("file"))
 
 
 def test_a_secret_user_name_needs_no_password() -> None:
@@ -117,7 +122,7 @@ def test_there_is_exactly_one_user_name(auth: dict[str, object], places: dict[tu
     """And a password, unless the name is the secret."""
     found: dict[tuple[int | str, ...], str] = {}
     try:
-        BasicSettings.model_validate({"type": "basic", **auth})
+        BasicSettings.model_validate({"type": "basic", **auth}, context=Context("file"))
     except ValidationError as error:
         found = {each["loc"]: each["type"] for each in error.errors()}
     assert found == places

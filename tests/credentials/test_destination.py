@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.destination import (
     HARMLESS,
     CountsAs,
@@ -177,7 +178,9 @@ def test_each_member_of_a_union_has_a_form_of_its_own(key: str, members: dict[st
     def form(member: object) -> str:
         adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
         auth = {**OAUTH2["auth"], key: member}
-        return json.dumps(destination_of(adapter.validate_python(located({"auth": auth})["auth"])))
+        return json.dumps(
+            destination_of(adapter.validate_python(located({"auth": auth})["auth"], context=Context("body")))
+        )
 
     forms = {tag: form({"type": tag, **more}) for tag, more in members.items()}
     assert len(set(forms.values())) == len(forms)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from sidekey.credentials import fields
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference, SecretUnreadable
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
@@ -40,10 +41,10 @@ PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 def test_pem_has_lines(text: str) -> None:
     """However they end, and whatever words stand before them (RFC 7468 2)."""
     assert fields.clean_pem(text).strip() == text.replace("\r\n", "\n").strip()
-    assert fields.parse_secret({"insecure_value": text}, pem=True).pem
-    assert fields.parse_text(text.replace("PRIVATE KEY", "CERTIFICATE"), pem=True).pem
+    assert fields.parse_secret({"insecure_value": text}, Context("file"), pem=True).pem
+    assert fields.parse_text(text.replace("PRIVATE KEY", "CERTIFICATE"), Context("file"), pem=True).pem
     with pytest.raises(ValueError, match="must not contain a private key"):
-        fields.parse_text(text, pem=True)
+        fields.parse_text(text, Context("file"), pem=True)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_an_empty_secret_is_an_error(text: str) -> None:
 
 def test_a_text_may_be_empty() -> None:
     """RFC 7617 allows an empty user name."""
-    assert fields.parse_text("") == Reference("text", "")
+    assert fields.parse_text("", Context("file")) == Reference("text", "")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_text_may_be_empty() -> None:
 )
 def test_a_secret_is_one_of_three_references(raw: object, reference: Reference) -> None:
     """Each form of a secret is read into its reference."""
-    assert fields.parse_secret(raw) == reference
+    assert fields.parse_secret(raw, Context("file")) == reference
 
 
 def test_a_reference_shows_its_source_only() -> None:
@@ -199,6 +200,6 @@ def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
 def test_each_form_of_a_reference_has_one_in_the_store(form: fields.Form, stored: object) -> None:
     """Secrets are sealed there, texts and certificates are public. Two references to one place are the same."""
     assert fields.as_stored(form, "x") == stored
-    assert fields.parse_secret({"file": "f"}).form == "value"
-    assert fields.parse_text({"file": "f"}).form == "text"
-    assert fields.parse_text({"file": "f"}) == fields.parse_secret({"file": "f"})
+    assert fields.parse_secret({"file": "f"}, Context("file")).form == "value"
+    assert fields.parse_text({"file": "f"}, Context("file")).form == "text"
+    assert fields.parse_text({"file": "f"}, Context("file")) == fields.parse_secret({"file": "f"}, Context("file"))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.header_values import (
     CallHeaders,
@@ -22,7 +23,7 @@ WRITTEN = {"X-Tenant": "acme", "api_key": {"prefix": "Key ", **SECRET}}
 
 
 def headers_of(raw: object) -> dict[str, WrittenHeader]:
-    headers: dict[str, WrittenHeader] = TypeAdapter(CallHeaders).validate_python(raw)
+    headers: dict[str, WrittenHeader] = TypeAdapter(CallHeaders).validate_python(raw, context=Context("file"))
     return headers
 
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.context import Context
 from sidekey.credentials.headers import HeadersSettings
 from support.stored import HEADERS, copied, destination, harmless
 
@@ -15,7 +16,7 @@ WRITTEN: dict[str, Any] = {
 
 
 def settings_of(**written: object) -> HeadersSettings:
-    return HeadersSettings.model_validate({"type": "headers", **written})
+    return HeadersSettings.model_validate({"type": "headers", **written}, context=Context("file"))
 
 
 def test_the_traits_name_every_place() -> None:

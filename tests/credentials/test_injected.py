@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.injected import MAPS
 
@@ -13,7 +14,7 @@ VALUES = {"KEY": "hunter2", "SPACED": "hunter2 ", "REGION": "eu", "BEARER": "Bea
 
 
 def settings_of(**written: object) -> AddedSettings:
-    return AddedSettings.model_validate(written)
+    return AddedSettings.model_validate(written, context=Context("file"))
 
 
 def grant_of(**written: object) -> Grant:

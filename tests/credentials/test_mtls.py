@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.context import Context
 from sidekey.credentials.mtls import MtlsSettings
 from support.stored import destination, harmless, mtls
 
@@ -10,7 +11,7 @@ KEYS = {"type": "mtls", "certificate": {"file": "tls.crt"}, "private_key": {"fil
 
 def test_the_certificate_is_the_whole_credential() -> None:
     """Nothing is put into a request, and no value is read as text."""
-    settings = MtlsSettings.model_validate(KEYS)
+    settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
     assert settings.traits() == Traits(Places())
     assert settings.read(lambda _: "hunter2", {}) == ({}, ())
     assert settings.credential({}) == FixedCredential(Grant())
@@ -19,7 +20,7 @@ def test_the_certificate_is_the_whole_credential() -> None:
 
 def test_the_block_is_the_certificate() -> None:
     """Whoever reads certificates finds it there."""
-    settings = MtlsSettings.model_validate(KEYS)
+    settings = MtlsSettings.model_validate(KEYS, context=Context("file"))
     assert settings.brings_certificate
     assert settings.certificate_settings() is settings
 
@@ -27,9 +28,9 @@ def test_the_block_is_the_certificate() -> None:
 def test_it_takes_the_keys_of_a_certificate() -> None:
     """And no others."""
     with pytest.raises(ValidationError):
-        MtlsSettings.model_validate({**KEYS, "username": "svc"})
+        MtlsSettings.model_validate({**KEYS, "username": "svc"}, context=Context("file"))
     with pytest.raises(ValidationError):
-        MtlsSettings.model_validate({"type": "mtls"})
+        MtlsSettings.model_validate({"type": "mtls"}, context=Context("file"))
 
 
 def test_a_stored_key_goes_with_its_certificate_and_to_its_prefix() -> None:

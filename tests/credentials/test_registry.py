@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 import pytest
 from pydantic import TypeAdapter
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.settings.profiles import expand
 from sidekey.settings.stored.document import located
@@ -36,15 +37,15 @@ def test_a_kind_that_takes_profiles_has_a_key_for_the_provider(name: str) -> Non
 def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
-    assert type(TypeAdapter(AuthSettings).validate_python(auth)) is KINDS["basic"]
+    assert type(TypeAdapter(AuthSettings).validate_python(auth, context=Context("file"))) is KINDS["basic"]
 
 
-BLOCKS: Final = [dict(expand(located(copied(each))).table["auth"]) for each in documents().values()]
+BLOCKS: Final = [dict(expand(located(copied(each)), Context("body")).table["auth"]) for each in documents().values()]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[*documents()])
 def test_settings_are_those_that_were_validated(block: dict[str, Any]) -> None:
     """The same object, not an equal one: parts of the process compare by identity."""
     adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
-    found = adapter.validate_python(block)
-    assert adapter.validate_python(found) is found
+    found = adapter.validate_python(block, context=Context("body"))
+    assert adapter.validate_python(found, context=Context("body")) is found

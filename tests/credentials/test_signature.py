@@ -9,6 +9,7 @@ import pytest
 
 from sidekey.core.signing import Signer
 from sidekey.credentials.base import FixedCredential, Grant, Places
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
@@ -27,7 +28,7 @@ CUSTOM: dict[str, Any] = {
 
 
 def errors(document: dict[str, Any]) -> dict[tuple[Any, ...], str]:
-    return {each.loc: each.message for each in validate({**PREFIX, **document}).errors}
+    return {each.loc: each.message for each in validate({**PREFIX, **document}, Context("file")).errors}
 
 
 def signed(signer: Signer | None) -> list[bytes]:
@@ -37,8 +38,8 @@ def signed(signer: Signer | None) -> list[bytes]:
 
 def test_both_have_the_same_keys_and_sign_alike() -> None:
     """One is a credential, the other supplements one: with the signer, and nothing else."""
-    kind = SignatureSettings.model_validate({"type": "signature", **CUSTOM})
-    beside = SignatureBesideSettings.model_validate(CUSTOM)
+    kind = SignatureSettings.model_validate({"type": "signature", **CUSTOM}, context=Context("file"))
+    beside = SignatureBesideSettings.model_validate(CUSTOM, context=Context("file"))
     assert {*SignatureSettings.model_fields} == {*SignatureBesideSettings.model_fields, "type"}
     values: dict[Keys, str] = {("secret",): "hunter2"}
     credential, supplement = kind.credential(values), beside.supplement(values)
@@ -53,7 +54,7 @@ def test_both_have_the_same_keys_and_sign_alike() -> None:
 def test_the_kind_needs_a_prefix() -> None:
     auth = {"type": "signature", **CUSTOM}
     assert errors({"auth": auth}) == {}
-    found = validate({"auth": auth}).errors
+    found = validate({"auth": auth}, Context("file")).errors
     assert [each.loc for each in found] == [("endpoint_prefix",)]
 
 
@@ -138,7 +139,7 @@ def test_a_header_that_another_part_brings_may_be_signed() -> None:
 def test_errors_and_warnings_of_one_beside_have_its_place() -> None:
     found = errors({**BASIC, "signature": {**CUSTOM, "secret": [SECRET, SECRET], "signed": "{nonce}"}})
     assert {*found} == {("signature", "secret"), ("signature", "signed")}
-    warned = validate({**PREFIX, **BASIC, "signature": {**CUSTOM, "signed": "{target}"}}).warnings
+    warned = validate({**PREFIX, **BASIC, "signature": {**CUSTOM, "signed": "{target}"}}, Context("file")).warnings
     assert ("signature", "signed") in [each.loc for each in warned]
     assert ("signature", "secret", "insecure_value") in [each.loc for each in warned]
 

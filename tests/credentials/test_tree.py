@@ -1,13 +1,14 @@
 """Documents with secrets at their leaves."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.destination import destination_of, references_in
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.tree import (
@@ -37,15 +38,19 @@ class Model(BaseModel):
     body: WrittenTree = Field(default={}, description="The body.")
 
 
-def errors_of(raw: object) -> dict[tuple[int | str, ...], str]:
+def model_of(raw: object, context: Context) -> Model:
+    return Model.model_validate({"body": raw}, context=context)
+
+
+def errors_of(raw: object, where: Literal["file", "body"] = "file") -> dict[tuple[int | str, ...], str]:
     with pytest.raises(ValidationError) as caught:
-        Model(body=raw)  # type: ignore[arg-type]
+        model_of(raw, Context(where))
     return {error["loc"]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
 def test_secrets_are_told_by_their_places() -> None:
     """An index is a decimal text."""
-    tree = parse_tree(BODY)
+    tree = parse_tree(BODY, Context("file"))
     assert dict(references(tree, "login", "body")) == {
         ("login", "body", "user", "key"): Reference("file", "k"),
         ("login", "body", "scopes", "1"): Reference("env", "SCOPE"),
@@ -61,7 +66,7 @@ def test_secrets_are_told_by_their_places() -> None:
 def test_what_was_read_is_filled_in() -> None:
     """Everything else stays what it is, and of its type."""
     values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
-    found = filled(parse_tree(BODY), values, text=str.upper)
+    found = filled(parse_tree(BODY, Context("file")), values, text=str.upper)
     assert json.dumps(found) == json.dumps(
         {
             "user": {"name": "SVC", "key": "hunter2"},
@@ -116,10 +121,10 @@ def test_depth_and_size_have_bounds() -> None:
     deep: Any = "x"
     for _ in range(DEEPEST - 1):
         deep = [deep]
-    assert parse_tree({"a": deep})
+    assert parse_tree({"a": deep}, Context("file"))
     assert list(errors_of({"a": [deep]}).values()) == [f"must not be nested deeper than {DEEPEST} levels"]
     # The document itself, and the list.
-    assert parse_tree({"a": [1] * (MOST_VALUES - 2)})
+    assert parse_tree({"a": [1] * (MOST_VALUES - 2)}, Context("file"))
     assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
 
 
@@ -135,16 +140,16 @@ def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
     raw = located(
         {"a": {"value": "hunter2"}, "b": [{"set": True, "updated_by": "eve"}], "c": {"value": 1, "name": "x"}}
     )
-    tree = parse_tree(raw)
+    tree = parse_tree(raw, Context("body"))
     assert {place: each.source for place, each in references(tree)} == {("a",): "stored", ("b", "0"): "stored"}
-    found = errors_of(located({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}))
+    found = errors_of(located({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}), "body")
     assert found["body", "a"].startswith("no file of Sidekey's machine may be read")
     assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
 
 
 def test_nothing_shows_what_is_in_it() -> None:
     """Public texts as well: somebody may have pasted a secret."""
-    made = Model(body={"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]})
+    made = model_of({"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]}, Context("file"))
     assert "hunter2" not in repr(made)
     assert made.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
 
@@ -152,10 +157,11 @@ def test_nothing_shows_what_is_in_it() -> None:
 def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> None:
     """Whatever a document that says nothing was sealed for stays as it is."""
     assert destination_of(Model()) == {}
-    assert destination_of(Model(body=located(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]}))) == {
+    raw = located(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]})
+    assert destination_of(model_of(raw, Context("body"))) == {
         "body": {"user": {}, "scopes": ["a", {"": {}}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
     }
-    places = [place for place, each in references_in(Model(body=BODY)) if each.source != "text"]
+    places = [place for place, each in references_in(model_of(BODY, Context("file"))) if each.source != "text"]
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
 
 
@@ -213,7 +219,7 @@ def said(node: Any) -> Any:
 
 def form(raw: dict[str, Any]) -> str | None:
     try:
-        return json.dumps(form_of(parse_tree(located(raw))), sort_keys=True)
+        return json.dumps(form_of(parse_tree(located(raw), Context("body"))), sort_keys=True)
     except ValidationError:
         return None
 

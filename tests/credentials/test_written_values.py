@@ -3,7 +3,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from sidekey.credentials.fields import StoredMapping
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import Located
 from sidekey.credentials.written_values import WrittenValue, shape, written_schema
 
 SECRET = {"insecure_value": "hunter2"}
@@ -13,7 +14,7 @@ ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(
 
 
 def value_of(raw: Any) -> WrittenValue:
-    return ADAPTER.validate_python(raw)
+    return ADAPTER.validate_python(raw, context=Context("file"))
 
 
 @pytest.mark.parametrize(
@@ -55,10 +56,10 @@ def test_what_is_neither_is_refused_with_the_way_out(raw: Any, reason: str) -> N
 @pytest.mark.parametrize("key", ["value", "set"])
 def test_a_secret_of_a_store_is_not_put_in_place_of_a_public_text(key: str) -> None:
     """As a file's would be."""
-    mapping = StoredMapping("/add/query/key")
+    mapping = Located("/add/query/key")
     mapping[key] = "hunter2"
     with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
-        value_of(mapping)
+        ADAPTER.validate_python(mapping, context=Context("body"))
 
 
 def test_the_schema_says_what_else_a_value_may_be() -> None:

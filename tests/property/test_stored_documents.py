@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
 from sidekey.credentials.added import AddedSettings
-from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
 from sidekey.credentials.oauth2.grants import (
@@ -43,6 +43,7 @@ from support.stored import (
     documents,
     draft,
     former,
+    in_a_row,
     judged,
     opened,
     settings_in,
@@ -72,8 +73,8 @@ SECRETS = {"key", "password", "username", "client_secret", "refresh_token", "pri
 SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
 """Keys that hold what is sealed, and so are bound by their places."""
 
-ELSEWHERE = {"auth", "allow_private", "pass_headers"}
-"""Keys of an integration that are edited by their own keys, or that no stored one has."""
+ELSEWHERE = {"auth"}
+"""Keys of an integration that are edited by their own keys."""
 
 
 def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
@@ -85,13 +86,14 @@ def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Ite
             yield from (each for each in deciding(member, f"{path}.", f"{name}.") if not each.endswith(".type"))
         if inner is not None:
             yield from deciding(inner, f"{path}.", f"{name}.")
-        elif not key.harmless and key.name not in {*SECRETS, *only_in_files(model)} and path not in ELSEWHERE:
+        elif not key.harmless and key.name not in {*SECRETS, *file_only(model)} and path not in ELSEWHERE:
             yield name
 
 
-def only_in_files(model: type[BaseModel]) -> frozenset[str]:
-    """The keys that no stored document has."""
-    return model.only_in_files if issubclass(model, KindSettings) else frozenset()
+def file_only(model: type[BaseModel]) -> frozenset[str]:
+    """Return the keys that no stored document has."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, field in fields if any(isinstance(each, FileOnly) for each in field.metadata))
 
 
 def test_every_key_that_decides_is_tried() -> None:
@@ -185,7 +187,8 @@ def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
     row = stored(document)
     moved = former(row).patched(patch)
     saved = json.loads(row.document)
-    past = replace(row, document=json.dumps({**saved, "integration": merge_patch(saved["integration"], patch)}))
+    written = merge_patch(saved["integration"], in_a_row(patch))
+    past = replace(row, document=json.dumps({**saved, "integration": written}))
     if not key.endswith(".type"):
         kept = set(former(row).secrets)
         found = judged(moved, former(row))

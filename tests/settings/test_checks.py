@@ -5,6 +5,7 @@ import pytest
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.base import Places, Traits
+from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import Caller
 from sidekey.settings import checks
@@ -42,7 +43,7 @@ def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], war
     """Each has its place and says what is the matter."""
     good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
     assert list(checks.integration_warnings({**good, **raw})) == [warning]
-    assert list(checks.integration_errors({**good, **raw})) == []
+    assert list(checks.integration_errors({**good, **raw}, Context("file"))) == []
 
 
 OAUTH2 = {"type": "oauth2", "client_secret": {"env": "SECRET"}}
@@ -72,8 +73,8 @@ def test_a_pasted_key_is_a_warning() -> None:
 def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
     """Two would leave it open which is shown."""
     raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
-    assert list(checks.integration_errors(raw)) == []
-    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == [
+    assert list(checks.integration_errors(raw, Context("file"))) == []
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE}, Context("file"))) == [
         (("client_certificate",), "kind mtls has its certificate under auth: remove this block")
     ]
 
@@ -81,16 +82,18 @@ def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
 def test_a_kind_finds_its_own_errors() -> None:
     """Between its keys and those of the integration."""
     raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
-    assert [loc for loc, _ in checks.integration_errors(raw)] == [("auth", "client_authentication")]
-    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == []
+    assert [loc for loc, _ in checks.integration_errors(raw, Context("file"))] == [("auth", "client_authentication")]
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE}, Context("file"))) == []
 
 
 @pytest.mark.parametrize("auth", [{"type": "responsys"}, {**OAUTH2, "token_response": {"base_url": "url"}}])
 def test_a_test_request_under_a_base_url_that_is_learnt_has_no_dot_segment(auth: dict[str, object]) -> None:
     """Wherever the base URL turns out to be. Any other path lies below it."""
     raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth}
-    assert list(checks.integration_errors({**raw, "test": {"path": "/v2"}})) == []
-    assert [loc for loc, _ in checks.integration_errors({**raw, "test": {"path": "/../v2"}})] == [("test", "path")]
+    assert list(checks.integration_errors({**raw, "test": {"path": "/v2"}}, Context("file"))) == []
+    assert [loc for loc, _ in checks.integration_errors({**raw, "test": {"path": "/../v2"}}, Context("file"))] == [
+        ("test", "path")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,9 @@ def test_a_test_request_is_judged_without_what_only_the_kind_knows(
 ) -> None:
     """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
     auth = {**OAUTH2, "token_endpoint": "https://auth.example.com/token"}
-    assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw})] == ([] if error is None else [error])
+    assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw}, Context("file"))] == (
+        [] if error is None else [error]
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,7 @@ def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None
 def test_a_test_request_of_a_prefix_that_is_a_reference_is_not_judged() -> None:
     """What the file or variable holds is not known to a check of the text."""
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
-    assert list(checks.integration_errors(raw)) == []
+    assert list(checks.integration_errors(raw, Context("file"))) == []
 
 
 def test_integrations_that_no_caller_has_both_of_may_overlap() -> None:
@@ -261,7 +266,11 @@ OAUTH2 = {
 
 def added(add: object, auth: object = AUTH) -> list[tuple[tuple[str | int, ...], str]]:
     """The errors of an integration with this beside this."""
-    return [*checks.integration_errors({"endpoint_prefix": "https://api.example.com", "auth": auth, "add": add})]
+    return [
+        *checks.integration_errors(
+            {"endpoint_prefix": "https://api.example.com", "auth": auth, "add": add}, Context("file")
+        )
+    ]
 
 
 def test_what_is_added_stands_beside_any_credential() -> None:
@@ -322,7 +331,7 @@ def test_a_name_that_two_parts_write_is_an_error_that_names_both(
     """At what is added, whatever else is wrong elsewhere."""
     assert added(add, auth) == [(("add", *place), said)]
     raw = {"auth": auth, "add": add, "endpoint_prefix": 5, "unknown": True}
-    assert (("add", *place), said) in list(checks.integration_errors(raw))
+    assert (("add", *place), said) in list(checks.integration_errors(raw, Context("file")))
 
 
 @pytest.mark.parametrize("rules", [{"names": b"x-tenant"}, {"kept": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str)
@@ -435,9 +444,9 @@ def test_what_looks_like_a_variable_is_a_warning(value: str, warned: bool) -> No
         (("auth", "headers", "X-Key", "prefix"), "nothing is expanded: write {env: NAME}"),
         (("source_address",), "nothing is expanded: write the value itself"),
     ]
-    assert list(checks.unexpanded_in(raw, stored=False)) == (found if warned else [])
+    assert list(checks.unexpanded_in(raw, Context("file"))) == (found if warned else [])
     stored = [(loc, "nothing is expanded: write the value itself") for loc, _ in found]
-    assert list(checks.unexpanded_in(raw, stored=True)) == (stored if warned else [])
+    assert list(checks.unexpanded_in(raw, Context("body"))) == (stored if warned else [])
     said = {"ca": {"folder": value}}
     assert [loc for loc, _ in checks.global_warnings(said)] == ([("ca", "folder")] if warned else [])
     preset = {"url": value, "headers": {"X-A": value}, "body": {"text": value}, "parameters": {"a": {"default": value}}}
@@ -447,4 +456,4 @@ def test_what_looks_like_a_variable_is_a_warning(value: str, warned: bool) -> No
 def test_nothing_is_said_of_a_stored_secret() -> None:
     """Not even what it looks like."""
     raw = {"auth": {"password": {"value": "${hunter2}"}}}
-    assert list(checks.unexpanded_in(raw, stored=True)) == []
+    assert list(checks.unexpanded_in(raw, Context("body"))) == []

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from sidekey import credentials
+from sidekey.credentials.context import Context
 from sidekey.settings.models import Config
 
 CONFIG = {
@@ -33,7 +34,7 @@ CONFIG = {
 )
 def test_a_config_shows_no_secret(show: type[str]) -> None:
     """In any form that a log or a debugger may give it."""
-    shown = show(Config.model_validate(CONFIG))
+    shown = show(Config.model_validate(CONFIG, context=Context("file")))
     assert "REDACTED" in shown
     assert "hunter2" not in shown
 
@@ -51,7 +52,7 @@ def test_a_config_shows_no_secret(show: type[str]) -> None:
 def test_an_error_of_the_model_shows_no_secret(part: dict[str, object]) -> None:
     """pydantic's own text is never printed, but a traceback may hold it."""
     with pytest.raises(ValidationError) as caught:
-        Config.model_validate({**CONFIG, **part})
+        Config.model_validate({**CONFIG, **part}, context=Context("file"))
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(caught.value)
 
@@ -60,7 +61,7 @@ def test_values_are_never_converted() -> None:
     """A text is no number, a number no text, 1 is not true."""
     raw = {"version": 1, "via": 1, "limits": {"headers": "3"}, "log": {"path": "yes"}}
     with pytest.raises(ValidationError) as caught:
-        Config.model_validate(raw)
+        Config.model_validate(raw, context=Context("file"))
     assert [error["loc"] for error in caught.value.errors()] == [("limits", "headers"), ("log", "path"), ("via",)]
 
 
@@ -89,6 +90,6 @@ def test_whatever_a_key_is_the_model_takes_it_or_tells_an_error(model: type[Base
     for name, field in model.model_fields.items():
         for value in values:
             try:
-                model.model_validate({field.alias or name: value})
+                model.model_validate({field.alias or name: value}, context=Context("file"))
             except ValidationError as error:
                 assert error.errors()

@@ -5,6 +5,7 @@ import pytest
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import FixedCredential, Grant, Places, Supplemented
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.parts import credential_of, public_headers_of, read_parts, supplements_of, traits_of, values_of
@@ -21,7 +22,9 @@ OAUTH2 = {
 
 
 def settings_of(auth: dict[str, Any], **more: Any) -> IntegrationSettings:
-    return IntegrationSettings.model_validate({"endpoint_prefix": "https://api.example.com", "auth": auth, **more})
+    return IntegrationSettings.model_validate(
+        {"endpoint_prefix": "https://api.example.com", "auth": auth, **more}, context=Context("file")
+    )
 
 
 def read(reference: Reference) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidekey.core.policy import decide, parse_domain, parse_learnt
 from sidekey.core.urls import parse_target
 from sidekey.credentials.base import CallingCredential, FixedCredential
+from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.settings import profiles
@@ -110,12 +111,12 @@ def table(text: str) -> Table:
 def shown(text: str) -> list[str]:
     """The errors of expanding, as they are printed."""
     raw = table(text)
-    return [str(error_at(raw, loc, message)) for loc, message in expand(raw).errors]
+    return [str(error_at(raw, loc, message)) for loc, message in expand(raw, Context("file")).errors]
 
 
 def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
     """A profile expanded with its examples for parameters."""
-    return expand({"auth": auth_of(name, optional=optional, **given)})
+    return expand({"auth": auth_of(name, optional=optional, **given)}, Context("file"))
 
 
 def texts(data: Any) -> Iterator[str]:
@@ -253,7 +254,7 @@ def test_a_parameter_is_a_plain_value(value: object) -> None:
 
 def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
     """The model of the kind knows `provider` alone."""
-    expansion = expand(table(COMMERCETOOLS))
+    expansion = expand(table(COMMERCETOOLS), Context("file"))
     assert expansion.table == {
         "auth": {
             "type": "oauth2",
@@ -273,15 +274,15 @@ def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
 @pytest.mark.parametrize(("written", "value"), [("12", 12), ("'12'", "12")])
 def test_a_number_stays_as_it_was_written(written: str, value: object) -> None:
     """JSON tells 12 from "12", and the platform takes both."""
-    expansion = expand(table(f"{MARKETING_CLOUD}, account_id: {written}}}\n"))
+    expansion = expand(table(f"{MARKETING_CLOUD}, account_id: {written}}}\n"), Context("file"))
     body = expansion.table["auth"]["token_request"]["body"]
     assert (body, type(body["account_id"])) == ({"account_id": value}, type(value))
 
 
 def test_what_lacks_an_optional_parameter_is_left_out() -> None:
     """An empty body as well; what stands beside it remains."""
-    assert expand(table(f"{MARKETING_CLOUD}}}\n")).table["auth"]["token_request"] == {"format": "json"}
-    assert "token_request" not in expand(table(COMMERCETOOLS)).table["auth"]
+    assert expand(table(f"{MARKETING_CLOUD}}}\n"), Context("file")).table["auth"]["token_request"] == {"format": "json"}
+    assert "token_request" not in expand(table(COMMERCETOOLS), Context("file")).table["auth"]
 
 
 def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
@@ -291,12 +292,14 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
         "  client_authentication: body\n  token_request: {body: {scope: {env: SCOPE}}, format: json}\n"
     )
     raw = table(text)
-    expansion = expand(raw)
+    expansion = expand(raw, Context("file"))
     auth = expansion.table["auth"]
     assert auth["client_authentication"] == "body"
     assert auth["token_request"] == {"body": {"scope": {"env": "SCOPE"}}, "format": "json"}
     assert raw == table(text)
-    beside = expand(table(f"{MARKETING_CLOUD}, account_id: 12, token_request: {{body: {{scope: email_read}}}}}}\n"))
+    beside = expand(
+        table(f"{MARKETING_CLOUD}, account_id: 12, token_request: {{body: {{scope: email_read}}}}}}\n"), Context("file")
+    )
     assert beside.table["auth"]["token_request"] == {
         "body": {"scope": "email_read", "account_id": 12},
         "format": "json",
@@ -350,7 +353,7 @@ NEEDS_HOST = (
 @pytest.mark.parametrize(("resource", "host"), NATIONAL.items())
 def test_an_entra_token_may_go_to_the_api_of_its_scope_and_nowhere_else(resource: str, host: str) -> None:
     """The scope names the API's own host."""
-    expansion = expand(table(f"{ENTRA}, scope: {resource}/.default}}\n"))
+    expansion = expand(table(f"{ENTRA}, scope: {resource}/.default}}\n"), Context("file"))
     assert (expansion.errors, expansion.table["allowed_domains"]) == ([], [f"https://{host}"])
 
 
@@ -359,14 +362,14 @@ def test_an_entra_scope_whose_api_is_unknown_needs_its_host(resource: str) -> No
     """The token would go to a host that it is not for: the error has its place and the way out."""
     text = f"{ENTRA}, scope: '{resource}/.default'"
     assert shown(f"{text}}}\n") == [f"c.yaml:1:7: {NEEDS_HOST}"]
-    expansion = expand(table(f"{text}, api_host: acme.vault.azure.net}}\n"))
+    expansion = expand(table(f"{text}, api_host: acme.vault.azure.net}}\n"), Context("file"))
     assert (expansion.errors, expansion.table["allowed_domains"]) == ([], ["https://acme.vault.azure.net"])
 
 
 def test_a_host_that_is_written_replaces_the_one_of_the_scope() -> None:
     """A gateway in front of the API, for one."""
     text = f"{ENTRA}, scope: https://graph.microsoft.com/.default, api_host: graph.acme.example}}\n"
-    assert expand(table(text)).table["allowed_domains"] == ["https://graph.acme.example"]
+    assert expand(table(text), Context("file")).table["allowed_domains"] == ["https://graph.acme.example"]
 
 
 @pytest.mark.parametrize("host", ["*.vault.azure.net", "vault", "10.0.0.1", "Acme.vault.azure.net", "a.example:8443"])
@@ -384,7 +387,7 @@ def test_an_api_host_is_one_host_name(host: str) -> None:
 )
 def test_a_parameter_of_the_domains_is_not_needed_where_these_are_written(own: str, domains: int) -> None:
     """Whoever writes them, or allows none, has said where the token may go."""
-    expansion = expand(table(f"{ENTRA}, scope: https://vault.azure.net/.default}}\n{own}"))
+    expansion = expand(table(f"{ENTRA}, scope: https://vault.azure.net/.default}}\n{own}"), Context("file"))
     assert (expansion.errors, len(expansion.table.get("allowed_domains", []))) == ([], domains)
 
 
@@ -407,7 +410,9 @@ def test_a_wrong_scope_is_one_error() -> None:
 )
 def test_the_scopes_of_commercetools_are_a_parameter(written: str, scope: str | None) -> None:
     """By default that of the project, or all of the client."""
-    auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}"))).table["auth"]
+    auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}")), Context("file")).table[
+        "auth"
+    ]
     assert auth.get("token_request", {}).get("body", {}).get("scope") == scope
 
 
@@ -484,19 +489,19 @@ def test_a_pod_of_acoustic_may_be_upper_case(pod: str) -> None:
 )
 def test_each_key_of_its_own_replaces_that_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
     """Alone, and the other stays the profile's; without other domains there are none of the profile's either."""
-    found = expand(table(COMMERCETOOLS + own)).table
+    found = expand(table(COMMERCETOOLS + own), Context("file")).table
     assert (found["allow_other_domains"], found.get("allowed_domains")) == (switch, domains)
 
 
 def test_a_profile_without_domains_brings_neither_key() -> None:
     """Its API is on the host of its token endpoint."""
-    assert expand(table("auth: {type: oauth2, provider: criteo}\n")).table.keys() == {"auth"}
+    assert expand(table("auth: {type: oauth2, provider: criteo}\n"), Context("file")).table.keys() == {"auth"}
 
 
 def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     """For explain: only what the profile brought, as paths and texts."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
-    filled = expand(table(text)).filled
+    filled = expand(table(text), Context("file")).filled
     assert filled is not None
     assert filled.provider == "salesforce-marketing-cloud"
     assert filled.entries == (
@@ -516,7 +521,7 @@ def test_errors_found_later_have_a_place() -> None:
         "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
         "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
     )
-    expansion = expand(raw)
+    expansion = expand(raw, Context("file"))
     places = {
         ("auth", "client_id"): "8:14",
         ("auth", "token_request", "query", "a"): "7:16",
@@ -553,7 +558,7 @@ def test_every_error_of_the_parameters_is_reported_at_once() -> None:
 
 def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
     """It knows the keys of the kind, and which one was meant."""
-    expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"))
+    expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"), Context("file"))
     assert expansion.errors == []
     assert {"clientid", "zzz"} <= expansion.table["auth"].keys()
 
@@ -571,7 +576,7 @@ def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: st
     """What stands beside it is not judged by another provider's rules, and hides no error of the integration."""
     text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
     assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
-    expansion = expand(table(text))
+    expansion = expand(table(text), Context("file"))
     assert expansion.filled is None
     assert expansion.table["auth"].keys() <= KINDS["oauth2"].model_fields.keys()
     assert "token_endpoint" in expansion.table["auth"]
@@ -591,8 +596,8 @@ def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: st
 def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
     """The model says what is wrong with it, if anything is."""
     raw = table(text)
-    assert expand(raw) == Expansion(raw, [], None)
-    assert expand(raw).table is raw
+    assert expand(raw, Context("file")) == Expansion(raw, [], None)
+    assert expand(raw, Context("file")).table is raw
 
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
@@ -670,7 +675,7 @@ KLAVIYO = "auth: {type: headers, provider: klaviyo, key: {file: k}}\n"
 def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
     """The very value that was written, so that it is read, sealed and checked as any other."""
     raw = table(KLAVIYO)
-    expansion = expand(raw)
+    expansion = expand(raw, Context("file"))
     assert expansion.errors == []
     assert expansion.table == {
         "auth": {
@@ -685,7 +690,9 @@ def test_a_secret_is_put_where_the_profile_has_its_name() -> None:
 
 def test_what_a_profile_brought_has_no_secret() -> None:
     """It is shown, and stored beside the document."""
-    expansion = expand(table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"))
+    expansion = expand(
+        table("auth: {type: headers, provider: klaviyo, key: {insecure_value: hunter2}}\n"), Context("file")
+    )
     assert "hunter2" not in f"{expansion.filled}{expansion.brought}{expansion.origins}"
     assert expansion.filled is not None
     assert ("auth.headers.Authorization.secret", "{key}") in expansion.filled.entries
@@ -724,7 +731,7 @@ def test_a_secret_that_is_missing_or_goes_nowhere_is_one_error(text: str, error:
 def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
     """And at its place; what the profile filled in has that of the provider."""
     raw = table("auth:\n  type: headers\n  provider: klaviyo\n  key: bare\n")
-    expansion = expand(raw)
+    expansion = expand(raw, Context("file"))
     secret = ("auth", "headers", "Authorization", "secret")
     assert str(error_of(raw, expansion.placed(Finding(secret, "wrong")))) == "c.yaml:4:8: auth.key: wrong"
     assert expansion.written((*secret, 0)) == ("auth", "key", 0)
@@ -734,20 +741,20 @@ def test_an_error_of_a_secret_is_told_by_its_own_name() -> None:
 def test_a_prefix_of_its_own_replaces_that_of_the_profile() -> None:
     """And a parameter that only stands in it is not needed then."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}}\n"
-    assert [path for path, _ in expand(table(text)).errors] == [("auth", "dc")]
-    own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"))
+    assert [path for path, _ in expand(table(text), Context("file")).errors] == [("auth", "dc")]
+    own = expand(table(f"{text}endpoint_prefix: https://mail.example.com\n"), Context("file"))
     assert (own.errors, own.table["endpoint_prefix"]) == ([], "https://mail.example.com")
 
 
 def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
     """Whatever the secret is; with the prefix left to the profile, what it brings for the parameters counts again."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
-    brought = expand(table(text)).brought
+    brought = expand(table(text), Context("file")).brought
     assert brought is not None
     known = brought._replace(keys={**brought.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
 
     def prefix(written: str) -> object:
-        return expand(table(written), known).table.get("endpoint_prefix")
+        return expand(table(written), Context("file"), known).table.get("endpoint_prefix")
 
     assert prefix(text.replace("file: k", "env: OTHER")) == "https://us6.of-then.example.com"
     assert prefix(text.replace("us6", "us7")) == "https://us7.api.mailchimp.com"

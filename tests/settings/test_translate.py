@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import error_of
 from sidekey.settings.document import parse
@@ -11,7 +12,7 @@ from sidekey.settings.translate import findings_of
 def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
     root, _ = parse("c.yaml", text.encode())
     with pytest.raises(ValidationError) as caught:
-        model.model_validate(root)
+        model.model_validate(root, context=Context("file"))
     found = findings_of(caught.value, model, lambda _: root)
     return [str(error_of(root, each, base=("integrations", "crm"))) for each in found]
 

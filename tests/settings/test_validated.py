@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sidekey.credentials.context import Context
 from sidekey.settings.config_errors import Finding
 from sidekey.settings.document import parse
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import located, merge_patch
 from sidekey.settings.validated import validate, validate_saved
 from support.stored import BASIC, PROFILE, copied
 
@@ -15,8 +16,8 @@ def test_a_file_and_a_stored_document_have_the_same_errors() -> None:
     """Where they may say the same; a bare text has another way out."""
     document = {"endpoint_prefix": "x", "methods": ["get"], "test": 1, "auth": {"type": "basic", "username": "a:b"}}
     text = "endpoint_prefix: x\nmethods: [get]\ntest: 1\nauth: {type: basic, username: 'a:b'}\n"
-    of_file = validate(parse("c.yaml", text.encode())[0])
-    assert of_file.errors == validate(located(document)).errors
+    of_file = validate(parse("c.yaml", text.encode())[0], Context("file"))
+    assert of_file.errors == validate(located(document), Context("body")).errors
     assert len(of_file.errors) == 5
     assert of_file.settings is None
 
@@ -26,7 +27,8 @@ def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
     """A stored document has no files."""
     document = copied(BASIC)
     document["auth"] = {"type": "basic", "username": {"value" if stored else "env": "USER"}, "password": "hunter2"}
-    (error,) = validate(located(document) if stored else document).errors
+    raw, context = (located(document), Context("body")) if stored else (document, Context("file"))
+    (error,) = validate(raw, context).errors
     assert error.loc == ("auth", "password")
     assert way_out in error.message
 
@@ -34,14 +36,14 @@ def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
 def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
     """The document has no other place for it."""
     document = located({**PROFILE, "allow_other_domains": True, "allowed_domains": []})
-    assert validate(document).errors == (
+    assert validate(document, Context("body")).errors == (
         Finding(
             ("allow_other_domains",),
             "needs allowed_domains: list the domains, or remove this key",
             written=("allow_other_domains",),
         ),
     )
-    missing = validate(located({"auth": {"type": "oauth2", "provider": "commercetools"}}))
+    missing = validate(located({"auth": {"type": "oauth2", "provider": "commercetools"}}), Context("body"))
     assert [each.place for each in missing.errors] == [
         ("auth", "region"),
         ("auth", "client_id"),
@@ -51,8 +53,8 @@ def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
 
 def test_a_saved_document_is_validated_with_what_its_profile_brought_then() -> None:
     """Also where that profile is gone."""
-    saved = located(PROFILE)
-    validated = validate(saved)
+    saved = located(merge_patch(PROFILE, {"auth": {"client_secret": {"value": None, "set": True}}}))
+    validated = validate(saved, Context("row"))
     assert validated.expansion.brought is not None
     brought = validated.expansion.brought._replace(provider="gone")
     again = validate_saved(saved, brought)

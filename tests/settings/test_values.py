@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from sidekey.credentials.context import Context
 from sidekey.runtime.snapshot import Address, Trust
 from sidekey.settings import values
 
@@ -126,7 +127,7 @@ def test_what_is_no_host_name_is_an_error(text: str) -> None:
 )
 def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
     """Three ways to say whose certificates count."""
-    assert values.parse_trust(raw) == trust
+    assert values.parse_trust(raw, Context("file")) == trust
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
 def test_other_trust_is_an_error(raw: object) -> None:
     """There is no default that trusts more."""
     with pytest.raises(ValueError, match="mozilla, system, "):
-        values.parse_trust(raw)
+        values.parse_trust(raw, Context("file"))
 
 
 @pytest.mark.parametrize("name", ["a", "0", "crm", "crm-2_eu", "a" * 63])

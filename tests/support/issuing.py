@@ -10,6 +10,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from sidekey.credentials.base import Attempt, Call, CallingCredential, Issued, KindSettings, Reply
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.registry import AuthSettings
 from sidekey.settings.secrets import SecretReader
@@ -22,7 +23,7 @@ ENVIRON = {"SECRET": "s3cret/+ &=%:~"}
 
 def settings_of(auth: Mapping[str, Any]) -> KindSettings:
     """The settings of an `auth` block. Raises pydantic.ValidationError."""
-    return TypeAdapter(AuthSettings).validate_python(dict(auth))
+    return TypeAdapter(AuthSettings).validate_python(dict(auth), context=Context("file"))
 
 
 def credential_of(auth: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> CallingCredential:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sidekey.credentials.context import Context
 from sidekey.settings.document import parse
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stored.document import found_at
@@ -105,7 +106,7 @@ def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: 
 
 def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None) -> Rewritten:
     """What an import makes of an integration of a file in this folder."""
-    validated = validate(raw)
+    validated = validate(raw, Context("file"))
     assert validated.errors == ()
     assert validated.settings is not None
     return rewritten(raw, validated.settings, SecretReader(folder, environ or {}), validated.expansion.written)

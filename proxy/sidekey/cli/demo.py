@@ -23,6 +23,7 @@ from sidekey.app import App, run_logged
 from sidekey.cli.terminal import fail
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits
@@ -216,7 +217,7 @@ def _wrapped(title: str, lines: list[str], known: list[str] | tuple[()], width: 
 def demo_snapshot(upstream_port: int) -> Snapshot:
     """The demo's config: one `basic` integration for the upstream's /v1, on free loopback ports."""
     auth = BasicSettings.model_validate(
-        {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}},
+        {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}}, context=Context("file")
     )
     values, _ = auth.read(lambda reference: reference.value, {})
     loader = SecretLoader(partial(auth.credential, values))

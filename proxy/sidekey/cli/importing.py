@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -18,18 +19,20 @@ from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, user
 from sidekey.cli.terminal import fail, print_json
+from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import mapping
 from sidekey.errors import StartError
 from sidekey.managed import Managed
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
 from sidekey.settings.admin import SHORTEST_TOKEN
 from sidekey.settings.build import build_trust
+from sidekey.settings.checks import limit_errors
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.integration import Integrations
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
-from sidekey.settings.models import CallerSettings, GlobalSettings
+from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings
 from sidekey.settings.presets import left_behind
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Joined, read_config
@@ -40,7 +43,7 @@ from sidekey.settings.stored.opening import Vault, is_stored
 from sidekey.settings.stored.overlaps import overlaps_beside
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.rows import caller_fields, former_of, saved_preset, saved_row
-from sidekey.settings.stored.saving import Draft, Former, Invalid, only_stored, prepare
+from sidekey.settings.stored.saving import Draft, Former, Invalid, prepare, text_errors
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
 from sidekey.settings.validated import validate
@@ -336,8 +339,14 @@ class _Planning:
         integrations = Integrations(one, reader, noting, trust_of, self._now, store="database")
         integrations.take(name, raw, self._target.side.trust, None)
         errors = [*one.errors, *one.unreadable, *one.refused]
-        errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
-        validated = validate(raw)
+        file_only = file_only_keys(IntegrationSettings).items()
+        further = chain(
+            (((key,), reason) for key, reason in file_only if key in raw),
+            text_errors(raw),
+            limit_errors(raw, in_flight),
+        )
+        errors += [error_at(raw, loc, message, base=base) for loc, message in further]
+        validated = validate(raw, Context("file"))
         settings = validated.settings
         if settings is None:
             return errors
@@ -386,7 +395,7 @@ class _Planning:
             return joined.owners.get(str(loc[0]), joined.documents[0]) if loc else joined.documents[0]
 
         try:
-            GlobalSettings.model_validate({"version": 1, **values})
+            GlobalSettings.model_validate({"version": 1, **values}, context=Context("file"))
         except ValidationError as error:
             self.errors += [error_of(root(each.loc), each) for each in findings_of(error, GlobalSettings, root)]
 
@@ -408,7 +417,7 @@ class _Planning:
                 # Reported with all others, here and below; what is no name is not repeated.
                 continue
             try:
-                settings = CallerSettings.model_validate(raw)
+                settings = CallerSettings.model_validate(raw, context=Context("file"))
             except ValueError:
                 self._outcomes["caller", name] = "refused"
                 continue

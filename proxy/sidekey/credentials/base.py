@@ -460,9 +460,6 @@ class KindSettings(PartSettings):
     starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Optional keys that a new document of the kind starts with in the console."""
 
-    only_in_files: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a stored integration may not have; their own checks say why."""
-
     plain_secrets: ClassVar[frozenset[str]] = frozenset()
     """Keys of secrets that a provider profile may fill in, and a file may also write as plain text."""
 
@@ -473,7 +470,7 @@ class KindSettings(PartSettings):
     """Whether the block contains the keys of `add`, which then has no own block."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """What is filled in for an unknown provider, so that the rest is still checked.
+    """What is filled in for an unknown provider, so that the rest is still checked. `{name}` stands for a secret.
 
     Empty for a kind that takes no profiles; the others declare the key `provider` (`Provider`).
     """

@@ -41,7 +41,7 @@ class BasicSettings(KindSettings):
     also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
     plain_secrets: ClassVar[frozenset[str]] = frozenset({"username"})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"username": "unknown", "password": MappingProxyType({"env": "PASSWORD"})}
+        {"username": "unknown", "password": "{password}"}
     )
 
     # The order counts: each check sees the keys above its own.

@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
+from sidekey.credentials.context import Context, parsed_by
+
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
 
 WRITTEN: Final = frozenset({"text", "inline", "plain"})
@@ -96,11 +98,10 @@ NOT_INJECTED = frozenset(
 """Header names that no integration may inject, as `normal_name` spells them; `Sidekey-*` beside them."""
 
 
-class StoredMapping(dict[str, Any]):
-    """A mapping of a stored document, whose author may say less than that of a file. `pointer` (RFC 6901) is its place.
+class Located(dict[str, Any]):
+    """A mapping of a body or row with its place in the document, `pointer` (RFC 6901), by which a secret is stored.
 
-    Whoever may edit a stored integration would else have Sidekey read files and variables of its own machine, and send
-    them anywhere. A secret in a list has a lasting `row`, which stands in its pointer for the index.
+    A secret in a list has a lasting `row`, which replaces the index in its pointer.
     """
 
     __slots__ = ("pointer", "row")
@@ -111,18 +112,10 @@ class StoredMapping(dict[str, Any]):
         self.row = row
 
     def __repr__(self) -> str:
-        return f"StoredMapping({self.pointer}, REDACTED)"
+        return f"Located({self.pointer}, REDACTED)"
 
     def __reduce__(self) -> str:
         raise TypeError("a stored document may hold a secret and is not pickled")
-
-
-class NotAReference(ValueError):
-    """A text was written in place of a reference. `stored` is what is said of a stored document."""
-
-    def __init__(self, reason: str, stored: str) -> None:
-        super().__init__(reason)
-        self.stored = stored
 
 
 class SecretUnreadable(Exception):
@@ -197,7 +190,7 @@ LONGEST_NAME: Final = 256
 class Reference:
     """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
 
-    Of one that is stored it is the JSON pointer of its place in the document, as `StoredMapping` has it.
+    Of a stored secret it is the pointer of its place in the document (`Located`).
     """
 
     source: Source
@@ -224,6 +217,9 @@ def clean(text: str) -> str:
 
     The reason is the rest of a sentence that begins with the name of what was read.
     """
+    if text.isprintable():
+        # No control and no surrogate, as most texts of ten thousand integrations.
+        return text
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
         raise ValueError("must not contain a control character")
@@ -258,25 +254,27 @@ def cleaned(reference: Reference, text: str) -> str:
     return clean_pem(text) if reference.pem else clean_secret(text)
 
 
-def parse_secret(raw: object, *, pem: bool = False) -> Reference:
-    """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}; {value} where it is stored."""
+def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Reference:
+    """Parse the reference to a secret: one of {file}, {env}, {insecure_value} in a file, else as `stored_secret`."""
     if not isinstance(raw, Mapping):
-        raise NotAReference(f"a secret may not be written inline: {WAY_OUT}", f"must not be a bare text: {SEND_VALUE}")
-    if isinstance(raw, StoredMapping):
-        return stored_secret(raw, pem=pem)
+        reason = f"a secret may not be written inline: {WAY_OUT}"
+        # pydantic reports ValueError.
+        raise ValueError(reason if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
+    if not context.is_file:
+        return stored_secret(raw, context, pem=pem)
     source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
     return elsewhere(source, value, pem)
 
 
-def parse_secret_or_text(raw: object) -> Reference:
-    """Read a secret that a config file may also write as plain text."""
+def parse_secret_or_text(raw: object, context: Context) -> Reference:
+    """Parse a secret that a config file may also write as plain text."""
     if isinstance(raw, str):
         return Reference("plain", _literal(raw, clean))
     if not isinstance(raw, Mapping):
-        raise NotAReference(_NO_TEXT, f"must not be a bare value: {SEND_VALUE}")
-    return parse_secret(raw)
+        raise ValueError(_NO_TEXT if context.is_file else f"must not be a bare value: {SEND_VALUE}")  # noqa: TRY004
+    return parse_secret(raw, context)
 
 
 def parse_secret_elsewhere(raw: object) -> Reference:
@@ -288,27 +286,26 @@ def parse_secret_elsewhere(raw: object) -> Reference:
     return elsewhere(*single(raw, ("file", "env"), WAY_OUT))
 
 
-def parse_text(raw: object, *, pem: bool = False, form: Form = "text") -> Reference:
-    """Read a text that is not a secret: the text itself, {file} or {env}."""
-    way_out = "use a text, {file: PATH} or {env: NAME}"
+def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form = "text") -> Reference:
+    """Parse a text that is not a secret: the text itself; in a file also {file} or {env}."""
     if isinstance(raw, str):
         if pem:
             refuse_key(raw, "write it under private_key")
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
-    if isinstance(raw, StoredMapping):
-        refuse_elsewhere(raw, "send the text itself")
-        raise ValueError("must be a text, which is public here: send the text itself")  # noqa: TRY004 - as above
     if not isinstance(raw, Mapping):
-        raise NotAReference(_NO_TEXT, "must be a text")
-    return elsewhere(*single(raw, ("file", "env"), way_out), pem, form)
+        raise ValueError(_NO_TEXT if context.is_file else "must be a text")  # noqa: TRY004 - as above
+    if not context.is_file:
+        refuse_elsewhere(raw, "send the text itself")
+        raise ValueError("must be a text, which is public here: send the text itself")
+    return elsewhere(*single(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}"), pem, form)
 
 
-def parse_scalar(raw: object, reason: str) -> Reference | int | float | bool:
-    """Read a text, a number, true, false, or the reference to a secret. Raises ValueError: else with this `reason`."""
+def parse_scalar(raw: object, context: Context, reason: str) -> Reference | int | float | bool:
+    """Parse a text, a number, true, false, or the reference to a secret. Raises ValueError: else with this `reason`."""
     if isinstance(raw, Mapping):
-        return parse_secret(raw)
+        return parse_secret(raw, context)
     if isinstance(raw, str):
-        return parse_text(raw)
+        return parse_text(raw, context)
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
     raise ValueError(reason)
@@ -365,10 +362,11 @@ def as_stored(form: Form, text: str) -> Any:
     return {form: text}
 
 
-def stored_secret(raw: StoredMapping, *, pem: bool) -> Reference:
-    """The reference to a secret of a stored document: {value}, or what says that the one that is stored is kept."""
+def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Reference:
+    """Parse a secret of a body or row: `{set: true}`, which keeps the stored secret, or in a body `{value}`."""
     if not is_kept(raw):
         refuse_elsewhere(raw, SEND_VALUE)
+        refuse_entered(context)
         text = raw.get("value")
         if list(raw) != ["value"] or not isinstance(text, str):
             raise ValueError(f"must have the one key value with a text: {SEND_VALUE}")
@@ -378,7 +376,7 @@ def stored_secret(raw: StoredMapping, *, pem: bool) -> Reference:
                 "the value must not consist of * or \u2022 only, as forms show a secret: send the secret itself, or "
                 "{set: true} to keep the one that is stored"
             )
-    return Reference("stored", raw.pointer, pem)
+    return Reference("stored", pointer_of(raw), pem)
 
 
 def is_kept(raw: Mapping[str, Any]) -> bool:
@@ -386,7 +384,20 @@ def is_kept(raw: Mapping[str, Any]) -> bool:
     return raw.get("set") is True and raw.keys() <= READ_KEYS
 
 
-def refuse_elsewhere(raw: StoredMapping, way_out: str) -> None:
+def refuse_entered(context: Context) -> None:
+    """Raise ValueError for a secret in the open in a row."""
+    if context.where == "row":
+        raise ValueError("must be {set: true}: a row contains no secret in the open")
+
+
+def pointer_of(raw: Mapping[str, Any]) -> str:
+    """Return the pointer of a mapping of a body or row. Raises TypeError if the document was not located."""
+    if not isinstance(raw, Located):
+        raise TypeError("locate a body or row before you validate it")
+    return raw.pointer
+
+
+def refuse_elsewhere(raw: Mapping[str, Any], way_out: str) -> None:
     """Raise ValueError for a reference that only a config file may write."""
     for key, reason in _OF_FILES.items():
         if key in raw:
@@ -542,10 +553,10 @@ PEM_SECRET_SCHEMA: dict[str, Any] = {**SECRET_SCHEMA, "title": "Secret in PEM"}
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""
 
-Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
+Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
 """A secret: {file}, {env} or {insecure_value}."""
 
-SecretOrText = Annotated[Reference, PlainValidator(parse_secret_or_text), REDACT, WithJsonSchema(SECRET_OR_TEXT_SCHEMA)]
+SecretOrText = Annotated[Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(SECRET_OR_TEXT_SCHEMA)]
 """A secret that a file may also write as plain text, such as a user name; in the store it is sealed."""
 
 SecretElsewhere = Annotated[
@@ -556,23 +567,21 @@ SecretElsewhere = Annotated[
 ]
 """A secret that may not be in the config: {file} or {env}."""
 
-Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
+Text = Annotated[Reference, parsed_by(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
 """A text that is not a secret: itself, {file} or {env}."""
 
 PublicText = Annotated[
     Reference,
-    PlainValidator(parse_text),
+    parsed_by(parse_text),
     PlainSerializer(lambda reference: reference.value if reference.source == "text" else REDACTED, return_type=str),
     WithJsonSchema(TEXT_SCHEMA),
 ]
 """A text that the reference of the config may show, where it is a default."""
 
-PemSecret = Annotated[
-    Reference, PlainValidator(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)
-]
+PemSecret = Annotated[Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)]
 """A secret in PEM, such as a private key."""
 
-PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
+PemText = Annotated[Reference, parsed_by(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from sidekey.core.headers import decides
 from sidekey.credentials.base import Pairs, SecretInput
+from sidekey.credentials.context import parsed_by
 from sidekey.credentials.destination import CountsAs, destination_of
 from sidekey.credentials.fields import (
     NAMES,
@@ -33,9 +34,9 @@ from sidekey.credentials.written_values import NOTHING, WrittenValue, parse_publ
 class WrittenHeader(WrittenValue):
     """One header's value, of which HTTP drops spaces at the ends."""
 
-    text: Annotated[Reference | None, PlainValidator(parse_public), literally(check_header_value), REDACT] = None
-    prefix: Annotated[Reference, PlainValidator(parse_text), literally(check_prefix), REDACT] = NOTHING
-    secret: Annotated[Reference | None, PlainValidator(parse_secret), literally(check_header_value), REDACT] = None
+    text: Annotated[Reference | None, parsed_by(parse_public), literally(check_header_value), REDACT] = None
+    prefix: Annotated[Reference, parsed_by(parse_text), literally(check_prefix), REDACT] = NOTHING
+    secret: Annotated[Reference | None, parsed_by(parse_secret), literally(check_header_value), REDACT] = None
 
 
 HeaderValue = Annotated[WrittenHeader, BeforeValidator(shape), written_schema("HeaderValue")]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from sidekey.core.parameters import Names
 from sidekey.credentials.base import Findings, Grant, Pairs, PartSettings, Places, SecretInput
@@ -20,11 +20,11 @@ MAPS: Final = ("headers", "query", "body")
 _SECRET_NAMES = frozenset({"access-token", "api-key", "apikey", "authorization", "cookie", "x-api-key"})
 
 
-def _field_shape(raw: Any) -> Any:
+def _field_shape(raw: Any, info: ValidationInfo) -> Any:
     """`shape` of the field of a body, which may be a number, true or false as well."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return {"scalar": raw}
-    return shape(raw)
+    return shape(raw, info)
 
 
 class WrittenField(WrittenValue):

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import GetJsonSchemaHandler, PlainSerializer, PlainValidator
+from pydantic import GetJsonSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import CountsAs, Json
 from sidekey.credentials.fields import (
     REDACTED,
@@ -42,14 +43,14 @@ _NAMES: Final = frozenset({"file", "env", "insecure_value", "value"})
 """What a mapping has that stands for a secret: the same everywhere, so that no document means something else there."""
 
 
-def parse_tree(raw: object) -> Tree:
-    """Read a document. Raises ValueError, or pydantic's with every error at its place."""
+def parse_tree(raw: object, context: Context) -> Tree:
+    """Parse a document. Raises ValueError, or pydantic's with every error at its place."""
     if not isinstance(raw, Mapping):
         raise ValueError("must be a mapping")  # noqa: TRY004 - pydantic reports ValueError
     if _count(raw) > MOST_VALUES:
         raise ValueError(f"must not have more than {MOST_VALUES} values")
     found: list[tuple[Place, ValueError]] = []
-    tree = _mapping(raw, (), found)
+    tree = _mapping(raw, context, (), found)
     refuse(found)
     return tree
 
@@ -64,21 +65,22 @@ def _count(raw: object) -> int:
     return count
 
 
-def _mapping(raw: Mapping[str, Any], place: Place, found: list[tuple[Place, ValueError]]) -> Tree:
+def _mapping(raw: Mapping[str, Any], context: Context, place: Place, found: list[tuple[Place, ValueError]]) -> Tree:
     tree: Tree = {}
     for name, value in raw.items():
         try:
             check_field_name(name)
         except ValueError as error:
             found.append(((*place, name, "[key]"), error))
-        tree[name] = _node(value, (*place, name), found)
+        tree[name] = _node(value, context, (*place, name), found)
     return tree
 
 
-def _node(raw: object, place: Place, found: list[tuple[Place, ValueError]]) -> Node:
+def _node(raw: object, context: Context, place: Place, found: list[tuple[Place, ValueError]]) -> Node:
     try:
         if not isinstance(raw, Mapping | list) or (isinstance(raw, Mapping) and _is_reference(raw)):
-            return _leaf(raw)
+            reason = "must be a text, a number, true, false, a list, a mapping, or a secret as a reference"
+            return parse_scalar(raw, context, reason)
     except ValueError as error:
         found.append((place, error))
         return False
@@ -86,12 +88,8 @@ def _node(raw: object, place: Place, found: list[tuple[Place, ValueError]]) -> N
         found.append((place, ValueError(f"must not be nested deeper than {DEEPEST} levels")))
         return False
     if isinstance(raw, list):
-        return [_node(each, (*place, index), found) for index, each in enumerate(raw)]
-    return _mapping(raw, place, found)
-
-
-def _leaf(raw: object) -> Node:
-    return parse_scalar(raw, "must be a text, a number, true, false, a list, a mapping, or a secret as a reference")
+        return [_node(each, context, (*place, index), found) for index, each in enumerate(raw)]
+    return _mapping(raw, context, place, found)
 
 
 def _is_reference(raw: Mapping[str, Any]) -> bool:
@@ -207,7 +205,7 @@ class _Schema:
 WrittenTree = Annotated[
     # Not Tree, which pydantic would resolve without end.
     dict[str, Any],
-    PlainValidator(parse_tree),
+    parsed_by(parse_tree),
     PlainSerializer(_redacted),
     _Schema(),
     CountsAs(form_of),

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import ValidationInfo, WithJsonSchema
 
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -15,7 +16,6 @@ from sidekey.credentials.fields import (
     Keys,
     Reference,
     Section,
-    StoredMapping,
     parse_secret,
     parse_text,
 )
@@ -23,12 +23,12 @@ from sidekey.credentials.fields import (
 NOTHING = Reference("text", "")
 
 
-def shape(raw: Any) -> Any:
+def shape(raw: Any, info: ValidationInfo) -> Any:
     """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
             raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
-        if isinstance(raw, StoredMapping) and ("value" in raw or "set" in raw):
+        if ("value" in raw or "set" in raw) and not Context.of(info).is_file:
             raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
         if "secret" in raw:
             return raw
@@ -44,9 +44,9 @@ parse_public = partial(parse_text, form="secret")
 class WrittenValue(Section):
     """A value: `text` where it is public, else `prefix` and `secret`."""
 
-    text: Annotated[Reference | None, PlainValidator(parse_public), REDACT] = None
-    prefix: Annotated[Reference, PlainValidator(parse_text), REDACT] = NOTHING
-    secret: Annotated[Reference | None, PlainValidator(parse_secret), REDACT] = None
+    text: Annotated[Reference | None, parsed_by(parse_public), REDACT] = None
+    prefix: Annotated[Reference, parsed_by(parse_text), REDACT] = NOTHING
+    secret: Annotated[Reference | None, parsed_by(parse_secret), REDACT] = None
 
     def inputs(self, *key: str) -> Iterator[tuple[Keys, Reference]]:
         """What must be read: the public text, or the prefix and the secret; `key` is the place of the value."""

@@ -23,6 +23,7 @@ from sidekey.core.signing import SigningRules
 from sidekey.core.spelling import Spelling
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import FixedCredential, KindSettings, Places
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys, mapping
 from sidekey.credentials.header_values import SAME_HEADER
 from sidekey.credentials.injected import SAME_PARAMETER
@@ -43,7 +44,7 @@ def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
     return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
-def integration_errors(raw: Mapping[str, Any]) -> Found:
+def integration_errors(raw: Mapping[str, Any], context: Context) -> Found:
     """Errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
@@ -58,7 +59,7 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
             name = raw["auth"]["type"]
             yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
         yield from kind.find_errors(raw)
-        yield from _supplement_errors(kind, raw)
+        yield from _supplement_errors(kind, raw, context)
     yield from _test_errors(raw)
 
 
@@ -72,12 +73,12 @@ class _Writes(NamedTuple):
     spelling: Spelling | None = None
 
 
-def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Found:
+def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Found:
     """What is added where it does not belong, and names that two parts write."""
     if all(raw.get(model.SECTION) is None for model in SUPPLEMENTS):
         # Almost all of ten thousand: nothing of `auth` need be validated twice.
         return
-    auth = _valid(kind, raw.get("auth"))
+    auth = _valid(kind, raw.get("auth"), context)
     earlier = []
     if auth is not None:
         traits = auth.traits()
@@ -90,7 +91,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Foun
             continue
         if isinstance(written, Mapping):
             yield from model.find_errors_in(written)
-        part = _valid(model, written)
+        part = _valid(model, written, context)
         if part is not None:
             writes = _Writes(part.SECTION, part.places(), part.signing(), part.place_of)
             for other in earlier:
@@ -101,10 +102,10 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any]) -> Foun
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _valid(model: type[_Model], raw: Any) -> _Model | None:
+def _valid(model: type[_Model], raw: Any, context: Context) -> _Model | None:
     """A part by itself: an error elsewhere hides no other."""
     try:
-        return None if raw is None else model.model_validate(raw)
+        return None if raw is None else model.model_validate(raw, context=context)
     except ValidationError:
         return None
 
@@ -456,12 +457,12 @@ def unexpanded(raw: Any, loc: Loc, way_out: str = "write the value itself") -> F
             yield from unexpanded(value, (*loc, index), way_out)
 
 
-def unexpanded_in(raw: Mapping[str, Any], *, stored: bool) -> Found:
-    """The same of an integration. One that is `stored` may name no variable."""
+def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Found:
+    """Find them in an integration, of which only a file may name a variable."""
     for key, value in raw.items():
         if key in _FREE_TEXTS:
             continue
-        if key in _REFERABLE and not stored:
+        if key in _REFERABLE and context.is_file:
             yield from unexpanded(value, (key,), "write {env: NAME}")
         else:
             yield from unexpanded(value, (key,))

@@ -7,6 +7,7 @@ from functools import partial
 
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.settings import MATERIAL
+from sidekey.credentials.context import Context
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
@@ -64,7 +65,7 @@ class Integrations:
         return entry
 
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        settings, errors, warnings, expansion = validate(raw, store=self._store)
+        settings, errors, warnings, expansion = validate(raw, Context("file"), store=self._store)
         self._note(self._loaded.errors, name, raw, errors)
         if settings is None:
             self._note(self._loaded.warnings, name, raw, warnings)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from sidekey.authority import trust
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
@@ -360,13 +361,13 @@ class _Loading:
             text = "no integration is configured: every request is denied"
             self._note(self.loaded.warnings, [(("integrations",), text)])
         try:
-            settings = GlobalSettings.model_validate(values)
+            settings = GlobalSettings.model_validate(values, context=Context("file"))
         except ValidationError as error:
             found = findings_of(error, GlobalSettings, self._root)
             self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             valid = _without_invalid(values, error)
-            settings = GlobalSettings.model_validate(valid)
+            settings = GlobalSettings.model_validate(valid, context=Context("file"))
             unread = find_unreadable(_removed(values, valid), found, self._noting)
             self.loaded.unreadable += [error_of(self._root(each.loc), each) for each in unread]
         source = settings.network.source_address

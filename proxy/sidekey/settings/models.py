@@ -14,6 +14,7 @@ from sidekey.core.policy import Domain, Prefix
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import (
     ENTRIES,
@@ -417,9 +418,10 @@ class IntegrationSettings(Section):
     methods: Annotated[list[values.Method] | None, ENTRIES, HARMLESS] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
-    allow_private: list[values.PrivateNetwork] = Field(
-        default=[], description="Like `network.allow_private`, in addition to it, for this integration."
-    )
+    allow_private: Annotated[
+        list[values.PrivateNetwork],
+        FileOnly("only the operator allows addresses that are not global, in store.allow_private: remove this key"),
+    ] = Field(default=[], description="Like `network.allow_private`, in addition to it, for this integration.")
     trusted_ca: Annotated[values.TrustedCA | None, CountsAs(_anchors)] = Field(
         default=None, description="Like `network.trusted_ca`, instead of it, for this integration."
     )
@@ -448,7 +450,11 @@ class IntegrationSettings(Section):
             lambda kind: kind.brings_certificate,
         ),
     )
-    pass_headers: list[values.TargetHeader] = Field(
+    # Callers could move the target beside the credential: what they may reach is the operator's decision.
+    pass_headers: Annotated[
+        list[values.TargetHeader],
+        FileOnly("only the operator passes these headers, for an integration in a file: remove this key"),
+    ] = Field(
         default=[],
         description="Headers that Sidekey forwards from callers, although some servers use them to select another "
         "target. Sidekey drops the headers that are not listed.",

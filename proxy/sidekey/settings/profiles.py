@@ -19,14 +19,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from sidekey.credentials.base import KindSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
     SECRET_OR_TEXT_SCHEMA,
     SECRET_SCHEMA,
-    NotAReference,
+    Located,
     Reference,
     Section,
-    StoredMapping,
     parse_secret,
     parse_secret_or_text,
 )
@@ -280,9 +280,6 @@ class Expansion(NamedTuple):
 PROVIDER: Loc = ("auth", "provider")
 """The place of the key that names a profile."""
 
-_NO_SECRET = MappingProxyType({"env": "SECRET"})
-"""Stands for a secret that is missing."""
-
 
 @cache
 def names() -> tuple[str, ...]:
@@ -344,7 +341,7 @@ def _type_of(types: set[str]) -> dict[str, Any]:
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
-def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
+def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = None) -> Expansion:
     """Fill in what the provider named in an integration's `auth` brings; what the integration writes itself stays.
 
     `raw` is left as it is. No domains come where the integration writes `allow_other_domains: false`. `known` is used
@@ -362,38 +359,38 @@ def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
     alike = names_of(name)
     foreign = provider in names() and provider not in alike
     if known is not None and not foreign and _same(known, KINDS[name], auth, (domains, prefix)):
-        return merged(raw, known)
+        return merged(raw, known, context)
     if provider in alike:
         found = profile(provider)
-        values, taken, errors = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
+        needed = found.needs(domains=domains, prefix=prefix)
+        values, taken, errors = _arguments(auth, provider, found, needed, context)
     else:
         close = get_close_matches(provider, alike, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
-        values, taken, _ = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix))
+        values, taken, _ = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix), context)
         errors = [(PROVIDER, f"{_no_provider(provider)}; {_way_out(close, alike)}")]
     keys = _fill(found.brought, values, found.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
     parameters = {key: auth[key] for key in auth if key in taken}
     secrets = tuple(key for key in found.secrets if key in values)
-    wrong = {str(loc[1]): _NO_SECRET for loc, _ in errors if loc[1] in secrets}
+    wrong = {str(loc[1]): _stand_in(context) for loc, _ in errors if loc[1] in secrets}
     brought = Brought(provider, parameters, keys, domains, prefix, secrets)
-    expansion = merged({**raw, "auth": {**auth, **wrong}} if wrong else raw, brought)
+    expansion = merged({**raw, "auth": {**auth, **wrong}} if wrong else raw, brought, context)
     errors += expansion.errors
     return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
 
 
-def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
+def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expansion:
     """An integration with what a profile brings; the parameters are taken out, and secrets are where it has them.
 
     What is no secret is an error, since some of those places take public texts: it would be stored and shown as one. So
     is a secret that goes nowhere: nothing would check, seal or use it.
     """
     keys, own = brought.keys, raw["auth"]
-    stored = isinstance(own, StoredMapping)
     if raw.get("allow_other_domains") is False:
         keys = _without_domains(keys)
-    filling = _Filling({name: own.get(name, _NO_SECRET) for name in brought.secrets})
+    filling = _Filling({name: own[name] if name in own else _stand_in(context) for name in brought.secrets})
     auth = {key: value for key, value in own.items() if key not in (*brought.parameters, *brought.secrets)}
     table = filling.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(filling.origins.values())
@@ -402,14 +399,25 @@ def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
     plain = {origin[1] for loc, origin in filling.origins.items() if loc in plain_places}
     written = [name for name in brought.secrets if name in own]
     found = (
-        (name, _secret_error(own[name], _parser(pem=name in pem, plain=name in plain), stored=stored))
-        for name in written
+        (name, _secret_error(own[name], _parser(pem=name in pem, plain=name in plain), context)) for name in written
     )
     errors: Found = [(("auth", name), reason) for name, reason in found if reason is not None]
     unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
     errors += [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
     filled = Filled(brought.provider, tuple(filling.entries))
     return Expansion(table, errors, filled, brought, filling.origins)
+
+
+def _stand_in(context: Context) -> Mapping[str, Any]:
+    """Build a valid secret in place of one that is missing or wrong, so that the rest is still checked.
+
+    In a body or row it has the pointer of the whole document, under which no secret is stored.
+    """
+    if context.is_file:
+        return {"env": "SECRET"}
+    kept = Located("")
+    kept["set"] = True
+    return kept
 
 
 def _without_domains(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -441,8 +449,16 @@ def _unknown_provider(kind: str) -> Profile:
     model = KINDS[kind]
     prefix: str | list[str] = "https://provider.invalid" if model.needs_prefix else []
     placeholder = dict(model.placeholder_profile)
+    secrets = dict.fromkeys(_placeholders(placeholder), "")
     return Profile(
-        kind=kind, title="", documentation="", sources=[], auth=placeholder, endpoint_prefix=prefix, notes=""
+        kind=kind,
+        title="",
+        documentation="",
+        sources=[],
+        secrets=secrets,
+        auth=placeholder,
+        endpoint_prefix=prefix,
+        notes="",
     )
 
 
@@ -452,7 +468,7 @@ def _no_provider(name: str) -> str:
 
 
 def _arguments(
-    auth: Mapping[str, Any], provider: str, found: Profile, needed: frozenset[str]
+    auth: Mapping[str, Any], provider: str, found: Profile, needed: frozenset[str], context: Context
 ) -> tuple[dict[str, Value], set[str], Found]:
     """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
@@ -479,7 +495,7 @@ def _arguments(
             values[name] = f"{{{name}}}"
         if name in auth:
             parse = _parser(pem=found.is_pem(name), plain=found.may_be_plain(name))
-            reason = _secret_error(auth[name], parse, stored=isinstance(auth, StoredMapping))
+            reason = _secret_error(auth[name], parse, context)
             errors += [] if reason is None else [(("auth", name), reason)]
         elif name in needed and name not in meant:
             errors.append((("auth", name), f"this secret is missing: {description}"))
@@ -492,23 +508,21 @@ def _plain_places(auth: Mapping[str, Any]) -> frozenset[Loc]:
     return frozenset() if kind is None else frozenset(("auth", key) for key in kind.plain_secrets)
 
 
-def _parser(*, pem: bool, plain: bool) -> Callable[[object], Reference]:
+def _parser(*, pem: bool, plain: bool) -> Callable[[object, Context], Reference]:
     """Return the parser of a secret that a profile asks for."""
     if pem:
         return partial(parse_secret, pem=True)
     return parse_secret_or_text if plain else parse_secret
 
 
-def _secret_error(value: object, parse: Callable[[object], Reference], *, stored: bool) -> str | None:
-    """What is wrong with a secret, or with each of several, as it is written.
+def _secret_error(value: object, parse: Callable[[object, Context], Reference], context: Context) -> str | None:
+    """Return the error of a secret, or of the first wrong one of several.
 
     Checked here too, since not every place that it may be put in takes secrets alone.
     """
     try:
         for each in value if isinstance(value, list) else [value]:
-            parse(each)
-    except NotAReference as error:
-        return error.stored if stored else str(error)
+            parse(each, context)
     except ValueError as error:
         return str(error)
     return None

@@ -26,7 +26,7 @@ def model_schema() -> dict[str, Any]:
     generated = Config.model_json_schema()
     definitions: dict[str, Any] = generated["$defs"]
     roots: list[type[BaseModel]] = [Config, *KINDS.values()]
-    for model in {found for root in roots for found in _models(root)}:
+    for model in {found for root in roots for found in models_in(root)}:
         target = generated if model is Config else definitions[model.__name__]
         # A model may leave out of its schema what it takes no value for.
         defaults = written_defaults(model)
@@ -66,13 +66,13 @@ def written_defaults(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_construct().model_dump(mode="json", include=optional)
 
 
-def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """`model` and every model its fields name."""
+def models_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield `model` and every model that its fields name."""
     yield model
     for field in model.model_fields.values():
         for found in (field.annotation, *get_args(field.annotation)):
             if isinstance(found, type) and issubclass(found, BaseModel) and found is not model:
-                yield from _models(found)
+                yield from models_in(found)
 
 
 def _objects(node: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import NotAReference, WrittenAs, mapping
+from sidekey.credentials.fields import WrittenAs, mapping
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
 from sidekey.settings.models import Config, GlobalSettings, IntegrationSettings
@@ -39,21 +39,17 @@ def findings_of(
     error: ValidationError,
     model: type[BaseModel],
     root_of: Callable[[Loc], Mapping[str, Any]],
-    *,
-    stored: bool = False,
 ) -> list[Finding]:
     """One for each of pydantic's first errors. `root_of` finds the mapping that a place starts in.
 
-    If there are more, the last finding says so. `stored` is for a document of the store, where the way out is another.
+    If there are more, the last finding says so.
     """
     errors = error.errors(include_url=False, include_input=False, include_context=True)
-    found = [_finding(details, model, root_of, stored=stored) for details in errors[:MOST_ERRORS]]
+    found = [_finding(details, model, root_of) for details in errors[:MOST_ERRORS]]
     return [*found, Finding((), MORE_ERRORS)] if len(errors) > MOST_ERRORS else found
 
 
-def _finding(
-    details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], *, stored: bool
-) -> Finding:
+def _finding(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]]) -> Finding:
     kind, context = details["type"], details.get("ctx", {})
     loc, section, members = _followed(details["loc"], model)
     of_key = loc[-1:] == ("[key]",)
@@ -70,9 +66,7 @@ def _finding(
     if kind != "missing":
         # What a validator put around a single value is not in the document.
         loc = held(root, loc)
-    reason = context.get("error")
-    message = reason.stored if stored and isinstance(reason, NotAReference) else _MESSAGES[kind](context)
-    return Finding(loc, message, key=of_key)
+    return Finding(loc, _MESSAGES[kind](context), key=of_key)
 
 
 def _meant(written: str, members: Mapping[str, type[BaseModel]]) -> str:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.destination import references_in
-from sidekey.credentials.fields import SEND_VALUE, StoredMapping
+from sidekey.credentials.fields import SEND_VALUE
 from sidekey.settings import checks
 from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.models import IntegrationSettings
@@ -28,22 +29,22 @@ class Validated(NamedTuple):
     expansion: Expansion
 
 
-def validate(raw: Mapping[str, Any], known: Brought | None = None, *, store: checks.Store = "database") -> Validated:
+def validate(
+    raw: Mapping[str, Any], context: Context, known: Brought | None = None, *, store: checks.Store = "database"
+) -> Validated:
     """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
-    expansion, stored = expand(raw, known), isinstance(raw, StoredMapping)
-    return _validated(expansion, _warnings(expansion.table, store, stored=stored), stored=stored)
+    expansion = expand(raw, context, known)
+    return _validated(expansion, context, _warnings(expansion.table, context, store))
 
 
 def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
-    """Validate a document whose profile was filled in when it was saved, with `brought`; None: it names none.
-
-    What loads but should be known was told when it was saved.
-    """
-    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True)
+    """Validate the document of a row, without warnings. `brought` is from its profile; None: it names none."""
+    context = Context("row")
+    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought, context), context)
 
 
-def _warnings(table: Mapping[str, Any], store: checks.Store, *, stored: bool) -> Iterator[Finding]:
-    yield from (Finding(*each) for each in checks.unexpanded_in(table, stored=stored))
+def _warnings(table: Mapping[str, Any], context: Context, store: checks.Store) -> Iterator[Finding]:
+    yield from (Finding(*each) for each in checks.unexpanded_in(table, context))
     yield from (Finding(*each) for each in checks.integration_warnings(table))
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
 
@@ -62,16 +63,16 @@ def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterat
     return (Finding(each, f"must not be a bare text: {SEND_VALUE}") for each in open_secrets_in(settings, expansion))
 
 
-def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored: bool) -> Validated:
+def _validated(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:
     table = expansion.table
     found: list[Finding] = []
     settings: IntegrationSettings | None = None
     try:
-        settings = IntegrationSettings.model_validate(table)
+        settings = IntegrationSettings.model_validate(table, context=context)
     except ValidationError as error:
-        found += findings_of(error, IntegrationSettings, lambda _: table, stored=stored)
-    found += (Finding(*each) for each in checks.integration_errors(table))
-    if stored and settings is not None:
+        found += findings_of(error, IntegrationSettings, lambda _: table)
+    found += (Finding(*each) for each in checks.integration_errors(table, context))
+    if settings is not None and not context.is_file:
         found += _open_secrets(settings, expansion)
 
     def placed(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
 
@@ -19,10 +20,10 @@ from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain
 from sidekey.core.presets import CONTENT_TYPE
 from sidekey.core.templates import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
     TEXT_SCHEMA,
     Reference,
-    StoredMapping,
     parse_text,
     refuse_elsewhere,
     refuse_key,
@@ -148,11 +149,11 @@ def parse_source_address(raw: object) -> addresses.Address:
     return address
 
 
-def parse_trust(raw: object) -> Trust:
-    """Which CAs are trusted: mozilla, system, {file: PATH} or {inline: PEM}."""
+def parse_trust(raw: object, context: Context) -> Trust:
+    """Parse the trusted CAs: mozilla, system, {inline: PEM}, or in a file {file: PATH}."""
     if raw in ("mozilla", "system"):
         return Trust(str(raw))
-    if isinstance(raw, StoredMapping):
+    if isinstance(raw, Mapping) and not context.is_file:
         refuse_elsewhere(raw, "send {inline: PEM}")
     key, text = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
     if key == "file" and isinstance(text, str) and text:
@@ -229,8 +230,8 @@ def check_test_path(text: str) -> str:
     return text
 
 
-def _prefix(raw: object) -> Prefix | Reference:
-    reference = parse_text(raw)
+def _prefix(raw: object, context: Context) -> Prefix | Reference:
+    reference = parse_text(raw, context)
     return parse_prefix(reference.value) if reference.source == "text" else reference
 
 
@@ -274,7 +275,7 @@ SourceAddress = Annotated[
 ]
 TrustedCA = Annotated[
     Trust,
-    PlainValidator(parse_trust),
+    parsed_by(parse_trust),
     PlainSerializer(lambda trust: trust.path or trust.source, return_type=str),
     WithJsonSchema(
         {
@@ -335,7 +336,7 @@ Scalar = Annotated[
 ]
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[
-    list[Annotated[Prefix | Reference, PlainValidator(_prefix), _AS_TEXT]],
+    list[Annotated[Prefix | Reference, parsed_by(_prefix), _AS_TEXT]],
     BeforeValidator(_listed),
     WithJsonSchema(
         {

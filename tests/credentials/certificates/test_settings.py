@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from sidekey.credentials.certificates.settings import CertificateSettings, parse_certificate, parse_key
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 
 FILES = {"certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
@@ -11,13 +12,13 @@ KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 
 def errors(keys: dict[str, object]) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
-        CertificateSettings.model_validate(keys)
+        CertificateSettings.model_validate(keys, context=Context("file"))
     return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
 
 
 def test_two_halves_make_a_certificate() -> None:
     """Each stands where the config says."""
-    settings = CertificateSettings.model_validate(FILES)
+    settings = CertificateSettings.model_validate(FILES, context=Context("file"))
     assert settings.references() == {
         "certificate": Reference("file", "tls.crt"),
         "private_key": Reference("file", "tls.key"),
@@ -28,7 +29,9 @@ def test_two_halves_make_a_certificate() -> None:
 
 def test_one_pem_stands_for_both() -> None:
     """Certificate, chain and key in one."""
-    settings = CertificateSettings.model_validate({"pem": {"env": "PEM"}, "key_passphrase": {"env": "PASS"}})
+    settings = CertificateSettings.model_validate(
+        {"pem": {"env": "PEM"}, "key_passphrase": {"env": "PASS"}}, context=Context("file")
+    )
     assert settings.references() == {"pem": Reference("env", "PEM")}
 
 
@@ -57,7 +60,7 @@ def test_each_missing_half_is_reported(keys: dict[str, object], found: dict[str,
 def test_a_url_is_fetched_again() -> None:
     """As often as the config says."""
     halves = {"certificate": {"url": "https://vault.example/crt"}, "private_key": {"file": "tls.key"}}
-    assert CertificateSettings.model_validate({**halves, "refresh": "5m"}).refresh == 300.0
+    assert CertificateSettings.model_validate({**halves, "refresh": "5m"}, context=Context("file")).refresh == 300.0
     assert errors({**halves, "refresh": "59s"}) == {"refresh": "must be at least 1m"}
 
 
@@ -81,23 +84,23 @@ def test_what_is_not_fetched_is_not_fetched_again() -> None:
 def test_a_url_is_exact(parse: type[Reference], url: str, reason: str) -> None:
     """https, and nothing that does not belong there; it may hold a query."""
     with pytest.raises(ValueError, match=reason) as caught:
-        parse({"url": url})
+        parse({"url": url}, Context("file"))
     assert "hunter2" not in str(caught.value)
-    assert parse({"url": "https://vault.example/crt?version=2"}).source == "url"
+    assert parse({"url": "https://vault.example/crt?version=2"}, Context("file")).source == "url"
 
 
 def test_a_certificate_may_be_pasted() -> None:
     """It is public."""
-    assert parse_certificate({"inline": "-----BEGIN"}) == Reference("inline", "-----BEGIN")
+    assert parse_certificate({"inline": "-----BEGIN"}, Context("file")) == Reference("inline", "-----BEGIN")
 
 
 def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
     """The error names the way out."""
     with pytest.raises(ValueError, match="must not contain a private key, which is a secret"):
-        parse_certificate({"inline": KEY})
+        parse_certificate({"inline": KEY}, Context("file"))
     with pytest.raises(ValueError, match=r"use \{file: PATH\}, \{env: NAME\} or \{url: URL\}"):
-        parse_key({"inline": KEY})
-    assert parse_key({"insecure_value": KEY}) == Reference("insecure_value", KEY)
+        parse_key({"inline": KEY}, Context("file"))
+    assert parse_key({"insecure_value": KEY}, Context("file")) == Reference("insecure_value", KEY)
 
 
 @pytest.mark.parametrize("raw", [None, "tls.crt", [], {}, {"file": ""}, {"env": "A-B"}, {"inline": " "}, {"text": "a"}])
@@ -105,13 +108,13 @@ def test_other_shapes_are_errors(raw: object) -> None:
     """For either half."""
     for parse in (parse_certificate, parse_key):
         with pytest.raises(ValueError, match=r"."):
-            parse(raw)
+            parse(raw, Context("file"))
     with pytest.raises(ValueError, match="must not be empty"):
-        parse_key({"insecure_value": "\n"})
+        parse_key({"insecure_value": "\n"}, Context("file"))
 
 
 def test_a_certificate_is_public_in_a_store_and_a_key_is_not() -> None:
     """Whatever a file has it in."""
     for source in ("file", "env"):
-        assert parse_certificate({source: "NAME"}).form == "inline"
-        assert parse_key({source: "NAME"}).form == "value"
+        assert parse_certificate({source: "NAME"}, Context("file")).form == "inline"
+        assert parse_key({source: "NAME"}, Context("file")).form == "value"

@@ -4,6 +4,7 @@ from urllib.parse import quote
 import pytest
 
 from sidekey.core.parameters import Names
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.oauth2 import parameters
 
@@ -21,20 +22,20 @@ OWN = [
 @pytest.mark.parametrize("value", [510, -1, 0.5, True, False])
 def test_numbers_and_truth_values_stay_what_they_are(value: object) -> None:
     """JSON has them, too."""
-    assert parameters.parse_value(value) is value
+    assert parameters.parse_value(value, Context("file")) is value
 
 
 def test_texts_and_secrets_are_references() -> None:
     """So that no repr shows them."""
-    assert parameters.parse_value("a b") == Reference("text", "a b")
-    assert parameters.parse_value({"env": "KEY"}) == Reference("env", "KEY")
+    assert parameters.parse_value("a b", Context("file")) == Reference("text", "a b")
+    assert parameters.parse_value({"env": "KEY"}, Context("file")) == Reference("env", "KEY")
 
 
 @pytest.mark.parametrize("value", [None, [], ["a"], float("nan"), float("inf"), {}, {"secret": "x"}, "a\nb", "\ud800"])
 def test_what_no_form_can_hold_is_an_error(value: object) -> None:
     """And JSON has neither NaN nor half a character."""
     with pytest.raises(ValueError, match=r"must be|reference|the value"):
-        parameters.parse_value(value)
+        parameters.parse_value(value, Context("file"))
 
 
 def said(check: Callable[[str], object], text: str) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from sidekey.credentials.context import Context
 from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
 from sidekey.credentials.oauth2.grants import JwtBearerSettings, RefreshTokenSettings
 from sidekey.credentials.oauth2.request import TokenRequestSettings
@@ -15,7 +16,7 @@ KEY = {"type": "private_key_jwt", "private_key": {"env": "KEY"}}
 
 def errors(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
     with pytest.raises(ValidationError) as caught:
-        model.model_validate(raw)
+        model.model_validate(raw, context=Context("file"))
     return {error["loc"]: str(error["msg"]) for error in caught.value.errors()}
 
 
@@ -23,8 +24,14 @@ def test_with_get_neither_a_body_nor_its_format_has_a_meaning() -> None:
     """Each is named at its key."""
     found = errors(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
     assert set(found) == {("body",), ("format",)}
-    assert TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}).method == "GET"
-    assert TokenRequestSettings.model_validate({"method": "GET", "format": "form"}).format == "form"
+    assert (
+        TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}, context=Context("file")).method
+        == "GET"
+    )
+    assert (
+        TokenRequestSettings.model_validate({"method": "GET", "format": "form"}, context=Context("file")).format
+        == "form"
+    )
 
 
 def test_a_further_parameter_that_overrides_is_named_at_its_key() -> None:

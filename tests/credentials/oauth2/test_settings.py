@@ -7,6 +7,7 @@ import pytest
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Destinations, Places
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.settings.validated import validate
@@ -37,7 +38,7 @@ def custom(name: str) -> dict[str, Any]:
 def errors(**changes: Any) -> dict[str, str]:
     """Places and messages of the errors in a file; a key that is None is left out."""
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
-    found = validate({"client_certificate": {"pem": {"env": "PEM"}}, "auth": auth}).errors
+    found = validate({"client_certificate": {"pem": {"env": "PEM"}}, "auth": auth}, Context("file")).errors
     return {".".join(map(str, error.loc[1:])): error.message for error in found}
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sidekey.core.signing import OutgoingRequest
 from sidekey.credentials.base import FixedCredential, Places
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.schemes import SCHEMES
@@ -36,7 +37,7 @@ SHARED: dict[str, Any] = {"scheme": "rfc9421", "algorithm": "hmac-sha256", "key"
 
 
 def settings_of(block: Mapping[str, Any]) -> SignatureSettings:
-    return SignatureSettings.model_validate({"type": "signature", **block})
+    return SignatureSettings.model_validate({"type": "signature", **block}, context=Context("file"))
 
 
 def read(reference: Reference) -> str:
@@ -62,7 +63,7 @@ def errors(block: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
     auth = {"type": "signature", **block}
     found: dict[tuple[Any, ...], str] = {}
     try:
-        SignatureSettings.model_validate(auth)
+        SignatureSettings.model_validate(auth, context=Context("file"))
     except ValidationError as error:
         for each in error.errors(include_url=False, include_input=False):
             context = each.get("ctx", {})

@@ -17,6 +17,7 @@ from sidekey.core.codings import STEP
 from sidekey.core.redaction import MARK
 from sidekey.credentials.base import Attempt, FixedCredential, Grant, Places, Reply, Traits
 from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.placement import Placement
 from sidekey.credentials.responsys import ResponsysCredential
@@ -34,7 +35,9 @@ TOKEN = SECRET.encode()
 
 def basic() -> Grant:
     auth = {"type": "basic", "username": "svc", "password": {"env": "P"}}
-    credential = BasicSettings.model_validate(auth).credential({("username",): "svc", ("password",): SECRET})
+    credential = BasicSettings.model_validate(auth, context=Context("file")).credential(
+        {("username",): "svc", ("password",): SECRET}
+    )
     assert isinstance(credential, FixedCredential)
     return credential.grant
 
@@ -49,7 +52,7 @@ def headers() -> Grant:
         ("headers", "X-Key", "secret"): SECRET,
         ("headers", "X-Tenant"): "acme-corp",
     }
-    credential = HeadersSettings.model_validate(auth).credential(values)
+    credential = HeadersSettings.model_validate(auth, context=Context("file")).credential(values)
     assert isinstance(credential, FixedCredential)
     return credential.grant
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.fields import StoredMapping
+from sidekey.credentials.fields import Located
 from sidekey.settings.stored.document import (
     LARGEST_INTEGER,
     MOST_VALUES,
@@ -110,7 +110,7 @@ def test_every_mapping_knows_its_place(raw: dict[str, Any]) -> None:
     assert document == raw
 
     def look(value: Any) -> None:
-        if isinstance(value, StoredMapping):
+        if isinstance(value, Located):
             assert found_at(document, value.pointer) is value
         if isinstance(value, dict | list):
             for each in value.values() if isinstance(value, dict) else value:

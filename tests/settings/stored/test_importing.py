@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sidekey.credentials.context import Context
 from sidekey.settings.stored.document import replaced
 from sidekey.settings.stored.importing import place_in
 from sidekey.settings.validated import validate
@@ -153,7 +154,7 @@ def test_no_file_keeps_a_secret_that_is_stored(name: str, written: dict[str, Any
     document = every_kind()[name]
     entered = draft(document).entered
     secrets = [standing(where, entered) for where in entered]
-    errors = validate(replaced(document, dict.fromkeys(secrets, written))).errors
+    errors = validate(replaced(document, dict.fromkeys(secrets, written)), Context("file")).errors
     places = {each.loc for each in errors}
     for where in secrets:
         place = place_in(document, where.removesuffix("/url"))

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
-from pydantic import PlainValidator
 
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import accepted
 from sidekey.credentials.fields import Secret, parse_secret
 from sidekey.settings.models import IntegrationSettings
@@ -38,6 +38,7 @@ from support.stored import (
     draft,
     errors,
     former,
+    in_a_row,
     judged,
     jwt_bearer,
     mtls,
@@ -131,7 +132,7 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
     assert reenter(former(row).patched(patch), former(row)) == tuple(sorted(kept))
     # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
     saved = json.loads(row.document)
-    moved = {**saved, "integration": merge_patch(saved["integration"], patch)}
+    moved = {**saved, "integration": merge_patch(saved["integration"], in_a_row(patch))}
     if name != "profile":
         altered = replace(row, document=json.dumps(moved))
         assert opened(altered).values == {}
@@ -505,12 +506,16 @@ def test_a_secret_of_a_profile_is_never_saved_as_public_text(given: Any) -> None
     assert "send {value: SECRET}" in errors(document, former(row))["/auth/api_secret"]
 
 
-def branch(raw: Any) -> Any:
+def branch(raw: Any, context: Context) -> Any:
     """What a document nests, with references in place of its secrets."""
     if isinstance(raw, list):
-        return [branch(each) for each in raw]
+        return [branch(each, context) for each in raw]
     if isinstance(raw, dict):
-        return parse_secret(raw) if "value" in raw or "set" in raw else {key: branch(raw[key]) for key in raw}
+        return (
+            parse_secret(raw, context)
+            if "value" in raw or "set" in raw
+            else {key: branch(raw[key], context) for key in raw}
+        )
     return raw
 
 
@@ -518,7 +523,7 @@ class Listing(IntegrationSettings):
     """An integration with secrets in lists."""
 
     keys: Secret | list[Secret] | None = None
-    tree: Annotated[Any, PlainValidator(branch)] = None
+    tree: Annotated[Any, parsed_by(branch)] = None
 
 
 @pytest.fixture

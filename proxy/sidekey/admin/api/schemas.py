@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from sidekey.admin.api import preset_documents
 from sidekey.admin.api.documents import USABLE, hidden_from_viewers
+from sidekey.credentials.context import file_only_keys
 from sidekey.credentials.fields import PEM_SCHEMA, SECRET_OR_TEXT_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.snapshot import PRESET_STATES
 from sidekey.runtime.standing import EXPIRING, FAILING, STATES
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.schema import models_in
 from sidekey.settings.schema import schema as config_schema
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
@@ -147,17 +152,17 @@ def components() -> Mapping[str, Schema]:
     definitions: Mapping[str, Any] = config_schema()["$defs"]
     found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
     kinds = {kind.__name__: kind for kind in KINDS.values()}
-    only_in_files = {kind.__name__: kind.only_in_files for kind in KINDS.values()}
+    models: list[type[BaseModel]] = [IntegrationSettings, *kinds.values()]
+    file_only = {model.__name__: file_only_keys(model).keys() for root in models for model in models_in(root)}
     waiting = list(_ROOTS)
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = _without(_as_stored(definitions[name]), only_in_files.get(name, frozenset()))
+            found[name] = _without(_as_stored(definitions[name]), file_only.get(name, ()))
             if name in kinds:
                 _hide_from_viewers(found[name], hidden_from_viewers(kinds[name], None).keys)
             waiting += [each for each in _names_in(found[name]) if each not in found]
-    # Only operators of the machine let integrations dial what is not global, and callers move a target by a header.
-    integration = _without(found.pop("IntegrationSettings"), frozenset({"allow_private", "pass_headers"}))
+    integration = found.pop("IntegrationSettings")
     preset = found.pop("PresetSettings")
     text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
     found |= _documents("Integration", integration, _ABOUT_SCHEMAS, text)
@@ -168,7 +173,7 @@ def components() -> Mapping[str, Schema]:
     return {**found, **_OWN}
 
 
-def _without(schema: Schema, keys: frozenset[str]) -> Schema:
+def _without(schema: Schema, keys: Collection[str]) -> Schema:
     """A schema without some of its properties."""
     if not keys:
         return schema

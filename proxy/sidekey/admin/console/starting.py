@@ -7,6 +7,7 @@ from textwrap import indent, wrap
 from typing import Any, Final
 
 from sidekey.admin.api.schemas import components
+from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.config_errors import Loc, held
@@ -29,7 +30,9 @@ def starting_integration(kind: str, provider: str = "") -> str:
     named = {"provider": provider} if provider else {}
     auth: dict[str, Any] = {"type": kind, **named, **({} if provider else KINDS[kind].starts_with)}
     document: dict[str, Any] = {"auth": auth}
-    while missing := [each.loc for each in validate(located(document)).errors if held(document, each.loc) != each.loc]:
+    while missing := [
+        each.loc for each in validate(located(document), Context("body")).errors if held(document, each.loc) != each.loc
+    ]:
         for loc in missing:
             _insert(document, loc, _placeholder(_schema_at(kind, loc)))
     described: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}

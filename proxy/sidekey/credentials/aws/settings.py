@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PlainValidator,
     WithJsonSchema,
@@ -31,6 +30,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Traits,
 )
+from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.fields import (
@@ -40,7 +40,6 @@ from sidekey.credentials.fields import (
     Reference,
     Secret,
     Section,
-    StoredMapping,
     Text,
     elsewhere,
     literally,
@@ -114,15 +113,6 @@ def _parse_file(raw: object) -> Reference:
     return elsewhere(*single(raw, ("file",), way_out))
 
 
-def _refuse_stored(raw: Any) -> Any:
-    if isinstance(raw, StoredMapping):
-        raise ValueError(  # noqa: TRY004 - as above
-            "reads a file of Sidekey's machine, which a stored integration may not: give access_key_id and "
-            "secret_access_key, or write the integration in a file"
-        )
-    return raw
-
-
 def _missing() -> None:
     raise PydanticKnownError("missing")
 
@@ -147,7 +137,6 @@ class AwsSigV4Settings(KindSettings):
 
     title: ClassVar[str] = "AWS Signature Version 4"
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
-    only_in_files: ClassVar[frozenset[str]] = frozenset({"web_identity", "sts_endpoint"})
 
     # The order counts: each check sees the keys above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
@@ -157,11 +146,21 @@ class AwsSigV4Settings(KindSettings):
     service: Annotated[str, AfterValidator(_check_service)] = Field(
         description="The service's signing name: `s3`, `sqs`, `dynamodb`, `execute-api`, `bedrock`, ..."
     )
-    web_identity: Annotated[WebIdentitySettings | None, BeforeValidator(_refuse_stored)] = Field(
+    web_identity: Annotated[
+        WebIdentitySettings | None,
+        FileOnly(
+            "reads a file of Sidekey's machine, which a stored integration may not: give access_key_id and "
+            "secret_access_key, or write the integration in a file"
+        ),
+    ] = Field(
         default=None,
         description="Instead of keys: a role whose keys Sidekey gets from STS and renews before they expire.",
     )
-    sts_endpoint: Annotated[Annotated[Text, literally(_check_sts)] | None, CountsAs(_spelled)] = Field(
+    sts_endpoint: Annotated[
+        Annotated[Text, literally(_check_sts)] | None,
+        CountsAs(_spelled),
+        FileOnly("may be used only with web_identity"),
+    ] = Field(
         default=None,
         description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
         "`.com.cn` in China. It is never a target.",

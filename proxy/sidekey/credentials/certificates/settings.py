@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import (
     REDACT,
     Form,
-    NotAReference,
     Reference,
     Secret,
-    StoredMapping,
     elsewhere,
     is_kept,
+    pointer_of,
     reference_schema,
     refuse_elsewhere,
+    refuse_entered,
     refuse_key,
     single,
     stored_secret,
@@ -37,16 +38,15 @@ _SEND_PEM = "send {inline: PEM} or {url: URL}"
 _SEND_KEY = "send {value: PEM} or {url: URL}, which are sealed"
 
 
-def parse_certificate(raw: object) -> Reference:
-    """Read the reference to a certificate: exactly one of {file}, {env}, {url}, {inline}."""
+def parse_certificate(raw: object, context: Context) -> Reference:
+    """Parse the reference to a certificate: {url} or {inline}; in a file also {file} or {env}."""
     if not isinstance(raw, Mapping):
-        raise NotAReference(
-            f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}", f"must not be a bare text: {_SEND_PEM}"
-        )
-    if isinstance(raw, StoredMapping):
+        reason = f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}"
+        raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_PEM}")  # noqa: TRY004
+    if not context.is_file:
         refuse_elsewhere(raw, _SEND_PEM)
         if "url" in raw:
-            return _stored_url(raw)
+            return _stored_url(raw, context)
         if "value" in raw:
             raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
         if "set" in raw:
@@ -58,30 +58,30 @@ def parse_certificate(raw: object) -> Reference:
     return Reference("inline", _pasted(value))
 
 
-def parse_key(raw: object) -> Reference:
-    """Read the reference to a private key, or to a PEM with both: one of {file}, {env}, {url}, {insecure_value}."""
+def parse_key(raw: object, context: Context) -> Reference:
+    """Parse the reference to a private key, or to a PEM with both: {url}, or a secret."""
     if not isinstance(raw, Mapping):
-        raise NotAReference(
-            f"a secret may not be written inline: {_KEY_WAY_OUT}", f"must not be a bare text: {_SEND_KEY}"
-        )
-    if isinstance(raw, StoredMapping):
-        return _stored_url(raw) if "url" in raw else stored_secret(raw, pem=True)
+        reason = f"a secret may not be written inline: {_KEY_WAY_OUT}"
+        raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_KEY}")  # noqa: TRY004
+    if not context.is_file:
+        return _stored_url(raw, context) if "url" in raw else stored_secret(raw, context, pem=True)
     source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_WAY_OUT)
     if source != "insecure_value":
         return _elsewhere(source, value)
     return Reference("insecure_value", _pasted(value))
 
 
-def _stored_url(raw: StoredMapping) -> Reference:
-    """The reference to a URL of a stored document, which is sealed: it may be one that gives access by itself."""
+def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
+    """Parse the URL of a body or row, which is sealed: the URL alone may give access."""
     if list(raw) != ["url"]:
         raise ValueError("a reference must have exactly one key")
     url = raw["url"]
     if not (isinstance(url, Mapping) and is_kept(url)):
+        refuse_entered(context)
         if not isinstance(url, str):
             raise ValueError("url must be a text")
         _elsewhere("url", url)
-    return Reference("stored_url", f"{raw.pointer}/url")
+    return Reference("stored_url", f"{pointer_of(raw)}/url")
 
 
 def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:
@@ -108,13 +108,13 @@ def _at_least_a_minute(seconds: float) -> float:
 
 CertificateSource = Annotated[
     Reference,
-    PlainValidator(parse_certificate),
+    parsed_by(parse_certificate),
     REDACT,
     WithJsonSchema({"title": "Certificate source", **reference_schema("file", "env", "url", "inline")}),
 ]
 KeySource = Annotated[
     Reference,
-    PlainValidator(parse_key),
+    parsed_by(parse_key),
     REDACT,
     WithJsonSchema({"title": "Key source", **reference_schema("file", "env", "url", "insecure_value")}),
 ]

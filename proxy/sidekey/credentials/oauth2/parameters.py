@@ -7,9 +7,10 @@ from operator import itemgetter
 from typing import Annotated
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, WithJsonSchema
 
 from sidekey.core.parameters import Names, Scalar, names_any
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
     NAMES,
     REDACT,
@@ -45,9 +46,10 @@ _SCOPE = Names(("scope",))
 _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
 
-def parse_value(raw: object) -> Written:
-    """Read a value: a text, a number, true, false, or the reference to a secret. Raises ValueError."""
-    return parse_scalar(raw, "must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
+def parse_value(raw: object, context: Context) -> Written:
+    """Parse a value: a text, a number, true, false, or the reference to a secret. Raises ValueError."""
+    reason = "must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}"
+    return parse_scalar(raw, context, reason)
 
 
 def check_parameter_name(name: str) -> str:
@@ -113,6 +115,6 @@ _VALUE_SCHEMA = {
     "title": "Parameter",
     "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, SECRET_SCHEMA],
 }
-_Value = Annotated[Written, PlainValidator(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
+_Value = Annotated[Written, parsed_by(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
 FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], NAMES]
 FurtherClaims = Annotated[dict[Annotated[str, AfterValidator(_check_claim_name)], _Value], NAMES]

@@ -28,6 +28,7 @@ from sidekey.credentials.base import (
     SecretInput,
     SupplementSettings,
 )
+from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
@@ -105,17 +106,17 @@ MOST_SECRETS: Final = 8
 _SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
 
 
-def _parse_secrets(raw: object) -> Reference | tuple[Reference, ...]:
+def _parse_secrets(raw: object, context: Context) -> Reference | tuple[Reference, ...]:
     if not isinstance(raw, list):
-        return parse_secret(raw)
+        return parse_secret(raw, context)
     if len(raw) > MOST_SECRETS:
         raise ValueError(f"must have at most {MOST_SECRETS} entries: each signs every request")
-    return tuple(_SECRETS.validate_python(raw))
+    return tuple(_SECRETS.validate_python(raw, context=context))
 
 
 Secrets = Annotated[
     Reference | tuple[Reference, ...],
-    PlainValidator(_parse_secrets),
+    parsed_by(_parse_secrets),
     REDACT,
     WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
 ]
@@ -176,7 +177,7 @@ _Component = Annotated[str, AfterValidator(_check_component)]
 
 def _parse_key(raw: object, info: ValidationInfo) -> Reference:
     """A shared secret has one line, a private key has those of PEM."""
-    return parse_secret(raw, pem=info.data.get("algorithm") != "hmac-sha256")
+    return parse_secret(raw, Context.of(info), pem=info.data.get("algorithm") != "hmac-sha256")
 
 
 def _check_expires(seconds: float) -> float:

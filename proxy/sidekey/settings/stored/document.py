@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.credentials.certificates.pem import split
-from sidekey.credentials.fields import StoredMapping, is_kept, mentions_private_key
+from sidekey.credentials.fields import Located, is_kept, mentions_private_key
 from sidekey.settings.changes import differences
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
@@ -110,7 +110,7 @@ def _refuse_constant(_: str) -> NoReturn:
     raise MalformedError("must be JSON (RFC 8259), which has no NaN and no infinity")
 
 
-def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> StoredMapping:
+def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> Located:
     """A document whose mappings know their places. Raises MalformedError if it is too deep, or not Unicode.
 
     `kept` is what is put, by pointers, in place of what says that a public value that is stored is kept.
@@ -124,10 +124,10 @@ class _Locating:
     def __init__(self, kept: Mapping[str, Any]) -> None:
         self._kept = kept
 
-    def mapping(self, raw: Mapping[str, Any], where: str, listed: Place, depth: int) -> StoredMapping:
+    def mapping(self, raw: Mapping[str, Any], where: str, listed: Place, depth: int) -> Located:
         secret = _is_secret(raw)
         row = _row_of(raw, listed) if secret else None
-        found = StoredMapping(_lasting(where, listed, row) if secret else where, row)
+        found = Located(_lasting(where, listed, row) if secret else where, row)
         for key, value in raw.items():
             if type(value) is str:
                 # Most values of ten thousand documents.
@@ -205,7 +205,7 @@ def kept_as(listed: Listed | None) -> Mapping[str, Any]:
 
 def listed_in(raw: Any, where: str = "") -> Iterator[Listed]:
     """The secrets of a document that are in lists, or were in one when they were entered, in their order."""
-    if isinstance(raw, StoredMapping) and raw.pointer != where:
+    if isinstance(raw, Located) and raw.pointer != where:
         yield Listed(raw.pointer, where, raw.row)
     elif isinstance(raw, Mapping):
         for key, value in raw.items():
@@ -222,7 +222,7 @@ def elements_of(raw: Any, where: str = "") -> Iterator[tuple[str, str]]:
     them, so that they move as they like and nothing moves between public values.
     """
     if isinstance(raw, Mapping):
-        if isinstance(raw, StoredMapping) and _is_secret(raw):
+        if isinstance(raw, Located) and _is_secret(raw):
             # Or a whole document that looks so: then secrets may be below.
             yield raw.pointer, where
         for key, value in raw.items():
@@ -230,7 +230,7 @@ def elements_of(raw: Any, where: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(raw, list):
         public = 0
         for value in raw:
-            if isinstance(value, StoredMapping) and _is_secret(value):
+            if isinstance(value, Located) and _is_secret(value):
                 yield value.pointer, where
             else:
                 yield from elements_of(value, f"{where}/{public}")
@@ -266,7 +266,7 @@ def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
     """
     if isinstance(raw, list):
         return [replaced(value, values, f"{where}/{index}") for index, value in enumerate(raw)]
-    lasting = raw.pointer if isinstance(raw, StoredMapping) else where
+    lasting = raw.pointer if isinstance(raw, Located) else where
     if lasting in values:
         return values[lasting]
     if isinstance(raw, Mapping):

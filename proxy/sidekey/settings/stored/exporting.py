@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sidekey.credentials.context import Context
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.profiles import Brought, expand, merged
 from sidekey.settings.stored.document import MalformedError, Saved, listed_in, parts_of, replaced
@@ -75,14 +76,14 @@ def exported_integration(row: IntegrationRow) -> Exported:
     written, changed = saved.written, saved.brought is not None and not _is_current(saved.written, saved.brought)
     written = replaced(written, values)
     if saved.brought is not None and changed:
-        table = merged(written, saved.brought).table
+        table = merged(written, saved.brought, Context("file")).table
         written = {**table, "auth": {key: value for key, value in table["auth"].items() if key != "provider"}}
         notes.append(
             f"provider {saved.brought.provider} brings something else now than when it was saved: what it brought then "
             "is written out"
         )
     notes += _hidden(row)
-    errors = validate(written).errors
+    errors = validate(written, Context("file")).errors
     if errors:
         raise NotExported(f"in a config file it is not valid: {_joined(errors)}")
     return Exported(written, tuple(needs), tuple(notes))
@@ -118,7 +119,7 @@ def _granted(ids: tuple[str, ...] | None) -> Any:
 
 def _is_current(written: Mapping[str, Any], brought: Brought) -> bool:
     """Whether a profile brings the same today."""
-    expansion = expand(written)
+    expansion = expand(written, Context("row"))
     return not expansion.errors and expansion.brought == brought
 
 

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
+from sidekey.credentials.context import Context
 from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
 from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Reference, cleaned, is_kept
 from sidekey.settings import checks
@@ -186,16 +187,19 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         raw = located(given, None if former is None else former.certificates())
     except MalformedError as error:
         return Assessment(None, (DocumentError("", str(error)),))
-    settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
-    findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
+    brought = None if former is None else former.saved.brought
+    settings, errors, warnings, expansion = validate(raw, Context("body"), brought)
+    further = chain(text_errors(raw), checks.limit_errors(raw, in_flight))
+    findings = [*errors, *(Finding(*each) for each in further)]
     rows = tuple(_row_errors(raw, frozenset() if former is None else former.secrets))
     if settings is None:
         return Assessment(None, _errors(findings, rows))
-    secrets = secrets_of(settings)
+    # A secret with the pointer of the whole document replaces a profile's secret that is missing or wrong.
+    secrets = [each for each in secrets_of(settings).values() if each.value]
     listed = {each.pointer: each for each in listed_in(raw)}
-    sent = {each.value: found_at(raw, _where(listed, each.value)) for each in secrets.values()}
+    sent = {each.value: found_at(raw, _where(listed, each.value)) for each in secrets}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
-    entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
+    entered = {each.value: _text(each, sent[each.value]) for each in secrets if each.value not in kept}
     findings += map(expansion.placed, _reasons(settings, entered, now))
     absent = sorted(kept - listed.keys() - (frozenset() if former is None else former.secrets))
     wrong = _errors(
@@ -217,18 +221,6 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
         warnings=said,
     )
     return Assessment(settings, (), said, entered, (), draft)
-
-
-def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
-    """What only a stored integration may not say. `in_flight` is the process's limit of requests in flight."""
-    if "allow_private" in raw:
-        way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
-        yield ("allow_private",), way_out
-    if "pass_headers" in raw:
-        # Callers could move the target beside the credential: what they may reach is the operator's decision.
-        yield ("pass_headers",), "only the operator passes these headers, for an integration in a file: remove this key"
-    yield from text_errors(raw)
-    yield from checks.limit_errors(raw, in_flight)
 
 
 def _row_errors(raw: Mapping[str, Any], stored: frozenset[str]) -> Iterator[DocumentError]:

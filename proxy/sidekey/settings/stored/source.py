@@ -243,8 +243,6 @@ class _Building:
         found += checks.limit_errors(saved.written, self._around.in_flight)
         if settings is not None and settings.source_address is not None and not self._is_local(settings.source_address):
             found.append((("source_address",), ABSENT))
-        if "allow_private" in saved.written:
-            found.append((("allow_private",), "may not be set in a stored integration"))
         if settings is None or found:
             return self._unusable(row, Judgement("invalid", "; ".join(f"{show(loc)}: {text}" for loc, text in found)))
         around = self._around

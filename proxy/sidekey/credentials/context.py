@@ -1,0 +1,62 @@
+"""The context of a validation: where the document is kept decides what its values may say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler, PlainValidator, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a document is kept. Each validation needs it as pydantic's context.
+
+    A `file` is a config file of the operator: it may refer to files and variables of Sidekey's machine. A `body` is
+    sent to the API, with secrets in it. A `row` is what the store keeps: it has `{set: true}` in place of each secret.
+    If a body or row could refer to files, its editor could have Sidekey send them anywhere.
+    """
+
+    where: Literal["file", "body", "row"]
+
+    @property
+    def is_file(self) -> bool:
+        """Return True if the document is a config file."""
+        return self.where == "file"
+
+    @classmethod
+    def of(cls, info: ValidationInfo) -> Context:
+        """Return the context of a validation. Raises TypeError if the caller passed none."""
+        if not isinstance(info.context, Context):
+            raise TypeError("pass a Context as the context of the validation")
+        return info.context
+
+
+def parsed_by(parse: Callable[[object, Context], T]) -> PlainValidator:
+    """Validate a value with a parser that takes the context."""
+    return PlainValidator(lambda raw, info: parse(raw, Context.of(info)))
+
+
+@dataclass(frozen=True, slots=True)
+class FileOnly:
+    """Marks a key that only a config file may set; elsewhere `reason` is the error."""
+
+    reason: str
+
+    def _check(self, raw: object, info: ValidationInfo) -> object:
+        if not Context.of(info).is_file:
+            raise ValueError(self.reason)
+        return raw
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_before_validator_function(self._check, handler(source))
+
+
+def file_only_keys(model: type[BaseModel]) -> dict[str, str]:
+    """Return the keys of a model that only a config file may set, each with its reason."""
+    fields = model.model_fields.items()
+    return {name: mark.reason for name, field in fields for mark in field.metadata if isinstance(mark, FileOnly)}

@@ -1,0 +1,170 @@
+"""Contexts: which values a file, a body and a row may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.context import Context
+from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.registry import KINDS
+from sidekey.credentials.written_values import WrittenValue
+from sidekey.settings.config_errors import Loc
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.stored.document import located
+from sidekey.settings.validated import validate
+
+Tags = dict[Loc, str]
+"""The type that each tagged mapping on the way to a place has."""
+
+BASIC: Final = {"type": "basic", "username": {"env": "USER"}, "password": {"env": "PASSWORD"}}
+SOURCES: Final = ({"file": "/etc/passwd"}, {"env": "HOME"})
+REFUSALS: Final = ("no file of Sidekey's machine may be read", "no environment variable may be read")
+FILE_ONLY: Final = {
+    ("allow_private",): "only the operator allows addresses that are not global, in store.allow_private: remove this "
+    "key",
+    ("pass_headers",): "only the operator passes these headers, for an integration in a file: remove this key",
+    ("auth", "web_identity"): "reads a file of Sidekey's machine, which a stored integration may not: give "
+    "access_key_id and secret_access_key, or write the integration in a file",
+    ("auth", "sts_endpoint"): "may be used only with web_identity",
+}
+
+
+def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Tags]]:
+    """Yield the place of each value that a document may have, at any depth; not that of a mapping from names."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        yield from places_in(arguments[1], (*place, "x-name"), tags)
+    elif origin in (list, tuple):
+        yield place, tags
+        yield from places_in(arguments[0], (*place, 0), tags)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield place, tags
+        kind = annotation.model_fields.get("type")
+        if kind is not None and get_origin(kind.annotation) is Literal:
+            tags = {**tags, place: get_args(kind.annotation)[0]}
+        # Tags are no values, and a value as it is written has no key for what is not a secret.
+        skipped = {"type", "scalar", "text"} if issubclass(annotation, WrittenValue) else {"type"}
+        for name, field in annotation.model_fields.items():
+            models = [each.model for each in field.metadata if isinstance(each, WrittenAs)]
+            for each in () if name in skipped else (field.annotation, *models):
+                yield from places_in(each, (*place, field.alias or name), tags)
+    elif annotation is Any:
+        yield from ((below, tags) for below in (place, (*place, "x-name"), (*place, 0)))
+    elif origin in (Annotated, Union, UnionType):
+        for each in arguments[:1] if origin is Annotated else arguments:
+            yield from places_in(each, place, tags)
+    elif annotation is not NoneType:
+        yield place, tags
+
+
+PLACES: Final = [each for each in places_in(IntegrationSettings, (), {}) if each[0] not in ((), ("auth",))]
+
+
+def document(place: Loc, value: Any, tags: Tags) -> dict[str, Any]:
+    """Build a document with one value at a place, and the tags on the way."""
+    root: dict[str, Any] = {"auth": dict(BASIC)} if place[0] != "auth" else {}
+    for where, written in (*(((*each, "type"), tag) for each, tag in tags.items()), (place, value)):
+        node: Any = root
+        for part, following in pairwise(where):
+            empty: Any = [] if following == 0 else {}
+            if isinstance(node, list):
+                node[:] = node or [empty]
+                node = node[0]
+            else:
+                node = node.setdefault(part, empty)
+        if isinstance(node, list):
+            node.append(written)
+        else:
+            node[where[-1]] = written
+            if where[-1] == "prefix":
+                # Nothing reads it without a secret.
+                node["secret"] = {"set": True}
+    return root
+
+
+def errors_at(place: Loc, raw: Mapping[str, Any], context: Context) -> list[str]:
+    """Validate a document. Return the errors at a place and below it, and those of a key above that only files have."""
+    # Errors below `login.auth`, a union inside the union of kinds, are placed there or have its type in their location.
+    above = (*FILE_ONLY, ("auth", "login", "auth"))
+
+    def concerns(loc: Loc) -> bool:
+        return loc[: len(place)] == place or (loc in above and place[: len(loc)] == loc)
+
+    found = validate(raw, context).errors
+    return [each.message for each in found if concerns(each.loc) or concerns((*each.loc[:3], *each.loc[4:]))]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=("file", "env"))
+@pytest.mark.parametrize("where", ["body", "row"])
+def test_no_value_of_a_body_or_row_names_a_file_or_variable(source: Any, where: Literal["body", "row"]) -> None:
+    """Wherever a file may: a secret, a public text, in a list, in a tree, and in what only files have."""
+    accepting = set()
+    for place, tags in PLACES:
+        found = errors_at(place, located(document(place, source, tags)), Context(where))
+        assert found, place
+        if not errors_at(place, document(place, source, tags), Context("file")):
+            accepting.add(place)
+            assert any(each.startswith(REFUSALS) or each in FILE_ONLY.values() for each in found), place
+    known = {("auth", "password"), ("auth", "username"), ("auth", "login", "body", "x-name"), ("trusted_ca",)}
+    known |= {("auth", "headers", "x-name", "secret"), ("auth", "headers", "x-name"), ("client_certificate", "pem")}
+    known |= {("endpoint_prefix",), ("endpoint_prefix", 0), ("auth", "secret"), ("auth", "secret", 0)}
+    known |= {("auth", "client_authentication", "certificate"), ("auth", "grant", "private_key")}
+    known |= {("auth", "token_request", "body", "x-name")}
+    if "env" in source:
+        known -= {("trusted_ca",)}
+    assert known <= accepting
+    assert {tags["auth",] for place, tags in PLACES if place in accepting and place[0] == "auth"} == KINDS.keys()
+
+
+@pytest.mark.parametrize("where", ["body", "row"])
+def test_keys_that_only_a_file_sets_are_refused_at_once(where: Literal["body", "row"]) -> None:
+    """With their reasons, at their places, whatever their values are."""
+    for value in ([], None):
+        found = {
+            each.loc: each.message
+            for each in validate(
+                located(
+                    {
+                        "allow_private": value,
+                        "pass_headers": value,
+                        "auth": {"type": "aws_sigv4", "web_identity": value, "sts_endpoint": value},
+                    }
+                ),
+                Context(where),
+            ).errors
+        }
+        assert {place: found.get(place) for place in FILE_ONLY} == FILE_ONLY
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"type": "basic", "username": {"set": True}, "password": {"value": "hunter2"}},
+        {"type": "mtls", "pem": {"url": "https://vault.example/hunter2"}},
+    ],
+)
+def test_a_row_has_no_secret_in_the_open(auth: dict[str, Any]) -> None:
+    """A body has, until it is sealed."""
+    raw = located({"endpoint_prefix": "https://a.example", "auth": auth})
+    assert validate(raw, Context("body")).errors == ()
+    (error,) = validate(raw, Context("row")).errors
+    assert error.message == "must be {set: true}: a row contains no secret in the open"
+
+
+def test_a_validation_without_a_context_is_a_mistake() -> None:
+    """Nothing is validated by accident as a file."""
+    with pytest.raises(TypeError, match="pass a Context"):
+        BasicSettings.model_validate(BASIC)
+
+
+def test_a_body_is_located_before_it_is_validated() -> None:
+    """A secret without its place could not be stored."""
+    with pytest.raises(TypeError, match="locate a body or row"):
+        BasicSettings.model_validate({"type": "basic", "username": {"value": "a"}}, context=Context("body"))
