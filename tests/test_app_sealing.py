@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.ask import get, post, within
 from support.child import Child, run_cli
 from support.edits import EDITS
 from support.postgres import Postgres
+from support.scraping import samples
 from support.stored import BASIC, CANARY, OAUTH2
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
 
@@ -51,9 +53,9 @@ def sidekey(place: Place, folder: Path, probe: str = "/readyz") -> Child:
     return managed(folder, where, callers, probe=probe)
 
 
-def sent(child: Child, name: str) -> tuple[int, str]:
+def sent(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
     """The status, and the code, of a request."""
-    headers = {"Sidekey-Token": "secret-of-billing", "Content-Type": "application/json"}
+    headers = {"Sidekey-Token": token, "Content-Type": "application/json"}
     answer = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
     return answer.status, json.loads(answer.body)["code"]
 
@@ -195,28 +197,35 @@ def test_sealed_values_open_at_their_place_alone(
         assert child.stop() == 0
 
 
-def test_an_older_row_is_not_believed(place: Place, tmp_path: Path) -> None:
-    """With the MAC that it had. Who runs keeps what it has; who starts serves files only, until it is accepted."""
+def test_a_restored_row_is_logged_and_used_until_the_old_key_is_gone(place: Place, tmp_path: Path) -> None:
+    """Whoever can write to the database can admit a deleted caller again, with its old row and the MAC of that."""
     with sidekey(place, tmp_path) as child:
         api = Api(child.admin_port)
         api.make("/integrations", {"id": "one", **BASIC})
-        ((*older,),) = asyncio.run(place.sql("SELECT version, mac, body FROM sidekey_rows WHERE id = 'one'"))
-        again = {"auth": {"password": {"value": f"{CANARY}-again"}}}
-        assert api.ask("PATCH", "/integrations/one", again, match='"1"').status == 200
-        version, mac, body = (str(each).replace("'", "''") for each in older)
-        statement = f"UPDATE sidekey_rows SET version = {version}, mac = '{mac}', body = '{body}' WHERE id = 'one'"
-        asyncio.run(place.sql(statement))
-        assert api.get("/integrations/one")["version"] == 2
-        said = api.ask("PATCH", "/integrations/one", {"description": "x"}, match='"2"')
-        assert (said.status, said.code) == (503, "store_unavailable")
-        assert child.stop() == 0
-    with sidekey(place, tmp_path, "/startupz") as child:
-        api = Api(child.admin_port)
-        assert api.ask("GET", "/integrations").code == "store_unavailable"
-        assert sent(child, "one") == (503, "store_unavailable")
-        assert api.ask("POST", "/integrations", {"id": "new", **BASIC}).code == "store_unavailable"
-        assert run_cli("store", "verify", "--config", str(child.config)).returncode == 1
-        assert run_cli("store", "accept", "--config", str(child.config)).returncode == 0
-        within(lambda: get(child.admin_port, "/readyz").status == 200)
-        assert api.get("/integrations/one")["version"] == 1
+        token = api.make("/callers", {"name": "gone", "integrations": ["one"]})["token"]
+        columns = "row_id, version, revision, key, mac, body"
+        ((*older,),) = asyncio.run(place.sql(f"SELECT {columns} FROM sidekey_rows WHERE id = 'gone'"))
+        values = [str(value).replace("'", "''") for value in older]
+        pairs = ", ".join(f"{name} = '{value}'" for name, value in zip(columns.split(", "), values, strict=True))
+        restore = f"UPDATE sidekey_rows SET {pairs} WHERE id = 'gone'"
+        admitted, refused = sent(child, "one", token), (401, "caller_denied")
+        assert admitted != refused
+        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert sent(child, "one", token) == refused
+        asyncio.run(place.sql(restore))
+        line = json.loads(child.wait_for_line(lambda line: "a row of the store is older than before" in line))
+        assert (line["kind"], line["id"], line["seen"], line["found"]) == ("caller", "gone", 2, 1)
+        within(lambda: sent(child, "one", token) == admitted)
+        assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_rolled_back", ()] == 1
+        assert get(child.admin_port, "/readyz").status == 200
+        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert sent(child, "one", token) == refused
+        (tmp_path / "key2").write_text(b64encode(b"2" * 32).decode())
+        text, first, second = child.config.read_text(), "{id: k1, key: {file: key}}", "{id: k2, key: {file: key2}}"
+        child.rewrite(text.replace(first, f"{second}, {first}"))
+        assert run_cli("store", "rotate-key", "--config", str(child.config)).returncode == 0
+        child.rewrite(text.replace(first, second))
+        asyncio.run(place.sql(restore))
+        child.wait_for_line(lambda line: "a row of the store was altered and is not used" in line)
+        assert sent(child, "one", token) == refused
         assert child.stop() == 0

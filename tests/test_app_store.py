@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,26 +104,36 @@ def test_three_processes_see_each_change_of_the_others(postgres: Postgres, tmp_p
             asyncio.run(postgres.kill_connections())
 
 
-def test_what_is_gone_is_told_at_a_start_and_to_who_runs(postgres: Postgres, tmp_path: Path) -> None:
-    """An alert can be made of it; `sidekey store accept` ends it without a restart."""
-    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "url").write_text(postgres.url(place.schema))
-    config = f"store: {{url: {{file: url}}, {KEY}}}\n"
-    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-        asyncio.run(place.sql("UPDATE sidekey_head SET digest = 'x', revision = 5"))
-        child.wait_for_line(lambda line: "the store is not used" in line and "sidekey store accept" in line)
-        assert series(child)["rolled_back"] == 1
-        assert child.stop() == 0
-    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT, probe="/startupz") as child:
-        within(lambda: series(child)["rolled_back"] == 1)
-        ready = get(child.admin_port, "/readyz")
-        reason = "the store was not read yet: the store must not be believed: the head was altered"
-        assert (ready.status, ready.body.partition(";")[0]) == (503, reason)
-        done = run_cli("store", "accept", "--config", str(child.config), environment=ENVIRONMENT)
-        assert done.returncode == 0, done.stderr
-        within(lambda: get(child.admin_port, "/readyz").status == 200)
-        assert series(child)["rolled_back"] == 0
-        assert child.stop() == 0
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_change_a_deletion_and_a_new_row_are_in_use_elsewhere_within_two_seconds(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """By two processes of one database, without a restart."""
+    where = "path: ../store.db"
+    if kind == "postgres":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
+        where = "url: {file: ../url}"
+    with ExitStack() as stack:
+        one, two = (
+            Api(stack.enter_context(Child(config(folder, where), folder)).admin_port)
+            for folder in (tmp_path / "one", tmp_path / "two")
+            if folder.mkdir() is None
+        )
+
+        def seen(version: int | None) -> None:
+            began = time.monotonic()
+            within(lambda: two.ask("GET", "/integrations/crm").json.get("version") == version)
+            assert time.monotonic() - began < 2
+
+        one.make("/integrations", {"id": "crm", **basic(1)})
+        seen(1)
+        assert one.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
+        seen(2)
+        assert one.ask("DELETE", "/integrations/crm", match='"2"').status == 204
+        seen(None)
+        one.make("/integrations", {"id": "crm", **basic(1)})
+        seen(4)
 
 
 def large(text: str) -> dict[str, Any]:

@@ -301,12 +301,11 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
         Event(
-            "the store is not used: only what is in files is served",
+            "a row of the store is older than before: the present one is used",
             "error",
-            ("reason",),
-            "Since the start; see [store.md](store.md#verify-and-accept).",
+            ("kind", "id", "seen", "found"),
+            "The versions; 0: the row is gone. See [store.md](store.md#verify).",
         ),
-        Event("the store is not used: what is loaded stays in use", "error", ("reason",), "[store.md](store.md)"),
         Event("a row of the store was altered and is not used", "error", ("kind", "id"), "[store.md](store.md)"),
         Event(
             "a stored integration is hidden by a file, which cannot be stored yet", "warning", ("integration", "reason")

@@ -161,17 +161,9 @@ class Managed:
         if self._unmarked and self.store.health.up:
             self._spawn(self._mark(tuple(self._unmarked)))
         if self._report is not None:
-            health = self.store.health
-            self._report.note(
-                up=health.up,
-                revision=health.revision,
-                rolled_back=health.rolled_back,
-                problem=health.problem,
-                read=self._is_read,
-            )
-            self._report.note_altered(self.store.state.altered)
+            self._report.note(self.store.health.problem, self.store.state, read=self._is_read)
         # What this process commits is in use before anybody looks.
-        if _is_verified(self.store.state) and self.store.state is not self._used:
+        if _was_read(self.store.state) and self.store.state is not self._used:
             self._spawn(self._join())
 
     async def _join(self, by: str = "") -> None:
@@ -181,7 +173,7 @@ class Managed:
 
     def _take(self) -> None:
         state = self.store.state
-        if _is_verified(state):
+        if _was_read(state):
             self._taken = state
             self._source.take(state, self.vault)
 
@@ -246,9 +238,9 @@ class Managed:
         self._look()
 
 
-def _is_verified(state: State) -> bool:
-    """Return True if the state was read from a store whose contents verify."""
-    return state.head is not None
+def _was_read(state: State) -> bool:
+    """Return True if the state was read from the store."""
+    return state.mark is not None
 
 
 def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:

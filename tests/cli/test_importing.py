@@ -461,16 +461,6 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
     assert CANARY not in "\n".join(child.lines)
 
 
-def test_what_must_not_be_believed_is_neither_exported_nor_added_to(sqlite: Site) -> None:
-    (sqlite.folder / "in.yaml").write_text(BASIC)
-    sqlite.run("import", "in.yaml")
-    asyncio.run(sqlite.place.sql("DELETE FROM sidekey_rows"))
-    for command in (("export",), ("import", "in.yaml"), ("import", "in.yaml", "--dry-run")):
-        said = sqlite.run(*command, status=1)
-        assert "the store must not be believed: rows are gone or older" in said
-        assert "sidekey store accept" in said
-
-
 def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
     """What the files do not say goes to standard error."""
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm, sms]"))

@@ -135,7 +135,7 @@ def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
         "keys": ["k2"],
         "findings": [],
     }
-    tables = [sql(config, f"SELECT * FROM sidekey_{name}") for name in ("keys", "head", "rows")]
+    tables = [sql(config, f"SELECT * FROM sidekey_{name}") for name in ("keys", "rows")]
     assert "'k1'" not in str(tables)
     assert ":k1:" not in str(tables)
     assert "store.keys: key k2 is missing" in store(written(config, OLD), "verify", status=1)
@@ -164,37 +164,22 @@ def test_nothing_is_sealed_again_for_another_destination(config: Path) -> None:
     assert ":k1:" in str(sql(config, "SELECT body FROM sidekey_rows"))
 
 
-def test_what_is_gone_is_found_and_accepted(config: Path) -> None:
-    fill(config)
-    sql(config, "DELETE FROM sidekey_rows")
-    said = store(config, "verify", status=1)
-    assert "rows are gone or older" in said
-    assert "sidekey store accept" in said
-    assert store(config, "accept") == "revision 2: 0 integrations, 0 presets, 0 callers, 0 tokens\n"
-    store(config, "verify")
-    assert ("command line", "accept") in [
-        (json.loads(str(entry))["who"], json.loads(str(entry))["action"])
-        for (entry,) in sql(config, "SELECT entry FROM sidekey_audit")
-    ]
-
-
 def test_an_altered_row_is_found(config: Path) -> None:
     fill(config)
     sql(config, "UPDATE sidekey_rows SET body = '{}'")
     described = json.loads(store(config, "verify", "--json", status=1))
     assert described["findings"] == ["integration crm: it was altered: write it again, or delete it"]
-    assert "integration crm: it was altered" in store(config, "accept")
 
 
 def test_no_command_makes_a_store(config: Path) -> None:
-    for command in ("verify", "rotate-key", "accept"):
+    for command in ("verify", "rotate-key"):
         assert "store.db cannot be opened: No such file or directory" in store(config, command, status=1)
     assert list(place(config).path.parent.iterdir()) == []
 
 
 def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
     config.write_text("version: 1\n")
-    for command in ("verify", "rotate-key", "accept"):
+    for command in ("verify", "rotate-key"):
         assert "store: the config has no store: add it" in store(config, command, status=1)
 
 

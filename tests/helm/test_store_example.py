@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support import helm, kubeschema, peers
+from support import helm
 from support.api import Api, managed
 
 README = (helm.STORE / "README.md").read_text("utf-8")
@@ -101,24 +100,6 @@ def test_a_console_needs_no_more_than_its_values(name: str) -> None:
     (peer,) = found["spec"]["ingress"][-1]["from"]
     assert ingress["spec"]["ingressClassName"] == peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
     assert f"https://{ingress['spec']['rules'][0]['host']}/" in README
-
-
-def test_the_pod_that_accepts_a_backup_is_the_gateways_with_another_command(
-    rendered: dict[str, list[helm.Object]],
-) -> None:
-    """By the jq of docs/store.md: a valid pod that no Service finds, and that ends."""
-    (program,) = re.findall(r"jq '(.*?)' \|", (helm.ROOT / "docs" / "store.md").read_text("utf-8"), re.S)
-    (deployment,) = helm.of_kind(rendered["values-embedded"], "Deployment")
-    made = subprocess.run(
-        [peers.require("jq"), program], input=json.dumps(deployment), capture_output=True, text=True, check=True
-    )
-    pod = json.loads(made.stdout)
-    assert kubeschema.errors(pod) == []
-    wanted = deployment["spec"]["template"]["spec"]
-    (container,) = wanted["containers"]
-    kept = {key: value for key, value in container.items() if not key.endswith("Probe")}
-    assert pod["spec"] == {**wanted, "restartPolicy": "Never", "containers": [{**kept, "args": ["store", "accept"]}]}
-    assert "labels" not in pod["metadata"]
 
 
 def test_each_request_of_the_readme_makes_what_it_says(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import structlog
 
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.store_report import StoreReport
+from sidekey.store.state import Mark, Name, State
 from support.scraping import samples, scrape
+
+OLDER: dict[Name, tuple[int, int]] = {("caller", "billing"): (7, 3)}
 
 
 async def page(metrics: Metrics) -> dict[str, float]:
@@ -26,9 +29,9 @@ async def test_without_a_store_there_is_no_series() -> None:
 async def test_the_series_say_how_it_was_last() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
-    report.note(up=True, revision=7, rolled_back=False, problem="")
+    report.note("", State(Mark(1, 7, "7")))
     assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
-    report.note(up=False, revision=7, rolled_back=True, problem="x")
+    report.note("x", State(Mark(1, 7, "7"), rolled_back=OLDER))
     assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
 
 
@@ -40,24 +43,29 @@ def logged() -> Any:
 
 def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
-    for _ in range(2):
-        report.note(up=True, revision=1, rolled_back=False, problem="")
-        assert logged == []
-    for _ in range(2):
-        report.note(up=False, revision=1, rolled_back=False, problem="gone")
-    for _ in range(2):
-        report.note(up=True, revision=2, rolled_back=True, problem="older")
-    for _ in range(2):
-        report.note(up=True, revision=3, rolled_back=False, problem="")
-    assert [(line["log_level"], line["event"].partition(":")[0], line.get("reason")) for line in logged] == [
-        ("warning", "the store cannot be used", "gone"),
-        ("error", "the store is not used", "older"),
+    for problem, read in (("", True), ("gone", True), ("", True), ("away", False)):
+        for _ in range(2):
+            report.note(problem, State(), read=read)
+    assert [(line["log_level"], line["event"], line.get("reason")) for line in logged] == [
+        ("warning", "the store cannot be used: what is loaded stays in use", "gone"),
         ("info", "the store is in use", None),
+        ("warning", "the store cannot be used: only what is in files is served", "away"),
     ]
 
 
 def test_an_altered_row_is_named_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
-    for altered in ([("token", "ops"), ("caller", "b")], [("caller", "b"), ("token", "ops")], [], [("caller", "b")]):
-        report.note_altered(altered)
+    one: Name = ("caller", "b")
+    for altered in ({("token", "ops"), one}, {one, ("token", "ops")}, set[Name](), {one}):
+        report.note("", State(altered=frozenset(altered)))
     assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
+
+
+def test_an_older_row_is_named_with_its_versions_once(logged: list[Mapping[str, Any]]) -> None:
+    report = StoreReport(Metrics())
+    for rolled_back in ({}, OLDER, OLDER, {**OLDER, ("preset", "hook"): (2, 0)}):
+        report.note("", State(rolled_back=rolled_back))
+    assert [(line["kind"], line["id"], line["seen"], line["found"]) for line in logged] == [
+        ("caller", "billing", 7, 3),
+        ("preset", "hook", 2, 0),
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sidekey.store.errors import (
     Changed,
     Exists,
-    RolledBack,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -19,8 +18,7 @@ def test_a_changed_row_names_its_version() -> None:
     assert str(Exists("crm")) == "crm exists already"
 
 
-def test_a_store_that_is_not_believed_is_unavailable_to_writers() -> None:
-    assert issubclass(RolledBack, StoreUnavailable)
+def test_a_refusal_is_not_unavailability() -> None:
     assert not issubclass(StoreRefused, StoreUnavailable)
     assert all(issubclass(each, StoreError) for each in (Changed, Exists, StoreRefused, StoreUnavailable))
 

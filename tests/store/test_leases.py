@@ -197,7 +197,6 @@ ALTERED = {
     "the result": "UPDATE sidekey_leases SET result = lineage",
     "no result": "UPDATE sidekey_leases SET result = ''",
     "the lineage": "UPDATE sidekey_leases SET lineage = result",
-    "whether it rotates": "UPDATE sidekey_leases SET rotates = 0",
     "whether it is spent": "UPDATE sidekey_leases SET spent = 0",
     "the MAC": "UPDATE sidekey_leases SET mac = 'x'",
     "what is no MAC": "UPDATE sidekey_leases SET mac = 'é'",
@@ -224,7 +223,7 @@ async def test_nothing_of_it_is_stored_in_clear(place: Place) -> None:
         assert "canary" not in str(await place.backup())
 
 
-async def test_leases_are_outside_of_the_head_and_go_with_their_row(place: Place) -> None:
+async def test_a_lease_is_no_change_and_goes_with_its_row(place: Place) -> None:
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
@@ -232,20 +231,6 @@ async def test_leases_are_outside_of_the_head_and_go_with_their_row(place: Place
         assert (await store.read()).revision == 1
         await store.commit([Delete(crm, 1)], ENTRY)
         assert await place.sql("SELECT name FROM sidekey_leases") == []
-
-
-async def test_after_accept_no_token_is_presented_that_may_be_spent(place: Place) -> None:
-    """The database may be an older one. A token that does not rotate is not concerned."""
-    async with place.open() as store:
-        lease = await leased(store)
-        await store.intend(lease, 60)
-        await store.finish(lease, RESULT, spent=True)
-        other = await store.lease("fixed", LINEAGE, ("",), 60)
-        assert isinstance(other, Lease)
-        await store.finish(other, RESULT, spent=True)
-        await store.accept("ops")
-        assert (await not_leased(store)).unknown
-        assert isinstance(await store.lease("fixed", LINEAGE, ("",), 60), Lease)
 
 
 async def test_leases_go_over_to_another_key(place: Place) -> None:
@@ -261,14 +246,3 @@ async def test_leases_go_over_to_another_key(place: Place) -> None:
         assert isinstance(other, NotLeased)
         assert (other.unknown, other.result) == (False, None)
     assert ":k1:" not in str(await place.sql("SELECT * FROM sidekey_leases"))
-
-
-async def test_an_altered_lease_is_named_by_who_rotates_and_who_accepts(place: Place) -> None:
-    async with place.open() as store:
-        await store.finish(await leased(store), RESULT, spent=True)
-    await place.sql("UPDATE sidekey_leases SET until = 7")
-    async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-        assert "lease file:crm" in (await store.rotate_key(lambda _: (), "ops")).stuck[0]
-        assert "lease file:crm" in (await store.verify(lambda _: ())).findings[0]
-        assert (await store.accept("ops")).leases == (NAME,)
-        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()

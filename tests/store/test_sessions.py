@@ -78,11 +78,3 @@ async def test_a_rotation_signs_them_again_and_drops_what_was_altered(place: Pla
         assert await place.sql('SELECT id, "key" FROM sidekey_sessions') == [("s1", "k2")]
         store.use(KeyRing({"k2": bytes(32)}), 1000.0)
         assert await store.session("s1") is not None
-
-
-async def test_who_accepts_an_older_database_ends_them_all(place: Place) -> None:
-    """One that was logged out since may be among them."""
-    async with place.open() as store:
-        await store.log_in(session(), LOGIN)
-        await store.accept("ops")
-        assert await store.session("s1") is None

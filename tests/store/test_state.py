@@ -1,12 +1,20 @@
-"""States: rows by kind and ID, and why a database is not believed."""
+"""States: rows by kind and ID, and which of them are older than before."""
 
 from __future__ import annotations
 
-from sidekey.store.integrity import Head, Held, Line
-from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, TokenRow
-from sidekey.store.state import State
+from sidekey.store.integrity import Held, Line
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, Record, TokenRow
+from sidekey.store.state import Mark, Name, State
 
-HEAD = Head(1, 7, "d", "k1", "m")
+MARK = Mark(1, 7, "7")
+
+
+def held(name: str, version: int, record: Record | None = None, *, verified: bool = True) -> Held:
+    return Held(Line("caller", "1", name, version, "", "", 0), record, verified)
+
+
+def rows(*found: Held) -> dict[Name, Held]:
+    return {each.line.name: each for each in found}
 
 
 def test_rows_are_found_by_kind_and_id() -> None:
@@ -17,11 +25,12 @@ def test_rows_are_found_by_kind_and_id() -> None:
         TokenRow(row="4", id="one", version=1, role="admin", token_sha256=""),
         PresetRow(row="6", id="one", version=1),
     ]
-    rows = {
-        each.row: Held(Line(each.kind, each.row, each.id, 1, "", ""), "", each, each.row != "2") for each in records
+    found = {
+        (each.kind, each.id): Held(Line(each.kind, each.row, each.id, 1, "", "", 0), each, each.id != "two")
+        for each in records
     }
-    rows["5"] = Held(Line("caller", "5", "gone", 1, "", ""), "", None, False)
-    state = State.of(HEAD, rows)
+    found |= rows(held("gone", 1, verified=False), held("deleted", 1))
+    state = State().following(MARK, found)
     assert (state.integrations, state.presets, state.callers, state.tokens) == (
         {"one": records[0], "two": records[1]},
         {"one": records[4]},
@@ -30,9 +39,16 @@ def test_rows_are_found_by_kind_and_id() -> None:
     )
     assert state.altered == {("integration", "two"), ("caller", "gone")}
     assert (state.documents("integration"), state.documents("preset")) == (state.integrations, state.presets)
-    assert (state.revision, state.rolled_back) == (7, False)
+    assert (state.revision, state.rolled_back) == (7, {})
 
 
-def test_a_state_of_which_nothing_was_verified_is_empty() -> None:
-    state = State(problem="no head")
-    assert (state.revision, state.rolled_back, dict(state.integrations)) == (0, True, {})
+def test_nothing_is_known_before_the_first_reading() -> None:
+    assert (State().revision, State().mark, dict(State().integrations)) == (0, None, {})
+
+
+def test_rows_that_are_older_than_before_or_gone_are_remembered() -> None:
+    state = State().following(MARK, rows(held("a", 3), held("b", 2), held("c", 1), held("d", 5)))
+    state = state.following(MARK, rows(held("a", 2), held("c", 2), held("d", 1, verified=False)))
+    assert state.rolled_back == {("caller", "a"): (3, 2), ("caller", "b"): (2, 0)}
+    state = state.following(MARK, rows(held("a", 4), held("b", 3), held("c", 2), held("d", 5)))
+    assert set(state.rolled_back) == {("caller", "a"), ("caller", "b")}

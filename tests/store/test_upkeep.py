@@ -1,4 +1,4 @@
-"""Verifying, accepting and rotating a whole store, on both databases."""
+"""Verifying a whole store, and writing it with another key, on both databases."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ from support.stores import ENTRY, KEYS, Place, SqlitePlace, destinations_of, int
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
 PRESET = PresetRow(row=new_row(), id="hook", document='{"integration":"i0"}')
-ONE = integration("one", '{"one":1}', row="1" * 32)
-TWO = integration("two", '{"two":2}', row="2" * 32)
 
 
 async def names(place: Place, key: str) -> bool:
     """Whether anything names a key: a column, or a sealed value."""
-    tables = ("keys", "head", "rows", "leases")
+    tables = ("keys", "rows", "leases")
     text = "".join([str(await place.sql(f"SELECT * FROM sidekey_{table}")) for table in tables])
     return f"'{key}'" in text or f":{key}:" in text
 
@@ -40,12 +38,14 @@ def opened(store: Store, name: str) -> str:
 
 
 async def filled(store: Store, count: int = 3) -> None:
-    """Integrations with secrets, a preset, a caller, and a lease."""
+    """Integrations with secrets, one that was deleted, a preset, a caller, and a lease."""
     await store.commit(
         [Put(sealed(store, f"i{number}", f"secret {number}"), None) for number in range(count)]
         + [Put(CALLER, None), Put(integration("bare"), None), Put(PRESET, None)],
         ENTRY,
     )
+    gone = integration("gone")
+    await store.commit([Put(gone, None), Delete(gone, 1)], ENTRY)
     await store.lease("file:crm", "lineage", ("",), 60)
 
 
@@ -56,14 +56,14 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         versions = {name: each.version for name, each in store.state.integrations.items()}
     async with place.open(BOTH) as store:
         done = await store.rotate_key(destinations_of, "ops")
-        assert (done.rows, done.stuck) == (6, ())
+        assert (done.rows, done.stuck) == (7, ())
         assert {name: each.version for name, each in store.state.integrations.items()} == versions
         again = await store.rotate_key(destinations_of, "ops")
         assert (again.rows, again.stuck) == (0, ())
     assert not await names(place, "k1")
     async with place.open({"k2": b"2" * 32}) as store:
         assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
-        assert (store.state.altered, store.state.problem) == (frozenset(), "")
+        assert store.state.altered == frozenset()
         assert store.state.callers["billing"] == CALLER.at(1)
         assert store.state.presets["hook"] == PRESET.at(1)
 
@@ -179,7 +179,7 @@ async def test_nothing_is_sealed_for_another_destination(
         before = store.state.integrations["i0"]
     async with place.open(BOTH) as store:
         done = await store.rotate_key(to, "ops")
-        assert done.rows == 3
+        assert done.rows == 4
         assert done.stuck[0].startswith(reason)
         assert store.state.integrations["i0"] == before
         assert needs(store.state.integrations["i0"].secrets["/auth/password"].sealed) == "k1"
@@ -205,7 +205,7 @@ async def test_a_verified_store_is_described(place: Place) -> None:
     async with place.open() as store:
         await filled(store, 2)
         found = await store.verify(destinations_of)
-        assert (found.revision, found.keys, found.findings) == (1, ("k1",), ())
+        assert (found.revision, found.keys, found.findings) == (2, ("k1",), ())
         assert found.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
 
 
@@ -219,65 +219,20 @@ async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
     async with place.open() as store:
         found = (await store.verify(destinations_of)).findings
         assert [text.partition(": ")[0] for text in found] == ["integration bare", "integration i0", "lease file:crm"]
-        await place.sql("DELETE FROM sidekey_rows WHERE id = 'bare'")
-        assert "rows are gone or older" in (await store.verify(destinations_of)).findings[0]
 
 
-async def test_what_was_accepted_counts_for_those_who_start_and_those_who_run(place: Place) -> None:
+async def test_an_altered_lease_goes_with_a_rotation(place: Place) -> None:
+    """It is named once: its refresh token may have been used."""
     async with place.open() as store:
-        await store.commit([Put(ONE, None), Put(TWO, None)], ENTRY)
-        await store.commit([Put(ONE, 1)], ENTRY)
-        await place.sql("DELETE FROM sidekey_rows WHERE id = 'one'")
-        async with place.open() as other:
-            assert other.state.rolled_back
-            done = await other.accept("ops")
-            assert (done.counts, done.altered) == ({"integrations": 1, "presets": 0, "callers": 0, "tokens": 0}, ())
-            assert set(other.state.integrations) == {"two"}
-        state = await store.read()
-        assert (set(state.integrations), state.problem) == ({"two"}, "")
-        await store.commit([Put(integration("three"), None)], ENTRY)
-        entries = (await store.audit_page()).entries
-        assert [(entry.who, entry.action) for _, entry in entries[:2]] == [("ops", "test"), ("ops", "accept")]
-
-
-async def test_an_older_database_that_was_accepted_counts_for_those_who_run(place: Place) -> None:
-    """Although it is of an older revision, and its rows are older."""
-    async with place.open() as store:
-        await store.commit([Put(ONE, None)], ENTRY)
-        backup = await place.backup()
-        for version in range(1, 5):
-            await store.commit([Put(ONE, version)], ENTRY)
-        await place.restore(backup)
-        assert (await store.read()).rolled_back
-        async with place.open(create=False) as other:
-            await other.accept("ops")
-        state = await store.read()
-        assert (state.integrations["one"].version, state.rolled_back, state.revision) == (1, False, 2)
-        assert (await store.commit([Put(ONE, 1)], ENTRY)).integrations["one"].version == 2
-
-
-@pytest.mark.parametrize("statement", ["DELETE FROM sidekey_head", "UPDATE sidekey_head SET mac = 'x'"])
-async def test_a_store_without_a_head_can_be_accepted(place: Place, statement: str) -> None:
-    async with place.open() as store:
-        for version in (None, 1, 2):
-            await store.commit([Put(ONE, version)], ENTRY)
-    await place.sql(statement)
-    async with place.open() as store:
-        assert (await store.accept("ops")).counts["integrations"] == 1
-        assert await place.sql("SELECT revision FROM sidekey_rows") == [(store.state.revision,)] == [(1,)]
-    async with place.open() as store:
-        assert store.state.integrations == {"one": ONE.at(3)}
-
-
-async def test_what_is_altered_stays_so_when_it_is_accepted(place: Place) -> None:
-    async with place.open() as store:
-        await store.commit([Put(ONE, None), Put(TWO, None)], ENTRY)
-    await place.sql("UPDATE sidekey_rows SET mac = 'x', body = '{}' WHERE id = 'one'")
-    async with place.open() as store:
-        done = await store.accept("ops")
-        assert done.altered == ("integration one: it was altered: write it again, or delete it",)
-        assert store.state.integrations["one"].state == "altered"
-        assert store.state.integrations["two"] == TWO.at(1)
+        await filled(store, 1)
+    await place.sql("UPDATE sidekey_leases SET fence = 9")
+    async with place.open(BOTH) as store:
+        (finding,) = (await store.verify(destinations_of)).findings
+        assert finding.startswith("lease file:crm: it was altered: run sidekey store rotate-key")
+        done = await store.rotate_key(destinations_of, "ops")
+        assert done.stuck == ("lease file:crm: it was altered, and is gone: enter the refresh token again",)
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+    assert not await names(place, "k1")
 
 
 async def test_nothing_of_the_database_reaches_a_terminal_as_it_stands(place: Place) -> None:
@@ -289,9 +244,8 @@ async def test_nothing_of_the_database_reaches_a_terminal_as_it_stands(place: Pl
         await place.sql(f"UPDATE sidekey_{table} SET {column} = '\x1b[2J\n{column} is fine' {where}")
     async with place.open(BOTH) as store:
         said = list((await store.verify(destinations_of)).findings)
-        accepted = await store.accept("ops")
         assert set(store.state.integrations) == {"i0"}
-        said += [*accepted.altered, *accepted.leases, *(await store.rotate_key(destinations_of, "ops")).stuck]
+        said += (await store.rotate_key(destinations_of, "ops")).stuck
     await place.sql("INSERT INTO sidekey_keys VALUES ('\x1b[2J', '')")
     with pytest.raises(StoreRefused) as refused:
         async with place.open():

@@ -29,7 +29,7 @@ async def write(rules: StoreRules, number: int, known: list[str], pipe: int) -> 
     """Write until killed. `known` is what writers before were told is written."""
     store = await open_store(rules)
     found = store.state
-    if found.problem or found.altered or not set(known) <= set(found.integrations):
+    if found.rolled_back or found.altered or not set(known) <= set(found.integrations):
         os.write(pipe, b"lost\n")
         return
     await store.commit([Put(sealed(store, f"w{number}", "secret"), None)], ENTRY)

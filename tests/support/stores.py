@@ -23,7 +23,7 @@ from support.postgres import Postgres
 KEYS: Final = {"k1": bytes(range(32))}
 RING: Final = KeyRing(KEYS)
 ENTRY: Final = AuditEntry(who="ops", action="test")
-TABLES: Final = ("store", "keys", "head", "rows", "audit", "uses", "leases", "sessions")
+TABLES: Final = ("store", "keys", "rows", "audit", "uses", "leases", "sessions")
 
 PINNED: Final = IntegrationRow(
     row="1" * 32,

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "preset": Deferred("presets", "List webhook presets, show what one sends, and send it."),
     "run": Deferred("run", "Serve until SIGTERM or SIGINT, then drain."),
     "schema": Deferred("schema", "Print the JSON schema of the config file, for editors."),
-    "store": Deferred("store", "Make and rotate keys of the store, verify and accept it."),
+    "store": Deferred("store", "Make and rotate keys of the store, and verify it."),
     "test": Deferred("testing", "Send an integration's test request to its upstream."),
     "token": Deferred("tokens", "Make, list and revoke operators' tokens of the API."),
 }

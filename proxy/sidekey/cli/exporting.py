@@ -24,7 +24,7 @@ from sidekey.settings.stored.exporting import (
     exported_preset,
 )
 from sidekey.settings.writing import Inexpressible, write
-from sidekey.store.errors import StoreError, StoreUnavailable
+from sidekey.store.errors import StoreError
 from sidekey.store.state import State
 from sidekey.store.store import Store
 
@@ -60,8 +60,6 @@ def export(rules: StoreRules, *, whole: bool) -> Export:
     """
 
     async def read(store: Store) -> Export:
-        if store.state.rolled_back:
-            raise StoreUnavailable(store.state.problem)
         return _Exporting(store.state).export(whole=whole)
 
     return in_store(rules, read, create=False)

@@ -49,7 +49,7 @@ from sidekey.settings.translate import findings_of
 from sidekey.settings.validated import validate
 from sidekey.settings.values import check_name
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, Exists, StoreError, StoreUnavailable
+from sidekey.store.errors import Changed, Exists, StoreError
 from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, new_row
 from sidekey.store.state import Put, State
 from sidekey.store.store import Store
@@ -130,8 +130,6 @@ def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
 
 
 async def _import(store: Store, target: _Target, vault: Vault, wanted: Wanted) -> Imported:
-    if target.state.rolled_back:
-        raise StoreUnavailable(target.state.problem)
     planning = _Planning(target, wanted)
     if wanted.dry_run or planning.errors:
         return planning.result(done=False)

@@ -67,24 +67,14 @@ def rotate_key(rules: StoreRules) -> dict[str, Any]:
 
 
 def verify(rules: StoreRules) -> dict[str, Any]:
-    """Read all of it, and say what is wrong. Raises StoreCommandError."""
+    """Read everything, and list what is wrong. Raises StoreCommandError."""
 
     async def examine(store: Store) -> dict[str, Any]:
         found = await store.verify(destinations_of)
-        return {**_counted(found.revision, found.counts), "keys": list(found.keys), "findings": list(found.findings)}
+        counted = {"revision": found.revision, **found.counts}
+        return {**counted, "keys": list(found.keys), "findings": list(found.findings)}
 
     return _in_store(rules, examine)
-
-
-def accept(rules: StoreRules) -> dict[str, Any]:
-    """Let what is there count, whatever is gone or older. Raises StoreCommandError."""
-
-    async def take(store: Store) -> dict[str, Any]:
-        done = await store.accept(WHO)
-        leases = [f"lease {name}: it was altered and is gone: enter the refresh token again" for name in done.leases]
-        return {**_counted(done.revision, done.counts), "remarks": [*done.altered, *leases]}
-
-    return _in_store(rules, take)
 
 
 def destinations_of(row: IntegrationRow) -> Sequence[Json]:
@@ -109,13 +99,8 @@ def lines(description: Mapping[str, Any]) -> list[str]:
         *([f"revision {description['revision']}: {counts}"] if counts else []),
         *([f"written with {', '.join(description['keys'])}"] if "keys" in description else []),
         *([f"{description['rows']} rows written again with {description['key']}"] if "rows" in description else []),
-        *description.get("remarks", ()),
         *description.get("findings", ()),
     ]
-
-
-def _counted(revision: int, counts: Mapping[str, int]) -> dict[str, Any]:
-    return {"revision": revision, **counts}
 
 
 def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -127,7 +112,7 @@ def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @click.group("store", cls=Group)
 def command() -> None:
-    """Make and rotate keys of the store, verify and accept it."""
+    """Make and rotate keys of the store, and verify it."""
 
 
 @command.command("new-key")
@@ -161,21 +146,9 @@ def rotate_key_command(config: str | None, as_json: bool) -> None:
 def verify_command(config: str | None, as_json: bool) -> None:
     """Read all of the store, and list what is wrong.
 
-    That is what was altered, is gone or older, or does not open.
+    That is rows that were altered, and secrets that do not open.
     """
     _show(config, verify, as_json)
-
-
-@command.command("accept")
-@config_option
-@json_option
-def accept_command(config: str | None, as_json: bool) -> None:
-    """Let the store count although something is gone or older.
-
-    As after restoring a backup. Refresh tokens that rotate must be entered again then: those of the store may have
-    been used since.
-    """
-    _show(config, accept, as_json)
 
 
 def _show(config: str | None, work: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:

@@ -106,7 +106,7 @@ def revoke(rules: StoreRules, name: str) -> None:
 
 def _altered(state: State, name: str) -> TokenRow | None:
     """In place of a row that was changed by other means than Sidekey's: enough to delete it."""
-    lines = (held.line for held in state.rows.values() if not held.intact)
+    lines = (held.line for held in state.rows.values() if not held.verified)
     found = next((line for line in lines if (line.kind, line.id) == (TokenRow.kind, name)), None)
     if found is None:
         return None

@@ -437,7 +437,7 @@ _FAMILIES = (
     _Family(
         "sidekey_store_rolled_back",
         "gauge",
-        "Whether something in the store is gone, or older than before.",
+        "Whether this process has seen rows of the store that were gone or older than before.",
         (),
         _of_store(2),
     ),

@@ -1,11 +1,12 @@
-"""Tells operators how the store is: by metrics, and by a line of the log where that changes."""
+"""Tell operators how the store is: by metrics, and by a line of the log if that changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
+from sidekey.store.state import Name, State
 
 
 class StoreReport:
@@ -14,33 +15,40 @@ class StoreReport:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._log = get_logger()
-        self._up = True
         self._problem = ""
-        self._altered: frozenset[tuple[str, str]] = frozenset()
+        self._altered: frozenset[Name] = frozenset()
+        self._rolled_back: Mapping[Name, tuple[int, int]] = {}
 
-    def note(self, *, up: bool, revision: int, rolled_back: bool, problem: str, read: bool = True) -> None:
-        """Note how the store is; `problem` says why it is not `up`, or not to be believed.
+    def note(self, problem: str, state: State, *, read: bool = True) -> None:
+        """Note why the store cannot be used (empty: it can), and what was read last.
 
         Nothing of it is in use until it was `read`.
         """
-        self._metrics.store = (up, revision, rolled_back)
-        if (up, problem) == (self._up, self._problem):
+        self._metrics.store = (not problem, state.revision, bool(state.rolled_back))
+        self._note_rows(state)
+        if problem == self._problem:
             return
-        self._up, self._problem = up, problem
-        if not up and not read:
-            self._log.warning("the store cannot be used: only what is in files is served", reason=problem)
-        elif not up:
+        self._problem = problem
+        if not problem:
+            self._log.info("the store is in use", revision=state.revision)
+        elif read:
             self._log.warning("the store cannot be used: what is loaded stays in use", reason=problem)
-        elif problem and not read:
-            self._log.error("the store is not used: only what is in files is served", reason=problem)
-        elif problem:
-            self._log.error("the store is not used: what is loaded stays in use", reason=problem)
         else:
-            self._log.info("the store is in use", revision=revision)
+            self._log.warning("the store cannot be used: only what is in files is served", reason=problem)
 
-    def note_altered(self, altered: Iterable[tuple[str, str]]) -> None:
-        """Note which rows do not bear their MAC, by kind and ID."""
-        found = frozenset(altered)
-        for kind, name in sorted(found - self._altered):
+    def _note_rows(self, state: State) -> None:
+        for kind, name in sorted(state.altered - self._altered):
             self._log.error("a row of the store was altered and is not used", kind=kind, id=name)
-        self._altered = found
+        self._altered = state.altered
+        if state.rolled_back is self._rolled_back:
+            return
+        for (kind, name), (seen, found) in sorted(state.rolled_back.items()):
+            if self._rolled_back.get((kind, name)) != (seen, found):
+                self._log.error(
+                    "a row of the store is older than before: the present one is used",
+                    kind=kind,
+                    id=name,
+                    seen=seen,
+                    found=found,
+                )
+        self._rolled_back = state.rolled_back

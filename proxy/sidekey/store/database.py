@@ -59,6 +59,9 @@ class Transaction(ABC):
 class Database(ABC):
     """A database, connected to as needed: what fails is tried again by the next call."""
 
+    connections = 0
+    """How often it was connected to; a new connection may lead to an older copy."""
+
     @abstractmethod
     async def connect(self, *, create: bool) -> None:
         """Connect now. `create` lets it be made where it is missing. Raises StoreUnavailable, StoreRefused."""
@@ -81,10 +84,6 @@ class Database(ABC):
     @abstractmethod
     async def wait(self, seconds: float) -> None:
         """Return as soon as another may have changed something, at the latest after so long. Raises nothing."""
-
-    @abstractmethod
-    async def touched(self) -> bool:
-        """Whether another has written since the last call, whatever it was, where that can be told."""
 
     @abstractmethod
     async def damaged(self) -> str:

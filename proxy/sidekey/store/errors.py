@@ -26,10 +26,6 @@ class StoreUnusable(StoreUnavailable):
     """The database is damaged, foreign, or refuses what Sidekey needs. Only an operator can change that."""
 
 
-class RolledBack(StoreUnavailable):
-    """The database lacks something that was written, or is an older copy: nothing is written until it is accepted."""
-
-
 class StoreRefused(StoreError):
     """The database, or the ring of keys for it, must not be used as it is; the text says what to do."""
 

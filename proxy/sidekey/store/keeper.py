@@ -1,7 +1,12 @@
-"""Reads, verifies and writes the rows, by one task at a time, in the store's own thread.
+"""Read, verify and write the rows, one task at a time, in the store's own thread.
 
-What was verified last is kept, and everything new is judged against it. A digest is only ever made of rows that were
-verified: what somebody has removed from the database by other means stays missed, whatever is written later.
+Each change gets the next revision. A writer holds the database's only write lock from before it reads the highest
+revision until its commit is visible (SQLite's RESERVED lock; in PostgreSQL an advisory lock, which is released after
+the commit). So a reader that sees revision N sees everything below N, and no commit becomes visible late.
+
+A look is one query over the index of revisions. It finds new rows, and rows that were restored or removed by other
+means than a store. Whatever it cannot explain, and each new connection, which may lead to an older copy, makes the
+process read all rows again.
 """
 
 from __future__ import annotations
@@ -11,26 +16,21 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database, Transaction, as_text, shown
-from sidekey.store.errors import Changed, Exists, RolledBack, StoreRefused, StoreUnavailable
-from sidekey.store.integrity import Head, Held, Line, Seals, digest
+from sidekey.store.database import Database, Transaction, as_number, as_text, shown
+from sidekey.store.errors import Changed, Exists, StoreRefused, StoreUnavailable
+from sidekey.store.integrity import TOMBSTONE, Held, Line, Seals
 from sidekey.store.ring import KeyRing
-from sidekey.store.schema import migrate
-from sidekey.store.state import Change, Put, State
+from sidekey.store.schema import create_tables
+from sidekey.store.state import Change, Mark, Name, Put, State
 
 T = TypeVar("T")
 
-Depth = Literal["changes", "lines", "bodies"]
-"""What is compared with what is known: what is newer than that; the lines of all rows; or all of them whole."""
-
-ACCEPT: Final = "restore the newest backup, or accept what is there by: sidekey store accept"
-
-_LINES: Final = 'SELECT kind, row_id, id, version, "key", mac'
+_ROWS: Final = 'SELECT kind, row_id, id, version, "key", mac, revision, body FROM sidekey_rows'
+_MARK: Final = "SELECT count(*), coalesce(max(revision), 0), CAST(coalesce(sum(revision), 0) AS TEXT) FROM sidekey_rows"
 _BREATH: Final = 50
 """Rows that are verified before other threads may run: less than a millisecond's work."""
 _PAUSE: Final = 1e-6
@@ -38,14 +38,15 @@ _PAUSE: Final = 1e-6
 
 
 class Keeper:
-    """The rows of one store, by one ring."""
+    """The rows of one store, with one ring."""
 
     def __init__(self, database: Database, ring: KeyRing) -> None:
         self._database = database
         self._ring = ring
         self._one = asyncio.Lock()
         self._seals: Seals | None = None
-        self._disbelieved: Head | None = None
+        self._connections = 0
+        """The database's count of connections when all rows were read last."""
         self.state = State()
         self.made = False
         self.is_open = False
@@ -58,14 +59,14 @@ class Keeper:
         return self._seals
 
     async def open(self, *, create: bool) -> State:
-        """Connect, bring the tables up to date, and read. `create` makes what is not there at all.
+        """Connect, check the tables and the keys, and read. `create` makes what is not there at all.
 
-        Raises StoreUnavailable, StoreRefused. What failed may be tried again.
+        Raises StoreUnavailable, StoreRefused. It can be called again after an error.
         """
         async with self._one:
             await self._database.connect(create=create)
             async with self._database.writing() as transaction:
-                await migrate(transaction, create=create)
+                await create_tables(transaction, create=create)
                 found = await transaction.fetch("SELECT id FROM sidekey_store")
                 if found:
                     self._seals = Seals(self._ring, as_text(found[0][0]))
@@ -86,13 +87,13 @@ class Keeper:
             if self._seals is not None:
                 self._seals = Seals(ring, self._seals.store)
 
-    async def read(self, depth: Depth = "changes") -> State:
-        """The present state.
+    async def read(self, *, whole: bool = False) -> State:
+        """Return the present state. `whole` verifies all rows again.
 
         Raises StoreUnavailable, StoreRefused (a key is missing, or is another).
         """
         async with self._one, self._database.reading() as transaction:
-            self.state = await self._read(transaction, depth)
+            self.state = await self._read(transaction, whole=whole)
         return self.state
 
     async def check(self, ring: KeyRing) -> None:
@@ -109,23 +110,20 @@ class Keeper:
     async def commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry] = ()) -> State:
         """Do all changes, or none, with their entries in the audit.
 
-        Raises Changed, Exists, StoreUnavailable, RolledBack, StoreRefused.
+        Raises Changed, Exists, StoreUnavailable, StoreRefused.
         """
         async with self.writing() as (transaction, before):
-            after = await self._write(transaction, before, changes)
+            rows = await self._write(transaction, before, changes)
             for entry in entries:
                 await audit.add(transaction, entry)
+            after = await self.complete(transaction, before, rows)
         return self.adopt(after)
 
-    async def vouch(self, transaction: Transaction, before: State, rows: Mapping[str, Held]) -> State:
-        """Write the head of the next revision, over the rows as they are now; the state that will be."""
-        assert before.head is not None  # noqa: S101  for mypy: it was verified
-        head = self.seals.head(before.head.epoch, before.revision + 1, digest(each.text for each in rows.values()))
-        if head.key != before.head.key:
-            await self.note_key(transaction)
-        await put_head(transaction, head)
+    async def complete(self, transaction: Transaction, before: State, rows: Mapping[Name, Held]) -> State:
+        """Wake other processes when this commits, and return the state to adopt then."""
+        await self.note_key(transaction)
         await transaction.announce()
-        return State.of(head, rows)
+        return before.following(await _read_mark(transaction), rows)
 
     def adopt(self, state: State) -> State:
         """Go on from a state that was committed."""
@@ -134,7 +132,7 @@ class Keeper:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Transaction]:
-        """Write what is outside the head, alone."""
+        """Write tables other than the rows, alone."""
         async with self._one, self._database.writing() as transaction:
             yield transaction
 
@@ -144,33 +142,29 @@ class Keeper:
             return await self._database.damaged()
 
     async def query(self, ask: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Read what is outside the head."""
+        """Read tables other than the rows."""
         async with self._one, self._database.reading() as transaction:
             return await ask(transaction)
 
     @asynccontextmanager
-    async def writing(self, *, disbelieved: bool = False) -> AsyncIterator[tuple[Transaction, State]]:
-        """The transaction that writes, with the state that it begins with, verified.
+    async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
+        """Begin the only transaction that writes, with the state that it begins with.
 
-        Raises StoreUnavailable, RolledBack (but where `disbelieved` says that it may be), StoreRefused.
+        Raises StoreUnavailable, StoreRefused.
         """
         async with self._one, self._database.writing() as transaction:
-            before = await self._read(transaction)
-            # What was read stays true where this is rolled back.
-            self.state = before
-            if before.rolled_back and not disbelieved:
-                raise RolledBack(before.problem)
-            yield transaction, before
+            # What was read stays true if this is rolled back.
+            self.state = await self._read(transaction)
+            yield transaction, self.state
 
     async def _make(self, transaction: Transaction) -> None:
-        """Make a new store of empty tables. Raises StoreRefused where these are not empty."""
-        if await transaction.fetch("SELECT 1 FROM sidekey_head UNION ALL SELECT 1 FROM sidekey_rows LIMIT 1"):
-            # Nothing counts without the ID, and a new head would take the place of the one that vouches for the rows.
+        """Make a new store of empty tables. Raises StoreRefused if they are not empty."""
+        if await transaction.fetch("SELECT 1 FROM sidekey_rows LIMIT 1"):
+            # No row verifies without the ID.
             raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
-        self._seals = seals = Seals(self._ring, secrets.token_hex(16))
-        await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", seals.store)
+        self._seals = Seals(self._ring, secrets.token_hex(16))
+        await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", self._seals.store)
         await self.note_key(transaction)
-        await put_head(transaction, seals.head(_milliseconds(), 0, digest(())))
 
     async def note_key(self, transaction: Transaction) -> None:
         """Note that the store is written with the first key."""
@@ -181,126 +175,69 @@ class Keeper:
             self.seals.key_check(first),
         )
 
-    async def _read(self, transaction: Transaction, depth: Depth = "changes") -> State:
-        """The state as this transaction sees it. Raises StoreRefused."""
+    async def _read(self, transaction: Transaction, *, whole: bool = False) -> State:
+        """Return the state as this transaction sees it. Raises StoreRefused."""
         known = self.state
-        head = await read_head(transaction)
-        if depth == "changes" and head is not None and head == self._disbelieved:
-            # What is wrong may be put right under the same head, which the next reading of all rows finds.
+        mark = await _read_mark(transaction)
+        whole |= known.mark is None or self._connections != self._database.connections
+        if mark == known.mark and not whole:
             return known
-        if depth == "changes" and head is not None and head == known.head:
-            return replace(known, problem="") if known.problem else known
-        problem = _contradicts(head, known)
-        if head is not None and not problem and not self.seals.vouches(head):
-            # Whoever has another key than the others must not be told to accept what these have written.
+        found: dict[Name, Held] = {}
+        rows: Mapping[Name, Held] = found
+        if not whole:
+            found = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
+            rows = {**known.rows, **found}
+            # Else rows were restored or removed by other means than a store.
+            whole = Mark.of(rows.values()) != mark
+        if whole:
+            rows = found = self._verified(await transaction.fetch(_ROWS))
+        if not all(each.verified for each in found.values()):
+            # They may be written with a key that this process lacks.
             await check_keys(transaction, self.seals)
-            problem = "the head was altered"
-        if head is not None and not problem:
-            rows = await self._rows(transaction, head, known, depth)
-            problem = "rows are gone or older" if rows is None else _older(rows, head, known)
-            if rows is not None and not problem:
-                self._disbelieved = None
-                unchanged = head == known.head and not known.problem and rows == known.rows
-                return known if unchanged else State.of(head, rows)
-        self._disbelieved = head
-        text = f"the store must not be believed: {problem}; {ACCEPT}"
-        return known if known.problem == text else replace(known, problem=text)
+        self._connections = self._database.connections
+        return known if mark == known.mark and rows == known.rows else known.following(mark, rows)
 
-    async def _rows(
-        self, transaction: Transaction, head: Head, known: State, depth: Depth
-    ) -> Mapping[str, Held] | None:
-        """The rows that the head vouches for; None where they are not there."""
-        if known.head is not None and known.head.epoch == head.epoch and depth == "changes":
-            newer = await transaction.fetch(f"{_LINES}, body FROM sidekey_rows WHERE revision > $1", known.revision)
-            rows = {**known.rows, **self._verified(newer)}
-            if digest(each.text for each in rows.values()) == head.digest:
-                return rows
-        if depth == "bodies" or not known.rows:
-            rows = await self.every_row(transaction)
-            return rows if digest(each.text for each in rows.values()) == head.digest else None
-        # Some were deleted, or what is known is not what the head was made of.
-        lines = [Line.read(each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
-        if digest(line.text() for line in lines) != head.digest:
-            return None
-        rows = _same(lines, known)
-        for line in lines:
-            if line.row not in rows:
-                rows |= self._verified(
-                    await transaction.fetch(f"{_LINES}, body FROM sidekey_rows WHERE row_id = $1", line.row)
-                )
-        return rows
-
-    async def every_row(self, transaction: Transaction) -> dict[str, Held]:
-        """All rows that are there, whatever the head says."""
-        return self._verified(await transaction.fetch(f"{_LINES}, body FROM sidekey_rows"))
-
-    def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[str, Held]:
-        rows: dict[str, Held] = {}
+    def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[Name, Held]:
+        rows: dict[Name, Held] = {}
         for number, (*columns, body) in enumerate(found, 1):
             held = self.seals.held(Line.read(columns), as_text(body))
-            former = self.state.rows.get(held.line.row)
-            # Read again, and the same: it stays the same object.
-            rows[held.line.row] = held if former is None or former != held else former
+            known = self.state.rows.get(held.line.name)
+            # A row that is read again and has not changed stays the same object.
+            rows[held.line.name] = held if known is None or known != held else known
             if number % _BREATH == 0:
                 time.sleep(_PAUSE)
         return rows
 
-    async def _write(self, transaction: Transaction, before: State, changes: Sequence[Change]) -> State:
+    async def _write(self, transaction: Transaction, before: State, changes: Sequence[Change]) -> dict[Name, Held]:
+        """Write changes, and return all rows with them. Raises Changed, Exists, StoreUnavailable."""
         rows = dict(before.rows)
-        names = {(each.line.kind, each.line.id): row for row, each in rows.items()}
-        # An import brings thousands: they are inserted together, before anything that may concern one of them.
+        revision = before.revision + 1
+        # An import brings thousands: they are inserted together, before any change of a present row.
         new: list[tuple[Line, str]] = []
         for change in changes:
             record = change.record
             name = record.kind, record.id
-            present = rows.get(names.get(name, ""))
+            present = rows.get(name)
+            exists = present is not None and not present.deleted
             version = 0 if present is None else present.line.version
             if isinstance(change, Put) and change.expected is None:
-                if present is not None:
+                if exists:
                     raise Exists(record.id)
-            elif present is None or present.line.row != record.row or version != change.expected:
-                raise Changed(record.id, version)
-            if isinstance(change, Put):
-                written = record.at(version + 1)
-                line = self.seals.line(written)
-                if present is None:
-                    new.append((line, written.body()))
-                else:
-                    new = await _insert(transaction, new, before.revision + 1)
-                    await put_row(transaction, line, written.body(), before.revision + 1, version)
-                rows[record.row] = Held(line, line.text(), written)
-                names[name] = record.row
+            elif present is None or not exists or present.line.row != record.row or version != change.expected:
+                raise Changed(record.id, version if exists else 0)
+            written = record.at(version + 1)
+            body = written.body() if isinstance(change, Put) else TOMBSTONE
+            line = self.seals.line(name, record.row, version + 1, revision, body)
+            if present is None:
+                new.append((line, body))
             else:
-                new = await _insert(transaction, new, before.revision + 1)
-                await _delete_row(transaction, record.row, version)
-                del rows[record.row], names[name]
-        await _insert(transaction, new, before.revision + 1)
-        return await self.vouch(transaction, before, rows)
-
-
-def _contradicts(head: Head | None, known: State) -> str:
-    """Why a head cannot follow the one that is known; empty: it can."""
-    if head is None:
-        return "the head is gone"
-    if known.head is None or head.age > known.head.age or head == known.head:
-        return ""
-    return f"it is an older copy, of revision {head.revision} after {known.revision} was seen"
-
-
-def _older(rows: Mapping[str, Held], head: Head, known: State) -> str:
-    """Why rows cannot follow those that are known; empty: they can."""
-    if known.head is None or known.head.epoch != head.epoch:
-        return ""
-    for row, held in rows.items():
-        former = known.rows.get(row)
-        if former is not None and held.line.version < former.line.version:
-            return f"{held.line.kind} {held.line.id} is older than it was"
-    return ""
-
-
-def _same(lines: Iterable[Line], known: State) -> dict[str, Held]:
-    """The rows that are what they were."""
-    return {line.row: held for line in lines if (held := known.rows.get(line.row)) is not None and held.line == line}
+                new = await _insert(transaction, new)
+                await put_row(transaction, line, body, version)
+            if not isinstance(change, Put):
+                await _forget(transaction, record.row)
+            rows[name] = Held(line, written if isinstance(change, Put) else None)
+        await _insert(transaction, new)
+        return rows
 
 
 async def check_keys(transaction: Transaction, seals: Seals) -> None:
@@ -312,64 +249,43 @@ async def check_keys(transaction: Transaction, seals: Seals) -> None:
             raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
 
-async def read_head(transaction: Transaction) -> Head | None:
-    """The head that is there, unverified."""
-    found = await transaction.fetch('SELECT epoch, revision, digest, "key", mac FROM sidekey_head WHERE one = 1')
-    return Head.read(found[0]) if found else None
+async def _read_mark(transaction: Transaction) -> Mark:
+    ((count, revision, total),) = await transaction.fetch(_MARK)
+    return Mark(count, as_number(revision), as_text(total))
 
 
-async def put_head(transaction: Transaction, head: Head) -> None:
-    """Write the head."""
-    await transaction.execute(
-        'INSERT INTO sidekey_head (one, epoch, revision, digest, "key", mac) VALUES (1, $1, $2, $3, $4, $5) '
-        "ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision, "
-        'digest = excluded.digest, "key" = excluded."key", mac = excluded.mac',
-        head.epoch,
-        head.revision,
-        head.digest,
-        head.key,
-        head.mac,
-    )
-
-
-async def _insert(transaction: Transaction, rows: Sequence[tuple[Line, str]], revision: int) -> list[tuple[Line, str]]:
-    """Write rows that are new; none is left to do then."""
+async def _insert(transaction: Transaction, rows: Sequence[tuple[Line, str]]) -> list[tuple[Line, str]]:
+    """Write new rows, and return the empty list of those that are left."""
     if rows:
         await transaction.execute_many(
             'INSERT INTO sidekey_rows (kind, row_id, id, version, "key", mac, revision, body) '
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            [(*line, revision, body) for line, body in rows],
+            [(*line, body) for line, body in rows],
         )
     return []
 
 
-async def put_row(transaction: Transaction, line: Line, body: str, revision: int, former: int) -> None:
-    """Write a row over the one of version `former`."""
+async def put_row(transaction: Transaction, line: Line, body: str, version: int) -> None:
+    """Replace the row of the same kind and ID, which has this version. Raises StoreUnavailable."""
     changed = await transaction.execute(
-        'UPDATE sidekey_rows SET version = $1, revision = $2, "key" = $3, mac = $4, body = $5 '
-        "WHERE row_id = $6 AND version = $7",
+        'UPDATE sidekey_rows SET row_id = $1, version = $2, "key" = $3, mac = $4, revision = $5, body = $6 '
+        "WHERE kind = $7 AND id = $8 AND version = $9",
+        line.row,
         line.version,
-        revision,
         line.key,
         line.mac,
+        line.revision,
         body,
-        line.row,
-        former,
+        line.kind,
+        line.id,
+        version,
     )
     if not changed:
-        raise _gone(line.row)
+        # No other store can write now.
+        raise StoreUnavailable(f"{line.kind} {line.id} was changed by other means than Sidekey's: try again")
 
 
-async def _delete_row(transaction: Transaction, row: str, version: int) -> None:
-    if not await transaction.execute("DELETE FROM sidekey_rows WHERE row_id = $1 AND version = $2", row, version):
-        raise _gone(row)
-    for table, column in (("sidekey_uses", "row_id"), ("sidekey_leases", "name")):
-        await transaction.execute(f"DELETE FROM {table} WHERE {column} = $1", row)  # noqa: S608  our own names
-
-
-def _gone(row: str) -> StoreUnavailable:
-    return RolledBack(f"the store must not be believed: row {row} is gone or older; {ACCEPT}")
-
-
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
+async def _forget(transaction: Transaction, row: str) -> None:
+    """Delete what belongs to a row that is deleted."""
+    await transaction.execute("DELETE FROM sidekey_uses WHERE row_id = $1", row)
+    await transaction.execute("DELETE FROM sidekey_leases WHERE name = $1", row)

@@ -19,8 +19,8 @@ while some still have the former token, none of the two may be presented again f
 A result is bound to where it may go. Whoever asks for another destination does not get it; and where it has taken the
 place of the token that the lineage begins with, that one is spent, and unknown to them.
 
-Leases are outside the head. Each has an HMAC; results and lineages are sealed, since a lineage may be made of secrets,
-and a lease is found by an HMAC of its lineage.
+Each lease has an HMAC; results and lineages are sealed, since a lineage may be made of secrets, and a lease is found by
+an HMAC of its lineage.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ _INFO: Final = b"sidekey lease v1"
 _CHAIN: Final = b"sidekey lineage v1"
 _LINEAGE: Final = "lineage"
 _RESULT: Final = "result"
-_SELECT: Final = (
-    'SELECT name, chain, fence, until, stage, rotates, spent, lineage, result, "key", mac FROM sidekey_leases'
-)
+_SELECT: Final = 'SELECT name, chain, fence, until, stage, spent, lineage, result, "key", mac FROM sidekey_leases'
 
 Stage = Literal["free", "held", "intended"]
 
@@ -102,7 +100,7 @@ class NotLeased:
 class _Row:
     """A lease as it is stored. `chain` is the HMAC of its lineage, by the key of the row.
 
-    `rotates`: a call has presented something. `spent`: what the lineage begins with is so; only `result` goes on.
+    `spent`: what the lineage begins with is so; only `result` goes on.
     `lineage` and `result` are sealed; the first is that of `Bound`, the second empty where there is none.
     """
 
@@ -111,7 +109,6 @@ class _Row:
     fence: int = 0
     until: int = 0
     stage: str = "free"
-    rotates: int = 0
     spent: int = 0
     lineage: str = ""
     result: str = ""
@@ -121,21 +118,20 @@ class _Row:
     @classmethod
     def read(cls, columns: tuple[Any, ...]) -> _Row:
         """Of the columns of a lease."""
-        name, chain, fence, until, stage, rotates, spent, *texts = columns
+        name, chain, fence, until, stage, spent, *texts = columns
         return cls(
             as_text(name),
             as_text(chain),
             as_number(fence),
             as_number(until),
             as_text(stage),
-            as_number(rotates),
             as_number(spent),
             *map(as_text, texts),
         )
 
     def text(self, key: str) -> str:
         """What its MAC is made of."""
-        columns = (self.name, self.chain, self.fence, self.until, self.stage, self.rotates, self.spent)
+        columns = (self.name, self.chain, self.fence, self.until, self.stage, self.spent)
         return canonical([*columns, self.lineage, self.result, key])
 
 
@@ -165,7 +161,7 @@ async def intend(transaction: Transaction, seals: Seals, lease: Lease, seconds: 
     """Note that its token is going to be presented, within so long; 0: it may be spent. Raises LeaseLost."""
     row = await _mine(transaction, seals, lease)
     until = int(await transaction.now()) + seconds
-    await _put(transaction, seals, replace(row, stage="intended", rotates=1, until=until), lease.bound)
+    await _put(transaction, seals, replace(row, stage="intended", until=until), lease.bound)
 
 
 async def finish(transaction: Transaction, seals: Seals, lease: Lease, result: str, *, spent: bool) -> None:
@@ -185,31 +181,17 @@ async def release(transaction: Transaction, seals: Seals, lease: Lease) -> None:
     await _put(transaction, seals, replace(row, stage="free", until=0), lease.bound)
 
 
-async def disown(transaction: Transaction, seals: Seals) -> list[str]:
-    """Make unknown what may be spent, since the database may be an older one. The names of what is altered: it goes."""
+async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
+    """Seal by the first key what is sealed by another. Delete altered leases, and return their names."""
     dropped = []
     async for row in _all(transaction):
         bound = _bound(seals, row)
         if bound is None:
             await _delete(transaction, row)
             dropped.append(row.name)
-        elif row.rotates:
-            await _put(transaction, seals, replace(row, fence=row.fence + 1, stage="intended", until=0), bound)
-    return dropped
-
-
-async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
-    """Seal by the first key what is sealed by another. The names of those that were altered, and stay as they are."""
-    stuck = []
-    async for row in _all(transaction):
-        if row.key == seals.ring.first:
-            continue
-        bound = _bound(seals, row)
-        if bound is None:
-            stuck.append(row.name)
-        else:
+        elif row.key != seals.ring.first:
             await _put(transaction, seals, row, bound)
-    return stuck
+    return dropped
 
 
 async def altered(transaction: Transaction, seals: Seals) -> list[str]:
@@ -266,12 +248,12 @@ async def _put(transaction: Transaction, seals: Seals, row: _Row, bound: Bound, 
             lineage=_sealed(seals, row.name, _LINEAGE, None, bound.text()),
             result=_sealed(seals, row.name, _RESULT, _short(bound), result),
         )
-    values = (row.fence, row.until, row.stage, row.rotates, row.spent, row.lineage, row.result)
+    values = (row.fence, row.until, row.stage, row.spent, row.lineage, row.result)
     await transaction.execute(
-        'INSERT INTO sidekey_leases (name, chain, fence, until, stage, rotates, spent, lineage, result, "key", mac) '
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
+        'INSERT INTO sidekey_leases (name, chain, fence, until, stage, spent, lineage, result, "key", mac) '
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
         "ON CONFLICT (name, chain) DO UPDATE SET fence = excluded.fence, until = excluded.until, "
-        "stage = excluded.stage, rotates = excluded.rotates, spent = excluded.spent, lineage = excluded.lineage, "
+        "stage = excluded.stage, spent = excluded.spent, lineage = excluded.lineage, "
         'result = excluded.result, "key" = excluded."key", mac = excluded.mac',
         row.name,
         row.chain,

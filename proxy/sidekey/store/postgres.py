@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg, on the event loop of the store's own thread; of the extra `postgres`.
 
-One connection does everything. It listens, too, and whatever it may have missed while it was away, the next look at the
-revision finds. No error repeats the server's text: that may hold the name of the host, or what was to be written.
+One connection does everything. It listens, too; the next look finds what it missed while it was away. No error repeats
+the server's text: that may hold the name of the host, or what was to be written.
 """
 
 from __future__ import annotations
@@ -104,10 +104,6 @@ class PostgresDatabase(Database):
                 await self._woken.wait()
         self._woken.clear()
 
-    async def touched(self) -> bool:
-        """PostgreSQL does not tell."""
-        return False
-
     async def damaged(self) -> str:
         """PostgreSQL checks its pages by itself."""
         return ""
@@ -167,6 +163,7 @@ class PostgresDatabase(Database):
             connection.terminate()
             raise
         self._connection = connection
+        self.connections += 1
         return connection
 
     def _wake(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """Sessions of the console: who has logged in, with which operator's token.
 
-Outside the head, since each log-in makes one: a row that is gone ends a session, and one that was put back is no longer
-than it was. So that nobody can make one who can merely write to the database, each has an HMAC.
+Each has an HMAC, so that write access to the database is not enough to make one. A restored row admits nobody longer
+than it did before, and no longer than the operator's token is valid.
 """
 
 from __future__ import annotations
@@ -58,11 +58,6 @@ async def find(transaction: Transaction, seals: Seals, session: str) -> Session 
 async def end(transaction: Transaction, session: str) -> None:
     """Forget the session of this ID."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
-
-
-async def end_all(transaction: Transaction) -> None:
-    """Forget all of them: what is in the database may be older than what has ended."""
-    await transaction.execute("DELETE FROM sidekey_sessions")
 
 
 async def sign_again(transaction: Transaction, seals: Seals) -> None:

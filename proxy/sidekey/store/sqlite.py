@@ -64,7 +64,6 @@ class SqliteDatabase(Database):
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._version = 0
 
     async def connect(self, *, create: bool) -> None:
         """Connect now, as `Database.connect`. The folder must be there."""
@@ -86,13 +85,6 @@ class SqliteDatabase(Database):
     async def wait(self, seconds: float) -> None:
         """Let time pass: SQLite tells nobody of a change, so that looking is all there is."""
         await asyncio.sleep(seconds)
-
-    async def touched(self) -> bool:
-        """Whether another connection has written since the last call."""
-        with self._mapped():
-            ((version,),) = self._current().execute("PRAGMA data_version")
-        before, self._version = self._version, version
-        return bool(before != version)
 
     async def damaged(self) -> str:
         """What SQLite's own check finds first."""
@@ -116,6 +108,7 @@ class SqliteDatabase(Database):
                 connection.close()
                 raise
         self._connection = connection
+        self.connections += 1
         self._file = _identity(self._path.stat())
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
@@ -131,7 +124,6 @@ class SqliteDatabase(Database):
             raise self._error(StoreRefused, "must be on a local file system, for SQLite's WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON").fetchall()
-        ((self._version,),) = connection.execute("PRAGMA data_version")
 
     def _prepare_file(self, *, create: bool) -> None:
         """Make the file where it is missing, and take it from everybody else."""

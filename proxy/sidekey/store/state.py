@@ -1,13 +1,13 @@
-"""What a store holds, as far as it was verified; and what is given to it."""
+"""The content of a store as one process has read it, and the changes that it can commit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from sidekey.store.integrity import Head, Held
+from sidekey.store.integrity import Held
 from sidekey.store.records import RECORDS, CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, TokenRow
 
 
@@ -32,42 +32,63 @@ class Delete:
 
 Change = Put | Delete
 
+Name = tuple[str, str]
+"""The kind and the ID of a row."""
+
+
+class Mark(NamedTuple):
+    """What one aggregate query tells of all rows; it differs whenever a row was written, restored or removed.
+
+    `revision` is the highest of all rows, `total` their sum as text, since it may exceed 64 bits.
+    """
+
+    rows: int
+    revision: int
+    total: str
+
+    @classmethod
+    def of(cls, rows: Iterable[Held]) -> Self:
+        """Compute the mark of these rows."""
+        revisions = [each.line.revision for each in rows]
+        return cls(len(revisions), max(revisions, default=0), str(sum(revisions)))
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything at one revision. A row that has not changed since another state is the same object in both.
+    """All rows at one moment. A row that has not changed since another state is the same object in both.
 
-    Integrations, presets, callers and tokens are by ID. `altered` are kind and ID of rows that do not bear their MAC:
-    an integration or preset among them is there with `state` "altered", any other is not.
+    `rows` are by kind and ID, with tombstones. Integrations, presets, callers and tokens are by ID. `altered` has kind
+    and ID of unverified rows: an integration or preset among them is there with `verified` False, any other is not.
 
-    `problem` says why the database must not be believed: a row is gone or older, or all of it is. What is here then
-    is what was verified before that, which at a start is nothing. Empty: all is well.
+    `rolled_back` has the versions, seen before and now, of rows that were older than before when this process read
+    them; 0: the row is gone. It only grows.
     """
 
-    head: Head | None = None
-    rows: Mapping[str, Held] = field(default_factory=dict, repr=False)
+    mark: Mark | None = None
+    """None: nothing was read yet."""
+    rows: Mapping[Name, Held] = field(default_factory=dict, repr=False)
     integrations: Mapping[str, IntegrationRow] = field(default_factory=dict, repr=False)
     presets: Mapping[str, PresetRow] = field(default_factory=dict, repr=False)
     callers: Mapping[str, CallerRow] = field(default_factory=dict, repr=False)
     tokens: Mapping[str, TokenRow] = field(default_factory=dict, repr=False)
-    altered: frozenset[tuple[str, str]] = frozenset()
-    problem: str = ""
+    altered: frozenset[Name] = frozenset()
+    rolled_back: Mapping[Name, tuple[int, int]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, head: Head, rows: Mapping[str, Held]) -> Self:
-        """The state of these rows."""
+    def following(self, mark: Mark, rows: Mapping[Name, Held]) -> State:
+        """Return the state of these rows, read after those of this one."""
         found: dict[type[Record], dict[str, Any]] = {each: {} for each in RECORDS.values()}
         for each in rows.values():
             if each.record is not None:
                 found[type(each.record)][each.record.id] = each.record
-        return cls(
-            head,
+        return State(
+            mark,
             rows,
             integrations=MappingProxyType(found[IntegrationRow]),
             presets=MappingProxyType(found[PresetRow]),
             callers=MappingProxyType(found[CallerRow]),
             tokens=MappingProxyType(found[TokenRow]),
-            altered=frozenset((each.line.kind, each.line.id) for each in rows.values() if not each.intact),
+            altered=frozenset(name for name, each in rows.items() if not each.verified),
+            rolled_back={**self.rolled_back, **dict(_older(self.rows, rows))},
         )
 
     def documents(self, kind: str) -> Mapping[str, DocumentRow]:
@@ -76,10 +97,16 @@ class State:
 
     @property
     def revision(self) -> int:
-        """The revision; 0 where nothing was verified."""
-        return 0 if self.head is None else self.head.revision
+        """The number of the last change; 0 if nothing was read."""
+        return 0 if self.mark is None else self.mark.revision
 
-    @property
-    def rolled_back(self) -> bool:
-        """Whether the database must not be believed."""
-        return bool(self.problem)
+
+def _older(before: Mapping[Name, Held], now: Mapping[Name, Held]) -> Iterator[tuple[Name, tuple[int, int]]]:
+    """Find verified rows that are gone, or have a lower version than before."""
+    for name, seen in before.items():
+        row = now.get(name)
+        if row is seen or not seen.verified:
+            continue
+        version = 0 if row is None else row.line.version
+        if version < seen.line.version and (row is None or row.verified):
+            yield name, (seen.line.version, version)

@@ -15,32 +15,26 @@ from typing import Any, Final, Self, TypeVar
 from sidekey.store import audit, leases, sessions, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
-from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
+from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.integrity import Seals
-from sidekey.store.keeper import Depth, Keeper
+from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
-from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
+from sidekey.store.upkeep import DestinationsOf, Rotated, Verified
 from sidekey.store.worker import Worker
 
 T = TypeVar("T")
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the revision, whatever a database tells."""
-
-CHECK_EVERY: Final = 60.0
-"""Seconds between two comparisons of all rows with the head."""
-
-EXAMINE_EVERY: Final = 10.0
-"""Seconds between two readings of all rows whole, which follow what a database tells of others."""
+"""Seconds between two looks for changes, at most; at least half of that, so that processes spread."""
 
 DROP_EVERY: Final = 3600.0
 """Seconds between two searches for entries of the audit that are too old."""
 
 _PACE: Final = 0.02
-"""Seconds between two looks at least: whoever may connect to the database may tell of changes, at any rate."""
+"""Seconds between two looks, at least: anyone who can connect to the database can announce changes at any rate."""
 
 _START: Final = 2.0
 """Seconds that a start waits for the first attempt to open the store, which goes on after that."""
@@ -54,15 +48,13 @@ _GRACE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the store is. `up`: the last call reached the database, and had the keys; `problem` says why it is not.
+    """State of the connection. `up`: the last call reached the database, with its keys; else `problem` says why not.
 
-    Or why what is there must not be believed. `public` says the same to anybody (`StoreError.public`).
+    `public` says the same to anybody (`StoreError.public`).
     """
 
     up: bool
-    revision: int
     problem: str = ""
-    rolled_back: bool = False
     public: str = ""
 
 
@@ -80,7 +72,7 @@ class Store:
         self._ring = ring
         self._watching: Future[None] | None = None
         opening = "store: the database does not respond yet"
-        self._health = Health(up=False, revision=0, problem=opening, public=opening)
+        self._health = Health(up=False, problem=opening, public=opening)
 
     @classmethod
     async def open(cls, database: Database, ring: KeyRing, *, retention: float, create: bool = True) -> Self:
@@ -159,7 +151,7 @@ class Store:
     async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
         """Do all changes, or none, with their entries in the audit; the state with them.
 
-        Raises Changed, Exists, and RolledBack, which is a StoreUnavailable.
+        Raises Changed, Exists.
         """
         return await self._worker.run(self._commit(changes, entries))
 
@@ -218,12 +210,8 @@ class Store:
         """Write with the first key whatever is written with another."""
         return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
 
-    async def accept(self, who: str) -> Accepted:
-        """Let what is in the database count, whatever is gone or older."""
-        return await self._worker.run(upkeep.accept(self._keeper, who))
-
     async def verify(self, destinations_of: DestinationsOf) -> Verified:
-        """Read all of it, and say what is wrong."""
+        """Read everything, and list what is wrong."""
         return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
 
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
@@ -299,9 +287,9 @@ class Store:
 
         return await self._worker.run(alone())
 
-    async def _look(self, depth: Depth = "changes") -> State:
+    async def _look(self) -> State:
         try:
-            state = await self._keeper.read(depth)
+            state = await self._keeper.read()
         except StoreError as error:
             self._note(error)
             raise
@@ -322,24 +310,14 @@ class Store:
             if told[1] != self._health:
                 told = self.state, self._health
                 tell()
-        checked = dropped = time.monotonic()
-        examined, touched = -EXAMINE_EVERY, False
+        dropped = time.monotonic()
         looked = 0.0
         while True:
-            await self._database.wait(LOOK_EVERY)
+            await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
             await asyncio.sleep(looked + _PACE - time.monotonic())
             now = looked = time.monotonic()
             try:
-                # A row that was changed by other means than a store's leaves the revision what it was.
-                touched |= await self._database.touched()
-                if touched and now - examined >= EXAMINE_EVERY:
-                    await self._look("bodies")
-                    checked, examined, touched = now, now, False
-                elif now - checked >= CHECK_EVERY:
-                    await self._look("lines")
-                    checked = now
-                else:
-                    await self._look()
+                await self._look()
                 if now - dropped >= DROP_EVERY:
                     dropped = now
                     await self._drop()
@@ -357,10 +335,7 @@ class Store:
             await audit.drop(transaction, int(await transaction.now() - self._retention))
 
     def _note(self, error: StoreError | None) -> None:
-        state = self._keeper.state
-        up = error is None or isinstance(error, RolledBack)
-        problem, public = (state.problem, state.problem) if error is None else (str(error), error.public)
-        self._health = Health(up, state.revision, problem, state.rolled_back, public)
+        self._health = Health(up=True) if error is None else Health(False, str(error), error.public)
 
 
 def _pause(failures: int) -> float:

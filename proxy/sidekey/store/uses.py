@@ -1,4 +1,4 @@
-"""When a row was used last. Outside the head: it decides nothing, and changes often."""
+"""When a row was used last. It has no MAC, since it grants nothing."""
 
 from __future__ import annotations
 

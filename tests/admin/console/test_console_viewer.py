@@ -16,7 +16,7 @@ from sidekey.admin.api.table import ROUTES
 from sidekey.admin.console.pages.table import PAGES
 from support.api import TOKENS, Api, Running, basic
 
-TABLES: Final = ("sidekey_head", "sidekey_rows", "sidekey_keys")
+TABLES: Final = ("sidekey_rows", "sidekey_keys")
 """What operators change. A log-in, and a test that is noted, stand elsewhere."""
 
 

@@ -79,7 +79,7 @@ def altered_in(state: State, kind: str) -> dict[str, Line]:
     """What is left of rows of a kind that were changed by other means: enough to delete them, by name."""
     if all(each != kind for each, _ in state.altered):
         return {}
-    lines = (held.line for held in state.rows.values() if not held.intact)
+    lines = (held.line for held in state.rows.values() if not held.verified)
     return {line.id: line for line in lines if line.kind == kind and valid_id(line.id)}
 
 

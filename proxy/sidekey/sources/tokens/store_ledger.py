@@ -51,7 +51,7 @@ class StoreLedger(Ledger):
         if chain in self._unkept:
             raise Unavailable("what the last call has brought is not stored yet")
         health = self._store.health
-        if health.rolled_back or not health.up:
+        if not health.up:
             # The store looks for itself each second: many integrations need not each wait for a database that is away.
             raise _unavailable(health.problem)
         try:
