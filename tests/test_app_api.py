@@ -203,9 +203,9 @@ def test_callers_and_tokens_that_were_altered_let_nobody_in_and_can_be_deleted(t
         assert sent(child.proxy_port, "crm", caller)[0] == 401
         assert api.by(token).ask("GET", "/whoami").status == 401
         for path in ("/callers/billing", "/tokens/bob"):
-            assert api.get(path)["status"] == "altered"
+            assert api.get(path)["status"] == "unusable"
         assert api.get("/callers/billing")["integrations"] == []
-        assert [each["status"] for each in api.get("/tokens")["items"] if each["name"] == "bob"] == ["altered"]
+        assert [each["status"] for each in api.get("/tokens")["items"] if each["name"] == "bob"] == ["unusable"]
         assert api.ask("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
         for path in ("/callers/billing", "/tokens/bob"):
             assert api.ask("DELETE", path, match='"1"').status == 204

@@ -232,9 +232,9 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
 
             def not_fetched() -> None:
                 page.log_in(TOKENS["admin"])
-                within(lambda: "404" in bank()["reason"])
-                reason = "not fetched: auth.pem: the server returned 404"
-                assert {**bank(), "status": "not_fetched", "reason": reason, "usable": False} == bank()
+                within(lambda: "404" in bank()["problem"])
+                reason = "its client certificate was not fetched yet: auth.pem: the server returned 404"
+                assert {**bank(), "status": "unusable", "problem": reason, "usable": False} == bank()
                 assert not is_offered()
                 preset = {
                     "id": "hook",
@@ -246,7 +246,7 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
 
             def fetched() -> None:
                 within(lambda: bank()["usable"])
-                assert (bank()["status"], bank()["reason"]) == ("ok", None)
+                assert (bank()["status"], bank()["problem"]) == ("ok", None)
                 assert is_offered()
 
             await asyncio.to_thread(not_fetched)
@@ -256,20 +256,19 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
 
 
 @pytest.mark.parametrize(
-    ("certificate", "status", "reason"),
+    ("certificate", "reason"),
     [
-        (CURRENT.der, "invalid", "certificate in DER, not PEM: convert it with openssl x509 -inform der"),
-        (current("another").pem, "invalid", "private key does not belong to the certificate of CN=another"),
+        (CURRENT.der, "certificate in DER, not PEM: convert it with openssl x509 -inform der"),
+        (current("another").pem, "private key does not belong to the certificate of CN=another"),
         (
             issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)).pem,
-            "expired",
             "expired on 2026-02-01",
         ),
     ],
     ids=["der", "mismatched", "expired"],
 )
 def test_certificate_that_must_not_be_used_says_what_is_wrong(
-    certificate: bytes, status: str, reason: str, ca: Authority, tmp_path: Path
+    certificate: bytes, reason: str, ca: Authority, tmp_path: Path
 ) -> None:
     """By API, response, `check` and log; none of them calls it missing or unreadable."""
     mount(tmp_path, CURRENT)
@@ -277,12 +276,12 @@ def test_certificate_that_must_not_be_used_says_what_is_wrong(
     callers = 'callers: {shop: {token: {insecure_value: of-a-caller}, integrations: "*"}}'
     with managed(tmp_path, more=f"{callers}\n{config(ca, 1)}", head=HEAD) as child:
         found = Api(child.admin_port).get("/integrations/bank")
-        assert (found["status"], found["usable"], reason in found["reason"]) == (status, False, True)
+        assert (found["status"], found["usable"], reason in found["problem"]) == ("unusable", False, True)
         detail = json.loads(get(child.proxy_port, "/i/bank/x", {"Sidekey-Token": "of-a-caller"}).body)["detail"]
         checked = run_cli("check", "--config", str(child.config)).stdout
         assert reason in detail
         assert reason in checked
         (line,) = [each for each in child.lines if reason in each and '"level":"error"' in each]
-        for text in (found["reason"], detail, checked, line):
+        for text in (found["problem"], detail, checked, line):
             assert "cannot be read" not in text
             assert "missing" not in text

@@ -8,7 +8,6 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -256,7 +255,7 @@ async def test_a_token_goes_only_where_its_secret_was_entered_for(tmp_path: Path
     assert issuer.used == [(b"/x", [b"Bearer t1"])] * 3
 
 
-@pytest.mark.parametrize("edit", ["destination", "hidden"])
+@pytest.mark.parametrize("edit", ["destination", "updated_by"])
 async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
     edit: str, tmp_path: Path, ca: Authority
 ) -> None:
@@ -269,25 +268,25 @@ async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
             (body,) = database.execute("SELECT body FROM sidekey_rows WHERE id = 'it'").fetchone()
             said = json.loads(body)
             said["document"] = said["document"].replace("/one", "/two") if edit == "destination" else said["document"]
-            said["hidden"] = edit == "hidden"
+            said["updated_by"] = "somebody else" if edit == "updated_by" else said["updated_by"]
             database.execute(
-                "UPDATE sidekey_rows SET body = ? WHERE id = 'it'",
+                "UPDATE sidekey_rows SET body = ?, revision = revision + 99 WHERE id = 'it'",
                 (json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
             )
-        await eventually(lambda: sidekey.app.metrics.stored.counts["altered"] == 1)
-        assert await sidekey.metric('sidekey_store_integrations{state="altered"}') == 1
+        await eventually(lambda: sidekey.app.metrics.stored.unusable == 1)
+        assert await sidekey.metric('sidekey_store_integrations{state="unusable"}') == 1
         assert await sidekey.metric('sidekey_store_integrations{state="ok"}') == 1
         said = problem(await sidekey.reverse("/x", TOKEN))
         assert (said["code"], said["detail"]) == (
             "credential_unavailable",
-            "store: the integration is altered; an operator must look at it",
+            "store: the integration cannot be used; an operator must look at it",
         )
         assert (await sidekey.reverse("/x", TOKEN, name="fine")).status == 200
     assert [each.target for each in upstream.requests] == [b"/fine/x"]
 
 
 async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> None:
-    """Before and after, never mixed; the stored one comes back only when it is released."""
+    """Before and after, never mixed; the stored one is used again once the file's is gone."""
     async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
         await editor.let_in("it")
         await editor.put("it", keyed(upstream.port, "stored"))
@@ -297,14 +296,10 @@ async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> No
         auth = "{type: headers, headers: {X-A: b}}"
         own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
         files.replace(config, before.replace("  {}\n", own))
-        await eventually(lambda: sidekey.app.metrics.stored.counts["hidden"] == 1)
+        await eventually(lambda: not sidekey.app.snapshot.integrations["it"].stored)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
-        await eventually(lambda: editor.managed.store.state.integrations["it"].hidden)
         files.replace(config, before)
-        await eventually(lambda: "it" not in sidekey.app.snapshot.integrations)
-        assert (await sidekey.reverse("/x", TOKEN)).status == 403
-        row = editor.managed.store.state.integrations["it"]
-        await editor.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
+        await eventually(lambda: sidekey.app.snapshot.integrations["it"].stored)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
     assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [
         (b"/stored/x", [b"stored-secret"]),

@@ -160,8 +160,8 @@ async def test_an_integration_is_not_taken_from_its_presets(tmp_path: Path, plac
         assert {("create", "preset", "ok"), ("delete", "preset", "ok")} <= outcomes
 
 
-async def test_a_file_hides_a_preset_until_it_is_released(tmp_path: Path, place: Place) -> None:
-    """The file's is used, which may go by a stored integration; once it is gone, nothing comes back by itself."""
+async def test_a_preset_of_a_file_is_used_until_it_is_removed_there(tmp_path: Path, place: Place) -> None:
+    """It may go by a stored integration; once it is gone, the stored one is used."""
     async with running(tmp_path, place) as found:
         await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
         await found.made("/presets", {"id": "welcome", **found.document()})
@@ -170,21 +170,16 @@ async def test_a_file_hides_a_preset_until_it_is_released(tmp_path: Path, place:
             f"presets: {{welcome: {{integration: crm, url: {found.base}/file, content_type: application/json}}}}\n"
         )
         with rewritten(found.child, found.child.config.read_text() + written):
-            await found.until("hidden")
-            # Its row says so soon after.
-            await asyncio.to_thread(within, lambda: Api(found.child.admin_port).get("/presets/welcome")["version"] == 2)
+            await found.until("unusable")
             assert (await found.send("/p/welcome", token, "{}")).status == 200
             assert found.upstream.requests[-1].start == b"POST /v1/file HTTP/1.1"
             listed = (await found.got("/presets"))["items"]
-            assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "hidden")]
-            said = await found.ask("POST", "/presets/welcome/release", match='"2"')
-            assert said.code == "read_only"
+            assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "unusable")]
             said = await found.ask("DELETE", "/integrations/crm", match='"1"')
             assert said.json["presets"] == ["welcome"]
-        await asyncio.to_thread(within, lambda: post(found.child.proxy_port, "/p/welcome", token, "{}").status == 403)
-        said = await found.ask("POST", "/presets/welcome/release", match='"2"')
-        assert (said.status, said.json["status"], said.etag) == (200, "ok", '"3"')
+        await found.until("ok")
         assert (await found.send("/p/welcome", token, '{"user": "7"}')).status == 200
+        assert (await found.got("/presets/welcome"))["version"] == 1
 
 
 async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Place) -> None:
@@ -199,7 +194,7 @@ async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Pl
         )
     async with running(tmp_path, place) as again:
         shown = await again.got("/presets/welcome")
-        assert (shown["status"], "body" in shown) == ("altered", False)
+        assert (shown["status"], "body" in shown) == ("unusable", False)
         said = await again.send("/p/welcome", token, '{"user": "7"}')
         assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
         assert again.upstream.received == []
@@ -207,7 +202,7 @@ async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Pl
             run_process, "preset", "list", "--json", "--config", str(again.child.config)
         )
         (listed,) = json.loads(found_by_command.stdout)
-        assert (listed["id"], listed["state"], listed["source"]) == ("welcome", "altered", "store")
+        assert (listed["id"], listed["status"], listed["source"]) == ("welcome", "unusable", "store")
         assert (await again.ask("DELETE", "/presets/welcome", match='"1"')).status == 204
 
 
@@ -222,8 +217,8 @@ async def test_an_integration_that_another_process_has_deleted_leaves_its_preset
         token = (await found.made("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
         async with place.open(create=False) as other:
             await other.commit([Delete(other.state.integrations["crm"], 1)], ENTRY)
-        await found.until("invalid")
-        assert (await found.got("/presets/welcome"))["reason"] == "no integration has this ID"
+        await found.until("unusable")
+        assert (await found.got("/presets/welcome"))["problem"] == "no integration has this ID"
         said = await found.send("/p/welcome", token, '{"user": "7"}')
         assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
         assert found.upstream.received == []

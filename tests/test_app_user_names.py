@@ -162,7 +162,7 @@ def test_user_name_that_an_earlier_version_saved_in_the_open_is_not_shown(auth: 
             api, pages = Api(child.admin_port, token), Pages(child.admin_port)
             pages.log_in(token)
             shown = api.get("/integrations/it")
-            assert shown["status"] == "invalid"
+            assert shown["status"] == "unusable"
             assert shown["auth"].keys() == first["auth"].keys() - auth.keys()
             assert USER not in json.dumps([shown, pages.get("/integrations/it").body])
         api = Api(child.admin_port)

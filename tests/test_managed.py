@@ -1,4 +1,4 @@
-"""A store that a process manages: committed is in use, others' changes as well, and what a file hides stays hidden."""
+"""A store that a process manages: what is committed is in use, and so are the changes of others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreUnavailable
 from sidekey.store.place import open_store
-from sidekey.store.records import IntegrationRow, PresetRow, new_row
+from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.loading import good
@@ -74,26 +73,6 @@ async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Pat
         assert "crm" not in one.snapshot.integrations
     async with process(tmp_path) as again:
         assert again.states() == {"sms": "ok"}
-
-
-async def test_a_preset_that_a_file_hides_says_so_in_its_row(tmp_path: Path) -> None:
-    """So that a restart without the file does not bring it back by itself."""
-    prepare(tmp_path)
-    keys = "{integration: crm, url: 'https://own.test/x', content_type: text/plain}"
-    document = '{"integration":"crm","url":"https://own.test/x","content_type":"text/plain"}'
-    async with process(tmp_path) as one:
-        row = PresetRow(row=new_row(), id="crm", document=document)
-        await one.managed.commit([Put(row, None)], ENTRY)
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        one.write(f"{HEAD}presets: {{crm: {keys}}}\n")
-        await eventually(lambda: one.managed.store.state.presets["crm"].hidden)
-        assert (one.states(), one.snapshot.presets["crm"].stored) == ({"crm": "ok"}, False)
-        ((_, entry), *_) = (await one.managed.store.audit_page()).entries
-        assert (entry.action, entry.kind, entry.id) == ("hide", "preset", "crm")
-    prepare(tmp_path)
-    async with process(tmp_path) as again:
-        assert again.snapshot.stored_preset("crm").state == "hidden"
-        assert again.snapshot.presets == {}
 
 
 class Counting:
@@ -166,77 +145,17 @@ async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:
         assert one.snapshot.integrations == before.integrations
 
 
-async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released(tmp_path: Path) -> None:
-    """The row says so."""
+async def test_a_stored_integration_serves_once_the_file_has_its_id_no_more(tmp_path: Path) -> None:
+    """Nothing is written of it: a restart makes no difference."""
     prepare(tmp_path)
     async with process(tmp_path) as one:
         await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        one.write(HEAD + OWN)
-        await eventually(lambda: one.row("crm").hidden)
-        assert one.states() == {"crm": "hidden"}
-        assert not one.snapshot.integrations["crm"].stored
-        page = await one.managed.store.audit_page()
-        assert next((entry.who, entry.action, entry.fields) for _, entry in page.entries) == (
-            "sidekey",
-            "hide",
-            ("hidden",),
-        )
-        one.write(HEAD)
-        await eventually(lambda: "crm" not in one.snapshot.integrations)
-        assert one.states() == {"crm": "hidden"}
-    async with process(tmp_path) as again:
-        assert again.states() == {"crm": "hidden"}
-        row = again.row("crm")
-        await again.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
-        assert again.states() == {"crm": "ok"}
-
-
-async def test_what_a_file_hides_while_the_store_is_away_is_marked_when_it_is_back(tmp_path: Path) -> None:
-    """It is hidden meanwhile, and once the file is done."""
-    prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        (tmp_path / "store.db").rename(tmp_path / "away.db")
-        await eventually(lambda: not one.managed.store.health.up)
         one.write(HEAD + OWN)
         await eventually(lambda: not one.snapshot.integrations["crm"].stored)
+        revision = one.managed.store.state.revision
         one.write(HEAD)
-        await eventually(lambda: "crm" not in one.snapshot.integrations)
-        assert (one.states(), one.row("crm").hidden) == ({"crm": "hidden"}, False)
-        (tmp_path / "away.db").rename(tmp_path / "store.db")
-        await eventually(lambda: one.row("crm").hidden)
-    async with process(tmp_path) as again:
-        assert again.states() == {"crm": "hidden"}
-
-
-async def test_what_is_released_by_one_process_is_served_by_all(tmp_path: Path) -> None:
-    """Although each had hidden it: nobody hides it again whose file is gone."""
-    prepare(tmp_path)
-    head = HEAD.replace("store.db", str(tmp_path / "store.db")).replace("file: k1", f"file: {tmp_path / 'k1'}")
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "sidekey.yaml").write_text(head)
-    async with process(folders[0]) as one, process(folders[1]) as two:
-        both = (one, two)
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        await eventually(lambda: two.states() == {"crm": "ok"})
-        for each in both:
-            each.write(head + OWN)
-        await eventually(lambda: all(each.row("crm").hidden and each.states() == {"crm": "hidden"} for each in both))
-        for each in both:
-            each.write(head)
-        await eventually(lambda: all("crm" not in each.snapshot.integrations for each in both))
-        row = one.row("crm")
-        assert row.version == 2
-        await one.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
-        await eventually(lambda: all(each.states() == {"crm": "ok"} for each in both))
-        # Another change of theirs comes after all that the release has caused.
-        for number, each in enumerate(both):
-            await each.managed.commit([Put(record(each.managed.vault, f"sms-{number}"), None)], ENTRY)
-        await eventually(lambda: all(len(each.states()) == 3 for each in both))
-        assert [each.states()["crm"] for each in both] == ["ok", "ok"]
-        assert one.row("crm").version == 3
+        await eventually(lambda: one.snapshot.integrations["crm"].stored)
+        assert (one.states(), one.managed.store.state.revision) == ({"crm": "ok"}, revision)
 
 
 async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:

@@ -113,31 +113,28 @@ HARMLESS
 - In tunnels, it works only for the hosts in `ca.hosts` and their subdomains. For other hosts, a CONNECT that names it
   gets 502 `ca_unavailable`.
 - By host (`forward.match_by_host`), Sidekey finds it only for callers that list it. If two that a caller lists cover
-  the same target, the one that was saved later is hidden.
+  the same target, the older one is used. The younger one is `unusable`; one of a file always wins.
 - A description has at most {LONGEST_DESCRIPTION} characters. There are at most {MOST_TAGS} tags of at most
   {LONGEST_TAG} characters.
 
 ### Status
 
-`status` is the last of these words that applies, and `reason` explains it. The list accepts each as a filter, and the
-metric `sidekey_store_integrations` counts by them ([metrics.md](metrics.md)). An unusable integration does not affect
-the others.
+`status` is the last of these words that applies. `problem` says why it is not `ok`, and what to do; it is null if the
+status is `ok`. The list accepts each word as a filter, and the metric `sidekey_store_integrations` counts by them
+([metrics.md](metrics.md)). An unusable integration does not affect the others.
 
 | status | meaning | requests |
 |---|---|---|
 | `ok` | no problem is known | are sent |
 | `expiring` | its client certificate expires within {EXPIRING // 86_400} days: `expires_at` | are sent |
 | `failing` | its last {FAILING} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
-| `not_fetched` | its client certificate was never fetched from its URL: `reason` | `credential_unavailable` |
-| `secret_missing` | a secret, or the file of its client certificate, cannot be read | `credential_unavailable` |
-| `expired` | its client certificate has expired: `expires_at` | `credential_unavailable` |
-| `hidden` | a file has or had its ID, until it is released; or another one covers its targets | are not its own |
-| `invalid` | this Sidekey cannot use it or its client certificate | `credential_unavailable` |
-| `sealed` | a secret cannot be opened | `credential_unavailable` |
-| `altered` | something other than Sidekey changed its row | `credential_unavailable` |
+| `unusable` | it cannot be used now: see below | `credential_unavailable` |
 
-- `usable` is true if requests are sent with its credential; only then may a preset use it. `expires_at` exists for
-  every known client certificate.
+- An integration is `unusable` if a secret or its client certificate is missing, does not open, was never fetched, is
+  not valid or has expired; if this Sidekey cannot use its document, or something other than Sidekey changed its row;
+  if a file has its ID; or if another one covers its targets. In the last two cases, it gets no requests.
+- `usable` is true unless the status is `unusable`; only then may a preset use it. `expires_at` exists for every known
+  client certificate.
 - `failing` is what this process has seen since its start, for the 1,000 integrations used last. A request counts as a
   failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
   `upstream_tls_failed`, `upstream_protocol_error`, `upstream_timeout` or `credential_unavailable`. Any other response
@@ -158,11 +155,11 @@ the others.
 
 ## Presets
 
-A preset is one JSON object with a file's keys, and read-only members: `source`, `version`, `status`, `reason`,
+A preset is one JSON object with a file's keys, and read-only members: `source`, `version`, `status`, `problem`,
 `created_at`, `updated_at`, `updated_by`. It has no secret, so the API shows presets of files completely. Its
-integration must be usable when you save the preset. `status` is `ok`, `invalid` (it does not fit its integration, for
-example after a change of a file), `hidden` or `altered`. [presets.md](presets.md#in-the-store) explains them, and why
-an integration in use cannot be deleted (`in_use`).
+integration must be usable when you save the preset. `status` is `ok` or `unusable`, for example because it does not fit
+its integration any more; `problem` says why. [presets.md](presets.md#in-the-store) explains why an integration in use
+cannot be deleted (`in_use`).
 
 You can preview and send presets that are served, and drafts. For a preset with a body, send `{{"parameters":
 {{...}}}}`, for one without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`,
@@ -185,8 +182,9 @@ may use none.
 ## Files and the store
 
 The API lists integrations, presets, callers and tokens of files too, as `read_only`. If a file and the store have the
-same name, the list has both, and reading, changing and deleting affect the stored one. A stored caller or token is
-then `hidden`: it admits nobody while the file has its name.
+same name, the file's is used and the stored one is `unusable`, until the file's is removed. The list has both, and
+reading, changing and deleting affect the stored one. You cannot create one whose name a file has (`exists`);
+`sidekey import` can.
 
 ## Changes
 

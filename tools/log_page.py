@@ -307,10 +307,6 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "The versions; 0: the row is gone. See [store.md](store.md#verify).",
         ),
         Event("a row of the store was altered and is not used", "error", ("kind", "id"), "[store.md](store.md)"),
-        Event(
-            "a stored integration is hidden by a file, which cannot be stored yet", "warning", ("integration", "reason")
-        ),
-        Event("a stored preset is hidden by a file, which cannot be stored yet", "warning", ("preset", "reason")),
         Event("what the store says is not in use because of a defect in Sidekey", "error"),
     ),
     "Defects": (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,11 +20,10 @@ from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import open_store, start_store
-from sidekey.store.records import DocumentRow
 from sidekey.store.ring import KeyRing
-from sidekey.store.state import Change, Put, State
+from sidekey.store.state import Change, State
 from sidekey.store.store import LOOK_EVERY, Store
 
 
@@ -44,13 +42,10 @@ class Managed:
         """What a snapshot was made of last, and what the one in use was made of."""
         self._is_read = False
         self._take()
-        self._unsaid: Sequence[tuple[str, str]] = ()
-        """What files hide, and whose rows do not say so yet, by kind and ID."""
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
-        self._unmarked: set[tuple[str, str]] = set()
         self._log = get_logger()
         self._made_noted = False
         loader.follow(self._source)
@@ -89,7 +84,6 @@ class Managed:
         self._report = StoreReport(metrics)
         self.store.watch(self._look, report_defect)
         self._look()
-        self._mark_unsaid()
 
     @property
     def vault(self) -> Vault:
@@ -107,13 +101,6 @@ class Managed:
         state = await self.store.commit(changes, entry)
         await self._join(entry.who)
         return state
-
-    def release(self, row: DocumentRow) -> bool:
-        """Serve what was hidden by a file which is gone, from the next commit on, as its row says.
-
-        The result is whether it was hidden here although its row may not say so yet.
-        """
-        return self._source.hiding.marked(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the store's rules of another snapshot; the result does so from then on."""
@@ -138,9 +125,6 @@ class Managed:
         self._used = self._taken
         if stored is not None and stored.read:
             self._is_read = True
-            self._source.in_use(stored)
-            self._unsaid = stored.newly_hidden
-            self._mark_unsaid()
 
     async def close(self) -> None:
         """End the watch, and disconnect."""
@@ -158,8 +142,6 @@ class Managed:
             self._made_noted = True
             # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
             self._log.info("there was no store: an empty one was made", store=self.store.id)
-        if self._unmarked and self.store.health.up:
-            self._spawn(self._mark(tuple(self._unmarked)))
         if self._report is not None:
             self._report.note(self.store.health.problem, self.store.state, read=self._is_read)
         # What this process commits is in use before anybody looks.
@@ -176,47 +158,6 @@ class Managed:
         if _was_read(state):
             self._taken = state
             self._source.take(state, self.vault)
-
-    def _mark_unsaid(self) -> None:
-        # A start begins to serve first.
-        if self._unsaid and self._reloader is not None:
-            self._spawn(self._mark(self._unsaid))
-
-    async def _mark(self, names: Sequence[tuple[str, str]]) -> None:
-        """Write into the rows that files have hidden that they stay so until they are released.
-
-        What cannot be written now is tried again once the store is another: a restart would forget it.
-        """
-        for each in names:
-            kind, name = each
-            try:
-                await self._mark_one(kind, name)
-                self._unmarked.discard(each)
-            except StoreError as error:
-                if each not in self._unmarked:
-                    self._unmarked.add(each)
-                    self._log.warning(
-                        f"a stored {kind} is hidden by a file, which cannot be stored yet",
-                        **{kind: name},
-                        reason=str(error),
-                    )
-
-    async def _mark_one(self, kind: str, name: str) -> None:
-        hiding = self._source.hiding
-        while True:
-            row = (await self.store.read()).documents(kind).get(name)
-            if row is None or row.state != "ok" or not hiding.has_hidden(row):
-                return
-            if not row.hidden:
-                entry = AuditEntry(
-                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
-                )
-                try:
-                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-                except Changed:
-                    # By another process that has the same file, as a rule.
-                    continue
-            hiding.marked(row)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

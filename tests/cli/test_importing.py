@@ -8,7 +8,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -344,12 +344,11 @@ def test_every_error_is_told_at_once_with_place_and_way_out(sqlite: Site) -> Non
     assert "none.yaml does not exist" in sqlite.run("import", "none.yaml", status=1)
 
 
-def test_a_files_integration_hides_the_stored_one_and_that_is_said(sqlite: Site) -> None:
+def test_a_files_integration_is_used_instead_and_that_is_said(sqlite: Site) -> None:
     """A config may be imported into its own store: until it is removed from the file, the file's counts."""
     sqlite.write(BASIC.removeprefix("version: 1\n") + "network: {allow_private: ['10.0.0.0/8']}\n")
     said = sqlite.run("import", "sidekey.yaml")
-    assert "integrations.crm: a config file in use has an integration of this ID, which hides the stored one" in said
-    assert "POST /api/v1/integrations/crm/release" in said
+    assert "integrations.crm: a config file in use has this ID too: what is imported is used once the file's" in said
     assert "callers.billing: a config file in use has a caller of this name, which counts until" in said
     assert "network.allow_private: does not count for stored integrations" in said
     assert "is not imported" not in said
@@ -395,7 +394,7 @@ def test_what_was_altered_is_written_again_but_for_callers(sqlite: Site) -> None
     asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
     exported = sqlite.json("export", "--output", "out", status=1)
     assert exported["left_out"] == [
-        "integration crm: its row was altered: write it again, or delete it",
+        "integration crm: something other than Sidekey changed its row: save it again, or delete it",
         "caller billing: its row was altered: delete it",
     ]
     assert sqlite.outcomes("in.yaml", "--replace", status=1) == {"crm": "changed", "billing": "refused"}
@@ -541,7 +540,7 @@ def test_presets_come_with_their_integrations_and_go_out_again(sqlite: Site) -> 
     assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in sqlite.audit()]
     assert sqlite.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
     listed = json.loads(sqlite.run("preset", "list", "--json"))
-    assert [(each["id"], each["source"], each["state"]) for each in listed] == [("hook", "store", "ok")]
+    assert [(each["id"], each["source"], each["status"]) for each in listed] == [("hook", "store", "ok")]
     assert "POST https://crm.example.com/v1/x" in sqlite.run("preset", "preview", "hook", "--data", '{"user": "a"}')
     sqlite.run("export", "--output", "out")
     assert sorted(path.name for path in (sqlite.folder / "out").iterdir()) == [
@@ -587,29 +586,24 @@ def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
     sqlite.run("import", "in.yaml", "--replace")
 
 
-def test_a_preset_that_is_hidden_or_in_no_file_is_told(sqlite: Site) -> None:
+def test_a_preset_that_a_file_has_too_or_whose_integration_is_gone_is_told(sqlite: Site) -> None:
     """By import and export."""
     (sqlite.folder / "in.yaml").write_text(BASIC + HOOKS)
     sqlite.run("import", "in.yaml")
     own = BASIC.replace("version: 1\n", "") + HOOKS
     sqlite.write(own)
     said = sqlite.run("import", "in.yaml")
-    assert "a config file in use has a preset of this ID, which hides the stored one" in said
-    assert "POST /api/v1/presets/hook/release" in said
+    assert "presets.hook: a config file in use has this ID too: what is imported is used once the file's" in said
 
-    async def hide() -> None:
+    async def delete() -> None:
         async with sqlite.place.open() as store:
-            row, integration = store.state.presets["hook"], store.state.integrations["crm"]
-            await store.commit([Put(replace(row, hidden=True), 1), Delete(integration, 1)], ENTRY)
+            await store.commit([Delete(store.state.integrations["crm"], 1)], ENTRY)
 
-    asyncio.run(hide())
+    asyncio.run(delete())
     sqlite.write()
     said = sqlite.run("export")
-    assert "preset hook: it is hidden" in said
     assert "preset hook: its integration crm is not among these, which without a store is an error" in said
-    assert sqlite.run("preset", "list").startswith("hook  -  -  hidden: a file had a preset of this ID")
-    said = sqlite.run("preset", "preview", "hook", status=1)
-    assert "preset hook of the store is hidden, and not served: a file had a preset of this ID" in said
+    assert "unusable: no integration has this ID" in sqlite.run("preset", "list")
 
 
 def test_every_command_knows_stored_ids(sqlite: Site) -> None:
@@ -625,22 +619,26 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
     sqlite.write("integrations: {crm: {endpoint_prefix: 'https://a.test', auth: {type: headers, headers: {A: b}}}}\n")
     assert "\ncrm  headers  https://a.test  unknown  A: b\n" in sqlite.run("list")
 
-    async def hide() -> None:
-        async with sqlite.place.open() as store:
-            row = store.state.integrations["crm"]
-            await store.commit([Put(replace(row, hidden=True), row.version)], ENTRY)
-
-    asyncio.run(hide())
     sqlite.write()
-    assert "\ncrm  -     -     hidden  a file had an integration of this ID" in sqlite.run("list")
-    said = "integration crm of the store is hidden, and not served: a file had an integration of this ID: release this"
-    for command in (("explain", "crm", "/x"), ("env", "crm"), ("test", "crm"), ("exec", "crm", "--", "true")):
-        assert said in sqlite.run(*command, status=1)
-    assert "crm: stays hidden until it is released" in sqlite.run("import", "in.yaml")
+    assert "\ncrm  basic  https://crm.example.com/v1  unknown\n" in sqlite.run("list")
     asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
-    assert "\ncrm  unknown  -     altered  its row was changed by other means" in sqlite.run("list")
+    assert "\ncrm  unknown  -     unusable  something other than Sidekey changed its row" in sqlite.run("list")
     (listed,) = json.loads(sqlite.run("list", "--json"))
-    assert (listed["status"], listed["source"], listed["usable"]) == ("altered", "store", False)
+    assert (listed["status"], listed["source"], listed["usable"]) == ("unusable", "store", False)
+
+
+def test_one_that_loses_its_targets_to_an_older_one_says_so_in_every_command(sqlite: Site) -> None:
+    """The two were not seen together by whoever saved them."""
+    two = BASIC.replace("crm:", "two:").replace("[crm]", "[crm, two]")
+    for text in (BASIC, two):
+        (sqlite.folder / "in.yaml").write_text(text)
+        sqlite.run("import", "in.yaml", "--replace")
+    sqlite.write("forward: {match_by_host: true}\nca: {hosts: [example.com]}\n")
+    names = {each["id"]: each["status"] for each in json.loads(sqlite.run("list", "--json"))}
+    assert sorted(names.values()) == ["unknown", "unusable"]
+    (lost,) = [name for name, status in names.items() if status == "unusable"]
+    for command in (("explain", lost, "/x"), ("env", lost), ("test", lost), ("exec", lost, "--", "true")):
+        assert f"integration {lost} of the store is not served: covers https" in sqlite.run(*command, status=1)
 
 
 def test_a_config_without_either_has_nothing_to_import(sqlite: Site) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sidekey.cli.listing import Running, ask, described, lines, listed
-from sidekey.runtime.snapshot import Address, Judgement, Listen, Snapshot, Stored
+from sidekey.runtime.snapshot import Address, Listen, Snapshot, Stored
 from sidekey.runtime.standing import FAILING
 from support.ask import get
 from support.certificates import issue
@@ -33,13 +33,8 @@ UNKNOWN = Running(reason="nobody was asked")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
 SAVED = replace(integration("saved", "https://saved.test"), stored=True)
-SEALED = replace(SAVED, id="sealed", base=None)
-JUDGEMENTS = {
-    "saved": Judgement("ok"),
-    "sealed": Judgement("sealed", "auth.password: it cannot be opened here"),
-    "file": Judgement("hidden", "a file has an integration of this ID, which is served instead"),
-    "gone": Judgement("hidden", "a file had its ID: release it to serve it"),
-}
+SEALED = unread(replace(SAVED, id="sealed", base=None), "auth.password: it cannot be opened here")
+LOST = "covers https://saved.test as saved does: narrow one"
 PUBLIC = f"""\
 version: 1
 integrations:
@@ -61,33 +56,34 @@ integrations:
 """
 
 SNAPSHOT = Snapshot(
-    MappingProxyType({"file": FILE, "saved": SAVED, "sealed": SEALED}), stored=Stored(judgements=JUDGEMENTS)
+    MappingProxyType({"file": FILE, "saved": SAVED, "sealed": SEALED}),
+    stored=Stored(problems={"saved": "", "sealed": "", "lost": LOST}),
 )
 
 
 def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
-    """A file's stands for the stored one that it hides; one that nothing stands for is listed by itself."""
+    """Also one of the store that is not served."""
     assert lines(listed(SNAPSHOT, RUNNING, now=NOW, usable=False), UNKNOWN) == [
-        "ID      KIND   BASE                 STATUS  TAGS  REASON                                     DESCRIPTION",
-        "file    basic  https://file.test/x  ok      a, b                                             of a file",
-        "gone    -      -                    hidden        a file had its ID: release it to serve it",
+        "ID      KIND   BASE                 STATUS    TAGS  PROBLEM" + 46 * " " + "DESCRIPTION",
+        "file    basic  https://file.test/x  ok        a, b" + 55 * " " + "of a file",
+        f"lost    -      -                    unusable        {LOST}",
         "saved   basic  https://saved.test   ok",
-        "sealed  basic  -                    sealed        auth.password: it cannot be opened here",
+        "sealed  basic  -                    unusable        auth.password: it cannot be opened here",
     ]
 
 
 def test_on_a_narrow_terminal_long_texts_go_below() -> None:
     """Piped, and where there is room, each integration is one line."""
     found = listed(SNAPSHOT, RUNNING, now=NOW, usable=False)
-    assert lines(found, UNKNOWN, 104) == lines(found, UNKNOWN)
-    assert lines(found, UNKNOWN, 48) == [
-        "ID      KIND   BASE                 STATUS  TAGS",
-        "file    basic  https://file.test/x  ok      a, b",
+    assert lines(found, UNKNOWN, 128) == lines(found, UNKNOWN)
+    assert lines(found, UNKNOWN, 64) == [
+        "ID      KIND   BASE                 STATUS    TAGS",
+        "file    basic  https://file.test/x  ok        a, b",
         "    of a file",
-        "gone    -      -                    hidden",
-        "    a file had its ID: release it to serve it",
+        "lost    -      -                    unusable",
+        f"    {LOST}",
         "saved   basic  https://saved.test   ok",
-        "sealed  basic  -                    sealed",
+        "sealed  basic  -                    unusable",
         "    auth.password: it cannot be opened here",
     ]
 
@@ -116,16 +112,16 @@ def test_the_same_is_there_for_machines() -> None:
     found = {each.id: described(each, UNKNOWN) for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=False)}
     assert {name: (each["source"], each["status"]) for name, each in found.items()} == {
         "file": ("file", "ok"),
-        "gone": ("store", "hidden"),
+        "lost": ("store", "unusable"),
         "saved": ("store", "ok"),
-        "sealed": ("store", "sealed"),
+        "sealed": ("store", "unusable"),
     }
-    assert found["gone"] == {
-        "id": "gone",
+    assert found["lost"] == {
+        "id": "lost",
         "kind": None,
         "source": "store",
-        "status": "hidden",
-        "reason": JUDGEMENTS["gone"].reason,
+        "status": "unusable",
+        "problem": LOST,
         "base": None,
         "description": "",
         "tags": [],
@@ -138,7 +134,7 @@ def test_the_same_is_there_for_machines() -> None:
 
 
 def test_what_is_not_served_is_not_usable() -> None:
-    assert "gone" not in [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=True)]
+    assert "lost" not in [each.id for each in listed(SNAPSHOT, RUNNING, now=NOW, usable=True)]
 
 
 def test_without_a_store_there_are_those_of_files() -> None:
@@ -164,21 +160,18 @@ def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
         "ending": certified(FILE, NOW + 86_400),
         "unread": unread(SAVED, "auth.password: /run/crm does not exist"),
     }
-    stored = Stored(judgements={"unread": Judgement("ok")})
+    stored = Stored(problems={"unread": ""})
     snapshot = Snapshot({name: replace(each, id=name) for name, each in integrations.items()}, stored=stored)
     assert [(each["id"], each["status"], each["usable"], each["expires_at"]) for each in _described(snapshot)] == [
-        ("ended", "expired", False, "2027-01-15T07:59:59Z"),
+        ("ended", "unusable", False, "2027-01-15T07:59:59Z"),
         ("ending", "expiring", True, "2027-01-16T08:00:00Z"),
-        ("unread", "secret_missing", False, None),
+        ("unread", "unusable", False, None),
     ]
     assert [each.id for each in listed(snapshot, RUNNING, now=NOW, usable=True)] == ["ending"]
     ended, ending, without = lines(listed(snapshot, RUNNING, now=NOW, usable=False), UNKNOWN)[1:]
-    assert " expired         certificate 2027-01-15 07:59 " in ended
-    assert " expiring        certificate 2027-01-16 08:00 " in ending
-    assert (
-        without.endswith("auth.password: /run/crm does not exist               of a file")
-        or "secret_missing" in without
-    )
+    assert " unusable  certificate 2027-01-15 07:59 " in ended
+    assert " expiring  certificate 2027-01-16 08:00 " in ending
+    assert without.endswith("auth.password: /run/crm does not exist               of a file") or "unusable" in without
 
 
 def _described(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -233,10 +226,10 @@ def test_list_says_failing_where_every_request_fails_and_no_store_is_there(tmp_p
             stopped = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
     failing = {"rejected": "failing", "refused": "failing", "nameless": "failing"}
     assert {each["id"]: each["status"] for each in running} == {**failing, "well": "ok"}
-    assert all("requests have failed" in each["reason"] for each in running if each["id"] != "well")
+    assert all("requests have failed" in each["problem"] for each in running if each["id"] != "well")
     assert [line.split()[3] for line in table.splitlines()[1:]] == ["failing", "failing", "failing", "ok"]
     assert {each["status"] for each in stopped} == {"unknown"}
-    assert all("Sidekey is not running there" in each["reason"] for each in stopped)
+    assert all("Sidekey is not running there" in each["problem"] for each in stopped)
 
 
 def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path: Path) -> None:
@@ -249,9 +242,9 @@ def test_expired_certificate_and_missing_secret_need_no_running_process(tmp_path
     path = write_config(tmp_path, f"{GOOD}{bank}listen: {{admin: '127.0.0.1:{free_port()}'}}\n", sms_key=None)
     found = json.loads(run_cli("list", "--json", "--config", path).stdout)
     assert {each["id"]: each["status"] for each in found} == {
-        "bank": "expired",
+        "bank": "unusable",
         "crm": "unknown",
-        "sms": "secret_missing",
+        "sms": "unusable",
     }
 
 
@@ -330,7 +323,7 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "kind": "basic",
             "source": "file",
             "status": "unknown",
-            "reason": f"no response from {admin}: Sidekey is not running there, or it is stuck",
+            "problem": f"no response from {admin}: Sidekey is not running there, or it is stuck",
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],

@@ -56,7 +56,7 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
     reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
     assert result.stdout.splitlines() == [
         "event    crm  POST http://up.test:1/api/event      An event",
-        f"outside  crm  POST http://up.test:1/other          invalid: {reason}",
+        f"outside  crm  POST http://up.test:1/other          unusable: {reason}",
         "welcome  crm  PUT http://up.test:1/api/u/{{user}}",
     ]
     found = json.loads(run_cli("preset", "list", "--config", path, "--json").stdout)
@@ -69,10 +69,10 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
         "content_type": "text/plain",
         "description": "An event",
         "tags": ["a"],
-        "state": "ok",
-        "reason": None,
+        "status": "ok",
+        "problem": None,
     }
-    assert (found[1]["state"], found[1]["reason"]) == ("invalid", reason)
+    assert (found[1]["status"], found[1]["problem"]) == ("unusable", reason)
 
 
 def test_a_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -> None:

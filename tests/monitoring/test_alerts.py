@@ -12,7 +12,7 @@ import pytest
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS, REASONS
 from sidekey.observe.metrics import APART
-from sidekey.runtime.standing import STATES
+from sidekey.runtime.standing import STATUSES
 from support import libyaml
 from support.prometheus import (
     documented,
@@ -117,14 +117,14 @@ def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
 
 
 def test_the_words_of_stored_integrations_are_those_that_are_counted() -> None:
-    """In rules, on the dashboard and in the docs; and what keeps one from use is in an alert, but for who hides it."""
+    """In rules, on the dashboard and in the docs; and what keeps one from use is in an alert."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
     compared = [values_of(each, "state") for each in asked if "sidekey_store_integrations" in metrics_of(each)]
-    assert {value for values in compared for value in values} - {*STATES} == set()
+    assert {value for values in compared for value in values} - {*STATUSES} == set()
     judged = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
-    assert judged == [{*STATES} - {"ok", "expiring", "failing", "hidden"}]
+    assert judged == [{"unusable"}]
 
 
 def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_counted_apart() -> None:

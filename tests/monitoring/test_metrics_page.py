@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidekey.errors import CALLER_GONE, KINDS, REASONS
 from sidekey.observe.metrics import APART
-from sidekey.runtime.standing import STATES
+from sidekey.runtime.standing import STATUSES
 from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
 
 PAGE = METRICS_PAGE.read_text("utf-8")
@@ -32,7 +32,7 @@ def test_the_page_has_a_row_for_every_reason_of_a_denial() -> None:
 def test_the_page_names_every_word_for_how_an_integration_stands() -> None:
     """In their order, of which the last that is true is counted."""
     meaning = documented()["sidekey_store_integrations"].meaning
-    assert [word for word in re.findall(r"`(\w+)`", meaning) if word != "status"] == [*STATES]
+    assert [word for word in re.findall(r"`(\w+)`", meaning) if word != "status"] == [*STATUSES]
 
 
 def test_every_example_is_promql(tmp_path: Path) -> None:

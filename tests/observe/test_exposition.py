@@ -19,8 +19,8 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import BOUNDS, Metrics
-from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
-from sidekey.runtime.standing import STATES
+from sidekey.runtime.snapshot import Integration, Snapshot, Stored
+from sidekey.runtime.standing import STATUSES
 from support.peers import require
 from support.plane import callers_of, integration
 from support.presets import preset
@@ -297,8 +297,8 @@ async def test_the_local_ca_has_two_families() -> None:
     assert found["sidekey_ca_expiry_timestamp_seconds", ()] == 1_790_000_000
 
 
-async def test_stored_integrations_are_counted_by_state() -> None:
-    """Every state of them; without a store there is no series."""
+async def test_stored_integrations_are_counted_by_status() -> None:
+    """Every status of them; without a store there is no series."""
     metrics = Metrics()
     assert "sidekey_store_integrations" not in await scrape(metrics)
     names = ("a", "ended", "ending", "fails", "unread")
@@ -306,11 +306,11 @@ async def test_stored_integrations_are_counted_by_state() -> None:
     served["ended"] = certified(served["ended"], time() - 1)
     served["ending"] = certified(served["ending"], time() + 86_400)
     served["unread"] = unread(served["unread"], "auth.password: is empty")
-    judgements = dict.fromkeys(served, Judgement("ok")) | {"b": Judgement("altered"), "c": Judgement("sealed")}
-    metrics.prepare(Snapshot(served, stored=Stored(judgements=judgements, integrations=served)))()
+    problems = dict.fromkeys(served, "") | {"b": "its row was changed", "c": "it does not open"}
+    metrics.prepare(Snapshot(served, stored=Stored(problems=problems, integrations=served)))()
     metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}
     assert series(await scrape(metrics), "sidekey_store_integrations") == [
-        ({"state": state}, count) for state, count in zip(STATES, (1, 1, 1, 0, 1, 1, 0, 0, 1, 1), strict=True)
+        ({"state": state}, count) for state, count in zip(STATUSES, (1, 1, 1, 4), strict=True)
     ]
     metrics.prepare(Snapshot({}))()
     assert "sidekey_store_integrations" not in await scrape(metrics)

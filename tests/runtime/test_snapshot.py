@@ -8,7 +8,7 @@ from sidekey.core.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIEL
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.runtime.snapshot import STORED_STATES, Address, Caller, Judgement, Snapshot, Stored
+from sidekey.runtime.snapshot import Address, Caller, Snapshot
 from sidekey.settings.load import load
 from support.plane import base_url, integration
 from support.signing import NAMES, HmacSigner, signing
@@ -103,13 +103,6 @@ def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None
     snapshot = load(path, {}).snapshot
     assert snapshot is not None
     assert not snapshot.integrations["sms"].usable
-
-
-def test_what_is_said_of_stored_integrations_is_counted() -> None:
-    """Every state, those that none has too."""
-    found = Stored(judgements={"a": Judgement("ok"), "b": Judgement("sealed", "why"), "c": Judgement("ok")})
-    assert found.counts == {"ok": 2, "hidden": 0, "invalid": 0, "altered": 0, "sealed": 1}
-    assert list(Stored().counts) == list(STORED_STATES)
 
 
 def test_a_caller_lists_what_it_was_given_one_by_one() -> None:

@@ -1,4 +1,4 @@
-"""runtime/standing.py: one word for how an integration stands, whatever is true of it at once."""
+"""runtime/standing.py: one status for an integration, whatever is true of it at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
-from sidekey.runtime.snapshot import STORED_STATES, Integration, Judgement, Stored, StoredState
-from sidekey.runtime.standing import EXPIRING, FAILING, STATES, Standing, State, changed_states, standing_of
+from sidekey.runtime.snapshot import Integration, Stored
+from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES, Standing, Status, changed_statuses, standing_of
 from support.plane import integration
 from support.standings import certified, unread, without_certificate
 
@@ -24,15 +24,15 @@ DAY = 86_400
 SINCE = int(NOW) - 600
 PLAIN = integration("crm", "https://crm.test/v1")
 
-CERTIFICATES: Mapping[str, State] = {
+CERTIFICATES: Mapping[str, Status] = {
     "none": "ok",
     "good": "ok",
     "ending": "expiring",
-    "ended": "expired",
-    "read after its end": "expired",
-    "unread": "secret_missing",
-    "not fetched": "not_fetched",
-    "refused": "invalid",
+    "ended": "unusable",
+    "read after its end": "unusable",
+    "unread": "unusable",
+    "not fetched": "unusable",
+    "refused": "unusable",
 }
 """Client certificates, and what is true of an integration because of each."""
 
@@ -40,18 +40,15 @@ CERTIFICATES: Mapping[str, State] = {
 class Facts(NamedTuple):
     """What is true of an integration."""
 
-    judgement: StoredState
+    problem: str
     certificate: str
     has_secret: bool
     fails: bool
 
     @property
-    def true(self) -> set[State]:
-        if self.judgement != "ok":
-            # What was judged when it was built comes before all that was found since.
-            return {self.judgement}
-        found: set[State] = {CERTIFICATES[self.certificate]}
-        found |= set() if self.has_secret else {"secret_missing"}
+    def true(self) -> set[Status]:
+        found: set[Status] = {CERTIFICATES[self.certificate]}
+        found |= set() if self.has_secret and not self.problem else {"unusable"}
         return found | ({"failing"} if self.fails else set())
 
     def make(self) -> Integration:
@@ -77,45 +74,48 @@ class Facts(NamedTuple):
 
 
 FACTS = st.builds(
-    Facts, st.sampled_from(STORED_STATES), st.sampled_from(sorted(CERTIFICATES)), st.booleans(), st.booleans()
+    Facts, st.sampled_from(["", "why"]), st.sampled_from(sorted(CERTIFICATES)), st.booleans(), st.booleans()
 )
 
 
 @given(FACTS)
 def test_of_what_is_true_the_last_of_the_table_is_said(facts: Facts) -> None:
     """Whatever else is: the words are ordered once, and nothing else decides."""
-    standing = standing_of(facts.make(), NOW, SINCE if facts.fails else None, Judgement(facts.judgement, "why"))
-    assert standing.state == max(facts.true, key=STATES.index)
+    standing = standing_of(facts.make(), NOW, SINCE if facts.fails else None, facts.problem)
+    assert standing.status == max(facts.true, key=STATUSES.index)
     assert standing.usable == (facts.true <= {"ok", "expiring", "failing"})
-    assert bool(standing.reason) or standing.state == "ok"
+    assert bool(standing.problem) == (standing.status != "ok")
 
 
-@given(FACTS)
-def test_one_of_a_file_stands_as_a_stored_one_that_was_built_well(facts: Facts) -> None:
-    of_file = replace(facts.make(), stored=False)
-    since = SINCE if facts.fails else None
-    assert standing_of(of_file, NOW, since) == standing_of(of_file, NOW, since, Judgement("ok"))
-
-
-def test_what_is_stored_and_not_served_stands_as_it_was_judged() -> None:
-    """Nobody's requests are its own, and it may not be chosen."""
-    assert standing_of(None, NOW, judgement=Judgement("hidden", "why")) == Standing("hidden", "why", usable=False)
-    assert standing_of(None, NOW, judgement=Judgement("ok", "just now")) == Standing("ok", "just now", usable=False)
+def test_what_is_stored_and_not_served_has_the_problem_that_was_found() -> None:
+    """One without was saved a moment ago."""
+    assert standing_of(None, NOW, problem="why") == Standing("unusable", "why")
+    assert standing_of(None, NOW) == Standing("ok")
 
 
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (standing_of(certified(PLAIN, NOW + DAY), NOW), "its client certificate expires on 2027-01-16 08:00 UTC"),
-        (standing_of(certified(PLAIN, NOW - DAY), NOW), "its client certificate expired on 2027-01-14 08:00 UTC"),
-        (standing_of(PLAIN, NOW, SINCE), "at least its last 3 requests have failed, the first on 2027-01-15 07:50 UTC"),
+        (
+            standing_of(certified(PLAIN, NOW + DAY), NOW),
+            "its client certificate expires on 2027-01-16 08:00 UTC: replace it and its key",
+        ),
+        (
+            standing_of(certified(PLAIN, NOW - DAY), NOW),
+            "its client certificate expired on 2027-01-14 08:00 UTC: replace it and its key",
+        ),
+        (
+            standing_of(PLAIN, NOW, SINCE),
+            "at least its last 3 requests have failed, the first on 2027-01-15 07:50 UTC: "
+            "send its test request, or see the log",
+        ),
         (standing_of(unread(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
         (standing_of(without_certificate(PLAIN, "is not PEM"), NOW), "auth.certificate: is not PEM"),
     ],
     ids=["expiring", "expired", "failing", "no secret", "no certificate"],
 )
-def test_why_it_does_not_stand_well_is_told_in_words(found: Standing, reason: str) -> None:
-    assert found.reason == reason
+def test_why_it_is_not_ok_is_told_with_what_to_do(found: Standing, reason: str) -> None:
+    assert found.problem == reason
     assert FAILING == 3
 
 
@@ -123,39 +123,39 @@ def test_times_are_told_whatever_is_said() -> None:
     """A certificate that ends later, and failures of one that has expired."""
     assert standing_of(certified(PLAIN, NOW + 400 * DAY), NOW) == Standing("ok", expires_at=NOW + 400 * DAY)
     standing = standing_of(certified(PLAIN, NOW - 1), NOW, SINCE)
-    assert (standing.state, standing.expires_at, standing.failing_since) == ("expired", NOW - 1, SINCE)
+    assert (standing.status, standing.expires_at, standing.failing_since) == ("unusable", NOW - 1, SINCE)
 
 
 def test_a_secret_that_can_be_read_again_is_no_more_missing() -> None:
     """In the same object: requests read it again."""
     missing = unread(PLAIN, "auth.password: is empty")
-    assert standing_of(missing, NOW).state == "secret_missing"
+    assert standing_of(missing, NOW).status == "unusable"
     missing.secrets.credential = PLAIN.secrets.credential
-    assert standing_of(missing, NOW).state == "ok"
+    assert standing_of(missing, NOW).status == "ok"
 
 
 @given(st.lists(FACTS, max_size=8))
 def test_every_stored_integration_is_counted_once_by_its_word(facts: list[Facts]) -> None:
     """What is not looked at with each scrape stands as it was judged."""
     names = [f"i{number}" for number in range(len(facts))]
-    judgements = {name: Judgement(each.judgement, "why") for name, each in zip(names, facts, strict=True)}
+    problems = {name: each.problem for name, each in zip(names, facts, strict=True)}
     served = {name: replace(each.make(), id=name, stored=True) for name, each in zip(names, facts, strict=True)}
     failing = {name: SINCE for name, each in zip(names, facts, strict=True) if each.fails}
-    stored = Stored(judgements=judgements, integrations=served)
-    counts = Counter(dict(stored.counts))
-    for state in changed_states(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
+    stored = Stored(problems=problems, integrations=served)
+    counts = Counter(ok=len(names) - stored.unusable, unusable=stored.unusable)
+    for status in changed_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
         counts["ok"] -= 1
-        counts[state] += 1
-    expected = Counter(standing_of(served[name], NOW, failing.get(name), judgements[name]).state for name in names)
+        counts[status] += 1
+    expected = Counter(standing_of(served[name], NOW, failing.get(name), problems[name]).status for name in names)
     assert +counts == expected
 
 
 def test_only_what_may_change_is_looked_at() -> None:
     """Ten thousand with a secret alone cost a scrape nothing."""
     served = {f"i{number}": replace(PLAIN, id=f"i{number}") for number in range(100)}
-    stored = Stored(judgements=dict.fromkeys(served, Judgement("ok")), integrations=served)
-    assert list(changed_states(stored, NOW, {})) == []
-    assert list(changed_states(stored, NOW, {"i7": SINCE})) == ["failing"]
+    stored = Stored(problems=dict.fromkeys(served, ""), integrations=served)
+    assert list(changed_statuses(stored, NOW, {})) == []
+    assert list(changed_statuses(stored, NOW, {"i7": SINCE})) == ["failing"]
 
 
 def test_a_certificate_expires_soon_when_its_alert_says_so() -> None:

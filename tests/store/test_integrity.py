@@ -9,7 +9,7 @@ from sidekey.store.records import IntegrationRow, PresetRow
 from support.stores import PINNED, RING
 
 SEALS = Seals(RING, "0" * 32)
-MAC = "389fa17af2b5cc2eff0d13a073702a06ab7428bcbfde9cb804b4193d858cbc33"
+MAC = "ac63cd953014e3f952da4609291c31b21a31f6955378b519b012ac151b9a1f6b"
 LINE = Line("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
 
 
@@ -37,7 +37,7 @@ def test_nothing_of_a_body_may_differ() -> None:
     """And the altered integration shows nothing but whose row it is."""
     held = SEALS.held(LINE, PINNED.body().replace("basic", "Basic"))
     assert not held.verified
-    assert held.record == IntegrationRow(row="1" * 32, id="crm", version=3, state="altered")
+    assert held.record == IntegrationRow(row="1" * 32, id="crm", version=3, verified=False)
 
 
 def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
@@ -46,7 +46,7 @@ def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
     line = SEALS.line(("preset", "hook"), row.row, 3, 9, row.body())
     assert SEALS.held(line, row.body()).record == row
     held = SEALS.held(line, row.body().replace("crm", "sms"))
-    assert (held.record, held.verified) == (PresetRow(row="1" * 32, id="hook", version=3, state="altered"), False)
+    assert (held.record, held.verified) == (PresetRow(row="1" * 32, id="hook", version=3, verified=False), False)
 
 
 def test_an_altered_caller_is_not_there() -> None:

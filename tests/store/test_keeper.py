@@ -48,7 +48,7 @@ async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, state
     await place.sql(statement)
     async with place.open() as store:
         assert store.state.altered == {("integration", "one")}
-        assert store.state.integrations["one"] == IntegrationRow(row="1" * 32, id="one", version=2, state="altered")
+        assert store.state.integrations["one"] == IntegrationRow(row="1" * 32, id="one", version=2, verified=False)
         assert store.state.integrations["two"] == TWO.at(1)
         assert not store.state.rolled_back
         # Once it is written again, or deleted, all is well.
@@ -134,6 +134,23 @@ async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
         assert (dict(store.state.callers), store.health.up) == ({}, True)
         # Until the process ends.
         assert store.state.rolled_back
+
+
+async def test_an_edited_row_is_found_by_the_next_verification(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then a running process uses what it has verified."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.3)
+    async with place.open() as store:
+        await fill(store)
+        woken = asyncio.Event()
+        store.watch(woken.set, raised)
+        await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")
+        assert (await store.read()).altered == frozenset()
+        async with asyncio.timeout(DEADLINE):
+            while not store.state.altered:
+                await woken.wait()
+                woken.clear()
+        assert store.state.altered == {("integration", "one")}
 
 
 async def test_after_a_rotation_without_the_old_key_a_restored_row_is_not_used(place: Place) -> None:

@@ -82,9 +82,9 @@ async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
         looks = []
         look = store._look
 
-        async def counted(*arguments: Any) -> Any:
-            looks.append(arguments)
-            return await look(*arguments)
+        async def counted(**depth: bool) -> Any:
+            looks.append(depth)
+            return await look(**depth)
 
         monkeypatch.setattr(store, "_look", counted)
         began = time.monotonic()

@@ -11,7 +11,7 @@ import pytest
 from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, new_row, parse_record
 from support.stores import PINNED
 
-INTEGRATION = replace(PINNED, updated_by="é", hidden=True)
+INTEGRATION = replace(PINNED, updated_by="é")
 CALLER = CallerRow(
     row="2" * 32,
     id="billing",
@@ -29,19 +29,18 @@ PRESET = PresetRow(
     created_at=5,
     updated_at=6,
     updated_by="é",
-    hidden=True,
 )
 TOKEN = TokenRow(row="3" * 32, id="ops", version=2, role="editor", token_sha256="b" * 64, expires_at=9, created_by="x")
 
 BODIES = [
     (
         INTEGRATION,
-        '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","hidden":true,"secrets":{"/auth/password":'
+        '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","secrets":{"/auth/password":'
         '{"sealed":"1:k1:AA","updated_at":7,"updated_by":"ops"}},"updated_at":6,"updated_by":"é"}',
     ),
     (
         PRESET,
-        '{"created_at":5,"document":"{\\"integration\\":\\"crm\\",\\"body\\":{\\"b\\":1,\\"a\\":2}}","hidden":true,"updated_at":6,'
+        '{"created_at":5,"document":"{\\"integration\\":\\"crm\\",\\"body\\":{\\"b\\":1,\\"a\\":2}}","updated_at":6,'
         '"updated_by":"é"}',
     ),
     (

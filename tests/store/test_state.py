@@ -20,7 +20,7 @@ def rows(*found: Held) -> dict[Name, Held]:
 def test_rows_are_found_by_kind_and_id() -> None:
     records = [
         IntegrationRow(row="1", id="one", version=1),
-        IntegrationRow(row="2", id="two", version=1, state="altered"),
+        IntegrationRow(row="2", id="two", version=1, verified=False),
         CallerRow(row="3", id="one", version=1, token_sha256=""),
         TokenRow(row="4", id="one", version=1, role="admin", token_sha256=""),
         PresetRow(row="6", id="one", version=1),
@@ -38,7 +38,6 @@ def test_rows_are_found_by_kind_and_id() -> None:
         {"one": records[3]},
     )
     assert state.altered == {("integration", "two"), ("caller", "gone")}
-    assert (state.documents("integration"), state.documents("preset")) == (state.integrations, state.presets)
     assert (state.revision, state.rolled_back) == (7, {})
 
 

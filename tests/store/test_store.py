@@ -30,7 +30,7 @@ async def changed(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
 
 
 async def test_what_is_written_is_read_after_a_restart(place: Place) -> None:
-    crm = integration("crm", '{"auth":{"type":"basic"}}', created_at=1, updated_at=2, updated_by="é", hidden=True)
+    crm = integration("crm", '{"auth":{"type":"basic"}}', created_at=1, updated_at=2, updated_by="é")
     async with place.open() as store:
         name = store.id
         state = await store.commit([Put(crm, None), Put(CALLER, None), Put(TOKEN, None)], ENTRY)
@@ -246,7 +246,7 @@ async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> N
 
 
 async def test_entries_of_the_audit_are_dropped_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidekey.store.store.DROP_EVERY", 0.0)
+    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.0)
     monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="old", action="login", at=1))
@@ -281,10 +281,10 @@ async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypa
         read = store._keeper.read
         broken = True
 
-        async def fail() -> object:
+        async def fail(**depth: bool) -> object:
             if broken:
                 raise KeyError("defect")
-            return await read()
+            return await read(**depth)
 
         monkeypatch.setattr(store._keeper, "read", fail)
         reported: list[BaseException] = []

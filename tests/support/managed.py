@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,11 +13,21 @@ from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Publisher
-from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.runtime.snapshot import Snapshot
+from sidekey.runtime.standing import standing_of
 from sidekey.settings.load import Loader
 from sidekey.store.records import IntegrationRow
 from support.loading import good
 from support.scripted import NOWHERE
+
+
+def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
+    """The status of each stored integration whose ID no file has."""
+    assert snapshot.stored is not None
+    return {
+        name: standing_of(snapshot.integrations.get(name), now, problem=problem).status
+        for name, problem in snapshot.stored.problems.items()
+    }
 
 
 @dataclass
@@ -43,13 +54,8 @@ class Process:
     def snapshot(self) -> Snapshot:
         return self.publisher.snapshot
 
-    @property
-    def stored(self) -> Stored:
-        assert self.snapshot.stored is not None
-        return self.snapshot.stored
-
     def states(self) -> dict[str, str]:
-        return {name: each.state for name, each in self.stored.judgements.items()}
+        return states_of(self.snapshot, time.time())
 
     def row(self, name: str) -> IntegrationRow:
         return self.managed.store.state.integrations[name]

@@ -62,7 +62,6 @@ Kind = Literal["integration", "preset", "caller"]
 Outcome = Literal["made", "changed", "kept", "refused"]
 
 _EXISTS: Final = "is in the store already, and differs: say --replace to write over it"
-_ARTICLES: Final = {"integration": "an integration", "preset": "a preset"}
 _NOTICE: Final = "is not imported: only integrations, presets and callers are"
 
 
@@ -274,17 +273,10 @@ class _Planning:
             self._outcomes[named.kind, named.id] = "refused"
             return None
         self._outcomes[named.kind, named.id] = outcome
-        self._warn_hidden(document, named, row)
-        return None if outcome == "kept" else judged
-
-    def _warn_hidden(self, document: Table, named: _Named, row: DocumentRow | None) -> None:
-        """Say that what is imported is not served yet, where that is so."""
-        release = f"(POST /api/v1/{named.kind}s/{named.id}/release)"
         if named.of_file:
-            text = f"a config file in use has {_ARTICLES[named.kind]} of this ID, which hides the stored one"
-            self._warn(document, named.place, f"{text}: remove it there, then release this one {release}")
-        elif row is not None and row.hidden:
-            self._warn(document, named.place, f"stays hidden until it is released {release}")
+            text = "a config file in use has this ID too: what is imported is used once the file's is removed"
+            self._warn(document, named.place, text)
+        return None if outcome == "kept" else judged
 
     def _every_preset(self, joined: Joined) -> None:
         """Judge the presets, beside the integrations that there will be, and those that use what is imported."""
@@ -318,7 +310,7 @@ class _Planning:
             return [error_at(raw, place_in(raw, each.pointer), each.detail, base=("presets", name)) for each in errors]
 
         def is_stored(before: PresetRow, draft: PresetDraft) -> bool:
-            return before.state == "ok" and before.document == draft.text
+            return before.verified and before.document == draft.text
 
         of_file = name in self._target.side.presets
         draft = self._take(_Named("preset", name, of_file), document, row, judge, is_stored)
@@ -370,7 +362,7 @@ class _Planning:
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
         """Whether a draft is what is stored, to the last secret."""
         vault = self._target.vault
-        return vault is not None and row.state == "ok" and is_stored(vault, row, draft)
+        return vault is not None and row.verified and is_stored(vault, row, draft)
 
     def _globals(self, joined: Joined) -> None:
         """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""

@@ -16,8 +16,8 @@ from sidekey.cli.loading import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.running import NoResponse, get
 from sidekey.cli.terminal import print_result, table, terminal_width
-from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
-from sidekey.runtime.standing import Standing, State, standing_of
+from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.runtime.standing import Standing, Status, standing_of
 
 _TIMEOUT: Final = 10.0
 """Seconds for a page, which takes one or two where there are ten thousand integrations. Prometheus waits as long."""
@@ -41,8 +41,6 @@ _FAILING: Final = re.compile(
 )
 _OURS: Final = "sidekey_build_info"
 
-_WELL: Final = Judgement("ok")
-
 _TITLES: Final = (
     "ID",
     "KIND",
@@ -52,7 +50,7 @@ _TITLES: Final = (
     "TAGS",
     "REQUESTS",
     "HEADERS",
-    "REASON",
+    "PROBLEM",
     "DESCRIPTION",
 )
 _ALWAYS: Final = 4
@@ -61,7 +59,7 @@ _SHORT: Final = 7
 """Columns that stay columns where a terminal is too narrow for all; what the others hold goes below."""
 
 
-Status = State | Literal["unknown"]
+ListedStatus = Status | Literal["unknown"]
 """`unknown`: the config has nothing against the integration, and no running Sidekey says how its requests end."""
 
 
@@ -69,7 +67,7 @@ class Listed(NamedTuple):
     """One ID. `integration` is None for one of the store that is not served, and has no other to stand for it."""
 
     id: str
-    status: Status
+    status: ListedStatus
     standing: Standing
     integration: Integration | None
 
@@ -96,30 +94,27 @@ def listed(
     snapshot: Snapshot, running: Running, *, now: float, usable: bool, tags: Collection[str] = ()
 ) -> list[Listed]:
     """All with these `tags` by ID, or those of them that are `usable`, at `now` (seconds since the epoch)."""
-    judgements = {} if snapshot.stored is None else snapshot.stored.judgements
+    problems = {} if snapshot.stored is None else snapshot.stored.problems
     found = []
-    for name in sorted({*snapshot.integrations, *judgements}):
+    for name in sorted({*snapshot.integrations, *problems}):
         integration = snapshot.integrations.get(name)
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
-        judgement = judgements.get(name, _WELL) if integration is None or integration.stored else _WELL
-        standing = _standing(name, integration, judgement, running, now)
-        status: Status = "unknown" if running.reason and standing.state == "ok" else standing.state
+        standing = _standing(name, integration, problems.get(name, ""), running, now)
+        status: ListedStatus = "unknown" if running.reason and standing.status == "ok" else standing.status
         if standing.usable or not usable:
             found.append(Listed(name, status, standing, integration))
     return found
 
 
-def _standing(
-    name: str, integration: Integration | None, judgement: Judgement, running: Running, now: float
-) -> Standing:
+def _standing(name: str, integration: Integration | None, problem: str, running: Running, now: float) -> Standing:
     """Judge one integration by what the config and the running Sidekey know."""
     since, ends = running.failing.get(name), running.certificates.get(name)
     certificate = None if integration is None else integration.certificate
     if integration is None or certificate is None or not certificate.pending or (ends is None and not running.reason):
-        return standing_of(integration, now, since, judgement)
+        return standing_of(integration, now, since, problem)
     # A command does not fetch a client certificate from its URL: only the running Sidekey knows its end.
-    return standing_of(replace(integration, certificate=None), now, since, judgement, ends)
+    return standing_of(replace(integration, certificate=None), now, since, problem, ends)
 
 
 def ask(snapshot: Snapshot) -> Running:
@@ -173,20 +168,20 @@ def _cells(each: Listed, running: Running) -> Iterator[str]:
     requests = running.requests(each.id)
     yield "" if requests is None else str(requests)
     yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.public_headers)
-    yield standing.reason
+    yield standing.problem
     yield "" if integration is None else integration.description
 
 
 def described(each: Listed, running: Running) -> dict[str, Any]:
     """One of the list for machines."""
     integration = each.integration
-    reason = running.reason if each.status == "unknown" else each.standing.reason
+    problem = running.reason if each.status == "unknown" else each.standing.problem
     return {
         "id": each.id,
         "kind": None if integration is None else integration.kind,
         "source": "store" if integration is None or integration.stored else "file",
         "status": each.status,
-        "reason": reason or None,
+        "problem": problem or None,
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),

@@ -12,7 +12,7 @@ from sidekey.cli.terminal import fail
 from sidekey.errors import StartError
 from sidekey.managed import joined
 from sidekey.process import protect_memory
-from sidekey.runtime.snapshot import Integration, Judgement, Preset, Snapshot
+from sidekey.runtime.snapshot import Integration, Preset, Snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
@@ -59,22 +59,20 @@ def load_snapshot(config: str | None) -> Snapshot:
 
 def find_integration(snapshot: Snapshot, name: str) -> Integration:
     """The integration that is named; ends the command where it is not served."""
-    judgements = {} if snapshot.stored is None else snapshot.stored.judgements
-    return _find(snapshot.integrations, judgements, "integration", name, "sidekey list")
+    problems = {} if snapshot.stored is None else snapshot.stored.problems
+    if problems.get(name) and name not in snapshot.integrations:
+        fail(f"integration {name} of the store is not served: {problems[name]}")
+    return _find(snapshot.integrations, "integration", name, "sidekey list")
 
 
 def find_preset(snapshot: Snapshot, name: str) -> Preset:
     """The preset that is named, likewise."""
-    judgements = {} if snapshot.stored is None else snapshot.stored.preset_judgements
-    return _find(snapshot.presets, judgements, "preset", name, "sidekey preset list")
+    return _find(snapshot.presets, "preset", name, "sidekey preset list")
 
 
-def _find(served: Mapping[str, T], judgements: Mapping[str, Judgement], kind: str, name: str, listing: str) -> T:
+def _find(served: Mapping[str, T], kind: str, name: str, listing: str) -> T:
     found = served.get(name)
     if found is None:
-        judgement = judgements.get(name)
-        if judgement is not None:
-            fail(f"{kind} {name} of the store is {judgement.state}, and not served: {judgement.reason}")
         raise click.BadParameter(f"no {kind} has this ID: `{listing}` shows those that there are", param_hint="ID")
     return found
 

@@ -32,29 +32,24 @@ class PresetCommandError(Exception):
 
 
 def described(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The presets of files and of the store, by ID, also those of the store that are not served."""
-    judgements = {} if snapshot.stored is None else snapshot.stored.preset_judgements
-    return [_described(snapshot, name) for name in sorted({*snapshot.presets, *judgements})]
+    """Describe the presets of files and of the store, by ID."""
+    return [_described(each) for _, each in sorted(snapshot.presets.items())]
 
 
-def _described(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    preset = snapshot.presets.get(name)
-    if preset is None or preset.stored:
-        state, reason = snapshot.stored_preset(name)
-    else:
-        state, reason = "invalid" if preset.invalid else "ok", preset.invalid
-    usable = preset is not None and bool(preset.url)
+def _described(preset: Preset) -> dict[str, Any]:
+    # What answers for an unreadable row has no URL.
+    readable = bool(preset.url)
     return {
-        "id": name,
-        "source": "store" if preset is None or preset.stored else "file",
-        "integration": preset.rules.integration if preset is not None and usable else None,
-        "method": preset.rules.method.decode() if preset is not None and usable else None,
-        "url": preset.url if preset is not None and usable else None,
-        "content_type": preset.content_type if preset is not None and usable else None,
-        "description": "" if preset is None else preset.description,
-        "tags": [] if preset is None else list(preset.tags),
-        "state": state,
-        "reason": reason or None,
+        "id": preset.id,
+        "source": "store" if preset.stored else "file",
+        "integration": preset.rules.integration if readable else None,
+        "method": preset.rules.method.decode() if readable else None,
+        "url": preset.url if readable else None,
+        "content_type": preset.content_type if readable else None,
+        "description": preset.description,
+        "tags": list(preset.tags),
+        "status": "unusable" if preset.invalid else "ok",
+        "problem": preset.invalid or None,
     }
 
 
@@ -66,7 +61,7 @@ def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[s
                 each["id"],
                 each["integration"] or "-",
                 f"{each['method']} {each['url']}" if each["url"] else "-",
-                f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
+                f"{each['status']}: {each['problem']}" if each["problem"] else each["description"],
             )
             for each in presets
         ],

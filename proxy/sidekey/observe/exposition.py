@@ -24,7 +24,7 @@ import sidekey
 from sidekey.core.build import build
 from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
 from sidekey.process import COLLECTOR
-from sidekey.runtime.standing import STATES, changed_states
+from sidekey.runtime.standing import STATUSES, changed_statuses
 
 _SLICE = 0.0005
 """Seconds of copying before the event loop gets its turn."""
@@ -254,16 +254,18 @@ def _upstream_connections(metrics: Metrics) -> Mapping[str, int]:
 
 
 def _stored(metrics: Metrics) -> Iterator[_Row | None]:
-    """Of ten thousand, look only at those whose state may have changed since they were built."""
+    """Count by status. Of ten thousand, look only at those whose status may have changed since they were built."""
     stored = metrics.stored
     if stored is None:
         return
-    counts = {state: stored.counts.get(state, 0) for state in STATES}
-    for state in changed_states(stored, time(), metrics.failing()):
+    counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
+    counts["unusable"] = stored.unusable
+    counts["ok"] = len(stored.problems) - stored.unusable
+    for status in changed_statuses(stored, time(), metrics.failing()):
         counts["ok"] -= 1
-        counts[state] += 1
+        counts[status] += 1
         yield None
-    yield from [((state,), count) for state, count in counts.items()]
+    yield from [((status,), count) for status, count in counts.items()]
 
 
 def _build(_: Metrics) -> Iterable[_Row]:

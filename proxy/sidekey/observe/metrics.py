@@ -108,7 +108,7 @@ class Metrics:
     `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
-    whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
+    whether the store can be reached, its revision, and whether older rows than before were seen; None without one.
     `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
     integrations the last requests have failed, and since when (`traffic.Traffic`).
     `callers` counts requests by caller and outcome, of callers that the config has and that have sent one.

@@ -40,8 +40,6 @@ class StoreReport:
         for kind, name in sorted(state.altered - self._altered):
             self._log.error("a row of the store was altered and is not used", kind=kind, id=name)
         self._altered = state.altered
-        if state.rolled_back is self._rolled_back:
-            return
         for (kind, name), (seen, found) in sorted(state.rolled_back.items()):
             if self._rolled_back.get((kind, name)) != (seen, found):
                 self._log.error(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import chain
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from sidekey.authority.rules import CaRules
 from sidekey.core import addresses, headers
@@ -284,78 +284,52 @@ class Log:
     file: str | None = None
 
 
-StoredState = Literal["ok", "hidden", "invalid", "altered", "sealed"]
-"""What is to be said of a stored integration as it was built. `hidden`: it is not served, since a file has, or had, its
-ID, or another covers its targets; `invalid`: this Sidekey cannot use its document; `altered`: its row was changed by
-other means; `sealed`: a secret of it cannot be opened. How it stands by now: `runtime.standing`.
-"""
-
-STORED_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered", "sealed")
-
-
-PRESET_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered")
-"""The same of a preset, which has nothing that is sealed. `invalid` may also be one of a file."""
-
-
-class Judgement(NamedTuple):
-    """The state of a stored integration or preset, and what is behind it, for operators."""
-
-    state: StoredState
-    reason: str = ""
-
-
-WAITING: Final = Judgement("ok", "it was saved a moment ago")
-ALTERED: Final = Judgement("altered", "its row was changed by other means than Sidekey's")
-"""Of what is saved, and not in this snapshot yet."""
+def file_wins(kind: str) -> str:
+    """Return the problem of a stored item whose ID, or name, a config file has."""
+    return f"a config file has the same {kind}, and is used instead: remove it there to use this one"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store says at one `revision`, as far as it is used.
+    """The content of the store at one `revision`, as far as it is used.
 
-    `judgements` are of all its integrations, by ID, `integrations` those that are served. `preset_judgements` are of
-    all its presets by themselves, `presets` those that are served; whether they belong to their integrations is not
-    judged here. `newly_hidden` are kind and ID of those whose rows do not say yet that they are hidden. `counts` are
-    the judgements' by state, `unsettled` those of the integrations judged ok which time, or another reading, may change
-    (`runtime.standing`). `trust` is that of stored integrations which name none, `allow_private` what they may dial
-    beyond global addresses.
+    `problems` has an entry for each stored integration whose ID no file has, by ID: why it cannot be used, as found
+    when it was built; empty: nothing was found. `integrations` are those that are served. Whether `presets` fit their
+    integrations is not judged here. `unsettled` are the integrations without a problem whose status may change with
+    time or with another reading (`runtime.standing`). `trust` is that of stored integrations that name none,
+    `allow_private` what they may dial beyond global addresses.
     """
 
     revision: int = 0
     integrations: Mapping[str, Integration] = field(default_factory=dict)
     callers: Mapping[bytes, Caller] = field(default_factory=dict)
-    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
-    preset_judgements: Mapping[str, Judgement] = field(default_factory=dict)
-    newly_hidden: tuple[tuple[str, str], ...] = ()
     trust: Trust = Trust()
     allow_private: Only = field(default_factory=Only)
     read: bool = True
     """Whether the store was read; until then nothing else is known of it."""
-    counts: Mapping[str, int] = field(init=False, compare=False)
+    unusable: int = field(init=False, compare=False)
+    """How many integrations have a problem."""
     unsettled: Mapping[str, Integration] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Count here, where the store's thread does it."""
-        counts = dict.fromkeys(STORED_STATES, 0)
-        for judgement in self.judgements.values():
-            counts[judgement.state] += 1
-        object.__setattr__(self, "counts", MappingProxyType(counts))
+        """Count here, in the thread of a load."""
+        object.__setattr__(self, "unusable", sum(map(bool, self.problems.values())))
         unsettled = {
             name: each
             for name, each in self.integrations.items()
-            if (each.certificate is not None or each.secrets.credential is None) and self._is_ok(name)
+            if (each.certificate is not None or each.secrets.credential is None) and self._has_no_problem(name)
         }
         object.__setattr__(self, "unsettled", MappingProxyType(unsettled))
 
     def settled(self, name: str) -> Integration | None:
-        """One that was judged ok, and that only requests tell more of."""
+        """Return one without a problem, if only requests tell more of it."""
         found = self.integrations.get(name)
-        return found if found is not None and name not in self.unsettled and self._is_ok(name) else None
+        return found if found is not None and name not in self.unsettled and self._has_no_problem(name) else None
 
-    def _is_ok(self, name: str) -> bool:
-        judgement = self.judgements.get(name)
-        return judgement is not None and judgement.state == "ok"
+    def _has_no_problem(self, name: str) -> bool:
+        return self.problems.get(name) == ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,11 +384,9 @@ class Snapshot:
         needed = passes or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
 
-    def stored_preset(self, name: str) -> Judgement:
-        """How the store's preset of this ID stands, by itself and beside its integration."""
-        known = {} if self.stored is None else self.stored.preset_judgements
-        own = known.get(name, WAITING)
+    def preset_problem(self, name: str) -> str:
+        """Return why the store's preset of this ID cannot be used; empty: it can."""
         served = self.presets.get(name)
-        if own.state == "ok" and served is not None and served.stored and served.invalid:
-            return Judgement("invalid", served.invalid)
-        return own
+        if served is None:
+            return ""
+        return served.invalid if served.stored else file_wins("preset ID")

@@ -1,4 +1,4 @@
-"""How an integration stands, in one word: the same one in the API, the console, the commands and the metric.
+"""The status of an integration: the same one in the API, the console, the commands and the metric.
 
 Pure: the time and what is known of requests are arguments.
 """
@@ -7,40 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
-from sidekey.runtime.snapshot import Integration, Judgement, Stored
+from sidekey.runtime.snapshot import Integration, Stored
 
-State = Literal[
-    "ok", "expiring", "failing", "not_fetched", "secret_missing", "expired", "hidden", "invalid", "sealed", "altered"
-]
-"""How an integration stands.
-
-`expiring`: its client certificate ends within `EXPIRING`; `failing`: its last `FAILING` requests have failed (which of
-them count: `observe.traffic`), and those before back to when it says; `not_fetched`: its client certificate comes from
-a URL and was never fetched; `secret_missing`: a secret, or the file of its client certificate, cannot be read;
-`expired`: its client certificate has ended. `invalid`: its client certificate must not be used. The others are the
-judgement of a stored one (`snapshot.StoredState`).
+Status = Literal["ok", "expiring", "failing", "unusable"]
+"""`expiring`: its client certificate ends within `EXPIRING`. `failing`: its last `FAILING` requests have failed
+(`observe.traffic` says which count). `unusable`: no request is sent with its credential. The last one that applies.
 """
 
-STATES: Final[tuple[State, ...]] = (
-    "ok",
-    "expiring",
-    "failing",
-    "not_fetched",
-    "secret_missing",
-    "expired",
-    "hidden",
-    "invalid",
-    "sealed",
-    "altered",
-)
-"""All of them, by precedence: where several are true, the last of those is what is said.
-
-What was judged when it was built comes before all that was found since, for nothing else is known of it. Then what
-keeps every request from being sent, the certificate first, which is entered again together with its secret. That
-requests fail is seen, and may have any reason. What only will be comes last.
-"""
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 EXPIRING: Final = 21 * 86_400
 """Seconds before its end from which on a certificate is `expiring`, as in the alert SidekeyCertificateExpiresSoon."""
@@ -48,25 +24,26 @@ EXPIRING: Final = 21 * 86_400
 FAILING: Final = 3
 """Failures one after another, from which on an integration is failing."""
 
-_SERVING: Final = frozenset({"ok", "expiring", "failing"})
-"""The states in which requests are sent with the credential."""
-
-_WELL: Final = Judgement("ok")
+UNVERIFIED: Final = "something other than Sidekey changed its row: save it again, or delete it"
+"""Problem of a stored integration or preset whose MAC does not verify."""
 
 
 class Standing(NamedTuple):
-    """How an integration stands, and why, for operators.
+    """The status of an integration, and for operators its `problem`: why it is not ok, and what to do.
 
-    `usable` says whether requests are sent with its credential, so that it can be chosen for a preset. `expires_at` is
-    when its client certificate ends, None where it has none that is known; `failing_since` when the first of its last
-    failures was. Both are in seconds since the epoch, and are told whatever its state is.
+    `expires_at` is the end of its client certificate, if known; `failing_since` the first of its last failures. Both
+    are in seconds since the epoch, whatever its status is.
     """
 
-    state: State
-    reason: str = ""
-    usable: bool = True
+    status: Status
+    problem: str = ""
     expires_at: float | None = None
     failing_since: int | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Return True if requests are sent with its credential, so that a preset can have it."""
+        return self.status != "unusable"
 
 
 _OK: Final = Standing("ok")
@@ -76,66 +53,69 @@ def standing_of(
     integration: Integration | None,
     now: float,
     failing_since: int | None = None,
-    judgement: Judgement = _WELL,
+    problem: str = "",
     ends_at: float | None = None,
 ) -> Standing:
-    """How an integration stands at `now` (seconds since the epoch). None: it is stored, and not served.
+    """Judge an integration at `now` (seconds since the epoch). None: it is stored, and not served.
 
-    `judgement` is that of a stored one. `failing_since` is since when requests for its ID fail, None where they do not,
-    or nothing is known of them; where it is not served they are not its own. `ends_at` is the end of a client
-    certificate that only another process holds.
+    `problem` was found when a stored one was built. `failing_since` is the time since which requests for its ID fail,
+    if they do. `ends_at` is the end of a client certificate that only another process holds.
     """
     if integration is None:
-        return Standing(judgement.state, judgement.reason, usable=False)
+        return Standing("unusable", problem) if problem else _OK
     secrets, certificate = integration.secrets, integration.certificate
-    well = judgement.state == "ok" and certificate is None and failing_since is None and ends_at is None
-    if well and secrets.credential is not None:
+    plain = not problem and certificate is None and failing_since is None and ends_at is None
+    if plain and secrets.credential is not None:
         # Almost all of ten thousand.
-        return Standing("ok", judgement.reason) if judgement.reason else _OK
+        return _OK
     ends = ends_at if certificate is None else certificate.ends_at
-    state, reason = _said(integration, ends, now, failing_since, judgement)
-    return Standing(state, reason, state in _SERVING, ends, failing_since)
+    status, text = _judge(integration, ends, now, failing_since, problem)
+    return Standing(status, text, ends, failing_since)
 
 
-def _said(
-    integration: Integration, ends: float | None, now: float, failing_since: int | None, judgement: Judgement
-) -> tuple[State, str]:
-    if judgement.state != "ok":
-        return judgement.state, judgement.reason
-    if ends is not None and ends <= now:
-        return "expired", f"its client certificate expired on {_moment(ends)}"
+def _judge(
+    integration: Integration, ends: float | None, now: float, failing_since: int | None, problem: str
+) -> tuple[Status, str]:
     certificate = integration.certificate
+    if problem:
+        return "unusable", problem
+    if ends is not None and ends <= now:
+        return "unusable", f"its client certificate expired on {_moment(ends)}: replace it and its key"
     if certificate is not None and certificate.refused:
-        return "invalid", certificate.refused
+        return "unusable", certificate.refused
     if not integration.usable:
-        return "secret_missing", _unreadable(integration)
+        return "unusable", _unreadable(integration)
     if certificate is not None and certificate.not_fetched:
-        return "not_fetched", f"not fetched: {certificate.not_fetched}"
+        return "unusable", f"its client certificate was not fetched yet: {certificate.not_fetched}"
     if failing_since is not None:
-        return "failing", f"at least its last {FAILING} requests have failed, the first on {_moment(failing_since)}"
+        return (
+            "failing",
+            f"at least its last {FAILING} requests have failed, the first on {_moment(failing_since)}: "
+            "send its test request, or see the log",
+        )
     if ends is not None and ends - now < EXPIRING:
-        return "expiring", f"its client certificate expires on {_moment(ends)}"
-    return "ok", judgement.reason
+        return "expiring", f"its client certificate expires on {_moment(ends)}: replace it and its key"
+    return "ok", ""
 
 
 def _unreadable(integration: Integration) -> str:
-    """Which part of one that is not usable cannot be read, and why."""
+    """Say which part of one that is not usable cannot be read, and why."""
     secrets, certificate = integration.secrets, integration.certificate
     held = certificate if certificate is not None and secrets.credential is not None else secrets
     return "its secrets have not been read yet" if held.unreadable is None else str(held.unreadable)
 
 
-def changed_states(stored: Stored, now: float, failing: Mapping[str, int]) -> Iterator[State]:
-    """The states of the stored integrations that were judged ok and may stand otherwise by now.
+def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
+    """Yield the present status of each stored integration without a problem when it was built, unless it is surely ok.
 
-    All others stand as they were judged. `failing` says since when integrations are failing, by ID.
+    `failing` has the times since which integrations are failing, by ID.
     """
     for name, integration in stored.unsettled.items():
-        yield standing_of(integration, now, failing.get(name)).state
+        yield standing_of(integration, now, failing.get(name)).status
     for name, since in failing.items():
         settled = stored.settled(name)
         if settled is not None:
-            yield standing_of(settled, now, since).state
+            yield standing_of(settled, now, since).status
 
 
 def _moment(seconds: float) -> str:

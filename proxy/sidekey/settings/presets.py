@@ -251,7 +251,10 @@ def choice_errors(
     """
     found = mismatches(preset, integration)
     standing = standing_of(integration, now)
-    if not standing.usable and (require_fetched or standing.state != "not_fetched"):
+    ended = standing.expires_at is not None and standing.expires_at <= now
+    certificate = integration.certificate
+    waits = certificate is not None and certificate.not_fetched and integration.usable and not ended
+    if not standing.usable and (require_fetched or not waits):
         found.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
     return found
 

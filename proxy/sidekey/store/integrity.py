@@ -104,7 +104,7 @@ class Seals:
         kind = RECORDS.get(line.kind)
         record = None
         if kind is not None and issubclass(kind, DocumentRow) and valid_id(line.id):
-            record = kind(row=line.row, id=line.id, version=line.version, state="altered")
+            record = kind(row=line.row, id=line.id, version=line.version, verified=False)
         return Held(line, record, verified=False)
 
     def key_check(self, key: str) -> str:

@@ -5,8 +5,8 @@ revision until its commit is visible (SQLite's RESERVED lock; in PostgreSQL an a
 the commit). So a reader that sees revision N sees everything below N, and no commit becomes visible late.
 
 A look is one query over the index of revisions. It finds new rows, and rows that were restored or removed by other
-means than a store. Whatever it cannot explain, and each new connection, which may lead to an older copy, makes the
-process read all rows again.
+means than a store. If it cannot explain what it sees, the process reads all rows again, as it does after each new
+connection, which may lead to an older copy.
 """
 
 from __future__ import annotations

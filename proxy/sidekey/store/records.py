@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, cast
+from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
 from sidekey.runtime.admin_rules import ROLES, Role
 from sidekey.store.canonical import Json, canonical
@@ -40,8 +40,8 @@ class _Form(NamedTuple):
 
 _FORM: Final = "form"
 _AS_IT_IS: Final = _Form(lambda value: value, lambda raw: raw)
-_OUTSIDE: Final = frozenset({"row", "id", "version", "state"})
-"""What no body says: columns of their own, and what was found."""
+_OUTSIDE: Final = frozenset({"row", "id", "version", "verified"})
+"""Fields that are not in a body: columns, and the result of the verification."""
 
 
 def _written(form: _Form) -> Mapping[str, _Form]:
@@ -109,17 +109,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow(Record):
-    """What a file may say as well, under an ID.
+    """An integration or a preset, which a file may have under the same ID.
 
-    `document` is JSON without secrets. `hidden`: a file had the same ID, and nobody has released this one since. In an
-    `altered` one nothing but `id` and `version` is to be relied upon.
+    `document` is JSON without secrets. Unless it is `verified`, only `id` and `version` are known.
     """
 
     document: str = "{}"
     updated_at: int = 0
     updated_by: str = ""
-    hidden: bool = False
-    state: Literal["ok", "altered"] = "ok"
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

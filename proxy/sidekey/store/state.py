@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from sidekey.store.integrity import Held
-from sidekey.store.records import RECORDS, CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, TokenRow
+from sidekey.store.records import RECORDS, CallerRow, IntegrationRow, PresetRow, Record, TokenRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,6 @@ class State:
             altered=frozenset(name for name, each in rows.items() if not each.verified),
             rolled_back={**self.rolled_back, **dict(_older(self.rows, rows))},
         )
-
-    def documents(self, kind: str) -> Mapping[str, DocumentRow]:
-        """The integrations, or the presets, by the word that rows have for them."""
-        return self.presets if kind == PresetRow.kind else self.integrations
 
     @property
     def revision(self) -> int:

@@ -30,8 +30,8 @@ T = TypeVar("T")
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks for changes, at most; at least half of that, so that processes spread."""
 
-DROP_EVERY: Final = 3600.0
-"""Seconds between two searches for entries of the audit that are too old."""
+MAINTAIN_EVERY: Final = 3600.0
+"""Seconds between two verifications of all rows, and between two searches for old entries of the audit."""
 
 _PACE: Final = 0.02
 """Seconds between two looks, at least: anyone who can connect to the database can announce changes at any rate."""
@@ -287,9 +287,9 @@ class Store:
 
         return await self._worker.run(alone())
 
-    async def _look(self) -> State:
+    async def _look(self, *, whole: bool = False) -> State:
         try:
-            state = await self._keeper.read()
+            state = await self._keeper.read(whole=whole)
         except StoreError as error:
             self._note(error)
             raise
@@ -310,16 +310,17 @@ class Store:
             if told[1] != self._health:
                 told = self.state, self._health
                 tell()
-        dropped = time.monotonic()
+        maintained = time.monotonic()
         looked = 0.0
         while True:
             await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
             await asyncio.sleep(looked + _PACE - time.monotonic())
             now = looked = time.monotonic()
             try:
-                await self._look()
-                if now - dropped >= DROP_EVERY:
-                    dropped = now
+                due = now - maintained >= MAINTAIN_EVERY
+                await self._look(whole=due)
+                if due:
+                    maintained = now
                     await self._drop()
             except StoreError as error:
                 self._note(error)

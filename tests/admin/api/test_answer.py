@@ -14,9 +14,9 @@ def test_a_version_is_an_entity_tag() -> None:
 def test_what_is_observed_is_in_the_entity_tag() -> None:
     """So that a client that asks for changes is told of them; a change of the document needs the version alone."""
     tags = [
-        etag(7, {"status": "ok", "usable": True, "reason": None}),
-        etag(7, {"status": "failing", "reason": "3 failures"}),
-        etag(7, {"status": "failing", "reason": "4 failures"}),
+        etag(7, {"status": "ok", "usable": True, "problem": None}),
+        etag(7, {"status": "failing", "problem": "3 failures"}),
+        etag(7, {"status": "failing", "problem": "4 failures"}),
         etag(7, {"status": "ok", "expires_at": "2030-01-01T00:00:00Z"}),
     ]
     assert len(set(tags)) == 4

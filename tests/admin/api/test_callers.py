@@ -110,12 +110,13 @@ def test_a_stored_caller_whose_name_a_file_has_is_shown_and_can_be_deleted(
         f"callers:\n  {name}: {{token: {{insecure_value: another-token-of-a-file}}, integrations: []}}\n  of-a-file:"
     )
     with rewritten(child, written.replace("callers: {of-a-file:", stanza).replace('"*"}}', '"*"}')):
-        within(lambda: api.get(f"/callers/{name}")["status"] == "hidden")
+        within(lambda: api.get(f"/callers/{name}")["status"] == "unusable")
         assert status(running, "of-a-file", token) == 401
         found = [each for each in api.get("/callers")["items"] if each["name"] == name]
-        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "hidden")]
+        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "unusable")]
+        assert found[1]["problem"].startswith("a config file has the same caller name")
         said = api.ask("PUT", f"/callers/{name}", {"integrations": ["of-a-file"]}, match='"1"')
-        assert (said.status, said.json["status"], said.json["version"]) == (200, "hidden", 2)
+        assert (said.status, said.json["status"], said.json["version"]) == (200, "unusable", 2)
         assert api.ask("POST", "/callers", {"name": name}).code == "exists"
         assert api.ask("DELETE", f"/callers/{name}", match='"2"').status == 204
         assert api.get(f"/callers/{name}")["source"] == "file"

@@ -28,7 +28,6 @@ def test_a_name_is_given_once_and_a_change_names_the_version(path: str, editor: 
     assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}).code == "precondition_required"
     assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}, match='"7"').code == "changed"
     assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}, match='"1"').etag == '"2"'
-    assert editor.ask("POST", f"{path}/{name}/release", match='"2"').etag == '"2"'
     assert editor.ask("DELETE", f"{path}/{name}", match='"1"').code == "changed"
     assert editor.ask("DELETE", f"{path}/{name}", match='"2"').status == 204
     for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
@@ -104,7 +103,7 @@ def test_a_put_that_changes_nothing_of_a_preset_makes_no_version(editor: Api, ru
         assert editor.ask("PUT", "/presets/unchanged-preset", shown, match=match).etag == '"1"'
 
 
-def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_files(
+def test_an_integration_whose_id_a_file_has_is_deleted_although_presets_use_the_files(
     editor: Api, running: Running
 ) -> None:
     """It is not the stored one that they use."""
@@ -116,13 +115,13 @@ def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_fi
     assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').code == "in_use"
     own = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
     with rewritten(child, child.config.read_text() + own):
-        within(lambda: editor.get(f"/integrations/{name}")["version"] == 2)
+        within(lambda: editor.get(f"/integrations/{name}")["status"] == "unusable")
         # An edit of what is not served changes nothing for the presets.
         edit = {"methods": ["GET"]}
-        assert editor.ask("PATCH", f"/integrations/{name}", edit, match='"2"').status == 200
-        assert editor.ask("DELETE", f"/integrations/{name}", match='"3"').status == 204
+        assert editor.ask("PATCH", f"/integrations/{name}", edit, match='"1"').status == 200
+        assert editor.ask("DELETE", f"/integrations/{name}", match='"2"').status == 204
         assert editor.get("/presets/of-taken")["status"] == "ok"
-    # A file's change that takes the integration away makes the preset invalid, and listed so.
-    within(lambda: editor.get("/presets/of-taken")["status"] == "invalid")
-    assert editor.get("/presets/of-taken")["reason"] == "no integration has this ID"
+    # A file's change that takes the integration away makes the preset unusable, and listed so.
+    within(lambda: editor.get("/presets/of-taken")["status"] == "unusable")
+    assert editor.get("/presets/of-taken")["problem"] == "no integration has this ID"
     assert editor.ask("DELETE", "/presets/of-taken", match='"1"').status == 204

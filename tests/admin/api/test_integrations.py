@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.api import Api, Running, basic
+from support.api import Api, Running, basic, rewritten
 from support.ask import get, within
 from support.certificates import issue
 from support.client_files import ClientAuthority
@@ -36,7 +36,7 @@ def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
     assert secret.keys() == {"set", "updated_at", "updated_by"}
     assert (secret["set"], secret["updated_by"]) == (True, "editor-of-file")
     assert (shown["source"], shown["status"], shown["usable"]) == ("store", "ok", True)
-    assert (shown["kind"], shown["version"], shown["reason"]) == ("basic", 1, None)
+    assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
 
 
 def test_get_edit_put_keeps_the_secret_and_what_was_left_out_is_removed(
@@ -138,7 +138,6 @@ def test_changes_need_the_version_that_they_were_made_of(editor: Api, running: R
         ("PUT", "", shown),
         ("PATCH", "", {}),
         ("DELETE", "", None),
-        ("POST", "/release", None),
     ):
         said = editor.ask(method, f"/integrations/{name}{path}", body)
         assert (said.status, said.code) == (428, "precondition_required"), method
@@ -167,7 +166,6 @@ def test_an_integration_of_a_file_is_read_only(editor: Api) -> None:
         ("PUT", "", basic(1)),
         ("PATCH", "", {}),
         ("DELETE", "", None),
-        ("POST", "/release", None),
     ):
         said = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
         assert (said.status, said.code) == (409, "read_only"), method
@@ -203,31 +201,25 @@ def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named, tmp_pat
     assert editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').status == 422
 
 
-def test_an_integration_that_a_file_hides_is_released_by_an_editor_once_the_file_is_done(
-    api: Api, running: Running, named: Named
-) -> None:
-    """The file's is served; afterwards neither is, until somebody says so."""
-    name, child = named("hidden"), running.child
+def test_an_integration_of_a_file_is_used_until_it_is_removed_there(api: Api, running: Running, named: Named) -> None:
+    """Then the stored one of the same ID is."""
+    name, child = named("both"), running.child
     api.make("/integrations", {"id": name, **basic(running.upstream)})
-    written = child.config.read_text()
     auth = "{type: basic, username: svc, password: {insecure_value: of-the-file}}"
     stanza = f"  {name}: {{endpoint_prefix: 'http://127.0.0.1:{running.upstream}/file', auth: {auth}}}\n"
-    child.rewrite(written + stanza)
-    within(lambda: api.get(f"/integrations/{name}")["status"] == "hidden")
-    assert "GET /file/x\nauthorization: Basic c3ZjOm9mLXRoZS1maWxl" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
-    # Its row says so soon after.
-    within(lambda: api.get(f"/integrations/{name}")["version"] == 2)
-    assert api.ask("POST", f"/integrations/{name}/release", match='"2"').code == "read_only"
-    child.rewrite(written)
-    within(lambda: get(child.proxy_port, f"/i/{name}/x", TOKEN).status == 403)
-    shown = api.get(f"/integrations/{name}")
-    assert (shown["status"], shown["usable"]) == ("hidden", False)
-    said = api.ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
-    assert (said.status, said.code) == (404, "not_found")
-    assert "a file had an integration of this ID" in said.json["detail"]
-    said = api.ask("POST", f"/integrations/{name}/release", match=f'"{shown["version"]}"')
-    assert (said.status, said.json["status"]) == (200, "ok")
-    assert "authorization: Basic" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
+    with rewritten(child, child.config.read_text() + stanza):
+        within(lambda: api.get(f"/integrations/{name}")["status"] == "unusable")
+        response = get(child.proxy_port, f"/i/{name}/x", TOKEN).body
+        assert "GET /file/x\nauthorization: Basic c3ZjOm9mLXRoZS1maWxl" in response
+        shown = api.get(f"/integrations/{name}")
+        assert (shown["source"], shown["version"], shown["usable"]) == ("store", 1, False)
+        assert shown["problem"] == (
+            "a config file has the same integration ID, and is used instead: remove it there to use this one"
+        )
+        assert api.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).code == "exists"
+    within(lambda: api.get(f"/integrations/{name}")["status"] == "ok")
+    assert "GET /v1/x\nauthorization: Basic" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
+    assert api.get(f"/integrations/{name}")["version"] == 1
 
 
 def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Running, named: Named) -> None:
@@ -246,7 +238,7 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
 
     assert found(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
     assert found("kind=headers&q=of-a-file") == ["of-a-file"]
-    assert found(f"status=hidden&tag={word}") == []
+    assert found(f"status=unusable&tag={word}") == []
     assert found(f"usable=false&tag={word}") == []
     assert len(found(f"usable=true&status=ok&tag={word}")) == 50
 

@@ -1,12 +1,12 @@
-"""admin/api/preset_documents.py: how presets are shown that do not stand well."""
+"""admin/api/preset_documents.py: how presets are shown that are not ok."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from sidekey.admin.api.preset_documents import Wanted, is_served, page, standing, whole
-from sidekey.runtime.snapshot import Judgement, Snapshot, Stored
+from sidekey.admin.api.preset_documents import Wanted, is_served, page, problem_of, whole
+from sidekey.runtime.snapshot import Preset, Snapshot, Stored
 from sidekey.settings.stored.presets import build_preset
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
@@ -22,12 +22,11 @@ ROW = PresetRow(
 )
 
 
-def snapshot(row: PresetRow = ROW, judgement: Judgement | None = None) -> Snapshot:
-    """One with what is built of a row, or in which it is judged so and nothing is served."""
-    built = build_preset(row)
-    presets = {row.id: built.preset} if judgement is None else {}
-    stored = Stored(1, presets=presets, preset_judgements={row.id: judgement or built.judgement})
-    return Snapshot({}, presets=presets, stored=stored)
+def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
+    """One with what is built of a row, or with a file's preset of its ID."""
+    built = build_preset(row).preset
+    stored = Stored(1, presets={} if of_file else {row.id: built})
+    return Snapshot({}, presets={row.id: of_file or built}, stored=stored)
 
 
 def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]]:
@@ -37,11 +36,11 @@ def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]
 
 def test_nothing_of_an_altered_row_is_believed() -> None:
     """Only that it is there, and which version a change must name."""
-    row = replace(ROW, state="altered", document="{}")
+    row = replace(ROW, verified=False, document="{}")
     shown = whole(row, snapshot(row))
-    assert (shown["status"], shown["version"], "changed by other means" in shown["reason"]) == ("altered", 2, True)
+    assert (shown["status"], shown["version"], "other than Sidekey" in shown["problem"]) == ("unusable", 2, True)
     assert "integration" not in shown
-    (item,) = items(row, snapshot(row), status="altered")
+    (item,) = items(row, snapshot(row), status="unusable")
     assert (item["integration"], item["method"], item["url"]) == (None, None, None)
 
 
@@ -50,26 +49,27 @@ def test_a_document_of_another_version_is_shown_as_far_as_it_can_be_read() -> No
     for text in ("not json", "[]"):
         row = replace(ROW, document=text)
         shown = whole(row, snapshot(row))
-        assert (shown["status"], "integration" in shown) == ("invalid", False), text
+        assert (shown["status"], "integration" in shown) == ("unusable", False), text
         assert items(row, snapshot(row))[0]["integration"] is None
     row = replace(ROW, document='{"integration":"crm","url":7,"tags":["a",7],"later":1}')
     assert whole(row, snapshot(row))["later"] == 1
-    (item,) = items(row, snapshot(row), integration="crm", tag="a", status="invalid")
+    (item,) = items(row, snapshot(row), integration="crm", tag="a", status="unusable")
     assert (item["tags"], item["url"]) == (["a"], None)
 
 
 def test_a_list_has_what_is_not_served_as_well() -> None:
     """By what was written."""
-    hidden = snapshot(judgement=Judgement("hidden", "why"))
-    (item,) = items(ROW, hidden, q="OURS", status="hidden", integration="crm")
-    assert (item["description"], item["url"], item["reason"]) == ("Ours", "https://a.example/x", "why")
-    for wanted in ({"status": "ok"}, {"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
-        assert items(ROW, hidden, **wanted) == []
+    found = snapshot(of_file=replace(build_preset(ROW).preset, stored=False, row=""))
+    (_, item) = items(ROW, found, q="OURS", integration="crm")
+    assert (item["description"], item["url"], item["status"]) == ("Ours", "https://a.example/x", "unusable")
+    assert item["problem"].startswith("a config file has the same preset ID")
+    for wanted in ({"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
+        assert items(ROW, found, **wanted) == []
 
 
 def test_what_was_saved_a_moment_ago_stands_well() -> None:
     """Before the next snapshot has it."""
-    assert standing(ROW, Snapshot({})).state == "ok"
+    assert problem_of(ROW, Snapshot({})) == ""
     assert not is_served(ROW, Snapshot({}))
     assert is_served(ROW, snapshot())
     assert not is_served(replace(ROW, document="{}"), snapshot())

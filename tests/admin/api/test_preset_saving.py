@@ -15,7 +15,7 @@ from support.plane import base_url, integration
 
 SNAPSHOT = Snapshot({"h": integration("h", base_url(1))})
 DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x"), "content_type": "text/plain"}
-ABOUT = {"id": "hook", "source": "store", "version": 7, "status": "ok", "reason": None, "updated_by": "x"}
+ABOUT = {"id": "hook", "source": "store", "version": 7, "status": "ok", "problem": None, "updated_by": "x"}
 
 
 def saving(row: PresetRow | None = None, *wrong: ItemError) -> PresetSaving:
@@ -43,19 +43,19 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 
 def test_a_row_keeps_what_it_lasts_by() -> None:
-    """Its ID, its making, and that it is hidden; who has changed it is said."""
-    row = replace(saving().written(DOCUMENT).row, version=3, created_at=5, hidden=True)
+    """Its ID and its making; who has changed it is said."""
+    row = replace(saving().written(DOCUMENT).row, version=3, created_at=5)
     made = saving(row).patched({"description": "x"})
-    assert (made.row.row, made.row.created_at, made.row.hidden) == (row.row, 5, True)
+    assert (made.row.row, made.row.created_at) == (row.row, 5)
     assert (made.row.updated_by, made.fields) == ("bob", ("/description",))
     assert saving(row).written(DOCUMENT).fields == ()
 
 
 def test_nothing_of_an_altered_row_is_kept() -> None:
     """It is not there for a patch; a whole document takes its place."""
-    row = replace(saving().written(DOCUMENT).row, state="altered", created_at=0)
+    row = replace(saving().written(DOCUMENT).row, verified=False, created_at=0)
     with pytest.raises(ApiProblem, match="by PUT"):
         saving(row).patched({"description": "x"})
     made = saving(row).written(DOCUMENT)
-    assert (made.row.row, made.row.state, made.row.created_at) == (row.row, "ok", made.row.updated_at)
+    assert (made.row.row, made.row.verified, made.row.created_at) == (row.row, True, made.row.updated_at)
     assert made.fields

@@ -52,7 +52,7 @@ def test_what_is_made_is_used_at_once_and_reads_as_it_was_sent(
     assert shown == viewer.get(f"/presets/{name}")
     assert {key: shown[key] for key in sent} == sent
     assert list(shown["body"]["json"]) == ["z", "a"]
-    assert (shown["source"], shown["status"], shown["reason"], shown["version"]) == ("store", "ok", None, 1)
+    assert (shown["source"], shown["status"], shown["problem"], shown["version"]) == ("store", "ok", None, 1)
     assert shown["updated_by"] == "editor-of-file"
     token = api.make("/callers", {"name": named("caller"), "presets": [name]})["token"]
     assert send(running, name, token, '{"user": "x"}')[0] == 200
@@ -147,11 +147,10 @@ def test_a_preset_of_a_file_is_shown_whole_and_read_only(editor: Api, viewer: Ap
     assert shown["parameters"] == {"user": {"type": "text"}}
     for method, body in (("PUT", {}), ("PATCH", {}), ("DELETE", None)):
         assert editor.ask(method, "/presets/hook-of-a-file", body, match='"1"').code == "read_only"
-    assert editor.ask("POST", "/presets/hook-of-a-file/release", match='"1"').code == "read_only"
     assert editor.ask("POST", "/presets", {**shown, "integration": "of-a-file"}).code == "exists"
     outside = viewer.get("/presets/outside-of-a-file")
-    assert outside["status"] == "invalid"
-    assert "must be allowed by integration of-a-file" in outside["reason"]
+    assert outside["status"] == "unusable"
+    assert "must be allowed by integration of-a-file" in outside["problem"]
 
 
 def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: Running, named: Named, crm: str) -> None:
@@ -167,8 +166,8 @@ def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: R
     assert found(f"q={crm.upper()}") == {first, second}
     assert found(f"q=an+event&integration={crm}") == {first}
     assert found(f"q={second}") == {second}
-    assert "outside-of-a-file" in found("status=invalid")
-    assert first not in found("status=hidden")
+    assert "outside-of-a-file" in found("status=unusable")
+    assert first not in found("status=unusable")
     (item,) = viewer.get(f"/presets?q={first}")["items"]
     assert (item["method"], item["url"], item["integration"]) == ("POST", document(crm, running)["url"], crm)
     assert "body" not in item
@@ -189,22 +188,19 @@ def test_viewers_read_and_do_not_write(viewer: Api, running: Running, named: Nam
 def test_where_a_file_has_the_id_as_well_both_are_listed(
     editor: Api, viewer: Api, running: Running, named: Named, crm: str
 ) -> None:
-    """The stored one is hidden, is what can be changed by it, and comes back only by its release."""
+    """The file's is used; the stored one can be changed meanwhile, and is used once the file's is gone."""
     name, child = named("both"), running.child
     editor.make("/presets", {"id": name, **document(crm, running)})
     keys = "{integration: of-a-file, url: 'http://127.0.0.1:1/v1/x', content_type: text/plain}"
     with rewritten(child, child.config.read_text().replace("\npresets:\n", f"\npresets:\n  {name}: {keys}\n")):
-        within(lambda: viewer.get(f"/presets/{name}")["version"] == 2)
+        within(lambda: viewer.get(f"/presets/{name}")["status"] == "unusable")
         listed = viewer.get(f"/presets?q={name}")["items"]
-        assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "hidden")]
-        assert "a file has a preset of this ID" in listed[1]["reason"]
-        said = editor.ask("PATCH", f"/presets/{name}", {"description": "x"}, match='"2"')
-        assert (said.status, said.json["status"]) == (200, "hidden")
-        said = editor.ask("POST", f"/presets/{name}/release", match='"3"')
-        assert (said.code, "still has a preset" in said.json["detail"]) == ("read_only", True)
+        assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "unusable")]
+        assert listed[1]["problem"] == (
+            "a config file has the same preset ID, and is used instead: remove it there to use this one"
+        )
+        said = editor.ask("PATCH", f"/presets/{name}", {"description": "x"}, match='"1"')
+        assert (said.status, said.json["status"]) == (200, "unusable")
     within(lambda: len(viewer.get(f"/presets?q={name}")["items"]) == 1)
     shown = viewer.get(f"/presets/{name}")
-    assert (shown["status"], "a file had a preset of this ID" in shown["reason"]) == ("hidden", True)
-    said = editor.ask("POST", f"/presets/{name}/release", match='"3"')
-    assert (said.status, said.json["status"], said.etag) == (200, "ok", '"4"')
-    assert editor.ask("POST", f"/presets/{name}/release", match='"4"').etag == '"4"'
+    assert (shown["status"], shown["problem"], shown["version"]) == ("ok", None, 2)

@@ -54,7 +54,7 @@ def test_a_row_keeps_what_it_lasts_by() -> None:
 
 def test_nothing_of_an_altered_row_is_kept() -> None:
     """It is not there for a patch; a whole document takes its place, secrets and all."""
-    altered = replace(ROW, state="altered")
+    altered = replace(ROW, verified=False)
     with pytest.raises(ApiProblem, match="by PUT"):
         saving(altered).patched({"description": "x"})
     with pytest.raises(ApiProblem) as refused:

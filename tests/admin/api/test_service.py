@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,43 +122,6 @@ async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
         await service.note_refusal(Ask(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
-
-
-async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The database may have been away when a file hid it."""
-    # Else it is seen to be back, and the row says so, by the time that it is released.
-    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 3600.0)
-    async with serviced(tmp_path) as (service, _):
-        made = await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
-        assert made.status == 201
-        managed, row = service.managed, service.store.state.integrations["crm"]
-        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        managed._source.hiding.note([row])
-        await managed._join()
-        await asyncio.gather(*managed._tasks)
-        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
-        names = {"id": "crm"}
-        assert json.loads((await INTEGRATIONS.read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
-        found = await INTEGRATIONS.release(
-            service, Ask(OPERATOR, "release", "integration", names=names, condition=WHATEVER)
-        )
-        assert json.loads(found.body)["status"] == "ok"
-
-
-async def test_what_was_altered_is_not_released(tmp_path: Path) -> None:
-    """Where a file hid it, its document would be written again, as if it had been saved."""
-    async with serviced(tmp_path) as (service, _):
-        await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
-    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
-        database.execute("UPDATE sidekey_rows SET body = '{}' WHERE id = 'crm'")
-    async with serviced(tmp_path) as (service, _):
-        row = service.store.state.integrations["crm"]
-        service.managed._source.hiding.note([row])
-        ask = Ask(OPERATOR, "release", "integration", names={"id": "crm"}, condition=WHATEVER)
-        assert json.loads((await INTEGRATIONS.release(service, ask)).body)["status"] == "altered"
-        assert (await service.now()).integrations["crm"].state == "altered"
 
 
 async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(

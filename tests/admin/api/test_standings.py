@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidekey.admin.api.standings import Standings, judgement_of, served
-from sidekey.runtime.snapshot import Judgement, Snapshot, Stored
+from sidekey.admin.api.standings import Standings, problem_of, served
+from sidekey.runtime.snapshot import Snapshot, Stored
 from support.plane import integration
 from support.standings import certified
 from support.stored import BASIC, stored
@@ -17,31 +17,31 @@ OF_FILE = integration("crm", "https://file.test")
 
 
 def test_the_failures_of_an_id_are_those_of_who_is_served_by_it() -> None:
-    """A file's hides the stored one of the same ID."""
-    hidden = Stored(judgements={"crm": Judgement("hidden", "why")})
-    of_file = Standings(Snapshot({"crm": OF_FILE}, stored=hidden), {"crm": 5}, NOW)
-    assert (of_file.of_file(OF_FILE).state, of_file.of_file(OF_FILE).failing_since) == ("failing", 5)
-    assert (of_file.of_stored(ROW).state, of_file.of_stored(ROW).failing_since) == ("hidden", None)
-    alone = Stored(judgements={"crm": Judgement("ok")}, integrations={"crm": OF_STORE})
-    assert Standings(Snapshot({"crm": OF_STORE}, stored=alone), {"crm": 5}, NOW).of_stored(ROW).state == "failing"
+    """A file's is served where the stored one has the same ID."""
+    of_file = Standings(Snapshot({"crm": OF_FILE}, stored=Stored()), {"crm": 5}, NOW)
+    assert (of_file.of_file(OF_FILE).status, of_file.of_file(OF_FILE).failing_since) == ("failing", 5)
+    assert (of_file.of_stored(ROW).status, of_file.of_stored(ROW).failing_since) == ("unusable", None)
+    assert of_file.of_stored(ROW).problem.startswith("a config file has the same integration ID")
+    alone = Stored(problems={"crm": ""}, integrations={"crm": OF_STORE})
+    assert Standings(Snapshot({"crm": OF_STORE}, stored=alone), {"crm": 5}, NOW).of_stored(ROW).status == "failing"
 
 
 def test_the_moment_counts_for_certificates() -> None:
     bank = certified(OF_FILE, NOW)
     snapshot = Snapshot({"crm": bank})
-    states = [Standings(snapshot, now=now).of_file(bank).state for now in (NOW - 30 * 86_400, NOW - 1, NOW)]
-    assert states == ["ok", "expiring", "expired"]
+    found = [Standings(snapshot, now=now).of_file(bank).status for now in (NOW - 30 * 86_400, NOW - 1, NOW)]
+    assert found == ["ok", "expiring", "unusable"]
 
 
-def test_what_the_snapshot_does_not_know_yet_is_waited_for() -> None:
-    """It was saved a moment ago, and cannot be used yet; a row that was altered since is told so."""
+def test_what_the_snapshot_does_not_know_yet_is_ok() -> None:
+    """It was saved a moment ago; a row that does not verify any more is unusable at once."""
     for snapshot in (Snapshot({}), Snapshot({}, stored=Stored())):
         standing = Standings(snapshot, now=NOW).of_stored(ROW)
-        assert (standing.state, standing.usable, standing.reason) == ("ok", False, "it was saved a moment ago")
-        assert judgement_of(snapshot, "crm").reason == standing.reason
-    known = Stored(judgements={"crm": Judgement("ok")}, integrations={"crm": OF_STORE})
+        assert (standing.status, standing.problem, problem_of(snapshot, "crm")) == ("ok", "", "")
+    known = Stored(problems={"crm": ""}, integrations={"crm": OF_STORE})
     snapshot = Snapshot({"crm": OF_STORE}, stored=known)
-    assert Standings(snapshot, now=NOW).of_stored(replace(ROW, state="altered")).state == "altered"
+    standing = Standings(snapshot, now=NOW).of_stored(replace(ROW, verified=False))
+    assert (standing.status, "something other than Sidekey" in standing.problem) == ("unusable", True)
 
 
 def test_what_is_served_is_asked_for_by_its_source() -> None:

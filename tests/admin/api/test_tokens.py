@@ -86,8 +86,8 @@ def test_a_stored_token_whose_name_the_config_has_does_not_count_and_can_be_revo
         within(lambda: api.by("another-token-of-a-file").ask("GET", "/whoami").status == 200)
         assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
         found = [each for each in api.get("/tokens")["items"] if each["name"] == name]
-        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "hidden")]
-        assert api.get(f"/tokens/{name}")["status"] == "hidden"
+        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "unusable")]
+        assert api.get(f"/tokens/{name}")["status"] == "unusable"
         assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
         assert api.get(f"/tokens/{name}")["source"] == "file"
         assert api.ask("DELETE", f"/tokens/{name}", match='"1"').code == "read_only"

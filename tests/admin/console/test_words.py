@@ -9,27 +9,26 @@ import pytest
 
 from sidekey.admin.console.words import (
     PRESET_WORDS,
-    STATES,
+    STATUSES,
     line_of,
     preset_standing,
     standing_of,
     title_of,
 )
 from sidekey.runtime import standing
-from sidekey.runtime.snapshot import PRESET_STATES
 
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
 
 def item(status: str = "ok", **more: str) -> dict[str, Any]:
-    return {"status": status, "reason": None if status == "ok" else "why", "expires_at": None, **more}
+    return {"status": status, "problem": None if status == "ok" else "why", "expires_at": None, **more}
 
 
 def test_every_state_has_a_word_and_a_mood() -> None:
-    assert list(STATES) == list(standing.STATES)
-    same = [state for state in STATES if state not in ("expiring", "failing")]
-    assert [standing_of(item(state), NOW).word for state in same] == [STATES[state] for state in same]
-    assert standing_of(item("hidden"), NOW) == ("warning", "Hidden", "why")
+    assert list(STATUSES) == list(standing.STATUSES)
+    same = [state for state in STATUSES if state not in ("expiring", "failing")]
+    assert [standing_of(item(state), NOW).word for state in same] == [STATUSES[state] for state in same]
+    assert standing_of(item("unusable"), NOW) == ("bad", "Unusable", "why")
     assert standing_of(item(), NOW) == ("good", "OK", "")
 
 
@@ -57,6 +56,6 @@ def test_a_line_of_counts_stays_in_its_picture() -> None:
 
 
 def test_every_state_of_a_preset_has_a_word() -> None:
-    assert list(PRESET_WORDS) == list(PRESET_STATES)
-    assert [preset_standing(item(state)).word for state in PRESET_STATES] == list(PRESET_WORDS.values())
-    assert preset_standing(item("invalid")) == ("bad", "Invalid", "why")
+    assert list(PRESET_WORDS) == ["ok", "unusable"]
+    assert [preset_standing(item(state)).word for state in PRESET_WORDS] == list(PRESET_WORDS.values())
+    assert preset_standing(item("unusable")) == ("bad", "Unusable", "why")

@@ -51,9 +51,8 @@ def test_a_preset_is_exported_whole() -> None:
     document = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
     row = PresetRow(row="r", id="hook", document=json.dumps(document))
     assert exported_preset(row) == Exported(document, ())
-    assert "it is hidden" in exported_preset(replace(row, hidden=True)).notes[0]
-    with pytest.raises(NotExported, match="was altered"):
-        exported_preset(replace(row, state="altered"))
+    with pytest.raises(NotExported, match="something other than Sidekey changed its row"):
+        exported_preset(replace(row, verified=False))
     with pytest.raises(NotExported, match="not valid any more: more: "):
         exported_preset(replace(row, document=json.dumps({**document, "more": 1})))
 
@@ -113,7 +112,7 @@ def test_a_profile_is_exported_by_name_while_it_brings_what_was_saved() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"state": "altered"}, "its row was altered"),
+        ({"verified": False}, "something other than Sidekey changed its row"),
         ({"document": "x"}, "its document is not what this version of Sidekey saves"),
         ({"document": '{"integration":{"auth":{"type":"smoke"}}}'}, "not valid any more: auth.type: must be one of"),
     ],
@@ -121,10 +120,6 @@ def test_a_profile_is_exported_by_name_while_it_brings_what_was_saved() -> None:
 def test_what_cannot_be_exported_says_why(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(NotExported, match=reason):
         exported_integration(replace(stored(BASIC), **change))
-
-
-def test_a_hidden_one_is_exported_and_that_is_said() -> None:
-    assert "it is hidden" in exported_integration(replace(stored(BASIC), hidden=True)).notes[0]
 
 
 @pytest.mark.parametrize(("granted", "written"), [(None, "*"), ((), []), (("crm", "sms"), ["crm", "sms"])])

@@ -69,19 +69,6 @@ def test_a_document_that_says_more_is_kept_is_not_believed() -> None:
     }
 
 
-def test_what_is_not_there_is_told_apart_from_what_does_not_open() -> None:
-    """The one is to be entered, the other was entered for another place, or its key is missing."""
-    row = stored(BASIC)
-    reference = Reference("stored", "/auth/password")
-    absent = StoredReader(VAULT, replace(row, secrets={}), settings_in(row.document))
-    closed = StoredReader(Vault("another", VAULT.ring), row, settings_in(row.document))
-    for reader in (absent, closed):
-        with pytest.raises(ValueError, match="enter it"):
-            reader(reference)
-    assert (absent.missing, absent.refused) == (True, False)
-    assert (closed.missing, closed.refused) == (False, True)
-
-
 @pytest.mark.parametrize("source", ["file", "env", "url", "insecure_value"])
 def test_nothing_of_the_machine_is_read(source: str) -> None:
     """Even where a document was changed to say so."""

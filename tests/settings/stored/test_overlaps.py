@@ -12,7 +12,7 @@ from sidekey.authority.rules import CaRules
 from sidekey.core.matching import Matching, Overlap
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.runtime.snapshot import Caller, Snapshot
-from sidekey.settings.stored.overlaps import hidden_by, overlap_for, overlap_of, overlaps, overlaps_beside
+from sidekey.settings.stored.overlaps import losers, overlap_for, overlap_of, overlaps, overlaps_beside
 from support.plane import integration
 
 AT = frozenset({"in.test"})
@@ -51,10 +51,10 @@ def test_two_of_files_are_not_judged_here() -> None:
 def test_the_later_one_is_hidden_and_what_it_covered_is_free_again() -> None:
     """A chain of three hides one of them."""
     chain = [Overlap("a", "b", "1"), Overlap("b", "c", "2")]
-    assert list(hidden_by(iter(chain), {"a": (1, "a"), "b": (2, "b"), "c": (3, "c")})) == ["b"]
-    assert list(hidden_by(iter(chain), {"a": (1, "a"), "b": (1, "b"), "c": (0, "c")})) == ["b"]
-    assert list(hidden_by(iter([Overlap("a", "b", "1")]), {"b": (1, "b")})) == ["b"]
-    assert list(hidden_by(iter([Overlap("a", "b", "1")]), {"a": (9, "a")})) == ["a"]
+    assert list(losers(iter(chain), {"a": (1, "a"), "b": (2, "b"), "c": (3, "c")})) == ["b"]
+    assert list(losers(iter(chain), {"a": (1, "a"), "b": (1, "b"), "c": (0, "c")})) == ["b"]
+    assert list(losers(iter([Overlap("a", "b", "1")]), {"b": (1, "b")})) == ["b"]
+    assert list(losers(iter([Overlap("a", "b", "1")]), {"a": (9, "a")})) == ["a"]
 
 
 def test_a_save_is_told_what_it_would_cover() -> None:

@@ -37,34 +37,33 @@ def errors(**keys: Any) -> dict[str, str]:
 def test_a_row_is_built_once() -> None:
     """Also where it is written again, with another key."""
     built = build_preset(ROW)
-    assert (built.judgement.state, built.preset.stored, built.preset.row) == ("ok", True, "r")
+    assert (built.preset.invalid, built.preset.stored, built.preset.row) == ("", True, "r")
     assert (built.preset.document, built.preset.rules.integration) == (ROW.document, "h")
     assert build_preset(replace(ROW), built) is built
     assert build_preset(replace(ROW, version=2), built) is not built
 
 
 @pytest.mark.parametrize(
-    ("row", "state", "of"),
+    ("row", "problem", "of"),
     [
-        (replace(ROW, state="altered"), "altered", NOBODY),
-        (replace(ROW, document="{"), "invalid", NOBODY),
-        (replace(ROW, document="[]"), "invalid", NOBODY),
-        (replace(ROW, document='{"integration":"Not an ID"}'), "invalid", NOBODY),
-        (replace(ROW, document=json.dumps({**DOCUMENT, "of_a_later_version": 1})), "invalid", "h"),
+        (replace(ROW, verified=False), "changed its row: save it again", NOBODY),
+        (replace(ROW, document="{"), "is not what this version of Sidekey saves", NOBODY),
+        (replace(ROW, document="[]"), "is not what this version of Sidekey saves", NOBODY),
+        (replace(ROW, document='{"integration":"Not an ID"}'), "integration: ", NOBODY),
+        (replace(ROW, document=json.dumps({**DOCUMENT, "of_a_later_version": 1})), "of_a_later_version: ", "h"),
     ],
 )
-def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, state: str, of: str) -> None:
+def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, problem: str, of: str) -> None:
     """Its callers are told that it cannot be used, not that there is none."""
     built = build_preset(row)
-    assert (built.judgement.state, built.preset.id, built.preset.rules.integration) == (state, "hook", of)
-    assert built.preset.invalid == built.judgement.reason
-    assert built.preset.invalid
+    assert (built.preset.id, built.preset.rules.integration) == ("hook", of)
+    assert problem in built.preset.invalid
 
 
 def test_nothing_is_read_of_an_altered_row() -> None:
     """Whatever it says."""
     with pytest.raises(MalformedError):
-        document_of(replace(ROW, state="altered"))
+        document_of(replace(ROW, verified=False))
     assert integration_in({"integration": ["h"]}) == integration_in({}) == NOBODY
 
 
@@ -73,7 +72,7 @@ def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
     found = prepare_preset("hook", {**DOCUMENT, "body": {"json": {"b": 1.50, "a": "é"}}}, INTEGRATIONS, 0.0)
     assert isinstance(found, PresetDraft)
     assert found.text.endswith('"body":{"json":{"b":1.5,"a":"é"}}}')
-    assert build_preset(replace(ROW, document=found.text)).judgement.state == "ok"
+    assert build_preset(replace(ROW, document=found.text)).preset.invalid == ""
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

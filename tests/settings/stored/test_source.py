@@ -28,6 +28,7 @@ from sidekey.store.ring import KeyRing
 from sidekey.store.sealing import Binding, seal
 from sidekey.store.state import State
 from support.loading import good
+from support.managed import states_of
 from support.stored import (
     BASIC,
     CANARY,
@@ -77,7 +78,7 @@ class Joined:
         return good(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
-        return {name: each.state for name, each in said(snapshot or self.load()).judgements.items()}
+        return states_of(snapshot or self.load(), PRESENT)
 
 
 @pytest.fixture
@@ -165,21 +166,15 @@ def test_a_preset_is_used_with_its_integration_wherever_both_are(joined: Joined)
     )
     joined.put(stored(BASIC))
     rows = [hook(), hook("by-file", **own), hook("outside", url="https://api.example.com/v2"), hook("torn", more=1)]
-    rows += [hook("nobody", integration="gone"), replace(hook("changed"), state="altered")]
+    rows += [hook("nobody", integration="gone"), replace(hook("changed"), verified=False)]
     joined.presets = {row.id: row for row in rows}
     snapshot = joined.load()
-    stands = {name: snapshot.stored_preset(name).state for name in joined.presets}
-    assert stands == {
-        "hook": "ok",
-        "by-file": "ok",
-        "outside": "invalid",
-        "torn": "invalid",
-        "nobody": "invalid",
-        "changed": "altered",
-    }
+    problems = {name: snapshot.preset_problem(name) for name in joined.presets}
+    assert {name for name, problem in problems.items() if problem} == {"outside", "torn", "nobody", "changed"}
     assert {name for name, each in snapshot.presets.items() if not each.invalid} == {"hook", "by-file", "of-file"}
-    assert snapshot.stored_preset("nobody").reason == "no integration has this ID"
-    assert "more: " in snapshot.stored_preset("torn").reason
+    assert problems["nobody"] == "no integration has this ID"
+    assert "more: " in problems["torn"]
+    assert "something other than Sidekey changed its row" in problems["changed"]
     # A change of the integration takes the preset along, in the same snapshot.
     joined.put(stored({**BASIC, "methods": ["GET"]}, "crm", joined.rows["crm"]))
     moved = joined.load()
@@ -197,23 +192,18 @@ def test_a_preset_that_is_the_same_is_the_same_object(joined: Joined) -> None:
     assert [second[name] is first[name] for name in "abc"] == [False, True, True]
 
 
-def test_a_preset_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joined) -> None:
-    """As integrations do, each kind by itself."""
+def test_a_preset_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
+    """As with integrations, each kind by itself."""
     joined.put(stored(BASIC), stored(BASIC, "hook"))
     joined.presets = {"hook": hook()}
     joined.write("presets: {hook: {integration: crm, url: https://api.example.com/v1/y, content_type: text/plain}}\n")
     snapshot = joined.load()
-    assert (snapshot.presets["hook"].stored, snapshot.stored_preset("hook").state) == (False, "hidden")
+    assert not snapshot.presets["hook"].stored
+    assert "a config file has the same preset ID" in snapshot.preset_problem("hook")
     assert joined.states(snapshot) == {"crm": "ok", "hook": "ok"}
-    assert said(snapshot).newly_hidden == (("preset", "hook"),)
-    joined.source.in_use(said(snapshot))
     joined.write("")
     gone = joined.load()
-    assert ("hook" in gone.presets, gone.stored_preset("hook").state) == (False, "hidden")
-    joined.presets = {"hook": replace(hook(), hidden=True)}
-    assert said(joined.load()).newly_hidden == ()
-    joined.presets = {"hook": replace(hook(), version=3)}
-    assert joined.load().presets["hook"].stored
+    assert (gone.presets["hook"].stored, gone.preset_problem("hook")) == (True, "")
 
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
@@ -252,7 +242,7 @@ def test_what_did_not_open_does_once_it_is_written_with_a_key_that_is_there(join
     row, ring = stored(BASIC), KeyRing({"k2": b"2" * 32})
     joined.put(row)
     joined.vault = Vault(VAULT.store, ring)
-    assert joined.states() == {"crm": "sealed"}
+    assert joined.states() == {"crm": "unusable"}
     joined.put(resealed(row, ring))
     assert joined.states() == {"crm": "ok"}
 
@@ -271,30 +261,15 @@ def test_files_that_are_not_read_again_are_joined_with_another_state(joined: Joi
     assert snapshot.integrations["own"] is good(loaded).integrations["own"]
 
 
-def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joined) -> None:
-    """Also once the file's is gone, and whether or not the row says so yet."""
+def test_an_integration_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
+    """The stored one serves once the file's is gone; nothing is kept of it."""
     joined.put(stored(BASIC, "own"))
-    assert joined.states() == {"own": "ok"}
     joined.write(f"integrations: {{own: {OWN}}}\n")
     snapshot = joined.load()
-    assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "hidden"}, False)
-    assert said(snapshot).newly_hidden == (("integration", "own"),)
-    assert said(snapshot).counts == {"ok": 0, "hidden": 1, "invalid": 0, "altered": 0, "sealed": 0}
-    # A load that was not put in use says nothing about the next one.
+    assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({}, False)
     joined.write("")
-    assert joined.states() == {"own": "ok"}
-    joined.source.in_use(said(snapshot))
-    gone = joined.load()
-    assert (joined.states(gone), "own" in gone.integrations, said(gone).newly_hidden) == (
-        {"own": "hidden"},
-        False,
-        (("integration", "own"),),
-    )
-    joined.put(replace(joined.rows["own"], hidden=True))
-    assert said(joined.load()).newly_hidden == ()
-    # Whoever released it, here or in another process.
-    joined.put(replace(joined.rows["own"], hidden=False))
-    assert joined.states() == {"own": "ok"}
+    snapshot = joined.load()
+    assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "ok"}, True)
 
 
 async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> None:
@@ -305,43 +280,41 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
         replace(gone, document=gone.document.replace('"basic"', '"vanished"')),
         replace(moved, document=moved.document.replace("api.example.com", "evil.example.com")),
         replace(torn, document="{"),
-        IntegrationRow(row="r", id="changed", version=3, state="altered"),
+        IntegrationRow(row="r", id="changed", version=3, verified=False),
         replace(stored(BASIC, "private"), document='{"integration":{"allow_private":["0.0.0.0/0"],"auth":{}}}'),
     )
     snapshot = joined.load()
     assert joined.states(snapshot) == {
         "fine": "ok",
-        "gone": "invalid",
-        "moved": "sealed",
-        "torn": "invalid",
-        "changed": "altered",
-        "private": "invalid",
+        "gone": "unusable",
+        "moved": "unusable",
+        "torn": "unusable",
+        "changed": "unusable",
+        "private": "unusable",
     }
-    judgements = said(snapshot).judgements
-    assert "auth.type: must be one of" in judgements["gone"].reason
-    assert "enter it again" in judgements["moved"].reason
-    assert "is not what this version of Sidekey saves" in judgements["torn"].reason
-    assert "allow_private" in judgements["private"].reason
+    problems = said(snapshot).problems
+    assert "auth.type: must be one of" in problems["gone"]
+    assert "enter it again" in standing_of(snapshot.integrations["moved"], PRESENT).problem
+    assert "is not what this version of Sidekey saves: save it again" in problems["torn"]
+    assert "something other than Sidekey changed its row: save it again" in problems["changed"]
+    assert "allow_private" in problems["private"]
     assert sent(snapshot.integrations["fine"])
     for name in ("gone", "torn", "changed", "private"):
         integration = snapshot.integrations[name]
         assert (integration.usable, integration.kind) == (False, "unknown")
-        assert (
-            await refusal(integration)
-            == f"store: the integration is {judgements[name].state}; an operator must look at it"
-        )
+        assert await refusal(integration) == "store: the integration cannot be used; an operator must look at it"
         assert integration.rebuild is not None
         with pytest.raises(SecretUnreadable):
             integration.rebuild()
     assert "enter it again" in await refusal(snapshot.integrations["moved"])
-    assert CANARY not in str(judgements)
+    assert CANARY not in str(problems)
 
 
 def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
     """Without a change of the row."""
     joined.put(stored(BASIC))
     joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
-    assert joined.states() == {"crm": "sealed"}
+    assert joined.states() == {"crm": "unusable"}
     joined.vault = VAULT
     assert joined.states() == {"crm": "ok"}
 
@@ -351,7 +324,7 @@ def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joine
     joined.put(stored({**BASIC, "limits": {"in_flight": 500}}))
     assert joined.states() == {"crm": "ok"}
     joined.write("limits: {in_flight: 100}\n")
-    assert "must be at most" in said(joined.load()).judgements["crm"].reason
+    assert "must be at most" in said(joined.load()).problems["crm"]
     joined.write("")
     assert joined.states() == {"crm": "ok"}
 
@@ -364,20 +337,17 @@ def test_changed_store_allow_private_applies_to_stored_integrations(joined: Join
     assert joined.load().integrations["crm"].allow_private == Only((ip_network("192.168.0.0/16"),))
 
 
-def test_what_time_or_an_entry_puts_right_is_no_error_of_its_document(joined: Joined) -> None:
-    """How it stands tells it: a secret that is not there, and a certificate that has ended."""
+def test_what_time_or_an_entry_puts_right_is_judged_when_it_is_asked_for(joined: Joined) -> None:
+    """A secret that is not there, and a certificate that has ended."""
     end = chain().leaf.certificate.not_valid_after_utc.timestamp()
-    bare = stored(BASIC, "bare")
-    joined.put(stored(mtls(), "bank"), replace(bare, secrets={}))
+    joined.put(stored(mtls(), "bank"), replace(stored(BASIC, "bare"), secrets={}))
     snapshot = joined.load(end + 1)
-    judgements = said(snapshot).judgements
-    assert joined.states(snapshot) == {"bank": "ok", "bare": "ok"}
-    found = {
-        name: standing_of(snapshot.integrations[name], end + 1, judgement=judgements[name]) for name in ("bank", "bare")
-    }
-    assert {name: each.state for name, each in found.items()} == {"bank": "expired", "bare": "secret_missing"}
+    assert said(snapshot).problems == {"bank": "", "bare": ""}
+    found = {name: standing_of(snapshot.integrations[name], end + 1) for name in ("bank", "bare")}
+    assert {name: each.status for name, each in found.items()} == {"bank": "unusable", "bare": "unusable"}
+    assert "its client certificate expired on" in found["bank"].problem
     reason = "no secret is stored here: enter it"
-    assert found["bare"].reason == f"auth.username: {reason}; auth.password: {reason}"
+    assert found["bare"].problem == f"auth.username: {reason}; auth.password: {reason}"
     assert [*said(snapshot).unsettled] == ["bank", "bare"]
 
 
@@ -385,19 +355,9 @@ def test_a_certificate_that_cannot_be_used_and_has_not_ended_is_invalid(joined: 
     """Here, one that is not valid yet; once it is, it is built again."""
     joined.put(stored(mtls()))
     early = joined.load(PRESENT - 30 * 86_400)
-    assert joined.states(early) == {"crm": "invalid"}
-    assert "valid only from" in said(early).judgements["crm"].reason
+    assert joined.states(early) == {"crm": "unusable"}
+    assert "valid only from" in standing_of(early.integrations["crm"], PRESENT).problem
     assert joined.states() == {"crm": "ok"}
-
-
-def test_a_row_that_was_altered_is_told_so_where_a_file_has_its_id_too(joined: Joined) -> None:
-    """What is worse is said; the file's is served."""
-    joined.write(f"integrations: {{crm: {OWN}}}\n")
-    joined.put(IntegrationRow(row="r", id="crm", version=3, state="altered"))
-    snapshot = joined.load()
-    assert joined.states(snapshot) == {"crm": "altered"}
-    assert not snapshot.integrations["crm"].stored
-    assert said(snapshot).newly_hidden == ()
 
 
 def test_stored_callers_stand_beside_those_of_files(joined: Joined) -> None:
@@ -442,17 +402,19 @@ def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
 MATCHED = "forward: {match_by_host: true}\nca: {hosts: [example.com]}\n"
 
 
-def test_of_two_that_cover_a_target_the_later_is_hidden_and_a_file_wins(joined: Joined) -> None:
+def test_of_two_that_cover_a_target_the_older_is_used_and_a_file_wins(joined: Joined) -> None:
     """Only where a caller lists both, at the hosts of the operator's, and where hosts are matched at all."""
-    first, second = stored(BASIC, "first"), replace(stored(BASIC, "second"), updated_at=2)
+    # A later change of the older one makes no difference.
+    first = replace(stored(BASIC, "first"), created_at=1, updated_at=9)
+    second = replace(stored(BASIC, "second"), created_at=2, updated_at=2)
     joined.put(first, second)
     joined.write(MATCHED)
     assert joined.states() == {"first": "ok", "second": "ok"}
     token = sha256(b"t").hexdigest()
     joined.callers = {"one": CallerRow(row="1", id="one", token_sha256=token, integrations=("first", "second"))}
     snapshot = joined.load()
-    assert joined.states(snapshot) == {"first": "ok", "second": "hidden"}
-    assert said(snapshot).judgements["second"].reason == (
+    assert joined.states(snapshot) == {"first": "ok", "second": "unusable"}
+    assert said(snapshot).problems["second"] == (
         "covers https://api.example.com/v1 as integration first does, and one caller lists both: narrow one"
     )
     assert snapshot.matching is not None
@@ -463,7 +425,7 @@ def test_of_two_that_cover_a_target_the_later_is_hidden_and_a_file_wins(joined: 
         f"integrations: {{own: {api}}}\n"
     )
     snapshot = joined.load()
-    assert joined.states(snapshot)["first"] == "hidden"
+    assert joined.states(snapshot)["first"] == "unusable"
     joined.write(MATCHED.replace("[example.com]", "[]"))
     assert joined.states() == {"first": "ok", "second": "ok"}
 
@@ -509,4 +471,4 @@ def test_before_anything_was_read_nothing_is_served(tmp_path: Path) -> None:
     joined = Joined(tmp_path, f"integrations: {{own: {OWN}}}\n")
     snapshot = good(joined.loader.load(PRESENT))
     assert (list(snapshot.integrations), snapshot.callers, said(snapshot).revision) == (["own"], {}, 0)
-    assert json.dumps(dict(said(snapshot).counts))
+    assert said(snapshot).unusable == 0

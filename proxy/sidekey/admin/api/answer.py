@@ -37,7 +37,7 @@ class Answer:
         return cls(200, text.encode(), headers, YAML)
 
 
-_OBSERVED: Final = ("status", "reason", "usable", "expires_at", "failing_since", "last_used_at")
+_OBSERVED: Final = ("status", "problem", "usable", "expires_at", "failing_since", "last_used_at")
 """Members of a resource that may change while its version stays."""
 
 _ENTITY_TAG: Final = re.compile(r'"([1-9][0-9]{0,17})(?:-[0-9a-f]{16})?"')

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import AFTER, Key, altered_in, is_altered, keys, name_in, other_name, page_of
+from sidekey.admin.api.named import AFTER, Key, about, altered_in, is_altered, keys, name_in, other_name, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
@@ -27,7 +27,18 @@ MOST: Final = 10_000
 """IDs that one caller may list."""
 
 _KEYS: Final = frozenset(
-    {"name", "integrations", "presets", "source", "version", "status", "created_at", "updated_at", "updated_by"}
+    {
+        "name",
+        "integrations",
+        "presets",
+        "source",
+        "version",
+        "status",
+        "problem",
+        "created_at",
+        "updated_at",
+        "updated_by",
+    }
 )
 """What may be sent: what is said about a caller counts for nothing, so that what was read can be sent."""
 
@@ -171,11 +182,11 @@ def _is_altered(row: CallerRow) -> bool:
     return not row.token_sha256
 
 
-def _answer(row: CallerRow, hidden: bool, token: str = "") -> Answer:
+def _answer(row: CallerRow, of_file: bool, token: str = "") -> Answer:
     """The response that shows a caller; with its token where it was just made. It may list thousands of IDs."""
     if not token:
-        return Answer.of(_shown(row, hidden), version=row.version)
-    shown = {**_shown(row, hidden), "token": token}
+        return Answer.of(_shown(row, of_file), version=row.version)
+    shown = {**_shown(row, of_file), "token": token}
     return Answer.of(shown, status=201, version=row.version, location=f"{PREFIX}/callers/{row.id}")
 
 
@@ -191,14 +202,14 @@ def _page(service: Service, after: str) -> dict[str, Any]:
     return page_of(keys(files, stored), after, item)
 
 
-def _shown(row: CallerRow, hidden: bool) -> dict[str, Any]:
-    """A stored one; `hidden`: a file has its name."""
+def _shown(row: CallerRow, of_file: bool) -> dict[str, Any]:
+    """Show a stored one; `of_file`: a file has its name."""
     altered = _is_altered(row)
     return {
         "name": row.id,
         "source": "store",
         "version": row.version,
-        "status": "altered" if altered else "hidden" if hidden else "ok",
+        **about(altered=altered, file=of_file, kind="caller"),
         "integrations": _written(row.integrations),
         "presets": _written(row.presets),
         "created_at": None if altered else instant(row.created_at),
@@ -213,6 +224,7 @@ def _shown_of_file(caller: Caller) -> dict[str, Any]:
         "source": "file",
         "version": None,
         "status": "ok",
+        "problem": None,
         "integrations": _written(None if caller.integrations is None else sorted(caller.integrations)),
         "presets": _written(None if caller.presets is None else sorted(caller.presets)),
         "created_at": None,

@@ -142,15 +142,6 @@ class Collection(ABC, Generic[R]):
                 codes=("read_only", "not_found", *self.codes.get("delete", ())),
                 action="delete",
             ),
-            change(
-                method="POST",
-                path=f"{self.path}/{{id}}/release",
-                name=f"release{title}",
-                summary=f"Serve {name} that is hidden because a file had its ID.",
-                handle=self.release,
-                codes=("read_only", "not_found"),
-                action="release",
-            ),
         )
 
     @abstractmethod
@@ -230,19 +221,6 @@ class Collection(ABC, Generic[R]):
         await service.run(self.refuse_deletion, row, state, service.snapshot)
         await service.commit(ask, [Delete(row, version)])
         return Answer(204)
-
-    async def release(self, service: Service, ask: Ask) -> Answer:
-        """Serve one that is hidden because a file had its ID."""
-        row, _ = await self._stored(service, ask)
-        version = expect(row, ask.condition)
-        if self.has_file(service.snapshot, row.id):
-            raise ApiProblem("read_only", f"a config file still has {self.name} of this ID: remove it there first")
-        # Nothing of an altered one is to be relied upon: written again as it is found, it would count as saved.
-        if row.state == "altered" or not (service.managed.release(row) or row.hidden):
-            return await service.run(self._shown, row, service.standings)
-        released = type(row).parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
-        state = await service.commit(ask, [Put(released, version)], ("hidden",))
-        return await service.run(self._shown, self.rows(state)[row.id], service.standings)
 
     async def _change(self, service: Service, ask: Ask) -> Saving[R]:
         row, _ = await self._stored(service, ask)

@@ -27,7 +27,7 @@ ABOUT: Final = frozenset(
         "source",
         "version",
         "status",
-        "reason",
+        "problem",
         "usable",
         "expires_at",
         "failing_since",
@@ -47,7 +47,7 @@ USABLE: Final = "Whether requests are sent with its credential, so that a preset
 def whole(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
     """A stored integration with its document, which is left out where it is not to be relied upon."""
     document: Any = {}
-    if row.state == "ok":
+    if row.verified:
         try:
             document = shown(Former.load(row.document, row.secrets), row.secrets)
         except MalformedError:
@@ -107,8 +107,8 @@ def _about_stored(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
 def _stands(standing: Standing) -> dict[str, Any]:
     ends, since = standing.expires_at, standing.failing_since
     return {
-        "status": standing.state,
-        "reason": standing.reason or None,
+        "status": standing.status,
+        "problem": standing.problem or None,
         "usable": standing.usable,
         "expires_at": None if ends is None else instant(ends),
         "failing_since": None if since is None else instant(since),
@@ -135,7 +135,7 @@ def _kind(row: IntegrationRow, integration: Integration | None) -> str | None:
 
 
 def _written(row: IntegrationRow) -> Mapping[str, Any]:
-    if row.state != "ok":
+    if not row.verified:
         return {}
     try:
         return Saved.load(row.document).written
@@ -186,7 +186,7 @@ def _stands_as(key: Key, state: State, standings: Standings, wanted: Wanted) -> 
         standing = standings.of_file(standings.snapshot.integrations[name])
     else:
         standing = standings.of_stored(state.integrations[name])
-    if wanted.status and wanted.status != standing.state:
+    if wanted.status and wanted.status != standing.status:
         return False
     return not wanted.usable or (wanted.usable == "true") is standing.usable
 

@@ -1,4 +1,4 @@
-"""`/integrations`: stored integrations are made, read, changed, deleted and released."""
+"""`/integrations`: create, read, change and delete stored integrations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sidekey.admin.api.standings import Standings, served
 from sidekey.admin.api.uses import refuse_deletion
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import Snapshot
-from sidekey.runtime.standing import STATES
+from sidekey.runtime.standing import STATUSES
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
@@ -27,7 +27,7 @@ QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
     "q": {"type": "string", "description": "A text that ID, description, a tag or a host contains, in any case."},
     "tag": {"type": "string", "description": "A tag."},
     "kind": {"type": "string", "enum": sorted(KINDS), "description": "The kind of its credential."},
-    "status": {"type": "string", "enum": list(STATES), "description": "How it stands."},
+    "status": {"type": "string", "enum": list(STATUSES), "description": "How it stands."},
     "usable": {"type": "string", "enum": ["true", "false"], "description": USABLE},
     "after": AFTER,
 }

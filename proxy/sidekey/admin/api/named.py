@@ -7,11 +7,15 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.core.routing import valid_id
+from sidekey.runtime.snapshot import file_wins
 from sidekey.settings.values import NAME_PATTERN, check_name
 from sidekey.store.integrity import Line
 from sidekey.store.state import State
 
 PAGE: Final = 50
+
+ALTERED: Final = "something other than Sidekey changed its row: delete it, and create it again"
+"""Problem of a caller or token whose MAC does not verify."""
 
 AFTER: Final[Mapping[str, Any]] = {
     "type": "string",
@@ -84,5 +88,11 @@ def altered_in(state: State, kind: str) -> dict[str, Line]:
 
 
 def is_altered() -> ApiProblem:
-    """The 409 of what only can be deleted."""
-    return ApiProblem("read_only", "its row was changed by other means than Sidekey's: delete it, and make it again")
+    """Return the 409 of what can only be deleted."""
+    return ApiProblem("read_only", ALTERED)
+
+
+def about(*, altered: bool, file: bool, kind: str) -> dict[str, Any]:
+    """Return status and problem of a stored caller or token; `file`: a config file has the same name."""
+    problem = ALTERED if altered else file_wins(f"{kind} name") if file else None
+    return {"status": "unusable" if problem else "ok", "problem": problem}

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.named import Key, contains, keys, page_of
-from sidekey.runtime.snapshot import Judgement, Preset, Snapshot
+from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.runtime.standing import UNVERIFIED
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.presets import document_of
 from sidekey.settings.stored.reading import instant
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
 
-ABOUT: Final = frozenset({"id", "source", "version", "status", "reason", "created_at", "updated_at", "updated_by"})
+STATUSES: Final = ("ok", "unusable")
+
+ABOUT: Final = frozenset({"id", "source", "version", "status", "problem", "created_at", "updated_at", "updated_by"})
 """What is said of a preset beside its document; sent back, only `id` counts, which must be the same."""
 
 
@@ -41,25 +44,29 @@ def _written(row: PresetRow) -> dict[str, Any]:
         return {}
 
 
-def standing(row: PresetRow, snapshot: Snapshot) -> Judgement:
-    """How a stored preset stands."""
-    found = snapshot.stored_preset(row.id)
-    return found._replace(state="altered") if row.state == "altered" else found
+def problem_of(row: PresetRow, snapshot: Snapshot) -> str:
+    """Return why a stored preset cannot be used; empty: it can."""
+    return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
+
+
+def status_of(problem: str) -> str:
+    """Return the status of a preset with this problem, if any."""
+    return "unusable" if problem else "ok"
 
 
 def is_served(row: PresetRow, snapshot: Snapshot) -> bool:
     """Whether the snapshot has what a row says, so that its document need not be read."""
     served = snapshot.presets.get(row.id)
-    return served is not None and row.state == "ok" and (served.row, served.document) == (row.row, row.document)
+    return served is not None and row.verified and (served.row, served.document) == (row.row, row.document)
 
 
 def _about_stored(row: PresetRow, snapshot: Snapshot) -> dict[str, Any]:
-    status, reason = standing(row, snapshot)
+    problem = problem_of(row, snapshot)
     return {
         "source": "store",
         "version": row.version,
-        "status": status,
-        "reason": reason or None,
+        "status": status_of(problem),
+        "problem": problem or None,
         "created_at": instant(row.created_at),
         "updated_at": instant(row.updated_at),
         "updated_by": row.updated_by,
@@ -70,8 +77,8 @@ def _about_file(preset: Preset) -> dict[str, Any]:
     return {
         "source": "file",
         "version": None,
-        "status": "invalid" if preset.invalid else "ok",
-        "reason": preset.invalid or None,
+        "status": status_of(preset.invalid),
+        "problem": preset.invalid or None,
         "created_at": None,
         "updated_at": None,
         "updated_by": None,
@@ -116,9 +123,9 @@ def _entry(key: Key, state: State, snapshot: Snapshot) -> _Entry:
     name, source = key
     served = snapshot.presets.get(name)
     if source == "file" and served is not None:
-        return _of_built(served, "invalid" if served.invalid else "ok", None)
+        return _of_built(served, status_of(served.invalid), None)
     row = state.presets[name]
-    status = standing(row, snapshot).state
+    status = status_of(problem_of(row, snapshot))
     if served is not None and is_served(row, snapshot):
         return _of_built(served, status, row)
     return _of_written(row, status)

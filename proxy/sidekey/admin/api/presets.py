@@ -1,4 +1,4 @@
-"""`/presets`: stored presets are made, read, changed, deleted and released."""
+"""`/presets`: create, read, change and delete stored presets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.collection import Collection
 from sidekey.admin.api.named import AFTER
-from sidekey.admin.api.preset_documents import Wanted
+from sidekey.admin.api.preset_documents import STATUSES, Wanted
 from sidekey.admin.api.preset_saving import PresetSaving
 from sidekey.admin.api.problems import ItemError
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings
-from sidekey.runtime.snapshot import PRESET_STATES, Snapshot
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.values import NAME_PATTERN
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
@@ -24,7 +24,7 @@ QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
     "q": {"type": "string", "description": "A text that ID, description, integration or a tag contains, in any case."},
     "tag": {"type": "string", "description": "A tag."},
     "integration": {"type": "string", "pattern": f"^{NAME_PATTERN}$", "description": "The ID of its integration."},
-    "status": {"type": "string", "enum": list(PRESET_STATES), "description": "How it stands."},
+    "status": {"type": "string", "enum": list(STATUSES), "description": "How it stands."},
     "after": AFTER,
 }
 

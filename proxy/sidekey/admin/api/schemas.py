@@ -14,8 +14,7 @@ from sidekey.credentials.context import file_only_keys
 from sidekey.credentials.fields import PEM_SCHEMA, SECRET_OR_TEXT_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
-from sidekey.runtime.snapshot import PRESET_STATES
-from sidekey.runtime.standing import EXPIRING, FAILING, STATES
+from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.schema import models_in
 from sidekey.settings.schema import schema as config_schema
@@ -36,10 +35,10 @@ _SOURCE: Final[Schema] = {"type": "string", "enum": ["file", "store"]}
 _VERSION: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
 _STATUS: Final[Schema] = {
     "type": "string",
-    "enum": ["ok", "hidden", "altered"],
-    "description": "`hidden`: a file has this name, so that the stored one lets nobody in. `altered`: the row was "
-    "changed by other means, lets nobody in, and can only be deleted.",
+    "enum": ["ok", "unusable"],
+    "description": "`unusable`: it lets nobody in.",
 }
+_PROBLEM: Final[Schema] = {"type": ["string", "null"], "description": "Why it is not ok, and what to do; null: it is."}
 _IDS: Final[Schema] = {"oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}]}
 _GRANTED: Final[Mapping[str, Schema]] = {
     key: {**_IDS, "description": f'IDs of {key}, or `"*"` for all; those that do not exist yet count once they do.'}
@@ -109,22 +108,17 @@ def _page(item: Schema) -> Schema:
     return _object({"items": {"type": "array", "items": item, "maxItems": 50}, "next": following})
 
 
-_STATES: Final = (
-    "How it stands; where several are true, the last of these. `ok`; `expiring`: its client certificate ends within "
-    f"{EXPIRING // 86_400} days; `failing`: its last {FAILING} requests got 401, 403 or 5xx, or failed; "
-    "`not_fetched`: its client certificate was never fetched from its URL; `secret_missing`: a secret, or the file of "
-    "its client certificate, cannot be read; `expired`: its client certificate has ended; `hidden`: a file has, or "
-    "had, its ID, or another integration covers its targets; `invalid`: this Sidekey cannot use it or its client "
-    "certificate; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by "
-    "other means."
+_STATUSES: Final = (
+    f"The last one that applies. `expiring`: its client certificate ends within {EXPIRING // 86_400} days. `failing`: "
+    f"its last {FAILING} requests got 401, 403 or 5xx, or failed. `unusable`: no request is sent with its credential."
 )
 
 _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
     "id": {**_NAME, "description": "The ID: lower-case letters, digits, `-` and `_`. It cannot change."},
     "source": {**_SOURCE, "description": "A file's can be changed only there."},
     "version": {**_VERSION, "description": "What `ETag` begins with."},
-    "status": {"type": "string", "enum": list(STATES), "description": _STATES},
-    "reason": {**_MAYBE, "description": "Why it does not stand well."},
+    "status": {"type": "string", "enum": list(STATUSES), "description": _STATUSES},
+    "problem": _PROBLEM,
     "usable": {"type": "boolean", "description": USABLE},
     "expires_at": {**_INSTANT, "description": "When its client certificate ends; null: it has none that is known."},
     "failing_since": {
@@ -142,7 +136,7 @@ _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
 
 _ABOUT_PRESET: Final[Mapping[str, Schema]] = {
     **{key: _ABOUT_SCHEMAS[key] for key in sorted(preset_documents.ABOUT)},
-    "status": {"type": "string", "enum": list(PRESET_STATES), "description": "How it stands."},
+    "status": {"type": "string", "enum": list(preset_documents.STATUSES), "description": "`unusable`: it is refused."},
 }
 
 
@@ -164,9 +158,9 @@ def components() -> Mapping[str, Schema]:
             waiting += [each for each in _names_in(found[name]) if each not in found]
     integration = found.pop("IntegrationSettings")
     preset = found.pop("PresetSettings")
-    text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
+    text = "An integration; of one from a file, and of one whose row does not verify, there is no `auth`."
     found |= _documents("Integration", integration, _ABOUT_SCHEMAS, text)
-    text = "A preset; of one whose row was altered there is no document."
+    text = "A preset; of one whose row does not verify there is no document."
     found |= _documents("Preset", preset, _ABOUT_PRESET, text)
     draft = found["PresetDocument"]
     found["PresetDraftTrial"] = {**draft, "properties": {**draft["properties"], "sample": reference("PresetTrial")}}
@@ -282,6 +276,7 @@ _CALLER: Final[Schema] = {
     "source": _SOURCE,
     "version": _VERSION,
     "status": _STATUS,
+    "problem": _PROBLEM,
     **_GRANTED,
     "created_at": _INSTANT,
     "updated_at": _INSTANT,
@@ -292,6 +287,7 @@ _TOKEN: Final[Schema] = {
     "source": _SOURCE,
     "version": _VERSION,
     "status": _STATUS,
+    "problem": _PROBLEM,
     "role": {"type": "string", "enum": list(ROLES)},
     "expires_at": _INSTANT,
     "created_at": _INSTANT,

@@ -1,12 +1,12 @@
-"""How the integrations of a process stand at one moment, those of files and of the store."""
+"""The status of the integrations of a process at one moment, those of files and of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sidekey.runtime.snapshot import ALTERED, WAITING, Integration, Judgement, Snapshot
-from sidekey.runtime.standing import Standing, standing_of
+from sidekey.runtime.snapshot import Integration, Snapshot, file_wins
+from sidekey.runtime.standing import UNVERIFIED, Standing, standing_of
 from sidekey.store.records import IntegrationRow
 
 
@@ -18,25 +18,24 @@ class Standings(NamedTuple):
     now: float = 0.0
 
     def of_file(self, integration: Integration) -> Standing:
-        """How one of a file stands."""
+        """Judge one of a file."""
         return standing_of(integration, self.now, self.failing.get(integration.id))
 
     def of_stored(self, row: IntegrationRow) -> Standing:
-        """How a stored one stands, where the snapshot does not know it yet as well."""
+        """Judge a stored one, also if it was saved a moment ago and the snapshot does not know it yet."""
+        if served(self.snapshot, row.id, stored=False) is not None:
+            return Standing("unusable", file_wins("integration ID"))
         integration = served(self.snapshot, row.id, stored=True)
-        return standing_of(integration, self.now, self.failing.get(row.id), self._judgement(row))
-
-    def _judgement(self, row: IntegrationRow) -> Judgement:
-        judgement = judgement_of(self.snapshot, row.id)
-        return ALTERED if row.state == "altered" and judgement.state != "altered" else judgement
+        problem = problem_of(self.snapshot, row.id) if row.verified else UNVERIFIED
+        return standing_of(integration, self.now, self.failing.get(row.id), problem)
 
 
-def judgement_of(snapshot: Snapshot, name: str) -> Judgement:
-    """What is to be said of a stored integration as it was built."""
-    return WAITING if snapshot.stored is None else snapshot.stored.judgements.get(name, WAITING)
+def problem_of(snapshot: Snapshot, name: str) -> str:
+    """Return the problem that was found when a stored integration was built; empty: none."""
+    return "" if snapshot.stored is None else snapshot.stored.problems.get(name, "")
 
 
 def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
-    """What is served under an ID, where it is of the store, or of a file."""
+    """Return what is served under an ID, if it is of the store, or of a file."""
     found = snapshot.integrations.get(name)
     return found if found is not None and found.stored == stored else None

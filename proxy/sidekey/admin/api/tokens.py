@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import AFTER, Key, altered_in, keys, name_in, page_of
+from sidekey.admin.api.named import AFTER, Key, about, altered_in, keys, name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, expect, not_there, unavailable
@@ -172,14 +172,14 @@ def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str,
     return page_of(keys(configured, stored), after, item)
 
 
-def _shown(row: TokenRow, hidden: bool, used: int | None) -> dict[str, Any]:
-    """A stored one; `hidden`: a file has its name."""
+def _shown(row: TokenRow, of_file: bool, used: int | None) -> dict[str, Any]:
+    """Show a stored one; `of_file`: a file has its name."""
     altered = not row.token_sha256
     return {
         "name": row.id,
         "source": "store",
         "version": row.version,
-        "status": "altered" if altered else "hidden" if hidden else "ok",
+        **about(altered=altered, file=of_file, kind="token"),
         "role": row.role,
         "expires_at": None if row.expires_at is None else instant(row.expires_at),
         "created_at": None if altered else instant(row.created_at),
@@ -194,6 +194,7 @@ def _shown_of_file(name: str, token: AdminToken) -> dict[str, Any]:
         "source": "file",
         "version": None,
         "status": "ok",
+        "problem": None,
         "role": token.role,
         "expires_at": None,
         "created_at": None,

@@ -13,7 +13,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, Route
 from sidekey.admin.api.saving import document_in, draft_of
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.standings import judgement_of
+from sidekey.admin.api.standings import problem_of
 from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
@@ -140,7 +140,8 @@ def _served(service: Service, name: str) -> Integration:
         return found
     if name not in service.store.state.integrations:
         raise not_found()
-    raise ApiProblem("not_found", f"it is not served now: {judgement_of(snapshot, name).reason}")
+    problem = problem_of(snapshot, name) or "it was saved a moment ago"
+    raise ApiProblem("not_found", f"it is not served now: {problem}")
 
 
 ROUTES: Final = (

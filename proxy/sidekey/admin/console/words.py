@@ -1,4 +1,4 @@
-"""What pages call things: how an integration stands, by word and by shape; what was done."""
+"""The words of pages: statuses, by word and by shape; what was done."""
 
 from __future__ import annotations
 
@@ -6,38 +6,31 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
+from sidekey.admin.api.preset_documents import STATUSES as PRESET_STATUSES
 from sidekey.credentials.registry import KINDS
-from sidekey.runtime.snapshot import PRESET_STATES
-from sidekey.runtime.standing import STATES as STATES_OF_ALL
-from sidekey.runtime.standing import State
+from sidekey.runtime.standing import Status
 
 Mood = Literal["good", "warning", "bad", "quiet"]
-"""How much attention a state wants; each has a shape of its own, since colour alone tells some people nothing."""
+"""How much attention a status needs; each has its own shape, since some people cannot tell colours apart."""
 
 
 class Standing(NamedTuple):
-    """How an integration stands."""
+    """The status of an integration or a preset, and its problem."""
 
     mood: Mood
     word: str
-    reason: str
+    problem: str
 
 
-_STATES: Final[Mapping[State, tuple[Mood, str]]] = {
+_STATUSES: Final[Mapping[Status, tuple[Mood, str]]] = {
     "ok": ("good", "OK"),
     "expiring": ("warning", "Expires soon"),
     "failing": ("bad", "Failing"),
-    "not_fetched": ("bad", "Not fetched"),
-    "secret_missing": ("bad", "Secret missing"),
-    "expired": ("bad", "Expired"),
-    "hidden": ("warning", "Hidden"),
-    "invalid": ("bad", "Invalid"),
-    "sealed": ("bad", "Sealed"),
-    "altered": ("bad", "Altered"),
+    "unusable": ("bad", "Unusable"),
 }
 
-STATES: Final = {state: _STATES[state][1] for state in STATES_OF_ALL}
-"""The states to filter by, with their words."""
+STATUSES: Final = {status: word for status, (_, word) in _STATUSES.items()}
+"""The statuses to filter by, with their words."""
 
 DONE: Final[Mapping[str, str]] = {
     "saved": "Saved, and in use.",
@@ -49,7 +42,6 @@ DONE: Final[Mapping[str, str]] = {
     "revoked": "Revoked: whoever has the token is out.",
     "changed": "Saved, and in use.",
     "removed": "Deleted: its token lets nobody in any more.",
-    "released": "Served again.",
     "unmade": "Deleted: whoever sends by it is refused.",
 }
 """What a page says after a change, by the word that its address has."""
@@ -62,16 +54,16 @@ def title_of(kind: str | None) -> str:
 
 
 def standing_of(item: Mapping[str, Any], now: datetime) -> Standing:
-    """How an integration of the API's stands, in words for people."""
-    state: State = item["status"]
-    mood, word = _STATES[state]
-    if state == "expiring":
+    """Return the status of an integration of the API in words."""
+    status: Status = item["status"]
+    mood, word = _STATUSES[status]
+    if status == "expiring":
         word = f"Expires {_within(datetime.fromisoformat(item['expires_at']) - now)}"
-    elif state == "failing":
+    elif status == "failing":
         since = datetime.fromisoformat(item["failing_since"])
         word = f"Failing since {since:%H:%M}" if since.date() == now.date() else f"Failing since {since:%d %b, %H:%M}"
         word = f"{word} UTC"
-    return Standing(mood, word, item["reason"] or "")
+    return Standing(mood, word, item["problem"] or "")
 
 
 def _within(left: timedelta) -> str:
@@ -90,11 +82,11 @@ def line_of(counts: Sequence[int], most: int, width: int = 94, height: int = 22)
     return " ".join(points)
 
 
-PRESET_WORDS: Final = {state: _STATES[state][1] for state in PRESET_STATES}
-"""The states of presets to filter by, with their words."""
+PRESET_WORDS: Final = {status: STATUSES[status] for status in PRESET_STATUSES}
+"""The statuses of presets to filter by, with their words."""
 
 
 def preset_standing(item: Mapping[str, Any]) -> Standing:
-    """How a preset of the API's stands."""
-    mood, word = _STATES[item["status"]]
-    return Standing(mood, word, str(item["reason"] or ""))
+    """Return the status of a preset of the API in words."""
+    mood, word = _STATUSES[item["status"]]
+    return Standing(mood, word, str(item["problem"] or ""))

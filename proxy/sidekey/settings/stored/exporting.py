@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidekey.credentials.context import Context
+from sidekey.runtime.standing import UNVERIFIED
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.profiles import Brought, expand, merged
 from sidekey.settings.stored.document import MalformedError, Saved, listed_in, parts_of, replaced
 from sidekey.settings.stored.presets import build_preset, document_of
 from sidekey.settings.stored.saving import secrets_of
 from sidekey.settings.validated import validate, validate_saved
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 
 FOLDER: Final = "secrets"
 """Where the files are, beside the config file."""
@@ -26,7 +27,6 @@ FOLDER: Final = "secrets"
 UNKNOWN_URL: Final = "https://fill-in.invalid/"
 """How a URL begins that must be written in place of this one: no name ends so (RFC 6761 6.4)."""
 
-_WAS_ALTERED: Final = "its row was altered: write it again, or delete it"
 _LONGEST = 48
 _OTHER = re.compile("[^A-Za-z0-9_-]")
 
@@ -49,8 +49,8 @@ class Exported:
 
 def exported_integration(row: IntegrationRow) -> Exported:
     """An integration. Raises NotExported."""
-    if row.state == "altered":
-        raise NotExported(_WAS_ALTERED)
+    if not row.verified:
+        raise NotExported(UNVERIFIED)
     try:
         saved = Saved.load(row.document)
     except MalformedError as error:
@@ -82,7 +82,6 @@ def exported_integration(row: IntegrationRow) -> Exported:
             f"provider {saved.brought.provider} brings something else now than when it was saved: what it brought then "
             "is written out"
         )
-    notes += _hidden(row)
     errors = validate(written, Context("file")).errors
     if errors:
         raise NotExported(f"in a config file it is not valid: {_joined(errors)}")
@@ -92,11 +91,11 @@ def exported_integration(row: IntegrationRow) -> Exported:
 def exported_preset(row: PresetRow) -> Exported:
     """A preset, which has no secret. Raises NotExported."""
     built = build_preset(row)
-    if built.judgement.state == "altered":
-        raise NotExported(_WAS_ALTERED)
-    if built.judgement.state != "ok":
-        raise NotExported(f"its document is not valid any more: {built.judgement.reason}")
-    return Exported(document_of(row), (), _hidden(row))
+    if not row.verified:
+        raise NotExported(UNVERIFIED)
+    if built.preset.invalid:
+        raise NotExported(f"its document is not valid any more: {built.preset.invalid}")
+    return Exported(document_of(row), ())
 
 
 def exported_caller(row: CallerRow) -> Exported:
@@ -106,11 +105,6 @@ def exported_caller(row: CallerRow) -> Exported:
     if row.presets != ():
         granted["presets"] = _granted(row.presets)
     return Exported({"token": {"file": file}, **granted}, (file,))
-
-
-def _hidden(row: DocumentRow) -> tuple[str, ...]:
-    """What a file cannot say of a row that is hidden."""
-    return ("it is hidden, since a file had its ID: a config file cannot say that",) if row.hidden else ()
 
 
 def _granted(ids: tuple[str, ...] | None) -> Any:

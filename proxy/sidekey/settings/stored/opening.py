@@ -35,19 +35,16 @@ class StoredReader(ReferenceReader):
     """Reads the references of one stored integration for the settings that are about to be used.
 
     It opens sealed values, and nothing else does. What they are bound to is made of these settings, so that a value
-    that was entered for another destination does not open, whatever changed the document. `refused` says that a value
-    did not, `missing` that one is not there.
+    that was entered for another destination does not open, whatever changed the document.
     """
 
-    __slots__ = ("_destinations", "_row", "_settings", "_vault", "missing", "refused")
+    __slots__ = ("_destinations", "_row", "_settings", "_vault")
 
     def __init__(self, vault: Vault, row: IntegrationRow, settings: IntegrationSettings) -> None:
         self._vault = vault
         self._row = row
         self._settings = settings
         self._destinations: tuple[Mapping[str, Json], ...] | None = None
-        self.refused = False
-        self.missing = False
 
     def __repr__(self) -> str:
         return f"StoredReader({self._row.id})"
@@ -57,13 +54,8 @@ class StoredReader(ReferenceReader):
         if reference.source in ("stored", "stored_url"):
             sealed = self._row.secrets.get(reference.value)
             if sealed is None:
-                self.missing = True
                 raise ValueError("no secret is stored here: enter it")
-            try:
-                return self._open(reference.value, sealed.sealed)
-            except ValueError:
-                self.refused = True
-                raise
+            return self._open(reference.value, sealed.sealed)
         if reference.source in WRITTEN:
             return reference.value
         raise ValueError("only a config file may name a file or an environment variable")

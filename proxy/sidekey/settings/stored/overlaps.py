@@ -31,20 +31,20 @@ def overlaps(
     yield from matching.overlaps(policies, together, Narrowed(stored, stored_at))
 
 
-def hidden_by(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
-    """Which stored integrations are not served because of these, and why: of two the one that was saved later.
+def losers(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+    """Return the stored integrations that are not served because of these, and why: of two, the younger one.
 
-    `age` is when a stored one was saved, by ID; one of a file is served in any case.
+    `age` has the creation time and row ID of stored ones, by ID; one of a file is served in any case.
     """
-    hidden: dict[str, str] = {}
+    lost: dict[str, str] = {}
     for overlap in sorted(found):
-        pair = [name for name in (overlap.first, overlap.second) if name in age and name not in hidden]
+        pair = [name for name in (overlap.first, overlap.second) if name in age and name not in lost]
         whole = len(pair) == len({overlap.first, overlap.second} & age.keys())
         if pair and whole:
             later = max(pair, key=lambda name: age[name])
             other = overlap.second if later == overlap.first else overlap.first
-            hidden[later] = f"covers {overlap.where} as integration {other} does, and one caller lists both: narrow one"
-    return hidden
+            lost[later] = f"covers {overlap.where} as integration {other} does, and one caller lists both: narrow one"
+    return lost
 
 
 def overlap_of(snapshot: Snapshot, integration: Integration) -> Overlap | None:

@@ -5,44 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sidekey.core.presets import Preset as PresetRules
 from sidekey.core.routing import valid_id
 from sidekey.core.templates import UrlTemplate
-from sidekey.runtime.snapshot import ALTERED, NOBODY, Integration, Judgement, Preset
+from sidekey.runtime.snapshot import NOBODY, Integration, Preset
+from sidekey.runtime.standing import UNVERIFIED
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.presets import choice_errors, read_preset, written
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 from sidekey.settings.stored.saving import DocumentError, Invalid, invalid, text_errors
 from sidekey.store.records import PresetRow
 
-_OK: Final = Judgement("ok")
-
 
 class BuiltPreset(NamedTuple):
-    """A preset that was built of a row, and how it stands by itself."""
+    """A preset that was built of a row; `preset.invalid` says why it cannot be used by itself."""
 
     row: PresetRow
     preset: Preset
-    judgement: Judgement
 
 
 def build_preset(row: PresetRow, former: BuiltPreset | None = None) -> BuiltPreset:
     """A preset of a row, or what answers for one that cannot be used. `former` is what was built of it before."""
     if former is not None and former.row == row:
         return former
-    if row.state == "altered":
-        return _unusable(row, {}, ALTERED)
+    if not row.verified:
+        return _unusable(row, {}, UNVERIFIED)
     try:
         document = document_of(row)
     except MalformedError as error:
-        return _unusable(row, {}, Judgement("invalid", f"its document {error}"))
+        return _unusable(row, {}, f"its document {error}: save it again")
     built = read_preset(row.id, document)
     if built.preset is None:
         reason = "; ".join(f"{show(each.loc)}: {each.message}" for each in built.errors)
-        return _unusable(row, document, Judgement("invalid", reason))
-    return BuiltPreset(row, replace(built.preset, document=row.document, stored=True, row=row.row), _OK)
+        return _unusable(row, document, reason)
+    return BuiltPreset(row, replace(built.preset, document=row.document, stored=True, row=row.row))
 
 
 def document_of(row: PresetRow) -> dict[str, Any]:
@@ -51,7 +49,7 @@ def document_of(row: PresetRow) -> dict[str, Any]:
         document = json.loads(row.document)
     except ValueError:
         document = None
-    if not isinstance(document, dict) or row.state != "ok":
+    if not isinstance(document, dict) or not row.verified:
         raise MalformedError("is not what this version of Sidekey saves")
     return document
 
@@ -62,11 +60,11 @@ def integration_in(document: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and valid_id(name) else NOBODY
 
 
-def _unusable(row: PresetRow, document: Mapping[str, Any], judgement: Judgement) -> BuiltPreset:
-    """What responds in its place: without it, its callers would be told that there is no such preset."""
+def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> BuiltPreset:
+    """Build one that refuses its requests: without it, callers would be told that there is no such preset."""
     rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
-    preset = Preset(row.id, rules, "", "", invalid=judgement.reason, stored=True, row=row.row)
-    return BuiltPreset(row, preset, judgement)
+    preset = Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row)
+    return BuiltPreset(row, preset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ R = TypeVar("R", bound=DocumentRow)
 
 def former_of(row: IntegrationRow | None) -> Former | None:
     """What is stored in a row, as a change sees it; None where nothing of it is to be relied upon."""
-    if row is None or row.state != "ok":
+    if row is None or not row.verified:
         return None
     try:
         return Former.load(row.document, row.secrets)
@@ -46,7 +46,7 @@ def saved_row(
     `former` is `former_of` the row before. The version is for the store to count.
     """
     row = _row(IntegrationRow, name, before, draft.saved.text(), by=by, now=now)
-    kept = before.secrets if before is not None and before.state == "ok" else {}
+    kept = before.secrets if before is not None and before.verified else {}
     secrets = sealed_fields(vault, row.row, name, draft, kept, by=by, now=now)
     written = {} if former is None else former.saved.written
     changed = {*differing(written, draft.saved.written), *draft.entered, *draft.removed}
@@ -81,20 +81,19 @@ def _permissions(row: CallerRow) -> dict[str, Any]:
 
 
 def _row(kind: type[R], name: str, before: R | None, document: str, *, by: str, now: int) -> R:
-    """A row of a document, in place of the one before; it stays hidden where that is."""
+    """Build the row of a document, in place of the one before."""
     return kind(
         row=new_row() if before is None else before.row,
         id=name,
         document=document,
-        created_at=before.created_at if before is not None and before.state == "ok" else now,
+        created_at=before.created_at if before is not None and before.verified else now,
         updated_at=now,
         updated_by=by,
-        hidden=before is not None and before.hidden,
     )
 
 
 def _made(row: R, before: R | None, changed: set[str]) -> Made[R]:
-    """A row that changes what is at these pointers; one that was altered is written in any case."""
-    if not changed and (before is None or before.state != "ok"):
+    """Pair a row with the pointers of what it changes; an unverified row is written in any case."""
+    if not changed and (before is None or not before.verified):
         changed = {""}
     return Made(row, tuple(sorted(changed)))

@@ -1,19 +1,19 @@
-"""Builds what the store says beside what the files say. An error in one integration takes down that one alone."""
+"""Build the content of the store beside that of the files. An error in an integration concerns that one alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from itertools import chain
-from typing import Final, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from sidekey.core.addresses import Only
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Credential, Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.runtime.snapshot import ALTERED, Caller, Integration, Judgement, Stored, Trust
+from sidekey.runtime.snapshot import Caller, Integration, Stored, Trust
+from sidekey.runtime.standing import UNVERIFIED
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.build import build_integration, build_trust
@@ -26,13 +26,12 @@ from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.stored.document import MalformedError, Saved
-from sidekey.settings.stored.hiding import Hiding
 from sidekey.settings.stored.opening import StoredReader, Vault
-from sidekey.settings.stored.overlaps import hidden_by, overlaps
+from sidekey.settings.stored.overlaps import losers, overlaps
 from sidekey.settings.stored.presets import BuiltPreset, build_preset
 from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import validate_saved
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow
+from sidekey.store.records import CallerRow, IntegrationRow
 from sidekey.store.state import State
 
 UNKNOWN = "unknown"
@@ -49,23 +48,21 @@ class _Around(NamedTuple):
 
 
 class _Built(NamedTuple):
-    """A row that was built. `around` is what it was built of."""
+    """A row that was built from it and what is `around`; `problem` says why its document cannot be used."""
 
     row: IntegrationRow
     around: _Around
     integration: Integration
-    judgement: Judgement
+    problem: str = ""
 
     def is_current(self, row: IntegrationRow, around: _Around) -> bool:
-        """Whether it is still what would be built."""
-        before, integration, state = self.around, self.integration, self.judgement.state
+        """Return True if building it again would change nothing."""
+        before, integration = self.around, self.integration
         if not _says_the_same(self.row, row) or before.allow_private != around.allow_private:
             return False
-        if state != "ok" and (self.row is not row or before.vault is not around.vault):
-            # Another key may open it. What was opened stays so, whichever key it is sealed with now.
-            return False
-        if state == "invalid" or integration.in_flight > around.in_flight:
-            # What is wrong may be the machine's, or the rest of the config's.
+        if self.problem or not integration.usable or integration.in_flight > around.in_flight:
+            # The cause may be a key, the time, the machine, or the rest of the config. What was opened stays so,
+            # whichever key it is sealed with now.
             return False
         return before.trust == around.trust or integration.trust is not before.trust
 
@@ -91,12 +88,10 @@ class StoredSource(StoreSide):
         self._state: State | None = None
         self._built: dict[str, _Built] = {}
         self._presets: dict[str, BuiltPreset] = {}
-        self.hiding: Final = Hiding()
 
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
-        self.hiding.take(_rows(state))
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
 
@@ -118,12 +113,10 @@ class StoredSource(StoreSide):
         around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
         building = _Building(side, around, now)
         before, self._built = self._built, {}
-        judgements: dict[str, Judgement] = {}
+        problems: dict[str, str] = {}
         served: dict[str, Integration] = {}
         for name, row in state.integrations.items():
-            hidden = self.hiding.judge(row, side.integrations)
-            if hidden is not None:
-                judgements[name] = hidden
+            if name in side.integrations:
                 continue
             former = before.get(name)
             if former is not None and former.is_current(row, around):
@@ -131,49 +124,26 @@ class StoredSource(StoreSide):
             else:
                 built = building.build(row)
             self._built[name] = built
-            judgements[name], served[name] = built.judgement, built.integration
+            problems[name], served[name] = built.problem, built.integration
         callers = dict(_callers(state.callers, side))
-        for name, reason in self._overlapping(side, served, callers).items():
-            judgements[name] = Judgement("hidden", reason)
+        for name, problem in self._overlapping(side, served, callers).items():
+            problems[name] = problem
             del served[name]
         release_gradually(before)
-        presets = self._build_presets(state, side)
+        known, self._presets = self._presets, {}
+        for name, preset in state.presets.items():
+            if name not in side.presets:
+                self._presets[name] = build_preset(preset, known.get(name))
+        release_gradually(known)
         return Stored(
             state.revision,
             served,
             callers,
-            judgements,
+            problems,
             {name: each.preset for name, each in self._presets.items()},
-            presets,
-            tuple(self._unsaid(state, side)),
             around.trust,
             around.allow_private,
         )
-
-    def _build_presets(self, state: State, side: FileSide) -> dict[str, Judgement]:
-        """Build the presets that are served; how all of them stand by themselves."""
-        before, self._presets = self._presets, {}
-        judgements: dict[str, Judgement] = {}
-        for name, row in state.presets.items():
-            hidden = self.hiding.judge(row, side.presets)
-            if hidden is None:
-                built = self._presets[name] = build_preset(row, before.get(name))
-                judgements[name] = built.judgement
-            else:
-                judgements[name] = hidden
-        release_gradually(before)
-        return judgements
-
-    def _unsaid(self, state: State, side: FileSide) -> Iterator[tuple[str, str]]:
-        files: dict[str, Container[str]] = {"integration": side.integrations, "preset": side.presets}
-        return ((row.kind, row.id) for row in _rows(state) if self.hiding.is_unsaid(row, files[row.kind]))
-
-    def in_use(self, stored: Stored) -> None:
-        """What was built is in use: what a file has hidden stays hidden, also where its row does not say so yet."""
-        state = self._state
-        if state is not None:
-            rows = (state.documents(kind).get(name) for kind, name in stored.newly_hidden)
-            self.hiding.note(row for row in rows if row is not None)
 
     def _overlapping(
         self, side: FileSide, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
@@ -184,8 +154,8 @@ class StoredSource(StoreSide):
         policies = {name: each.policy for name, each in known.items() if each.rebuild is None}
         every = [*side.callers.values(), *callers.values()]
         rows = {name: self._built[name].row for name in served}
-        age = {name: (row.updated_at, name) for name, row in rows.items()}
-        return hidden_by(overlaps(policies, served.keys(), every, side.stored_at), age)
+        age = {name: (row.created_at, row.row) for name, row in rows.items()}
+        return losers(overlaps(policies, served.keys(), every, side.stored_at), age)
 
 
 def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integration:
@@ -216,11 +186,6 @@ def build_unserved(
     ).integration
 
 
-def _rows(state: State) -> Iterator[DocumentRow]:
-    """What files may hide."""
-    return chain(state.integrations.values(), state.presets.values())
-
-
 class _Building:
     """Builds rows of integrations in one pass."""
 
@@ -231,23 +196,22 @@ class _Building:
         self._is_local = cache(is_local)
 
     def build(self, row: IntegrationRow) -> _Built:
-        """An integration of a row, or what answers for one that cannot be used."""
-        if row.state == "altered":
-            return self._unusable(row, ALTERED)
+        """Build an integration from a row, or one that refuses its requests if the row cannot be used."""
+        if not row.verified:
+            return self._unusable(row, UNVERIFIED)
         try:
             saved = Saved.load(row.document)
         except MalformedError as error:
-            return self._unusable(row, Judgement("invalid", f"its document {error}"))
+            return self._unusable(row, f"its document {error}: save it again")
         settings, errors, _, expansion = validate_saved(saved.written, saved.brought)
         found = [(each.loc, each.message) for each in errors]
         found += checks.limit_errors(saved.written, self._around.in_flight)
         if settings is not None and settings.source_address is not None and not self._is_local(settings.source_address):
             found.append((("source_address",), ABSENT))
         if settings is None or found:
-            return self._unusable(row, Judgement("invalid", "; ".join(f"{show(loc)}: {text}" for loc, text in found)))
+            return self._unusable(row, "; ".join(f"{show(loc)}: {text}" for loc, text in found))
         around = self._around
         reader = StoredReader(around.vault, row, settings)
-        certificate = build_certificate_loader(settings, reader, self._now)
         built = build_integration(
             row.id,
             settings,
@@ -255,29 +219,15 @@ class _Building:
             reader,
             self._trust_of,
             filled=() if expansion.filled is None else expansion.filled.entries,
-            certificate=certificate,
+            certificate=build_certificate_loader(settings, reader, self._now),
             stored=around.allow_private,
             row=row.row,
         )
-        return _Built(row, around, built.integration, self._judged(built.integration, reader))
+        return _Built(row, around, built.integration)
 
-    def _judged(self, integration: Integration, reader: StoredReader) -> Judgement:
-        """What is to be said of one whose document is valid.
-
-        A secret that is not there, and a certificate that has ended, are told by how it stands (`runtime.standing`).
-        """
-        certificate = integration.certificate
-        ends = None if certificate is None else certificate.ends_at
-        apart = reader.missing or (ends is not None and ends <= self._now)
-        if integration.usable or (apart and not reader.refused):
-            return Judgement("ok")
-        held = (integration.secrets, certificate)
-        reasons = [str(each.unreadable) for each in held if each is not None and each.unreadable is not None]
-        return Judgement("sealed" if reader.refused else "invalid", "; ".join(reasons))
-
-    def _unusable(self, row: IntegrationRow, judgement: Judgement) -> _Built:
-        """What responds in its place: without it, its callers would be told that there is no such integration."""
-        reason = SecretUnreadable(((("store",), f"the integration is {judgement.state}; an operator must look at it"),))
+    def _unusable(self, row: IntegrationRow, problem: str) -> _Built:
+        """Build one that refuses its requests: without it, callers would be told that there is no such integration."""
+        reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
         secrets = SecretLoader(partial(_refuse, reason))
         secrets.load()
         integration = Integration(
@@ -292,7 +242,7 @@ class _Building:
             stored=True,
             rebuild=partial(_raise, reason),
         )
-        return _Built(row, self._around, integration, judgement)
+        return _Built(row, self._around, integration, problem)
 
 
 def _refuse(reason: SecretUnreadable) -> Credential:

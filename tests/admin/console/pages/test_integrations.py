@@ -10,7 +10,7 @@ import pytest
 from admin.conftest import Named
 from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import CALLER
-from sidekey.runtime.standing import STATES
+from sidekey.runtime.standing import STATUSES
 from support.api import Api, Running, basic
 from support.ask import get
 from support.certificates import issue
@@ -79,8 +79,7 @@ def test_one_of_a_file_is_shown_and_cannot_be_changed(log_in: LogIn) -> None:
     assert "a-secret-of-a-file" not in seen.body
     token = seen.form("/logout").fields["form_token"]
     assert "<textarea" not in seen.body.partition('id="explain"')[0]
-    for path in ("/delete", "/release"):
-        assert pages.ask("POST", f"/integrations/of-a-file{path}", {"form_token": token, "version": "1"}).status != 303
+    assert pages.ask("POST", "/integrations/of-a-file/delete", {"form_token": token, "version": "1"}).status != 303
 
 
 NASTY = [
@@ -128,7 +127,7 @@ def test_every_word_can_be_chosen_and_is_said_in_words(log_in: LogIn, running: R
     pages, name = log_in("viewer"), named("expiring")
     body = pages.get("/").body
     assert re.findall(r'<option value="(\w+)">', body.partition('id="status"')[2].partition("</select>")[0]) == [
-        *STATES
+        *STATUSES
     ]
     start = datetime.now(UTC) - timedelta(days=10)
     issued = issue(start=start, life=timedelta(days=13, hours=1))

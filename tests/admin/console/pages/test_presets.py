@@ -156,8 +156,7 @@ def test_viewers_read_and_preview_and_change_nothing(log_in: LogIn, running: Run
     assert json.loads(shown.body)["request"]["body"] == '{"n":0,"text":"Hello 12"}'
     assert pages.call("POST", f"/presets/{name}/test", json.dumps(trial), headers=as_json).status == 403
     token = seen.form("/logout").fields["form_token"]
-    for path in (f"/presets/{name}/delete", f"/presets/{name}/release"):
-        assert pages.ask("POST", path, {"form_token": token, "version": "1"}).status == 403
+    assert pages.ask("POST", f"/presets/{name}/delete", {"form_token": token, "version": "1"}).status == 403
     assert pages.ask("GET", "/add/preset").status == 403
     assert api.get(f"/presets/{name}")["version"] == 1
 
@@ -205,8 +204,8 @@ def test_one_is_deleted(log_in: LogIn, running: Running, named: Named, api: Api)
     assert pages.ask("GET", f"/presets/{name}").status == 404
 
 
-def test_what_a_file_hides_says_so_and_is_served_again(log_in: LogIn, running: Running, api: Api, named: Named) -> None:
-    pages, name = log_in("editor"), named("hidden")
+def test_one_whose_id_a_file_has_says_so(log_in: LogIn, running: Running, api: Api, named: Named) -> None:
+    pages, name = log_in("editor"), named("both")
     api.make("/presets", {"id": name, **running.document()})
     text = running.child.config.read_text()
     with rewritten(
@@ -216,13 +215,12 @@ def test_what_a_file_hides_says_so_and_is_served_again(log_in: LogIn, running: R
             f'  {name}: {{integration: of-a-file, url: "{running.base}/file/x", content_type: text/plain}}\n  written:',
         ),
     ):
-        within(lambda: api.get(f"/presets/{name}")["status"] == "hidden")
+        within(lambda: api.get(f"/presets/{name}")["status"] == "unusable")
         seen = pages.get(f"/presets/{name}")
-        assert "Hidden" in seen.text
+        assert "Unusable" in seen.text
+        assert "a config file has the same preset ID" in seen.text
         assert "data-trial" not in seen.body
-    within(lambda: "a file had" in (api.get(f"/presets/{name}")["reason"] or ""))
-    seen = pages.send(pages.get(f"/presets/{name}").form(f"/presets/{name}/release"))
-    assert "Served again." in seen.text
+    within(lambda: api.get(f"/presets/{name}")["status"] == "ok")
 
 
 class _Shape(HTMLParser):

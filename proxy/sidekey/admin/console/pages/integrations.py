@@ -12,7 +12,7 @@ from sidekey.admin.api.yaml_documents import written
 from sidekey.admin.console.calling import ways_to_call
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.pages.browsing import listed, version_of
-from sidekey.admin.console.words import DONE, STATES, standing_of, title_of
+from sidekey.admin.console.words import DONE, STATUSES, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
 
@@ -21,7 +21,7 @@ async def browse(visit: Visit) -> View:
     values = await listed(visit, "listIntegrations", "/", ("q", "tag", "kind", "status"))
     items = [_entry(visit, each) for each in values["items"]]
     kinds = {name: kind.title for name, kind in KINDS.items()}
-    return View("integrations.html", {**values, "items": items, "kinds": kinds, "states": STATES})
+    return View("integrations.html", {**values, "items": items, "kinds": kinds, "states": STATUSES})
 
 
 def _entry(visit: Visit, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,12 +87,6 @@ async def delete(visit: Visit) -> Redirect:
     return Redirect("/?done=deleted")
 
 
-async def release(visit: Visit) -> Redirect:
-    """Serve it again."""
-    await visit.backend.ask("releaseIntegration", visit.names, version=version_of(visit))
-    return Redirect(f"/integrations/{visit.names['id']}?done=released")
-
-
 async def _activity(visit: Visit) -> list[Any]:
     """The last changes; none while the store cannot be asked for them: what is loaded stays readable."""
     if not visit.service.store.health.up:
@@ -149,5 +143,4 @@ PAGES: Final = (
     Page("POST", "/integrations/{id}/test", test),
     Page("POST", "/integrations/{id}/explain", explain),
     Page("POST", "/integrations/{id}/delete", delete, "editor"),
-    Page("POST", "/integrations/{id}/release", release, "editor"),
 )

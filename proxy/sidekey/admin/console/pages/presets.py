@@ -51,7 +51,7 @@ async def show(visit: Visit) -> View:
         "version": given.version,
         "sample": await visit.service.run(_sample, found) if is_served else None,
         "takes_parameters": found.get("body") is not None,
-        "may_edit": visit.may("editor") and is_stored and found["status"] != "altered",
+        "may_edit": visit.may("editor") and is_stored,
         "may_delete": visit.may("editor") and is_stored,
         "may_send": visit.may("editor") and is_served,
         "calls": await visit.service.run(_calls, visit, found) if is_served else (),
@@ -65,12 +65,6 @@ async def delete(visit: Visit) -> Redirect:
     """Delete it."""
     await visit.backend.ask("deletePreset", visit.names, version=version_of(visit))
     return Redirect("/presets?done=unmade")
-
-
-async def release(visit: Visit) -> Redirect:
-    """Serve it again."""
-    await visit.backend.ask("releasePreset", visit.names, version=version_of(visit))
-    return Redirect(f"/presets/{visit.names['id']}?done=released")
 
 
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:
@@ -95,6 +89,5 @@ PAGES: Final = (
     Page("GET", "/presets", browse),
     Page("GET", "/presets/{id}", show),
     Page("POST", "/presets/{id}/delete", delete, "editor"),
-    Page("POST", "/presets/{id}/release", release, "editor"),
     Page("GET", "/add/preset", begin, "editor"),
 )
