@@ -139,13 +139,13 @@ async def test_a_restored_row_is_noticed_and_used_as_it_is_now(
 async def test_an_edited_row_is_found_by_the_next_verification(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then a running process uses what it has verified."""
     monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
-    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.3)
+    monkeypatch.setattr("sidekey.store.store.MAINTAIN_EVERY", 0.05)
     async with place.open() as store:
         await fill(store)
-        woken = asyncio.Event()
-        store.watch(woken.set, raised)
         await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")
         assert (await store.read()).altered == frozenset()
+        woken = asyncio.Event()
+        store.watch(woken.set, raised)
         async with asyncio.timeout(DEADLINE):
             while not store.state.altered:
                 await woken.wait()

@@ -33,7 +33,7 @@ def row(name: str, of: str = "h") -> PresetRow:
 
 
 def test_what_uses_an_integration_is_found_wherever_it_is() -> None:
-    """Of files, stored, hidden or not in use yet; not what was altered, or names another."""
+    """Of files, stored, or not in use yet; not what was altered, or names another."""
     served = row("served")
     rows = [served, row("later"), row("others", "sms"), replace(row("altered"), verified=False)]
     rows.append(replace(row("broken"), document="{"))

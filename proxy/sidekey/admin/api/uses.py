@@ -38,7 +38,7 @@ def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
-    """The IDs of the presets that use an integration, of files and of the store, also of those that are hidden."""
+    """Return the IDs of presets that use an integration, of files and of the store, served or not."""
     served = {name for name, each in snapshot.presets.items() if each.rules.integration == integration}
     rows = (row for row in state.presets.values() if not is_served(row, snapshot))
     return sorted(served | {row.id for row in rows if _names(row, integration)})

@@ -48,7 +48,7 @@ class _Around(NamedTuple):
 
 
 class _Built(NamedTuple):
-    """A row that was built from it and what is `around`; `problem` says why its document cannot be used."""
+    """An integration that was built from a row and its surroundings; `problem` says why the row cannot be used."""
 
     row: IntegrationRow
     around: _Around
