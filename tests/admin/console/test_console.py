@@ -169,7 +169,7 @@ def test_who_is_not_logged_in_may_send_little(running: Running) -> None:
     assert pages.ask("POST", "/login", {**form.fields, "token": "x" * (8 << 10)}).status == 413
 
 
-def test_one_that_is_hidden_is_not_said_to_be_in_use(running: Running, log_in: LogIn, api: Api) -> None:
+def test_unusable_integration_is_not_said_to_be_in_use(running: Running, log_in: LogIn, api: Api) -> None:
     """A file has its ID."""
     made = api.make("/integrations", {"id": "covered", **basic(running.upstream)})
     more = "  covered: {endpoint_prefix: 'http://127.0.0.1:1', auth: {type: headers, headers: {X: y}}}\n"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +224,28 @@ def test_one_whose_id_a_file_has_says_so(log_in: LogIn, running: Running, api: A
         assert "a config file has the same preset ID" in seen.text
         assert "data-trial" not in seen.body
     within(lambda: api.get(f"/presets/{name}")["status"] == "ok")
+
+
+def test_rows_that_do_not_verify_are_shown_and_can_be_saved_again(tmp_path: Path) -> None:
+    """The pages have no document of theirs, and say what to do."""
+    document = {"integration": "crm", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"}
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "crm", **basic(1)})
+        api.make("/presets", {"id": "hook", **document})
+        assert child.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        database.execute("UPDATE sidekey_rows SET body = replace(body, '/v1', '/v2')")
+    with managed(tmp_path) as child:
+        pages, api = Pages(child.admin_port), Api(child.admin_port)
+        pages.log_in(TOKENS["editor"])
+        for path in ("/integrations/crm", "/presets/hook"):
+            seen = pages.get(path)
+            assert "something other than Sidekey changed its row: save it again, or delete it" in seen.text
+            assert ("127.0.0.1:1/" in seen.text, "data-editor" in seen.body) == (False, True)
+        for path, written in (("/integrations/crm", basic(1)), ("/presets/hook", document)):
+            assert api.ask("PUT", path, written, match='"1"').status == 200
+            assert "OK" in pages.get(path).text
 
 
 class _Shape(HTMLParser):

@@ -116,7 +116,7 @@ async def _shown(visit: Visit, **more: object) -> View:
     seen = None if served is None else visit.service.traffic.of(found["id"])
     values = {
         "it": found,
-        "text": await visit.service.run(written, given.value, ABOUT) if may_edit and "auth" in found else "",
+        "text": await visit.service.run(written, given.value, ABOUT) if may_edit else "",
         "standing": standing_of(found, datetime.now(UTC)),
         "seen": seen,
         "headers": () if served is None else served.public_headers,
