@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -211,6 +212,7 @@ EARLY = {
 async def test_a_body_in_short_chunks_is_kept_only_for_a_retry_and_takes_about_its_length(connection: str) -> None:
     """A retry follows only a reused connection that brought no byte (RFC 9112 9.3.1)."""
     received = 0
+    ended = asyncio.Event()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a first request without a body, and keep nothing of the second."""
@@ -223,12 +225,16 @@ async def test_a_body_in_short_chunks_is_kept_only_for_a_retry_and_takes_about_i
         while data := await reader.read(1 << 16):
             received += data.count(b"x")
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
-    async with (
-        await asyncio.start_server(receive, "127.0.0.1", 0) as server,
-        running_on_sockets(integration("h", base_url(server.sockets[0].getsockname()[1]))) as sidekey,
-        sidekey.connect() as caller,
-    ):
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(await asyncio.start_server(receive, "127.0.0.1", 0))
+        # Last of all but the server, which does not wait for its handlers.
+        stack.push_async_callback(ended.wait)
+        upstream = base_url(server.sockets[0].getsockname()[1])
+        sidekey = await stack.enter_async_context(running_on_sockets(integration("h", upstream)))
+        caller = await stack.enter_async_context(sidekey.connect())
         if connection != "fresh":
             await caller.send(request("PUT"))
             assert (await caller.response()).status == 200
