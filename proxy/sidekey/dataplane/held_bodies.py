@@ -27,11 +27,7 @@ TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at le
 
 
 class HeldBody:
-    """The pieces of one body, and the bytes reserved for it.
-
-    Bytes are counted by the ID of the integration, not by its object: a reload replaces the object while bodies are
-    held.
-    """
+    """The pieces of one body, and the bytes reserved for it."""
 
     __slots__ = ("_began", "_integration", "_pieces", "_reserved", "_size", "_worker")
 
@@ -52,12 +48,8 @@ class HeldBody:
             append_piece(self._pieces, piece)
         missing = max(length, self._size) - self._reserved
         if missing > 0:
-            worker, integration = self._worker, self._integration
-            limit, held = worker.rules.limits.held_bodies, worker.held_by.get(integration, 0)
-            if worker.held_bytes + missing > limit or held + missing > limit // 2:
+            if not self._worker.reserve_body(self._integration, missing):
                 return _FULL
-            worker.held_bytes += missing
-            worker.held_by[integration] = held + missing
             self._reserved += missing
         return None
 
@@ -73,14 +65,9 @@ class HeldBody:
     def release(self, size: int) -> None:
         """Release bytes that were written. A body that is written a second time has none left to release."""
         size = min(size, self._reserved)
-        if not size:
-            return
-        worker, integration = self._worker, self._integration
-        self._reserved -= size
-        worker.held_bytes -= size
-        worker.held_by[integration] -= size
-        if not worker.held_by[integration]:
-            del worker.held_by[integration]
+        if size:
+            self._reserved -= size
+            self._worker.release_body(self._integration, size)
 
     def end(self) -> None:
         """Drop the pieces and release all bytes."""

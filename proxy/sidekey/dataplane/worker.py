@@ -69,7 +69,7 @@ class Worker:
 
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
     many of one origin, `is_divided` whether that is less. `held_bytes` are reserved for bodies that are held to be
-    signed, and `held_by` has those of each integration by ID. `descriptors` is how many there are for connections
+    signed, `_held_by` has those of each integration by ID. `descriptors` is how many there are for connections
     on either side. `instance` is the random word in this process's Via. `report` logs a defect, under the id of the
     request that it is of where there is one, and returns the id under which it did; it must not raise. `wall` gives
     the time that is signed, in seconds since the epoch. `signing` is passed by whoever signs in a thread, first
@@ -79,6 +79,7 @@ class Worker:
     __slots__ = (
         "_connections",
         "_exhausted_at",
+        "_held_by",
         "_id_beginning",
         "_id_count",
         "_id_digit",
@@ -93,7 +94,6 @@ class Worker:
         "descriptors",
         "draining",
         "finishing",
-        "held_by",
         "held_bytes",
         "in_flight_limit",
         "instance",
@@ -133,7 +133,7 @@ class Worker:
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
         self.held_bytes = 0
-        self.held_by: dict[str, int] = {}
+        self._held_by: dict[str, int] = {}
         self.descriptors = sys.maxsize
         self._report = report
         # The oldest first, which is how those are told apart that are idle since the same tick.
@@ -180,6 +180,25 @@ class Worker:
         """Count a request out; its duration in seconds."""
         self.metrics.in_flight -= 1
         return self.clock() - began
+
+    def reserve_body(self, integration: str, size: int) -> bool:
+        """Count bytes that are held of an integration's bodies; return False if they do not fit.
+
+        They count by the integration's ID, not by its object, which a reload replaces while bodies are held.
+        """
+        limit, held = self.rules.limits.held_bodies, self._held_by.get(integration, 0) + size
+        if self.held_bytes + size > limit or held > limit // 2:
+            return False
+        self.held_bytes += size
+        self._held_by[integration] = held
+        return True
+
+    def release_body(self, integration: str, size: int) -> None:
+        """Count bytes out that `reserve_body` has counted in."""
+        self.held_bytes -= size
+        self._held_by[integration] -= size
+        if not self._held_by[integration]:
+            del self._held_by[integration]
 
     def next_id(self) -> bytes:
         """The id of one request: the process's word and a count. Its caller sees it, its upstream does not.

@@ -80,9 +80,7 @@ _BELONGS: Final[Mapping[str, str]] = MappingProxyType(
         "private_key_jwt or client_secret_jwt",
         "grant_type": "this key belongs to the grant: write grant: {type: custom, grant_type: ...}",
         "password": _OWNER_HINT,
-        "raw_basic": "write client_authentication: {type: header, form_encoded: false}",
         "refresh_token": "this key belongs to the grant: write grant: {type: refresh_token, refresh_token: ...}",
-        "refresh_token_rotates": "write grant: {type: refresh_token, refresh_token: ..., rotates: false}",
         "username": _OWNER_HINT,
     }
 )
