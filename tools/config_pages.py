@@ -315,19 +315,38 @@ EXAMPLES```
   user name may be plain text in a file.
 - The profile omits entries whose optional parameter is missing. Sidekey replaces other names in braces when it signs a
   request or token.
+- **Test request.** If a profile suggests one, copy it into the integration's key `test` for `sidekey test`. It reads
+  something harmless. Sidekey never sends it unless you set `test`.
 - `sidekey explain` shows what a profile filled in.
-- At least two sources confirm each entry, except those [below](#entries-with-fewer-than-two-sources). `memory` there
-  means that no source confirms it.
+- At least two sources confirm what a profile fills in, except the entries
+  [below](#entries-with-fewer-than-two-sources). `memory` there means that no source confirms it. Notes and test
+  requests are advice.
 """
 
 
 def providers_page() -> str:
     """docs/providers.md: every profile with its parameters, what it fills in, and where that is documented."""
     found = {name: profiles.profile(name) for name in profiles.names()}
-    rows = [f"| [`{name}`](#{name}) | {each.title} | `{each.kind}` |" for name, each in found.items()]
-    table = "\n".join(["| provider | platform | type |", "|---|---|---|", *rows, ""])
+    popular = ", ".join(f"[{each.title}](#{name})" for name, each in found.items() if each.popular)
+    tables = (_category_table(category, found) for category in get_args(profiles.Category))
     sections = (_profile_section(name, each) for name, each in found.items())
-    return "\n".join([_GENERATED_PROFILES, _profiles_introduction(), table, _unconfirmed(found), *sections])
+    parts = [_GENERATED_PROFILES, _profiles_introduction(), f"Often used: {popular}.\n", *tables, _unconfirmed(found)]
+    return "\n".join([*parts, *sections])
+
+
+def _category_table(category: str, found: Mapping[str, profiles.Profile]) -> str:
+    """Return the heading and the table of the profiles of one category."""
+    rows = [
+        f"| [`{name}`](#{name}) | {each.title} | {', '.join(each.aliases)} | `{each.kind}` | {_test(each)} |"
+        for name, each in found.items()
+        if each.category == category
+    ]
+    head = "| provider | platform | also called | type | test request |\n|---|---|---|---|---|"
+    return "\n".join([f"## {category[0].upper()}{category[1:]}\n", head, *rows, ""])
+
+
+def _test(profile: profiles.Profile) -> str:
+    return "" if profile.test is None else f"`{profile.test.method} {profile.test.path}`"
 
 
 def _unconfirmed(found: Mapping[str, profiles.Profile]) -> str:
@@ -353,6 +372,8 @@ _GENERATED_PROFILES = _GENERATED.replace("the models", "proxy/sidekey/providers/
 
 def _profile_section(name: str, profile: profiles.Profile) -> str:
     parts = [f"## {name}\n", f"{profile.title} ([documentation]({profile.documentation})).\n", f"{profile.notes}\n"]
+    if profile.test is not None:
+        parts.append(f"Test request: {_test(profile)}.\n")
     if profile.names:
         parts += ["| parameter | | example | meaning |", "|---|---|---|---|"]
         parts += [

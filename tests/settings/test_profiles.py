@@ -17,7 +17,7 @@ from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.settings import profiles
 from sidekey.settings.config_errors import Finding, Table, error_at, error_of
 from sidekey.settings.document import parse
-from sidekey.settings.load import load
+from sidekey.settings.load import Loaded, load
 from sidekey.settings.profiles import Expansion, expand
 from support.issuing import first_call, settings_of
 from support.profiles import auth_of, environment
@@ -119,6 +119,18 @@ def with_examples(name: str, optional: bool = True, **given: object) -> Expansio
     return expand({"auth": auth_of(name, optional=optional, **given)}, Context("file"))
 
 
+def loaded_with(integration: dict[str, Any], folder: Path) -> Loaded:
+    """Load a config of one integration."""
+    path = folder / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"shop": integration}}))
+    return load(path, environment())
+
+
+def folded(text: str) -> str:
+    """A name without case, spaces and punctuation."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
 def texts(data: Any) -> Iterator[str]:
     """Every text below a value."""
     if isinstance(data, str):
@@ -166,9 +178,7 @@ def test_a_name_is_that_of_a_secret_to_all_profiles_of_a_kind_or_to_none(kind: s
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
     """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
-    path = tmp_path / "sidekey.yaml"
-    path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth_of(name)}}}))
-    loaded = load(path, environment())
+    loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
     assert loaded.errors == loaded.unreadable == []
     told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
     assert told == (
@@ -177,6 +187,7 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
     assert loaded.snapshot is not None
     shop = loaded.snapshot.integrations["shop"]
     assert shop.base is not None
+    assert shop.test is None
     assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
     credential = shop.secrets.credential
     if isinstance(credential, FixedCredential):
@@ -189,6 +200,32 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
     filled = parse_target(dict(shop.filled)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"])
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
     assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
+
+
+@pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.profile(name).test is not None])
+def test_the_suggested_test_request_is_valid_in_an_integration(name: str, tmp_path: Path) -> None:
+    """The profile's own prefix and domains allow it, and nothing in it stands for a parameter."""
+    suggested = profiles.profile(name).test
+    assert suggested is not None
+    loaded = loaded_with({"auth": auth_of(name), "test": suggested.model_dump()}, tmp_path)
+    assert loaded.errors == []
+    assert loaded.snapshot is not None
+    shop = loaded.snapshot.integrations["shop"]
+    assert shop.test is not None
+    assert (shop.test.method, shop.test.path) == ("GET", suggested.path)
+    assert decide(shop.policy, "GET", f"{shop.base}{suggested.path}").allowed
+
+
+def test_names_titles_and_aliases_mean_one_profile_each() -> None:
+    """Without case, spaces and punctuation; an alias repeats no other name of its own profile."""
+    meant: dict[str, str] = {}
+    for name in profiles.names():
+        found = profiles.profile(name)
+        for text in dict.fromkeys((name, found.title)):
+            assert meant.setdefault(folded(text), name) == name
+        for alias in found.aliases:
+            assert meant.setdefault(folded(alias), f"alias of {name}") == f"alias of {name}"
+        assert len({*map(folded, found.aliases)}) == len(found.aliases)
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -309,7 +346,7 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
 def test_a_profile_may_say_how_tokens_are_renewed() -> None:
     """Its `auth` takes these keys as any other."""
     text = (
-        "kind: oauth2\ntitle: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
+        "kind: oauth2\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
     )
     found = profiles.read_profile("t.yaml", text.encode())
@@ -658,13 +695,22 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
             " b: {description: d, rule: r, pattern: '[a-z]', example: c, default: 'x{a}'}}",
             "the example or default of b is not what its pattern takes",
         ),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ncategory: things", "Input should be 'advertising'"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\naliases: ['']", "String should match pattern"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\naliases: [' Azure']", "String should match pattern"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\npopular: 1", "Input should be a valid boolean"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {path: whoami}", "must begin with a slash"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {path: '/{a}'}", "needs a path without parameters"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {method: GET}", "needs a path without parameters"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntest: {method: get, path: /me}", "must be a known method"),
         ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
         ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),
     ],
 )
 def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
     """Whoever writes one learns it from the first run."""
-    data = f"title: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n{broken}\n"
+    category = "" if "category" in broken else "category: cloud\n"
+    data = f"title: T\n{category}documentation: https://docs.example.com\nsources: []\nnotes: N\n{broken}\n"
     with pytest.raises(ValueError, match=re.escape(reason)):
         profiles.read_profile("t.yaml", data.encode())
 
@@ -764,7 +810,7 @@ def test_what_was_brought_is_used_again_only_for_the_same_keys() -> None:
 def test_names_of_a_request_are_left_for_it() -> None:
     """A profile fills in its own parameters, and nothing that is known only when a request is signed."""
     text = (
-        "kind: headers\ntitle: T\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
+        "kind: headers\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"
         "secrets: {key: A key}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}\n"
         "auth: {headers: {X: y}}\nsignature: {secret: '{key}', signed: '{timestamp}.{a}.{body}'}\n"
     )

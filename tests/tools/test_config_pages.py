@@ -53,7 +53,12 @@ def test_every_profile_has_a_section(name: str) -> None:
     for _, text in found.entries():
         assert f"| `{text}` |" in section
     assert all(source in section for source in found.sources)
-    assert f"| [`{name}`](#{name}) | {found.title} | `{found.kind}` |" in providers_page()
+    test = "" if found.test is None else f"`{found.test.method} {found.test.path}`"
+    assert (f"\nTest request: {test}.\n" in section) is (found.test is not None)
+    category = providers_page().partition(f"\n## {found.category[0].upper()}{found.category[1:]}\n")[2]
+    row = f"| [`{name}`](#{name}) | {found.title} | {', '.join(found.aliases)} | `{found.kind}` | {test} |"
+    assert row in category.partition("\n## ")[0]
+    assert (f"[{found.title}](#{name})" in providers_page()) is found.popular
 
 
 def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache, partial
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,7 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import MOST_ERRORS, Finding, Loc, show
 from sidekey.settings.document import parse
+from sidekey.settings.models import TestSettings
 
 Value = str | int
 Found = list[tuple[Loc, str]]
@@ -116,9 +117,25 @@ class Parameter(Section):
 Grounds = Literal["one source", "memory"]
 """What something rests on that two sources do not say."""
 
+Category = Literal[
+    "advertising",
+    "analytics",
+    "business",
+    "cloud",
+    "commerce",
+    "content",
+    "CRM",
+    "identity",
+    "marketing",
+    "messaging",
+    "payments",
+    "security",
+    "shipping",
+    "support",
+]
 
-_ABOUT = frozenset({"kind", "title", "documentation", "sources", "unconfirmed", "parameters", "secrets", "notes"})
-"""The keys of a profile that are not an integration's."""
+_BROUGHT = ("endpoint_prefix", "allowed_domains", "add", "signature")
+"""The keys of an integration, besides `auth`, that a profile may fill in."""
 
 
 class Profile(Section):
@@ -126,11 +143,16 @@ class Profile(Section):
 
     Texts hold parameters as `{name}`; one that is the `{name}` of a secret and nothing else is replaced by it.
     `secrets` are the names of secrets, each with what it is. `sources` say where its facts are from, none: from memory.
-    `unconfirmed` are those of its facts that rest on less than two sources.
+    `unconfirmed` are those of its facts that rest on less than two sources. `aliases` are other names that people use
+    for the platform. `popular` marks the platforms to list first. `test` suggests the `test` of an integration; no
+    integration has it unless its user sets it.
     """
 
     kind: str
     title: str
+    aliases: list[Annotated[str, Field(pattern=r"^\S+( \S+)*$")]] = Field(default=[])
+    category: Category
+    popular: bool = False
     documentation: str
     sources: list[str]
     unconfirmed: dict[str, Grounds] = Field(default={})
@@ -141,6 +163,7 @@ class Profile(Section):
     allowed_domains: list[str] = Field(default=[])
     add: dict[str, Any] = Field(default={})
     signature: dict[str, Any] = Field(default={})
+    test: TestSettings | None = None
     notes: str
 
     @model_validator(mode="after")
@@ -156,6 +179,8 @@ class Profile(Section):
             raise ValueError("a parameter has the name of what a signature is made of")
         if any(self._has_secret(text) and not _PLACEHOLDER.fullmatch(text) for text in _texts(self.brought)):
             raise ValueError("a secret is part of a text")
+        if self.test is not None and (not self.test.path or _BRACES.search(self.test.path)):
+            raise ValueError("the test request needs a path without parameters")
         self._check_parameters()
         return self
 
@@ -193,7 +218,7 @@ class Profile(Section):
     @property
     def brought(self) -> dict[str, Any]:
         """The keys of an integration that the profile brings, with placeholders."""
-        found = {key: getattr(self, key) for key in Profile.model_fields if key not in _ABOUT}
+        found = {key: getattr(self, key) for key in _BROUGHT}
         switch = {"allow_other_domains": True} if self.allowed_domains else {}
         return {"auth": self.auth, **switch, **{key: value for key, value in found.items() if value}}
 
@@ -453,6 +478,7 @@ def _unknown_provider(kind: str) -> Profile:
     return Profile(
         kind=kind,
         title="",
+        category="business",
         documentation="",
         sources=[],
         secrets=secrets,

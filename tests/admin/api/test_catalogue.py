@@ -31,4 +31,4 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     klaviyo = found["klaviyo"]
     assert [each["name"] for each in klaviyo["secrets"]] == ["key"]
     assert (klaviyo["kind"], len(klaviyo["sources"]), klaviyo["unconfirmed"]) == ("headers", 2, {})
-    assert found["criteo"]["unconfirmed"] == {"All of it.": "one source"}
+    assert found["sap-ariba"]["unconfirmed"] == {"The hosts of the data centers.": "one source"}
