@@ -321,6 +321,8 @@ EXAMPLES```
 - At least two sources confirm what a profile fills in, except the entries
   [below](#entries-with-fewer-than-two-sources). `memory` there means that no source confirms it. Notes and test
   requests are advice.
+
+Write the name in the first column as `provider`. If you write another name of the platform, the error suggests it.
 """
 
 

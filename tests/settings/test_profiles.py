@@ -605,6 +605,13 @@ def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
     [
         ("comercetools", "did you mean commercetools?"),
         ("Criteo", "did you mean criteo?"),
+        ("azure", "did you mean microsoft-entra?"),
+        ("Azure AD", "did you mean microsoft-entra?"),
+        ("azure_ad", "did you mean microsoft-entra?"),
+        ("SFMC", "did you mean salesforce-marketing-cloud?"),
+        ("SAP Emarsys", "did you mean emarsys?"),
+        ("nexmo", "did you mean vonage, which needs type: basic?"),
+        ("Mailchimp", "did you mean mailchimp, which needs type: basic?"),
         ("../credentials/basic", f"known: {', '.join(profiles.names_of('oauth2'))}"),
         ("", f"known: {', '.join(profiles.names_of('oauth2'))}"),
     ],

@@ -326,6 +326,21 @@ def profile(name: str) -> Profile:
     return read_profile(file, resources.files("sidekey.providers").joinpath(file).read_bytes())
 
 
+def find_provider(text: str) -> str | None:
+    """Return the provider with this name, title or alias, apart from case, spaces and punctuation."""
+    return _providers_by_name().get(_folded(text))
+
+
+@cache
+def _providers_by_name() -> Mapping[str, str]:
+    found = {name: profile(name) for name in names()}
+    return {_folded(text): name for name, each in found.items() for text in (name, each.title, *each.aliases)}
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
+
+
 def read_profile(file: str, data: bytes) -> Profile:
     """Read a profile's YAML. Raises ValueError or Malformed: the package itself is broken then."""
     table, errors = parse(file, data)
@@ -390,10 +405,11 @@ def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = Non
         needed = found.needs(domains=domains, prefix=prefix)
         values, taken, errors = _arguments(auth, provider, found, needed, context)
     else:
-        close = get_close_matches(provider, alike, n=1)
+        suggested = find_provider(provider)
+        close = [suggested] if suggested in alike else get_close_matches(provider, alike, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
         values, taken, _ = _arguments(auth, provider, found, found.needs(domains=domains, prefix=prefix), context)
-        errors = [(PROVIDER, f"{_no_provider(provider)}; {_way_out(close, alike)}")]
+        errors = [(PROVIDER, _no_provider(provider, suggested, close, alike))]
     keys = _fill(found.brought, values, found.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
@@ -488,9 +504,16 @@ def _unknown_provider(kind: str) -> Profile:
     )
 
 
-def _no_provider(name: str) -> str:
-    """What is wrong with a name that is not one of a kind's providers."""
-    return f"this provider needs type: {profile(name).kind}" if name in names() else "no such provider"
+def _no_provider(name: str, suggested: str | None, close: list[str], alike: tuple[str, ...]) -> str:
+    """Return the error of a name that is not a provider of the kind; `alike` are the kind's providers.
+
+    `suggested` is the provider with this title or alias, which may be of another kind.
+    """
+    if name in names():
+        return f"this provider needs type: {profile(name).kind}; {_way_out(close, alike)}"
+    if suggested is not None and suggested not in alike:
+        return f"no such provider; did you mean {suggested}, which needs type: {profile(suggested).kind}?"
+    return f"no such provider; {_way_out(close, alike)}"
 
 
 def _arguments(
