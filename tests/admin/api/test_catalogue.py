@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
+import pytest
+
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from support.api import Api
@@ -32,3 +36,24 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     assert [each["name"] for each in klaviyo["secrets"]] == ["key"]
     assert (klaviyo["kind"], len(klaviyo["sources"]), klaviyo["unconfirmed"]) == ("headers", 2, {})
     assert found["sap-ariba"]["unconfirmed"] == {"The hosts of the data centers.": "one source"}
+    criteo = found["criteo"]
+    assert (criteo["category"], criteo["popular"], criteo["unconfirmed"]) == ("advertising", True, {})
+    assert "Criteo Marketing" in criteo["aliases"]
+    assert criteo["test"] == {"method": "GET", "path": "/2026-07/advertisers/me"}
+    assert (found["ups"]["popular"], found["ups"]["test"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "providers"),
+    [
+        ("azure", ["microsoft-entra"]),
+        ("EXACTTARGET", ["salesforce-marketing-cloud"]),
+        ("okta", ["okta", "okta-api-token"]),
+        ("composable com", ["commercetools"]),
+        ("nowhere", []),
+    ],
+)
+def test_profiles_are_found_by_name_title_and_alias(viewer: Api, text: str, providers: list[str]) -> None:
+    """In any case, also by a part of it."""
+    found = viewer.get(f"/providers?{urlencode({'q': text})}")
+    assert [each["provider"] for each in found["items"]] == providers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -21,9 +22,8 @@ async def kinds(service: Service, ask: Ask) -> Answer:
 
 
 async def providers(service: Service, ask: Ask) -> Answer:
-    """All provider profiles, with what each asks for."""
-    del ask
-    return await service.answer(_providers)
+    """All provider profiles, with what each asks for; with `q`, those whose name, title or alias contains it."""
+    return await service.answer(_providers, ask.query.get("q", "").casefold())
 
 
 def _kinds() -> dict[str, Any]:
@@ -44,8 +44,19 @@ def _kinds() -> dict[str, Any]:
     return {"items": items, "schemas": schemas}
 
 
+def _providers(text: str) -> dict[str, Any]:
+    """The profiles with a name, a title or an alias that contains `text`, which is case-folded."""
+    return {
+        "items": [
+            each
+            for each in _profiles()
+            if any(text in word.casefold() for word in (each["provider"], each["title"], *each["aliases"]))
+        ]
+    }
+
+
 @cache
-def _providers() -> dict[str, Any]:
+def _profiles() -> list[dict[str, Any]]:
     items = []
     for name in profiles.names():
         found = profiles.profile(name)
@@ -67,16 +78,24 @@ def _providers() -> dict[str, Any]:
                 "provider": name,
                 "kind": found.kind,
                 "title": found.title,
+                "aliases": found.aliases,
+                "category": found.category,
+                "popular": found.popular,
                 "documentation": found.documentation,
                 "notes": found.notes,
+                "test": None if found.test is None else found.test.model_dump(),
                 "sources": found.sources,
                 "unconfirmed": found.unconfirmed,
                 "parameters": parameters,
                 "secrets": secrets,
             }
         )
-    return {"items": items}
+    return items
 
+
+QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
+    "q": {"type": "string", "description": "A text that name, title or an alias contains, in any case."}
+}
 
 ROUTES: Final = (
     Route(
@@ -96,6 +115,7 @@ ROUTES: Final = (
         summary="List the provider profiles, with their parameters and secrets.",
         role="viewer",
         handle=providers,
+        query=QUERY,
         gives="Providers",
         needs_store=False,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ from sidekey.credentials.fields import PEM_SCHEMA, SECRET_OR_TEXT_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES
+from sidekey.settings import profiles
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.schema import models_in
 from sidekey.settings.schema import schema as config_schema
@@ -534,8 +535,16 @@ _OWN: Final[Mapping[str, Schema]] = {
                         "provider": _TEXT,
                         "kind": _TEXT,
                         "title": _TEXT,
+                        "aliases": {"type": "array", "items": _TEXT, "description": "Other names of the platform."},
+                        "category": {"type": "string", "enum": list(get_args(profiles.Category))},
+                        "popular": {"type": "boolean"},
                         "documentation": _TEXT,
                         "notes": _TEXT,
+                        "test": {
+                            "type": ["object", "null"],
+                            "properties": {"method": _TEXT, "path": _TEXT},
+                            "description": "A suggestion for `test` of an integration, which has it only if it is set.",
+                        },
                         "sources": {"type": "array", "items": _TEXT, "description": "None: from memory."},
                         "unconfirmed": {
                             "type": "object",
