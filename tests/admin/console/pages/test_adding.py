@@ -26,6 +26,17 @@ def test_every_kind_and_provider_can_be_chosen(log_in: LogIn) -> None:
         assert profiles.profile(name).documentation in page
 
 
+def test_a_provider_is_found_by_its_aliases_and_suggests_a_test_request(log_in: LogIn) -> None:
+    """The suggestion is beside the document, not in it."""
+    pages = log_in("editor")
+    (card,) = [line for line in pages.get("/add").body.splitlines() if "/add?provider=microsoft-entra" in line]
+    assert "Azure AD" in card.partition('data-words="')[2].partition('"')[0]
+    page = pages.get("/add?provider=listrak").body
+    assert "test: {method: GET, path: &#39;/email/v1/List&#39;}" in page.replace("'", "&#39;")
+    assert "test:" not in page.partition('id="document"')[2].partition("</textarea>")[0]
+    assert "Suggested test request" not in pages.get("/add?provider=ups").body
+
+
 def test_what_is_added_is_in_use_at_once_and_its_secret_is_in_no_page(
     log_in: LogIn, running: Running, named: Named
 ) -> None:

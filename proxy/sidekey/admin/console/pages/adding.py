@@ -12,12 +12,13 @@ from sidekey.settings import profiles
 
 
 class Choice(NamedTuple):
-    """A kind or a provider. `by` is the parameter of its address."""
+    """A kind or a provider. `by` is the parameter of its address, `aliases` are more words to find it with."""
 
     by: str
     name: str
     title: str
     text: str
+    aliases: str = ""
 
 
 async def choose(visit: Visit) -> View:
@@ -37,7 +38,7 @@ async def choose(visit: Visit) -> View:
 def _choices() -> dict[str, Any]:
     found = [(name, profiles.profile(name)) for name in profiles.names()]
     providers = [
-        Choice("provider", name, each.title, title_of(each.kind))
+        Choice("provider", name, each.title, title_of(each.kind), " ".join(each.aliases))
         for name, each in sorted(found, key=lambda pair: pair[1].title.casefold())
     ]
     kinds = [Choice("kind", name, kind.title, (kind.__doc__ or "").partition("\n")[0]) for name, kind in KINDS.items()]
