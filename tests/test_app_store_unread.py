@@ -347,7 +347,9 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
             assert await asyncio.to_thread(child.stop) == 0
         with ExitStack() as stack:
             with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
-                other.execute("BEGIN IMMEDIATE")
+                # A writer alone would not keep anybody from reading.
+                other.execute("PRAGMA locking_mode = EXCLUSIVE")
+                other.execute("BEGIN EXCLUSIVE")
                 child = stack.enter_context(sidecar.child())
                 assert (await reverse(child, "/i/of-a-file/x")).status == 200
                 assert (await reverse(child, "/i/stored/x", token)).status == 503

@@ -242,15 +242,17 @@ body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON
 `line` and `column`. No error repeats a value from the request. A message that is not HTTP gets 400 in one line of text.
 
 Some problems are possible for several routes and are not repeated in the table of routes. All routes: `malformed`,
-`unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites), and
-`store_unavailable` (until Sidekey has read the store once; later only from routes that use the database). Routes with
-a body: `too_large` and `unsupported`. Routes with `If-Match`: `precondition_required` and `changed`.
+`unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites),
+`store_unavailable` (until Sidekey has read the store once; later only from routes that use the database), and
+`store_denied` (from a Sidekey that [only serves](store.md#users-of-the-database), for changes, tests and the audit).
+Routes with a body: `too_large` and `unsupported`. Routes with `If-Match`: `precondition_required` and `changed`.
 
 | code | status | meaning |
 |---|---|---|"""
 
 _EVERYWHERE: Final = frozenset(
     {
+        "store_denied",
         "store_unavailable",
         "malformed",
         "unauthenticated",

@@ -143,7 +143,7 @@ class Managed:
             # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
             self._log.info("there was no store: an empty one was made", store=self.store.id)
         if self._report is not None:
-            self._report.note(self.store.health.problem, self.store.state, read=self._is_read)
+            self._report.note(self.store.health, self.store.state, read=self._is_read)
         # What this process commits is in use before anybody looks.
         if _was_read(self.store.state) and self.store.state is not self._used:
             self._spawn(self._join())

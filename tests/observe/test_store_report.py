@@ -11,6 +11,7 @@ import structlog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.store_report import StoreReport
 from sidekey.store.state import Mark, Name, State
+from sidekey.store.store import Health
 from support.scraping import samples, scrape
 
 OLDER: dict[Name, tuple[int, int]] = {("caller", "billing"): (7, 3)}
@@ -29,9 +30,9 @@ async def test_without_a_store_there_is_no_series() -> None:
 async def test_the_series_say_how_it_was_last() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
-    report.note("", State(Mark(1, 7, "7")))
+    report.note(Health(up=True), State(Mark(1, 7, "7")))
     assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
-    report.note("x", State(Mark(1, 7, "7"), rolled_back=OLDER))
+    report.note(Health(up=False, problem="x"), State(Mark(1, 7, "7"), rolled_back=OLDER))
     assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
 
 
@@ -45,7 +46,7 @@ def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, A
     report = StoreReport(Metrics())
     for problem, read in (("", True), ("gone", True), ("", True), ("away", False)):
         for _ in range(2):
-            report.note(problem, State(), read=read)
+            report.note(Health(not problem, problem), State(), read=read)
     assert [(line["log_level"], line["event"], line.get("reason")) for line in logged] == [
         ("warning", "the store cannot be used: what is loaded stays in use", "gone"),
         ("info", "the store is in use", None),
@@ -57,14 +58,14 @@ def test_an_altered_row_is_named_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     one: Name = ("caller", "b")
     for altered in ({("token", "ops"), one}, {one, ("token", "ops")}, set[Name](), {one}):
-        report.note("", State(altered=frozenset(altered)))
+        report.note(Health(up=True), State(altered=frozenset(altered)))
     assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
 
 
 def test_an_older_row_is_named_with_its_versions_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     for rolled_back in ({}, OLDER, OLDER, {**OLDER, ("preset", "hook"): (2, 0)}):
-        report.note("", State(rolled_back=rolled_back))
+        report.note(Health(up=True), State(rolled_back=rolled_back))
     assert [(line["kind"], line["id"], line["seen"], line["found"]) for line in logged] == [
         ("caller", "billing", 7, 3),
         ("preset", "hook", 2, 0),

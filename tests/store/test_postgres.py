@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from sidekey.store.audit import AuditEntry
+from sidekey.store.database import Transaction
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
@@ -225,11 +226,10 @@ async def test_a_commit_is_durable_whatever_the_server_does_by_default(place: Po
     async with place.open() as store:
         shown = []
 
-        async def ask() -> None:
-            async with store._keeper.alone() as transaction:
-                shown.extend(await transaction.fetch("SHOW synchronous_commit"))
+        async def ask(transaction: Transaction) -> None:
+            shown.extend(await transaction.fetch("SHOW synchronous_commit"))
 
-        await store._worker.run(ask())
+        await store._write(ask)
         assert shown == [("on",)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.store.errors import StoreRefused
-from sidekey.store.schema import VERSION, create_tables
+from sidekey.store.schema import VERSION
 from support.stores import Place
 
 
@@ -25,14 +25,23 @@ async def test_a_newer_schema_is_refused(place: Place) -> None:
             pass
 
 
+async def test_a_database_that_has_lost_its_version_is_left_alone(place: Place) -> None:
+    async with place.open():
+        pass
+    await place.sql("DELETE FROM sidekey_schema")
+    before = await place.backup()
+    with pytest.raises(StoreRefused, match="has lost its version: restore a backup"):
+        async with place.open():
+            pass
+    assert await place.backup() == before
+
+
 async def test_nothing_is_made_where_that_was_not_asked_for(place: Place) -> None:
     database = place.database()
     await database.connect(create=True)
-    try:
-        with pytest.raises(StoreRefused, match="there is no store yet"):
-            async with database.writing() as transaction:
-                await create_tables(transaction, create=False)
-        with pytest.raises(Exception, match="sidekey_schema"):
-            await place.sql("SELECT * FROM sidekey_schema")
-    finally:
-        await database.close()
+    await database.close()
+    with pytest.raises(StoreRefused, match="there is no store yet"):
+        async with place.open(create=False):
+            pass
+    with pytest.raises(Exception, match="sidekey_schema"):
+        await place.sql("SELECT * FROM sidekey_schema")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.store.state import Name, State
+from sidekey.store.store import Health
 
 
 class StoreReport:
@@ -16,16 +17,18 @@ class StoreReport:
         self._metrics = metrics
         self._log = get_logger()
         self._problem = ""
+        self._read_only = False
         self._altered: frozenset[Name] = frozenset()
         self._rolled_back: Mapping[Name, tuple[int, int]] = {}
 
-    def note(self, problem: str, state: State, *, read: bool = True) -> None:
-        """Note why the store cannot be used (empty: it can), and what was read last.
-
-        Nothing of it is in use until it was `read`.
-        """
+    def note(self, health: Health, state: State, *, read: bool = True) -> None:
+        """Report the state of the connection and of the rows. Nothing is in use until the store was `read`."""
+        problem = health.problem
         self._metrics.store = (not problem, state.revision, bool(state.rolled_back))
         self._note_rows(state)
+        if health.read_only and not self._read_only:
+            self._log.info("the database user may not change the store: this process refuses edits")
+        self._read_only = health.read_only
         if problem == self._problem:
             return
         self._problem = problem

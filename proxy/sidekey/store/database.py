@@ -48,6 +48,10 @@ class Transaction(ABC):
         """Do a statement for each of these rows of values. Raises StoreUnavailable."""
 
     @abstractmethod
+    async def has_table(self, name: str) -> bool:
+        """Return True if there is a table of this name. Raises StoreUnavailable."""
+
+    @abstractmethod
     async def now(self) -> float:
         """The database's time, in seconds since the epoch: that of processes may differ. Raises StoreUnavailable."""
 

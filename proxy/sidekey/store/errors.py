@@ -30,6 +30,10 @@ class StoreRefused(StoreError):
     """The database, or the ring of keys for it, must not be used as it is; the text says what to do."""
 
 
+class StoreDenied(StoreRefused):
+    """The database user lacks a privilege for this statement. It may have those that other statements need."""
+
+
 class Changed(StoreError):
     """Somebody else has written the row since the caller read it. `version` is the present one; 0: it is gone."""
 

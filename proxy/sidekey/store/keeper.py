@@ -24,7 +24,7 @@ from sidekey.store.database import Database, Transaction, as_number, as_text, sh
 from sidekey.store.errors import Changed, Exists, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import TOMBSTONE, Held, Line, Seals
 from sidekey.store.ring import KeyRing
-from sidekey.store.schema import create_tables
+from sidekey.store.schema import create_tables, find_tables
 from sidekey.store.state import Change, Mark, Name, Put, State
 
 T = TypeVar("T")
@@ -59,20 +59,24 @@ class Keeper:
         return self._seals
 
     async def open(self, *, create: bool) -> State:
-        """Connect, check the tables and the keys, and read. `create` makes what is not there at all.
+        """Connect, check the tables and the keys, and read. `create` makes the store if there is none.
+
+        An existing store is only read: the database user may lack every other privilege.
 
         Raises StoreUnavailable, StoreRefused. It can be called again after an error.
         """
         async with self._one:
             await self._database.connect(create=create)
-            async with self._database.writing() as transaction:
-                await create_tables(transaction, create=create)
-                found = await transaction.fetch("SELECT id FROM sidekey_store")
-                if found:
-                    self._seals = Seals(self._ring, as_text(found[0][0]))
-                    await check_keys(transaction, self._seals)
-                else:
-                    await self._make(transaction)
+            async with self._database.reading() as transaction:
+                found = await self._find(transaction)
+            if not found:
+                if not create:
+                    raise StoreRefused("there is no store yet: sidekey run makes it")
+                async with self._database.writing() as transaction:
+                    # Another process may have made it before this one had the lock.
+                    found = await self._find(transaction)
+                    if not found:
+                        await self._make(transaction)
             self.made |= not found
         state = await self.read()
         self.is_open = True
@@ -130,21 +134,20 @@ class Keeper:
         self.state = state
         return state
 
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[Transaction]:
-        """Write tables other than the rows, alone."""
-        async with self._one, self._database.writing() as transaction:
-            yield transaction
-
     async def damaged(self) -> str:
         """As `Database.damaged`."""
         async with self._one:
             return await self._database.damaged()
 
-    async def query(self, ask: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Read tables other than the rows."""
         async with self._one, self._database.reading() as transaction:
-            return await ask(transaction)
+            return await work(transaction)
+
+    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Write tables other than the rows."""
+        async with self._one, self._database.writing() as transaction:
+            return await work(transaction)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
@@ -157,11 +160,20 @@ class Keeper:
             self.state = await self._read(transaction)
             yield transaction, self.state
 
-    async def _make(self, transaction: Transaction) -> None:
-        """Make a new store of empty tables. Raises StoreRefused if they are not empty."""
-        if await transaction.fetch("SELECT 1 FROM sidekey_rows LIMIT 1"):
+    async def _find(self, transaction: Transaction) -> bool:
+        """Return True if there is a store that this ring may use, False if there is none. Raises StoreRefused."""
+        if not await find_tables(transaction):
+            return False
+        found = await transaction.fetch("SELECT id FROM sidekey_store")
+        if not found:
             # No row verifies without the ID.
             raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
+        self._seals = Seals(self._ring, as_text(found[0][0]))
+        await check_keys(transaction, self._seals)
+        return True
+
+    async def _make(self, transaction: Transaction) -> None:
+        await create_tables(transaction)
         self._seals = Seals(self._ring, secrets.token_hex(16))
         await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", self._seals.store)
         await self.note_key(transaction)

@@ -18,7 +18,7 @@ import asyncpg
 from asyncpg.transaction import Transaction as ServersTransaction
 
 from sidekey.store.database import PATIENCE, Database, Transaction
-from sidekey.store.errors import StoreRefused, StoreUnavailable, StoreUnusable
+from sidekey.store.errors import StoreDenied, StoreRefused, StoreUnavailable, StoreUnusable
 
 _CHANNEL: Final = "sidekey_store"
 _LOCK: Final = 0x5349444B
@@ -39,16 +39,19 @@ _ENDED: Final = (
 _REASONS: Final = {
     "28": "rejects the user or the password",
     "3D": "has no database of this name",
-    "3F": "has no schema to make tables in",
-    "42501": "denies the user what Sidekey needs: its tables, and the right to make them",
+    "3F": "has no schema in which its user may create tables",
     "42P01": "lacks a table of the store",
     "53": "has no room left: its disk is full, or it has too many connections",
     "55P03": "is locked by another Sidekey",
     "57P": "is starting or shutting down",
     "25006": "is read-only: a standby, perhaps; add target_session_attrs=read-write to the URL",
 }
+"""What an operator can do something about, by SQLSTATE or its first characters (PostgreSQL, appendix A)."""
+
 _OTHER: Final = "refused a statement"
-"""SQLSTATEs, or what they begin with, whose meaning an operator can do something about (PostgreSQL, appendix A)."""
+
+_DENIED: Final = "42501"
+"""The SQLSTATE of a missing privilege."""
 
 _PASSING: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATEs that may differ at the next attempt. After any other one an operator must act.
@@ -186,6 +189,11 @@ class PostgresDatabase(Database):
             reason = next((_REASONS[key] for key in (state, state[:3], state[:2]) if key in _REASONS), _OTHER)
             if state[:2] in ("08", "57"):
                 self._drop()
+            if state == _DENIED:
+                raise StoreDenied(
+                    "store.url: the database user lacks a privilege that this needs: grant it, or use a Sidekey whose "
+                    f"user has it (SQLSTATE {state})"
+                ) from None
             kind = StoreUnavailable if state.startswith(_PASSING) else StoreUnusable
             raise kind(f"store.url: the database {reason} (SQLSTATE {state})") from None
         except ssl.SSLCertVerificationError:
@@ -221,6 +229,16 @@ class _PostgresTransaction(Transaction):
 
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         await self._connection.executemany(statement, rows)
+
+    async def has_table(self, name: str) -> bool:
+        # to_regclass() would miss a table that was committed while this transaction waited for its lock.
+        return bool(
+            await self._connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables"
+                " WHERE tablename = $1 AND schemaname = ANY (current_schemas(false)))",
+                name,
+            )
+        )
 
     async def now(self) -> float:
         return float(

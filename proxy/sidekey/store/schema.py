@@ -1,4 +1,4 @@
-"""The tables: the same statements for every database, executed in the transaction that first opens it.
+"""The tables: the same statements for every database, executed once, by the first process that opens the store.
 
 Every name has the prefix `sidekey_`, for a database that holds other things too. Random values, MACs and digests are
 text in hexadecimal, sealed values are text, times are whole seconds since the epoch.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_number
 from sidekey.store.errors import StoreRefused
 
 VERSION: Final = 1  # the last statement writes it
 
 _TABLES: Final = (
+    "CREATE TABLE sidekey_schema (version BIGINT PRIMARY KEY)",
     "CREATE TABLE sidekey_store (id TEXT PRIMARY KEY)",
     # The keys that the store is written with, each with a proof that a ring has the same one.
     'CREATE TABLE sidekey_keys ("key" TEXT PRIMARY KEY, proof TEXT NOT NULL)',
@@ -39,20 +40,21 @@ _TABLES: Final = (
 )
 
 
-async def create_tables(transaction: Transaction, *, create: bool) -> None:
-    """Create the tables if there are none; the caller's transaction is the lock. Raises StoreRefused.
-
-    Without `create`, missing tables are an error, as is a schema of another version.
-    """
-    await transaction.execute("CREATE TABLE IF NOT EXISTS sidekey_schema (version BIGINT PRIMARY KEY)")
-    found = await transaction.fetch("SELECT max(version) FROM sidekey_schema")
-    version = int(found[0][0] or 0)
-    if not version and not create:
-        raise StoreRefused("there is no store yet: sidekey run makes it")
-    if version > VERSION:
+async def find_tables(transaction: Transaction) -> bool:
+    """Return True if there are tables of this version, False if there are none. Raises StoreRefused."""
+    if not await transaction.has_table("sidekey_schema"):
+        return False
+    ((version,),) = await transaction.fetch("SELECT max(version) FROM sidekey_schema")
+    if as_number(version) > VERSION:
         raise StoreRefused(
             f"the store has schema {version}, and this Sidekey knows {VERSION} at most: run a newer Sidekey"
         )
-    if not version:
-        for statement in _TABLES:
-            await transaction.execute(statement)
+    if version != VERSION:
+        raise StoreRefused("the store has lost its version: restore a backup that has all tables")
+    return True
+
+
+async def create_tables(transaction: Transaction) -> None:
+    """Create the tables. The caller's transaction is the lock."""
+    for statement in _TABLES:
+        await transaction.execute(statement)

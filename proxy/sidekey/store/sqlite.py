@@ -231,6 +231,9 @@ class _SqliteTransaction(Transaction):
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         self._connection.executemany(statement, [_named(values) for values in rows])
 
+    async def has_table(self, name: str) -> bool:
+        return bool(await self.fetch("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1", name))
+
     async def now(self) -> float:
         return time.time()
 

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from sidekey.store import audit, leases, sessions, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
-from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnusable
-from sidekey.store.integrity import Seals
+from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
@@ -50,12 +49,13 @@ _GRACE: Final = 2.0
 class Health:
     """State of the connection. `up`: the last call reached the database, with its keys; else `problem` says why not.
 
-    `public` says the same to anybody (`StoreError.public`).
+    `public` says the same to anybody (`StoreError.public`). `read_only`: the database user may not change the store.
     """
 
     up: bool
     problem: str = ""
     public: str = ""
+    read_only: bool = False
 
 
 class Store:
@@ -138,7 +138,7 @@ class Store:
     def use(self, ring: KeyRing, retention: float, url: str | None = None) -> None:
         """Go on with another ring, another time for which entries of the audit are kept, and another password."""
         self._ring, self._retention = ring, retention
-        self._worker.start(self._use(ring, url))
+        self._worker.start(self._keeper.use(ring, url))
 
     def check(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
@@ -157,12 +157,11 @@ class Store:
 
     async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
         """Write an entry of what changed nothing, in place of the `previous` one if any; return its number."""
-        return await self._worker.run(self._audit(entry, previous))
+        return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
     async def audit_page(self, *, before: int | None = None, row: str | None = None, limit: int = PAGE) -> AuditPage:
         """Entries before the one of that number (None: from the newest on), of one row or of all."""
-        ask = partial(audit.page, before=before, row=row, limit=limit)
-        return await self._worker.run(self._keeper.query(ask))
+        return await self._query(partial(audit.page, before=before, row=row, limit=limit))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
         """Take the lease of a token's renewal for so long, where nobody holds it.
@@ -170,41 +169,49 @@ class Store:
         What it brings may go to the first of `to`; what was left for any of them is taken.
         """
         bounds = [Bound(lineage, each) for each in to]
-        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, bounds, seconds))
+        return await self._write(
+            lambda transaction: leases.take(transaction, self._keeper.seals, name, bounds, seconds)
+        )
 
     async def intend(self, lease: Lease, seconds: int) -> None:
         """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
-        await self._leasing(lambda transaction, seals: leases.intend(transaction, seals, lease, seconds))
+        await self._write(lambda transaction: leases.intend(transaction, self._keeper.seals, lease, seconds))
 
     async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
         """Leave what a call gave, sealed, and give the lease back; `spent`: for the first token. Raises LeaseLost."""
-        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result, spent=spent))
+        await self._write(
+            lambda transaction: leases.finish(transaction, self._keeper.seals, lease, result, spent=spent)
+        )
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
-        await self._leasing(lambda transaction, seals: leases.release(transaction, seals, lease))
+        await self._write(lambda transaction: leases.release(transaction, self._keeper.seals, lease))
 
     async def note_use(self, row: str) -> None:
         """Note that a row was used now."""
-        await self._worker.run(self._note_use(row))
+        await self._write(partial(uses.note, row=row))
 
     async def last_uses(self) -> Mapping[str, int]:
         """When rows were used last, in seconds since the epoch, by row."""
-        return await self._worker.run(self._keeper.query(uses.read))
+        return await self._query(uses.read)
 
     async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
         """Keep a session of the console and write its audit entry, if any, in one transaction."""
-        await self._worker.run(self._log_in(session, entry))
+
+        async def begin(transaction: Transaction) -> None:
+            await sessions.begin(transaction, self._keeper.seals, session)
+            if entry is not None:
+                await audit.add(transaction, entry)
+
+        await self._write(begin)
 
     async def session(self, session: str) -> Session | None:
         """The session of this ID; None: there is none, it is over, or it was altered."""
-        seals = self._keeper.seals
-        find = partial(sessions.find, seals=seals, session=session)
-        return await self._worker.run(self._keeper.query(find))
+        return await self._query(lambda transaction: sessions.find(transaction, self._keeper.seals, session))
 
     async def log_out(self, session: str) -> None:
         """End a session."""
-        await self._worker.run(self._log_out(session))
+        await self._write(partial(sessions.end, session=session))
 
     async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
         """Write with the first key whatever is written with another."""
@@ -229,6 +236,12 @@ class Store:
             self._watch(known, lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
         )
 
+    async def _query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self._worker.run(self._keeper.query(work))
+
+    async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self._worker.run(self._keeper.write(work))
+
     async def close(self) -> None:
         """End the watch and disconnect."""
         if self._watching is not None:
@@ -250,42 +263,17 @@ class Store:
         self._note(None)
         return None
 
-    async def _use(self, ring: KeyRing, url: str | None) -> None:
-        await self._keeper.use(ring, url)
-
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:
             state = await self._keeper.commit(changes, entries)
+        except StoreDenied:
+            # The store can still be read: this process only serves.
+            raise
         except (StoreUnavailable, StoreRefused) as error:
             self._note(error)
             raise
         self._note(None)
         return state
-
-    async def _audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None) -> int:
-        async with self._keeper.alone() as transaction:
-            return await audit.add(transaction, entry, previous)
-
-    async def _log_in(self, session: Session, entry: AuditEntry | None) -> None:
-        async with self._keeper.alone() as transaction:
-            await sessions.begin(transaction, self._keeper.seals, session)
-            if entry is not None:
-                await audit.add(transaction, entry)
-
-    async def _log_out(self, session: str) -> None:
-        async with self._keeper.alone() as transaction:
-            await sessions.end(transaction, session)
-
-    async def _note_use(self, row: str) -> None:
-        async with self._keeper.alone() as transaction:
-            await uses.note(transaction, row)
-
-    async def _leasing(self, work: Callable[[Transaction, Seals], Coroutine[Any, Any, T]]) -> T:
-        async def alone() -> T:
-            async with self._keeper.alone() as transaction:
-                return await work(transaction, self._keeper.seals)
-
-        return await self._worker.run(alone())
 
     async def _look(self, *, whole: bool = False) -> State:
         try:
@@ -310,17 +298,20 @@ class Store:
             if told[1] != self._health:
                 told = self.state, self._health
                 tell()
-        maintained = time.monotonic()
+        verified = time.monotonic()
+        dropped = -MAINTAIN_EVERY
         looked = 0.0
         while True:
             await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
             await asyncio.sleep(looked + _PACE - time.monotonic())
             now = looked = time.monotonic()
             try:
-                due = now - maintained >= MAINTAIN_EVERY
-                await self._look(whole=due)
-                if due:
-                    maintained = now
+                whole = now - verified >= MAINTAIN_EVERY
+                await self._look(whole=whole)
+                if whole:
+                    verified = now
+                if now - dropped >= MAINTAIN_EVERY:
+                    dropped = now
                     await self._drop()
             except StoreError as error:
                 self._note(error)
@@ -331,12 +322,23 @@ class Store:
                 tell()
 
     async def _drop(self) -> None:
-        async with self._keeper.alone() as transaction:
+        """Drop old entries of the audit. A process that may not leaves it to one that may."""
+
+        async def drop(transaction: Transaction) -> None:
             # By the database's time: one machine whose clock is wrong must not drop what all have written.
             await audit.drop(transaction, int(await transaction.now() - self._retention))
 
+        try:
+            await self._keeper.write(drop)
+        except StoreDenied:
+            read_only = True
+        else:
+            read_only = False
+        self._health = replace(self._health, read_only=read_only)
+
     def _note(self, error: StoreError | None) -> None:
-        self._health = Health(up=True) if error is None else Health(False, str(error), error.public)
+        problem, public = ("", "") if error is None else (str(error), error.public)
+        self._health = replace(self._health, up=error is None, problem=problem, public=public)
 
 
 def _pause(failures: int) -> float:

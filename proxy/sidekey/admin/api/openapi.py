@@ -11,7 +11,15 @@ from sidekey.admin.api.problems import CODES, TYPE
 from sidekey.admin.api.route import JSON, PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
-_ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error", "store_unavailable")
+_ALWAYS: Final = (
+    "malformed",
+    "unauthenticated",
+    "forbidden",
+    "store_denied",
+    "misdirected",
+    "internal_error",
+    "store_unavailable",
+)
 _NAMED: Final = frozenset({"properties", "patternProperties"})
 """Keywords of JSON Schema that hold schemas by names, of which one may be `title`."""
 _OF_BODIES: Final = ("too_large", "unsupported")

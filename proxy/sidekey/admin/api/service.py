@@ -24,7 +24,7 @@ from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Caller, Integration, Preset, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
 from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
@@ -361,8 +361,8 @@ def changed() -> ApiProblem:
 
 
 def unavailable(error: StoreError) -> ApiProblem:
-    """The 503 of a store; its texts name no secret."""
-    return _unavailable(str(error))
+    """Return the problem of a store that cannot be used, or not by this process. Its texts name no secret."""
+    return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(str(error))
 
 
 def _unavailable(detail: str) -> ApiProblem:

@@ -1,0 +1,147 @@
+"""Processes on one PostgreSQL with the users of docs/store.md: one edits, the other only serves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from support.api import Api, Said, config
+from support.ask import get, within
+from support.ca import Authority
+from support.child import Child, run_cli
+from support.oidc import SECRET, OidcProvider
+from support.postgres import Postgres
+from support.scraping import samples
+
+DOCS = Path(__file__).parents[1] / "docs" / "store.md"
+HEAD = """\
+version: 1
+listen: {{{{proxy: "127.0.0.1:{{proxy}}", admin: "127.0.0.1:{{admin}}"}}}}
+network: {{{{allow_private: ["127.0.0.0/8"], trusted_ca: {{{{file: {ca}}}}}}}}}
+"""
+READ_ONLY = "the database user may not change the store"
+
+
+@pytest.fixture(scope="module")
+def provider(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
+    """Its tokens live a second, and its refresh tokens rotate."""
+    with OidcProvider(tmp_path_factory.mktemp("provider"), ca.leaf("127.0.0.1"), lifetime=1) as running:
+        yield running
+
+
+@pytest.fixture
+def database() -> Iterator[Postgres]:
+    """A server of its own: roles are shared by all databases of a server."""
+    with Postgres() as running:
+        yield running
+
+
+def documented() -> tuple[str, str]:
+    """Return the statements of docs/store.md: those before the first start, and those after it."""
+    before, after = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return before, after
+
+
+def run(database: Postgres, script: str) -> None:
+    """Execute statements as the administrator."""
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(database.url())
+        await connection.execute(script)
+        await connection.close()
+
+    asyncio.run(execute())
+
+
+@contextmanager
+def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[Child]:
+    """A process whose store has this user."""
+    folder.mkdir()
+    (folder / "url").write_text(f"postgresql://{user}@/postgres?host={database.folder}")
+    head = HEAD.format(ca=ca.bundle)
+    with Child(config(folder, "url: {file: url}"), folder, head=head) as child:
+        yield child
+        assert child.stop() == 0
+
+
+def shared(provider: OidcProvider, token: str) -> dict[str, Any]:
+    """A document with a refresh token that rotates."""
+    grant = {"type": "refresh_token", "refresh_token": {"value": token}}
+    auth = {"type": "oauth2", "token_endpoint": provider.token_endpoint, "client_id": "basic", "grant": grant}
+    return {"auth": {**auth, "client_secret": {"value": SECRET}}, "test": {"path": "/api/orders"}}
+
+
+def is_denied(said: Said) -> bool:
+    """Return True if the response names the privilege that is missing."""
+    return (said.status, said.code) == (403, "store_denied") and "lacks a privilege" in said.json["detail"]
+
+
+def test_a_process_with_the_user_that_serves_does_all_but_edit(
+    database: Postgres, provider: OidcProvider, ca: Authority, tmp_path: Path
+) -> None:
+    before, after = documented()
+    run(database, before)
+    with (
+        httpx.Client(base_url=provider.issuer, verify=ca.client_context(), trust_env=False) as client,
+        sidekey(tmp_path / "edit", database, "sidekey_edit", ca) as editing,
+    ):
+        edit = Api(editing.admin_port)
+        token = client.post("/families").json()["refresh_token"]
+        edit.make("/integrations", {"id": "it", **shared(provider, token)})
+        caller = {"Sidekey-Token": edit.make("/callers", {"name": "billing", "integrations": ["it"]})["token"]}
+        operator = edit.make("/tokens", {"name": "ops", "role": "admin", "own_token": edit.token})["token"]
+        run(database, after)
+        with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
+            serve = Api(child.admin_port, operator)
+
+            def status(port: int) -> int:
+                return get(port, "/i/it/api/orders", caller).status
+
+            # Both renew the one refresh token, which the provider revokes if it comes twice.
+            until = client.get("/families").json()["renewed"] + 4
+            while client.get("/families").json()["renewed"] < until:
+                assert (status(child.proxy_port), status(editing.proxy_port)) == (200, 200)
+            assert client.get("/families").json()["revoked"] == 0
+            assert edit.ask("PATCH", "/integrations/it", {"description": "x"}, match='"1"').status == 200
+            within(lambda: serve.get("/integrations/it").get("description") == "x")
+            within(lambda: "ops" in {each["name"] for each in edit.get("/tokens")["items"] if each["last_used_at"]})
+
+            for method, path, body in (
+                ("PATCH", "/integrations/it", {"description": "y"}),
+                ("PATCH", "/integrations/it", {"description": 1}),
+                ("DELETE", "/integrations/it", None),
+            ):
+                assert is_denied(serve.ask(method, path, body, match='"2"'))
+            assert is_denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"}))
+            assert is_denied(serve.ask("POST", "/integrations/it/test"))
+            assert is_denied(serve.ask("GET", "/audit"))
+            settings = ("--config", str(child.config))
+            denied = run_cli("token", "create", "me", *settings)
+            assert (denied.returncode, "lacks a privilege" in denied.stderr) == (1, True)
+            assert run_cli("store", "verify", *settings).returncode == 0
+
+            child.wait_for_line(lambda line: READ_ONLY in line)
+            assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_up", ()] == 1
+            assert status(child.proxy_port) == 200
+            assert edit.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            within(lambda: status(child.proxy_port) == 401)
+        assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
+        assert sum(READ_ONLY in line for line in child.lines) == 1
+    assert not any(READ_ONLY in line for line in editing.lines)
+
+
+def test_a_user_that_may_not_create_tables_is_named_at_the_first_start(database: Postgres, tmp_path: Path) -> None:
+    run(database, documented()[0])
+    (tmp_path / "url").write_text(f"postgresql://sidekey_serve@/postgres?host={database.folder}")
+    child = Child(config(tmp_path, "url: {file: url}"), tmp_path)
+    child.start()
+    assert child.wait() == 1
+    assert "lacks a privilege" in "\n".join(child.lines)
