@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from base64 import b64encode
 from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidekey.store.state import Put
+from sidekey.store.state import Change, Delete, Put, State
+from sidekey.store.store import LOOK_EVERY
 from support import peers
-from support.api import Api, basic, config
+from support.api import Api, basic, config, managed
 from support.ask import get, within
 from support.child import Child, run_cli, run_process
-from support.postgres import Postgres
+from support.nginx import Nginx
+from support.postgres import Postgres, Standby
 from support.scraping import samples
 from support.stores import ENTRY, KEYS, PostgresPlace, integration
 
@@ -80,6 +86,78 @@ def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_
         within(lambda: series(child)["up"] == 1)
         assert child.stop() == 0
     assert str(postgres.folder) not in "\n".join(child.lines)
+
+
+def test_after_a_failover_to_a_replica_that_lags_its_older_rows_are_served(tmp_path: Path) -> None:
+    """Each row that is older or gone is logged, the metric is set, and the lost changes can be made again."""
+    with Nginx(tmp_path) as nginx, Postgres() as primary, Standby(primary) as standby:
+        hosts = f"{primary.folder},{standby.folder}"
+        (tmp_path / "url").write_text(f"postgresql://sidekey@/postgres?host={hosts}&target_session_attrs=read-write")
+        with managed(tmp_path, "url: {file: url}") as child:
+            api = Api(child.admin_port)
+            api.make("/integrations", {"id": "crm", **basic(nginx.port)})
+            token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+
+            def status() -> int:
+                return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": token}).status
+
+            within(lambda: asyncio.run(standby.sql("SELECT count(*) FROM sidekey_rows")) == [(2,)])
+            standby.stop()
+            assert api.ask("PATCH", "/integrations/crm", {"description": "newer"}, match='"1"').status == 200
+            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            api.make("/integrations", {"id": "sms", **basic(nginx.port)})
+            assert status() == 401
+            primary.stop()
+            standby.start()
+            standby.promote()
+            child.wait_for_line(lambda line: "a row of the store is older" in line and '"sms"' in line)
+            older = [json.loads(line) for line in child.lines if "a row of the store is older" in line]
+            assert [(each["kind"], each["id"], each["seen"], each["found"]) for each in older] == [
+                ("caller", "billing", 2, 1),
+                ("integration", "crm", 2, 1),
+                ("integration", "sms", 1, 0),
+            ]
+            within(lambda: status() == 200)
+            assert (series(child)["up"], series(child)["rolled_back"]) == (1, 1)
+            assert get(child.admin_port, "/readyz").status == 200
+            assert [each["id"] for each in api.get("/integrations")["items"]] == ["crm"]
+            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            assert status() == 401
+            assert child.stop() == 0
+
+
+def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres: Postgres, tmp_path: Path) -> None:
+    """By the statements in the server's log: a deletion is read as a row, and the first read is the only whole one."""
+    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+
+    async def commit(*changes: Change) -> State:
+        async with place.open() as store:
+            return await store.commit(changes, ENTRY)
+
+    state = asyncio.run(commit(*(Put(integration(f"i{number}"), None) for number in range(20))))
+    (tmp_path / "url").write_text(postgres.url(place.schema))
+    log = postgres.folder / "log"
+    start = log.stat().st_size
+    asyncio.run(postgres.sql("ALTER ROLE sidekey SET log_statement = 'all'"))
+    try:
+        with managed(tmp_path, "url: {file: url}") as child:
+            ((pid,),) = asyncio.run(postgres.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sidekey'"))
+
+            def statements(pattern: str) -> list[str]:
+                """Return the time and the text of each statement of the process that contains this."""
+                lines = log.read_bytes()[start:].decode().splitlines()
+                return [line for line in lines if f" [{pid}] LOG:  " in line and re.search(pattern, line)]
+
+            within(lambda: len(statements("max\\(revision\\)")) > 8)
+            times = [datetime.fromisoformat(line.partition(" UTC ")[0]) for line in statements("max\\(revision\\)")]
+            assert min(later - former for former, later in pairwise(times[1:])).total_seconds() < 0.95 * LOOK_EVERY
+            asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
+            within(lambda: series(child)["revision"] == 2)
+            assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1
+            assert len(statements("body FROM sidekey_rows$")) == 1
+            assert child.stop() == 0
+    finally:
+        asyncio.run(postgres.sql("ALTER ROLE sidekey RESET log_statement"))
 
 
 def test_three_processes_see_each_change_of_the_others(postgres: Postgres, tmp_path: Path) -> None:

@@ -222,30 +222,3 @@ async def test_a_deletion_and_a_new_row_of_the_id_are_seen_by_others(place: Plac
         assert not (store.state.rolled_back or other.state.rolled_back)
     async with place.open() as store:
         assert store.state.integrations["one"] == new.at(4)
-
-
-async def test_a_change_reads_only_what_has_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ten thousand rows that is what makes it quick."""
-    verified: list[str] = []
-    async with place.open() as store, place.open() as other:
-        await store.commit([Put(integration(f"i{number}"), None) for number in range(20)], ENTRY)
-        await other.read()
-        seals = other._keeper.seals
-        held = seals.held
-
-        class Counting:
-            def __getattr__(self, name: str) -> object:
-                return getattr(seals, name)
-
-            def held(self, line: object, body: str) -> object:
-                verified.append(line.id)  # type: ignore[attr-defined]
-                return held(line, body)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(other._keeper, "_seals", Counting())
-        await store.commit([Put(store.state.integrations["i7"], 1)], ENTRY)
-        await other.read()
-        assert verified == ["i7"]
-        await store.commit([Delete(store.state.integrations["i9"], 1), Put(store.state.integrations["i1"], 1)], ENTRY)
-        await other.read()
-        assert set(other.state.integrations) == set(store.state.integrations)
-        assert verified.count("i3") == 0

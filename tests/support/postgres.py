@@ -30,8 +30,7 @@ autovacuum = off
 shared_buffers = 16MB
 max_connections = 40
 logging_collector = off
-wal_level = minimal
-max_wal_senders = 0
+max_wal_senders = 2
 jit = off
 """
 
@@ -57,8 +56,7 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self.folder, _USER)
         data = self.folder / "data"
-        options = ["-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
-        self._run("initdb", "-D", str(data), *options)
+        self._create(data)
         with (data / "postgresql.conf").open("a") as config:
             config.write(_SETTINGS.format(folder=self.folder))
             if self._leaf is not None:
@@ -69,8 +67,13 @@ class Postgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.stop()
         shutil.rmtree(self.folder)
+
+    def _create(self, data: Path) -> None:
+        options = ["-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
+        self._run("initdb", "-D", str(data), *options)
 
     def _tls(self, leaf: Leaf, data: Path) -> str:
         for name, path in (("server.crt", leaf.certificate), ("server.key", leaf.key)):
@@ -142,3 +145,19 @@ class Postgres:
         )
         if done.returncode:
             raise RuntimeError(f"{name} failed: {done.stderr}")
+
+
+class Standby(Postgres):
+    """A streaming replica of a server, which does not wait for it."""
+
+    def __init__(self, primary: Postgres) -> None:
+        super().__init__()
+        self._primary = primary
+
+    def promote(self) -> None:
+        """Make it accept writes, with what it has received."""
+        self._control("promote")
+
+    def _create(self, data: Path) -> None:
+        source = ["-h", str(self._primary.folder), "-U", "sidekey"]
+        self._run("pg_basebackup", "-D", str(data), *source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
