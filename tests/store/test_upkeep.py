@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
-from typing import Any
 
 import pytest
 
@@ -16,7 +14,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row
 from sidekey.store.sealing import Binding, needs, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, Place, SqlitePlace, destinations_of, integration, sealed
+from support.stores import ENTRY, KEYS, Place, destinations_of, integration, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
@@ -82,77 +80,6 @@ async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: py
         await other.read()
         assert opened(other, "i5") == "secret 5"
     assert not await names(place, "k1")
-
-
-async def test_a_rotation_that_is_interrupted_is_finished_by_the_next(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At every statement that writes, as a kill would. Before that, and after, all of it can be read.
-
-    PostgreSQL is interrupted at every third, since its statements are the same.
-    """
-    monkeypatch.setattr("sidekey.store.upkeep.BATCH", 1)
-    secrets = ["secret 0", "secret 1", "secret 2"]
-    async with place.open() as store:
-        await filled(store)
-    before = await place.backup()
-    for step in count(1, 1 if isinstance(place, SqlitePlace) else 3):
-        await place.restore(before)
-        async with place.open(BOTH) as store:
-            with monkeypatch.context() as patch:
-                interrupt(store, step, patch)
-                try:
-                    await store.rotate_key(destinations_of, "ops")
-                    break
-                except Killed:
-                    pass
-        for ring in (BOTH, {**KEYS, "k2": b"2" * 32}):
-            async with place.open(ring) as store:
-                assert [opened(store, f"i{number}") for number in range(3)] == secrets
-                assert (await store.verify(destinations_of)).findings == ()
-        async with place.open(BOTH) as store:
-            assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
-        assert not await names(place, "k1")
-        async with place.open({"k2": b"2" * 32}) as store:
-            assert [opened(store, f"i{number}") for number in range(3)] == secrets
-    assert step > 15
-
-
-class Killed(BaseException):
-    """What stands for the end of a process."""
-
-
-def interrupt(store: Store, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the statement of this number that writes raise, counted from now on."""
-    database = store._database
-    writing = database.writing
-    count = 0
-
-    class Counting:
-        def __init__(self, transaction: Any) -> None:
-            self._transaction = transaction
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._transaction, name)
-
-        async def execute(self, statement: str, *values: Any) -> int:
-            nonlocal count
-            count += 1
-            if count == step:
-                raise Killed
-            return int(await self._transaction.execute(statement, *values))
-
-    class Writing:
-        def __init__(self) -> None:
-            self._context = writing()
-
-        async def __aenter__(self) -> Counting:
-            return Counting(await self._context.__aenter__())
-
-        async def __aexit__(self, *raised: Any) -> bool | None:
-            return await self._context.__aexit__(*raised)
-
-    monkeypatch.setattr(database, "writing", Writing)
 
 
 def no_document(_: IntegrationRow) -> Sequence[Json]:
