@@ -1,4 +1,4 @@
-"""The audit: who did what, when, from where and with which outcome; which fields, and never a value."""
+"""The audit: who did what, when, from where, with which outcome, and to which fields. It contains no values."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number
 
 PAGE: Final = 50
-"""Entries of a page, where nothing else is asked for."""
+"""Default number of entries in a page."""
 
 MOST_FIELDS: Final = 100
-"""Names of fields that an entry has at most."""
+"""Maximum number of field names in an entry."""
 
 LONGEST_FIELD: Final = 200
-"""Characters of such a name: keys of documents may be as long as whoever writes them likes."""
+"""Maximum length of a field name, because documents limit the length of no key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
     """One event.
 
-    `who` is the name of a token, caller or command, `action` what they did ("create", "update", ...), `kind`, `id` and
-    `row` what they did it to (empty: nothing that has a row), `fields` the names or JSON pointers of what was changed,
-    `source` the address they came from, `outcome` "ok", "failed" or "sent" of a test, a code of the API, or "more not
-    listed". `at` is in seconds since the epoch, 0 means now.
+    `who` is the name of a token, caller or command, and `action` a verb ("create", "update", ...). `kind`, `id` and
+    `row` name the row that it concerns, and are empty if there is none. `fields` are the names or JSON pointers of the
+    changed fields, and `source` is the address of the client. `outcome` is "ok", "failed" or "sent" for a test, a code
+    of the API, or "more not listed". `at` is in seconds since the epoch, and 0 means now.
     """
 
     who: str
@@ -43,7 +43,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Entries from the newest to the oldest with their numbers; `next` is the `before` of the next page, if any."""
+    """Entries with their numbers, newest first. `next` is the `before` of the next page, if any."""
 
     entries: tuple[tuple[int, AuditEntry], ...]
     next: int | None
@@ -74,7 +74,7 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
 
 
 def _text_of(entry: AuditEntry) -> str:
-    """Serialize what has no column of its own."""
+    """Serialize the members that have no column."""
     return canonical(
         {
             "action": entry.action,
@@ -89,7 +89,7 @@ def _text_of(entry: AuditEntry) -> str:
 async def page(
     transaction: Transaction, *, before: int | None = None, row: str | None = None, limit: int = PAGE
 ) -> AuditPage:
-    """The entries before the one of that number (None: from the newest on), of one row or of all."""
+    """Return the entries before this number (None: the newest), of one row or of all rows."""
     newest = (1 << 62) if before is None else before
     columns = "SELECT seq, at, kind, id, row_id, entry FROM sidekey_audit WHERE seq < $1"
     if row is None:
@@ -101,24 +101,24 @@ async def page(
 
 
 async def drop(transaction: Transaction, before: int) -> int:
-    """Drop what is older than this moment; how many entries."""
+    """Delete the entries before this time, and return how many there were."""
     return await transaction.execute("DELETE FROM sidekey_audit WHERE at < $1", before)
 
 
 def _entry(at: int, kind: str, id: str, row: str, text: str) -> AuditEntry:  # noqa: A002
     try:
-        said = json.loads(text)
+        members = json.loads(text)
         return AuditEntry(
-            who=said["who"],
-            action=said["action"],
+            who=members["who"],
+            action=members["action"],
             kind=kind,
             id=id,
             row=row,
-            fields=tuple(said["fields"]),
-            source=said["source"],
-            outcome=said["outcome"],
+            fields=tuple(members["fields"]),
+            source=members["source"],
+            outcome=members["outcome"],
             at=at,
         )
     except (KeyError, TypeError, ValueError):
-        # Nothing vouches for an entry. One that is not ours any more keeps its place.
+        # An entry has no MAC, so others can alter it. It keeps its place in the list.
         return AuditEntry(who="", action="altered", kind=kind, id=id, row=row, at=at)

@@ -1,6 +1,6 @@
-"""What the store needs of a database. Statements are written once, with `$1`, for all of them.
+"""The interface to a database. All databases execute the same statements, with parameters such as `$1`.
 
-Everything here is called in the store's own thread, by one task at a time.
+The store calls it in its own thread, from one task at a time.
 """
 
 from __future__ import annotations
@@ -11,41 +11,40 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 PATIENCE: Final = 5.0
-"""Seconds that a database may take to let us connect, or to let another's transaction end."""
-
+"""Seconds to wait for a connection, or for the transaction of another process to end."""
 
 _LONGEST: Final = 200
 
 
 def as_text(value: object) -> str:
-    """A text as it was read. Whoever can write to the database can put anything into a column of it."""
+    """Return a column of text as text. Others can write to the database and store any type."""
     return value if isinstance(value, str) else repr(value)
 
 
 def as_number(value: object) -> int:
-    """A number as it was read; -1 where it is none."""
+    """Return a column of numbers as a number, -1 if it is of another type."""
     return value if isinstance(value, int) else -1
 
 
 def shown(text: str) -> str:
-    """A text of the database for a terminal or a log: whoever wrote it may have had these in mind."""
+    """Escape a text of the database for a terminal or a log: it may hold control characters."""
     return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST else ascii(text[:_LONGEST])
 
 
 class Transaction(ABC):
-    """Statements that are done together, or not at all."""
+    """Statements that take effect together, or not at all."""
 
     @abstractmethod
     async def fetch(self, statement: str, *values: str | int | None) -> list[tuple[Any, ...]]:
-        """The rows that a query gives. Raises StoreUnavailable."""
+        """Return the rows of a query. Raises StoreUnavailable."""
 
     @abstractmethod
     async def execute(self, statement: str, *values: str | int | None) -> int:
-        """How many rows a statement has changed. Raises StoreUnavailable."""
+        """Execute a statement, and return how many rows it changed. Raises StoreUnavailable."""
 
     @abstractmethod
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
-        """Do a statement for each of these rows of values. Raises StoreUnavailable."""
+        """Execute a statement once for each row of values. Raises StoreUnavailable."""
 
     @abstractmethod
     async def has_table(self, name: str) -> bool:
@@ -53,45 +52,45 @@ class Transaction(ABC):
 
     @abstractmethod
     async def now(self) -> float:
-        """The database's time, in seconds since the epoch: that of processes may differ. Raises StoreUnavailable."""
+        """Return the database's clock, in seconds since the epoch. Clocks of processes may differ."""
 
     @abstractmethod
     async def announce(self) -> None:
-        """Wake the others who wait, once this is committed. Raises StoreUnavailable."""
+        """Wake other processes when this transaction commits. Raises StoreUnavailable."""
 
 
 class Database(ABC):
-    """A database, connected to as needed: what fails is tried again by the next call."""
+    """A database. Each call connects if there is no connection; after an error the next call tries again."""
 
     connections = 0
-    """How often it was connected to; a new connection may lead to an older copy."""
+    """Number of connections so far. A new one may lead to an older copy of the database."""
 
     @abstractmethod
     async def connect(self, *, create: bool) -> None:
-        """Connect now. `create` lets it be made where it is missing. Raises StoreUnavailable, StoreRefused."""
+        """Connect now. `create` creates a missing database file. Raises StoreUnavailable, StoreRefused."""
 
     def connect_by(self, url: str) -> None:
-        """Connect by this URL of the same database from now on: its password may be another. A file has none."""
+        """Use another URL of the same database from the next connection on. A file has no URL."""
         del url
 
     @abstractmethod
     def reading(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction whose queries all see the same state. Raises StoreUnavailable."""
+        """Begin a transaction that reads one snapshot. Raises StoreUnavailable."""
 
     @abstractmethod
     def writing(self) -> AbstractAsyncContextManager[Transaction]:
-        """The only transaction that writes now; committed at its end, rolled back where that raises.
+        """Begin the only transaction that writes. It commits at its end, or rolls back if the block raises.
 
-        Raises StoreUnavailable: nothing has changed, unless committing itself is what failed.
+        Raises StoreUnavailable: nothing has changed, unless the commit itself failed.
         """
 
     @abstractmethod
     async def wait(self, seconds: float) -> None:
-        """Return as soon as another may have changed something, at the latest after so long. Raises nothing."""
+        """Return when another process announces a change, at the latest after so many seconds. Raises nothing."""
 
     @abstractmethod
     async def damaged(self) -> str:
-        """What is wrong with the database by its own account; empty: nothing. Raises StoreUnavailable."""
+        """Return the first error of the database's own integrity check, or "". Raises StoreUnavailable."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -1,13 +1,10 @@
-"""Why the store does not do what it was asked for. The texts name no secret and may be shown to operators."""
+"""Errors of the store. Their texts contain no secret and may be shown to operators."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The base of all of them.
-
-    `public` is the text for readers whom nobody has authenticated, such as probes: it names no path.
-    """
+    """The base class. `public` is the text for unauthenticated readers, such as probes: it names no path."""
 
     def __init__(self, text: str, public: str = "") -> None:
         super().__init__(text)
@@ -15,10 +12,10 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, is locked, or does not write because its disk is full. Trying again may help.
+    """The database cannot be reached, is locked, or has a full disk. Another attempt may succeed.
 
-    Nothing has changed, unless the connection ended while the database was committing: then nobody knows, and a caller
-    must read before writing again.
+    Nothing has changed, unless the connection closed during a commit: then the outcome is unknown, and a caller must
+    read before it writes again.
     """
 
 
@@ -27,7 +24,7 @@ class StoreUnusable(StoreUnavailable):
 
 
 class StoreRefused(StoreError):
-    """The database, or the ring of keys for it, must not be used as it is; the text says what to do."""
+    """The database or the ring of keys must not be used. The text says what to do."""
 
 
 class StoreDenied(StoreRefused):
@@ -35,7 +32,7 @@ class StoreDenied(StoreRefused):
 
 
 class Changed(StoreError):
-    """Somebody else has written the row since the caller read it. `version` is the present one; 0: it is gone."""
+    """The row has changed since the caller read it. `version` is the present one, or 0 if the row is gone."""
 
     def __init__(self, id: str, version: int) -> None:  # noqa: A002  the word for it everywhere
         super().__init__(f"{id} has changed: its version is {version}" if version else f"{id} is gone")
@@ -44,7 +41,7 @@ class Changed(StoreError):
 
 
 class Exists(StoreError):
-    """There is a row with this ID already."""
+    """A row with this ID exists already."""
 
     def __init__(self, id: str) -> None:  # noqa: A002  as above
         super().__init__(f"{id} exists already")

@@ -46,7 +46,7 @@ class Keeper:
         self._one = asyncio.Lock()
         self._seals: Seals | None = None
         self._connections = 0
-        """The database's count of connections when all rows were read last."""
+        """Number of connections when all rows were read last."""
         self.state = State()
         self.made = False
         self.is_open = False
@@ -83,7 +83,7 @@ class Keeper:
         return state
 
     async def use(self, ring: KeyRing, url: str | None = None) -> None:
-        """Go on with another ring, and another URL of the same database, from the next transaction on."""
+        """Use another ring, and another URL of the same database, from the next transaction on."""
         async with self._one:
             if url is not None:
                 self._database.connect_by(url)
@@ -101,9 +101,9 @@ class Keeper:
         return self.state
 
     async def check(self, ring: KeyRing) -> None:
-        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable.
+        """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable.
 
-        Until the store is open any ring will do: opening checks the one that is then in use.
+        Before the store is open every ring passes, because opening checks the one that is then in use.
         """
         if not self.is_open:
             return
@@ -112,7 +112,7 @@ class Keeper:
             await check_keys(transaction, seals)
 
     async def commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry] = ()) -> State:
-        """Do all changes, or none, with their entries in the audit.
+        """Make all changes, or none, with their audit entries.
 
         Raises Changed, Exists, StoreUnavailable, StoreRefused.
         """
@@ -135,7 +135,7 @@ class Keeper:
         return state
 
     async def damaged(self) -> str:
-        """As `Database.damaged`."""
+        """Return the first error of the database's own integrity check, or ""."""
         async with self._one:
             return await self._database.damaged()
 
@@ -156,7 +156,7 @@ class Keeper:
         Raises StoreUnavailable, StoreRefused.
         """
         async with self._one, self._database.writing() as transaction:
-            # What was read stays true if this is rolled back.
+            # These rows were committed, so they stay valid if this transaction is rolled back.
             self.state = await self._read(transaction)
             yield transaction, self.state
 
@@ -199,12 +199,12 @@ class Keeper:
         if not whole:
             found = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
             rows = {**known.rows, **found}
-            # Else rows were restored or removed by other means than a store.
+            # If the mark differs, something other than Sidekey restored or removed rows.
             whole = Mark.of(rows.values()) != mark
         if whole:
             rows = found = self._verified(await transaction.fetch(_ROWS))
         if not all(each.verified for each in found.values()):
-            # They may be written with a key that this process lacks.
+            # This process may lack a key that others write with.
             await check_keys(transaction, self.seals)
         self._connections = self._database.connections
         return known if mark == known.mark and rows == known.rows else known.following(mark, rows)
@@ -214,7 +214,7 @@ class Keeper:
         for number, (*columns, body) in enumerate(found, 1):
             held = self.seals.held(Line.read(columns), as_text(body))
             known = self.state.rows.get(held.line.name)
-            # A row that is read again and has not changed stays the same object.
+            # An unchanged row stays the same object, so that nothing is built again.
             rows[held.line.name] = held if known is None or known != held else known
             if number % _BREATH == 0:
                 time.sleep(_PAUSE)
@@ -253,7 +253,7 @@ class Keeper:
 
 
 async def check_keys(transaction: Transaction, seals: Seals) -> None:
-    """Raise StoreRefused for a ring without, or with another, key of those that the store is written with."""
+    """Raise StoreRefused for a ring in which a key of the store is missing or differs."""
     for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
         if key not in seals.ring:
             raise StoreRefused(f"store.keys: key {shown(as_text(key))} is missing: the store is written with it")
@@ -293,11 +293,11 @@ async def put_row(transaction: Transaction, line: Line, body: str, version: int)
         version,
     )
     if not changed:
-        # No other store can write now.
+        # No other Sidekey can write during this transaction.
         raise StoreUnavailable(f"{line.kind} {line.id} was changed by other means than Sidekey's: try again")
 
 
 async def _forget(transaction: Transaction, row: str) -> None:
-    """Delete what belongs to a row that is deleted."""
+    """Delete the last use and the leases of a deleted row."""
     await transaction.execute("DELETE FROM sidekey_uses WHERE row_id = $1", row)
     await transaction.execute("DELETE FROM sidekey_leases WHERE name = $1", row)

@@ -1,25 +1,25 @@
-"""Leases: one process at a time renews a token that only one may renew, and the others take what it got.
+"""Leases: one process at a time renews a shared token, and the other processes use the result.
 
-A token that rotates is spent by the call that presents it. So that it is never presented twice, the holder commits its
-intent before the call: if it dies then, nobody knows whether the token was spent, and it is presented no more until
-another is entered, which is another lineage.
+The call that presents a rotating refresh token spends it. So that no token is presented twice, the holder of the lease
+commits its intent before the call. If the holder dies then, the token may be spent, and no process presents it again.
+Entering another refresh token begins another lineage.
 
 ```text
              lease                 intend                  finish, release
    free ───────────────► held ───────────────► intended ───────────────────► free
-                          │ finish, release       │ its time is over
+                          │ finish, release       │ expires
                           ▼                       ▼
-                         free                  unknown: stays so until the lineage is another
+                         free                  unknown, until another lineage begins
 ```
 
-Whoever takes a lease gets the next fencing number, and what an earlier holder still tries is refused. Each lineage has
-a lease of its own, which stays when another token is entered: processes read a changed file at different moments, and
-while some still have the former token, none of the two may be presented again from its beginning.
+Each holder gets the next fencing number, and calls of earlier holders are refused. Each lineage has its own lease,
+which stays when another token is entered: processes read a changed file at different moments, and the first token of
+either lineage must not be presented again meanwhile.
 
-A result is bound to where it may go. Whoever asks for another destination does not get it; and where it has taken the
-place of the token that the lineage begins with, that one is spent, and unknown to them.
+A result is bound to its destination, and a process with another destination does not get it. If the result replaced the
+first token of the lineage, that token is spent, and such a process finds it unknown.
 
-Each lease has an HMAC; results and lineages are sealed, since a lineage may be made of secrets, and a lease is found by
+Each lease has an HMAC. Results and lineages are sealed, because a lineage may contain secrets, and a lease is found by
 an HMAC of its lineage.
 """
 
@@ -47,14 +47,11 @@ Stage = Literal["free", "held", "intended"]
 
 
 class LeaseLost(StoreError):
-    """Another process has taken the lease, or it is gone: nothing may be done by it any more."""
+    """Another process has taken the lease, or the lease is gone."""
 
 
 class Bound(NamedTuple):
-    """Whose token it is, and with what it begins; and where what comes of it may go.
-
-    Whatever makes the token another one must make it another `lineage`.
-    """
+    """The lineage of a token, and the destination of its results. Another token must have another `lineage`."""
 
     lineage: str
     to: str
@@ -63,17 +60,16 @@ class Bound(NamedTuple):
         return "Bound()"
 
     def text(self) -> str:
-        """One spelling, to be sealed or hashed."""
+        """Serialize it for sealing and hashing."""
         return canonical([self.lineage, self.to])
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease that this process holds until its time is over.
+    """A lease that this process holds until it expires.
 
-    `name` says whose: the row of a stored integration, or another word for one of a file. `now` is the database's
-    clock, in seconds since the epoch. `result` is what the last holder left, in its own words; None: nothing of this
-    lineage for this destination.
+    `name` is the row of a stored integration, or a name for an integration of a file. `now` is the database's clock, in
+    seconds since the epoch. `result` is the text that the last holder stored for this lineage and destination, if any.
     """
 
     name: str
@@ -85,10 +81,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class NotLeased:
-    """The lease is another's; or the token is `unknown`, which also is one that went on to another destination.
+    """Another process holds the lease, or it is `unknown` whether the token is spent.
 
-    `now` is the database's clock. `result` is what the last holder left, which may have been used before, and may be
-    used by others as well.
+    `now` is the database's clock. `result` is the text that the last holder stored, if any. Other processes may use it
+    too.
     """
 
     unknown: bool
@@ -98,10 +94,10 @@ class NotLeased:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A lease as it is stored. `chain` is the HMAC of its lineage, by the key of the row.
+    """A stored lease. `chain` is the HMAC of its lineage with the key of the row.
 
-    `spent`: what the lineage begins with is so; only `result` goes on.
-    `lineage` and `result` are sealed; the first is that of `Bound`, the second empty where there is none.
+    `spent` is 1 if the first token of the lineage is spent, so that only `result` can continue it. `lineage` is a
+    sealed `Bound`. `result` is sealed too, or empty.
     """
 
     name: str
@@ -117,7 +113,7 @@ class _Row:
 
     @classmethod
     def read(cls, columns: tuple[Any, ...]) -> _Row:
-        """Of the columns of a lease."""
+        """Parse the columns of a lease."""
         name, chain, fence, until, stage, spent, *texts = columns
         return cls(
             as_text(name),
@@ -130,7 +126,7 @@ class _Row:
         )
 
     def text(self, key: str) -> str:
-        """What its MAC is made of."""
+        """Serialize the lease for its MAC."""
         columns = (self.name, self.chain, self.fence, self.until, self.stage, self.spent)
         return canonical([*columns, self.lineage, self.result, key])
 
@@ -138,7 +134,7 @@ class _Row:
 async def take(
     transaction: Transaction, seals: Seals, name: str, bounds: Sequence[Bound], seconds: int
 ) -> Lease | NotLeased:
-    """Take the lease of a lineage for so long, where nobody holds it; what it brings is for the first of `bounds`."""
+    """Take the lease of a lineage unless it is held. The result will be for the first of `bounds`."""
     bound = bounds[0]
     row = await _find(transaction, seals, name, bound.lineage)
     now = await transaction.now()
@@ -158,34 +154,34 @@ async def take(
 
 
 async def intend(transaction: Transaction, seals: Seals, lease: Lease, seconds: int) -> None:
-    """Note that its token is going to be presented, within so long; 0: it may be spent. Raises LeaseLost."""
-    row = await _mine(transaction, seals, lease)
+    """Record that the token will be presented within so many seconds, 0 if it may be spent. Raises LeaseLost."""
+    row = await _held_row(transaction, seals, lease)
     until = int(await transaction.now()) + seconds
     await _put(transaction, seals, replace(row, stage="intended", until=until), lease.bound)
 
 
 async def finish(transaction: Transaction, seals: Seals, lease: Lease, result: str, *, spent: bool) -> None:
-    """Leave what the call gave, for all, and give the lease back. Raises LeaseLost.
+    """Store the result of a call for all processes, and release the lease. Raises LeaseLost.
 
-    `spent`: it takes the place of what the lineage begins with. Also after its time: where nobody knew what had become
-    of the token, they do now.
+    `spent` means that the result replaces the first token of the lineage. An expired lease can still be finished, which
+    ends the uncertainty about its token.
     """
-    row = await _mine(transaction, seals, lease)
+    row = await _held_row(transaction, seals, lease)
     free = replace(row, stage="free", until=0, spent=1 if spent else row.spent)
     await _put(transaction, seals, free, lease.bound, result)
 
 
 async def release(transaction: Transaction, seals: Seals, lease: Lease) -> None:
-    """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
-    row = await _mine(transaction, seals, lease)
+    """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
+    row = await _held_row(transaction, seals, lease)
     await _put(transaction, seals, replace(row, stage="free", until=0), lease.bound)
 
 
 async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
-    """Seal by the first key what is sealed by another. Delete altered leases, and return their names."""
+    """Re-encrypt with the first key what another key encrypts. Delete altered leases, and return their names."""
     dropped = []
     async for row in _all(transaction):
-        bound = _bound(seals, row)
+        bound = _verified_bound(seals, row)
         if bound is None:
             await _delete(transaction, row)
             dropped.append(row.name)
@@ -195,12 +191,12 @@ async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
 
 
 async def altered(transaction: Transaction, seals: Seals) -> list[str]:
-    """The names of those that do not bear their MAC."""
-    return [row.name async for row in _all(transaction) if _bound(seals, row) is None]
+    """Return the names of leases whose MAC is not valid."""
+    return [row.name async for row in _all(transaction) if _verified_bound(seals, row) is None]
 
 
 async def _find(transaction: Transaction, seals: Seals, name: str, lineage: str) -> _Row | None:
-    """The lease of a lineage. Raises StoreRefused where it may be one that goes by a key which this ring lacks."""
+    """Find the lease of a lineage. Raises StoreRefused if it may be written with a key that this ring lacks."""
     for key in seals.ring.ids:
         found = await transaction.fetch(
             f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain(seals, key, name, lineage)
@@ -223,7 +219,7 @@ async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
         yield _Row.read(each)
 
 
-async def _mine(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
+async def _held_row(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
     row = await _find(transaction, seals, lease.name, lease.bound.lineage)
     if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(seals, row):
         raise LeaseLost(f"the lease of {lease.name} is another's")
@@ -231,14 +227,14 @@ async def _mine(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
 
 
 async def _put(transaction: Transaction, seals: Seals, row: _Row, bound: Bound, result: str | None = None) -> None:
-    """Write a row by the first key, all of it: with this result, or else with the one it had."""
+    """Write a whole row with the first key, with this result or else with its present one."""
     first = seals.ring.first
     if row.key != first:
-        # It goes by an HMAC of the first key from now on; whoever has that key looks for both.
+        # Its `chain` is made with the first key from now on. Processes with both keys look for both.
         await _delete(transaction, row)
         if result is None:
-            # What it had stays bound to where that may go.
-            bound = _own(seals, row) or bound
+            # The present result keeps its destination.
+            bound = _open_bound(seals, row) or bound
             result = _result(seals, row, bound)
         chain = _chain(seals, first, row.name, bound.lineage)
         row = replace(row, chain=chain, lineage=_sealed(seals, row.name, _LINEAGE, None, bound.text()))
@@ -246,7 +242,7 @@ async def _put(transaction: Transaction, seals: Seals, row: _Row, bound: Bound, 
         row = replace(
             row,
             lineage=_sealed(seals, row.name, _LINEAGE, None, bound.text()),
-            result=_sealed(seals, row.name, _RESULT, _short(bound), result),
+            result=_sealed(seals, row.name, _RESULT, _digest(bound), result),
         )
     values = (row.fence, row.until, row.stage, row.spent, row.lineage, row.result)
     await transaction.execute(
@@ -271,20 +267,20 @@ def _chain(seals: Seals, key: str, name: str, lineage: str) -> str:
     return seals.mac(key, _CHAIN, canonical([name, lineage]))
 
 
-def _bound(seals: Seals, row: _Row) -> Bound | None:
-    """To what a row is bound; None: it was altered, or the ring lacks its key."""
-    return _own(seals, row) if _is_intact(seals, row) else None
+def _verified_bound(seals: Seals, row: _Row) -> Bound | None:
+    """Return the lineage and destination of a row, or None if its MAC is not valid or the ring lacks its key."""
+    return _open_bound(seals, row) if _is_intact(seals, row) else None
 
 
-def _own(seals: Seals, row: _Row) -> Bound | None:
-    """To what a row is bound, also where it is about to be another; None: it is new."""
+def _open_bound(seals: Seals, row: _Row) -> Bound | None:
+    """Return the lineage and destination of a row without verifying its MAC, or None for a new row."""
     text = _opened(seals, row.lineage, row.name, _LINEAGE, None)
     return None if text is None else Bound(*json.loads(text))
 
 
 def _result(seals: Seals, row: _Row, bound: Bound) -> str | None:
-    """What the last holder left. Bound to the lineage, and to where it may go."""
-    return _opened(seals, row.result, row.name, _RESULT, _short(bound))
+    """Open the stored result, which is bound to the lineage and the destination."""
+    return _opened(seals, row.result, row.name, _RESULT, _digest(bound))
 
 
 def _sealed(seals: Seals, name: str, field_name: str, to: str | None, text: str) -> str:
@@ -298,5 +294,5 @@ def _opened(seals: Seals, sealed: str, name: str, field_name: str, to: str | Non
         return None
 
 
-def _short(bound: Bound) -> str:
+def _digest(bound: Bound) -> str:
     return hashlib.sha256(bound.text().encode()).hexdigest()

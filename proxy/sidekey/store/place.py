@@ -10,11 +10,11 @@ from sidekey.store.store import Store
 
 
 def database_of(rules: StoreRules) -> Database:
-    """The database, not connected to yet."""
+    """Return the database, without connecting to it."""
     if rules.path is not None:
         return SqliteDatabase(rules.path)
-    # asyncpg comes with the extra `postgres`, which the config check requires for a URL.
-    from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - as the line above says
+    # asyncpg comes with the extra `postgres`, which only a URL requires.
+    from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415
 
     return PostgresDatabase(rules.url or "")
 

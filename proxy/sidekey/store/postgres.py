@@ -1,7 +1,7 @@
-"""PostgreSQL by asyncpg, on the event loop of the store's own thread; of the extra `postgres`.
+"""PostgreSQL through asyncpg (the extra `postgres`), on the event loop of the store's own thread.
 
-One connection does everything. It listens, too; the next look finds what it missed while it was away. No error repeats
-the server's text: that may hold the name of the host, or what was to be written.
+One connection executes all statements and listens for changes. The next look finds changes that it missed while it was
+not connected. No error repeats the server's text, which may name the host or the values of a statement.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sidekey.store.errors import StoreDenied, StoreRefused, StoreUnavailable, St
 
 _CHANNEL: Final = "sidekey_store"
 _LOCK: Final = 0x5349444B
-"""The advisory lock of whoever writes: "SIDK"."""
+"""The advisory lock of the transaction that writes: "SIDK"."""
 
 _COMMAND: Final = 15.0
-"""Seconds until a server that does not respond is given up."""
+"""Seconds until a statement times out."""
 
 _ENDED: Final = (
     OSError,
@@ -34,7 +34,7 @@ _ENDED: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
-"""What a connection raises that the server, or the network, has ended."""
+"""Errors of a connection that the server or the network has closed."""
 
 _REASONS: Final = {
     "28": "rejects the user or the password",
@@ -46,7 +46,7 @@ _REASONS: Final = {
     "57P": "is starting or shutting down",
     "25006": "is read-only: a standby, perhaps; add target_session_attrs=read-write to the URL",
 }
-"""What an operator can do something about, by SQLSTATE or its first characters (PostgreSQL, appendix A)."""
+"""Errors that an operator can fix, by SQLSTATE or its first characters (PostgreSQL, appendix A)."""
 
 _OTHER: Final = "refused a statement"
 
@@ -54,15 +54,15 @@ _DENIED: Final = "42501"
 """The SQLSTATE of a missing privilege."""
 
 _PASSING: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
-"""Classes of SQLSTATEs that may differ at the next attempt. After any other one an operator must act.
+"""Classes of SQLSTATEs that may be gone at the next attempt. After any other class an operator must act.
 
-A failover ends in the first of them. A password is rejected (28) while it is rotated: the server and the file that
-holds the URL do not change at one time.
+A failover raises several of them. A password is rejected (28) during its rotation, because the server and the file
+with the URL do not change at the same moment.
 """
 
 
 class PostgresDatabase(Database):
-    """The database at a URL (libpq, 34.1.1.2), which may hold a password and is never shown."""
+    """The database at a URL (libpq, 34.1.1.2). The URL may hold a password and is never shown."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -70,18 +70,18 @@ class PostgresDatabase(Database):
         self._woken = asyncio.Event()
         self._lax = False
 
-    async def connect(self, *, create: bool) -> None:  # noqa: ARG002  the database is the administrator's to make
-        """Connect now, as `Database.connect`."""
+    async def connect(self, *, create: bool) -> None:  # noqa: ARG002  see below
+        """Connect now. An administrator creates the database."""
         with self._mapped():
             await self._current()
 
     def connect_by(self, url: str) -> None:
-        """The connection that is there stays: a server asks for a password at its beginning alone."""
+        """Keep the connection: the server checks a password only when a connection begins."""
         self._url = url
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
-        """A transaction that reads one snapshot."""
+        """Begin a transaction that reads one snapshot."""
         with self._mapped():
             connection, transaction = await self._begin("repeatable_read", readonly=True)
             async with _ended(transaction):
@@ -89,26 +89,26 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Transaction]:
-        """The transaction that writes, alone: it sees what the one before has committed."""
+        """Begin the only transaction that writes. It sees everything that was committed before."""
         with self._mapped():
             connection, transaction = await self._begin("read_committed", readonly=False)
             async with _ended(transaction):
                 await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
                 if self._lax:
-                    # Who is told that a change is committed must find it after a crash.
+                    # A commit that was acknowledged must survive a crash of the server.
                     await connection.execute("SET LOCAL synchronous_commit = on")
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 yield _PostgresTransaction(connection)
 
     async def wait(self, seconds: float) -> None:
-        """Return as soon as another has announced a change, or the connection has ended."""
+        """Return when another process announces a change, or the connection closes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         self._woken.clear()
 
     async def damaged(self) -> str:
-        """PostgreSQL checks its pages by itself."""
+        """Return "": PostgreSQL checks its pages itself."""
         return ""
 
     async def close(self) -> None:
@@ -121,7 +121,7 @@ class PostgresDatabase(Database):
                 connection.terminate()
 
     async def _begin(self, isolation: str, *, readonly: bool) -> tuple[asyncpg.Connection, ServersTransaction]:
-        """Begin a transaction; on a new connection where the old one has ended without our knowing."""
+        """Begin a transaction, on a new connection if the server has closed the present one."""
         reused = self._connection is not None
         while True:
             connection = await self._current()
@@ -129,7 +129,8 @@ class PostgresDatabase(Database):
             try:
                 await transaction.start()
             except _ENDED:
-                # Nothing was asked for yet but to begin. asyncpg reports an end that comes meanwhile in several ways.
+                # No statement was sent yet, so another attempt is safe. asyncpg reports a closed connection in
+                # several ways.
                 self._drop()
                 if not reused:
                     raise
@@ -150,10 +151,10 @@ class PostgresDatabase(Database):
                 server_settings={"application_name": "sidekey"},
             )
         except ssl.SSLError:
-            # That of a certificate is a ValueError as well.
+            # Before ValueError, of which the error of a certificate is a subclass.
             raise
         except ValueError:
-            # Of the URL, which its text repeats.
+            # asyncpg cannot parse the URL, and its text repeats it.
             raise StoreRefused(
                 "store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE; with sslmode=verify-full "
                 "it needs sslrootcert=FILE"
@@ -179,7 +180,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Raise StoreUnavailable for what the server or the network does; a connection that may be bad is dropped."""
+        """Raise StoreUnavailable for errors of the server and the network, and drop a connection that may be broken."""
         try:
             yield
         except asyncpg.DataError:
@@ -246,17 +247,17 @@ class _PostgresTransaction(Transaction):
         )
 
     async def announce(self) -> None:
-        """Sent by the server as the transaction commits."""
+        """The server sends it when the transaction commits."""
         await self._connection.execute(f"NOTIFY {_CHANNEL}")
 
 
 @asynccontextmanager
 async def _ended(transaction: ServersTransaction) -> AsyncIterator[None]:
-    """Commit at the end, roll back where something is raised."""
+    """Commit at the end, or roll back if the block raises."""
     try:
         yield
     except BaseException:
-        # Where the connection has ended, so has the transaction.
+        # If the connection has closed, so has the transaction.
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await transaction.rollback()
         raise

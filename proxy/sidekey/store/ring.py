@@ -1,6 +1,6 @@
-"""The ring of keys: the first seals and vouches, all of them open and verify.
+"""The ring of keys: the first key seals and makes MACs, every key opens and verifies.
 
-A key is never used itself: HKDF-SHA-256 (RFC 5869) derives a key for each purpose and for each value.
+A key is never used directly: HKDF-SHA-256 (RFC 5869) derives a key for each purpose and for each value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEY_BYTES: Final = 32
 
 
 class KeyMissing(Exception):
-    """The ring does not hold the key of this ID."""
+    """The ring lacks the key with this ID."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"key {key} is missing in store.keys")
@@ -25,12 +25,12 @@ class KeyMissing(Exception):
 
 
 class KeyRing(Sealed):
-    """Keys by their IDs, in the order of the config; the `first` is the one that seals."""
+    """Keys by ID, in the order of the config. The `first` one seals."""
 
     __slots__ = ("_keys", "first")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """Raises ValueError where there is no key, or one that does not have 32 bytes."""
+        """Raises ValueError if there is no key, or if one does not have 32 bytes."""
         if not keys:
             raise ValueError("a ring must hold a key")
         for name, key in keys.items():
@@ -47,7 +47,7 @@ class KeyRing(Sealed):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The IDs of its keys."""
+        """The IDs of the keys, in the order of the config."""
         return tuple(self._keys)
 
     def derive(self, key: str, salt: bytes, info: bytes) -> bytes:

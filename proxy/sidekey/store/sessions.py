@@ -1,7 +1,7 @@
-"""Sessions of the console: who has logged in, with which operator's token.
+"""Sessions of the console. Each belongs to the operator's token that logged in.
 
-Each has an HMAC, so that write access to the database is not enough to make one. A restored row admits nobody longer
-than it did before, and no longer than the operator's token is valid.
+A session has an HMAC, so write access to the database is not enough to make one. A restored session ends when it would
+have ended, and at the latest when the operator's token becomes invalid.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.integrity import Seals
 
 MOST: Final = 20
-"""Sessions of one token; one more ends the oldest."""
+"""Maximum number of sessions of one token. A further login ends the oldest."""
 
 _INFO: Final = b"sidekey session v1"
 _SELECT: Final = 'SELECT id, token_sha256, ends_at, "key", mac FROM sidekey_sessions'
@@ -22,10 +22,9 @@ _SELECT: Final = 'SELECT id, token_sha256, ends_at, "key", mac FROM sidekey_sess
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Somebody who is logged in.
+    """One session. `id` is the SHA-256 of the cookie's secret, `token_sha256` that of the operator's token.
 
-    `id` is the SHA-256 of what the browser keeps, in hexadecimal, `token_sha256` that of the operator's token, without
-    which the session is nothing. `ends_at` is in seconds since the epoch.
+    Both are in hexadecimal. `ends_at` is in seconds since the epoch.
     """
 
     id: str = field(repr=False)
@@ -33,12 +32,12 @@ class Session:
     ends_at: int
 
     def text(self, key: str) -> str:
-        """What its MAC is made of."""
+        """Serialize the session for its MAC."""
         return canonical([self.id, self.token_sha256, self.ends_at, key])
 
 
 async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
-    """Keep a session. The oldest of its token makes room, and what is over goes."""
+    """Store a session. Delete sessions that have ended, and the oldest of its token if there are too many."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
     older = await transaction.fetch(
         "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY ends_at DESC", session.token_sha256
@@ -49,19 +48,19 @@ async def begin(transaction: Transaction, seals: Seals, session: Session) -> Non
 
 
 async def find(transaction: Transaction, seals: Seals, session: str) -> Session | None:
-    """The session of this ID; None: there is none, it is over, or it was altered."""
+    """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
     rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session)
     found = _intact(seals, rows[0]) if rows else None
     return None if found is None or found.ends_at <= await transaction.now() else found
 
 
 async def end(transaction: Transaction, session: str) -> None:
-    """Forget the session of this ID."""
+    """Delete the session with this ID."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
 
 
 async def sign_again(transaction: Transaction, seals: Seals) -> None:
-    """Go by the first key from now on; what was altered goes."""
+    """Make all MACs with the first key, and delete altered sessions."""
     for row in await transaction.fetch(_SELECT):
         found = _intact(seals, row)
         if found is None:
@@ -84,7 +83,7 @@ async def _put(transaction: Transaction, seals: Seals, session: Session) -> None
 
 
 def _intact(seals: Seals, row: tuple[Any, ...]) -> Session | None:
-    """The session of a row that bears its MAC."""
+    """Return the session of a row, or None if its MAC is not valid."""
     name, token, ends_at, key, mac = row
     found = Session(as_text(name), as_text(token), as_number(ends_at))
     return found if seals.bears(as_text(key), _INFO, found.text(as_text(key)), as_text(mac)) else None

@@ -1,7 +1,7 @@
-"""SQLite in the store's own thread: each call blocks it, and nothing else.
+"""SQLite, in the store's own thread, which each call blocks.
 
-WAL with `synchronous=FULL`: what is committed is on the disk before anybody is told so. `secure_delete` overwrites what
-is deleted. The file is this user's and nobody else's to read, and SQLite gives its -wal and -shm the same mode.
+With WAL and `synchronous=FULL`, a commit is on the disk before it returns. `secure_delete` overwrites deleted content.
+Only the file's owner may read it. SQLite gives its -wal and -shm files the same mode.
 """
 
 from __future__ import annotations
@@ -43,18 +43,17 @@ _PASSING: Final = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
-"""Results that may differ at the next attempt. After any other one an operator must act."""
+"""Results that may differ at the next attempt. After any other result an operator must act."""
 
 _PASSING_ERRNOS: Final = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR}
 )
 """Errors of the file system that may be gone at the next attempt."""
 
-E = TypeVar("E", bound=StoreError)
-
-
 _BESIDE: Final = ("-wal", "-shm")
-"""What SQLite adds to the name of a database for the files beside it."""
+"""Suffixes of the files that SQLite keeps beside the database."""
+
+E = TypeVar("E", bound=StoreError)
 
 
 class SqliteDatabase(Database):
@@ -66,7 +65,7 @@ class SqliteDatabase(Database):
         self._file: tuple[int, int] | None = None
 
     async def connect(self, *, create: bool) -> None:
-        """Connect now, as `Database.connect`. The folder must be there."""
+        """Open the file. Its folder must exist."""
         if self._connection is None:
             self._connect(create=create)
 
@@ -83,11 +82,11 @@ class SqliteDatabase(Database):
             yield transaction
 
     async def wait(self, seconds: float) -> None:
-        """Let time pass: SQLite tells nobody of a change, so that looking is all there is."""
+        """Sleep: SQLite does not announce changes to other processes."""
         await asyncio.sleep(seconds)
 
     async def damaged(self) -> str:
-        """What SQLite's own check finds first."""
+        """Run SQLite's integrity check, and return its first error."""
         with self._mapped():
             found = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]
         return "" if found == "ok" else f"{self._path} is damaged: restore it from a backup"
@@ -112,12 +111,12 @@ class SqliteDatabase(Database):
         self._file = _identity(self._path.stat())
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        # Whoever can write to the file can put bytes there that are no text: such a row is altered, not a defect.
+        # Others may have written bytes that are not UTF-8: such a row is altered, and must not raise here.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("PRAGMA trusted_schema=OFF")
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         if tables and not any(name.startswith("sidekey_") for name in tables):
-            # Before anything is written: the path may be that of another program's database by mistake.
+            # Checked before the first write, because the path may name another program's database by mistake.
             raise self._error(StoreRefused, "is the database of another program: name a file of Sidekey's own")
         ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
         if mode != "wal":
@@ -126,7 +125,7 @@ class SqliteDatabase(Database):
         connection.execute("PRAGMA secure_delete=ON").fetchall()
 
     def _prepare_file(self, *, create: bool) -> None:
-        """Make the file where it is missing, and take it from everybody else."""
+        """Create the file if it is missing, and deny other users access."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if create else 0)
         try:
             descriptor = os.open(self._path, flags, 0o600)
@@ -137,13 +136,13 @@ class SqliteDatabase(Database):
         finally:
             os.close(descriptor)
         for name in _BESIDE:
-            # Left by a process that was killed, or by a backup. Not opened here: closing would give up SQLite's locks.
+            # A killed process or a backup may have left them. Opening and closing them would drop SQLite's locks.
             path = self._path.with_name(f"{self._path.name}{name}")
             with contextlib.suppress(FileNotFoundError):
                 self._take(path, path.lstat(), path)
 
     def _take(self, path: Path, found: os.stat_result, file: int | Path) -> None:
-        """Refuse a file that is not this user's, and take it from everybody else."""
+        """Refuse another user's file, and deny other users access to this one."""
         if not stat.S_ISREG(found.st_mode):
             raise self._error(StoreRefused, "must be a regular file", path)
         if found.st_uid != os.geteuid():
@@ -156,7 +155,7 @@ class SqliteDatabase(Database):
                 raise self._unavailable(what, error) from None
 
     def _current(self) -> sqlite3.Connection:
-        """The connection, to the file that is at the path now: it may have been restored from a backup."""
+        """Return a connection to the file that is at the path now: a backup may have replaced it."""
         if self._connection is not None:
             try:
                 present = _identity(self._path.stat())
@@ -183,11 +182,11 @@ class SqliteDatabase(Database):
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
-            # SQLite may have done it already, as where the disk is full.
+            # SQLite rolls back by itself after some errors, such as a full disk.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            # Closing rolls back as well, and the next call opens the file again.
+            # Closing rolls back too. The next call opens the file again.
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -198,7 +197,7 @@ class SqliteDatabase(Database):
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Raise StoreUnavailable for what the file system or another process does."""
+        """Raise StoreUnavailable for errors of the file system, and for locks of another process."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
@@ -207,7 +206,7 @@ class SqliteDatabase(Database):
             code = error.sqlite_errorcode & 0xFF
             reason = _REASONS.get(code, "refused a statement")
             kind = StoreUnavailable if code in _PASSING else StoreUnusable
-            # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC; its text may repeat what was to be written.
+            # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC. Its text may repeat the values of a statement.
             raise self._error(kind, f"{reason} ({error.sqlite_errorname})") from None
 
     def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
@@ -238,11 +237,11 @@ class _SqliteTransaction(Transaction):
         return time.time()
 
     async def announce(self) -> None:
-        """Nothing: another process sees it by the file."""
+        """Do nothing: other processes look for changes."""
 
 
 def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
-    """`$1` is to SQLite a name."""
+    # SQLite reads `$1` as the name of a parameter.
     return {str(number): value for number, value in enumerate(values, 1)}
 
 

@@ -37,9 +37,10 @@ Name = tuple[str, str]
 
 
 class Mark(NamedTuple):
-    """What one aggregate query tells of all rows; it differs whenever a row was written, restored or removed.
+    """The result of one aggregate query over all rows. It changes when a row is written, restored or removed.
 
-    `revision` is the highest of all rows, `total` their sum as text, since it may exceed 64 bits.
+    `revision` is the highest revision, and `total` the sum of all as text, because it may exceed 64 bits. Whoever
+    restores a row with its present revision is found by the hourly verification only.
     """
 
     rows: int

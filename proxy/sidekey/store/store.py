@@ -1,4 +1,4 @@
-"""The store, as the rest of the process sees it: every method is called on the process's own event loop."""
+"""The store for the rest of the process, which calls every method on its own event loop."""
 
 from __future__ import annotations
 
@@ -27,29 +27,30 @@ from sidekey.store.worker import Worker
 T = TypeVar("T")
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks for changes, at most; at least half of that, so that processes spread."""
+"""Maximum seconds between two looks for changes. The minimum is half of it: processes must not all look at once."""
 
 MAINTAIN_EVERY: Final = 3600.0
-"""Seconds between two verifications of all rows, and between two searches for old entries of the audit."""
+"""Seconds between two verifications of all rows, and between two deletions of old audit entries."""
 
 _PACE: Final = 0.02
-"""Seconds between two looks, at least: anyone who can connect to the database can announce changes at any rate."""
+"""Minimum seconds between two looks: anyone who can connect to the database can announce changes at any rate."""
 
 _START: Final = 2.0
-"""Seconds that a start waits for the first attempt to open the store, which goes on after that."""
+"""Seconds that a start waits for the first attempt to open the store. The attempt continues after that."""
 
 _LONGEST_PAUSE: Final = 10.0
-"""Seconds between two attempts to open it, at most."""
+"""Maximum seconds between two attempts to open the store."""
 
 _GRACE: Final = 2.0
-"""Seconds that a database may take to let us disconnect."""
+"""Seconds that the end of a process waits for the database to disconnect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """State of the connection. `up`: the last call reached the database, with its keys; else `problem` says why not.
+    """State of the connection.
 
-    `public` says the same to anybody (`StoreError.public`). `read_only`: the database user may not change the store.
+    `up` is True if the last call reached the database and had its keys. Otherwise `problem` has the reason, and
+    `public` the reason for unauthenticated readers. `read_only` is True if the database user may not change the store.
     """
 
     up: bool
@@ -59,9 +60,9 @@ class Health:
 
 
 class Store:
-    """One store. What its methods raise beside the named is StoreUnavailable, or StoreRefused where a key is missing.
+    """One store. Every method can raise StoreUnavailable, and StoreRefused if a key or a privilege is missing.
 
-    `retention` is how many seconds an entry of the audit is kept.
+    `retention` is the number of seconds that audit entries are kept.
     """
 
     def __init__(self, database: Database, ring: KeyRing, *, retention: float) -> None:
@@ -76,7 +77,7 @@ class Store:
 
     @classmethod
     async def open(cls, database: Database, ring: KeyRing, *, retention: float, create: bool = True) -> Self:
-        """Open the store; `create` may make it. Raises StoreUnavailable, StoreRefused, with nothing left open."""
+        """Open the store. `create` creates it if there is none. Raises StoreUnavailable, StoreRefused."""
         store = cls(database, ring, retention=retention)
         error = await store._begin(None, create=create)
         if error is not None:
@@ -86,10 +87,9 @@ class Store:
 
     @classmethod
     async def start(cls, database: Database, ring: KeyRing, *, retention: float) -> Self:
-        """Open the store, or where the database cannot be reached now, have `watch` try it again until it is open.
+        """Open the store, or leave that to `watch` if the database cannot be reached now.
 
-        Raises StoreUnusable and StoreRefused, with nothing left open, where trying again would not help. Where the
-        database does not respond within a moment, `watch` finds these as well.
+        Raises StoreUnusable and StoreRefused, which need an operator. If the database is slow, `watch` finds these too.
         """
         store = cls(database, ring, retention=retention)
         error = await store._begin(_START, create=True)
@@ -99,12 +99,12 @@ class Store:
         return store
 
     async def _begin(self, seconds: float | None, *, create: bool) -> StoreError | None:
-        """Make the first attempt to open the store; the error where it failed within so many seconds."""
+        """Make the first attempt to open the store, and return its error, if any within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._worker.run(self._open(create=create))
         except TimeoutError:
-            # It goes on in the thread.
+            # The attempt continues in the thread.
             return None
         except BaseException:
             await self.close()
@@ -112,61 +112,58 @@ class Store:
 
     @property
     def id(self) -> str:
-        """The random ID of the store, which bindings name."""
+        """The random ID of the store, to which sealed values are bound."""
         return self._keeper.seals.store
 
     @property
     def ring(self) -> KeyRing:
-        """The ring of keys in use."""
+        """The keys in use."""
         return self._ring
 
     @property
     def state(self) -> State:
-        """What was verified last."""
+        """The rows that were read last."""
         return self._keeper.state
 
     @property
     def made(self) -> bool:
-        """Whether it was made just now: there was none."""
+        """True if this process created the store."""
         return self._keeper.made
 
     @property
     def health(self) -> Health:
-        """How it is."""
+        """The state of the connection."""
         return self._health
 
     def use(self, ring: KeyRing, retention: float, url: str | None = None) -> None:
-        """Go on with another ring, another time for which entries of the audit are kept, and another password."""
+        """Use another ring, another retention of audit entries, and another URL of the same database from now on."""
         self._ring, self._retention = ring, retention
         self._worker.start(self._keeper.use(ring, url))
 
     def check(self, ring: KeyRing) -> None:
-        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
+        """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable. Blocks."""
         self._worker.start(self._keeper.check(ring)).result()
 
     async def read(self) -> State:
-        """The present state."""
+        """Read the changes since the last read, and return the present state."""
         return await self._worker.run(self._look())
 
     async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
-        """Do all changes, or none, with their entries in the audit; the state with them.
-
-        Raises Changed, Exists.
-        """
+        """Make all changes, or none, with their audit entries, and return the new state. Raises Changed, Exists."""
         return await self._worker.run(self._commit(changes, entries))
 
     async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
-        """Write an entry of what changed nothing, in place of the `previous` one if any; return its number."""
+        """Write an audit entry without a change, in place of the `previous` one if any. Return its number."""
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
     async def audit_page(self, *, before: int | None = None, row: str | None = None, limit: int = PAGE) -> AuditPage:
-        """Entries before the one of that number (None: from the newest on), of one row or of all."""
+        """Return the audit entries before this number (None: the newest), of one row or of all rows."""
         return await self._query(partial(audit.page, before=before, row=row, limit=limit))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
-        """Take the lease of a token's renewal for so long, where nobody holds it.
+        """Take the lease for the renewal of a token, unless another process holds it.
 
-        What it brings may go to the first of `to`; what was left for any of them is taken.
+        The renewed token may go to the first of the destinations `to`. A stored token for any of them is used.
         """
         bounds = [Bound(lineage, each) for each in to]
         return await self._write(
@@ -174,29 +171,32 @@ class Store:
         )
 
     async def intend(self, lease: Lease, seconds: int) -> None:
-        """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
+        """Record, before the call, that the token will be presented within so many seconds. Raises LeaseLost."""
         await self._write(lambda transaction: leases.intend(transaction, self._keeper.seals, lease, seconds))
 
     async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
-        """Leave what a call gave, sealed, and give the lease back; `spent`: for the first token. Raises LeaseLost."""
+        """Store the sealed result of a call and release the lease. Raises LeaseLost.
+
+        `spent` means that the result replaces the token of the lineage.
+        """
         await self._write(
             lambda transaction: leases.finish(transaction, self._keeper.seals, lease, result, spent=spent)
         )
 
     async def release(self, lease: Lease) -> None:
-        """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
+        """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
         await self._write(lambda transaction: leases.release(transaction, self._keeper.seals, lease))
 
     async def note_use(self, row: str) -> None:
-        """Note that a row was used now."""
+        """Record that a row was used now."""
         await self._write(partial(uses.note, row=row))
 
     async def last_uses(self) -> Mapping[str, int]:
-        """When rows were used last, in seconds since the epoch, by row."""
+        """Return the last use of each row, in seconds since the epoch."""
         return await self._query(uses.read)
 
     async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
-        """Keep a session of the console and write its audit entry, if any, in one transaction."""
+        """Store a session of the console and its audit entry, if any, in one transaction."""
 
         async def begin(transaction: Transaction) -> None:
             await sessions.begin(transaction, self._keeper.seals, session)
@@ -206,7 +206,7 @@ class Store:
         await self._write(begin)
 
     async def session(self, session: str) -> Session | None:
-        """The session of this ID; None: there is none, it is over, or it was altered."""
+        """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
         return await self._query(lambda transaction: sessions.find(transaction, self._keeper.seals, session))
 
     async def log_out(self, session: str) -> None:
@@ -214,23 +214,21 @@ class Store:
         await self._write(partial(sessions.end, session=session))
 
     async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
-        """Write with the first key whatever is written with another."""
+        """Re-encrypt with the first key everything that another key encrypts."""
         return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
 
     async def verify(self, destinations_of: DestinationsOf) -> Verified:
-        """Read everything, and list what is wrong."""
+        """Verify everything in the store, and list every finding."""
         return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
 
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
-        """From now on look for changes, and call `on_change` on the running event loop when there is one.
+        """Open the store if it is not open, and look for changes from now on.
 
-        A store that is not open yet is opened first.
-
-        That is when `state` or `health` is another, also by this process's own doing. A defect is given to `report`,
-        there too, and the watch goes on.
+        Whenever `state` or `health` changes, for whatever reason, `on_change` is called on the running event loop.
+        `report` is called there with each defect, and the watch continues.
         """
         loop = asyncio.get_running_loop()
-        # Taken here: the thread may be busy, and what it notes until it begins to watch is a change.
+        # Read here: the thread may be busy, and a change before it begins to watch must be reported too.
         known = self.state, self._health
         self._watching = self._worker.start(
             self._watch(known, lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
@@ -254,7 +252,7 @@ class Store:
     # In the thread from here on.
 
     async def _open(self, *, create: bool) -> StoreError | None:
-        """Open the store, and note how it is; the error where that failed."""
+        """Open the store, and return the error, if any."""
         try:
             await self._keeper.open(create=create)
         except StoreError as error:
@@ -267,7 +265,7 @@ class Store:
         try:
             state = await self._keeper.commit(changes, entries)
         except StoreDenied:
-            # The store can still be read: this process only serves.
+            # The store can still be read, so this process keeps serving.
             raise
         except (StoreUnavailable, StoreRefused) as error:
             self._note(error)
@@ -285,7 +283,7 @@ class Store:
         return state
 
     async def _watch(
-        self, told: tuple[State, Health], tell: Callable[[], None], report: Callable[[BaseException], None]
+        self, reported: tuple[State, Health], notify: Callable[[], None], report: Callable[[BaseException], None]
     ) -> None:
         failures = 0
         while not self._keeper.is_open:
@@ -295,9 +293,9 @@ class Store:
                 await self._open(create=True)
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
                 report(defect)
-            if told[1] != self._health:
-                told = self.state, self._health
-                tell()
+            if reported[1] != self._health:
+                reported = self.state, self._health
+                notify()
         verified = time.monotonic()
         dropped = -MAINTAIN_EVERY
         looked = 0.0
@@ -317,15 +315,15 @@ class Store:
                 self._note(error)
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next look may go well
                 report(defect)
-            if told[0] is not self.state or told[1] != self._health:
-                told = self.state, self._health
-                tell()
+            if reported[0] is not self.state or reported[1] != self._health:
+                reported = self.state, self._health
+                notify()
 
     async def _drop(self) -> None:
-        """Drop old entries of the audit. A process that may not leaves it to one that may."""
+        """Delete old audit entries, or note that the database user may not: then another process does it."""
 
         async def drop(transaction: Transaction) -> None:
-            # By the database's time: one machine whose clock is wrong must not drop what all have written.
+            # By the database's clock, because one process with a wrong clock must not delete the entries of all.
             await audit.drop(transaction, int(await transaction.now() - self._retention))
 
         try:
@@ -342,11 +340,11 @@ class Store:
 
 
 def _pause(failures: int) -> float:
-    """Seconds until the store is opened again, after so many attempts: processes must not all come back at once."""
+    """Return the seconds until the next attempt to open the store. Processes must not all come back at once."""
     return min(_LONGEST_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  spreads load
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    # The loop may have ended while the store's thread looked.
+    # The loop may have closed meanwhile.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)

@@ -1,4 +1,4 @@
-"""When a row was used last. It has no MAC, since it grants nothing."""
+"""The time at which each row was used last. It has no MAC, because it grants nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sidekey.store.database import Transaction
 
 
 async def note(transaction: Transaction, row: str) -> None:
-    """Note that a row is used now."""
+    """Record that a row is used now."""
     await transaction.execute(
         "INSERT INTO sidekey_uses (row_id, at) VALUES ($1, $2) ON CONFLICT (row_id) DO UPDATE SET at = excluded.at",
         row,
@@ -17,5 +17,5 @@ async def note(transaction: Transaction, row: str) -> None:
 
 
 async def read(transaction: Transaction) -> Mapping[str, int]:
-    """When rows were used last, in seconds since the epoch."""
+    """Return the last use of each row, in seconds since the epoch."""
     return dict(await transaction.fetch("SELECT row_id, at FROM sidekey_uses"))

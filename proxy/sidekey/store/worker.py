@@ -1,4 +1,4 @@
-"""The store's own thread, with an event loop of its own: nothing of the store runs on that of the data plane."""
+"""The thread of the store, with its own event loop, so that the store never blocks the data plane."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _LINGER: Final = 5.0
-"""Seconds that the end of a process waits for a disk or a network that hangs."""
+"""Seconds that the process waits at its end for a disk or a network that hangs."""
 
 
 class Worker:
-    """Runs coroutines in one thread. A process that ends does not wait for it."""
+    """Run coroutines in one thread, which does not keep the process alive."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -27,11 +27,11 @@ class Worker:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine gives. One that has begun goes on to its end where the caller is cancelled."""
+        """Run a coroutine in the thread and return its result. It runs to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.wrap_future(self.start(work)))
 
     async def close(self) -> None:
-        """End the thread, and what still runs in it."""
+        """Cancel the coroutines that still run, and end the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, _LINGER)
 
