@@ -118,7 +118,7 @@ class Site:
 
         async def read() -> list[Any]:
             async with self.place.open(create=False) as store:
-                page = await store.audit_page(limit=500)
+                page = await store.audit_page()
                 return [entry for _, entry in reversed(page.entries)]
 
         return asyncio.run(read())

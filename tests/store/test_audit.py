@@ -31,23 +31,19 @@ def entry(number: int, row: str = "") -> AuditEntry:
 
 async def test_entries_come_by_pages_from_the_newest_on(place: Place) -> None:
     async with place.open() as store:
-        for number in range(5):
-            await store.audit(entry(number))
-        first = await store.audit_page(limit=2)
-        assert first.entries == ((5, entry(4)), (4, entry(3)))
-        second = await store.audit_page(limit=2, before=first.next)
-        assert [number for number, _ in second.entries] == [3, 2]
-        last = await store.audit_page(limit=2, before=second.next)
-        assert (last.entries, last.next) == (((1, entry(0)),), None)
-        assert (await store.audit_page(limit=5)).next is None
+        await store.commit([], *map(entry, range(100)))
+        first = await store.audit_page()
+        assert first.entries == tuple((number + 1, entry(number)) for number in range(99, 49, -1))
+        last = await store.audit_page(before=first.next)
+        assert ([number for number, _ in last.entries], last.next) == ([*range(50, 0, -1)], None)
+        assert (await store.audit_page(before=1)).entries == ()
 
 
 async def test_the_entries_of_one_row_are_found(place: Place) -> None:
     async with place.open() as store:
-        for number in range(6):
-            await store.audit(entry(number, ROW if number % 2 else new_row()))
-        page = await store.audit_page(row=ROW, limit=2)
-        assert [each.at for _, each in page.entries] == [105, 103]
+        await store.commit([], *(entry(number, ROW if number % 2 else new_row()) for number in range(102)))
+        page = await store.audit_page(row=ROW)
+        assert [each.at for _, each in page.entries] == [*range(201, 101, -2)]
         assert [each.at for _, each in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
         assert (await store.audit_page(row=new_row())).entries == ()
 

@@ -11,7 +11,7 @@ from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number
 
 PAGE: Final = 50
-"""Default number of entries in a page."""
+"""Maximum number of entries in a page."""
 
 MOST_FIELDS: Final = 100
 """Maximum number of field names in an entry."""
@@ -86,18 +86,16 @@ def _text_of(entry: AuditEntry) -> str:
     )
 
 
-async def page(
-    transaction: Transaction, *, before: int | None = None, row: str | None = None, limit: int = PAGE
-) -> AuditPage:
+async def page(transaction: Transaction, *, before: int | None = None, row: str | None = None) -> AuditPage:
     """Return the entries before this number (None: the newest), of one row or of all rows."""
     newest = (1 << 62) if before is None else before
-    columns = "SELECT seq, at, kind, id, row_id, entry FROM sidekey_audit WHERE seq < $1"
+    select = "SELECT seq, at, kind, id, row_id, entry FROM sidekey_audit WHERE seq < $1"
     if row is None:
-        found = await transaction.fetch(f"{columns} ORDER BY seq DESC LIMIT $2", newest, limit + 1)
+        found = await transaction.fetch(f"{select} ORDER BY seq DESC LIMIT $2", newest, PAGE + 1)
     else:
-        found = await transaction.fetch(f"{columns} AND row_id = $2 ORDER BY seq DESC LIMIT $3", newest, row, limit + 1)
-    entries = tuple((each[0], _entry(*each[1:])) for each in found[:limit])
-    return AuditPage(entries, entries[-1][0] if len(found) > limit else None)
+        found = await transaction.fetch(f"{select} AND row_id = $2 ORDER BY seq DESC LIMIT $3", newest, row, PAGE + 1)
+    entries = tuple((number, _entry(*columns)) for number, *columns in found[:PAGE])
+    return AuditPage(entries, entries[-1][0] if len(found) > PAGE else None)
 
 
 async def drop(transaction: Transaction, before: int) -> int:

@@ -32,17 +32,8 @@ class StoreDenied(StoreRefused):
 
 
 class Changed(StoreError):
-    """The row has changed since the caller read it. `version` is the present one, or 0 if the row is gone."""
-
-    def __init__(self, id: str, version: int) -> None:  # noqa: A002  the word for it everywhere
-        super().__init__(f"{id} has changed: its version is {version}" if version else f"{id} is gone")
-        self.id = id
-        self.version = version
+    """The row has changed since the caller read it."""
 
 
 class Exists(StoreError):
     """A row with this ID exists already."""
-
-    def __init__(self, id: str) -> None:  # noqa: A002  as above
-        super().__init__(f"{id} exists already")
-        self.id = id

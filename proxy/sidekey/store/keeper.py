@@ -234,9 +234,11 @@ class Keeper:
             version = 0 if present is None else present.line.version
             if isinstance(change, Put) and change.expected is None:
                 if exists:
-                    raise Exists(record.id)
+                    raise Exists(f"{record.id} exists already")
             elif present is None or not exists or present.line.row != record.row or version != change.expected:
-                raise Changed(record.id, version if exists else 0)
+                raise Changed(
+                    f"{record.id} has changed: its version is {version}" if exists else f"{record.id} is gone"
+                )
             written = record.at(version + 1)
             body = written.body() if isinstance(change, Put) else TOMBSTONE
             line = self.seals.line(name, record.row, version + 1, revision, body)

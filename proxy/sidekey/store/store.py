@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from sidekey.store import audit, leases, sessions, upkeep, uses
-from sidekey.store.audit import PAGE, AuditEntry, AuditPage
+from sidekey.store.audit import AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.keeper import Keeper
@@ -156,9 +156,9 @@ class Store:
         """Write an audit entry without a change, in place of the `previous` one if any. Return its number."""
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
-    async def audit_page(self, *, before: int | None = None, row: str | None = None, limit: int = PAGE) -> AuditPage:
+    async def audit_page(self, *, before: int | None = None, row: str | None = None) -> AuditPage:
         """Return the audit entries before this number (None: the newest), of one row or of all rows."""
-        return await self._query(partial(audit.page, before=before, row=row, limit=limit))
+        return await self._query(partial(audit.page, before=before, row=row))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
         """Take the lease for the renewal of a token, unless another process holds it.
