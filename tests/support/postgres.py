@@ -1,6 +1,6 @@
 """PostgreSQL for tests: a throw-away cluster of an unprivileged user, reached by a unix socket.
 
-Durability is off: what a test kills is a client, a connection or, with `restart`, a server that ends in good order.
+Tests kill clients, connections and servers, but no kernel: what was written to a file stays there without fsync.
 """
 
 from __future__ import annotations
@@ -94,6 +94,11 @@ class Postgres:
     def restart(self) -> None:
         """End every connection and the server, and start it again."""
         self._control("restart", "-m", "fast", "-l", str(self.folder / "log"))
+
+    def crash(self) -> None:
+        """Kill the server's processes without writing what they hold, and start it again: it recovers from its WAL."""
+        self._control("stop", "-m", "immediate")
+        self.start()
 
     def url(self, schema: str = "public") -> str:
         """Where the tables of this schema are."""
