@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -52,6 +53,9 @@ _OTHER: Final = "refused a statement"
 
 _DENIED: Final = "42501"
 """The SQLSTATE of a missing privilege."""
+
+_TABLE: Final = re.compile(r"\bsidekey_[a-z]+\b")
+"""A table of the store, the only part of the server's text that an error may repeat."""
 
 _PASSING: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATEs that may be gone at the next attempt. After any other class an operator must act.
@@ -191,9 +195,11 @@ class PostgresDatabase(Database):
             if state[:2] in ("08", "57"):
                 self._drop()
             if state == _DENIED:
+                table = _TABLE.search(str(error))
+                privilege = f"a privilege on {table[0]}" if table else "a privilege"
                 raise StoreDenied(
-                    "store.url: the database user lacks a privilege that this needs: grant it, or use a Sidekey whose "
-                    f"user has it (SQLSTATE {state})"
+                    f"store.url: the database user lacks {privilege}: grant it, or use a Sidekey whose user has it "
+                    f"(SQLSTATE {state})"
                 ) from None
             kind = StoreUnavailable if state.startswith(_PASSING) else StoreUnusable
             raise kind(f"store.url: the database {reason} (SQLSTATE {state})") from None
