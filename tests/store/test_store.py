@@ -261,6 +261,9 @@ async def test_the_work_is_done_in_a_thread_that_ends(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert "sidekey-store" in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(StoreRefused):
+        async with place.open({"k2": b"2" * 32}):
+            pass
     assert "sidekey-store" not in {thread.name for thread in threading.enumerate()}
 
 
