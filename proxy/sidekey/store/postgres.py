@@ -212,14 +212,11 @@ class PostgresDatabase(Database):
         except TimeoutError:
             self._drop()
             raise StoreUnavailable("store.url: the database does not respond") from None
-        except OSError as error:
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self._drop()
-            name = errno.errorcode.get(error.errno or 0)
+            name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
             why = f" ({name})" if name else ""
             raise StoreUnavailable(f"store.url: the database cannot be reached{why}") from None
-        except (asyncpg.InterfaceError, asyncpg.InternalClientError):
-            self._drop()
-            raise StoreUnavailable("store.url: the database cannot be reached") from None
 
 
 class _PostgresTransaction(Transaction):

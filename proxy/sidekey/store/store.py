@@ -286,34 +286,29 @@ class Store:
         self, reported: tuple[State, Health], notify: Callable[[], None], report: Callable[[BaseException], None]
     ) -> None:
         failures = 0
-        while not self._keeper.is_open:
-            failures += 1
-            await asyncio.sleep(_pause(failures))
-            try:
-                await self._open(create=True)
-            except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
-                report(defect)
-            if reported[1] != self._health:
-                reported = self.state, self._health
-                notify()
         verified = time.monotonic()
         dropped = -MAINTAIN_EVERY
         looked = 0.0
         while True:
-            await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
-            await asyncio.sleep(looked + _PACE - time.monotonic())
-            now = looked = time.monotonic()
             try:
-                whole = now - verified >= MAINTAIN_EVERY
-                await self._look(whole=whole)
-                if whole:
-                    verified = now
-                if now - dropped >= MAINTAIN_EVERY:
-                    dropped = now
-                    await self._drop()
+                if not self._keeper.is_open:
+                    failures += 1
+                    await asyncio.sleep(_pause(failures))
+                    await self._open(create=True)
+                else:
+                    await self._database.wait(LOOK_EVERY * random.uniform(0.5, 1.0))  # noqa: S311  spreads load
+                    await asyncio.sleep(looked + _PACE - time.monotonic())
+                    now = looked = time.monotonic()
+                    whole = now - verified >= MAINTAIN_EVERY
+                    await self._look(whole=whole)
+                    if whole:
+                        verified = now
+                    if now - dropped >= MAINTAIN_EVERY:
+                        dropped = now
+                        await self._drop()
             except StoreError as error:
                 self._note(error)
-            except Exception as defect:  # noqa: BLE001  the edge of a task: the next look may go well
+            except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may go well
                 report(defect)
             if reported[0] is not self.state or reported[1] != self._health:
                 reported = self.state, self._health
