@@ -15,11 +15,12 @@ from typing import Any, Self
 from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.stored.opening import Vault, sealed_fields
-from sidekey.settings.stored.saving import Draft, prepare
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.rows import saved_row
+from sidekey.settings.stored.saving import assess
 from sidekey.store.audit import AuditEntry
 from sidekey.store.place import open_store
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Put
 
 KEY_ID = "k1"
@@ -71,18 +72,9 @@ def _row(name: str, prefix: str, vault: Vault, now: int) -> IntegrationRow:
         "endpoint_prefix": prefix,
         "auth": {"type": "basic", "username": {"value": USER}, "password": {"value": PASSWORD}},
     }
-    draft = prepare(document, None, in_flight=_IN_FLIGHT, now=now)
-    assert isinstance(draft, Draft)
-    row = new_row()
-    return IntegrationRow(
-        row=row,
-        id=name,
-        document=draft.saved.text(),
-        secrets=sealed_fields(vault, row, name, draft, {}, by=_WHO, now=now),
-        created_at=now,
-        updated_at=now,
-        updated_by=_WHO,
-    )
+    draft = assess(document, None, in_flight=_IN_FLIGHT, now=now).draft
+    assert draft is not None
+    return saved_row(vault, name, draft, None, None, by=_WHO, now=now).row
 
 
 class Operator:

@@ -116,15 +116,17 @@ def test_long_name_url_and_path_of_keys_are_errors(child: Child) -> None:
         {"pointer": "/auth/token_endpoint", "detail": detail}
     ]
     detail = "must not have a value below keys of more than 1000 characters together"
-    assert errors({**BASIC, "n" * 1000: {}}) == [{"pointer": "", "detail": detail}]
+    said = api.ask("POST", PREVIEW, {**BASIC, "n" * 1000: {}})
+    assert (said.status, said.code, said.json["detail"]) == (400, "malformed", f"the body {detail}")
 
 
 def test_reasons_to_enter_secrets_again_are_limited(child: Child) -> None:
     api = Api(child.admin_port)
-    api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
-    found = api.ask("POST", PREVIEW, {"id": "kept", **session("y", {"set": True})}).json["reenter"]
+    made = api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
+    made["auth"]["login"]["url"] = "https://evil.example.com/login"
+    found = api.ask("POST", PREVIEW, made).json["reenter"]
     assert len(found) == 201
-    saving = api.ask("PUT", "/integrations/kept", session("y", {"set": True}), match='"1"')
+    saving = api.ask("PUT", "/integrations/kept", made, match='"1"')
     assert (saving.code, len(saving.json["errors"])) == ("reenter", 201)
 
 

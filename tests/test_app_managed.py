@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from sidekey.managed import Managed
-from sidekey.settings.stored.opening import sealed_fields
-from sidekey.settings.stored.saving import Former
 from sidekey.store.audit import AuditEntry
 from sidekey.store.records import CallerRow, IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
@@ -25,7 +23,7 @@ from support.ca import Authority
 from support.plane import eventually
 from support.raw import RawConnection, connect
 from support.serving import HEAD, Serving, problem, serving
-from support.stored import draft
+from support.stored import ids, saved
 from support.tunnels import connect_request, problem_of
 from support.upstream import OK, RawUpstream
 
@@ -47,15 +45,14 @@ class Editor:
     async def put(self, name: str, document: Mapping[str, Any]) -> None:
         """Save a document as the API does."""
         vault, before = self.managed.vault, self.managed.store.state.integrations.get(name)
-        former = None if before is None else Former.load(before.document, before.secrets)
-        made = draft(document, former)
-        row = new_row() if before is None else before.row
-        fields = sealed_fields(vault, row, name, made, {} if before is None else before.secrets, by="ann", now=1)
-        record = IntegrationRow(row=row, id=name, document=made.saved.text(), secrets=fields)
-        await self.managed.commit([Put(record, None if before is None else before.version)], ENTRY)
+        version = None if before is None else before.version
+        await self.managed.commit([Put(saved(vault, name, document, before), version)], ENTRY)
+
+    def row(self, name: str) -> IntegrationRow:
+        return self.managed.store.state.integrations[name]
 
     async def delete(self, name: str) -> None:
-        row = self.managed.store.state.integrations[name]
+        row = self.row(name)
         await self.managed.commit([Delete(row, row.version)], ENTRY)
 
     async def let_in(self, *integrations: str) -> None:
@@ -95,7 +92,7 @@ async def test_an_integration_that_is_made_while_it_runs_is_served_at_once(tmp_p
         assert (await sidekey.reverse("/x")).status == 401
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
         kept = keyed(upstream.port, "one")
-        kept["auth"]["headers"]["X-Key"]["secret"] = {"set": True}
+        kept["auth"]["headers"]["X-Key"]["secret"] = {"set": True, "id": next(iter(ids(editor.row("it")).values()))}
         await editor.put("it", {**kept, "description": "edited"})
         assert (await sidekey.forward(f"http://up.test:{upstream.port}/one/y", TOKEN)).status == 200
         await editor.put("it", keyed(upstream.port, "two"))

@@ -84,8 +84,9 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(order: str, ca: Au
 
             said = await asyncio.to_thread(make)
             auth = said[2]["auth"]
-            assert auth["certificate"]["subject"] == "CN=leaf.example"
-            assert auth["private_key"].keys() == {"set", "updated_at", "updated_by"}
+            assert said[0]["certificate"]["subject"] == "CN=leaf.example"
+            assert auth["certificate"]["inline"].count("BEGIN CERTIFICATE") == 2
+            assert auth["private_key"].keys() == {"set", "id", "set_at", "set_by"}
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x", CALLER)).status == 200
             exported = await asyncio.to_thread(run_process, "export", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
@@ -104,7 +105,7 @@ def test_pasted_pair_replaces_the_stored_one(tmp_path: Path) -> None:
         api.make("/integrations", mtls(1, **pair))
         pasted = {"certificate": {"inline": ORDERS["key first"]}}
         said = api.ask("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
-        assert (said.status, said.json["auth"]["certificate"]["subject"]) == (200, "CN=leaf.example")
+        assert (said.status, LEAF.pem.decode() in said.json["auth"]["certificate"]["inline"]) == (200, True)
         wrong = {**pasted, "private_key": {"value": OTHER.key_pem.decode()}}
         said = api.ask("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
         assert (said.status, said.pointers) == (422, {"/auth/certificate"})
@@ -182,7 +183,7 @@ def test_only_the_blocks_of_a_pasted_certificate_are_stored(tmp_path: Path) -> N
     pair = {"certificate": {"inline": headless + LEAF.pem.decode()}, "private_key": {"value": LEAF.key_pem.decode()}}
     with managed(tmp_path, more=CALLERS) as child:
         found = Api(child.admin_port).make("/integrations", mtls(1, **pair))
-        assert found["auth"]["certificate"]["subject"] == "CN=leaf.example"
+        assert found["auth"]["certificate"]["inline"] == LEAF.pem.decode()
     database = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*")).decode("latin-1")
     assert "CERTIFICATE" in database
     assert not has_key(database, LEAF)

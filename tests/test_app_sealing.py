@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from support.child import Child, run_cli
 from support.edits import EDITS
 from support.postgres import Postgres
 from support.scraping import samples
-from support.stored import BASIC, CANARY, OAUTH2
+from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
 
 PATCHES: Final = {key: edit for key, edit in EDITS.items() if not key.startswith("mtls.")}
@@ -62,7 +63,7 @@ def sent(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int
 
 def pointers(document: Any, where: str = "") -> set[str]:
     """Where a document as it reads has secrets."""
-    if isinstance(document, dict) and document.get("set") is True and "updated_by" in document:
+    if isinstance(document, dict) and document.get("set") is True and "set_by" in document:
         return {where}
     listed = enumerate(document) if isinstance(document, list) else ()
     items: Iterator[tuple[Any, Any]] = iter(document.items() if isinstance(document, dict) else listed)
@@ -150,15 +151,43 @@ async def edit_body(place: Place, name: str, patch: Any) -> None:
     await place.sql(f"UPDATE sidekey_rows SET body = '{text}' WHERE id = '{name}'")
 
 
+LIST: Final = copied(SESSION)
+"""Users in a list, each with a secret."""
+LIST["auth"]["login"]["body"] = {
+    "users": [{"name": name, "pin": {"value": f"{CANARY}-{name}"}} for name in ("ann", "bob")]
+}
+
+
 def swapped_fields(state: State) -> dict[str, IntegrationRow]:
     row = state.integrations["two"]
-    first, second = sorted(row.secrets)
+    first, second = row.secrets
     return {"two": replace(row, secrets={first: row.secrets[second], second: row.secrets[first]})}
+
+
+def swapped_ids(state: State) -> dict[str, IntegrationRow]:
+    row = state.integrations["two"]
+    first, second = row.secrets
+    return {"two": replace(row, document=swapped(row.document, first, second))}
+
+
+def swapped_entries(state: State) -> dict[str, IntegrationRow]:
+    """Secrets of two entries of a list of mappings."""
+    row = state.integrations["list"]
+    first, second = re.findall('"pin":{"set":true,"id":"([^"]*)"}', row.document)
+    return {"list": replace(row, document=swapped(row.document, first, second))}
+
+
+def swapped(text: str, first: str, second: str) -> str:
+    return text.replace(first, "<first>").replace(second, first).replace("<first>", second)
 
 
 def swapped_rows(state: State) -> dict[str, IntegrationRow]:
     one, other = state.integrations["one"], state.integrations["other"]
-    return {"one": replace(one, secrets=other.secrets), "other": replace(other, secrets=one.secrets)}
+
+    def under_the_ids_of(row: IntegrationRow, values: IntegrationRow) -> IntegrationRow:
+        return replace(row, secrets=dict(zip(row.secrets, values.secrets.values(), strict=True)))
+
+    return {"one": under_the_ids_of(one, other), "other": under_the_ids_of(other, one)}
 
 
 def flipped_bits(state: State) -> dict[str, IntegrationRow]:
@@ -166,13 +195,13 @@ def flipped_bits(state: State) -> dict[str, IntegrationRow]:
     return {"one": replace(row, secrets={where: flipped(each) for where, each in row.secrets.items()})}
 
 
-@pytest.mark.parametrize("change", [swapped_fields, swapped_rows, flipped_bits])
+@pytest.mark.parametrize("change", [swapped_fields, swapped_ids, swapped_entries, swapped_rows, flipped_bits])
 def test_sealed_values_open_at_their_place_alone(
     place: Place, tmp_path: Path, change: Callable[[State], dict[str, IntegrationRow]]
 ) -> None:
     """Although the rows are vouched for; the others go on, and `verify` names what does not open."""
     with sidekey(place, tmp_path) as child:
-        for name, document in (("one", BASIC), ("other", BASIC), ("two", OAUTH2)):
+        for name, document in (("one", BASIC), ("other", BASIC), ("two", OAUTH2), ("list", LIST)):
             Api(child.admin_port).make("/integrations", {"id": name, **document})
         assert child.stop() == 0
     moved: set[str] = set()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sidekey.settings.stored.document import found_at, merge_patch
-from sidekey.store.state import Put
 from support.api import TOKENS, Api, managed
 from support.ask import get, within
 from support.child import run_cli
 from support.keys import private_key
 from support.nginx import Nginx
 from support.pages import Pages
-from support.stores import ENTRY, KEYS, SqlitePlace
 
 USER = "canary-of-a-user-name"
 PASSWORD = "canary-of-a-password"
@@ -133,48 +128,6 @@ def test_user_name_in_the_open_is_refused_in_the_store(tmp_path: Path) -> None:
             assert said.status == 422
             assert "send {value: SECRET}" in said.body.decode()
             assert USER not in said.body.decode()
-
-
-def save_in_the_open(folder: Path, patch: dict[str, Any]) -> None:
-    """Save an integration as an earlier version did, which took these texts as they were sent."""
-
-    async def save() -> None:
-        async with SqlitePlace(folder).open(KEYS, create=False) as store:
-            row = store.state.integrations["it"]
-            saved = json.loads(row.document)
-            saved["integration"] = merge_patch(saved["integration"], patch)
-            secrets = {where: each for where, each in row.secrets.items() if found_at(patch, where) is None}
-            await store.commit([Put(replace(row, document=json.dumps(saved), secrets=secrets), row.version)], ENTRY)
-
-    asyncio.run(save())
-
-
-@pytest.mark.parametrize("auth", [{"username": USER}, {"sid": USER}], ids=["username", "of a profile"])
-def test_user_name_that_an_earlier_version_saved_in_the_open_is_not_shown(auth: dict[str, Any], tmp_path: Path) -> None:
-    """The integration is invalid until the name is entered again, with its password, and reads without it."""
-    first = DOCUMENTS["profile" if "sid" in auth else "basic"]
-    with managed(tmp_path, more=CALLERS) as child:
-        Api(child.admin_port).make("/integrations", {"id": "it", **first})
-        assert child.stop() == 0
-    save_in_the_open(tmp_path, {"auth": auth})
-    with managed(tmp_path, more=CALLERS) as child:
-        for token in TOKENS.values():
-            api, pages = Api(child.admin_port, token), Pages(child.admin_port)
-            pages.log_in(token)
-            shown = api.get("/integrations/it")
-            assert shown["status"] == "unusable"
-            assert shown["auth"].keys() == first["auth"].keys() - auth.keys()
-            assert USER not in json.dumps([shown, pages.get("/integrations/it").body])
-        api = Api(child.admin_port)
-        document = {**shown, **first}
-        assert api.ask("PUT", "/integrations/it", document, match="*").json["status"] == "ok"
-
-
-def test_secret_username_says_what_to_write_instead(tmp_path: Path) -> None:
-    config = tmp_path / "sidekey.yaml"
-    auth = "{type: basic, secret_username: {env: KEY}}"
-    config.write_text(f"version: 1\nintegrations: {{it: {{endpoint_prefix: https://a.test, auth: {auth}}}}}\n")
-    assert "auth.secret_username: write this secret as username" in run_cli("check", "--config", str(config)).stdout
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,9 @@ def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Op
     one.press("Check", "/auth/client_secret: must be sent again")
     line = one.text.split("\n").index("  client_secret:") + 1
     assert one.page.inner_text(".numbers .wrong") == str(line)
-    one.press("Save", "Not saved: the destination of secrets has changed")
-    secret = one.text.partition("  client_secret:\n")[2].partition("updated_by")[0]
-    one.edit(f"{secret}updated_by: editor-of-file\n", "    value: canary-two\n")
+    one.press("Save", "Not saved: the place or destination of secrets has changed")
+    secret = one.text.partition("  client_secret:\n")[2].partition("set_by")[0]
+    one.edit(f"{secret}set_by: editor-of-file\n", "    value: canary-two\n")
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=api.us-central1.gcp.commercetools.com")
     assert "canary" not in one.page.content() + one.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 import stat
 from base64 import b64decode, b64encode
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.cli.store import StoreCommandError, destinations_of, write_key
-from sidekey.settings.stored.opening import Vault, sealed_fields
-from sidekey.settings.stored.saving import Draft, prepare
+from sidekey.cli.store import StoreCommandError, purpose_of, write_key
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.rows import saved_row
+from sidekey.settings.stored.saving import assess
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow, new_row
@@ -75,12 +77,11 @@ def fill(config: Path) -> None:
 
 
 def saved(opened: Store) -> IntegrationRow:
-    draft = prepare(DOCUMENT, None, in_flight=100, now=0)
-    assert isinstance(draft, Draft)
-    row = new_row()
-    secrets = sealed_fields(Vault(opened.id, opened.ring), row, "crm", draft, {}, by="ops", now=1)
-    assert secrets
-    return IntegrationRow(row=row, id="crm", document=draft.saved.text(), secrets=secrets)
+    draft = assess(DOCUMENT, None, in_flight=100, now=0).draft
+    assert draft is not None
+    row = saved_row(Vault(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
+    assert row.secrets
+    return row
 
 
 def sql(config: Path, statement: str) -> list[tuple[object, ...]]:
@@ -159,8 +160,9 @@ def test_nothing_is_sealed_again_for_another_destination(config: Path) -> None:
 
     asyncio.run(edit())
     said = store(config, "verify", status=1)
-    assert "integration crm: /auth/password does not open: it was entered for another place or destination" in said
-    assert "integration crm: /auth/password does not open" in store(written(config, NEW, OLD), "rotate-key", status=1)
+    reason = "does not open: it was entered for another place or destination"
+    assert re.search(f"integration crm: secret s_[0-9a-f]{{16}} {reason}", said)
+    assert reason in store(written(config, NEW, OLD), "rotate-key", status=1)
     assert ":k1:" in str(sql(config, "SELECT body FROM sidekey_rows"))
 
 
@@ -192,7 +194,7 @@ def test_a_config_without_a_store_says_how_to_get_one(config: Path) -> None:
 )
 def test_a_document_that_means_nothing_goes_nowhere(document: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        destinations_of(IntegrationRow(row=new_row(), id="crm", document=document))
+        purpose_of(IntegrationRow(row=new_row(), id="crm", document=document))
 
 
 async def test_a_store_that_is_not_reached_is_told_at_once(config: Path) -> None:

@@ -42,7 +42,7 @@ from sidekey.credentials.certificates.material import Examined, Material, _Exami
 from sidekey.credentials.certificates.pem import Block, Halves
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import Keys, Located, Reference, Secret, Section
+from sidekey.credentials.fields import Entered, Keys, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.injected import InjectedSettings
@@ -160,11 +160,9 @@ def certificates() -> CertificateLoader:
     return made
 
 
-def entered() -> Located:
+def entered() -> Entered:
     """A secret on its way into the store."""
-    mapping = Located("/auth/password")
-    mapping["value"] = "hunter2"
-    return mapping
+    return Entered({"value": "hunter2"})
 
 
 def signing() -> Iterator[object]:

@@ -17,7 +17,7 @@ from sidekey.credentials.registry import KINDS
 from sidekey.credentials.written_values import WrittenValue
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import with_new_ids
 from sidekey.settings.validated import validate
 
 Tags = dict[Loc, str]
@@ -85,7 +85,7 @@ def document(place: Loc, value: Any, tags: Tags) -> dict[str, Any]:
             node[where[-1]] = written
             if where[-1] == "prefix":
                 # Nothing reads it without a secret.
-                node["secret"] = {"set": True}
+                node["secret"] = {"set": True, "id": "s_1"}
     return root
 
 
@@ -107,7 +107,7 @@ def test_no_value_of_a_body_or_row_names_a_file_or_variable(source: Any, where: 
     """Wherever a file may: a secret, a public text, in a list, in a tree, and in what only files have."""
     accepting = set()
     for place, tags in PLACES:
-        found = errors_at(place, located(document(place, source, tags)), Context(where))
+        found = errors_at(place, with_new_ids(document(place, source, tags)), Context(where))
         assert found, place
         if not errors_at(place, document(place, source, tags), Context("file")):
             accepting.add(place)
@@ -130,7 +130,7 @@ def test_keys_that_only_a_file_sets_are_refused_at_once(where: Literal["body", "
         found = {
             each.loc: each.message
             for each in validate(
-                located(
+                with_new_ids(
                     {
                         "allow_private": value,
                         "pass_headers": value,
@@ -146,16 +146,16 @@ def test_keys_that_only_a_file_sets_are_refused_at_once(where: Literal["body", "
 @pytest.mark.parametrize(
     "auth",
     [
-        {"type": "basic", "username": {"set": True}, "password": {"value": "hunter2"}},
+        {"type": "basic", "username": {"set": True, "id": "s_1"}, "password": {"value": "hunter2"}},
         {"type": "mtls", "pem": {"url": "https://vault.example/hunter2"}},
     ],
 )
 def test_a_row_has_no_secret_in_the_open(auth: dict[str, Any]) -> None:
     """A body has, until it is sealed."""
-    raw = located({"endpoint_prefix": "https://a.example", "auth": auth})
+    raw = with_new_ids({"endpoint_prefix": "https://a.example", "auth": auth})
     assert validate(raw, Context("body")).errors == ()
     (error,) = validate(raw, Context("row")).errors
-    assert error.message == "must be {set: true}: a row contains no secret in the open"
+    assert error.message == "must be {set: true, id: ID}: a row contains no secret in the open"
 
 
 def test_a_validation_without_a_context_is_a_mistake() -> None:
@@ -164,7 +164,7 @@ def test_a_validation_without_a_context_is_a_mistake() -> None:
         BasicSettings.model_validate(BASIC)
 
 
-def test_a_body_is_located_before_it_is_validated() -> None:
-    """A secret without its place could not be stored."""
-    with pytest.raises(TypeError, match="locate a body or row"):
+def test_a_secret_of_a_body_has_an_id_before_it_is_validated() -> None:
+    """A secret without one could not be stored."""
+    with pytest.raises(TypeError, match="their IDs before you validate"):
         BasicSettings.model_validate({"type": "basic", "username": {"value": "a"}}, context=Context("body"))

@@ -14,20 +14,20 @@ from sidekey.credentials.destination import (
     HARMLESS,
     CountsAs,
     GoesWith,
+    certificates_in,
     destination_of,
-    halves_in,
     keys_of,
     references_in,
 )
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.registry import AuthSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import with_new_ids
 from support.oauth import signer
 from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, beside, destination, harmless, jwt_bearer, mtls
 
 TEXT = Reference("text", "public")
-STORED = Reference("stored", "/x")
+STORED = Reference("stored", "s_1")
 
 
 class Inner(BaseModel):
@@ -74,13 +74,13 @@ def test_references_and_halves_are_found_by_their_places() -> None:
     """As the document has them."""
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
-    assert list(halves_in(settings)) == [(("inner", "public"), "secret")]
+    assert list(certificates_in(settings)) == [(("inner", "public"), "secret")]
     assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
 
 
 def test_a_list_of_secrets_counts_as_one() -> None:
     """So that one may be added, moved and removed; what is public in it counts in its order."""
-    other = Reference("stored", "/y")
+    other = Reference("stored", "s_2")
     for secrets in ([STORED], [STORED, other], [other, STORED], (STORED, other)):
         assert destination_of(Listing(keys=secrets)) == destination_of(Listing(keys=STORED)) == {}
         assert destination_of(Listing(tree={"a": secrets})) == destination_of(Listing(tree={"a": STORED}))
@@ -179,7 +179,7 @@ def test_each_member_of_a_union_has_a_form_of_its_own(key: str, members: dict[st
         adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
         auth = {**OAUTH2["auth"], key: member}
         return json.dumps(
-            destination_of(adapter.validate_python(located({"auth": auth})["auth"], context=Context("body")))
+            destination_of(adapter.validate_python(with_new_ids({"auth": auth})["auth"], context=Context("body")))
         )
 
     forms = {tag: form({"type": tag, **more}) for tag, more in members.items()}

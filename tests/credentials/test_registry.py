@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.settings.profiles import expand
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import with_new_ids
 from support.stored import copied, documents
 
 
@@ -40,7 +40,9 @@ def test_the_union_picks_the_kind_by_its_type() -> None:
     assert type(TypeAdapter(AuthSettings).validate_python(auth, context=Context("file"))) is KINDS["basic"]
 
 
-BLOCKS: Final = [dict(expand(located(copied(each)), Context("body")).table["auth"]) for each in documents().values()]
+BLOCKS: Final = [
+    dict(expand(with_new_ids(copied(each)), Context("body")).table["auth"]) for each in documents().values()
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[*documents()])

@@ -15,7 +15,7 @@ from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.validated import validate
 from support.outgoing import NOW, UNIQUE, outgoing
-from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, opened, stored
+from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, ids, opened, stored
 
 SECRET = {"insecure_value": "hunter2"}
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
@@ -156,10 +156,9 @@ def test_schemes_and_components_move_no_stored_secret() -> None:
 def test_a_stored_secret_stays_when_another_is_put_before_it_and_the_scheme_is_another() -> None:
     """None of them is entered again, and each is where it is said to be."""
     row = stored(SIGNATURE)
-    before = {value: where for where, value in opened(row).values.items()}
     document = json.loads(row.document)["integration"]
     document["auth"] |= {"scheme": "convoy", "secret": [{"value": "newest"}, *reversed(document["auth"]["secret"])]}
     found = stored(document, before=row)
     values = opened(found).values
     assert [*values.values()] == ["newest", CANARY, f"{CANARY}-new"]
-    assert [where for where, value in values.items() if value != "newest"] == [before[CANARY], before[f"{CANARY}-new"]]
+    assert [*ids(found).values()][1:] == [*reversed(ids(row).values())]

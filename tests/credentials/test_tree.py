@@ -21,7 +21,7 @@ from sidekey.credentials.tree import (
     references,
     texts,
 )
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import with_new_ids
 
 BODY: dict[str, Any] = {
     "user": {"name": "svc", "key": {"file": "k"}},
@@ -128,7 +128,7 @@ def test_depth_and_size_have_bounds() -> None:
     assert errors_of({"a": [1] * (MOST_VALUES - 1)}) == {("body",): f"must not have more than {MOST_VALUES} values"}
 
 
-@pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "updated_by": "eve"}])
+@pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "id": "s_1", "set_by": "eve"}])
 def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, Any]) -> None:
     """Else a file would be sent otherwise once it is imported."""
     found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
@@ -137,12 +137,14 @@ def test_what_is_a_secret_in_a_store_is_no_mapping_in_a_file(written: dict[str, 
 
 def test_in_a_stored_document_secrets_are_values_or_kept() -> None:
     """With other names beside it, `value` is the name of a field; no file is read."""
-    raw = located(
-        {"a": {"value": "hunter2"}, "b": [{"set": True, "updated_by": "eve"}], "c": {"value": 1, "name": "x"}}
+    raw = with_new_ids(
+        {"a": {"value": "hunter2"}, "b": [{"set": True, "id": "s_1", "set_by": "eve"}], "c": {"value": 1, "name": "x"}}
     )
     tree = parse_tree(raw, Context("body"))
     assert {place: each.source for place, each in references(tree)} == {("a",): "stored", ("b", "0"): "stored"}
-    found = errors_of(located({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}), "body")
+    found = errors_of(
+        with_new_ids({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}), "body"
+    )
     assert found["body", "a"].startswith("no file of Sidekey's machine may be read")
     assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
 
@@ -157,7 +159,7 @@ def test_nothing_shows_what_is_in_it() -> None:
 def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> None:
     """Whatever a document that says nothing was sealed for stays as it is."""
     assert destination_of(Model()) == {}
-    raw = located(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]})
+    raw = with_new_ids(BODY | {"user": {"value": "x"}, "scopes": ["a", {"value": "y"}]})
     assert destination_of(model_of(raw, Context("body"))) == {
         "body": {"user": {}, "scopes": ["a", {"": {}}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
     }
@@ -219,7 +221,7 @@ def said(node: Any) -> Any:
 
 def form(raw: dict[str, Any]) -> str | None:
     try:
-        return json.dumps(form_of(parse_tree(located(raw), Context("body"))), sort_keys=True)
+        return json.dumps(form_of(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
     except ValidationError:
         return None
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import Located
+from sidekey.credentials.fields import Entered
 from sidekey.credentials.written_values import WrittenValue, shape, written_schema
 
 SECRET = {"insecure_value": "hunter2"}
@@ -56,10 +56,8 @@ def test_what_is_neither_is_refused_with_the_way_out(raw: Any, reason: str) -> N
 @pytest.mark.parametrize("key", ["value", "set"])
 def test_a_secret_of_a_store_is_not_put_in_place_of_a_public_text(key: str) -> None:
     """As a file's would be."""
-    mapping = Located("/add/query/key")
-    mapping[key] = "hunter2"
     with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
-        ADAPTER.validate_python(mapping, context=Context("body"))
+        ADAPTER.validate_python(Entered({key: "hunter2"}), context=Context("body"))
 
 
 def test_the_schema_says_what_else_a_value_may_be() -> None:

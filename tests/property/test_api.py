@@ -53,7 +53,15 @@ VALUES = st.recursive(
 """Anything that JSON can say."""
 
 SECRETS = st.sampled_from(
-    [{"value": CANARY}, {"set": True}, {"set": False}, {"file": "x"}, {"url": "https://a.example"}, {"value": "*"}]
+    [
+        {"value": CANARY},
+        {"set": True},
+        {"set": True, "id": "s_1"},
+        {"set": False},
+        {"file": "x"},
+        {"url": "https://a.example"},
+        {"value": "*"},
+    ]
 )
 
 

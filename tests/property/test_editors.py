@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -18,7 +19,8 @@ from support.child import Child
 from support.nginx import Nginx
 
 SECRET = "canary-that-an-editor-wants"
-KEPT = {"set": True}
+KEPT = {"set": True, "id": "{id}"}
+"""A secret of the integration, wherever the document has it."""
 MORE = """
 callers: {all: {token: {insecure_value: the-token-of-a-file}, integrations: "*"}}
 integrations: {}
@@ -81,7 +83,7 @@ EDITS: list[dict[str, Any]] = [
     {"auth": {"headers": {"Authorization": "public"}}},
     {"auth": {"headers": {"Authorization": {"secret": {"value": "their-own"}}}}},
     {"auth": {"headers": {"Host": "theirs.example"}}},
-    {"auth": {"username": {"set": True}}},
+    {"auth": {"username": KEPT}},
     {"auth": {"username": "theirs"}},
     {"auth": {"username": {"value": "theirs"}}},
     {"auth": {"password": {"value": "their-own"}}},
@@ -119,7 +121,9 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["PATCH", "PATCH", "PATCH", "PUT", "POST", "draft"]), st.sampled_from(EDITS)),
+    st.tuples(
+        st.sampled_from(["PATCH", "PATCH", "PATCH", "PUT", "POST", "draft"]), st.sampled_from(EDITS), st.integers(0, 2)
+    ),
     min_size=1,
     max_size=6,
 )
@@ -129,17 +133,19 @@ _NUMBERS = count()
 @given(which=st.integers(0, 3), steps=STEPS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_order_of_changes_shows_or_moves_a_secret(
-    running: Running, which: int, steps: list[tuple[str, dict[str, Any]]]
+    running: Running, which: int, steps: list[tuple[str, dict[str, Any], int]]
 ) -> None:
     """By PATCH, PUT, making it again, or as a draft; what the editor has entered themselves may go anywhere."""
     admin = Api(running.child.admin_port)
     editor = admin.by(TOKENS["editor"])
     name = f"wanted-{next(_NUMBERS)}"
     admin.make("/integrations", {"id": name, **documents(running)[which]})
-    for way, edit in steps:
-        text = json.dumps(edit).replace("{theirs}", running.theirs).replace("{ours}", running.ours)
-        patch = json.loads(text.replace("{port}", str(running.upstream)))
+    for way, edit, number in steps:
         shown = editor.ask("GET", f"/integrations/{name}")
+        ids = re.findall('"id": ?"(s_[0-9a-f]{16})"', shown.body.decode())
+        text = json.dumps(edit).replace("{theirs}", running.theirs).replace("{ours}", running.ours)
+        text = text.replace("{id}", ids[number % len(ids)] if ids else "s_1")
+        patch = json.loads(text.replace("{port}", str(running.upstream)))
         whole = merged(shown.json, patch)
         if way == "PATCH":
             said = editor.ask("PATCH", f"/integrations/{name}", patch, match=shown.etag)

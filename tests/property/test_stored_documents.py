@@ -30,9 +30,9 @@ from sidekey.credentials.registry import KINDS
 from sidekey.credentials.session import LoginSettings, SessionTokenSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
-from sidekey.settings.stored.document import merge_patch
+from sidekey.settings.stored.document import merge_patch, replaced
+from sidekey.settings.stored.importing import place_in
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Draft, Invalid, Reenter
 from support.edits import EDITS
 from support.stored import (
     BASIC,
@@ -43,9 +43,11 @@ from support.stored import (
     documents,
     draft,
     former,
-    in_a_row,
+    ids,
     judged,
+    kept,
     opened,
+    patched,
     settings_in,
     stored,
 )
@@ -186,21 +188,20 @@ def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
     document, patch = EDITS[key]
     row = stored(document)
     moved = former(row).patched(patch)
-    saved = json.loads(row.document)
-    written = merge_patch(saved["integration"], in_a_row(patch))
-    past = replace(row, document=json.dumps({**saved, "integration": written}))
+    past = replace(row, document=patched(row.document, patch))
     if not key.endswith(".type"):
-        kept = set(former(row).secrets)
+        secrets = set(ids(row))
         found = judged(moved, former(row))
-        assert isinstance(found, Reenter), found
-        assert kept - {"/auth/token_request/body/key"} <= set(found.pointers) <= kept
-        assert kept <= set(opened(past).refused)
+        assert found.draft is None
+        assert found.errors == ()
+        again = {each.pointer for each in found.again}
+        assert secrets - {"/auth/token_request/body/key"} <= again <= secrets
+        assert secrets <= set(opened(past).refused)
         assert opened(past).values == {}
         # Nor in a document that was written whole.
-        assert judged(copied(moved), former(row)) == found
+        assert judged(copied(moved), former(row)).again == found.again
     else:
-        found = judged(merge_patch(shown(former(row), row.secrets), patch), former(row))
-        assert not isinstance(found, Draft)
+        assert judged(merge_patch(shown(row), patch), former(row)).draft is None
 
 
 TEXT = st.text("abcXYZ 09-_", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -246,7 +247,7 @@ def test_what_was_got_edited_and_put_keeps_every_secret(name: str, data: st.Data
     row = first = stored(documents()[name])
     for _ in range(2):
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
-        document = merge_patch(shown(former(row), row.secrets), edits)
+        document = merge_patch(shown(row), edits)
         if data.draw(st.booleans()):
             document = former(row).patched(edits)
         row = stored(document, before=row)
@@ -282,7 +283,7 @@ DOCUMENTS = st.builds(
     AUTHS,
     PREFIXES,
     st.booleans(),
-).filter(lambda document: isinstance(judged(document), Draft))
+).filter(lambda document: judged(document).draft is not None)
 
 
 @given(before=DOCUMENTS, after=DOCUMENTS)
@@ -291,15 +292,18 @@ def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[s
     row = stored(before)
     changed = stored(after)
     past = replace(row, document=changed.document)
-    same = destination(before) in accepted(settings_in(changed.document)) and set(row.secrets) == set(changed.secrets)
-    assert (set(opened(past).values) == set(changed.secrets)) is same
-    where = next(iter(changed.secrets)).rpartition("/")[2]
-    kept = {**after, "auth": {**after["auth"], where: {"set": True}}}
-    found = judged(kept, former(row))
-    if set(row.secrets) != set(changed.secrets):
-        assert isinstance(found, Invalid)
-    else:
-        assert isinstance(found, Draft if same else Reenter)
+    # Both have a secret at each of the places that they share.
+    shared = ids(row).keys() & ids(changed).keys()
+    written = json.loads(changed.document)
+    for where in shared:
+        written = json.loads(json.dumps(written).replace(ids(changed)[where], ids(row)[where]))
+    past = replace(row, document=json.dumps(written))
+    same = destination(before) in accepted(settings_in(changed.document))
+    assert set(opened(past).values) == (shared if same else set())
+    keeping = replaced(after, {place_in(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
+    found = judged(keeping, former(row))
+    assert found.errors == ()
+    assert (found.draft is not None) is (same or not shared)
 
 
 def respelled(data: st.DataObject, document: dict[str, Any]) -> dict[str, Any]:
@@ -336,15 +340,15 @@ def test_documents_that_mean_the_same_have_one_destination(data: st.DataObject, 
     """However they are spelled; so a secret is kept."""
     row = stored(document)
     other = respelled(data, document)
-    assert draft(other).destination == draft(document).destination
-    assert stored(former(row).patched(json.loads(json.dumps(other))), before=row).secrets.keys() == row.secrets.keys()
+    assert destination(other) == destination(document)
+    assert ids(stored(former(row).patched(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
 
 
 def test_a_certificate_beside_another_kind_needs_no_other_secret_again() -> None:
     """It is added to what is sent, and moves nothing."""
     row = stored(BASIC)
     block = beside()["client_certificate"]
-    assert draft(former(row).patched({"client_certificate": block}), former(row)).kept == (
+    assert kept(draft(former(row).patched({"client_certificate": block}), former(row))) == {
         "/auth/password",
         "/auth/username",
-    )
+    }

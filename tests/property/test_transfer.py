@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.settings.document import parse
-from sidekey.settings.stored.document import found_at, merge_patch, replaced
+from sidekey.settings.stored.document import merge_patch, replaced
 from sidekey.settings.stored.exporting import exported_integration, exported_preset
+from sidekey.settings.stored.importing import place_in
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
+from sidekey.settings.stored.rows import is_saved
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.writing import Inexpressible, write
 from sidekey.store.records import PresetRow
 from support.plane import integration
-from support.stored import CANARY, draft, former, opened, stored
+from support.stored import CANARY, VAULT, draft, entered, former, ids, opened, stored
 from support.transfer import every_kind, imported
 
 SECRETS = (
@@ -51,26 +53,27 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-ROW = re.compile(r"r_[0-9a-f]{16}")
+ID = re.compile(r"s_[0-9a-f]{16}")
 PLACEHOLDERS = st.sampled_from(["{{a}}", "x {{a}} y", "{{{{", "'{{a}}'", "{{a}}: # |"])
 
 
-def entered(data: st.DataObject, document: dict[str, Any]) -> Any:
+def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
     """The document with other secrets, where any text is one."""
     values = {
-        where: data.draw(SECRETS)
-        for where, value in draft(document).entered.items()
-        if CANARY in value and not where.endswith(("/url", "/key_passphrase", "/session_token", "/secret_access_key"))
+        place_in(document, where): {"value": data.draw(SECRETS)}
+        for where, value in entered(draft(document)).items()
+        if CANARY in value
+        and not where.endswith(("/url", "/username", "/key_passphrase", "/session_token", "/secret_access_key"))
     }
-    return replaced(document, {where: {"value": value} for where, value in values.items()})
+    return replaced(document, values)
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(KINDS)), edits=EDITS)
 def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
     """Every kind, whatever its secrets and public values are; so is the profile, and where each secret may go."""
-    row = stored(entered(data, merge_patch(KINDS[name], edits)))
+    row = stored(with_secrets(data, merge_patch(KINDS[name], edits)))
     values = opened(row).values
-    assert values.keys() == row.secrets.keys()
+    assert values.keys() == ids(row).keys()
     exported = exported_integration(row)
     assert exported == exported_integration(row)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,13 +81,14 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     assert found.errors == found.warnings == ()
     again = draft(found.document)
     text = again.saved.text()
-    # Secrets in lists have new row IDs, in the order of the former ones.
-    rows = dict(zip(ROW.findall(text), ROW.findall(row.document), strict=True))
-    assert ROW.sub(lambda found: rows[found[0]], text) == row.document
-    entered_again = {ROW.sub(lambda found: rows[found[0]], where): value for where, value in again.entered.items()}
-    assert entered_again == values
-    assert again.destination == draft(found.document, former(row)).destination
-    assert all(found_at(found.document, where) is not None for where in values if not ROW.search(where))
+    # Secrets have new IDs, in the order of the former ones.
+    new = dict(zip(ID.findall(text), ID.findall(row.document), strict=True))
+    assert ID.sub(lambda found: new[found[0]], text) == row.document
+    assert entered(again) == values
+    before = former(row).purpose
+    assert before is not None
+    assert again.purpose.destinations == before.destinations
+    assert is_saved(VAULT, row, again)
 
 
 @given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))

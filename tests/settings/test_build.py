@@ -17,10 +17,9 @@ from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
 from sidekey.settings.build import build_integration, moved
 from sidekey.settings.load import load
-from sidekey.settings.stored.opening import StoredReader
 from support.ca import file_trust
 from support.loading import TENANT, good, prefix, write
-from support.stored import OAUTH2, VAULT, settings_in, stored
+from support.stored import OAUTH2, reader_of, settings_in, stored
 
 
 def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Snapshot:
@@ -229,7 +228,7 @@ def built_of_store(document: dict[str, Any]) -> Integration:
     """A stored integration of this document."""
     row = stored(document)
     settings = settings_in(row.document)
-    reader = StoredReader(VAULT, row, settings)
+    reader = reader_of(row)
     trust_of = cache(lambda trust: (trust, None))
     return build_integration("crm", settings, Trust(), reader, trust_of, stored=Only(()), row=row.row)[0]
 

@@ -9,7 +9,7 @@ from sidekey.store.records import IntegrationRow, PresetRow
 from support.stores import PINNED, RING
 
 SEALS = Seals(RING, "0" * 32)
-MAC = "ac63cd953014e3f952da4609291c31b21a31f6955378b519b012ac151b9a1f6b"
+MAC = "7643621b68b97fb2fd29bf10347948f97ec3220f312ff9b00b5a1391f43ea8bd"
 LINE = Line("integration", "1" * 32, "crm", 3, "k1", MAC, 9)
 
 

@@ -12,7 +12,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.raw import DEADLINE
-from support.stores import ENTRY, KEYS, Place, destinations_of, integration, raised
+from support.stores import ENTRY, KEYS, Place, integration, purpose_of, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
 TOKEN = TokenRow(row=new_row(), id="ops", role="viewer", token_sha256="1" * 64)
@@ -161,7 +161,7 @@ async def test_after_a_rotation_without_the_old_key_a_restored_row_is_not_used(p
         older = await read_row(place, "billing")
         await store.commit([Delete(CALLER, 1)], ENTRY)
     async with place.open({**new, **KEYS}) as store:
-        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
     await restore_row(place, "billing", older)
     await place.sql("UPDATE sidekey_rows SET \"key\" = 'k1' WHERE id = 'billing'")
     async with place.open(new) as store:

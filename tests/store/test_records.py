@@ -35,8 +35,8 @@ TOKEN = TokenRow(row="3" * 32, id="ops", version=2, role="editor", token_sha256=
 BODIES = [
     (
         INTEGRATION,
-        '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","secrets":{"/auth/password":'
-        '{"sealed":"1:k1:AA","updated_at":7,"updated_by":"ops"}},"updated_at":6,"updated_by":"é"}',
+        '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","secrets":{"s_1":'
+        '{"sealed":"1:k1:AA","set_at":7,"set_by":"ops"}},"updated_at":6,"updated_by":"é"}',
     ),
     (
         PRESET,

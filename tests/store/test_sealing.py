@@ -16,24 +16,24 @@ from sidekey.store.sealing import Binding, NotOpened, associated_data, needs, op
 
 RING = KeyRing({"k1": bytes(range(32))})
 TO = {"kind": "basic", "prefixes": ["https://secure.example.com/api/v1"], "ca": "mozilla"}
-BINDING = Binding("0" * 32, "1" * 32, "crm", "/auth/password", TO)
-SEALED = "1:k1:AQEBAQEBAQEBAQEBAQEBAQICAgICAgICAgICAi8WRXx1d8WkcAyBvxjXSFHaKDz6_THDzY3m"
+BINDING = Binding("0" * 32, "1" * 32, "crm", "s_1", TO, {"written": [["auth", "password"]]})
+SEALED = "1:k1:AQEBAQEBAQEBAQEBAQEBAQICAgICAgICAgICAi8WRXx1d8WkcAzHl7rJi7eYqJbJasQZT0ns"
 """`hunter2 é`, sealed with a salt of 16 bytes 01 and a nonce of 12 bytes 02."""
 
 
 def test_the_associated_data_are_pinned() -> None:
     """For good: with other bytes no store could be opened any more."""
     assert associated_data(BINDING, "k1") == (
-        b'{"field":"/auth/password","id":"crm","key":"k1","row":"11111111111111111111111111111111",'
-        b'"store":"00000000000000000000000000000000",'
+        b'{"id":"crm","key":"k1","place":{"written":[["auth","password"]]},"row":"11111111111111111111111111111111",'
+        b'"secret":"s_1","store":"00000000000000000000000000000000",'
         b'"to":{"ca":"mozilla","kind":"basic","prefixes":["https://secure.example.com/api/v1"]},"v":1}'
     )
 
 
 def test_the_associated_data_are_utf_8() -> None:
-    binding = Binding("s", "r", "i", "/auth/headers/é~1ü", "https://bücher.example")
+    binding = Binding("s", "r", "i", "é", "https://bücher.example")
     assert associated_data(binding, "k").decode() == (
-        '{"field":"/auth/headers/é~1ü","id":"i","key":"k","row":"r","store":"s","to":"https://bücher.example","v":1}'
+        '{"id":"i","key":"k","place":null,"row":"r","secret":"é","store":"s","to":"https://bücher.example","v":1}'
     )
 
 
@@ -62,7 +62,9 @@ def test_a_sealed_value_does_not_hold_the_text() -> None:
         {"store": "2" * 32},
         {"row": "2" * 32},
         {"id": "crn"},
-        {"field": "/auth/username"},
+        {"secret": "s_2"},
+        {"place": {"written": [["auth", "username"]]}},
+        {"place": None},
         {"to": {**TO, "ca": "system"}},
         {"to": {**TO, "prefixes": ["https://secure.example.com/api"]}},
         {"to": {**TO, "more": None}},

@@ -11,7 +11,7 @@ from sidekey.store.errors import StoreUnavailable
 from sidekey.store.leases import Lease
 from sidekey.store.state import Delete, Put
 from support.logged import logged
-from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, destinations_of, sealed
+from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, purpose_of, sealed
 
 CANARY = "canary-5f0e6a"
 
@@ -43,7 +43,7 @@ async def use(place: Place) -> None:
         await store.intend(lease, 60)
         await store.finish(lease, result, spent=True)
     async with place.open({"k3": b"3" * 32, "k2": b"2" * 32, **KEYS}) as store:
-        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
         await place.sql("ALTER TABLE sidekey_rows RENAME TO sidekey_moved")
         with pytest.raises(StoreUnavailable):
             await store.commit([Put(sealed(store, "three", f"{CANARY}-three"), None)], ENTRY)

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace
+from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace, purpose_of
 
 KILLS = os.environ.get("SIDEKEY_KILLS", "25")
 
@@ -44,4 +44,4 @@ async def test_nothing_acknowledged_is_lost_by_a_kill(place: Place) -> None:
         assert {name[:-1] for name in pairs if name.endswith("a")} == {name[:-1] for name in pairs if name[-1] == "b"}
         entries = await place.sql(f"SELECT count(*) FROM sidekey_audit WHERE entry LIKE '%\"{ENTRY.action}\"%'")
         assert entries == [(found.revision,)]
-        assert (await store.verify(lambda row: (row.document,))).findings == ()
+        assert (await store.verify(purpose_of)).findings == ()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from sidekey.store.canonical import Json
 from sidekey.store.errors import StoreRefused
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row
-from sidekey.store.sealing import Binding, needs, open_sealed
+from sidekey.store.sealing import Binding, Purpose, needs, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, Place, destinations_of, integration, sealed
+from support.stores import ENTRY, KEYS, PLACE, SECRET, Place, integration, purpose_of, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
@@ -31,8 +30,8 @@ async def names(place: Place, key: str) -> bool:
 def opened(store: Store, name: str) -> str:
     """The secret of an integration, which `sealed` made."""
     row = store.state.integrations[name]
-    binding = Binding(store.id, row.row, name, "/auth/password", row.document)
-    return open_sealed(store.ring, row.secrets["/auth/password"].sealed, binding)
+    binding = Binding(store.id, row.row, name, SECRET, {"to": row.document}, PLACE)
+    return open_sealed(store.ring, row.secrets[SECRET].sealed, binding)
 
 
 async def filled(store: Store, count: int = 3) -> None:
@@ -53,10 +52,10 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         assert await names(place, "k1")
         versions = {name: each.version for name, each in store.state.integrations.items()}
     async with place.open(BOTH) as store:
-        done = await store.rotate_key(destinations_of, "ops")
+        done = await store.rotate_key(purpose_of, "ops")
         assert (done.rows, done.stuck) == (7, ())
         assert {name: each.version for name, each in store.state.integrations.items()} == versions
-        again = await store.rotate_key(destinations_of, "ops")
+        again = await store.rotate_key(purpose_of, "ops")
         assert (again.rows, again.stuck) == (0, ())
     assert not await names(place, "k1")
     async with place.open({"k2": b"2" * 32}) as store:
@@ -72,17 +71,17 @@ async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: py
     async with place.open() as store:
         await filled(store, 6)
     async with place.open(BOTH) as store, place.open({**KEYS, "k2": b"2" * 32}) as other:
-        rotating = asyncio.create_task(store.rotate_key(destinations_of, "ops"))
+        rotating = asyncio.create_task(store.rotate_key(purpose_of, "ops"))
         for number in range(4):
             await other.commit([Put(sealed(other, f"new{number}", "new"), None)], ENTRY)
         assert (await rotating).stuck == ()
-        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
         await other.read()
         assert opened(other, "i5") == "secret 5"
     assert not await names(place, "k1")
 
 
-def no_document(_: IntegrationRow) -> Sequence[Json]:
+def no_document(_: IntegrationRow) -> Purpose:
     raise ValueError("kind smoke is unknown")
 
 
@@ -90,15 +89,15 @@ def no_document(_: IntegrationRow) -> Sequence[Json]:
     ("to", "reason"),
     [
         (
-            lambda _: ("elsewhere", "there"),
-            "integration i0: /auth/password does not open: it was entered for another place",
+            lambda _: Purpose({SECRET: PLACE}, ({"to": "elsewhere"}, {"to": "there"})),
+            "integration i0: secret s_0123456789abcdef does not open: it was entered for another place",
         ),
         (no_document, "integration i0: kind smoke is unknown"),
     ],
     ids=["another destination", "no meaning"],
 )
 async def test_nothing_is_sealed_for_another_destination(
-    place: Place, to: Callable[[IntegrationRow], Sequence[Json]], reason: str
+    place: Place, to: Callable[[IntegrationRow], Purpose], reason: str
 ) -> None:
     """The old key stays needed, what does not open is named, and everything else is written with the new one."""
     async with place.open() as store:
@@ -109,7 +108,7 @@ async def test_nothing_is_sealed_for_another_destination(
         assert done.rows == 4
         assert done.stuck[0].startswith(reason)
         assert store.state.integrations["i0"] == before
-        assert needs(store.state.integrations["i0"].secrets["/auth/password"].sealed) == "k1"
+        assert needs(store.state.integrations["i0"].secrets[SECRET].sealed) == "k1"
     with pytest.raises(StoreRefused, match="key k1 is missing"):
         async with place.open({"k2": b"2" * 32}):
             pass
@@ -120,18 +119,18 @@ async def test_an_altered_row_is_named_and_keeps_the_old_key_needed(place: Place
         await filled(store, 1)
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     async with place.open(BOTH) as store:
-        done = await store.rotate_key(destinations_of, "ops")
+        done = await store.rotate_key(purpose_of, "ops")
         assert done.stuck == ("integration bare: it was altered: write it again, or delete it",)
         assert store.state.altered == {("integration", "bare")}
         await store.commit([Delete(store.state.integrations["bare"], 1)], ENTRY)
-        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
     assert not await names(place, "k1")
 
 
 async def test_a_verified_store_is_described(place: Place) -> None:
     async with place.open() as store:
         await filled(store, 2)
-        found = await store.verify(destinations_of)
+        found = await store.verify(purpose_of)
         assert (found.revision, found.keys, found.findings) == (2, ("k1",), ())
         assert found.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
 
@@ -144,7 +143,7 @@ async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     await place.sql("UPDATE sidekey_leases SET fence = 9")
     async with place.open() as store:
-        found = (await store.verify(destinations_of)).findings
+        found = (await store.verify(purpose_of)).findings
         assert [text.partition(": ")[0] for text in found] == ["integration bare", "integration i0", "lease file:crm"]
 
 
@@ -154,11 +153,11 @@ async def test_an_altered_lease_goes_with_a_rotation(place: Place) -> None:
         await filled(store, 1)
     await place.sql("UPDATE sidekey_leases SET fence = 9")
     async with place.open(BOTH) as store:
-        (finding,) = (await store.verify(destinations_of)).findings
+        (finding,) = (await store.verify(purpose_of)).findings
         assert finding.startswith("lease file:crm: it was altered: run sidekey store rotate-key")
-        done = await store.rotate_key(destinations_of, "ops")
+        done = await store.rotate_key(purpose_of, "ops")
         assert done.stuck == ("lease file:crm: it was altered, and is gone: enter the refresh token again",)
-        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
     assert not await names(place, "k1")
 
 
@@ -170,9 +169,9 @@ async def test_nothing_of_the_database_reaches_a_terminal_as_it_stands(place: Pl
         where = "WHERE id = 'bare'" if table == "rows" else ""
         await place.sql(f"UPDATE sidekey_{table} SET {column} = '\x1b[2J\n{column} is fine' {where}")
     async with place.open(BOTH) as store:
-        said = list((await store.verify(destinations_of)).findings)
+        said = list((await store.verify(purpose_of)).findings)
         assert set(store.state.integrations) == {"i0"}
-        said += (await store.rotate_key(destinations_of, "ops")).stuck
+        said += (await store.rotate_key(purpose_of, "ops")).stuck
     await place.sql("INSERT INTO sidekey_keys VALUES ('\x1b[2J', '')")
     with pytest.raises(StoreRefused) as refused:
         async with place.open():

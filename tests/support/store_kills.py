@@ -19,7 +19,7 @@ from pathlib import Path
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.store.place import open_store
 from sidekey.store.state import Put
-from support.stores import ENTRY, KEYS, destinations_of, integration, sealed
+from support.stores import ENTRY, KEYS, integration, purpose_of, sealed
 
 _LONGEST = 0.02
 """Seconds for which a writer writes, at most, behind its first acknowledgement."""
@@ -39,7 +39,7 @@ async def write(rules: StoreRules, number: int, known: list[str], pipe: int) -> 
         await store.commit([Put(one, None), Put(two, None)], ENTRY)
         os.write(pipe, f"{one.id}\n{two.id}\n".encode())
         if step % 10 == 9:
-            await store.rotate_key(destinations_of, "ops")
+            await store.rotate_key(purpose_of, "ops")
 
 
 def kill_writer(rules: StoreRules, number: int, known: list[str]) -> list[str]:

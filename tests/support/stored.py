@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sidekey.credentials.destination import Json, keys_of
+from sidekey.credentials.destination import Json, is_stored, keys_of, references_in
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.stored.document import Saved
-from sidekey.settings.stored.opening import StoredReader, Vault, sealed_fields
-from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
+from sidekey.settings.stored.document import Saved, merge_patch, pointer, secrets_in
+from sidekey.settings.stored.opening import StoredReader, Vault
+from sidekey.settings.stored.purposes import purpose_of
+from sidekey.settings.stored.rows import former_of, saved_row
+from sidekey.settings.stored.saving import Assessment, Draft, Former, assess
 from sidekey.settings.validated import validate_saved
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
@@ -183,60 +185,81 @@ def copied(document: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(document))
 
 
-def judged(document: Mapping[str, Any], former: Former | None = None) -> Draft | Invalid | Reenter:
+def judged(document: Mapping[str, Any], former: Former | None = None) -> Assessment:
     """What becomes of a document."""
-    return prepare(document, former, in_flight=10_000, now=PRESENT)
+    return assess(document, former, in_flight=10_000, now=PRESENT)
 
 
 def in_a_row(value: Any) -> Any:
     """Return a part of a document as a row has it, where no secret is in the open."""
     if isinstance(value, dict):
-        return {"set": True} if [*value] == ["value"] else {key: in_a_row(each) for key, each in value.items()}
-    return value
+        if [*value] == ["value"]:
+            return {"set": True, "id": "s_of-nobody"}
+        return {key: in_a_row(each) for key, each in value.items()}
+    return [*map(in_a_row, value)] if isinstance(value, list) else value
+
+
+def patched(document: str, patch: Any) -> str:
+    """Patch the document of a row, as somebody could who can write to the database."""
+    saved = json.loads(document)
+    return json.dumps({**saved, "integration": merge_patch(saved["integration"], in_a_row(patch))})
 
 
 def draft(document: Mapping[str, Any], former: Former | None = None) -> Draft:
     """A document that may be saved."""
     found = judged(document, former)
-    assert isinstance(found, Draft), found
-    return found
+    assert found.draft is not None, found
+    return found.draft
 
 
 def errors(document: Mapping[str, Any], former: Former | None = None) -> dict[str, str]:
     """What is wrong with a document, by pointer."""
-    found = judged(document, former)
-    assert isinstance(found, Invalid), found
-    assert len({each.pointer for each in found.errors}) == len(found.errors)
-    return {each.pointer: each.detail for each in found.errors}
+    found = judged(document, former).errors
+    assert found
+    assert len({each.pointer for each in found}) == len(found)
+    return {each.pointer: each.detail for each in found}
 
 
-def reenter(document: Mapping[str, Any], former: Former) -> tuple[str, ...]:
-    """What must be entered again."""
+def reenter(document: Mapping[str, Any], former: Former) -> dict[str, str]:
+    """Why secrets must be entered again, by pointer."""
     found = judged(document, former)
-    assert isinstance(found, Reenter), found
-    return found.pointers
+    assert found.errors == ()
+    assert found.again
+    return {each.pointer: each.detail for each in found.again}
+
+
+def entered(made: Draft) -> dict[str, str]:
+    """The values to seal, by pointer."""
+    found = secrets_in(made.saved.written)
+    return {pointer(each.place): made.entered[each.id] for each in found if each.id in made.entered}
+
+
+def kept(made: Draft) -> set[str]:
+    """The pointers of the secrets that a draft keeps."""
+    return {pointer(each.place) for each in secrets_in(made.saved.written) if each.id in made.kept}
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
     """The row that a document is saved in, in place of the one before."""
-    made = draft(document, None if before is None else former(before))
-    row = f"row-of-{name}"
-    fields = sealed_fields(VAULT, row, name, made, {} if before is None else before.secrets, by="ann", now=1)
-    return IntegrationRow(
-        row=row,
-        id=name,
-        version=1 if before is None else before.version + 1,
-        document=made.saved.text(),
-        secrets=fields,
-        created_at=1,
-        updated_at=1,
-        updated_by="ann",
-    )
+    one = before or IntegrationRow(row=f"row-of-{name}", id=name, verified=False)
+    return saved(VAULT, name, document, one).at(one.version + 1)
+
+
+def saved(vault: Vault, name: str, document: Mapping[str, Any], before: IntegrationRow | None = None) -> IntegrationRow:
+    """The row of a document in any store."""
+    found = former_of(before)
+    return saved_row(vault, name, draft(document, found), before, found, by="ann", now=1).row
 
 
 def former(row: IntegrationRow) -> Former:
     """What is stored, as a change sees it."""
-    return Former.load(row.document, row.secrets)
+    return Former.load(row)
+
+
+def ids(row: IntegrationRow) -> dict[str, str]:
+    """The IDs of a row's secrets, by pointer."""
+    found = secrets_in(Saved.load(row.document).written)
+    return {pointer(each.place): each.id for each in found if each.id in row.secrets}
 
 
 def settings_in(document: str) -> IntegrationSettings:
@@ -245,6 +268,15 @@ def settings_in(document: str) -> IntegrationSettings:
     validated = validate_saved(saved.written, saved.brought)
     assert validated.settings is not None, validated.errors
     return validated.settings
+
+
+def reader_of(row: IntegrationRow, vault: Vault = VAULT) -> StoredReader:
+    """What opens a row's secrets for the settings that its document says now."""
+    saved = Saved.load(row.document)
+    validated = validate_saved(saved.written, saved.brought)
+    assert validated.settings is not None, validated.errors
+    purpose = purpose_of(saved.written, validated.expansion.table, validated.settings)
+    return StoredReader(vault, row, purpose)
 
 
 @dataclass(frozen=True)
@@ -257,20 +289,22 @@ class Opened:
 
 def opened(row: IntegrationRow, vault: Vault = VAULT) -> Opened:
     """Open all of a row's secrets for the settings that its document says now."""
-    settings = settings_in(row.document)
-    reader = StoredReader(vault, row, settings)
+    reader = reader_of(row, vault)
+    references = {each.value: each for _, each in references_in(settings_in(row.document)) if is_stored(each)}
     result = Opened({}, {})
-    for reference in former(row).references():
-        try:
-            result.values[reference.value] = reader(reference)
-        except ValueError as error:
-            result.refused[reference.value] = str(error)
+    for each in secrets_in(Saved.load(row.document).written):
+        if each.id in references:
+            where = pointer(each.place)
+            try:
+                result.values[where] = reader(references[each.id])
+            except ValueError as error:
+                result.refused[where] = str(error)
     return result
 
 
 def destination(document: Mapping[str, Any]) -> Mapping[str, Json]:
     """What the secrets of a document are sealed for."""
-    return draft(document).destination
+    return draft(document).purpose.destinations[0]
 
 
 def harmless(model: type[BaseModel]) -> set[str]:

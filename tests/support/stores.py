@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.store.audit import AuditEntry
-from sidekey.store.canonical import Json
 from sidekey.store.database import Database
 from sidekey.store.place import database_of
 from sidekey.store.records import IntegrationRow, SealedField, new_row
 from sidekey.store.ring import KeyRing
-from sidekey.store.sealing import Binding, seal
+from sidekey.store.sealing import Binding, Purpose, seal
 from sidekey.store.store import Store
 from support.postgres import Postgres
 
@@ -30,7 +29,7 @@ PINNED: Final = IntegrationRow(
     id="crm",
     version=3,
     document='{"auth":{"type":"basic"}}',
-    secrets={"/auth/password": SealedField("1:k1:AA", 7, "ops")},
+    secrets={"s_1": SealedField("1:k1:AA", 7, "ops")},
     created_at=5,
     updated_at=6,
     updated_by="ops",
@@ -126,14 +125,18 @@ def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) 
     return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
 
 
-def destinations_of(row: IntegrationRow) -> tuple[Json, ...]:
-    """What stands for the destinations here: the document, and before that something else."""
-    return "elsewhere", row.document
+SECRET: Final = "s_0123456789abcdef"
+PLACE: Final = {"written": [["auth", "password"]]}
+
+
+def purpose_of(row: IntegrationRow) -> Purpose:
+    """The purpose of secrets here: the document, and before that something else."""
+    return Purpose({SECRET: PLACE}, ({"to": "elsewhere"}, {"to": row.document}))
 
 
 def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
-    """An integration with a secret, bound as `destinations_of` says."""
+    """An integration with a secret, bound as `purpose_of` says."""
     row = row or new_row()
-    binding = Binding(store.id, row, name, "/auth/password", document)
-    secrets = {"/auth/password": SealedField(seal(store.ring, text, binding), 1, "ops")}
+    binding = Binding(store.id, row, name, SECRET, {"to": document}, PLACE)
+    secrets = {SECRET: SealedField(seal(store.ring, text, binding), 1, "ops")}
     return integration(name, document, row=row, secrets=secrets)

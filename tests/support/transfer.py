@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,18 +73,10 @@ def lasting_chain() -> Chain:
     return Chain(root, between, issue("client.example", between, start=start, life=life))
 
 
-def standing(where: str, secrets: Iterable[str]) -> str:
-    """Where the secret with a lasting pointer stands in a document, which has them in the order of `secrets`."""
-    above, _, row = where.rpartition("/")
-    if not row.startswith("r_"):
-        return where
-    return f"{above}/{[each for each in secrets if each.startswith(f'{above}/')].index(where)}"
-
-
 def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str, Any]) -> str:
     """Put secrets, by pointers, where an exported config says; the config's text with its URLs."""
     for where, value in values.items():
-        found = found_at(config, standing(where, values))
+        found = found_at(config, where)
         if isinstance(found, str):
             assert found.startswith(UNKNOWN_URL)
             text = text.replace(found, value)

@@ -37,13 +37,13 @@ from sidekey.settings.presets import left_behind
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Joined, read_config
 from sidekey.settings.stamps import Looks
-from sidekey.settings.stored.document import LARGEST
+from sidekey.settings.stored.document import LARGEST, MalformedError, check
 from sidekey.settings.stored.importing import place_in, rewritten
-from sidekey.settings.stored.opening import Vault, is_stored
+from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlaps_beside
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
-from sidekey.settings.stored.rows import caller_fields, former_of, saved_preset, saved_row
-from sidekey.settings.stored.saving import Draft, Former, Invalid, prepare, text_errors
+from sidekey.settings.stored.rows import caller_fields, former_of, is_saved, saved_preset, saved_row
+from sidekey.settings.stored.saving import Draft, Former, assess, text_errors
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
 from sidekey.settings.validated import validate
@@ -345,11 +345,15 @@ class _Planning:
         errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:
             return errors
-        found = prepare(document, former, in_flight=in_flight, now=self._now)
-        if isinstance(found, Invalid):
-            return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in found.errors]
+        try:
+            check(document)
+        except MalformedError as error:
+            return [error_at(raw, (), str(error), base=base)]
+        assessed = assess(document, former, in_flight=in_flight, now=self._now)
         # All of its secrets are there, so that none must be entered again.
-        assert isinstance(found, Draft)  # noqa: S101  for mypy
+        found = assessed.draft
+        if found is None:
+            return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in assessed.errors]
         if len(found.saved.text().encode()) > LARGEST:
             text = f"must have at most {LARGEST >> 10} KiB in the store, with its CA and certificates"
             return [error_at(raw, (), text, base=base)]
@@ -362,7 +366,7 @@ class _Planning:
     def _is_stored(self, row: IntegrationRow, draft: Draft) -> bool:
         """Whether a draft is what is stored, to the last secret."""
         vault = self._target.vault
-        return vault is not None and row.verified and is_stored(vault, row, draft)
+        return vault is not None and is_saved(vault, row, draft)
 
     def _globals(self, joined: Joined) -> None:
         """Other keys: what does not exist is an error, and of what does it is told that it is not imported."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,13 +16,13 @@ from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, in_store
 from sidekey.cli.terminal import fail, print_json
-from sidekey.credentials.destination import Json, accepted
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.saving import Former
 from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KEY_BYTES
+from sidekey.store.sealing import Purpose
 from sidekey.store.store import Store
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def rotate_key(rules: StoreRules) -> dict[str, Any]:
     """Write with the first key what is written with others. Raises StoreCommandError."""
 
     async def rotate(store: Store) -> dict[str, Any]:
-        done = await store.rotate_key(destinations_of, WHO)
+        done = await store.rotate_key(purpose_of, WHO)
         return {"key": store.ring.first, "rows": done.rows, "findings": list(done.stuck)}
 
     return _in_store(rules, rotate)
@@ -70,22 +70,22 @@ def verify(rules: StoreRules) -> dict[str, Any]:
     """Read everything, and list what is wrong. Raises StoreCommandError."""
 
     async def examine(store: Store) -> dict[str, Any]:
-        found = await store.verify(destinations_of)
+        found = await store.verify(purpose_of)
         counted = {"revision": found.revision, **found.counts}
         return {**counted, "keys": list(found.keys), "findings": list(found.findings)}
 
     return _in_store(rules, examine)
 
 
-def destinations_of(row: IntegrationRow) -> Sequence[Json]:
-    """The destinations that an integration's secrets may have been entered for. Raises ValueError."""
+def purpose_of(row: IntegrationRow) -> Purpose:
+    """Return what an integration's secrets may be used for. Raises ValueError."""
     try:
-        settings = Former.load(row.document, row.secrets).settings
+        purpose = Former.load(row).purpose
     except MalformedError as error:
         raise ValueError(f"its document {error}") from None
-    if settings is None:
+    if purpose is None:
         raise ValueError("its document is not valid any more: save it again, or delete it")
-    return accepted(settings)
+    return purpose
 
 
 def lines(description: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ class CountsAs:
 
 @dataclass(frozen=True, slots=True)
 class GoesWith:
-    """Marks a public key that belongs to the `secret` beside it: one is not changed without the other."""
+    """Marks a certificate that belongs to the `secret` beside it: neither is kept if the other changes."""
 
     secret: str
 
@@ -87,24 +87,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
 
 
 def destination_of(settings: BaseModel) -> dict[str, Json]:
-    """Where secrets that are stored for these settings may go. Secrets themselves are no part of it.
-
-    A secret that a provider profile asks for under its own name is sealed under that: where the profile puts it counts.
-    """
-    found = _keys_form(settings)
-    places: dict[str, list[Json]] = {}
-    for place, reference in references_in(settings):
-        if not _is_stored(reference):
-            continue
-        own = reference.value.split("/")[1:3]
-        if own[:1] == ["auth"] and [*place[:2]] != own:
-            named: Json = [part for part in place if isinstance(part, str)]
-            found_places = places.setdefault(own[1], [])
-            found_places += [] if named in found_places else [named]
-    return {**found, "provider_secrets": places} if places else found
-
-
-def _keys_form(settings: BaseModel) -> dict[str, Json]:
+    """Return where secrets that are entered for these settings may go, without the secrets themselves."""
     found: dict[str, Json] = {}
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
@@ -134,19 +117,20 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if value is None or type(value) is str:
         return value
     if isinstance(value, BaseModel):
-        return _keys_form(value)
+        return destination_of(value)
     if isinstance(value, Reference):
-        return None if _is_stored(value) else value.value
+        return None if is_stored(value) else value.value
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
     if isinstance(value, _LISTS):
         # A list of secrets counts as one of them: each may be added, moved and removed without the others.
-        public = [each for each in value if not _is_stored(each)]
+        public = [each for each in value if not is_stored(each)]
         return [_form(each, None) for each in public] if public or not value else None
     return value if isinstance(value, _PLAIN) else str(value)
 
 
-def _is_stored(value: Any) -> bool:
+def is_stored(value: Any) -> bool:
+    """Return True for a reference to a secret that the store keeps."""
     return isinstance(value, Reference) and value.source in ("stored", "stored_url")
 
 
@@ -182,11 +166,11 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
             yield from _references(each, (*place, index))
 
 
-def halves_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every public key that goes with a secret: its place, and the name of that secret beside it."""
+def certificates_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield the place of each certificate, and the name of the key beside it that it belongs to."""
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
         if key.goes_with is not None and value is not None:
             yield (*place, key.name), key.goes_with
         if isinstance(value, BaseModel):
-            yield from halves_in(value, (*place, key.name))
+            yield from certificates_in(value, (*place, key.name))

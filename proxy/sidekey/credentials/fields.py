@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +41,8 @@ Keys = tuple[str, ...]
 
 REDACTED = "REDACTED"
 WAY_OUT = "use {file: PATH} or {env: NAME}"
-READ_KEYS = frozenset({"set", "row", "updated_at", "updated_by", "subject", "issuer", "not_after"})
-"""The keys of what a stored secret, or a certificate, reads as."""
+READ_KEYS = frozenset({"set", "id", "set_at", "set_by"})
+"""The keys of a stored secret as the API shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +99,20 @@ NOT_INJECTED = frozenset(
 """Header names that no integration may inject, as `normal_name` spells them; `Sidekey-*` beside them."""
 
 
-class Located(dict[str, Any]):
-    """A mapping of a body or row with its place in the document, `pointer` (RFC 6901), by which a secret is stored.
+class Entered(dict[str, Any]):
+    """A mapping of a body that may be a new secret, `{value}` or `{url}`, with the ID that it is stored under if so."""
 
-    A secret in a list has a lasting `row`, which replaces the index in its pointer.
-    """
+    __slots__ = ("id",)
 
-    __slots__ = ("pointer", "row")
-
-    def __init__(self, pointer: str, row: str | None = None) -> None:
-        super().__init__()
-        self.pointer = pointer
-        self.row = row
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw)
+        self.id = f"s_{secrets.token_hex(8)}"
 
     def __repr__(self) -> str:
-        return f"Located({self.pointer}, REDACTED)"
+        return f"Entered({self.id}, REDACTED)"
 
     def __reduce__(self) -> str:
-        raise TypeError("a stored document may hold a secret and is not pickled")
+        raise TypeError("an entered value may be a secret and is not pickled")
 
 
 class SecretUnreadable(Exception):
@@ -190,7 +187,7 @@ LONGEST_NAME: Final = 256
 class Reference:
     """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
 
-    Of a stored secret it is the pointer of its place in the document (`Located`).
+    Of a stored secret it is the ID.
     """
 
     source: Source
@@ -363,38 +360,48 @@ def as_stored(form: Form, text: str) -> Any:
 
 
 def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Reference:
-    """Parse a secret of a body or row: `{set: true}`, which keeps the stored secret, or in a body `{value}`."""
-    if not is_kept(raw):
-        refuse_elsewhere(raw, SEND_VALUE)
-        refuse_entered(context)
-        text = raw.get("value")
-        if list(raw) != ["value"] or not isinstance(text, str):
-            raise ValueError(f"must have the one key value with a text: {SEND_VALUE}")
-        _literal(text, clean_pem if pem else clean_secret)
-        if not text.strip("*\u2022 "):
-            raise ValueError(
-                "the value must not consist of * or \u2022 only, as forms show a secret: send the secret itself, or "
-                "{set: true} to keep the one that is stored"
-            )
-    return Reference("stored", pointer_of(raw), pem)
+    """Parse a secret of a body or row: `{set: true, id}`, which keeps the stored secret, or in a body `{value}`."""
+    if is_kept(raw):
+        return Reference("stored", kept_id(raw), pem)
+    refuse_elsewhere(raw, SEND_VALUE)
+    refuse_entered(context)
+    text = raw.get("value")
+    if list(raw) != ["value"] or not isinstance(text, str):
+        raise ValueError(f"must have the one key value with a text: {SEND_VALUE}")
+    _literal(text, clean_pem if pem else clean_secret)
+    if not text.strip("*\u2022 "):
+        raise ValueError(
+            "the value must not consist of * or \u2022 only, as forms show a secret: send the secret itself, or "
+            "{set: true, id: ID} as you read it, to keep the stored secret"
+        )
+    return Reference("stored", entered_id(raw), pem)
 
 
 def is_kept(raw: Mapping[str, Any]) -> bool:
-    """Whether a mapping of a stored document is what a secret reads as, so that it keeps the one that is stored."""
+    """Return True for a mapping that keeps a stored secret: what the API shows of it, or a part of that."""
     return raw.get("set") is True and raw.keys() <= READ_KEYS
+
+
+def kept_id(raw: Mapping[str, Any]) -> str:
+    """Return the ID of the secret that a mapping keeps. Raises ValueError."""
+    secret = raw.get("id")
+    if not isinstance(secret, str):
+        reason = f"must have the id of the stored secret: send it as you read it, or {SEND_VALUE}"
+        raise ValueError(reason)  # noqa: TRY004 - as above
+    return secret
 
 
 def refuse_entered(context: Context) -> None:
     """Raise ValueError for a secret in the open in a row."""
     if context.where == "row":
-        raise ValueError("must be {set: true}: a row contains no secret in the open")
+        raise ValueError("must be {set: true, id: ID}: a row contains no secret in the open")
 
 
-def pointer_of(raw: Mapping[str, Any]) -> str:
-    """Return the pointer of a mapping of a body or row. Raises TypeError if the document was not located."""
-    if not isinstance(raw, Located):
-        raise TypeError("locate a body or row before you validate it")
-    return raw.pointer
+def entered_id(raw: Mapping[str, Any]) -> str:
+    """Return the ID of a new secret. Raises TypeError if the body was not passed to `with_new_ids`."""
+    if not isinstance(raw, Entered):
+        raise TypeError("give the secrets of a body their IDs before you validate it")
+    return raw.id
 
 
 def refuse_elsewhere(raw: Mapping[str, Any], way_out: str) -> None:

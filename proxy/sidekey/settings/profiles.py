@@ -24,7 +24,6 @@ from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
     SECRET_OR_TEXT_SCHEMA,
     SECRET_SCHEMA,
-    Located,
     Reference,
     Section,
     parse_secret,
@@ -452,13 +451,9 @@ def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expans
 def _stand_in(context: Context) -> Mapping[str, Any]:
     """Build a valid secret in place of one that is missing or wrong, so that the rest is still checked.
 
-    In a body or row it has the pointer of the whole document, under which no secret is stored.
+    In a body or row it has an ID under which no secret is stored.
     """
-    if context.is_file:
-        return {"env": "SECRET"}
-    kept = Located("")
-    kept["set"] = True
-    return kept
+    return {"env": "SECRET"} if context.is_file else {"set": True, "id": ""}
 
 
 def _without_domains(keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class SealedField:
     """A sealed value, when it was entered (seconds since the epoch), and by whom."""
 
     sealed: str = field(repr=False)
-    updated_at: int
-    updated_by: str
+    set_at: int
+    set_by: str
 
 
 class _Form(NamedTuple):
@@ -59,13 +59,13 @@ def _parse_granted(raw: Any) -> tuple[str, ...] | None:
 
 def _sealed(secrets: Mapping[str, SealedField]) -> Json:
     return {
-        pointer: {"sealed": each.sealed, "updated_at": each.updated_at, "updated_by": each.updated_by}
-        for pointer, each in secrets.items()
+        secret: {"sealed": each.sealed, "set_at": each.set_at, "set_by": each.set_by}
+        for secret, each in secrets.items()
     }
 
 
 def _parse_sealed(raw: Any) -> dict[str, SealedField]:
-    return {pointer: SealedField(**each) for pointer, each in raw.items()}
+    return {secret: SealedField(**each) for secret, each in raw.items()}
 
 
 def _parse_role(raw: Any) -> Role:
@@ -122,7 +122,7 @@ class DocumentRow(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrationRow(DocumentRow):
-    """A stored integration; `secrets` has the sealed values by the JSON pointers (RFC 6901) of their places in it."""
+    """A stored integration; `secrets` has the sealed values by their IDs, which `document` has in their places."""
 
     kind: ClassVar[str] = "integration"
 

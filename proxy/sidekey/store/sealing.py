@@ -4,16 +4,17 @@ What a sealed value looks like: `1:KEY:DATA`, where KEY is the ID of the key of 
 padding of 16 bytes of salt, 12 of nonce, the ciphertext and its tag. The key of the value is HKDF-SHA-256(key of the
 ring, salt, "sidekey value v1").
 
-Its associated data say what the value is and where it may go; tests pin their bytes. Whoever opens must know all of it:
-a value in another row or field, or under another destination, does not open (NIST SP 800-38D 5.2.2).
+Its associated data name the value, its place and its destination; tests pin their bytes. Whoever opens it must know all
+of them: a value with another row, ID, place or destination does not open (NIST SP 800-38D 5.2.2).
 """
 
 from __future__ import annotations
 
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,15 +35,31 @@ _TAG: Final = 16
 class Binding:
     """What a value is bound to.
 
-    `store` is the ID of the store, `row` the lasting one of the row, `id` the name of what the row is about, `field`
-    the value's place in it (for an integration a JSON pointer into its document), and `to` the destination.
+    `store` is the ID of the store, `row` the lasting ID of the row, `id` the name of what the row is about, `secret`
+    the ID of the value in it, `to` the destination. `place` is where an integration has the value; a lease has none.
     """
 
     store: str
     row: str
     id: str
-    field: str
+    secret: str
     to: Json
+    place: Json = None
+
+
+class Purpose(NamedTuple):
+    """What the secrets of an integration may be used for: the place of each, by its ID, and the destinations.
+
+    New secrets are sealed for the first destination. Secrets that were sealed for another of them open as well.
+    """
+
+    places: Mapping[str, Mapping[str, Json]]
+    destinations: Sequence[Mapping[str, Json]]
+
+    def bindings(self, store: str, row: str, name: str, secret: str) -> list[Binding]:
+        """Return the bindings of a secret, in the order of the destinations."""
+        place = self.places.get(secret)
+        return [Binding(store, row, name, secret, to, place) for to in self.destinations]
 
 
 class NotOpened(Exception):
@@ -57,10 +74,11 @@ def associated_data(binding: Binding, key: str) -> bytes:
     """What is authenticated with a value that the key of this ID seals."""
     return canonical(
         {
-            "field": binding.field,
             "id": binding.id,
             "key": key,
+            "place": binding.place,
             "row": binding.row,
+            "secret": binding.secret,
             "store": binding.store,
             "to": binding.to,
             "v": VERSION,

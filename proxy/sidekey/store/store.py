@@ -21,7 +21,7 @@ from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
-from sidekey.store.upkeep import DestinationsOf, Rotated, Verified
+from sidekey.store.upkeep import PurposeOf, Rotated, Verified
 from sidekey.store.worker import Worker
 
 T = TypeVar("T")
@@ -213,13 +213,13 @@ class Store:
         """End a session."""
         await self._write(partial(sessions.end, session=session))
 
-    async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
+    async def rotate_key(self, purpose_of: PurposeOf, who: str) -> Rotated:
         """Re-encrypt with the first key everything that another key encrypts."""
-        return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
+        return await self._worker.run(upkeep.rotate(self._keeper, purpose_of, who))
 
-    async def verify(self, destinations_of: DestinationsOf) -> Verified:
+    async def verify(self, purpose_of: PurposeOf) -> Verified:
         """Verify everything in the store, and list every finding."""
-        return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
+        return await self._worker.run(upkeep.verify(self._keeper, purpose_of))
 
     def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
         """Open the store if it is not open, and look for changes from now on.

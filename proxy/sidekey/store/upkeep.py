@@ -1,7 +1,7 @@
 """Verify a whole store, and write it with another key.
 
-`DestinationsOf` returns the destinations that an integration's secrets may have been entered for, by the settings in
-its document. It raises ValueError if the document is not valid any more.
+`PurposeOf` returns what an integration's secrets may be used for, by the settings in its document. It raises ValueError
+if the document is not valid any more.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from typing import Final
 
 from sidekey.store import audit, leases, sessions
 from sidekey.store.audit import AuditEntry
-from sidekey.store.canonical import Json
 from sidekey.store.database import Transaction, as_text, shown
 from sidekey.store.integrity import TOMBSTONE, Held, Seals
 from sidekey.store.keeper import Keeper, put_row
 from sidekey.store.records import IntegrationRow, Record, SealedField
-from sidekey.store.sealing import VERSION, Binding, NotOpened, open_sealed, seal
+from sidekey.store.sealing import VERSION, Binding, NotOpened, Purpose, open_sealed, seal
 from sidekey.store.state import Name, State
 
-DestinationsOf = Callable[[IntegrationRow], Sequence[Json]]
+PurposeOf = Callable[[IntegrationRow], Purpose]
 
 BATCH: Final = 50
 """Rows that are written again in one transaction: others write in between."""
@@ -44,7 +43,7 @@ class Verified:
     findings: tuple[str, ...]
 
 
-async def rotate(keeper: Keeper, destinations_of: DestinationsOf, who: str) -> Rotated:
+async def rotate(keeper: Keeper, purpose_of: PurposeOf, who: str) -> Rotated:
     """Write with the first key of the ring what is written with another one, tombstones too; versions stay.
 
     Every step is a transaction of its own, and reads again what is left to do: an interrupted rotation can be started
@@ -62,7 +61,7 @@ async def rotate(keeper: Keeper, destinations_of: DestinationsOf, who: str) -> R
                 record: Record | None = None
                 body = TOMBSTONE
                 if not held.deleted:
-                    record, problems = _resealed(held, keeper.seals, destinations_of)
+                    record, problems = _resealed(held, keeper.seals, purpose_of)
                     if record is None:
                         stuck[name] = problems
                         continue
@@ -88,7 +87,7 @@ async def rotate(keeper: Keeper, destinations_of: DestinationsOf, who: str) -> R
             return Rotated(done, tuple(found))
 
 
-async def verify(keeper: Keeper, destinations_of: DestinationsOf) -> Verified:
+async def verify(keeper: Keeper, purpose_of: PurposeOf) -> Verified:
     """Read everything, and list what is wrong. Raises StoreUnavailable, StoreRefused."""
     state = await keeper.read(whole=True)
     damaged = await keeper.damaged()
@@ -96,7 +95,7 @@ async def verify(keeper: Keeper, destinations_of: DestinationsOf) -> Verified:
     findings += [_of_altered(*name) for name in sorted(state.altered)]
     for held in state.rows.values():
         if isinstance(held.record, IntegrationRow) and held.verified:
-            findings += _resealed(held, keeper.seals, destinations_of)[1]
+            findings += _resealed(held, keeper.seals, purpose_of)[1]
     altered, keys = await keeper.query(lambda transaction: _read_others(transaction, keeper.seals))
     findings += [
         f"lease {shown(name)}: it was altered: run sidekey store rotate-key, and enter the refresh token again"
@@ -120,7 +119,7 @@ def _names_another(held: Held, first: str) -> bool:
     )
 
 
-def _resealed(held: Held, seals: Seals, destinations_of: DestinationsOf) -> tuple[Record | None, tuple[str, ...]]:
+def _resealed(held: Held, seals: Seals, purpose_of: PurposeOf) -> tuple[Record | None, tuple[str, ...]]:
     """Return the record with its secrets sealed by the first key, or None and why that is not possible."""
     record, line = held.record, held.line
     if record is None or not held.verified:
@@ -128,18 +127,17 @@ def _resealed(held: Held, seals: Seals, destinations_of: DestinationsOf) -> tupl
     if not isinstance(record, IntegrationRow) or not record.secrets:
         return record, ()
     try:
-        destinations = destinations_of(record)
+        purpose = purpose_of(record)
     except ValueError as error:
         return None, (f"{line.kind} {line.id}: {error}",)
     problems = []
     secrets: dict[str, SealedField] = {}
-    for pointer, each in record.secrets.items():
-        bindings = [Binding(seals.store, record.row, record.id, pointer, to) for to in destinations]
-        found = _sealed_again(each.sealed, bindings, seals)
+    for secret, each in record.secrets.items():
+        found = _sealed_again(each.sealed, purpose.bindings(seals.store, record.row, record.id, secret), seals)
         if isinstance(found, NotOpened):
-            problems.append(f"{line.kind} {line.id}: {pointer} does not open: {found}")
+            problems.append(f"{line.kind} {line.id}: secret {secret} does not open: {found}")
         else:
-            secrets[pointer] = replace(each, sealed=found)
+            secrets[secret] = replace(each, sealed=found)
     return (None, tuple(problems)) if problems else (replace(record, secrets=secrets), ())
 
 

@@ -33,8 +33,8 @@ def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
     shown = said.json
     assert shown == editor.get(f"/integrations/{name}")
     secret = shown["auth"]["password"]
-    assert secret.keys() == {"set", "updated_at", "updated_by"}
-    assert (secret["set"], secret["updated_by"]) == (True, "editor-of-file")
+    assert secret.keys() == {"set", "id", "set_at", "set_by"}
+    assert (secret["set"], secret["set_by"]) == (True, "editor-of-file")
     assert (shown["source"], shown["status"], shown["usable"]) == ("store", "ok", True)
     assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
 
@@ -186,14 +186,20 @@ def test_a_name_is_one_integrations(editor: Api, running: Running, named: Named)
         assert (said.code, said.pointers) == ("invalid", {"/id", "/more"})
 
 
-def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named, tmp_path: Path) -> None:
-    """Never its PEM; sent back it is kept, and with it its key."""
+def test_a_certificate_is_public_and_a_preview_describes_it(editor: Api, named: Named, tmp_path: Path) -> None:
+    """Sent back it is kept, and with it its key."""
     name, issued = named("mtls"), ClientAuthority(tmp_path).issue("client.example")
     pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
     auth = {"type": "mtls", **pair, "allow_private_ca": True}
     shown = editor.make("/integrations", {"id": name, "endpoint_prefix": "https://api.example.com", "auth": auth})
     certificate = shown["auth"]["certificate"]
-    assert certificate.keys() == {"set", "subject", "issuer", "not_after"}
+    assert certificate == pair["certificate"]
+    described = editor.ask("POST", "/drafts/integration/preview", shown).json["certificate"]
+    assert described.keys() == {"subject", "issuer", "alternative_names", "not_after"}
+    assert described["subject"] == "CN=client.example"
+    assert editor.ask("POST", "/drafts/integration/preview", basic(1)).json["certificate"] is None
+    broken = {**shown, "auth": {**shown["auth"], "certificate": {"inline": "-----BEGIN CERTIFICATE-----"}}}
+    assert editor.ask("POST", "/drafts/integration/preview", broken).json["certificate"] is None
     assert shown["auth"]["private_key"]["set"] is True
     said = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "x"}, match='"1"')
     assert said.json["auth"]["certificate"] == certificate
@@ -263,11 +269,11 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
     shown["auth"]["secret"].reverse()
     shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').json
     assert signed() == [old, new]
-    row = shown["auth"]["secret"][1]["row"]
+    kept = {"set": True, "id": shown["auth"]["secret"][1]["id"]}
     shown["auth"]["secret"] = [{"value": "third"}, shown["auth"]["secret"][1]]
     shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"3"').json
     assert signed()[1] == new
-    twice = {**shown["auth"], "secret": [{"set": True, "row": row}, {"set": True, "row": row}, {"set": True}]}
+    twice = {**shown["auth"], "secret": [kept, kept, {"set": True, "id": "s_1"}]}
     refused = editor.ask("PUT", f"/integrations/{name}", {**shown, "auth": twice}, match='"4"')
     assert (refused.status, [each["pointer"] for each in refused.json["errors"]]) == (
         422,
@@ -275,7 +281,7 @@ def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: 
     )
     changes = editor.get(f"/integrations/{name}/activity")["items"]
     assert changes[0]["fields"][0] == "/auth/secret"
-    assert f"/auth/secret/{row}" in changes[2]["fields"]
+    assert "/auth/secret/0" in changes[2]["fields"]
     elsewhere = editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://a.example"}, match='"4"')
     assert (elsewhere.json["code"], [each["pointer"] for each in elsewhere.json["errors"]]) == (
         "reenter",

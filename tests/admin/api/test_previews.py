@@ -65,7 +65,9 @@ def test_a_changed_destination_names_the_secrets(
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream, CANARY)})
     assert of(editor, shown)["valid"] is True
     found = of(editor, {**shown, **change})
-    assert [each["pointer"] for each in found["reenter"]] == ["/auth/password", "/auth/username"]
+    detail = f"must be sent again, since {next(iter(change))} has changed"
+    pointers = ["/auth/username", "/auth/password"]
+    assert found["reenter"] == [{"pointer": each, "detail": detail} for each in pointers]
     assert (found["valid"], found["errors"], found["version"]) == (False, [], 1)
     assert found["destination"]["prefixes"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
     entered = {

@@ -40,7 +40,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         draft_of(moved, former(ROW), Snapshot({}))
     assert (refused.value.code, [each.pointer for each in refused.value.errors]) == (
         "reenter",
-        ["/auth/password", "/auth/username"],
+        ["/auth/username", "/auth/password"],
     )
 
 
@@ -59,5 +59,5 @@ def test_nothing_of_an_altered_row_is_kept() -> None:
         saving(altered).patched({"description": "x"})
     with pytest.raises(ApiProblem) as refused:
         saving(altered).written(former(ROW).saved.written)
-    assert [each.pointer for each in refused.value.errors] == ["/auth/password", "/auth/username"]
+    assert [each.pointer for each in refused.value.errors] == ["/auth/username", "/auth/password"]
     assert saving(altered).written(BASIC).row.row == ROW.row

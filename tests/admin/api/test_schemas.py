@@ -53,20 +53,6 @@ def test_the_schemas_are_json() -> None:
     assert json.loads(json.dumps(schemas.components())) == schemas.components()
 
 
-def test_a_certificate_that_was_read_is_what_the_schema_says() -> None:
-    """And no secret."""
-    auth = {**documents()["mtls"]["auth"], "certificate": {"set": True, "subject": "a", "issuer": "b"}}
-    assert list(validator("NewIntegration").iter_errors({**documents()["mtls"], "id": "x", "auth": auth})) == []
-
-
-def test_the_certificate_of_an_assertion_reads_as_what_is_in_it() -> None:
-    """It is a text where it is written."""
-    document = documents()["jwt_bearer"]
-    for certificate in ("PEM", {"set": True, "subject": "a", "issuer": "b", "not_after": "2030-01-01T00:00:00Z"}):
-        auth = {**document["auth"], "grant": {**document["auth"]["grant"], "certificate": certificate}}
-        assert list(validator("NewIntegration").iter_errors({**document, "id": "x", "auth": auth})) == []
-
-
 class PinnedSettings(BasicSettings):
     """A kind that only this test has."""
 

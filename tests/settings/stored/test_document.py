@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from random import Random
 from time import thread_time
 from typing import Any
 
@@ -12,22 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.fields import Located
 from sidekey.settings.stored.document import (
     LARGEST_INTEGER,
     MOST_VALUES,
     MalformedError,
     Saved,
+    as_kept,
+    check,
     differing,
-    elements_of,
     found_at,
-    listed_in,
-    located,
     merge_patch,
     parse,
     pointer,
     replaced,
+    secrets_in,
     split_certificates,
+    with_new_ids,
 )
 from support.stored import PROFILE, chain, stored
 
@@ -90,7 +89,7 @@ def test_only_values_are_counted_and_not_what_texts_hold() -> None:
 def test_half_a_character_is_malformed(raw: Any) -> None:
     """No encoding takes it."""
     with pytest.raises(MalformedError, match="surrogate"):
-        located(raw)
+        check(raw)
 
 
 def test_a_deep_document_is_malformed() -> None:
@@ -98,25 +97,23 @@ def test_a_deep_document_is_malformed() -> None:
     deep: Any = "x"
     for _ in range(31):
         deep = {"a": deep}
-    located(deep)
+    check(deep)
     with pytest.raises(MalformedError, match="32 levels"):
-        located({"a": [deep]})
+        check({"a": [deep]})
+
+
+def test_long_keys_above_a_value_are_malformed() -> None:
+    """An error or a secret below would repeat all of them."""
+    check({"a" * 999: [1]})
+    with pytest.raises(MalformedError, match="1000 characters"):
+        check({"a" * 500: {"b" * 500: [1]}})
 
 
 @given(OBJECTS)
-def test_every_mapping_knows_its_place(raw: dict[str, Any]) -> None:
-    """Also below odd keys, and in lists."""
-    document = located(raw)
+def test_new_ids_change_nothing_of_a_document(raw: dict[str, Any]) -> None:
+    """Whatever its keys are."""
+    document = with_new_ids(raw)
     assert document == raw
-
-    def look(value: Any) -> None:
-        if isinstance(value, Located):
-            assert found_at(document, value.pointer) is value
-        if isinstance(value, dict | list):
-            for each in value.values() if isinstance(value, dict) else value:
-                look(each)
-
-    look(document)
     assert replaced(document, {}) == raw
 
 
@@ -161,14 +158,14 @@ def test_a_merge_patch_does_what_its_standard_shows(target: Any, patch: Any, res
 
 def test_what_reads_as_a_secret_is_one_value() -> None:
     """A patch that sends a new one leaves nothing of the old."""
-    target = {"password": {"set": True, "updated_at": "2026-01-01T00:00:00Z", "updated_by": "ann"}}
+    target = {"password": {"set": True, "id": "s_1", "set_at": "2026-01-01T00:00:00Z", "set_by": "ann"}}
     assert merge_patch(target, {"password": {"value": "x"}}) == {"password": {"value": "x"}}
     assert merge_patch(target, {"other": 1})["password"] == target["password"]
 
 
 def test_what_is_saved_is_read_again() -> None:
     """In the order it was written: headers are sent in that."""
-    text = Saved({"b": 1, "a": {"set": True}}).text()
+    text = Saved({"b": 1, "a": {"set": True, "id": "s_1"}}).text()
     assert list(Saved.load(text).written) == ["b", "a"]
     row = stored(PROFILE)
     assert Saved.load(row.document).text() == row.document
@@ -203,68 +200,42 @@ def test_what_differs_is_told_by_pointers_alone() -> None:
     assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
 
 
-ROW = "r_0123456789abcdef"
-KEPT_ROW = {"set": True, "row": ROW, "updated_by": "ann"}
+KEPT = {"set": True, "id": "s_0123456789abcdef", "set_by": "ann"}
 
 
-def test_a_secret_in_a_list_is_found_by_its_row_wherever_it_stands() -> None:
-    """The row ID stands for every index; a new secret gets one of its own."""
-    found = located({"a": [{"value": "x"}, KEPT_ROW], "b": [[{"c~/": [KEPT_ROW]}]], "0": KEPT_ROW | {"row": "r"}})
-    new, kept, deep, alone = listed_in(found)
-    assert re.fullmatch(r"r_[0-9a-f]{16}", new.row or "")
-    assert (new.pointer, new.where) == (f"/a/{new.row}", "/a/0")
-    assert (kept.pointer, kept.where, kept.row) == (f"/a/{ROW}", "/a/1", ROW)
-    assert (deep.pointer, deep.where) == (f"/b/{ROW}/{ROW}/c~0~1/{ROW}", "/b/0/0/c~0~1/0")
-    assert (alone.pointer, alone.where) == ("/0/r", "/0")
-    assert [each.pointer for each in (found["a"][0], found["a"][1], found["0"])] == [
-        new.pointer,
-        kept.pointer,
-        alone.pointer,
+def test_secrets_have_ids_wherever_they_stand() -> None:
+    """A new one gets one of its own; what is no secret has none."""
+    raw = {
+        "a": [{"value": "x"}, KEPT, {"c~/": {"url": "https://a.example"}}],
+        "b": {"url": KEPT},
+        "c": [{"value": "x", "more": 1}, {"set": False, "id": "s_1"}, {"set": True}, {"set": True, "id": 1}],
+    }
+    new, kept, url, kept_url = secrets_in(with_new_ids(raw))
+    assert [re.fullmatch("s_[0-9a-f]{16}", each.id) is not None for each in (new, url)] == [True, True]
+    assert new.id != url.id
+    assert (kept.id, kept_url.id) == (KEPT["id"], KEPT["id"])
+    assert [each.place for each in (new, kept, url, kept_url)] == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2, "c~/", "url"),
+        ("b", "url"),
     ]
 
 
-def test_a_secret_that_was_alone_is_kept_in_a_list() -> None:
-    """Without a row ID it is the one that was stored in the place of the list."""
-    (kept,) = listed_in(located({"a": [{"set": True}]}))
-    assert (kept.pointer, kept.where, kept.row) == ("/a", "/a/0", None)
-
-
-def test_what_is_no_secret_keeps_its_index() -> None:
-    """Whatever it says."""
-    given = {"a": [{"b": {"value": "x", "more": 1}}, {"value": "x", "row": ROW}, {"row": ROW}, {"set": False}, ["y"]]}
-    found = located(given)
-    assert list(listed_in(found)) == []
-    assert found["a"][0].pointer == "/a/0"
-    assert found["a"][0]["b"].pointer == "/a/0/b"
-
-
-def test_a_secret_in_a_list_is_replaced_by_its_lasting_pointer() -> None:
-    """In a document that knows its places; in one of a file by the index."""
-    found = located({"a": ["x", KEPT_ROW]})
-    assert replaced(found, {f"/a/{ROW}": 1, "/a/0": 2}) == {"a": [2, 1]}
-    assert replaced({"a": ["x", KEPT_ROW]}, {"/a/1": 1}) == {"a": ["x", 1]}
-
-
-@given(st.lists(st.integers(0, 5), unique=True), st.randoms(use_true_random=False))
-def test_the_order_of_a_list_is_nothing_to_its_secrets(numbers: list[int], random: Random) -> None:
-    """Whatever the order, each has the pointer that it had."""
-    rows = [{"set": True, "row": f"r_{number}"} for number in numbers]
-    before = {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))}
-    random.shuffle(rows)
-    assert {each.row: each.pointer for each in listed_in(located({"a": {"b": rows}}))} == before
-
-
-def test_the_public_values_that_a_secret_stands_beside_are_counted_without_secrets() -> None:
-    """Also below a document that has no other name than that of a secret's value."""
-    kept = [{"set": True, "row": f"r_{number}"} for number in range(4)]
-    raw = {"value": [kept[0], {"a": kept[1]}, kept[2], "x", [kept[3]]]}
-    found = dict(elements_of(located(raw)))
-    assert {where: found[where] for where in found if where} == {
-        "/value/r_0": "/value",
-        "/value/r_1/a": "/value/0/a",
-        "/value/r_2": "/value",
-        "/value/r_3/r_3": "/value/2",
+def test_a_secret_is_saved_by_its_id() -> None:
+    """A mapping that is no secret stays as it is."""
+    raw = with_new_ids({"a": {"value": "x"}, "b": {"value": "y"}, "c": {"url": "z"}, "d": KEPT})
+    one, _, url, kept = (each.id for each in secrets_in(raw))
+    assert as_kept(raw, {one, url, kept}) == {
+        "a": {"set": True, "id": one},
+        "b": {"value": "y"},
+        "c": {"url": {"set": True, "id": url}},
+        "d": {"set": True, "id": kept},
     }
+
+
+def test_values_are_replaced_at_their_places() -> None:
+    assert replaced({"a": ["x", {"b": 1}]}, {("a", 1, "b"): 2, ("a", 0): {}}) == {"a": [{}, {"b": 2}]}
 
 
 @given(OBJECTS)
@@ -276,7 +247,7 @@ def test_a_document_without_a_pasted_key_is_left_as_it_is(document: dict[str, An
     ("key", "split"),
     [
         (None, True),
-        ({"set": True, "updated_by": "ann"}, True),
+        ({"set": True, "id": "s_1"}, True),
         ({"value": f"{chain().leaf.pem.decode()}{chain().leaf.key_pem.decode()}"}, True),
         ({"value": chain().intermediate.key_pem.decode()}, False),
         ({"url": "https://vault.example/key"}, False),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.credentials.fields import Reference
-from sidekey.settings.stored.opening import StoredReader, Vault
+from sidekey.settings.stored.opening import Vault
 from sidekey.store.ring import KeyRing
 from support.stored import (
     BASIC,
@@ -20,7 +20,9 @@ from support.stored import (
     PROFILE_KEY,
     VAULT,
     documents,
+    ids,
     opened,
+    reader_of,
     settings_in,
     stored,
 )
@@ -37,9 +39,12 @@ def test_what_was_entered_opens(name: str) -> None:
 def test_a_value_opens_in_no_other_row_or_field() -> None:
     """Whatever put it there."""
     row, other = stored(OAUTH2), stored(OAUTH2, "other")
-    first, second = sorted(row.secrets)
+    first, second = row.secrets
     swapped = replace(row, secrets={first: row.secrets[second], second: row.secrets[first]})
-    for moved in (swapped, replace(row, secrets=other.secrets), replace(row, id="other"), replace(row, row="r")):
+    # Or the IDs in the document.
+    renamed = replace(row, document=row.document.replace(first, "<1>").replace(second, first).replace("<1>", second))
+    foreign = replace(row, secrets=dict(zip(row.secrets, other.secrets.values(), strict=True)))
+    for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row="r")):
         found = opened(moved)
         assert found.values == {}
         assert all("enter it again" in reason for reason in found.refused.values())
@@ -49,9 +54,10 @@ def test_a_value_opens_in_no_other_store() -> None:
     """Nor after a bit of it was flipped."""
     row = stored(BASIC)
     assert opened(row, Vault("another", VAULT.ring)).values == {}
-    sealed = row.secrets["/auth/password"]
+    password = ids(row)["/auth/password"]
+    sealed = row.secrets[password]
     flipped = sealed.sealed[:-2] + ("A" if sealed.sealed[-2] != "A" else "B") + sealed.sealed[-1]
-    assert opened(replace(row, secrets={"/auth/password": replace(sealed, sealed=flipped)})).values == {}
+    assert opened(replace(row, secrets={password: replace(sealed, sealed=flipped)})).values == {}
 
 
 def test_a_key_that_is_missing_is_named() -> None:
@@ -73,7 +79,7 @@ def test_a_document_that_says_more_is_kept_is_not_believed() -> None:
 def test_nothing_of_the_machine_is_read(source: str) -> None:
     """Even where a document was changed to say so."""
     row = stored(BASIC)
-    reader = StoredReader(VAULT, row, settings_in(row.document))
+    reader = reader_of(row)
     with pytest.raises(ValueError, match="only a config file"):
         reader(Reference(source, "/etc/hostname"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="only a config file"):
@@ -84,7 +90,7 @@ def test_nothing_of_the_machine_is_read(source: str) -> None:
 def test_what_is_public_is_read_as_it_stands() -> None:
     """Texts, and certificates."""
     row = stored(BASIC)
-    reader = StoredReader(VAULT, row, settings_in(row.document))
+    reader = reader_of(row)
     assert [reader(Reference(source, "x")) for source in ("text", "inline")] == ["x", "x"]
     assert reader.raw(Reference("text", "é"), 100) == "é".encode()
 
@@ -92,7 +98,7 @@ def test_what_is_public_is_read_as_it_stands() -> None:
 def test_neither_vault_nor_reader_shows_or_copies_a_key() -> None:
     """Nor does a draft show what was entered."""
     row = stored(BASIC)
-    reader = StoredReader(VAULT, row, settings_in(row.document))
+    reader = reader_of(row)
     assert repr((VAULT, reader)) == "(Vault(store-of-tests, KeyRing(k1)), StoredReader(crm))"
     for each in (VAULT, reader):
         with pytest.raises(TypeError):
@@ -115,7 +121,7 @@ def test_what_a_profile_brought_decides_as_what_is_written() -> None:
 def test_a_secret_of_a_profile_opens_only_where_the_profile_put_it() -> None:
     """It is sealed under the profile's name for it, so that its place is part of what it is sealed for."""
     row = stored(PROFILE_KEY)
-    assert list(row.secrets) == ["/auth/key"]
+    assert list(ids(row)) == ["/auth/key"]
     elsewhere = row.document.replace('"Authorization"', '"X-Debug"')
     assert elsewhere != row.document
     assert opened(replace(row, document=elsewhere)).values == {}

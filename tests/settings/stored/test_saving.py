@@ -15,9 +15,9 @@ from sidekey.credentials.fields import Secret, parse_secret
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.exporting import exported_integration
-from sidekey.settings.stored.opening import is_stored
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Former, Invalid, assess
+from sidekey.settings.stored.rows import is_saved
+from sidekey.settings.stored.saving import assess
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
 from support.oauth import signer, stranger
@@ -36,13 +36,16 @@ from support.stored import (
     copied,
     documents,
     draft,
+    entered,
     errors,
     former,
-    in_a_row,
+    ids,
     judged,
     jwt_bearer,
+    kept,
     mtls,
     opened,
+    patched,
     reenter,
     settings_in,
     stored,
@@ -62,19 +65,19 @@ SECRETS = {
 
 def read(row: IntegrationRow) -> Any:
     """A document as its editor gets it."""
-    return shown(former(row), row.secrets)
+    return shown(row)
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_the_secrets_of_every_kind_are_taken_out_and_everything_else_stays(name: str) -> None:
     """What is saved has none of them; what was entered has each, whole, at its place."""
     made = draft(documents()[name])
-    assert set(made.entered) == SECRETS[name]
-    assert (made.kept, made.removed) == ((), ())
+    assert set(entered(made)) == SECRETS[name]
+    assert made.kept == ()
     text = made.saved.text()
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
-    for where, value in made.entered.items():
+    for where, value in entered(made).items():
         assert json.dumps(value)[1:-1] in json.dumps(documents()[name]), where
 
 
@@ -86,7 +89,7 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
     assert CANARY not in json.dumps(document)
     document["description"] = "edited"
     made = draft(document, former(row))
-    assert (made.entered, set(made.kept), made.removed) == ({}, SECRETS[name], ())
+    assert (made.entered, kept(made)) == ({}, SECRETS[name])
     after = stored(document, before=row)
     assert after.secrets == row.secrets
     assert opened(after).refused == {}
@@ -128,14 +131,14 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
 def test_another_destination_needs_every_secret_again(name: str, patch: dict[str, Any]) -> None:
     """Each is named; with all of them entered the document is saved, and sealed for the new destination."""
     row = stored(documents()[name])
-    kept = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
-    assert reenter(former(row).patched(patch), former(row)) == tuple(sorted(kept))
+    left = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
+    found = reenter(former(row).patched(patch), former(row))
+    assert found.keys() == left
+    key = next(iter(patch.get("auth", patch) if name != "profile" else ["a"]))
+    assert all(key in reason and "has changed" in reason for reason in found.values()), found
     # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
-    saved = json.loads(row.document)
-    moved = {**saved, "integration": merge_patch(saved["integration"], in_a_row(patch))}
     if name != "profile":
-        altered = replace(row, document=json.dumps(moved))
-        assert opened(altered).values == {}
+        assert opened(replace(row, document=patched(row.document, patch))).values == {}
 
 
 @pytest.mark.parametrize(
@@ -173,16 +176,18 @@ def test_what_decides_where_a_server_reads_a_target_is_public(name: str) -> None
     assert errors(former(row).patched(patch), former(row)) == {
         "/auth/headers": f"{name} must be a public text: a server may take the request for another by it"
     }
-    assert reenter(former(row).patched({"auth": {"headers": {name: "/admin"}}}), former(row)) == (
-        "/auth/headers/Authorization/secret",
-    )
+    assert reenter(former(row).patched({"auth": {"headers": {name: "/admin"}}}), former(row)).keys() == {
+        "/auth/headers/Authorization/secret"
+    }
 
 
 def test_redaction_may_be_switched_on_and_not_off() -> None:
     """An answer could show what it was entered to be kept out of."""
     row = stored({**BASIC, "redact_response": True})
     patch = {"redact_response": False}
-    assert reenter(former(row).patched(patch), former(row)) == ("/auth/password", "/auth/username")
+    assert reenter(former(row).patched(patch), former(row)) == dict.fromkeys(
+        ("/auth/password", "/auth/username"), "redact_response has changed"
+    )
     off = IntegrationRow(
         row=row.row,
         id=row.id,
@@ -201,11 +206,10 @@ def test_what_is_left_out_of_a_document_is_removed() -> None:
     row = stored(both)
     document = read(row)
     del document["auth"]["headers"]["X-Key"]
-    made = draft(document, former(row))
-    kept, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
-    assert (made.kept, made.removed) == ((kept,), (removed,))
-    patched = draft(former(row).patched({"description": "x"}), former(row))
-    assert (patched.kept, patched.removed) == ((kept, removed), ())
+    left, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
+    assert kept(draft(document, former(row))) == {left}
+    assert stored(document, before=row).secrets.keys() == {ids(row)[left]}
+    assert kept(draft(former(row).patched({"description": "x"}), former(row))) == {left, removed}
 
 
 def test_a_token_request_with_fewer_parameters_is_another() -> None:
@@ -213,14 +217,15 @@ def test_a_token_request_with_fewer_parameters_is_another() -> None:
     row = stored(OAUTH2)
     document = read(row)
     del document["auth"]["token_request"]["body"]["key"]
-    assert reenter(document, former(row)) == ("/auth/client_secret",)
+    assert reenter(document, former(row)) == {"/auth/client_secret": "auth.token_request.body.key has changed"}
 
 
 def test_a_patch_replaces_a_secret_whole() -> None:
     """Also one that reads as set, and a null removes it."""
     row = stored(BASIC)
     made = draft(former(row).patched({"auth": {"password": {"value": "another"}}}), former(row))
-    assert (made.entered, made.kept, made.removed) == ({"/auth/password": "another"}, ("/auth/username",), ())
+    assert (entered(made), kept(made)) == ({"/auth/password": "another"}, {"/auth/username"})
+    assert made.entered.keys().isdisjoint(row.secrets)
     assert errors(former(row).patched({"auth": {"username": None}}), former(row)) == {
         "/auth/username": "this key is missing"
     }
@@ -261,7 +266,11 @@ def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
         ({"client_certificate": {"pem": {"insecure_value": "x"}}}, "/client_certificate/pem"),
         ({"client_certificate": {"pem": "x"}}, "/client_certificate/pem"),
         ({"client_certificate": {"pem": {"url": "http://a.example/key"}}}, "/client_certificate/pem"),
-        ({"client_certificate": {"pem": {"url": {"set": True}}}}, "/client_certificate/pem/url"),
+        ({"client_certificate": {"pem": {"url": {"set": True, "id": "s_1"}}}}, "/client_certificate/pem/url"),
+        ({"client_certificate": {"pem": {"url": {"set": True}}}}, "/client_certificate/pem"),
+        ({"auth": {"password": {"set": True, "id": "s_1"}}}, "/auth/password"),
+        ({"auth": {"password": {"set": True, "id": ""}}}, "/auth/password"),
+        ({"auth": {"password": {"set": True, "id": 1}}}, "/auth/password"),
         ({"source_address": "192.0.2.1"}, "/source_address"),
         ({"limits": {"in_flight": 20_000}}, "/limits/in_flight"),
         ({"auth": {"type": "unknown"}}, "/auth/type"),
@@ -317,8 +326,7 @@ def test_a_secret_becomes_public_only_with_a_new_value() -> None:
     document["auth"]["headers"]["Authorization"] = document["auth"]["headers"]["Authorization"]["secret"]
     assert list(errors(document, former(row))) == ["/auth/headers/Authorization"]
     document["auth"]["headers"]["Authorization"] = "Bearer public"
-    made = draft(document, former(row))
-    assert (made.kept, made.removed) == ((), ("/auth/headers/Authorization/secret",))
+    assert stored(document, before=row).secrets == {}
 
 
 def test_a_secret_does_not_move_to_another_field() -> None:
@@ -327,45 +335,89 @@ def test_a_secret_does_not_move_to_another_field() -> None:
     document = read(row)
     headers = document["auth"]["headers"]
     headers["X-Debug"] = headers.pop("Authorization")
-    assert errors(document, former(row)) == {"/auth/headers/X-Debug/secret": "no secret is stored here: send one"}
+    assert reenter(document, former(row)) == {
+        "/auth/headers/X-Debug/secret": "it was in auth.headers.Authorization.secret"
+    }
+
+
+def test_secrets_that_change_places_are_entered_again() -> None:
+    """The user name would be sent as the password; and none is used twice."""
+    row = stored(BASIC)
+    auth = read(row)["auth"]
+    swapped = {**read(row), "auth": {**auth, "username": auth["password"], "password": auth["username"]}}
+    assert reenter(swapped, former(row)) == {
+        "/auth/username": "it was in auth.password",
+        "/auth/password": "it was in auth.username",
+    }
+    twice = {**read(row), "auth": {**auth, "password": auth["username"]}}
+    assert errors(twice, former(row)) == {
+        "/auth/password": "a stored secret is used once: send {value: SECRET}, which is sealed"
+    }
+
+
+def test_a_reason_names_what_has_changed() -> None:
+    """Several, and no more than a few; no value is in it."""
+    row = stored(OAUTH2)
+    changed = former(row).patched(
+        {
+            "endpoint_prefix": "https://evil.example.com",
+            "trusted_ca": "system",
+            "redact_response": True,
+            "auth": {"token_endpoint": "https://evil.example.com/token", "client_authentication": "body"},
+        }
+    )
+    assert reenter(changed, former(row))["/auth/client_secret"] == (
+        "auth.client_authentication has changed, auth.token_endpoint has changed, endpoint_prefix has changed, "
+        "and 1 more"
+    )
+
+
+def test_a_kept_secret_needs_its_id() -> None:
+    """The error says to send it as it was read."""
+    row = stored(BASIC)
+    document = read(row)
+    del document["auth"]["password"]["id"]
+    assert errors(document, former(row)) == {
+        "/auth/password": "must have the id of the stored secret: send it as you read it, or send {value: SECRET}, "
+        "which is sealed"
+    }
 
 
 def test_certificate_and_key_are_entered_together() -> None:
-    """Both, or neither: the same certificate with a key of its own may be sent, and a new half needs the other."""
+    """Another certificate needs its key; another key is that of the certificate."""
     row = stored(mtls())
     document = read(row)
-    certificate = document["auth"]["certificate"]
-    assert certificate.keys() == {"set", "subject", "issuer", "not_after"}
+    assert document["auth"]["certificate"] == mtls()["auth"]["certificate"]
     other = private_chain("other.example")
     changed = {**document, "auth": {**document["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
-    assert reenter(changed, former(row)) == ("/auth/private_key",)
+    assert reenter(changed, former(row)) == {"/auth/private_key": "certificate beside it has changed"}
+    past = replace(row, document=patched(row.document, {"auth": {"certificate": changed["auth"]["certificate"]}}))
+    assert opened(past).values == {}
     key = {"value": chain().leaf.key_as().decode()}
-    assert reenter({**document, "auth": {**document["auth"], "private_key": key}}, former(row)) == (
-        "/auth/certificate",
-    )
-    both = {**document, "auth": {**document["auth"], "certificate": mtls()["auth"]["certificate"], "private_key": key}}
-    assert draft(both, former(row)).entered == {"/auth/private_key": key["value"]}
-    assert reenter(former(row).patched({"auth": {"private_key": key}}), former(row)) == ("/auth/certificate",)
-    assert draft(former(row).patched({"description": "x"}), former(row)).kept == ("/auth/private_key",)
-    swapped = {**both, "auth": {**both["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
+    one = {**document, "auth": {**document["auth"], "private_key": key}}
+    assert entered(draft(one, former(row))) == {"/auth/private_key": key["value"]}
+    assert kept(draft(former(row).patched({"description": "x"}), former(row))) == {"/auth/private_key"}
+    swapped = {**changed, "auth": {**changed["auth"], "private_key": key}}
     assert list(errors(swapped, former(row))) == ["/auth/private_key"]
 
 
 def test_the_certificate_of_an_assertion_goes_with_its_key() -> None:
-    """It is a text in the document, and reads as what is in it as well."""
+    """It is a text in the document."""
     row = stored(jwt_bearer())
     document = read(row)
-    assert document["auth"]["grant"]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
+    assert document["auth"]["grant"]["certificate"] == jwt_bearer()["auth"]["grant"]["certificate"]
     key = {"value": signer().private_pem.decode()}
     one = {"auth": {"grant": {"private_key": key}}}
-    assert reenter(merge_patch(document, one), former(row)) == ("/auth/grant/certificate",)
-    other = {"auth": {"grant": {"certificate": stranger().certificate_pem.decode()}}}
-    assert reenter(merge_patch(document, other), former(row)) == ("/auth/grant/private_key",)
+    assert entered(draft(merge_patch(document, one), former(row))) == {"/auth/grant/private_key": key["value"]}
+    for certificate in (stranger().certificate_pem.decode(), None):
+        other = {"auth": {"grant": {"certificate": certificate}}}
+        assert reenter(merge_patch(document, other), former(row)) == {
+            "/auth/grant/private_key": "certificate beside it has changed"
+        }
+        past = replace(row, document=patched(row.document, other))
+        assert opened(past).values == {}
     both = {"auth": {"grant": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
     assert list(errors(merge_patch(document, both), former(row))) == ["/auth/grant/certificate"]
-    assert list(errors(merge_patch(jwt_bearer(), {"auth": {"grant": {"certificate": {"set": True}}}}))) == [
-        "/auth/grant/certificate"
-    ]
 
 
 def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
@@ -373,13 +425,14 @@ def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
     urls = {key: {"url": f"https://vault.example.com/{CANARY}/{key}"} for key in ("certificate", "private_key")}
     row = stored({**PREFIX, "auth": {"type": "mtls", **urls}})
     assert CANARY not in row.document
-    assert set(row.secrets) == {"/auth/certificate/url", "/auth/private_key/url"}
+    assert set(ids(row)) == {"/auth/certificate/url", "/auth/private_key/url"}
     document = read(row)
     assert document["auth"]["private_key"]["url"]["set"] is True
-    assert set(draft(document, former(row)).kept) == set(row.secrets)
+    assert kept(draft(document, former(row))) == set(ids(row))
     assert opened(row).values["/auth/private_key/url"] == urls["private_key"]["url"]
-    document["auth"]["certificate"] = {"url": "https://vault.example.com/other"}
-    assert reenter(document, former(row)) == ("/auth/private_key/url",)
+    for half, other in (("certificate", "private_key"), ("private_key", "certificate")):
+        changed = {**document, "auth": {**document["auth"], half: {"url": "https://vault.example.com/other"}}}
+        assert reenter(changed, former(row)) == {f"/auth/{other}/url": f"{half} beside it has changed"}
 
 
 def test_a_profile_is_filled_in_when_it_is_saved() -> None:
@@ -391,7 +444,7 @@ def test_a_profile_is_filled_in_when_it_is_saved() -> None:
     assert endpoint == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
     assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
     document["auth"]["client_id"] = "other"
-    assert draft(document, former(row)).kept == ("/auth/client_secret",)
+    assert kept(draft(document, former(row))) == {"/auth/client_secret"}
 
 
 def test_a_profile_that_changed_moves_nothing_that_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,15 +452,14 @@ def test_a_profile_that_changed_moves_nothing_that_is_saved(monkeypatch: pytest.
     row = stored(PROFILE)
     saved = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.before.example.com/t"
-    before = Former.load(json.dumps(saved), row.secrets)
+    before = former(replace(row, document=json.dumps(saved)))
     made = draft(before.patched({"description": "x"}), before)
-    assert made.destination["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
-    moved = judged(before.patched({"auth": {"region": "us-central1.gcp"}}), before)
-    assert not isinstance(moved, Invalid)
+    assert made.purpose.destinations[0]["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
+    assert judged(before.patched({"auth": {"region": "us-central1.gcp"}}), before).errors == ()
     saved["integration"]["auth"]["provider"] = saved["profile"]["provider"] = "of-another-version"
-    gone = Former.load(json.dumps(saved), row.secrets)
-    assert gone.settings is not None
-    assert draft(gone.patched({"description": "x"}), gone).kept == ("/auth/client_secret",)
+    gone = former(replace(row, document=json.dumps(saved)))
+    assert gone.purpose is not None
+    assert kept(draft(gone.patched({"description": "x"}), gone)) == {"/auth/client_secret"}
 
 
 def test_errors_of_a_profile_stand_where_it_is_named() -> None:
@@ -422,19 +474,19 @@ def test_errors_of_a_profile_stand_where_it_is_named() -> None:
 def test_what_is_stored_for_a_kind_that_is_gone_must_be_entered_again() -> None:
     """Where a secret went is not known then."""
     row = stored(RESPONSYS)
-    saved = row.document.replace('"responsys"', '"vanished"')
-    before = Former.load(saved, row.secrets)
-    assert before.settings is None
-    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": {"set": True}}}, before) == (
-        "/auth/password",
-    )
+    before = former(replace(row, document=row.document.replace('"responsys"', '"vanished"')))
+    assert before.purpose is None
+    left = {"set": True, "id": ids(row)["/auth/password"]}
+    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": left}}, before) == {
+        "/auth/password": "what is stored is not valid any more"
+    }
 
 
 def test_another_kind_keeps_no_secret_of_the_same_place() -> None:
     """The place is that of a password, too, and its destination is another."""
     row = stored(BASIC)
-    document = {"auth": {**RESPONSYS["auth"], "password": {"set": True}}}
-    assert reenter(document, former(row)) == ("/auth/password",)
+    document = {"auth": {**RESPONSYS["auth"], "password": {"set": True, "id": ids(row)["/auth/password"]}}}
+    assert "auth.type has changed" in reenter(document, former(row))["/auth/password"]
 
 
 def test_a_header_of_a_stored_certificate_beside_another_kind_keeps_both() -> None:
@@ -467,15 +519,15 @@ def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
     found = assess(changed, former(row), in_flight=10_000, now=PRESENT)
     assert [each.pointer for each in found.errors] == ["/description"]
-    assert found.again == ("/auth/client_secret",)
+    assert [each.pointer for each in found.again] == ["/auth/client_secret"]
     assert CANARY not in repr(found)
 
 
 def test_every_secret_is_entered_again_if_what_is_stored_is_not_valid_any_more() -> None:
     row = stored(BASIC)
-    invalid = replace(former(row), settings=None)
+    invalid = replace(former(row), purpose=None)
     found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
-    assert found.again == ("/auth/password", "/auth/username")
+    assert {each.pointer for each in found.again} == {"/auth/password", "/auth/username"}
 
 
 def test_what_is_wrong_with_a_secret_of_a_profile_is_told_at_its_own_name() -> None:
@@ -546,20 +598,16 @@ def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
     """One is added before them, they change places, one goes: no other is entered again, and each opens."""
     row = stored(with_keys(OLD, MIDDLE))
     old, middle = read(row)["keys"]
-    assert old["row"] != middle["row"]
+    assert old["id"] != middle["id"]
     assert set(opened(row).values.values()) == {"svc", CANARY, OLD["value"], MIDDLE["value"]}
-    made = draft({**read(row), "keys": [NEW, middle]}, former(row))
-    assert made.entered.keys() == {f"/keys/{made.saved.written['keys'][0]['row']}"}
-    assert made.removed == (f"/keys/{old['row']}",)
     row = stored({**read(row), "keys": [NEW, middle, old]}, before=row)
-    assert [each["row"] for each in read(row)["keys"][1:]] == [middle["row"], old["row"]]
-    assert {
-        name: opened(row).values[f"/keys/{each['row']}"] for name, each in zip("nmo", read(row)["keys"], strict=True)
-    } == {
-        "n": NEW["value"],
-        "m": MIDDLE["value"],
-        "o": OLD["value"],
-    }
+    assert [each["id"] for each in read(row)["keys"][1:]] == [middle["id"], old["id"]]
+    assert [opened(row).values[f"/keys/{index}"] for index in range(3)] == [
+        each["value"] for each in (NEW, MIDDLE, OLD)
+    ]
+    row = stored({**read(row), "keys": [read(row)["keys"][2]]}, before=row)
+    assert opened(row).values["/keys/0"] == OLD["value"]
+    assert len(row.secrets) == 3
     assert CANARY not in row.document
 
 
@@ -567,44 +615,32 @@ def test_a_secret_of_a_list_is_kept_wherever_it_stands() -> None:
 def test_one_secret_becomes_a_list_and_is_one_again() -> None:
     """It was entered for the same destination."""
     alone = stored({**BASIC, "keys": OLD})
-    assert read(alone)["keys"].keys() == {"set", "updated_at", "updated_by"}
     two = stored({**read(alone), "keys": [NEW, read(alone)["keys"]]}, before=alone)
-    new, old = read(two)["keys"]
-    assert "row" not in old
-    assert opened(two).values["/keys"] == OLD["value"]
-    one = stored({**read(two), "keys": new}, before=two)
-    assert opened(one).values == {
-        "/auth/username": "svc",
-        "/auth/password": CANARY,
-        f"/keys/{new['row']}": NEW["value"],
-    }
-    assert read(one)["keys"] == new
+    assert opened(two).values["/keys/1"] == OLD["value"]
+    one = stored({**read(two), "keys": read(two)["keys"][0]}, before=two)
+    assert opened(one).values == {"/auth/username": "svc", "/auth/password": CANARY, "/keys": NEW["value"]}
+    assert read(one)["keys"] == read(two)["keys"][0]
 
 
 @pytest.mark.usefixtures("listing")
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ([{"set": True, "row": "r_1"}], {"/keys/0": "is not stored in this list"}),
-        ([{"set": True, "row": [1]}], {"/keys/0": "is not stored in this list"}),
-        ([NEW, {"set": True}], {"/keys/1": "without a row ID is not stored"}),
-        ("same", {"/keys/1": "with this row ID must not be kept twice"}),
-        ("moved", {"/tree/0": "is not stored in this list"}),
+        ([{"set": True, "id": "s_1"}], {"/keys/0": "no secret with this id is stored here"}),
+        ("same", {"/keys/1": "is used once"}),
     ],
 )
-def test_a_row_that_is_not_there_or_twice_is_an_error(keys: Any, expected: dict[str, str]) -> None:
+def test_an_id_that_is_not_there_or_twice_is_an_error(keys: Any, expected: dict[str, str]) -> None:
     """At its place, with the way out, and beside all else; nothing of it is repeated."""
     row = stored(with_keys(OLD))
     (old,) = read(row)["keys"]
     given = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}
-    if keys == "moved":
-        given |= {"keys": [NEW], "tree": [old]}
     found = errors(given, former(row))
     assert found.keys() == {*expected, "/source_address"}
     for where, text in expected.items():
         assert text in found[where]
         assert "{value: SECRET}" in found[where]
-        assert "r_" not in found[where]
+        assert "s_" not in found[where]
 
 
 @pytest.mark.usefixtures("listing")
@@ -615,22 +651,24 @@ def test_secrets_of_a_nested_list_are_kept_as_well() -> None:
     first, public, middle, nested = read(row)["tree"]["users"]
     assert len(opened(row).values) == 5
     moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, former(row))
-    assert (moved.entered, moved.removed, len(moved.kept)) == ({}, (), 5)
+    assert (moved.entered, len(moved.kept)) == ({}, 5)
     other = {**read(row), "tree": {"users": [middle, {**first, "name": "b"}, public, nested]}}
-    assert reenter(other, former(row)) == (
+    found = reenter(other, former(row))
+    assert found.keys() == {
         "/auth/password",
         "/auth/username",
         "/tree/users/0",
         "/tree/users/1/key",
         "/tree/users/3/0",
-    )
-    assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)) == (
+    }
+    assert found["/tree/users/1/key"] == ("what is public beside it in a list has changed, tree.users has changed")
+    assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)).keys() == {
         "/auth/password",
         "/auth/username",
         "/tree/users/0/key",
         "/tree/users/2",
         "/tree/users/3/0",
-    )
+    }
 
 
 @pytest.mark.usefixtures("listing")
@@ -640,25 +678,38 @@ def test_a_secret_does_not_move_to_another_public_value_of_a_list() -> None:
     row = stored({**BASIC, "tree": tree})
     first, second, third, fourth = read(row)["tree"]
     swapped = [{**first, "key": second["key"]}, {**second, "key": first["key"]}, third, fourth]
-    assert reenter({**read(row), "tree": swapped}, former(row)) == ("/tree/0/key", "/tree/1/key")
+    assert reenter({**read(row), "tree": swapped}, former(row)).keys() == {"/tree/0/key", "/tree/1/key"}
     one = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
-    assert reenter({**read(row), "tree": one}, former(row)) == ("/tree/1/key",)
+    assert reenter({**read(row), "tree": one}, former(row)).keys() == {"/tree/1/key"}
     other = [first, second, [{"value": "mine"}], ["x", *third]]
-    assert reenter({**read(row), "tree": other}, former(row)) == ("/tree/3/1",)
+    assert reenter({**read(row), "tree": other}, former(row)).keys() == {"/tree/3/1"}
+    past = replace(row, document=patched(row.document, {"tree": swapped}))
+    assert set(opened(past).refused) == {"/tree/0/key", "/tree/1/key"}
     renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
     assert len(renewed.kept) == 4
 
 
 @pytest.mark.usefixtures("listing")
+def test_entries_of_a_list_move_as_a_whole() -> None:
+    """With all of their secrets."""
+    tree = [{"name": "a", "key": OLD, "more": [MIDDLE]}, {"name": "b", "key": NEW}]
+    row = stored({**BASIC, "tree": tree})
+    first, second = read(row)["tree"]
+    assert "tree has changed" in reenter({**read(row), "tree": [second, first]}, former(row))["/tree/0/key"]
+    same = [{**first, "more": []}, second]
+    assert "tree has changed" in reenter({**read(row), "tree": same}, former(row))["/tree/0/key"]
+
+
+@pytest.mark.usefixtures("listing")
 def test_what_is_written_again_is_what_is_stored_in_the_same_order_alone() -> None:
-    """A file has no row IDs."""
+    """A file has no IDs."""
     row = stored(with_keys(OLD, NEW))
-    assert is_stored(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
-    assert not is_stored(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
-    assert not is_stored(VAULT, row, draft(with_keys(OLD), former(row)))
+    assert is_saved(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
+    assert not is_saved(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
+    assert not is_saved(VAULT, row, draft(with_keys(OLD), former(row)))
     alone = stored({**BASIC, "keys": read(row)["keys"][0]}, before=row)
-    assert is_stored(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
-    assert not is_stored(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
+    assert is_saved(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
+    assert not is_saved(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
 
 
 @pytest.mark.usefixtures("listing")

@@ -14,7 +14,6 @@ import pytest
 
 from sidekey.core.addresses import Only
 from sidekey.credentials.base import FixedCredential
-from sidekey.credentials.destination import destination_of
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration, Snapshot, Stored
@@ -25,7 +24,7 @@ from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.source import StoredSource, build_draft, build_unserved
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.ring import KeyRing
-from sidekey.store.sealing import Binding, seal
+from sidekey.store.sealing import seal
 from sidekey.store.state import State
 from support.loading import good
 from support.managed import states_of
@@ -41,9 +40,9 @@ from support.stored import (
     documents,
     draft,
     former,
+    ids,
     mtls,
     opened,
-    settings_in,
     stored,
 )
 
@@ -141,7 +140,7 @@ def test_where_requests_may_go_is_known_without_the_secrets(name: str, joined: J
     row = stored(documents()[name])
     joined.put(row)
     snapshot = joined.load()
-    kept = draft(shown(former(row), row.secrets), former(row))
+    kept = draft(shown(row), former(row))
     assert (kept.entered, bool(kept.kept)) == ({}, True)
     sketch = build_unserved("crm", kept.settings, kept.entered, said(snapshot), PRESENT)
     served = snapshot.integrations["crm"]
@@ -208,11 +207,14 @@ def test_a_preset_of_a_file_is_used_while_it_is_there(joined: Joined) -> None:
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
     """A row as a rotation writes it."""
-    to = destination_of(settings_in(row.document))
-    values = opened(row).values
+    purpose, values = former(row).purpose, opened(row).values
+    assert purpose is not None
     secrets = {
-        where: replace(each, sealed=seal(ring, values[where], Binding(VAULT.store, row.row, row.id, where, to)))
-        for where, each in row.secrets.items()
+        secret: replace(
+            row.secrets[secret],
+            sealed=seal(ring, values[where], purpose.bindings(VAULT.store, row.row, row.id, secret)[0]),
+        )
+        for where, secret in ids(row).items()
     }
     return replace(row, secrets=secrets)
 
@@ -461,7 +463,7 @@ def test_a_draft_is_built_with_what_came_with_it_alone(joined: Joined) -> None:
     assert sent(made) == sent(snapshot.integrations["crm"])
     assert (made.stored, made.allow_private) == (True, said(snapshot).allow_private)
     document: dict[str, Any] = copied(BASIC)
-    document["auth"]["password"] = {"set": True}
+    document["auth"]["password"] = {"set": True, "id": ids(row)["/auth/password"]}
     with pytest.raises(SecretUnreadable, match="send it"):
         build_draft("crm", draft(document, former(row)), said(snapshot), PRESENT)
 

@@ -17,7 +17,6 @@ from sidekey.runtime.standing import Standing
 from sidekey.settings import profiles
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.reading import instant, shown
-from sidekey.settings.stored.saving import Former
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
@@ -49,7 +48,7 @@ def whole(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
     document: Any = {}
     if row.verified:
         try:
-            document = shown(Former.load(row.document, row.secrets), row.secrets)
+            document = shown(row)
         except MalformedError:
             document = {}
     return {"id": row.id, **document, **_about_stored(row, standings)}

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
+
+from cryptography import x509
 
 from sidekey.admin.api.answer import YAML, Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
 from sidekey.admin.api.problems import ItemError, listed
 from sidekey.admin.api.route import JSON, Route
-from sidekey.admin.api.saving import ENTER_AGAIN, document_in, overlap_in
+from sidekey.admin.api.saving import document_in, enter_again, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.yaml_documents import with_lines
+from sidekey.credentials.certificates.chain import extension, name_of
+from sidekey.credentials.certificates.material import leaf_of
+from sidekey.credentials.destination import certificates_in, references_in
+from sidekey.credentials.fields import WRITTEN
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import former_of
 from sidekey.settings.stored.saving import Assessment, assess
 from sidekey.settings.stored.source import build_unserved
@@ -54,7 +63,7 @@ def _preview(
         overlap = overlap_in(snapshot, name, found.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
     warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
-    again = listed(ItemError(each, ENTER_AGAIN) for each in found.again)
+    again = listed(enter_again(found.again))
 
     def shown(items: Iterable[ItemError]) -> list[dict[str, Any]]:
         return [each.as_json() for each in with_lines(items, ask.table)]
@@ -65,6 +74,7 @@ def _preview(
         "errors": shown(listed(errors)),
         "warnings": shown(warnings),
         "reenter": shown(again),
+        "certificate": None if found.settings is None else _certificate(found.settings),
         "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
     }
     return Answer.of(result)
@@ -81,6 +91,25 @@ def _destination(name: str, found: Assessment, snapshot: Snapshot, now: float) -
         "domains": [str(each) for each in built.policy.domains],
         "learns": built.traits.learns,
     }
+
+
+def _certificate(settings: IntegrationSettings) -> dict[str, Any] | None:
+    """Describe the first certificate in the document; None if it has none that can be read."""
+    references = dict(references_in(settings))
+    for place, _ in certificates_in(settings):
+        certificate = references[place]
+        if certificate.source in WRITTEN:
+            # Why it cannot be read is among the errors.
+            with suppress(ValueError):
+                leaf = leaf_of(certificate.value.encode())
+                names = extension(leaf, x509.SubjectAlternativeName)
+                return {
+                    "subject": name_of(leaf.subject),
+                    "issuer": name_of(leaf.issuer),
+                    "alternative_names": [] if names is None else [str(each.value) for each in names],
+                    "not_after": instant(leaf.not_valid_after_utc.timestamp()),
+                }
+    return None
 
 
 ROUTES: Final = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
 
 from sidekey.admin.api.collection import Saving
 from sidekey.admin.api.documents import ABOUT
@@ -15,11 +15,14 @@ from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
 from sidekey.settings.stored.rows import Made, former_of, saved_row
-from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
+from sidekey.settings.stored.saving import DocumentError, Draft, Former, assess
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.store.records import IntegrationRow
 
-ENTER_AGAIN: Final = "must be sent again as {value: ...}: where it would go has changed, or what it belongs to"
+
+def enter_again(again: Iterable[DocumentError]) -> list[ItemError]:
+    """Return the errors of stored secrets that must be sent again."""
+    return [ItemError(each.pointer, f"must be sent again, since {each.detail}") for each in again]
 
 
 def document_in(sent: Mapping[str, Any], about: Container[str] = ABOUT) -> dict[str, Any]:
@@ -31,14 +34,14 @@ def draft_of(
     document: Mapping[str, Any], former: Former | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
 ) -> Draft:
     """A document that may be saved. Raises ApiProblem with all that is wrong with it, of which `wrong` is known."""
-    found = prepare(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
-    errors = [*wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
-    if errors or isinstance(found, Invalid):
+    found = assess(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
+    errors = [*wrong, *(ItemError(*each) for each in found.errors)]
+    if errors:
         raise invalid(errors)
-    if isinstance(found, Reenter):
-        detail = "the destination of secrets has changed: enter them again, see errors"
-        raise ApiProblem("reenter", detail, errors=listed(ItemError(each, ENTER_AGAIN) for each in found.pointers))
-    return found
+    if found.draft is None:
+        detail = "the place or destination of secrets has changed: enter them again, see errors"
+        raise ApiProblem("reenter", detail, errors=listed(enter_again(found.again)))
+    return found.draft
 
 
 def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:

@@ -58,27 +58,15 @@ _SECRET: Final[Schema] = {
         {
             "type": "object",
             "properties": {
-                "set": {"const": True, "description": "A secret is stored; sent back, it is kept."},
-                "row": {**_TEXT, "description": "Of one in a list: its lasting ID, wherever it stands there."},
-                "updated_at": {"type": "string", "format": "date-time"},
-                "updated_by": _TEXT,
+                "set": {"const": True, "description": "A secret is stored; sent back with its `id`, it is kept."},
+                "id": _TEXT,
+                "set_at": {"type": "string", "format": "date-time"},
+                "set_by": _TEXT,
             },
-            "required": ["set"],
+            "required": ["set", "id"],
             "additionalProperties": False,
         },
     ],
-}
-_CERTIFICATE: Final[Schema] = {
-    "title": "Certificate",
-    "type": "object",
-    "properties": {
-        "set": {"const": True, "description": "A certificate is stored; sent back, it is kept."},
-        "subject": _TEXT,
-        "issuer": _TEXT,
-        "not_after": {"type": "string", "format": "date-time"},
-    },
-    "required": ["set"],
-    "additionalProperties": False,
 }
 _URL: Final[Schema] = {
     "type": "object",
@@ -145,7 +133,7 @@ _ABOUT_PRESET: Final[Mapping[str, Schema]] = {
 def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
     definitions: Mapping[str, Any] = config_schema()["$defs"]
-    found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
+    found: dict[str, Schema] = {"Secret": _SECRET}
     kinds = {kind.__name__: kind for kind in KINDS.values()}
     models: list[type[BaseModel]] = [IntegrationSettings, *kinds.values()]
     file_only = {model.__name__: file_only_keys(model).keys() for root in models for model in models_in(root)}
@@ -217,9 +205,7 @@ def _as_stored(node: Any) -> Any:
         # Only a file may write the text.
         return {**{key: node[key] for key in ("description",) if key in node}, **reference("Secret")}
     if node.get("title") == PEM_SCHEMA["title"]:
-        # It reads as what is in it.
-        kept = {key: node[key] for key in ("title", "description") if key in node}
-        return {**kept, "anyOf": [_TEXT, reference("Certificate")]}
+        return {**{key: node[key] for key in ("title", "description") if key in node}, **_TEXT}
     said: Schema = {}
     for key, value in node.items():
         if key == "$ref":
@@ -244,7 +230,6 @@ def _reference_as_stored(node: Mapping[str, Any]) -> Any:
     if "inline" in keys:
         inline = {"type": "string", "minLength": 1, "description": "PEM, which is public."}
         choices.append(_object({"inline": inline}))
-        choices.append(reference("Certificate"))
     if not choices:
         return _UNSAID
     if "url" in keys and "insecure_value" not in keys:
@@ -383,6 +368,20 @@ _OWN: Final[Mapping[str, Schema]] = {
                 "type": "array",
                 "items": _ITEM,
                 "description": "Secrets that must be sent again, or saving is refused as `reenter`.",
+            },
+            "certificate": {
+                "oneOf": [
+                    {"type": "null"},
+                    _object(
+                        {
+                            "subject": _TEXT,
+                            "issuer": _TEXT,
+                            "alternative_names": {"type": "array", "items": _TEXT},
+                            "not_after": {"type": "string", "format": "date-time"},
+                        }
+                    ),
+                ],
+                "description": "The client's certificate that the document has in PEM.",
             },
             "destination": {
                 "oneOf": [

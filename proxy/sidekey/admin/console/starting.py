@@ -11,7 +11,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.config_errors import Loc, held
-from sidekey.settings.stored.document import located
+from sidekey.settings.stored.document import with_new_ids
 from sidekey.settings.validated import validate
 from sidekey.settings.writing import write
 
@@ -31,7 +31,9 @@ def starting_integration(kind: str, provider: str = "") -> str:
     auth: dict[str, Any] = {"type": kind, **named, **({} if provider else KINDS[kind].starts_with)}
     document: dict[str, Any] = {"auth": auth}
     while missing := [
-        each.loc for each in validate(located(document), Context("body")).errors if held(document, each.loc) != each.loc
+        each.loc
+        for each in validate(with_new_ids(document), Context("body")).errors
+        if held(document, each.loc) != each.loc
     ]:
         for loc in missing:
             _insert(document, loc, _placeholder(_schema_at(kind, loc)))

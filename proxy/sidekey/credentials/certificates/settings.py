@@ -18,8 +18,9 @@ from sidekey.credentials.fields import (
     Reference,
     Secret,
     elsewhere,
+    entered_id,
     is_kept,
-    pointer_of,
+    kept_id,
     reference_schema,
     refuse_elsewhere,
     refuse_entered,
@@ -49,8 +50,6 @@ def parse_certificate(raw: object, context: Context) -> Reference:
             return _stored_url(raw, context)
         if "value" in raw:
             raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
-        if "set" in raw:
-            raise ValueError(f"no certificate is stored here: {_SEND_PEM}")
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
         return _elsewhere(source, value, "inline")
@@ -76,12 +75,13 @@ def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
     if list(raw) != ["url"]:
         raise ValueError("a reference must have exactly one key")
     url = raw["url"]
-    if not (isinstance(url, Mapping) and is_kept(url)):
-        refuse_entered(context)
-        if not isinstance(url, str):
-            raise ValueError("url must be a text")
-        _elsewhere("url", url)
-    return Reference("stored_url", f"{pointer_of(raw)}/url")
+    if isinstance(url, Mapping) and is_kept(url):
+        return Reference("stored_url", kept_id(url))
+    refuse_entered(context)
+    if not isinstance(url, str):
+        raise ValueError("url must be a text")  # noqa: TRY004 - pydantic reports ValueError
+    _elsewhere("url", url)
+    return Reference("stored_url", entered_id(raw))
 
 
 def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:

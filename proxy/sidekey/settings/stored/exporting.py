@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidekey.credentials.context import Context
+from sidekey.credentials.destination import is_stored, references_in
 from sidekey.runtime.standing import UNVERIFIED
-from sidekey.settings.config_errors import Finding, show
+from sidekey.settings.config_errors import Finding, Loc, show
 from sidekey.settings.profiles import Brought, expand, merged
-from sidekey.settings.stored.document import MalformedError, Saved, listed_in, parts_of, replaced
+from sidekey.settings.stored.document import MalformedError, Saved, replaced, secrets_in
 from sidekey.settings.stored.presets import build_preset, document_of
-from sidekey.settings.stored.saving import secrets_of
 from sidekey.settings.validated import validate, validate_saved
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 
@@ -59,20 +59,21 @@ def exported_integration(row: IntegrationRow) -> Exported:
     settings = validated.settings
     if settings is None or validated.errors:
         raise NotExported(f"its document is not valid any more: {_joined(validated.errors)}")
-    values: dict[str, Any] = {}
+    values: dict[Loc, Any] = {}
     needs: list[str] = []
     notes: list[str] = []
-    # By their places, which are the same wherever this is imported: there row IDs are new.
-    places = {each.pointer: each.where for each in listed_in(saved.written)}
-    for reference in secrets_of(settings).values():
-        name = _name(row.id, places.get(reference.value, reference.value))
+    secrets = {each.value: each for _, each in references_in(settings) if is_stored(each)}
+    for secret in secrets_in(saved.written):
+        reference = secrets.get(secret.id)
+        if reference is None:
+            continue
+        name = _name(row.id, secret.place)
         if reference.source == "stored_url":
-            values[reference.value] = f"{UNKNOWN_URL}{name}"
-            needs.append(values[reference.value])
+            needs.append(f"{UNKNOWN_URL}{name}")
+            values[secret.place] = needs[-1]
         else:
-            file = f"{FOLDER}/{name}.{'pem' if reference.pem else 'txt'}"
-            values[reference.value] = {"file": file}
-            needs.append(file)
+            needs.append(f"{FOLDER}/{name}.{'pem' if reference.pem else 'txt'}")
+            values[secret.place] = {"file": needs[-1]}
     written, changed = saved.written, saved.brought is not None and not _is_current(saved.written, saved.brought)
     written = replaced(written, values)
     if saved.brought is not None and changed:
@@ -117,9 +118,9 @@ def _is_current(written: Mapping[str, Any], brought: Brought) -> bool:
     return not expansion.errors and expansion.brought == brought
 
 
-def _name(name: str, where: str) -> str:
+def _name(name: str, place: Loc) -> str:
     """The name of a file without its extension: no ID has a dot, and no part of a place, so that none are the same."""
-    return ".".join((name, *map(_word, parts_of(where))))
+    return ".".join((name, *(_word(str(part)) for part in place)))
 
 
 def _word(part: str) -> str:

@@ -13,7 +13,7 @@ from sidekey.settings.config_errors import Finding, Loc, held, placed
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.profiles import PROVIDER
 from sidekey.settings.secrets import SecretReader
-from sidekey.settings.stored.document import parts_of, pointer, replaced
+from sidekey.settings.stored.document import parts_of, replaced
 from sidekey.settings.stored.exporting import UNKNOWN_URL
 
 
@@ -35,7 +35,7 @@ def rewritten(
 
     `written` says where `raw` has what is at a place of the settings (`Expansion.written`).
     """
-    values: dict[str, Any] = {}
+    values: dict[Loc, Any] = {}
     errors: list[Finding] = []
     warnings: list[Finding] = []
     material = _material(settings)
@@ -53,14 +53,14 @@ def rewritten(
         except ValueError as error:
             errors.append(Finding(where, str(error)))
             continue
-        values[pointer(where)] = as_stored(reference.form, text)
+        values[where] = as_stored(reference.form, text)
         if reference.form == "text":
             text = "is not a secret to this kind: in the store it can be read by whoever may read the integration"
             warnings.append(Finding(where, text))
     if settings.trusted_ca is not None and settings.trusted_ca.path is not None:
         trust, reason = build_trust(settings.trusted_ca, read)
         errors += [] if reason is None else [Finding(("trusted_ca",), reason)]
-        values["/trusted_ca"] = {"inline": trust.pem}
+        values["trusted_ca",] = {"inline": trust.pem}
     return Rewritten(replaced(raw, values), tuple(errors), tuple(warnings))
 
 

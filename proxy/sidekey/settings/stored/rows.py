@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sidekey.settings.stored.document import MalformedError, differing
-from sidekey.settings.stored.opening import Vault, sealed_fields
+from sidekey.credentials.fields import Reference
+from sidekey.settings.stored.document import MalformedError, Place, Saved, differing, pointer, replaced, secrets_in
+from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.presets import PresetDraft, document_of
 from sidekey.settings.stored.saving import Draft, Former
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, SealedField, new_row
+from sidekey.store.sealing import seal
 
 R = TypeVar("R", bound=DocumentRow)
 
@@ -19,7 +22,7 @@ def former_of(row: IntegrationRow | None) -> Former | None:
     if row is None or not row.verified:
         return None
     try:
-        return Former.load(row.document, row.secrets)
+        return Former.load(row)
     except MalformedError:
         return None
 
@@ -41,16 +44,56 @@ def saved_row(
     by: str,
     now: int,
 ) -> Made[IntegrationRow]:
-    """The row of a draft, in place of the one before.
+    """Build the row of a draft, in place of the one before. Seal what was entered.
 
     `former` is `former_of` the row before. The version is for the store to count.
     """
     row = _row(IntegrationRow, name, before, draft.saved.text(), by=by, now=now)
-    kept = before.secrets if before is not None and before.verified else {}
-    secrets = sealed_fields(vault, row.row, name, draft, kept, by=by, now=now)
-    written = {} if former is None else former.saved.written
-    changed = {*differing(written, draft.saved.written), *draft.entered, *draft.removed}
-    return _made(replace(row, secrets=secrets), before, changed)
+    secrets = {} if before is None else {secret: before.secrets[secret] for secret in draft.kept}
+    for secret, text in draft.entered.items():
+        binding = draft.purpose.bindings(vault.store, row.row, name, secret)[0]
+        secrets[secret] = SealedField(seal(vault.ring, text, binding), now, by)
+    return _made(replace(row, secrets=secrets), before, _changed(former, draft))
+
+
+def _changed(former: Former | None, draft: Draft) -> set[str]:
+    """Return the pointers of what a draft changes: those of each secret that it has new or no more among them."""
+    saved = Saved({}) if former is None else former.saved
+    before = _places(saved, frozenset() if former is None else former.secrets)
+    after = _places(draft.saved, draft.purpose.places.keys())
+    documents = (
+        replaced(each.written, {place: secret for secret, place in places.items()})
+        for each, places in ((saved, before), (draft.saved, after))
+    )
+    exchanged = before.keys() ^ after.keys()
+    return {*differing(*documents), *(pointer(after.get(each) or before[each]) for each in exchanged)}
+
+
+def _places(saved: Saved, secrets: Set[str]) -> dict[str, Place]:
+    return {each.id: each.place for each in secrets_in(saved.written) if each.id in secrets}
+
+
+def is_saved(vault: Vault, row: IntegrationRow, draft: Draft) -> bool:
+    """Return True if a row has the document and the secrets of a draft, which are all new, under other IDs."""
+    former = former_of(row)
+    if former is None or former.purpose is None:
+        return False
+    before, after = _places(former.saved, former.secrets), _places(draft.saved, draft.purpose.places.keys())
+    if _text(former.saved, before) != _text(draft.saved, after):
+        return False
+    reader = StoredReader(vault, row, former.purpose)
+    try:
+        return all(
+            reader(Reference("stored", old)) == draft.entered[new] for old, new in zip(before, after, strict=True)
+        )
+    except ValueError:
+        # One does not open: it is entered again.
+        return False
+
+
+def _text(saved: Saved, places: Mapping[str, Place]) -> str:
+    """Return the text of a saved document without IDs."""
+    return replace(saved, written=replaced(saved.written, {place: {"set": True} for place in places.values()})).text()
 
 
 def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by: str, now: int) -> Made[PresetRow]:

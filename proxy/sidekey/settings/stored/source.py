@@ -29,6 +29,7 @@ from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import losers, overlaps
 from sidekey.settings.stored.presets import BuiltPreset, build_preset
+from sidekey.settings.stored.purposes import purpose_of
 from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import validate_saved
 from sidekey.store.records import CallerRow, IntegrationRow
@@ -76,7 +77,7 @@ def _says_the_same(before: IntegrationRow, row: IntegrationRow) -> bool:
 
 def _entered(row: IntegrationRow) -> dict[str, tuple[int, str]]:
     """When, and by whom, each secret was entered."""
-    return {where: (each.updated_at, each.updated_by) for where, each in row.secrets.items()}
+    return {secret: (each.set_at, each.set_by) for secret, each in row.secrets.items()}
 
 
 class StoredSource(StoreSide):
@@ -211,7 +212,7 @@ class _Building:
         if settings is None or found:
             return self._unusable(row, "; ".join(f"{show(loc)}: {text}" for loc, text in found))
         around = self._around
-        reader = StoredReader(around.vault, row, settings)
+        reader = StoredReader(around.vault, row, purpose_of(saved.written, expansion.table, settings))
         built = build_integration(
             row.id,
             settings,

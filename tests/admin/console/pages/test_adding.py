@@ -54,6 +54,6 @@ def test_what_is_added_is_in_use_at_once_and_its_secret_is_in_no_page(
     assert (answer.status, "c3ZjOmNhbmFyeS1wdw==" in answer.body) == (200, True)
     seen = pages.get(f"/integrations/{name}?done=saved")
     assert "Saved, and in use." in seen.text
-    assert "updated_by: editor-of-file" in seen.text
+    assert "set_by: editor-of-file" in seen.text
     for path in ("/", f"/integrations/{name}"):
         assert "canary" not in pages.get(path).body
