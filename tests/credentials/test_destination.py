@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context
@@ -14,13 +14,14 @@ from sidekey.credentials.destination import (
     HARMLESS,
     CountsAs,
     GoesWith,
+    Json,
     certificates_in,
     destination_of,
     keys_of,
     references_in,
 )
 from sidekey.credentials.fields import Reference
-from sidekey.credentials.registry import AuthSettings
+from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import with_new_ids
 from support.oauth import signer
@@ -152,6 +153,60 @@ def test_the_forms_stay_what_they_are() -> None:
             "token_response": {"access_token": "token", "base_url": "url", "pin_base_url": True},
         },
     }
+
+
+Member = tuple[type[BaseModel], str]
+"""A model of a union, and its tag."""
+
+
+def unions(model: type[BaseModel], found: dict[str, list[Member]]) -> dict[str, list[Member]]:
+    """The members of every union that a stored document may have."""
+    for name, field in model.model_fields.items():
+        key, members = f"{model.__name__}.{name}", sorted(models_of(field.annotation), key=lambda each: each.__name__)
+        if key not in found:
+            found[key] = [(each, tag) for each in members for tag in tags_of(each)] if len(members) > 1 else []
+            for each in members:
+                unions(each, found)
+    return found
+
+
+def models_of(annotation: Any) -> set[type[BaseModel]]:
+    """The models in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return set().union(*map(models_of, get_args(annotation)))
+
+
+def tags_of(model: type[BaseModel]) -> list[str]:
+    return [str(tag) for tag in get_args(model.model_fields["type"].annotation)]
+
+
+UNIONS = {key: members for key, members in unions(IntegrationSettings, {}).items() if members}
+
+
+def test_the_unions_of_all_kinds_are_tried() -> None:
+    assert UNIONS.keys() == {
+        "IntegrationSettings.auth",
+        "LoginSettings.auth",
+        "OAuth2Settings.client_authentication",
+        "OAuth2Settings.grant",
+    }
+    assert {tag for _, tag in UNIONS["IntegrationSettings.auth"]} == KINDS.keys()
+
+
+@pytest.mark.parametrize("key", UNIONS)
+def test_each_pair_of_members_of_a_union_has_different_destinations(key: str) -> None:
+    """A secret that was entered for one way to send it is not sent in another, even if all other keys are equal."""
+
+    def form(model: type[BaseModel], tag: str) -> Json:
+        # Of the tag alone: other keys could only make a difference.
+        field = model.model_fields["type"]
+        fields: Any = {"type": (field.annotation, field)}
+        return destination_of(create_model("Tag", **fields).model_construct(type=tag))
+
+    forms = [form(*member) for member in UNIONS[key]]
+    assert forms == [{"type": tag} for _, tag in UNIONS[key]]
+    assert len({tag for _, tag in UNIONS[key]}) == len(forms)
 
 
 GRANTS: dict[str, dict[str, Any]] = {

@@ -50,6 +50,15 @@ def test_a_value_opens_in_no_other_row_or_field() -> None:
         assert all("enter it again" in reason for reason in found.refused.values())
 
 
+def test_a_value_that_the_document_has_twice_opens_nowhere() -> None:
+    """An editor of the database sends one secret in the place of another, too."""
+    row = stored(OAUTH2)
+    first, second = row.secrets
+    for one, other in ((first, second), (second, first)):
+        twice = replace(row, document=row.document.replace(other, one))
+        assert len(set(opened(twice).refused)) == 2
+
+
 def test_a_value_opens_in_no_other_store() -> None:
     """Nor after a bit of it was flipped."""
     row = stored(BASIC)

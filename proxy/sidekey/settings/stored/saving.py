@@ -125,13 +125,13 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
     if settings is None:
         return Assessment(None, _errors(findings, _id_errors(secrets_in(raw), stored)))
     ids = secret_ids(settings)
-    found = {each.place: each for each in secrets_in(raw) if each.id in ids}
-    entered = _entered(settings, {each.id: each.raw for each in found.values() if isinstance(each.raw, Entered)})
+    found = [each for each in secrets_in(raw) if each.id in ids]
+    entered = _entered(settings, {each.id: each.raw for each in found if isinstance(each.raw, Entered)})
     findings += map(expansion.placed, _reasons(settings, entered, now))
-    wrong = _errors(findings, _id_errors(found.values(), stored))
+    wrong = _errors(findings, _id_errors(found, stored))
     written = as_kept(raw, ids)
     purpose = purpose_of(written, written if expansion.table is raw else as_kept(expansion.table, ids), settings)
-    kept = [each for each in found.values() if each.id in stored]
+    kept = [each for each in found if each.id in stored]
     reasons = _changes(former, purpose, [each.id for each in kept])
     again = tuple(DocumentError(pointer(each.place), reasons[each.id]) for each in kept if each.id in reasons)
     said = tuple(_said(warnings))
