@@ -76,17 +76,19 @@ either.
 
 ### Secrets
 
-- Send a **secret** as `{{"value": "..."}}`. It reads as `{{"set": true, "updated_at": ..., "updated_by": ...}}`,
-  never as its value, length, a part or a hash. Send the same object back to keep it. A PATCH without the key keeps
-  the secret; a PUT without it removes the secret. Values that are empty or only `*` or `\u2022` are refused.
-- A secret **in a list** also has a `row` ID. With it, you can add, move or remove entries without entering the
-  others again. A secret inside a mapping or list that is an entry must stay in that entry. Pointers in `errors` have
-  the index of an entry, the audit has the row ID.
+- Send a **secret** as `{{"value": "..."}}`. It reads as `{{"set": true, "id": ..., "set_at": ..., "set_by": ...}}`,
+  never as its value, length, a part or a hash. Send it back as you read it to keep it: `set` and `id` count, and
+  each `id` may be used once. A PATCH without the key keeps the secret; a PUT without it removes the secret. Values
+  that are empty or only `*` or `\u2022` are refused.
+- A secret must stay **where it was entered**: you cannot move it to another key. In a list you can add, move and
+  remove entries without entering the others again. An entry that is a mapping or a list moves as a whole: its
+  secrets must stay beside the same public values.
 - A **user name** that belongs to a password is a secret too. `client_id` is public, but hidden from viewers. A secret
   header becomes public only if you send a new value.
-- Send a **certificate** as `{{"inline": PEM}}`. It reads as subject, issuer and expiry. Enter certificate and key
-  together. If the PEM contains the private key, the API splits it and seals the key as `private_key`. Text outside
-  the PEM blocks is dropped. `{{"url": ...}}` of a certificate or key is sealed like a secret.
+- Send a **certificate** as `{{"inline": PEM}}`. It is public, and reads as you sent it. If you change it, enter its
+  key again. A preview describes it in `certificate`. If the PEM contains the private key, the API splits it and
+  seals the key as `private_key`. Text outside the PEM blocks is dropped. `{{"url": ...}}` of a certificate or key is
+  sealed like a secret.
 - Sidekey fills in a provider profile when you save, and again only when its parameters change.
 - **Files only**: `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers`, and `trusted_ca:
   {{file}}` (use `{{"inline": PEM}}`).
@@ -95,8 +97,8 @@ either.
 
 Sidekey seals a secret for its **destination**: everything that decides where the secret may go, such as kind,
 prefixes, domains, endpoints and CA. If a change affects the destination, enter the secrets again. Otherwise the
-problem is `reenter`, with a pointer for each secret. A secret that was entered for another destination does not open,
-whoever changed the document.
+problem is `reenter`, with a pointer and the reason for each secret. A secret that was entered for another place or
+destination does not open, whoever changed the document.
 
 These keys may change without the secrets:
 
