@@ -143,27 +143,29 @@ def _named(value: Any) -> Json:
     return {} if form is None else form
 
 
-def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, Reference]]:
-    """Every reference of the settings, with its place in the document."""
-    for key in keys_of(type(settings)):
-        value = getattr(settings, key.attribute)
-        # Most keys are left out, or plain: of ten thousand documents each look into a value counts.
-        if value and not isinstance(value, _PLAIN):
-            yield from _references(value, (*place, key.name))
+def references_in(settings: BaseModel, place: Place = ()) -> list[tuple[Place, Reference]]:
+    """Return every reference of the settings, with its place in the document."""
+    found: list[tuple[Place, Reference]] = []
+    _collect(settings, place, found)
+    return found
 
 
-def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
+def _collect(value: Any, place: Place, found: list[tuple[Place, Reference]]) -> None:
     if isinstance(value, Reference):
-        yield place, value
+        found.append((place, value))
     elif isinstance(value, BaseModel):
-        yield from references_in(value, place)
+        for key in keys_of(type(value)):
+            inner = getattr(value, key.attribute)
+            # Most keys are left out, or plain: of ten thousand documents each look into a value counts.
+            if inner and not isinstance(inner, _PLAIN):
+                _collect(inner, (*place, key.name), found)
     elif isinstance(value, dict):
-        for name, each in value.items():
-            yield from _references(each, (*place, name))
+        for name, inner in value.items():
+            _collect(inner, (*place, name), found)
     elif type(value) in _LISTS:
         # Not in a prefix or a domain, which are tuples with names.
-        for index, each in enumerate(value):
-            yield from _references(each, (*place, index))
+        for index, inner in enumerate(value):
+            _collect(inner, (*place, index), found)
 
 
 def certificates_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:

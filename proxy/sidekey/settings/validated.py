@@ -11,7 +11,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.destination import references_in
 from sidekey.credentials.fields import SEND_VALUE
 from sidekey.settings import checks
-from sidekey.settings.config_errors import Finding, Loc
+from sidekey.settings.config_errors import Finding
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.profiles import PROVIDER, Brought, Expansion, expand, merged
 from sidekey.settings.translate import findings_of
@@ -49,18 +49,14 @@ def _warnings(table: Mapping[str, Any], context: Context, store: checks.Store) -
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
 
 
-def open_secrets_in(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Loc]:
-    """Yield the places in the settings of secrets that a document has as plain text, which only a file may.
+def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
+    """Find secrets that a body or row has as plain text, which only a file may.
 
     What a profile brings is public, and so is an empty text.
     """
     for place, reference in references_in(settings.auth, ("auth",)):
         if reference.source == "plain" and reference.value and expansion.written(place) != PROVIDER:
-            yield place
-
-
-def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
-    return (Finding(each, f"must not be a bare text: {SEND_VALUE}") for each in open_secrets_in(settings, expansion))
+            yield Finding(place, f"must not be a bare text: {SEND_VALUE}")
 
 
 def _validated(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:

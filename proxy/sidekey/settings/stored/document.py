@@ -140,20 +140,26 @@ class SecretAt(NamedTuple):
     raw: Mapping[str, Any]
 
 
-def secrets_in(raw: Any, place: Place = ()) -> Iterator[SecretAt]:
-    """Yield what may be a secret in a document, in its order."""
+def secrets_in(raw: Any) -> list[SecretAt]:
+    """Return what may be a secret in a document, in its order."""
+    found: list[SecretAt] = []
+    _collect(raw, (), found)
+    return found
+
+
+def _collect(raw: Any, place: Place, found: list[SecretAt]) -> None:
     if isinstance(raw, Mapping):
         if isinstance(raw, Entered):
-            yield SecretAt((*place, "url") if "url" in raw else place, raw.id, raw)
+            found.append(SecretAt((*place, "url") if "url" in raw else place, raw.id, raw))
         elif is_kept(raw) and isinstance(raw.get("id"), str):
-            yield SecretAt(place, raw["id"], raw)
+            found.append(SecretAt(place, raw["id"], raw))
         for key, value in raw.items():
             if isinstance(value, _CONTAINERS):
-                yield from secrets_in(value, (*place, key))
+                _collect(value, (*place, key), found)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
             if isinstance(value, _CONTAINERS):
-                yield from secrets_in(value, (*place, index))
+                _collect(value, (*place, index), found)
 
 
 def as_kept(raw: Mapping[str, Any], secrets: Container[str]) -> Any:
