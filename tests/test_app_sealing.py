@@ -23,7 +23,7 @@ from support.child import Child, run_cli
 from support.edits import EDITS
 from support.postgres import Postgres
 from support.scraping import samples
-from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied
+from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied, patched
 from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
 
 PATCHES: Final = {key: edit for key, edit in EDITS.items() if not key.startswith("mtls.")}
@@ -83,8 +83,7 @@ def with_its_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow
 
 def edited(row: IntegrationRow, patch: Any) -> IntegrationRow:
     """A row whose document says something else, and whose secrets are what they were."""
-    saved = json.loads(row.document)
-    return replace(row, document=json.dumps({**saved, "integration": merge_patch(saved["integration"], patch)}))
+    return replace(row, document=patched(row.document, patch))
 
 
 def flipped(field: SealedField) -> SealedField:
@@ -144,9 +143,7 @@ async def edit_body(place: Place, name: str, patch: Any) -> None:
     """What an administrator of the database can do to a document."""
     ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
     said = json.loads(body)
-    saved = json.loads(said["document"])
-    saved["integration"] = merge_patch(saved["integration"], patch)
-    said["document"] = json.dumps(saved)
+    said["document"] = patched(said["document"], patch)
     text = canonical(said).replace("'", "''")
     await place.sql(f"UPDATE sidekey_rows SET body = '{text}' WHERE id = '{name}'")
 

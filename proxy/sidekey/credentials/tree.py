@@ -12,7 +12,7 @@ from pydantic import GetJsonSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import CountsAs, Json
+from sidekey.credentials.destination import CountsAs, Json, is_stored
 from sidekey.credentials.fields import (
     REDACTED,
     SECRET_SCHEMA,
@@ -163,17 +163,13 @@ def _form(node: Node) -> Json:
     if isinstance(node, dict):
         return {name: _form(each) for name, each in node.items()} or None
     if isinstance(node, list):
-        public = [_form(each) for each in node if not _is_stored(each)]
+        public = [_form(each) for each in node if not is_stored(each)]
         if len(public) == len(node):
             return public
         return [*public, _BESIDE] if public else {}
     if isinstance(node, Reference):
-        return {} if _is_stored(node) else node.value
+        return {} if is_stored(node) else node.value
     return node
-
-
-def _is_stored(node: Node) -> bool:
-    return isinstance(node, Reference) and node.source == "stored"
 
 
 def _redacted(node: Node) -> Any:

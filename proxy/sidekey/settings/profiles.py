@@ -267,9 +267,9 @@ class Brought(NamedTuple):
     """With `{name}` for each secret, so that it may be shown and stored."""
     domains: bool
     """Whether the profile's domains are among the keys, where it has any."""
-    prefix: bool = True
+    prefix: bool
     """Whether its endpoint prefix is."""
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...]
     """The names of those that the keys have."""
 
 

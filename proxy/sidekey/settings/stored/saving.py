@@ -224,9 +224,9 @@ class EnteredReader(ReferenceReader):
         return self(reference).encode()
 
 
-def invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
-    """A document that is refused for these, each told once."""
-    return Invalid(_errors(findings, further))
+def invalid(findings: Iterable[Finding]) -> Invalid:
+    """Refuse a document with these errors."""
+    return Invalid(_errors(findings))
 
 
 def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
