@@ -97,8 +97,8 @@ either.
 
 Sidekey seals a secret for its **destination**: everything that decides where the secret may go, such as kind,
 prefixes, domains, endpoints and CA. If a change affects the destination, enter the secrets again. Otherwise the
-problem is `reenter`, with a pointer and the reason for each secret. A secret that was entered for another place or
-destination does not open, whoever changed the document.
+problem is `reenter`, or `invalid` if there are other errors, with a pointer and the reason for each secret. A secret
+that was entered for another place or destination does not open, whoever changed the document.
 
 These keys may change without the secrets:
 
@@ -241,7 +241,8 @@ _PROBLEMS_HEAD = """
 
 Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`. If a
 body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON pointers (RFC 6901), and for YAML also
-`line` and `column`. No error repeats a value from the request. A message that is not HTTP gets 400 in one line of text.
+`line` and `column`, by which they are sorted. No error repeats a value of the request; a pointer contains its keys. A
+message that is not HTTP gets 400 in one line of text.
 
 Some problems are possible for several routes and are not repeated in the table of routes. All routes: `malformed`,
 `unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites),

@@ -315,7 +315,7 @@ def test_every_error_is_told_at_once_with_place_and_way_out(sqlite: Site) -> Non
         "callers.Wrong:8": "must be 1 to 63 of a-z",
         "callers.both.token:9": "a secret may not be written inline",
         "integrations.private.allow_private:13": "store.allow_private: remove this key",
-        "integrations.private.limits.in_flight:14": "must be at most limits.in_flight",
+        "integrations.private.limits.in_flight:14": "must be at most 10000",
         "integrations.private.trusted_ca:15": "none.pem does not exist",
         "integrations.private.auth.password:16": "none.txt does not exist",
         "integrations.stars.auth.password:19": "must not consist of *",

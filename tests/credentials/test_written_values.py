@@ -40,7 +40,7 @@ def test_a_value_is_a_public_text_or_a_secret_behind_a_prefix(raw: Any, inputs: 
         (SECRET, "must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}"),
         ({"prefix": "Bearer "}, "secret is missing: write {prefix: TEXT, secret: REFERENCE}"),
         (5, "must be a text"),
-        ({"secret": SECRET, "other": 1}, "Extra inputs"),
+        ({"secret": SECRET, "other": 1}, "unknown key; known: prefix, secret"),
         ({"secret": "hunter2"}, "a secret may not be written inline"),
     ],
 )

@@ -47,7 +47,7 @@ MALFORMED = [
     (
         "two documents",
         b"a: 1\n---\nb: 2\n",
-        "2:1: (file): must contain one document: use one file for each",
+        "2:1: (file): must contain one document: remove --- and what follows it",
     ),
     (
         "a tab as indentation",

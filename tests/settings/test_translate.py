@@ -11,9 +11,10 @@ from sidekey.settings.translate import findings_of
 
 def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
     root, _ = parse("c.yaml", text.encode())
+    context = Context("file")
     with pytest.raises(ValidationError) as caught:
-        model.model_validate(root, context=Context("file"))
-    found = findings_of(caught.value, model, lambda _: root)
+        model.model_validate(root, context=context)
+    found = findings_of(caught.value, model, lambda _: root, context)
     return [str(error_of(root, each, base=("integrations", "crm"))) for each in found]
 
 
@@ -56,7 +57,7 @@ def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: 
     [
         ("log: {acces: all}", "unknown key; did you mean access?"),
         ("log: {zzz: all}", "unknown key; known: level, access, path, audit, format, file"),
-        ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
+        ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key; known: token, integrations, presets"),
         ("auth: {}", "this key belongs to an integration"),
         ("<<: {}", "merge keys are not supported: use an alias (*name) for a whole value"),
     ],

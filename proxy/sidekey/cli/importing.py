@@ -388,10 +388,12 @@ class _Planning:
         def root(loc: Loc) -> Table:
             return joined.owners.get(str(loc[0]), joined.documents[0]) if loc else joined.documents[0]
 
+        context = Context("file")
         try:
-            GlobalSettings.model_validate({"version": 1, **values}, context=Context("file"))
+            GlobalSettings.model_validate({"version": 1, **values}, context=context)
         except ValidationError as error:
-            self.errors += [error_of(root(each.loc), each) for each in findings_of(error, GlobalSettings, root)]
+            found = findings_of(error, GlobalSettings, root, context)
+            self.errors += [error_of(root(each.loc), each) for each in found]
 
     def _every_caller(self, joined: Joined, reader: SecretReader) -> None:
         if "callers" not in joined.globals:

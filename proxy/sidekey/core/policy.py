@@ -284,7 +284,7 @@ def _base(text: str) -> tuple[Origin, str]:
     if "{" in authority or "}" in authority:
         raise ValueError("the host must not contain { or }: nothing is filled in here, write the name itself")
     if "*" in authority:
-        raise ValueError("a wildcard is allowed only in allowed_domains, as https://*.suffix")
+        raise ValueError("a wildcard must be https://*.suffix, and is allowed only in allowed_domains")
     try:
         check_characters(text)
         origin = parse_origin(scheme, authority)

@@ -115,6 +115,12 @@ class Entered(dict[str, Any]):
         raise TypeError("an entered value may be a secret and is not pickled")
 
 
+class ProvidedText(str):
+    """A text that a provider profile brings in place of a secret, such as a fixed user name."""
+
+    __slots__ = ()
+
+
 class SecretUnreadable(Exception):
     """Values of an integration cannot be read: the place of each in the integration, and why. Never the content."""
 
@@ -266,11 +272,11 @@ def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Referen
 
 
 def parse_secret_or_text(raw: object, context: Context) -> Reference:
-    """Parse a secret that a config file may also write as plain text."""
-    if isinstance(raw, str):
+    """Parse a secret that a config file may also write as plain text, and a provider profile may bring as one."""
+    if isinstance(raw, str) and (context.is_file or isinstance(raw, ProvidedText) or not raw):
         return Reference("plain", _literal(raw, clean))
     if not isinstance(raw, Mapping):
-        raise ValueError(_NO_TEXT if context.is_file else f"must not be a bare value: {SEND_VALUE}")  # noqa: TRY004
+        raise ValueError(_NO_TEXT if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
     return parse_secret(raw, context)
 
 
@@ -367,7 +373,7 @@ def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Ref
     refuse_entered(context)
     text = raw.get("value")
     if list(raw) != ["value"] or not isinstance(text, str):
-        raise ValueError(f"must have the one key value with a text: {SEND_VALUE}")
+        raise ValueError(f"must have one key, value, with a text: {SEND_VALUE}")
     _literal(text, clean_pem if pem else clean_secret)
     if not text.strip("*\u2022 "):
         raise ValueError(

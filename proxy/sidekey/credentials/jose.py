@@ -55,8 +55,8 @@ def load_secret(text: str, encoding: SecretEncoding, algorithm: str) -> Key:
     key, least = decoded(text, encoding), least_bytes(algorithm)
     if len(key) < least:
         raise ValueError(
-            f"must have at least {least} bytes for {algorithm} (RFC 7518 3.2): whoever has one token could else guess "
-            "the secret; have a longer one issued"
+            f"must have at least {least} bytes for {algorithm} (RFC 7518 3.2): a shorter one can be guessed from a "
+            "token; have a longer one issued"
         )
     return OctKey.import_key(key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import ValidationInfo, WithJsonSchema
 
@@ -18,22 +18,26 @@ from sidekey.credentials.fields import (
     Section,
     parse_secret,
     parse_text,
+    refuse_places,
 )
 
 NOTHING = Reference("text", "")
+_KEYS: Final = ("prefix", "secret")
 
 
 def shape(raw: Any, info: ValidationInfo) -> Any:
     """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
     if isinstance(raw, Mapping):
-        if "insecure_value" in raw:
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
-        if ("value" in raw or "set" in raw) and not Context.of(info).is_file:
-            raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
+        is_file = Context.of(info).is_file
+        if "insecure_value" in raw or (not is_file and ("value" in raw or "set" in raw)):
+            key = "insecure_value" if is_file else "value"
+            raise ValueError(f"must be a public text, or {{prefix: TEXT, secret: {{{key}: TEXT}}}}")
         if "secret" in raw:
+            refuse_places([(key,) for key in raw if key not in _KEYS], f"unknown key; known: {', '.join(_KEYS)}")
             return raw
         if "prefix" in raw:
-            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
+            secret = "REFERENCE" if is_file else "{value: SECRET}"
+            raise ValueError(f"secret is missing: write {{prefix: TEXT, secret: {secret}}}")
     return {"text": raw}
 
 

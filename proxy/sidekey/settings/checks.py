@@ -157,7 +157,10 @@ def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
     """A limit of an integration that could never be reached; `most` is the process's."""
     own = mapping(raw.get("limits")).get("in_flight")
     if type(own) is int and own > most:
-        yield ("limits", "in_flight"), f"must be at most limits.in_flight, which is {most}: lower this, or raise that"
+        yield (
+            ("limits", "in_flight"),
+            f"must be at most {most}, the limit of all integrations together (limits.in_flight of the config file)",
+        )
 
 
 def _test_errors(raw: Mapping[str, Any]) -> Found:

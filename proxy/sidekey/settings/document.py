@@ -129,7 +129,7 @@ class _Reader:
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._malformed(event, "must contain one document: use one file for each")
+            raise self._malformed(event, "must contain one document: remove --- and what follows it")
         return value
 
     def _malformed(self, event: Any, message: str) -> Malformed:

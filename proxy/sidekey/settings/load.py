@@ -363,7 +363,7 @@ class _Loading:
         try:
             settings = GlobalSettings.model_validate(values, context=Context("file"))
         except ValidationError as error:
-            found = findings_of(error, GlobalSettings, self._root)
+            found = findings_of(error, GlobalSettings, self._root, Context("file"))
             self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             valid = _without_invalid(values, error)

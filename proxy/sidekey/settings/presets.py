@@ -27,6 +27,7 @@ from sidekey.core.templates import (
     parse,
     text_template,
 )
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.runtime import snapshot
 from sidekey.runtime.standing import standing_of
@@ -56,7 +57,7 @@ def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
     try:
         return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
-        found = findings_of(error, PresetSettings, lambda _: raw)
+        found = findings_of(error, PresetSettings, lambda _: raw, Context("file"))
         invalid = {str(details["loc"][0]) for details in error.errors(include_url=False, include_input=False)}
     return Built(None, (*found, *_further(name, raw, invalid)))
 

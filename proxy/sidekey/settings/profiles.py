@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from difflib import get_close_matches
 from functools import cache, partial
 from importlib import resources
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ from sidekey.credentials.fields import (
     PEM_SECRET_SCHEMA,
     SECRET_OR_TEXT_SCHEMA,
     SECRET_SCHEMA,
+    ProvidedText,
     Reference,
     Section,
     parse_secret,
@@ -421,6 +422,9 @@ def expand(raw: Mapping[str, Any], context: Context, known: Brought | None = Non
     return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
 
 
+_UNUSED: Final = "is used nowhere, since the key that the provider puts it into is written here as well: remove one"
+
+
 def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expansion:
     """An integration with what a profile brings; the parameters are taken out, and secrets are where it has them.
 
@@ -430,12 +434,13 @@ def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expans
     keys, own = brought.keys, raw["auth"]
     if raw.get("allow_other_domains") is False:
         keys = _without_domains(keys)
-    filling = _Filling({name: own[name] if name in own else _stand_in(context) for name in brought.secrets})
+    plain_places = _plain_places(own)
+    secrets = {name: own[name] if name in own else _stand_in(context) for name in brought.secrets}
+    filling = _Filling(secrets, plain_places)
     auth = {key: value for key, value in own.items() if key not in (*brought.parameters, *brought.secrets)}
     table = filling.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(filling.origins.values())
     pem = {origin[1] for loc, origin in filling.origins.items() if len(origin) > 1 and _is_key(loc[-1])}
-    plain_places = _plain_places(own)
     plain = {origin[1] for loc, origin in filling.origins.items() if loc in plain_places}
     written = [name for name in brought.secrets if name in own]
     found = (
@@ -443,7 +448,7 @@ def merged(raw: Mapping[str, Any], brought: Brought, context: Context) -> Expans
     )
     errors: Found = [(("auth", name), reason) for name, reason in found if reason is not None]
     unused = (("auth", name) for name in brought.secrets if ("auth", name) not in used)
-    errors += [(loc, "is used nowhere: what it is for is written here as well; remove one") for loc in unused]
+    errors += [(loc, _UNUSED) for loc in unused]
     filled = Filled(brought.provider, tuple(filling.entries))
     return Expansion(table, errors, filled, brought, filling.origins)
 
@@ -505,7 +510,7 @@ def _no_provider(name: str, suggested: str | None, close: list[str], alike: tupl
     `suggested` is the provider with this title or alias, which may be of another kind.
     """
     if name in names():
-        return f"this provider needs type: {profile(name).kind}; {_way_out(close, alike)}"
+        return f"this provider needs type: {profile(name).kind}"
     if suggested is not None and suggested not in alike:
         return f"no such provider; did you mean {suggested}, which needs type: {profile(suggested).kind}?"
     return f"no such provider; {_way_out(close, alike)}"
@@ -633,13 +638,15 @@ def _fill(data: Any, values: Mapping[str, Value], names: Collection[str]) -> Any
 class _Filling:
     """Merges what a profile brings into an integration's mappings, with `secrets` in their places.
 
-    It notes what was new as `entries`, for people, and as `origins` (`Expansion.origins`).
+    It notes what was new as `entries`, for people, and as `origins` (`Expansion.origins`). A text at one of
+    `plain_places` becomes a `ProvidedText`.
     """
 
-    def __init__(self, secrets: Mapping[str, Any]) -> None:
+    def __init__(self, secrets: Mapping[str, Any], plain_places: Set[Loc] = frozenset()) -> None:
         self.entries: list[tuple[str, str]] = []
         self.origins: dict[Loc, Loc] = {}
         self._secrets = secrets
+        self._plain_places = plain_places
 
     def merge(self, own: Mapping[str, Any], brought: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
         """A new mapping with all of `own`, and beside it, mapping by mapping, what it lacks of `brought`."""
@@ -666,7 +673,7 @@ class _Filling:
         """The secret that a text stands for; any other value itself."""
         whole = _PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
         if whole is None or whole[1] not in self._secrets:
-            return value
+            return ProvidedText(value) if loc in self._plain_places else value
         self.origins[loc] = ("auth", whole[1])
         return self._secrets[whole[1]]
 

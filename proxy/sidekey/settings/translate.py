@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from itertools import takewhile
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import WrittenAs, mapping
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc, held
@@ -39,45 +40,50 @@ def findings_of(
     error: ValidationError,
     model: type[BaseModel],
     root_of: Callable[[Loc], Mapping[str, Any]],
+    context: Context,
 ) -> list[Finding]:
-    """One for each of pydantic's first errors. `root_of` finds the mapping that a place starts in.
+    """Translate pydantic's first errors. `root_of` finds the mapping that a place starts in.
 
     If there are more, the last finding says so.
     """
     errors = error.errors(include_url=False, include_input=False, include_context=True)
-    found = [_finding(details, model, root_of) for details in errors[:MOST_ERRORS]]
+    found = [_finding(details, model, root_of, context) for details in errors[:MOST_ERRORS]]
     return [*found, Finding((), MORE_ERRORS)] if len(errors) > MOST_ERRORS else found
 
 
-def _finding(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]]) -> Finding:
-    kind, context = details["type"], details.get("ctx", {})
+def _finding(
+    details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], context: Context
+) -> Finding:
+    kind, values = details["type"], details.get("ctx", {})
     loc, section, members = _followed(details["loc"], model)
     of_key = loc[-1:] == ("[key]",)
     if of_key:
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
-        return Finding(loc, _unknown_key(loc, section, model, root), key=True)
+        return Finding(loc, _unknown_key(loc, section, model, root, context), key=True)
     if kind == "union_tag_not_found":
         return Finding(loc, f"type is missing: write one of {', '.join(members)}")
     if kind == "union_tag_invalid":
-        text = f"must be one of {', '.join(members)}{_meant(context['tag'], members)}"
+        text = f"must be one of {', '.join(members)}{_meant(values['tag'], members)}"
         return Finding(held(root, (*loc, "type")), text)
     if kind != "missing":
         # What a validator put around a single value is not in the document.
         loc = held(root, loc)
-    return Finding(loc, _MESSAGES[kind](context), key=of_key)
+    return Finding(loc, _MESSAGES[kind](values), key=of_key)
 
 
 def _meant(written: str, members: Mapping[str, type[BaseModel]]) -> str:
     """Suggest the member of a union that a wrong tag may mean, if there is one."""
     word = written.lower().replace("-", "_")
     close = get_close_matches(word, members, n=1, cutoff=0.7)
-    meant = [name for name in KINDS if members.get(name) is KINDS[name] and word in KINDS[name].also_called] or close
+    meant = [tag for tag, member in members.items() if word in getattr(member, "also_called", ())] or close
     return f"; did you mean {meant[0]}?" if meant else ""
 
 
-def _unknown_key(loc: Loc, section: type[BaseModel] | None, model: type[BaseModel], root: Mapping[str, Any]) -> str:
+def _unknown_key(
+    loc: Loc, section: type[BaseModel] | None, model: type[BaseModel], root: Mapping[str, Any], context: Context
+) -> str:
     key = str(loc[-1])
     if key == "<<":
         return "merge keys are not supported: use an alias (*name) for a whole value"
@@ -91,11 +97,11 @@ def _unknown_key(loc: Loc, section: type[BaseModel] | None, model: type[BaseMode
         if elsewhere:
             return elsewhere
     if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:
-        return "this key belongs to the top level of the file"
+        return "this key belongs to the top level of the config file"
     if model is GlobalSettings and len(loc) == 1 and "auth" in mapping(root.get(key)):
         return "this looks like an integration: indent it, and put it under integrations"
     section = Config if section is GlobalSettings else section
-    known = [] if section is None else [field.alias or name for name, field in section.model_fields.items()]
+    known = [] if section is None else _names_of(section, context)
     close = get_close_matches(key, known, n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"
@@ -103,6 +109,12 @@ def _unknown_key(loc: Loc, section: type[BaseModel] | None, model: type[BaseMode
     if above is not None:
         return f"unknown key; if it belongs to {above} above, indent it"
     return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
+
+
+def _names_of(section: type[BaseModel], context: Context) -> list[str]:
+    """Return the names of the keys that a document of this context may set."""
+    refused = {} if context.is_file else file_only_keys(section)
+    return [field.alias or name for name, field in section.model_fields.items() if name not in refused]
 
 
 def _at(root: Any, loc: Loc) -> Any:
@@ -144,15 +156,19 @@ def _followed(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | 
     found: list[str | int] = []
     section: type[BaseModel] | None = None
     inner: type[BaseModel] | None = model
+    entry: type[BaseModel] | None = None
     members: Mapping[str, type[BaseModel]] = {}
     for part in loc:
         if part in members:
             inner, members = members[str(part)], {}
             continue
+        found.append(part)
         section = inner
         field = None if section is None else _field(str(part), section)
-        inner, members = (None, {}) if field is None else (_model_of(field), _members(field))
-        found.append(part)
+        if field is None:
+            inner, entry, members = entry, None, {}
+        else:
+            inner, entry, members = _model_of(field), _entry_of(field), _members(field)
     return tuple(found), section, members
 
 
@@ -173,7 +189,19 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     written = next((each.model for each in field.metadata if isinstance(each, WrittenAs)), None)
     if written is not None or field.discriminator is not None:
         return written
-    for annotation in (field.annotation, *get_args(field.annotation)):
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-    return None
+    if get_origin(field.annotation) in (dict, list):
+        return None
+    return _first_model(field.annotation, *get_args(field.annotation))
+
+
+def _entry_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of each entry, if a key takes a mapping or list of models."""
+    if get_origin(field.annotation) not in (dict, list):
+        return None
+    entry = get_args(field.annotation)[-1]
+    return _first_model(entry, *get_args(entry))
+
+
+def _first_model(*annotations: Any) -> type[BaseModel] | None:
+    models = (each for each in annotations if isinstance(each, type) and issubclass(each, BaseModel))
+    return next(models, None)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from sidekey.credentials.context import Context
-from sidekey.credentials.destination import references_in
-from sidekey.credentials.fields import SEND_VALUE
 from sidekey.settings import checks
 from sidekey.settings.config_errors import Finding
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.profiles import PROVIDER, Brought, Expansion, expand, merged
+from sidekey.settings.profiles import Brought, Expansion, expand, merged
 from sidekey.settings.translate import findings_of
 
 
@@ -43,20 +41,25 @@ def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated
     return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought, context), context)
 
 
+def validate_rest(validated: Validated, context: Context) -> IntegrationSettings | None:
+    """Validate the sections of an invalid document that have no error, to find what else is wrong with their values."""
+    wrong = {each.loc[0] for each in validated.errors if each.loc}
+    rest = {key: value for key, value in validated.expansion.table.items() if key not in wrong}
+    try:
+        return IntegrationSettings.model_validate({"auth": _STAND_IN, **rest}, context=context)
+    except ValidationError:
+        # Not all errors are known: there were too many.
+        return None
+
+
+_STAND_IN: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
+"""An `auth` that is valid, and has no secret."""
+
+
 def _warnings(table: Mapping[str, Any], context: Context, store: checks.Store) -> Iterator[Finding]:
     yield from (Finding(*each) for each in checks.unexpanded_in(table, context))
     yield from (Finding(*each) for each in checks.integration_warnings(table))
     yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
-
-
-def _open_secrets(settings: IntegrationSettings, expansion: Expansion) -> Iterator[Finding]:
-    """Find secrets that a body or row has as plain text, which only a file may.
-
-    What a profile brings is public, and so is an empty text.
-    """
-    for place, reference in references_in(settings.auth, ("auth",)):
-        if reference.source == "plain" and reference.value and expansion.written(place) != PROVIDER:
-            yield Finding(place, f"must not be a bare text: {SEND_VALUE}")
 
 
 def _validated(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:
@@ -66,10 +69,8 @@ def _validated(expansion: Expansion, context: Context, warnings: Iterable[Findin
     try:
         settings = IntegrationSettings.model_validate(table, context=context)
     except ValidationError as error:
-        found += findings_of(error, IntegrationSettings, lambda _: table)
+        found += findings_of(error, IntegrationSettings, lambda _: table, context)
     found += (Finding(*each) for each in checks.integration_errors(table, context))
-    if settings is not None and not context.is_file:
-        found += _open_secrets(settings, expansion)
 
     def placed(findings: Iterable[Finding]) -> Iterator[Finding]:
         return map(expansion.placed, findings)

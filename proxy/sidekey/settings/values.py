@@ -160,7 +160,8 @@ def parse_trust(raw: object, context: Context) -> Trust:
         return Trust("file", text)
     if key == "inline" and isinstance(text, str):
         return _inline(text)
-    raise ValueError("must be mozilla, system, {file: PATH} of a PEM file, or {inline: PEM}")
+    file = "{file: PATH} of a PEM file, " if context.is_file else ""
+    raise ValueError(f"must be mozilla, system, {file}or {{inline: PEM}}")
 
 
 def _inline(text: str) -> Trust:

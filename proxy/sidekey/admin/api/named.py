@@ -65,7 +65,9 @@ def contains(q: str, texts: Iterable[str]) -> bool:
 
 def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
     """The name of what is to be made; empty, with why, where it is none."""
-    name = document.get(key)
+    if key not in document:
+        return "", [ItemError(f"/{key}", "this key is missing")]
+    name = document[key]
     try:
         return check_name(name if isinstance(name, str) else ""), []
     except ValueError as error:

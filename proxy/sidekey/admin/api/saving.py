@@ -36,11 +36,12 @@ def draft_of(
     """A document that may be saved. Raises ApiProblem with all that is wrong with it, of which `wrong` is known."""
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
     errors = [*wrong, *(ItemError(*each) for each in found.errors)]
+    again = enter_again(found.again)
     if errors:
-        raise invalid(errors)
+        raise invalid([*errors, *again])
     if found.draft is None:
         detail = "the place or destination of secrets has changed: enter them again, see errors"
-        raise ApiProblem("reenter", detail, errors=listed(enter_again(found.again)))
+        raise ApiProblem("reenter", detail, errors=listed(again))
     return found.draft
 
 

@@ -8,7 +8,17 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError, listed
 from sidekey.settings import document
-from sidekey.settings.config_errors import ConfigError, Row, Table, column_of, held, line_of, mark_at, placed
+from sidekey.settings.config_errors import (
+    MORE_ERRORS,
+    ConfigError,
+    Row,
+    Table,
+    column_of,
+    held,
+    line_of,
+    mark_at,
+    placed,
+)
 from sidekey.settings.stored.document import LARGEST, MOST_VALUES, MalformedError, found_at, parse, parts_of
 from sidekey.settings.writing import write
 
@@ -45,8 +55,14 @@ def _malformed(errors: Iterable[ConfigError]) -> ApiProblem:
 
 
 def with_lines(errors: Iterable[ItemError], table: Table | None) -> tuple[ItemError, ...]:
-    """Add the line and column of each pointer; of a missing value those of the mapping that lacks it."""
-    return tuple(errors if table is None else (_with_line(each, table) for each in errors))
+    """Add the line and column of each pointer, and sort by them. A missing value has those of the mapping above it."""
+    if table is None:
+        return tuple(errors)
+    return tuple(sorted((_with_line(each, table) for each in errors), key=_order))
+
+
+def _order(error: ItemError) -> tuple[bool, int, int]:
+    return error.detail == MORE_ERRORS, error.line or 0, error.column or 0
 
 
 def _with_line(error: ItemError, table: Table) -> ItemError:

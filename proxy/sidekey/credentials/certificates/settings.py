@@ -50,6 +50,8 @@ def parse_certificate(raw: object, context: Context) -> Reference:
             return _stored_url(raw, context)
         if "value" in raw:
             raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
+        if list(raw) != ["inline"]:
+            raise ValueError(f"must have one key: {_SEND_PEM}")
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
         return _elsewhere(source, value, "inline")
@@ -73,7 +75,7 @@ def parse_key(raw: object, context: Context) -> Reference:
 def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
     """Parse the URL of a body or row, which is sealed: the URL alone may give access."""
     if list(raw) != ["url"]:
-        raise ValueError("a reference must have exactly one key")
+        raise ValueError("must have one key, url, whose value is sealed")
     url = raw["url"]
     if isinstance(url, Mapping) and is_kept(url):
         return Reference("stored_url", kept_id(url))

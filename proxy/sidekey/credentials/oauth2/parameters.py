@@ -48,8 +48,8 @@ _OWN_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
 def parse_value(raw: object, context: Context) -> Written:
     """Parse a value: a text, a number, true, false, or the reference to a secret. Raises ValueError."""
-    reason = "must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}"
-    return parse_scalar(raw, context, reason)
+    secret = "{file: PATH} or {env: NAME}" if context.is_file else "{value: SECRET}"
+    return parse_scalar(raw, context, f"must be a text, a number, true, false, or a secret as {secret}")
 
 
 def check_parameter_name(name: str) -> str:

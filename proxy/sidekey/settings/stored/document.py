@@ -22,6 +22,8 @@ LARGEST: Final = 512 << 10
 LARGEST_INTEGER: Final = 10**18 - 1
 """Longer ones are text in YAML, in which a document is also read and sent."""
 
+_TOO_LONG: Final = "must not have an integer of more than 18 digits"
+
 MOST_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
@@ -63,8 +65,12 @@ def parse(data: bytes) -> dict[str, Any]:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels") from None
     except MalformedError:
         raise
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise MalformedError(f"must be JSON (RFC 8259): see {place}") from None
     except ValueError:
-        raise MalformedError("must be JSON (RFC 8259)") from None
+        # Of a number with more digits than Python reads.
+        raise MalformedError(_TOO_LONG) from None
     if not isinstance(found, dict):
         raise MalformedError("must be a JSON object")
     check(found)
@@ -88,7 +94,7 @@ def check(value: Any, depth: int = 0, above: int = 0) -> None:
             raise MalformedError("must not have a number that no double can hold")
     elif isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
-            raise MalformedError("must not have an integer of more than 18 digits")
+            raise MalformedError(_TOO_LONG)
     elif isinstance(value, _CONTAINERS):
         if depth >= DEEPEST:
             raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")

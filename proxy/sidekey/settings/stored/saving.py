@@ -32,7 +32,7 @@ from sidekey.settings.stored.document import (
     with_new_ids,
 )
 from sidekey.settings.stored.purposes import changes_of, purpose_of, secret_ids
-from sidekey.settings.validated import validate, validate_saved
+from sidekey.settings.validated import validate, validate_rest, validate_saved
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import Purpose
 
@@ -117,21 +117,28 @@ def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, n
     `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
     """
     raw = with_new_ids(split_certificates(given))
-    settings, errors, warnings, expansion = validate(
-        raw, Context("body"), None if former is None else former.saved.brought
-    )
+    context = Context("body")
+    validated = validate(raw, context, None if former is None else former.saved.brought)
+    settings, errors, warnings, expansion = validated
     findings = [*errors, *(Finding(*each) for each in chain(text_errors(raw), checks.limit_errors(raw, in_flight)))]
     stored = frozenset[str]() if former is None else former.secrets
     if settings is None:
-        return Assessment(None, _errors(findings, _id_errors(secrets_in(raw), stored)))
+        secrets = [*secrets_in(raw)]
+        rest = validate_rest(validated, context)
+        if rest is not None:
+            entered = _entered(rest, {each.id: each.raw for each in secrets if isinstance(each.raw, Entered)})
+            findings += map(expansion.placed, _reasons(rest, entered, now))
+        return Assessment(None, _errors(findings, _id_errors(secrets, stored)))
     ids = secret_ids(settings)
     found = [each for each in secrets_in(raw) if each.id in ids]
     entered = _entered(settings, {each.id: each.raw for each in found if isinstance(each.raw, Entered)})
     findings += map(expansion.placed, _reasons(settings, entered, now))
-    wrong = _errors(findings, _id_errors(found, stored))
+    wrong_ids = [*_id_errors(found, stored)]
+    wrong = _errors(findings, wrong_ids)
     written = as_kept(raw, ids)
     purpose = purpose_of(written, written if expansion.table is raw else as_kept(expansion.table, ids), settings)
-    kept = [each for each in found if each.id in stored]
+    # The place of a secret that is used twice is not known.
+    kept = [] if wrong_ids else [each for each in found if each.id in stored]
     reasons = _changes(former, purpose, [each.id for each in kept])
     again = tuple(DocumentError(pointer(each.place), reasons[each.id]) for each in kept if each.id in reasons)
     said = tuple(_said(warnings))
