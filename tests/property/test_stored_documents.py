@@ -15,7 +15,6 @@ from pydantic import BaseModel, create_model
 
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.clients import ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings
 from sidekey.credentials.oauth2.grants import (
@@ -70,40 +69,6 @@ UNIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "auth.client_authentication": (ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings),
 }
 """Keys whose mapping has the keys of one of several models, with the `type` that says which."""
-
-SECRETS = {"key", "password", "username", "client_secret", "refresh_token", "private_key", "key_passphrase"}
-SECRETS |= {"pem", "secret", "secret_access_key", "session_token"}
-"""Keys that hold what is sealed, and so are bound by their places."""
-
-ELSEWHERE = {"auth"}
-"""Keys of an integration that are edited by their own keys."""
-
-
-def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
-    """The keys of a model that are not declared harmless and hold no secret, those of its mappings included."""
-    for key in keys_of(model):
-        path, name = f"{where}{key.name}", f"{shown_as}{key.name}"
-        inner = NESTED.get(path)
-        for member in UNIONS.get(path, ()):
-            yield from (each for each in deciding(member, f"{path}.", f"{name}.") if not each.endswith(".type"))
-        if inner is not None:
-            yield from deciding(inner, f"{path}.", f"{name}.")
-        elif not key.harmless and key.name not in {*SECRETS, *file_only(model)} and path not in ELSEWHERE:
-            yield name
-
-
-def file_only(model: type[BaseModel]) -> frozenset[str]:
-    """Return the keys that no stored document has."""
-    fields = model.model_fields.items()
-    return frozenset(name for name, field in fields if any(isinstance(each, FileOnly) for each in field.metadata))
-
-
-def test_every_key_that_decides_is_tried() -> None:
-    """A key that is added is declared harmless, or is added above."""
-    found = set(deciding(IntegrationSettings))
-    for name, kind in KINDS.items():
-        found |= set(deciding(kind, "auth.", f"{name}."))
-    assert found == EDITS.keys()
 
 
 def kinds() -> Iterator[tuple[type[BaseModel], str]]:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import pytest
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import accepted
 from sidekey.credentials.fields import Secret, parse_secret
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import merge_patch
@@ -99,33 +98,17 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "patch"),
     [
-        ("basic", {"endpoint_prefix": "https://evil.example.com/v1"}),
         ("basic", {"endpoint_prefix": "https://api.example.com/v2"}),
         ("basic", {"endpoint_prefix": ["https://api.example.com/v1", "https://api.example.com/v2"]}),
-        ("basic", {"allow_other_domains": True, "allowed_domains": ["https://*.example.com"]}),
-        ("basic", {"trusted_ca": "system"}),
-        ("basic", {"source_address": "127.0.0.1"}),
-        ("headers", {"auth": {"headers": {"X-Original-URL": "/admin"}}}),
-        ("oauth2", {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
-        ("oauth2", {"auth": {"client_authentication": "query"}}),
-        ("oauth2", {"auth": {"token_placement": "query"}}),
         ("oauth2", {"auth": {"token_request": {"method": "GET", "body": None, "query": {"a": "b"}}}}),
-        ("oauth2", {"auth": {"token_request": {"body": {"scope": "write"}}}}),
         ("oauth2", {"auth": {"token_request": {"body": {"resource": {"value": "https://evil.example.com"}}}}}),
         ("oauth2", {"auth": {"token_request": {"query": {"resource": {"value": "https://evil.example.com"}}}}}),
-        ("oauth2", {"auth": {"token_response": {"access_token": "refresh_token"}}}),
         ("oauth2", {"endpoint_prefix": "https://auth.example.com/x"}),
         ("profile", {"auth": {"region": "us-central1.gcp"}}),
         ("profile", {"allow_other_domains": False}),
-        ("responsys", {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
-        ("responsys", {"auth": {"path_prefix": "/rest/api/v1.4"}}),
         ("mtls", {"endpoint_prefix": "https://evil.example.com/v1"}),
         ("beside", {"endpoint_prefix": "https://evil.example.com/v1"}),
-        ("jwt_bearer", {"auth": {"grant": {"audience": "https://evil.example.com"}}}),
-        ("jwt_bearer", {"auth": {"grant": {"subject": "root@example.com"}}}),
-        ("jwt_bearer", {"auth": {"grant": {"claims": {"scope": "all"}}}}),
         ("jwt_bearer", {"auth": {"grant": {"claims": {"scope": {"value": "all"}}}}}),
-        ("jwt_bearer", {"auth": {"grant": {"algorithm": "PS256"}}}),
     ],
 )
 def test_another_destination_needs_every_secret_again(name: str, patch: dict[str, Any]) -> None:
@@ -144,20 +127,12 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
 @pytest.mark.parametrize(
     ("name", "patch"),
     [
-        (
-            "basic",
-            {"description": "x", "tags": ["a"], "methods": ["GET"], "test": {"path": "/x"}, "limits": {"in_flight": 5}},
-        ),
-        ("basic", {"redact_response": True}),
         ("basic", {"endpoint_prefix": ["HTTPS://API.example.com:443/v1/"]}),
         ("headers", {"auth": {"headers": {"X-Tenant": "other", "X-More": "y"}}}),
         ("headers", {"auth": {"headers": {"Authorization": {"prefix": "Token "}}}}),
-        ("oauth2", {"auth": {"client_id": "other", "renewal_interval": "5s", "single_live_token": True}}),
         ("oauth2", {"auth": {"token_endpoint": "https://AUTH.example.com:443/token"}}),
         ("oauth2", {"auth": {"token_placement": {"in": "header", "name": "authorization", "scheme": "bearer"}}}),
-        ("oauth2", {"auth": {"token_lifetime": "10s", "token_response": {"expires_in": "life"}}}),
         ("responsys", {"auth": {"login_endpoint": "https://login2.responsys.net/"}}),
-        ("jwt_bearer", {"auth": {"grant": {"key_id": "k"}}}),
     ],
 )
 def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]) -> None:
@@ -179,24 +154,6 @@ def test_what_decides_where_a_server_reads_a_target_is_public(name: str) -> None
     assert reenter(former(row).patched({"auth": {"headers": {name: "/admin"}}}), former(row)).keys() == {
         "/auth/headers/Authorization/secret"
     }
-
-
-def test_redaction_may_be_switched_on_and_not_off() -> None:
-    """An answer could show what it was entered to be kept out of."""
-    row = stored({**BASIC, "redact_response": True})
-    patch = {"redact_response": False}
-    assert reenter(former(row).patched(patch), former(row)) == dict.fromkeys(
-        ("/auth/password", "/auth/username"), "redact_response has changed"
-    )
-    off = IntegrationRow(
-        row=row.row,
-        id=row.id,
-        document=row.document.replace('"redact_response":true', '"redact_response":false'),
-        secrets=row.secrets,
-    )
-    assert opened(off).values == {}
-    assert len(accepted(settings_in(row.document))) == 2
-    assert len(accepted(settings_in(off.document))) == 1
 
 
 def test_what_is_left_out_of_a_document_is_removed() -> None:
@@ -237,74 +194,6 @@ def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
     assert list(
         errors({**PREFIX, "auth": {"type": "basic", "username": {"value": "u"}, "password": {"value": text}}})
     ) == ["/auth/password"]
-
-
-@pytest.mark.parametrize(
-    ("patch", "where"),
-    [
-        ({"auth": {"password": {"file": "/etc/shadow"}}}, "/auth/password"),
-        ({"auth": {"password": {"env": "HOME"}}}, "/auth/password"),
-        ({"auth": {"password": {"insecure_value": "x"}}}, "/auth/password"),
-        ({"auth": {"password": {"url": "https://a.example"}}}, "/auth/password"),
-        ({"auth": {"password": "hunter2"}}, "/auth/password"),
-        ({"auth": {"password": {"value": 5}}}, "/auth/password"),
-        ({"auth": {"password": {"set": True}}}, "/auth/password"),
-        ({"auth": {"password": {"set": False}}}, "/auth/password"),
-        ({"auth": {"username": {"file": "/etc/passwd"}}}, "/auth/username"),
-        ({"auth": {"username": {"env": "HOME"}}}, "/auth/username"),
-        ({"auth": {"username": {"set": True}}}, "/auth/username"),
-        ({"auth": {"username": "hunter2"}}, "/auth/username"),
-        ({"auth": {"username": 5}}, "/auth/username"),
-        ({"endpoint_prefix": {"file": "/etc/hostname"}}, "/endpoint_prefix"),
-        ({"endpoint_prefix": [{"env": "HOME"}]}, "/endpoint_prefix/0"),
-        ({"allow_private": ["10.0.0.0/8"]}, "/allow_private"),
-        ({"allow_private": []}, "/allow_private"),
-        ({"pass_headers": ["Forwarded"]}, "/pass_headers"),
-        ({"trusted_ca": {"file": "/etc/ca.pem"}}, "/trusted_ca"),
-        ({"trusted_ca": {"inline": "no PEM"}}, "/trusted_ca"),
-        ({"client_certificate": {"pem": {"file": "/etc/key"}}}, "/client_certificate/pem"),
-        ({"client_certificate": {"pem": {"insecure_value": "x"}}}, "/client_certificate/pem"),
-        ({"client_certificate": {"pem": "x"}}, "/client_certificate/pem"),
-        ({"client_certificate": {"pem": {"url": "http://a.example/key"}}}, "/client_certificate/pem"),
-        ({"client_certificate": {"pem": {"url": {"set": True, "id": "s_1"}}}}, "/client_certificate/pem/url"),
-        ({"client_certificate": {"pem": {"url": {"set": True}}}}, "/client_certificate/pem"),
-        ({"auth": {"password": {"set": True, "id": "s_1"}}}, "/auth/password"),
-        ({"auth": {"password": {"set": True, "id": ""}}}, "/auth/password"),
-        ({"auth": {"password": {"set": True, "id": 1}}}, "/auth/password"),
-        ({"source_address": "192.0.2.1"}, "/source_address"),
-        ({"limits": {"in_flight": 20_000}}, "/limits/in_flight"),
-        ({"auth": {"type": "unknown"}}, "/auth/type"),
-        ({"integration": {}}, "/integration"),
-    ],
-)
-def test_a_stored_integration_may_say_less_than_a_file(patch: dict[str, Any], where: str) -> None:
-    """Its editor would else have Sidekey read its own files, and send them anywhere."""
-    document = copied(BASIC)
-    document.update({key: value for key, value in patch.items() if key != "auth"})
-    document["auth"].update(patch.get("auth", {}))
-    found = errors(document)
-    assert list(found) == [where]
-    assert not [word for word in ("shadow", "hunter2", "HOME", "/etc/", "192.0") if word in found[where]]
-
-
-def test_every_error_is_reported_at_once() -> None:
-    """With the way out for a document of the store."""
-    assert errors(
-        {
-            "endpoint_prefix": "api.example.com",
-            "methods": ["get"],
-            "allow_private": [],
-            "auth": {"type": "headers", "headers": {"Host": "x", "X-A": {"value": "y"}, "X-B": {"secret": "y"}}},
-        }
-    ) == {
-        "/endpoint_prefix": "must be an absolute URL such as https://api.example.com/v1",
-        "/methods/0": "must be a known method in capitals, such as POST",
-        "/auth/headers/Host": "this header may not be injected: it belongs to the connection or to Sidekey",
-        "/auth/headers/X-A": "must be a public text, or {prefix: TEXT, secret: {value: TEXT}}",
-        "/auth/headers/X-B/secret": "must not be a bare text: send {value: SECRET}, which is sealed",
-        "/allow_private": "only the operator allows addresses that are not global, in store.allow_private: remove this "
-        "key",
-    }
 
 
 def test_a_value_is_checked_as_one_that_is_read() -> None:

@@ -1,0 +1,77 @@
+"""The keys of an integration and of each kind, found by walking the models: for tests that try every one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+
+from sidekey.credentials.context import FileOnly
+from sidekey.credentials.destination import HARMLESS, GoesWith
+from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.models import IntegrationSettings
+
+SECRETS: Final = frozenset(
+    {
+        "client_secret",
+        "key",
+        "key_passphrase",
+        "password",
+        "pem",
+        "private_key",
+        "refresh_token",
+        "secret",
+        "secret_access_key",
+        "session_token",
+        "username",
+    }
+)
+"""Keys of secrets: each is kept, entered or removed for itself."""
+
+
+class Key(NamedTuple):
+    """A key that a stored document may have, named `KIND.KEY` below `auth`; tags of unions are no part of the name."""
+
+    name: str
+    secret: bool
+    harmless: bool
+    certificate: bool
+
+
+def keys_of_integrations() -> Iterator[Key]:
+    """Find each key of an integration and of each kind."""
+    yield from (key for key in _keys_in(IntegrationSettings, "") if not key.name.startswith("auth"))
+    for kind, model in KINDS.items():
+        yield from _keys_in(model, f"{kind}.")
+
+
+def _keys_in(model: type[BaseModel], above: str) -> Iterator[Key]:
+    for attribute, field in model.model_fields.items():
+        key = field.alias or attribute
+        name = f"{above}{key}"
+        marks = [*field.metadata, *(mark for each in get_args(field.annotation) for mark in _marks_of(each))]
+        if any(isinstance(each, FileOnly) for each in marks):
+            continue
+        models = [] if any(isinstance(each, WrittenAs) for each in marks) else [*_models_of(field.annotation)]
+        if len(models) != 1:
+            certificate = any(isinstance(each, GoesWith) for each in marks)
+            yield Key(name, key in SECRETS, HARMLESS in marks, certificate)
+        for each in models:
+            inner = _keys_in(each, f"{name}.")
+            # The tag of a union changes with the key that the union is at.
+            yield from (found for found in inner if len(models) == 1 or found.name != f"{name}.type")
+
+
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the models that a key takes: itself, or the members of a union. Names of a mapping are the document's."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) not in (dict, list):
+        for each in get_args(annotation):
+            yield from _models_of(each)
+
+
+def _marks_of(annotation: Any) -> tuple[Any, ...]:
+    return annotation.__metadata__ if get_origin(annotation) is Annotated else ()
