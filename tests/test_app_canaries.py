@@ -6,26 +6,23 @@ import asyncio
 import json
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
 
-from sidekey.credentials.registry import KINDS
-from support.api import TOKENS, Api, basic, managed
+from support.api import TOKENS, Api, managed
 from support.ask import get
 from support.child import run_cli
-from support.client_files import ClientAuthority
+from support.every_kind import USER, documents_of_every_kind
+from support.model_keys import SECRETS, keys_of_integrations
 from support.nginx import Nginx
-from support.oauth import signer
 from support.postgres import Postgres
 
 MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
 BEGIN: Final = "-----BEGIN "
-PASSPHRASE: Final = "canary-passphrase"
-USER: Final = "canary-of-a-user-name"
 
 
 @pytest.fixture
@@ -45,102 +42,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "url: {file: store-url}"
 
 
-def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One of each kind, and of each way to have a secret; every one of them holds a canary, or a private key."""
-    base = f"http://127.0.0.1:{port}/v1"
-    prefix = {"endpoint_prefix": base}
-
-    def basic_of(password: str) -> dict[str, Any]:
-        found = basic(port, password)
-        found["auth"]["username"] = {"value": USER}
-        return found
-
-    authority = ClientAuthority(folder)
-    plain, joined = authority.issue("client.example"), authority.issue("joined.example")
-    signing = authority.issue("signing.example").key_pem.decode()
-    pair = {
-        "certificate": {"inline": plain.pem.decode()},
-        "private_key": {"value": plain.key_pem.decode()},
-        "allow_private_ca": True,
-    }
-    pem = {
-        "pem": {"value": (joined.pem + joined.key_as(passphrase=PASSPHRASE)).decode()},
-        "key_passphrase": {"value": PASSPHRASE},
-        "allow_private_ca": True,
-    }
-    urls = {key: {"url": f"https://127.0.0.1:{port}/canary-url-{key}"} for key in ("certificate", "private_key")}
-    oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
-    key = {"prefix": "Key ", "secret": {"value": "canary-of-a-call"}}
-    body = {"token_request": {"body": {"key": {"value": "canary-of-a-body"}}, "headers": {"X-Key": key}}}
-    assertion = {"private_key": {"value": signing}}
-    login = {
-        "type": "responsys",
-        "login_endpoint": f"https://127.0.0.1:{port}",
-        "username": {"value": "canary-api-user"},
-    }
-    header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary-of-a-header"}}}
-    new, old = {"value": "canary-of-a-signature"}, {"value": "canary-of-an-old-signature"}
-    aside = {"value": "canary-of-a-signature-beside"}
-    message = {"type": "signature", "scheme": "rfc9421", "algorithm": "rsa-pss-sha512"}
-    refresh = {"grant": {"type": "refresh_token", "refresh_token": {"value": "canary-to-refresh"}}}
-    claims = {"iss": "svc", "deep": [{"key": {"value": "canary-of-a-claim"}}]}
-    secret = {"secret": {"value": "canary-of-a-signature-of-32-bytes"}, "claims": claims}
-    session = {
-        "type": "session",
-        "login": {
-            "url": f"https://127.0.0.1:{port}/login",
-            "headers": {"X-Key": {"secret": {"value": "canary-of-a-login"}}},
-            "query": {"key": {"value": "canary-of-its-query"}},
-            "body": {"user": {"name": "svc", "key": {"value": "canary-of-its-body"}}},
-            "auth": {
-                "type": "basic",
-                "username": {"value": "canary-who-logs-in"},
-                "password": {"value": "canary-of-its-user"},
-            },
-        },
-        "token": {"from": "t"},
-    }
-    user = {"username": {"value": "canary-user-name"}, "password": {"value": "canary-of-a-user"}}
-    owner = {"grant": {"type": "password", **user}}
-    aws = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", "access_key_id": "AKIAEXAMPLE"}
-    keys = {"secret_access_key": {"value": "canary-of-aws"}, "session_token": {"value": "canary-of-a-session"}}
-    added = {
-        "headers": {"X-Key": {"prefix": "Key ", "secret": {"value": "canary-added-as-a-header"}}},
-        "query": {"key": {"secret": {"value": "canary-added-to-the-query"}}},
-    }
-    field = {"body": {"key": {"secret": {"value": "canary-added-to-a-body"}}}}
-    return {
-        "aws": {**prefix, "auth": {**aws, **keys}},
-        "basic": basic_of("canary-of-basic"),
-        "headers": {**prefix, "auth": {"type": "headers", "headers": header}},
-        "mtls": {**prefix, "auth": {"type": "mtls", **pair}},
-        "pem": {**prefix, "auth": {"type": "mtls", **pem}},
-        "urls": {**prefix, "auth": {"type": "mtls", **urls}},
-        "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-of-oauth2"}, **body}},
-        "refresh": {"auth": {**oauth2, "client_secret": {"value": "canary-of-a-client"}, **refresh}},
-        "password": {"auth": {**oauth2, **owner}},
-        "assertion": {"auth": {**oauth2, "grant": {"type": "jwt_bearer", **assertion, "algorithm": "ES256"}}},
-        "jwt": {**prefix, "auth": {"type": "jwt", "algorithm": "HS256", **secret}},
-        "signed": {**prefix, "auth": {"type": "jwt", "algorithm": "ES256", **assertion}},
-        "by_secret": {
-            "auth": {
-                **oauth2,
-                "client_authentication": "client_secret_jwt",
-                "client_secret": {"value": "canary-of-a-client-that-signs-by-it"},
-            }
-        },
-        "responsys": {"auth": {**login, "password": {"value": "canary-of-responsys"}}},
-        "session": {"auth": session},
-        "signature": {**prefix, "auth": {"type": "signature", "scheme": "stripe", "secret": [new, old]}},
-        "message": {**prefix, "auth": {**message, "key": {"value": signer().private_pem.decode()}}},
-        "signed_beside": {**basic_of("canary-that-is-signed"), "signature": {"scheme": "github", "secret": aside}},
-        "beside": {**basic_of("canary-beside-it"), "client_certificate": pair},
-        "query": {**prefix, "auth": {"type": "headers", "query": {"key": {"secret": {"value": "canary-of-a-query"}}}}},
-        "added": {**basic_of("canary-below-it"), "add": added},
-        "field": {**basic_of("canary-beside-a-field"), "add": field},
-    }
-
-
 def secrets_in(document: Any) -> Iterator[str]:
     """The values of a document that are sealed."""
     if isinstance(document, dict):
@@ -149,6 +50,9 @@ def secrets_in(document: Any) -> Iterator[str]:
                 yield value
             else:
                 yield from secrets_in(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from secrets_in(value)
 
 
 def forms(secret: bytes) -> set[bytes]:
@@ -194,13 +98,20 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
     with managed(tmp_path, place, MORE) as child:
         api = Api(child.admin_port)
 
-        def ask(*arguments: Any, **more: Any) -> Any:
-            found = api.ask(*arguments, **more)
+        made = documents_of_every_kind(upstream, tmp_path)
+        assert secret_keys_of(made) == {key.name for key in keys_of_integrations() if key.secret}
+        asked: set[tuple[str, str]] = set()
+
+        def ask(method: str, path: str, *arguments: Any, **more: Any) -> Any:
+            found = api.ask(method, path, *arguments, **more)
             said.append(found.body + str(found.headers).encode())
+            collection, _, rest = path.removeprefix("/").partition("/")
+            key = "name" if collection in ("callers", "tokens") else "id"
+            name, _, action = rest.partition("/")
+            known = rest if collection == "drafts" else "/".join(filter(None, (name and f"{{{key}}}", action)))
+            asked.add((method.lower(), "/".join(filter(None, ("/api/v1", collection, known)))))
             return found
 
-        made = documents(upstream, tmp_path)
-        assert {document["auth"]["type"] for document in made.values()} == KINDS.keys()
         secrets = {secret for document in made.values() for secret in secrets_in(document)}
         for name, document in made.items():
             assert ask("POST", "/integrations", {"id": name, **document}).status == 201, said[-1]
@@ -211,22 +122,53 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
             ask("POST", f"/integrations/{name}/test")
             ask("POST", "/drafts/integration/test", document)
+            ask("POST", "/drafts/integration/preview", {"id": "a-draft", **document})
+            shown = ask("GET", f"/integrations/{name}").json
+            ask("POST", "/drafts/integration/preview", {**shown, "endpoint_prefix": "https://evil.example.com"})
+            ask("PUT", f"/integrations/{name}", {**shown, "tags": ["edited"]}, match="*")
+            ask("GET", f"/integrations/{name}", headers={"Accept": "application/yaml"})
+            ask("GET", f"/integrations/{name}/activity")
+        preset = {"integration": "basic", "url": f"http://127.0.0.1:{upstream}/v1/x", "content_type": "text/plain"}
+        for each in ({"id": "hook", **preset}, {"id": "wrong", **preset, "headers": {"Authorization": USER}}):
+            ask("POST", "/presets", each)
+            ask("POST", "/drafts/preset/preview", each)
+            ask("POST", "/drafts/preset/test", each)
+        for method in ("GET", "PUT", "PATCH"):
+            ask(method, "/presets/hook", None if method == "GET" else preset, match="*")
+        ask("POST", "/presets/hook/preview", {"parameters": {}})
+        ask("POST", "/presets/hook/test", {"parameters": {}})
         caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
         operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
         for name in made:
             answer = get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
             # The upstream of these tests repeats what it was sent.
             said.append(b"" if answer.status == 200 else answer.body.encode())
-        for path in ("/integrations", "/audit", "/callers", "/tokens", *(f"/integrations/{name}" for name in made)):
+        lists = ("/integrations", "/presets", "/audit", "/callers", "/tokens")
+        for path in (*lists, "/kinds", "/providers", "/whoami", "/openapi.json", "/callers/billing", "/tokens/ann"):
             assert ask("GET", path).status == 200
         said.append(get(child.admin_port, "/metrics").body.encode())
         # `env` reads the same snapshot wherever the store is, and prints the same for all of a kind: one place is asked
         # for one of each.
         of_each_kind = {document["auth"]["type"]: name for name, document in made.items()}.values()
         named = of_each_kind if place.startswith("path") else ["basic"]
-        for command in (["store", "verify"], ["list", "--json"], ["token", "list"], *(["env", name] for name in named)):
+        for command in (
+            ["store", "verify"],
+            ["export"],
+            ["list", "--json"],
+            ["token", "list"],
+            *(["env", name] for name in named),
+        ):
             said.append(command_of(*command, "--config", str(child.config)))
         arguments = Path(f"/proc/{child.process.pid}/cmdline").read_bytes()
+        for method in ("PUT", "PATCH", "DELETE"):
+            ask(method, "/callers/billing", None if method == "DELETE" else {"integrations": "*"}, match="*")
+        for path in ("/callers", "/tokens"):
+            ask("POST", path, {"name": "No name", "token": caller})
+        ask("DELETE", "/tokens/ann", match="*")
+        ask("DELETE", "/presets/hook", match="*")
+        ask("DELETE", "/integrations/urls", match="*")
+        paths = ask("GET", "/openapi.json").json["paths"]
+        assert asked == {(method, path) for path, methods in paths.items() for method in methods}
         stored = dumped(place, tmp_path, request)
         assert child.stop() == 0
     haystacks = {
@@ -247,6 +189,24 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         for form in wanted:
             found = data.find(form)
             assert found < 0, (where, form, data[max(0, found - 100) : found + 100])
+
+
+def secret_keys_of(documents: Mapping[str, Any]) -> set[str]:
+    """Name the keys of secrets that documents have, as `keys_of_integrations` does."""
+    found: set[str] = set()
+    for document in documents.values():
+        for section, raw in document.items():
+            if isinstance(raw, dict):
+                found |= {*_secret_keys(raw, document["auth"]["type"] if section == "auth" else section)}
+    return found
+
+
+def _secret_keys(raw: Mapping[str, Any], above: str) -> Iterator[str]:
+    for key, value in raw.items():
+        if key in SECRETS and isinstance(value, dict | list):
+            yield f"{above}.{key}"
+        elif isinstance(value, dict) and key not in ("headers", "query", "body", "claims"):
+            yield from _secret_keys(value, f"{above}.{key}")
 
 
 def command_of(*arguments: str) -> bytes:

@@ -130,23 +130,6 @@ def test_what_only_a_file_may_say_is_refused_with_the_way_out(editor: Api, named
     assert (said.status, said.code, said.pointers) == (422, "invalid", {"/auth/password"})
 
 
-def test_changes_need_the_version_that_they_were_made_of(editor: Api, running: Running, named: Named) -> None:
-    """428 without If-Match, 412 where somebody was first, of every method that changes."""
-    name = named("version")
-    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    for method, path, body in (
-        ("PUT", "", shown),
-        ("PATCH", "", {}),
-        ("DELETE", "", None),
-    ):
-        said = editor.ask(method, f"/integrations/{name}{path}", body)
-        assert (said.status, said.code) == (428, "precondition_required"), method
-        for tag in ('"2"', 'W/"1"', "1", '"1-"', '"2", "3"', '"*"', "*, *"):
-            said = editor.ask(method, f"/integrations/{name}{path}", body, match=tag)
-            assert (said.status, said.code) == (412, "changed"), (method, tag)
-    assert editor.get(f"/integrations/{name}")["version"] == 1
-
-
 def test_what_is_deleted_is_gone_for_callers_at_once(editor: Api, running: Running, named: Named) -> None:
     """204, then 404; a caller is told what they are told of any name that is not."""
     name = named("gone")

@@ -11,7 +11,8 @@ import pytest
 from admin.conftest import Named
 from admin.console.conftest import LogIn
 from support.api import TOKENS, Api, Running
-from test_app_canaries import documents, looked_for, secrets_in
+from support.every_kind import documents_of_every_kind
+from test_app_canaries import looked_for, secrets_in
 
 KINDS = (
     "basic",
@@ -39,7 +40,7 @@ def shows(text: str, secrets: list[str]) -> list[str]:
 def test_no_page_has_a_secret(log_in: LogIn, running: Running, named: Named, tmp_path: Path, kind: str) -> None:
     """Neither a list, nor the editor, nor the response to a document that is refused or checked."""
     admin = Api(running.child.admin_port, TOKENS["admin"])
-    document: dict[str, Any] = documents(running.upstream, tmp_path)[kind]
+    document: dict[str, Any] = documents_of_every_kind(running.upstream, tmp_path)[kind]
     secrets = list(secrets_in(document))
     assert secrets
     name = named(f"canary-{kind}")
