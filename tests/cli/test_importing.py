@@ -462,11 +462,9 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
     done = run_cli("export", *config, environment=ENVIRONMENT)
     assert done.returncode == 0
     first, _, rest = done.stdout.partition("\n")
-    assert first == (
-        "# Written by sidekey export: integrations, presets and callers of the store, without secrets. "
-        "These must be filled in:"
-    )
+    assert first == ("# Written by sidekey export: integrations, presets and callers of the store, without secrets")
     assert rest == (
+        "# Write each secret into its file, below the folder of this one:\n"
         "#   secrets/crm.auth.username.txt\n"
         "#   secrets/crm.auth.password.txt\n"
         "#   secrets/callers/billing.txt\n"
@@ -488,7 +486,7 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
         "      password:\n"
         "        file: secrets/crm.auth.password.txt\n"
     )
-    assert done.stderr == "caller billing: lists what is not among these, which without a store is an error: sms\n"
+    assert done.stderr == "caller billing: it lists sms, not in this export; without a store, that is an error\n"
     for option in ("--json", "--replace"):
         assert "need --output" in sqlite.run("export", option, status=2)
     assert "has files that would be written over" in "".join(
@@ -596,7 +594,7 @@ def test_a_preset_that_a_file_has_too_or_whose_integration_is_gone_is_told(sqlit
     asyncio.run(delete())
     sqlite.write()
     said = sqlite.run("export")
-    assert "preset hook: its integration crm is not among these, which without a store is an error" in said
+    assert "preset hook: its integration crm is not in this export; without a store, that is an error" in said
     assert "unusable: no integration has this ID" in sqlite.run("preset", "list")
 
 

@@ -17,6 +17,7 @@ from sidekey.cli.store_session import in_store
 from sidekey.cli.terminal import fail, print_json
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.exporting import (
+    UNKNOWN_URL,
     Exported,
     NotExported,
     exported_caller,
@@ -76,8 +77,8 @@ class _Exporting:
         self._presets = self._documents("preset", state.presets, exported_preset)
         for name, preset in self._presets.items():
             if preset.config["integration"] not in self._integrations:
-                text = f"its integration {preset.config['integration']} is not among these"
-                self._notes.append(f"preset {name}: {text}, which without a store is an error")
+                text = f"its integration {preset.config['integration']} is not in this export"
+                self._notes.append(f"preset {name}: {text}; without a store, that is an error")
         self._callers = {name: exported_caller(caller) for name, caller in sorted(state.callers.items())}
         self._left_out += [
             f"caller {name}: its row was altered: delete it" for kind, name in sorted(state.altered) if kind == "caller"
@@ -86,8 +87,8 @@ class _Exporting:
             absent = [each for each in caller.integrations or () if each not in self._integrations]
             absent += [each for each in caller.presets or () if each not in self._presets]
             if absent:
-                text = "lists what is not among these, which without a store is an error"
-                self._notes.append(f"caller {name}: {text}: {', '.join(absent)}")
+                text = f"it lists {', '.join(absent)}, not in this export; without a store, that is an error"
+                self._notes.append(f"caller {name}: {text}")
 
     def _documents(self, kind: str, rows: Mapping[str, R], exported: Callable[[R], Exported]) -> dict[str, Exported]:
         """What can be exported of these rows; the text of the file of each is kept by the file's name."""
@@ -130,11 +131,21 @@ def _document(**sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _comment(what: str, needs: tuple[str, ...]) -> str:
-    """What is above a document."""
-    said = f"{_MARK} {what}"
-    if not needs:
-        return said
-    return "\n".join([f"{said}, without secrets. These must be filled in:", *(f"  {need}" for need in needs)])
+    """Write the comment above a document: what it is, and what to fill in."""
+    lines = [f"{_MARK} {what}{', without secrets' if needs else ''}"]
+    files = [need for need in needs if not need.startswith(UNKNOWN_URL)]
+    urls = [need for need in needs if need.startswith(UNKNOWN_URL)]
+    if files:
+        lines += ["Write each secret into its file, below the folder of this one:", *(f"  {file}" for file in files)]
+    if urls:
+        lines += ["Replace each of these URLs by the one that it stands for:", *(f"  {url}" for url in urls)]
+    return "\n".join(lines)
+
+
+def _next_step(needs: tuple[str, ...], output: str) -> str:
+    """Say what to do with the files of a folder."""
+    missing = f"fill in {len(needs)} secrets, which the first lines of each file name; then " if needs else ""
+    return f"to use what is in {output}: {missing}run sidekey check --config {output}"
 
 
 def write_files(export: Export, folder: Path, *, replace: bool) -> list[str]:
@@ -216,4 +227,6 @@ def command(config: str | None, as_json: bool, output: str | None, replace: bool
             click.echo(f"removed {name}")
         for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):
             click.echo(note, err=True)
+        if output is not None and found.files:
+            click.echo(_next_step(found.needs, output), err=True)
     raise SystemExit(1 if found.left_out else 0)
