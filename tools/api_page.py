@@ -88,7 +88,7 @@ either.
 - Send a **certificate** as `{{"inline": PEM}}`. It is public, and reads as you sent it. If you change it, enter its
   key again. A preview describes it in `certificate`. If the PEM contains the private key, the API splits it and
   seals the key as `private_key`. Text outside the PEM blocks is dropped. `{{"url": ...}}` of a certificate or key is
-  sealed like a secret.
+  sealed like a secret. If you change a key or its `key_passphrase`, enter the other again.
 - Sidekey fills in a provider profile when you save, and again only when its parameters change.
 - **Files only**: `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers`, and `trusted_ca:
   {{file}}` (use `{{"inline": PEM}}`).

@@ -15,9 +15,9 @@ from sidekey.credentials.destination import (
     CountsAs,
     GoesWith,
     Json,
-    certificates_in,
     destination_of,
     keys_of,
+    pairs_in,
     references_in,
 )
 from sidekey.credentials.fields import Reference
@@ -75,7 +75,7 @@ def test_references_and_halves_are_found_by_their_places() -> None:
     """As the document has them."""
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
-    assert list(certificates_in(settings)) == [(("inner", "public"), "secret")]
+    assert list(pairs_in(settings)) == [(("inner", "public"), "secret")]
     assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
 
 

@@ -43,7 +43,10 @@ class CountsAs:
 
 @dataclass(frozen=True, slots=True)
 class GoesWith:
-    """Marks a certificate that belongs to the `secret` beside it: neither is kept if the other changes."""
+    """Marks a value that belongs to the `secret` beside it, such as a certificate to its key.
+
+    If either changes, neither is kept. Otherwise an editor could test guesses of one against the other.
+    """
 
     secret: str
 
@@ -58,7 +61,7 @@ class Key(NamedTuple):
     name: str
     harmless: bool
     form: Callable[[Any], Json] | None
-    goes_with: str | None
+    goes_with: tuple[str, ...]
     made: Any
     default: Json
 
@@ -80,7 +83,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
             field.alias or attribute,
             HARMLESS in field.metadata,
             form,
-            next((each.secret for each in field.metadata if isinstance(each, GoesWith)), None),
+            tuple(each.secret for each in field.metadata if isinstance(each, GoesWith)),
             made,
             default,
         )
@@ -168,11 +171,11 @@ def _collect(value: Any, place: Place, found: list[tuple[Place, Reference]]) -> 
             _collect(inner, (*place, index), found)
 
 
-def certificates_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Yield the place of each certificate, and the name of the key beside it that it belongs to."""
+def pairs_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield the place of each value that goes with a secret, and the name of that secret beside it."""
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
-        if key.goes_with is not None and value is not None:
-            yield (*place, key.name), key.goes_with
+        if value is not None:
+            yield from (((*place, key.name), secret) for secret in key.goes_with)
         if isinstance(value, BaseModel):
-            yield from certificates_in(value, (*place, key.name))
+            yield from pairs_in(value, (*place, key.name))

@@ -20,7 +20,7 @@ from sidekey.admin.api.standings import served
 from sidekey.admin.api.yaml_documents import with_lines
 from sidekey.credentials.certificates.chain import extension, name_of
 from sidekey.credentials.certificates.material import leaf_of
-from sidekey.credentials.destination import certificates_in, references_in
+from sidekey.credentials.destination import pairs_in, references_in
 from sidekey.credentials.fields import WRITTEN
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
@@ -96,7 +96,7 @@ def _destination(name: str, found: Assessment, snapshot: Snapshot, now: float) -
 def _certificate(settings: IntegrationSettings) -> dict[str, Any] | None:
     """Describe the first certificate in the document; None if it has none that can be read."""
     references = dict(references_in(settings))
-    for place, _ in certificates_in(settings):
+    for place, _ in pairs_in(settings):
         certificate = references[place]
         if certificate.source in WRITTEN:
             # Why it cannot be read is among the errors.

@@ -147,7 +147,7 @@ class CertificateSettings(BaseModel):
     private_key: KeySource | None = Field(
         default=None, validate_default=True, description="Its private key in PEM (PKCS#8, PKCS#1 or SEC 1)."
     )
-    key_passphrase: Secret | None = Field(
+    key_passphrase: Annotated[Secret | None, GoesWith("private_key"), GoesWith("pem")] = Field(
         default=None, description="Passphrase of an encrypted private key, as a reference."
     )
     allow_private_ca: Annotated[bool, HARMLESS] = Field(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from sidekey.credentials.destination import accepted, certificates_in, is_stored, references_in
+from sidekey.credentials.destination import accepted, is_stored, pairs_in, references_in
 from sidekey.credentials.fields import Reference
 from sidekey.settings.changes import differences
 from sidekey.settings.config_errors import show
@@ -27,7 +27,7 @@ def purpose_of(written: Mapping[str, Any], table: Mapping[str, Any], settings: I
     """Return the purpose of the secrets of a saved document; `table` is the document with its profile filled in.
 
     A place has the keys that lead to the secret in both, so that neither an edit nor a profile moves it to another
-    field. It also has what is on the other side of a certificate and its key, so that the two are never kept apart.
+    field. It also has what the secret goes with, such as the certificate of a key, so that neither is kept alone.
     """
     secrets = secret_ids(settings)
     names = _names(written, secrets)
@@ -81,17 +81,19 @@ def _public(raw: Any, secrets: Collection[Place], place: Place) -> Any:
     return raw
 
 
-def _beside(settings: IntegrationSettings) -> dict[str, Json]:
-    """Return what each key of a certificate, and each sealed certificate, belongs to."""
-    certificates = list(certificates_in(settings))
-    references = dict(references_in(settings)) if certificates else {}
-    beside: dict[str, Json] = {}
-    for place, name in certificates:
-        certificate, key = references[place], references.get((*place[:-1], name))
-        if key is not None and is_stored(key):
-            beside[key.value] = {str(place[-1]): _identity(certificate)}
-        if key is not None and is_stored(certificate):
-            beside[certificate.value] = {name: _identity(key)}
+def _beside(settings: IntegrationSettings) -> dict[str, dict[str, Json]]:
+    """Return what each secret goes with: a key with its certificate and passphrase, and both with the key."""
+    pairs = list(pairs_in(settings))
+    references = dict(references_in(settings)) if pairs else {}
+    beside: dict[str, dict[str, Json]] = {}
+    for place, name in pairs:
+        one, other = references[place], references.get((*place[:-1], name))
+        if other is None:
+            continue
+        if is_stored(other):
+            beside.setdefault(other.value, {})[str(place[-1])] = _identity(one)
+        if is_stored(one):
+            beside.setdefault(one.value, {})[name] = _identity(other)
     return beside
 
 

@@ -1,0 +1,56 @@
+"""An editor who guesses a stored secret does not learn from Sidekey if the guess is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.api import TOKENS, Api, managed
+from support.certificates import Issued, issue
+from support.child import Child
+
+START = datetime.now(UTC) - timedelta(days=1)
+ROOT = issue("root.example", start=START, authority=True)
+ONE = issue("one.example", ROOT, start=START)
+OTHER = issue("other.example", ROOT, start=START)
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    with managed(tmp_path_factory.mktemp("guesses")) as found:
+        yield found
+
+
+def halves(issued: Issued, passphrase: str) -> dict[str, Any]:
+    key = issued.key_as(passphrase=passphrase).decode()
+    return {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": key}}
+
+
+def joined(issued: Issued, passphrase: str) -> dict[str, Any]:
+    return {"pem": {"value": (issued.pem + issued.key_as(passphrase=passphrase)).decode()}}
+
+
+@pytest.mark.parametrize(("written", "key"), [(halves, "private_key"), (joined, "pem")])
+@pytest.mark.parametrize("guess", ["right", "wrong"])
+def test_passphrase_and_key_are_entered_together(child: Child, written: Any, key: str, guess: str) -> None:
+    """The status would say if a guessed passphrase decrypts the stored key, or the stored one a key of one's own."""
+    api, path = Api(child.admin_port, TOKENS["editor"]), f"/integrations/{key.replace('_', '-')}-{guess}"
+    auth = {"type": "mtls", "allow_private_ca": True, **written(ONE, "right"), "key_passphrase": {"value": "right"}}
+    document = {"id": path.rpartition("/")[2], "endpoint_prefix": "https://api.example.com", "auth": auth}
+    api.make("/integrations", document)
+    shown = api.get(path)
+    for patch, pointer, reason in (
+        (written(OTHER, guess), "/auth/key_passphrase", f"{key} beside it has changed"),
+        ({"key_passphrase": {"value": guess}}, f"/auth/{key}", "key_passphrase beside it has changed"),
+        ({"key_passphrase": None}, f"/auth/{key}", "key_passphrase beside it has changed"),
+    ):
+        said = api.ask("PATCH", path, {"auth": patch}, match='"1"')
+        expected = [{"pointer": pointer, "detail": f"must be sent again, since {reason}"}]
+        assert (said.status, said.code, said.json["errors"]) == (422, "reenter", expected)
+    assert api.get(path) == shown
+    both = {**written(OTHER, "new"), "key_passphrase": {"value": "new"}}
+    assert api.ask("PATCH", path, {"auth": both}, match='"1"').json["status"] == "ok"
+    assert api.ask("PATCH", path, {"description": "x"}, match='"2"').json["status"] == "ok"
