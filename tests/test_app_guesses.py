@@ -1,4 +1,4 @@
-"""An editor who guesses a stored secret does not learn from Sidekey if the guess is right."""
+"""An editor who does not know a stored secret: Sidekey neither confirms a guess nor renames what contains it."""
 
 from __future__ import annotations
 
@@ -54,3 +54,16 @@ def test_passphrase_and_key_are_entered_together(child: Child, written: Any, key
     both = {**written(OTHER, "new"), "key_passphrase": {"value": "new"}}
     assert api.ask("PATCH", path, {"auth": both}, match='"1"').json["status"] == "ok"
     assert api.ask("PATCH", path, {"description": "x"}, match='"2"').json["status"] == "ok"
+
+
+def test_a_cookie_keeps_its_name(child: Child) -> None:
+    """A server may repeat a cookie of another name in a page, to whoever sends requests."""
+    api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/cookie"
+    cookie = {"Cookie": {"prefix": "session=", "secret": {"value": "canary-of-a-cookie"}}}
+    auth = {"type": "headers", "headers": {**cookie, "X-Key": {"prefix": "Key ", "secret": {"value": "other"}}}}
+    api.make("/integrations", {"id": "cookie", "endpoint_prefix": "https://api.example.com", "auth": auth})
+    for prefix in ("language=", "", None):
+        said = api.ask("PATCH", path, {"auth": {"headers": {"Cookie": {"prefix": prefix}}}}, match="*")
+        places = {f"/auth/headers/{name}/secret" for name in ("Cookie", "X-Key")}
+        assert (said.status, said.code, said.pointers) == (422, "reenter", places)
+    assert api.ask("PATCH", path, {"auth": {"headers": {"X-Key": {"prefix": ""}}}}, match="*").status == 200

@@ -105,8 +105,8 @@ These keys may change without the secrets:
 HARMLESS
 
 - These belong to the destination: everything in `add`, parameters of a token request, claims (if they are secret,
-  only their names), and public headers under `auth` that no caller may send, such as `X-Original-URL`. Other public
-  headers under `auth` do not.
+  only their names), the prefix of a `Cookie`, which has its name, and public headers under `auth` that no caller may
+  send, such as `X-Original-URL`. Other public headers under `auth` do not.
 - You may set `redact_response: true` without the secrets, but not remove it.
 
 ### Restrictions of stored integrations

@@ -58,6 +58,8 @@ def check_unique(headers: dict[str, T]) -> dict[str, T]:
     return headers
 
 
+_COOKIE: Final = "cookie"
+
 _OF_PROXIES: Final = "proxy-authorization"
 """The caller's own is for Sidekey and never passed on (RFC 9110 11.7.1), but it says nothing of the target."""
 
@@ -81,12 +83,19 @@ def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
     return headers
 
 
-def deciding(headers: dict[str, WrittenHeader]) -> dict[str, str] | None:
-    """Public headers that decide, by their normal names. Any other public text a caller could send as well.
+def deciding(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
+    """Return public headers that decide, by their normal names. Any other public text a caller could send as well.
 
-    The names of secret headers are in the places of their values, which are sealed with them.
+    The names of secret headers are in the places of their values, which are sealed with them. The name of a secret
+    cookie is in its prefix: a server may show a cookie of another name, such as one for a language.
     """
-    found = {normal_name(name): value.text.value for name, value in headers.items() if value.text and _decides(name)}
+    found: dict[str, Any] = {}
+    for name, value in headers.items():
+        normal = normal_name(name)
+        if value.text is not None and _decides(name):
+            found[normal] = value.text.value
+        elif value.secret is not None and normal == _COOKIE and value.prefix.value:
+            found[normal] = {"prefix": value.prefix.value}
     return found or None
 
 
