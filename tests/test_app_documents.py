@@ -7,6 +7,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -174,3 +175,21 @@ def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
         done, _, _ = select.select(previews, [], [], 0)
         assert len(done) < len(previews)
         assert [each.makefile("rb").readline() for each in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
+
+
+def test_a_patch_makes_no_document_that_cannot_be_sent_back(tmp_path: Path) -> None:
+    """A document has at most 512 KiB, however many patches it is made of."""
+    with managed(tmp_path) as child:
+        api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/wide"
+        api.make("/integrations", {"id": "wide", **HEADERS})
+
+        def patched(query: Any) -> Any:
+            return api.ask("PATCH", path, {"auth": {"query": query}}, match="*")
+
+        assert patched({"one": "x" * 400_000}).status == 200
+        said = patched({"two": "x" * 400_000})
+        expected = [{"pointer": "", "detail": "must have at most 512 KiB after the patch"}]
+        assert (said.status, said.code, said.json["errors"]) == (422, "invalid", expected)
+        assert patched({"one": None, "two": "x" * 400_000}).status == 200
+        shown = api.ask("GET", path)
+        assert api.ask("PUT", path, shown.json, match=shown.etag).etag == shown.etag

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sidekey.admin.api.collection import Saving
@@ -12,6 +13,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, listed
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.uses import refuse_edit
 from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.stored.document import LARGEST
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
 from sidekey.settings.stored.rows import Made, former_of, saved_row
@@ -58,6 +60,12 @@ def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     return f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
 
 
+def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
+    """Refuse a document that is larger after a patch than any that can be sent: nobody could send it back."""
+    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST:
+        yield ItemError("", f"must have at most {LARGEST >> 10} KiB after the patch")
+
+
 class IntegrationSaving(Saving[IntegrationRow]):
     """Makes the row of an integration, named `name`.
 
@@ -83,17 +91,20 @@ class IntegrationSaving(Saving[IntegrationRow]):
 
     def written(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
         """Of a whole document."""
-        return self._saved(document_in(sent), former_of(self.row))
+        return self._saved(document_in(sent), former_of(self.row), self._wrong)
 
     def patched(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
         """Of what is stored after a merge patch."""
         former = former_of(self.row)
         if former is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
-        return self._saved(former.patched(document_in(sent)), former)
+        document = former.patched(document_in(sent))
+        return self._saved(document, former, [*self._wrong, *_size_errors(document)])
 
-    def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made[IntegrationRow]:
-        draft = draft_of(document, former, self._snapshot, self._wrong)
+    def _saved(
+        self, document: Mapping[str, Any], former: Former | None, wrong: Sequence[ItemError]
+    ) -> Made[IntegrationRow]:
+        draft = draft_of(document, former, self._snapshot, wrong)
         overlap = overlap_in(self._snapshot, self._name, draft)
         if overlap is not None:
             raise ApiProblem("overlaps", overlap)
