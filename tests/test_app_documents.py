@@ -193,3 +193,15 @@ def test_a_patch_makes_no_document_that_cannot_be_sent_back(tmp_path: Path) -> N
         assert patched({"one": None, "two": "x" * 400_000}).status == 200
         shown = api.ask("GET", path)
         assert api.ask("PUT", path, shown.json, match=shown.etag).etag == shown.etag
+
+
+def test_a_document_of_many_secrets_is_used_and_can_be_sent_back(tmp_path: Path) -> None:
+    """Each counts as one value of a login's body, of which there may be 2000, however it is written."""
+    with managed(tmp_path) as child:
+        api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/many"
+        body = {f"n{number}": {"value": f"secret {number}"} for number in range(1000)}
+        api.make("/integrations", {"id": "many", **grown(SESSION, "/auth/login/body", body)})
+        shown = api.ask("GET", path)
+        assert shown.json["status"] == "ok"
+        assert api.ask("PUT", path, shown.json, match=shown.etag).etag == shown.etag
+        assert api.ask("PATCH", path, {"description": "x"}, match=shown.etag).json["status"] == "ok"

@@ -55,13 +55,17 @@ def parse_tree(raw: object, context: Context) -> Tree:
     return tree
 
 
-def _count(raw: object) -> int:
-    """Values at and below one, as far as they may be."""
-    waiting, count = [raw], 0
+def _count(raw: Mapping[str, Any]) -> int:
+    """Count the values of a document, as far as they may be. A secret is one, whether it is entered or kept."""
+    waiting: list[object] = [*raw.values()]
+    count = 1
     while waiting and count <= MOST_VALUES:
         node = waiting.pop()
         count += 1
-        waiting += node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+        if isinstance(node, Mapping):
+            waiting += () if _is_reference(node) else node.values()
+        elif isinstance(node, list):
+            waiting += node
     return count
 
 
