@@ -194,6 +194,55 @@ def test_the_unions_of_all_kinds_are_tried() -> None:
     assert {tag for _, tag in UNIONS["IntegrationSettings.auth"]} == KINDS.keys()
 
 
+def defaults(model: type[BaseModel], found: dict[str, Json]) -> dict[str, Json]:
+    """Return the default of every key that counts, of the models below as well."""
+    for key in keys_of(model):
+        field = model.model_fields[key.attribute]
+        if not key.harmless:
+            name = f"{model.__name__}.{key.name}"
+            if name not in found:
+                found[name] = key.default
+                for each in models_of(field.annotation):
+                    defaults(each, found)
+    return found
+
+
+DEFAULTS: dict[str, Json] = {
+    "ClientSecretJwtSettings.algorithm": "HS256",
+    "IntegrationSettings.allow_other_domains": False,
+    "IntegrationSettings.redact_response": False,
+    "JwtAuthentication.secret_encoding": "text",
+    "JwtAuthentication.token_placement": ["header", "authorization", "bearer"],
+    "JwtBearerSettings.algorithm": "RS256",
+    "JwtSettings.secret_encoding": "text",
+    "JwtSettings.token_placement": ["header", "authorization", "bearer"],
+    "LoginSettings.auth": {"type": "none"},
+    "LoginSettings.format": "json",
+    "LoginSettings.method": "POST",
+    "OAuth2Settings.client_authentication": {"type": "header"},
+    "OAuth2Settings.grant": {"type": "client_credentials"},
+    "OAuth2Settings.token_placement": ["header", "authorization", "bearer"],
+    "PrivateKeyJwtSettings.algorithm": "RS256",
+    "ResponsysSettings.path_prefix": "/rest/api/v1.3",
+    "SessionSettings.placement": ["header", "authorization", "bearer"],
+    "TokenRequestSettings.format": "form",
+    "TokenRequestSettings.method": "POST",
+    "TokenResponseSettings.access_token": "access_token",
+    "TokenResponseSettings.pin_base_url": False,
+    "WebIdentitySettings.session_name": "sidekey",
+    "WrittenField.prefix": "",
+    "WrittenHeader.prefix": "",
+    "WrittenValue.prefix": "",
+}
+"""The defaults of keys that count, but for those that are nothing."""
+
+
+def test_defaults_of_keys_that_count_stay() -> None:
+    """A destination omits defaults: after a change, stored secrets that rely on one would be sent in another way."""
+    found = defaults(IntegrationSettings, {})
+    assert {name: default for name, default in found.items() if default not in (None, {}, [])} == DEFAULTS
+
+
 @pytest.mark.parametrize("key", UNIONS)
 def test_each_pair_of_members_of_a_union_has_different_destinations(key: str) -> None:
     """A secret that was entered for one way to send it is not sent in another, even if all other keys are equal."""
