@@ -293,6 +293,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     "Store": (
         Event("the store is in use", "info", ("revision",), "After a failure."),
         Event("there was no store: an empty one was made", "info", ("store",)),
+        Event("the database user may not change the store: this process refuses edits", "info"),
         Event(
             "the store cannot be used: only what is in files is served",
             "warning",
