@@ -31,15 +31,11 @@ class Scope:
     def of(cls, policies: Iterable[Policy], suffixes: Iterable[str] = ()) -> Scope:
         """What callers can reach by these policies; `suffixes` beside them."""
         hosts = {host for policy in policies for host in _reachable(policy)}
-        names = set(suffixes)
-        found = set()
-        for host in hosts:
-            address = literal(host)
-            if address is None:
-                names.add(host)
-            else:
-                found.add(address)
-        return cls(frozenset(name for name in names if not under(_parent(name), names)), frozenset(found))
+        literals = {host: literal(host) for host in hosts}
+        addresses = frozenset(address for address in literals.values() if address is not None)
+        # Frozen: `under` would copy any other set for each name.
+        names = frozenset(host for host, address in literals.items() if address is None).union(suffixes)
+        return cls(frozenset(name for name in names if not under(_parent(name), names)), addresses)
 
     def __bool__(self) -> bool:
         return bool(self.names or self.addresses)
