@@ -29,7 +29,8 @@ class Matching:
         for name, policy in policies.items():
             for claim in dict.fromkeys(_counting(name, policy, narrowed)):
                 names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
-                if name not in names:
+                # The claims of one integration follow one another.
+                if names[-1:] != [name]:
                     names.append(name)
         return cls(_frozen(hosts), _frozen(suffixes))
 
