@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -29,23 +30,38 @@ class Changes(NamedTuple):
 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], equal: Callable[[Any, Any], bool], place: Loc = ()
-) -> Iterator[Difference]:
-    """Compare two nested mappings, and lists as a whole. A key without a value (None) counts as missing."""
+) -> list[Difference]:
+    """Compare two nested mappings in the order of their keys, and lists as a whole. A key without a value is missing.
+
+    A model counts as the mapping of its fields. What is the same object is not looked at.
+    """
+    found: list[Difference] = []
     for key in sorted({*before, *after}):
-        one, other, where = before.get(key), after.get(key), (*place, key)
+        one, other = before.get(key), after.get(key)
+        if one is other:
+            continue
+        one = _fields(one) if isinstance(one, BaseModel) else one
+        other = _fields(other) if isinstance(other, BaseModel) else other
+        where = (*place, key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from differences(one, other, equal, where)
+            found += differences(one, other, equal, where)
         elif not equal(one, other):
-            yield Difference("added" if one is None else "removed" if other is None else "changed", where)
+            found.append(Difference("added" if one is None else "removed" if other is None else "changed", where))
+    return found
 
 
 def compare(before: Snapshot, after: Snapshot) -> Changes:
     """Compare what two snapshots were built from. Blocks: thousands of integrations may differ."""
+    one, other = _document(before, after), _document(after, before)
     places: dict[str, set[Loc]] = {"added": set(), "removed": set(), "changed": set()}
-    for kind, place in differences(_document(before, after), _document(after, before), _equal):
+    for kind, place in differences(one, other, _equal):
         places[kind].add(place)
     reported = set[Loc]().union(*places.values())
-    places["changed"] |= {place for place in _secrets(before, after) if not _is_within(place, reported)}
+    for name in one["integrations"].keys() & other["integrations"].keys():
+        previous, integration = before.integrations[name], after.integrations[name]
+        if previous.digests != integration.digests:
+            secrets = _secrets(previous, integration)
+            places["changed"] |= {place for place in secrets if not _is_within(place, reported)}
     revisions = [0 if each.stored is None else each.stored.revision for each in (before, after)]
     paths = {kind: tuple(sorted(map(show, found))) for kind, found in places.items()}
     return Changes(**paths, revision=revisions[1] if revisions[0] != revisions[1] else None)
@@ -56,26 +72,45 @@ def _equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
-    """Build the document of a snapshot: settings, and in place of global references what was read from them.
+def _fields(model: Any) -> dict[str, Any]:
+    """Return the fields of a model. `model_dump` would redact references, and all of them would be equal."""
+    return {key: getattr(model, name) for key, name in _names(model.__class__)}
 
-    An integration that both snapshots share is left out.
-    """
-    settings, admin, store = _plain(snapshot.written), snapshot.admin, snapshot.store
-    tokens = {name: {"token": each.digest, "role": each.role} for name, each in admin.tokens.items()}
-    return {
-        **settings,
-        "admin": {**settings["admin"], "tokens": tokens, "tls": admin.certificate},
-        "ca": {**settings["ca"], "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
-        "callers": {each.name: _caller(digest, each) for digest, each in (snapshot.callers or {}).items()},
+
+@cache
+def _names(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
+    """Return the keys of a model in a document, each with the name of its field."""
+    return tuple((field.alias or name, name) for name, field in model.model_fields.items())
+
+
+def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
+    """Build the document of a snapshot, without what another snapshot has as well."""
+    callers, others = snapshot.callers or {}, other.callers or {}
+    document = {
+        "callers": {each.name: _caller(key, each) for key, each in callers.items() if others.get(key) != each},
         "integrations": {
             name: _integration(each)
             for name, each in snapshot.integrations.items()
             if other.integrations.get(name) is not each
         },
-        "network": {**settings["network"], "trusted_ca": snapshot.trust},
-        "presets": {name: each.document for name, each in snapshot.presets.items()},
-        "store": None if store is None else {**settings["store"], "keys": store.keys, "url": store.url},
+        "presets": {
+            name: each.document for name, each in snapshot.presets.items() if other.presets.get(name) is not each
+        },
+    }
+    # Both were built from one load of the files if they share its settings.
+    return document if snapshot.written is other.written else {**_globals(snapshot), **document}
+
+
+def _globals(snapshot: Snapshot) -> dict[str, Any]:
+    """Build the global keys: the settings, and in place of references what was read from them."""
+    settings, admin, store = _fields(snapshot.written), snapshot.admin, snapshot.store
+    tokens = {name: {"token": each.digest, "role": each.role} for name, each in admin.tokens.items()}
+    return {
+        **settings,
+        "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate},
+        "ca": {**_fields(settings["ca"]), "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
+        "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
+        "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},
     }
 
 
@@ -88,31 +123,18 @@ def _integration(integration: Integration) -> Any:
     if integration.written is None:
         # A stored integration that cannot be used has no settings.
         return integration.kind
-    document = _plain(integration.written)
+    document = _fields(integration.written)
     if document["trusted_ca"] is not None:
         # With the digest of the file.
         document["trusted_ca"] = integration.trust
     return document
 
 
-def _plain(value: Any) -> Any:
-    """Convert models to mappings, and nothing else: `model_dump` redacts references, and all of them are then equal."""
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields.items()
-        return {field.alias or name: _plain(getattr(value, name)) for name, field in fields}
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value
-
-
-def _secrets(before: Snapshot, after: Snapshot) -> Iterator[Loc]:
-    """Yield the places in integrations where another secret was read, or where only one of the two could be read."""
-    for name, integration in after.integrations.items():
-        previous = before.integrations.get(name, integration)
-        if previous is not integration:
-            one, other = dict(previous.digests), dict(integration.digests)
-            differing = (keys for keys in one.keys() | other.keys() if one.get(keys) != other.get(keys))
-            yield from (("integrations", name, *keys) for keys in differing)
+def _secrets(before: Integration, after: Integration) -> Iterator[Loc]:
+    """Yield the places where another secret was read, or where only one of the two could be read."""
+    one, other = dict(before.digests), dict(after.digests)
+    differing = (keys for keys in one.keys() | other.keys() if one.get(keys) != other.get(keys))
+    yield from (("integrations", after.id, *keys) for keys in differing)
 
 
 def _is_within(place: Loc, places: set[Loc]) -> bool:
