@@ -48,42 +48,26 @@ def losers(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict
 
 
 def overlap_of(snapshot: Snapshot, integration: Integration) -> Overlap | None:
-    """Where an integration, once it is saved, would cover what another does; None: nowhere."""
-    others = {name: each for name, each in snapshot.integrations.items() if name != integration.id}
-    return _first(snapshot, {**others, integration.id: integration}, _callers(snapshot), of=integration.id)
+    """Return where an integration, once it is saved, would cover what another does."""
+    return next(iter(overlaps_beside(snapshot, {integration.id: integration}, {})), None)
 
 
 def overlap_for(snapshot: Snapshot, caller: Caller) -> Overlap | None:
-    """Which two integrations, once a caller is saved, would cover the same target for it; None: no two."""
-    return _first(snapshot, snapshot.integrations, [caller], of=None)
+    """Return which two integrations, once a caller is saved, would cover the same target for it."""
+    return next(iter(overlaps_beside(snapshot, {}, {caller.name: caller})), None)
 
 
 def overlaps_beside(
     snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Mapping[str, Caller]
 ) -> list[Overlap]:
-    """What these integrations and callers, once all of them are saved, would cover twice that is not so now."""
-    others = {caller.name: caller for caller in _callers(snapshot)}
-    now = _every(snapshot, snapshot.integrations, others.values())
-    then = _every(snapshot, {**snapshot.integrations, **integrations}, {**others, **callers}.values())
-    return sorted({*then} - {*now})
+    """Return what these integrations and callers, once all of them are saved, would cover twice.
 
-
-def _first(
-    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller], *, of: str | None
-) -> Overlap | None:
-    found = _every(snapshot, integrations, callers)
-    return next((each for each in found if of is None or of in (each.first, each.second)), None)
-
-
-def _every(
-    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller]
-) -> Iterator[Overlap]:
+    Nothing is covered twice now: the losers are not served.
+    """
     if snapshot.matching is None:
-        return iter(())
-    policies = {name: each.policy for name, each in integrations.items() if each.rebuild is None}
-    stored = frozenset(name for name, each in integrations.items() if each.stored)
-    return overlaps(policies, stored, callers, frozenset(snapshot.ca.hosts))
-
-
-def _callers(snapshot: Snapshot) -> Collection[Caller]:
-    return [] if snapshot.callers is None else snapshot.callers.values()
+        return []
+    known = {**snapshot.integrations, **integrations}
+    policies = {name: each.policy for name, each in known.items() if each.rebuild is None}
+    stored = frozenset(name for name, each in known.items() if each.stored)
+    present = {each.name: each for each in (snapshot.callers or {}).values()}
+    return sorted({*overlaps(policies, stored, {**present, **callers}.values(), frozenset(snapshot.ca.hosts))})
