@@ -34,23 +34,28 @@ _API = "/api/v1/integrations"
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A store that is not in use, to be copied: its database has `count` integrations, one of which is `bench`."""
+    """A database with `count` integrations, one of which is `bench`: an SQLite file, or the URL of PostgreSQL.
 
-    database: Path
+    Each process has a copy of the file, unless the store is `shared`.
+    """
+
+    database: Path | str
     count: int
+    shared: bool = False
 
 
-def fill(database: Path, base: str, count: int) -> Filled:
+def fill(database: Path | str, base: str, count: int, *, shared: bool = False) -> Filled:
     """Make a store with so many integrations, each with a password of its own, below `base`.
 
     They are prepared and sealed one by one as the API does, and saved in one transaction, as it could not.
     """
     asyncio.run(_fill(database, base, count))
-    return Filled(database, count)
+    return Filled(database, count, shared)
 
 
-async def _fill(database: Path, base: str, count: int) -> None:
-    store = await open_store(StoreRules(database, None, ((KEY_ID, KEY),), audit=3600))
+async def _fill(database: Path | str, base: str, count: int) -> None:
+    path, url = (None, database) if isinstance(database, str) else (database, None)
+    store = await open_store(StoreRules(path, url, ((KEY_ID, KEY),), audit=3600))
     try:
         vault, now = Vault(store.id, store.ring), int(time.time())
         rows = [Put(_row(name, prefix, vault, now), None) for name, prefix in _prefixes(base, count)]
@@ -95,13 +100,16 @@ class Operator:
 
     def change(self) -> float:
         """Give the integration `bench` another description; seconds until that is in use. Raises MeasureFailed."""
+        self._count += 1
+        return self.patch({"description": f"changed {self._count} times"})
+
+    def patch(self, document: Mapping[str, Any]) -> float:
+        """Change keys of the integration `bench`; seconds until that is in use. Raises MeasureFailed."""
         path = f"{_API}/bench"
         if not self._version:
             self._version = self.get("/bench")["version"]
-        self._count += 1
-        described = {"description": f"changed {self._count} times"}
         began = time.perf_counter()
-        found = self._ask("PATCH", path, described, {"If-Match": f'"{self._version}"'})
+        found = self._ask("PATCH", path, document, {"If-Match": f'"{self._version}"'})
         seconds = time.perf_counter() - began
         if found["version"] != self._version + 1:
             raise MeasureFailed(f"a change led from version {self._version} to {found['version']}")

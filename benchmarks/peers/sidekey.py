@@ -26,6 +26,7 @@ CA_FOLDER = "ca"
 """Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
 
 _DATABASE = "store.db"
+_URL = "store-url"
 
 _WEBHOOK_SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
 
@@ -52,7 +53,7 @@ class Sidekey:
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
-    of integrations g0 and on, each with GROUP of them. `store` gives it a copy of a store, of which `bench` is where
+    of integrations g0 and on, each with GROUP of them. `store` gives it a store, of which `bench` is where
     that is filled, and one caller and one operator, whose token is TOKEN. `callers`
     gives it that caller without a store. With `signed`, requests of `bench` are signed as Standard Webhooks says.
     """
@@ -89,8 +90,11 @@ class Sidekey:
         config.parent.mkdir()
         secrets = {"password": PASSWORD, "client_secret": SECRET, "webhook_secret": _WEBHOOK_SECRET}
         if self.store is not None:
-            shutil.copyfile(self.store.database, job.folder / _DATABASE)
             secrets[KEY_ID] = b64encode(KEY).decode()
+            if isinstance(self.store.database, str):
+                secrets[_URL] = self.store.database
+            elif not self.store.shared:
+                shutil.copyfile(self.store.database, job.folder / _DATABASE)
         if self._has_callers:
             secrets["token"] = TOKEN
         for name, value in secrets.items():
@@ -137,7 +141,7 @@ class Sidekey:
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
             "ca": {"folder": str(self._ca_folder(job))},
-            **({} if self.store is None else _store(job.folder / _DATABASE)),
+            **({} if self.store is None else _store(self.store, job.folder)),
             **({"callers": {"bench": {**_TOKEN_FILE, "integrations": "*"}}} if self._has_callers else {}),
             "integrations": {
                 **({} if self.store is not None and self.store.count else {"bench": bench}),
@@ -165,10 +169,14 @@ def base_of(upstream: Upstream) -> str:
     return f"{upstream.scheme}://{upstream.authority}/api"
 
 
-def _store(database: Path) -> dict[str, Any]:
+def _store(store: Filled, folder: Path) -> dict[str, Any]:
+    if isinstance(store.database, str):
+        place: dict[str, Any] = {"url": {"file": _URL}}
+    else:
+        place = {"path": str(store.database if store.shared else folder / _DATABASE)}
     keys = [{"id": KEY_ID, "key": {"file": KEY_ID}}]
     return {
-        "store": {"path": str(database), "keys": keys, "allow_private": ["127.0.0.0/8"]},
+        "store": {**place, "keys": keys, "allow_private": ["127.0.0.0/8"]},
         "admin": {"tokens": {"bench": {**_TOKEN_FILE, "role": "admin"}}},
     }
 

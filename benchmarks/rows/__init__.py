@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, console, mtls, oauth2, reload, scrape, signed, stored, throughput, tunnel
+from benchmarks.rows import alone, console, mtls, oauth2, reload, scrape, shared, signed, stored, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -26,6 +26,7 @@ _ALL: tuple[Row, ...] = (
     *reload.ROWS,
     *scrape.ROWS,
     *stored.ROWS,
+    *shared.ROWS,
     *console.ROWS,
     Drain(),
 )
