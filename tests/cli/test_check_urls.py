@@ -102,5 +102,5 @@ def test_what_has_no_error_but_is_not_fetched_yet_counts_as_usable(ca: Authority
     """`list --usable` calls nobody, and a strict start does not wait for a server."""
     loaded = load(config(tmp_path, ca, 1))
     assert loaded.snapshot is not None
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
     assert all(integration.usable for integration in loaded.snapshot.integrations.values())

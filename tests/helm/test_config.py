@@ -120,7 +120,7 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
         (folder / "team-a.yaml").write_text(mounted(rendered[case], tmp_path, OF_A_TEAM))
     loaded = load(folder, {})
     assert [str(error) for error in loaded.errors] == []
-    assert not loaded.unreadable
+    assert not loaded.of("unreadable")
     assert loaded.snapshot is not None
 
 

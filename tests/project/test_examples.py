@@ -62,7 +62,7 @@ def test_the_config_of_the_example_loads(example: str) -> None:
     assert loaded.warnings == []
     assert loaded.snapshot is not None
     assert set(re.findall(r"\{file: ([^}]+)\}", path.read_text())) == secrets
-    assert len(loaded.unreadable) == len(secrets)
+    assert len(loaded.of("unreadable")) == len(secrets)
 
 
 def test_the_service_shares_the_network_of_a_sidekey_that_has_started() -> None:

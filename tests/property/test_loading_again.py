@@ -106,7 +106,7 @@ def granted(integration: Integration) -> Grant | str:
 
 def outcome(loaded: Loaded) -> tuple[object, ...]:
     """All that a load says."""
-    return loaded.errors, loaded.warnings, loaded.unreadable, loaded.kept, loaded.failed, loaded.stamps
+    return loaded.findings, loaded.kept, loaded.stamps
 
 
 def made(loaded: Loaded) -> object:

@@ -26,7 +26,8 @@ from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher, Refused
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError
-from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.load import Loader
+from sidekey.settings.loaded import Found, Loaded
 from sidekey.settings.stamps import stamp
 from support.files import replace
 from support.plane import eventually
@@ -530,7 +531,9 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
 
     class Late(Loader):
         def load(self, now: float | None = None) -> Loaded:
-            late = Loaded(errors=[ConfigError("sidekey.yaml", 1, 1, "", "Too many open files")], transient=True)
+            late = Loaded(
+                findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", "Too many open files"), "error")], transient=True
+            )
             loads.append(late if len(loads) < 2 else super().load(now))
             return loads[-1]
 
@@ -557,7 +560,7 @@ async def test_a_read_error_that_stays_is_retried_less_often_than_files_are_chec
     class Unreadable(Loader):
         def load(self, now: float | None = None) -> Loaded:
             began.append(perf_counter())
-            return Loaded(errors=[ConfigError("sidekey.yaml", 1, 1, "", message)], transient=True)
+            return Loaded(findings=[Found(ConfigError("sidekey.yaml", 1, 1, "", message), "error")], transient=True)
 
     def told() -> list[str]:
         return [line["place"].rpartition(": ")[2] for line in logged if line["event"] == "config error"]

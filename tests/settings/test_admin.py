@@ -38,14 +38,14 @@ def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("of-a-file-16-long")
     loader = Loader(path, ENVIRON)
     loaded = loader.load()
-    (error,) = loaded.unreadable
+    (error,) = loaded.of("unreadable")
     assert "admin.tokens.a.token: must have at least 16 characters" in str(error)
     first = good(loaded).admin
     assert set(first.tokens) == {"b"}
     (tmp_path / "t").unlink()
     again = loader.load()
     assert good(again).admin.tokens["b"].digest == first.tokens["b"].digest
-    assert len(again.unreadable) == 2
+    assert len(again.of("unreadable")) == 2
 
 
 def test_two_operators_have_two_tokens(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_certificate_that_cannot_be_used_stops_a_start(tmp_path: Path, ca: Aut
     place(**broken)
     loaded = loader.load()
     assert good(loaded).admin.certificate == first
-    assert [text in str(each) for each in loaded.unreadable] == [True]
+    assert [text in str(each) for each in loaded.of("unreadable")] == [True]
 
 
 def test_a_listener_does_not_begin_or_end_to_speak_tls_while_it_runs(tmp_path: Path, ca: Authority) -> None:

@@ -87,7 +87,7 @@ def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     (tmp_path / "ca.key").write_text(own.key)
     write(tmp_path, A, top=f"{OWN}\n")
     first = loader.load()
-    assert first.unreadable == []
+    assert first.of("unreadable") == []
     rules = good(first).ca
     assert rules.own is not None
     assert (rules.brought, rules.own.fingerprint) == (True, own.fingerprint)
@@ -95,7 +95,7 @@ def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     assert good(loader.load()).ca == rules
     (tmp_path / "ca.key").write_text("nonsense")
     broken = loader.load()
-    assert [each.path for each in broken.unreadable] == ["ca.private_key"]
+    assert [each.path for each in broken.of("unreadable")] == ["ca.private_key"]
     assert good(broken).ca.own == rules.own
     renewed = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(renewed.certificate)
@@ -110,7 +110,7 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
     (tmp_path / "ca.pem").write_text(other.certificate)
     (tmp_path / "ca.key").write_text(other.key)
     found = loaded(tmp_path, OWN)
-    (error,) = found.unreadable
+    (error,) = found.of("unreadable")
     assert (error.path, error.line) == ("ca.certificate", 2)
     assert "the name constraints of this CA must permit a.test" in error.message
     assert good(found).ca.own is not None
@@ -118,7 +118,7 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
     rules = good(loaded(tmp_path, OWN)).ca
     assert (rules.brought, rules.own) == (True, None)
     (tmp_path / "ca.pem").unlink()
-    assert "ca.pem does not exist" in loaded(tmp_path, OWN).unreadable[0].message
+    assert "ca.pem does not exist" in loaded(tmp_path, OWN).of("unreadable")[0].message
 
 
 def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> N
     assert good(loader.load()).ca.extra_roots == pem
     (tmp_path / "roots.pem").write_text("nonsense")
     found = loader.load()
-    assert [each.path for each in found.unreadable] == ["ca.extra_roots[0]"]
-    assert found.unreadable[0].message == "roots.pem must contain a certificate in PEM"
+    assert [each.path for each in found.of("unreadable")] == ["ca.extra_roots[0]"]
+    assert found.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
     assert good(found).ca.extra_roots == pem
 
 
@@ -159,7 +159,7 @@ def test_a_local_ca_is_no_trusted_ca(tmp_path: Path) -> None:
         authority_of("https://a.test").trusted + issue("x", authority=True).pem.decode()
     )
     found = loaded(tmp_path, "network: {trusted_ca: {file: bundle.pem}}")
-    (error,) = found.unreadable
+    (error,) = found.of("unreadable")
     assert (error.path, error.message) == (
         "network.trusted_ca",
         "bundle.pem must not contain a local CA of Sidekey, which never verifies upstreams: remove it",

@@ -15,7 +15,8 @@ from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
-from sidekey.settings.build import build_integration, moved
+from sidekey.settings.integration import build_integration
+from sidekey.settings.listen import moved
 from sidekey.settings.load import load
 from support.ca import file_trust
 from support.loading import TENANT, good, prefix, write
@@ -182,7 +183,7 @@ def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | N
         " trusted_ca: {file: ca.pem}, auth: {type: headers, headers: {X-Tenant: acme}}}\n"
     )
     loaded = load(path, {})
-    assert [(error.path, error.message) for error in loaded.unreadable] == [
+    assert [(error.path, error.message) for error in loaded.of("unreadable")] == [
         ("network.trusted_ca", reason),
         ("integrations.a.trusted_ca", reason),
     ]
@@ -256,7 +257,7 @@ def test_a_secret_of_a_profile_that_cannot_be_read_has_the_profile_s_name_for_it
     path = tmp_path / "c.yaml"
     path.write_text("version: 1\nintegrations: {it: {auth: {type: headers, provider: klaviyo, key: {env: KEY}}}}\n")
     loaded = load(path, {})
-    assert [str(each) for each in loaded.unreadable] == [
+    assert [str(each) for each in loaded.of("unreadable")] == [
         f"{path}:2:67: integrations.it.auth.key: environment variable KEY is not set"
     ]
     assert loaded.snapshot is not None

@@ -40,7 +40,7 @@ def beside(keys: str) -> str:
 
 def told(found: Loaded) -> list[tuple[str, str]]:
     return [
-        (error.path.removeprefix("integrations.bank."), error.message) for error in [*found.unreadable, *found.refused]
+        (error.path.removeprefix("integrations.bank."), error.message) for error in found.of("unreadable", "refused")
     ]
 
 
@@ -48,7 +48,7 @@ def told(found: Loaded) -> list[tuple[str, str]]:
 def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: str) -> None:
     """As the kind, and beside another."""
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
-    assert found.refused == found.unreadable == found.warnings == []
+    assert found.of("refused") == found.of("unreadable") == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
     certificate = integration.certificate
@@ -86,12 +86,12 @@ def test_every_source_is_read(folder: Path) -> None:
     """A variable may hold it, and for trials the config itself."""
     pem = {"PEM": (LEAF.pem + LEAF.key_as(passphrase="hunter2")).decode(), "PASS": "hunter2"}
     found = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
-    assert found.refused == []
+    assert found.of("refused") == []
     lines = [LEAF.pem.decode().replace("\n", "\\n"), LEAF.key_pem.decode().replace("\n", "\\n")]
     pasted = f'certificate: {{inline: "{lines[0]}"}}, private_key: {{insecure_value: "{lines[1]}"}}, {PRIVATE}'
     for where in (mtls, beside):
         found = loaded(folder, where(pasted))
-        assert found.unreadable == []
+        assert found.of("unreadable") == []
         assert [error.message for error in found.warnings] == [
             "a secret is written in the config file: use this for trials only"
         ]
@@ -141,7 +141,7 @@ def test_remarks_are_warnings(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(odd.pem)
     (folder / "tls.key").write_bytes(odd.key_pem)
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
-    assert found.refused == []
+    assert found.of("refused") == []
     assert [error.path for error in found.warnings] == ["integrations.bank.auth.certificate"]
 
 
@@ -151,7 +151,7 @@ BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: t
 def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     """Until then nothing is known against it."""
     found = loaded(folder, beside(BY_URL))
-    assert found.refused == found.unreadable == found.warnings == []
+    assert found.of("refused") == found.of("unreadable") == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
     certificate = integration.certificate
@@ -162,26 +162,22 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert integration.usable
     certificate.receive({place: CHAIN.pem})
     certificate.load(PRESENT)
-    errors, warnings = found.fetched("bank")
-    assert [(error.line, error.path) for error in errors] == [(3, "integrations.bank.client_certificate.certificate")]
-    assert "write allow_private_ca: true" in errors[0].message
-    assert warnings == []
+    assert str(certificate.unreadable).startswith("client_certificate.certificate: ")
+    assert "write allow_private_ca: true" in str(certificate.unreadable)
+    assert certificate.warnings == ()
     assert not integration.usable
 
 
 def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
-    """Its remarks have their places, too."""
     found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
     assert found.snapshot is not None
     certificate = found.snapshot.integrations["bank"].certificate
     assert certificate is not None
     certificate.receive({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
     certificate.load(PRESENT)
-    errors, warnings = found.fetched("bank")
-    assert errors == []
-    assert [warning.message for warning in warnings] == [
-        "the certificate of CN=stranger is not part of the chain and is not sent"
-    ]
+    assert certificate.unreadable is None
+    text = "the certificate of CN=stranger is not part of the chain and is not sent"
+    assert certificate.warnings == ((("client_certificate", "certificate"), text),)
 
 
 def test_a_rotated_pair_is_reloaded(folder: Path) -> None:

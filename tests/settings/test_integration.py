@@ -66,7 +66,7 @@ def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_pat
     write(tmp_path, line, file="other.yaml", top="# moved\n")
     second = loader.load()
     assert good(second).integrations["a"] is good(first).integrations["a"]
-    for found in (second.warnings, second.unreadable):
+    for found in (second.warnings, second.of("unreadable")):
         assert [(error.file, error.line, error.path.partition(".")[0]) for error in found] == [
             (str(tmp_path / "other.yaml"), 4, "integrations")
         ]
@@ -84,22 +84,40 @@ def test_a_rotated_secret_makes_a_new_object(loader: Loader, tmp_path: Path) -> 
 
 
 def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
-    """`kept` says why, for as long as it is so; `failed` where it was tried. A good one ends that."""
+    """`kept` says why, for as long as it is so. A good one ends that."""
     (tmp_path / "key").write_text("old")
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
     first = good(loader.load()).integrations["a"]
     (tmp_path / "key").write_text("")
-    for failed in ({"a"}, set()):
+    for _ in range(2):
         loaded = loader.load()
         assert good(loaded).integrations["a"] is first
-        assert [(error.line, error.path, error.message) for error in loaded.kept["a"]] == [
+        assert [(error.line, error.path, error.message) for error in loaded.kept["a"].reasons] == [
             (3, "integrations.a.auth.headers.X-Key.secret", "the file must not be empty")
         ]
-        assert ({*loaded.failed}, loaded.unreadable) == (failed, [])
+        assert loaded.of("unreadable") == []
     (tmp_path / "key").write_text("newer")
     loaded = loader.load()
     assert sent(good(loaded).integrations["a"]) == "newer"
-    assert (loaded.kept, loaded.failed) == ({}, {})
+    assert loaded.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("top", "kept"),
+    [
+        ("via: false\n", {"a", "b"}),
+        ("limits: {in_flight: 500}\n", {"a", "b"}),
+        ("network: {allow_private: [10.0.0.0/8]}\n", {"a", "b"}),
+        ("network: {trusted_ca: system}\n", {"b"}),
+    ],
+)
+def test_a_global_setting_rebuilds_what_uses_it_alone(loader: Loader, tmp_path: Path, top: str, kept: set[str]) -> None:
+    lines = (f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}, trusted_ca: mozilla")
+    write(tmp_path, *lines)
+    first = good(loader.load()).integrations
+    write(tmp_path, *lines, top=top)
+    second = good(loader.load()).integrations
+    assert {name for name in second if second[name] is first[name]} == kept
 
 
 def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: Path) -> None:
@@ -111,7 +129,7 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     write(tmp_path, f"a {prefix('other')}, {SECRET}")
     loaded = loader.load()
     assert good(loaded).integrations["a"].secrets.credential is None
-    assert [error.path for error in loaded.unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    assert [error.path for error in loaded.of("unreadable")] == ["integrations.a.auth.headers.X-Key.secret"]
     assert loaded.kept == {}
 
 
@@ -132,11 +150,11 @@ def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tm
 def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
     """It was not there at the last load."""
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
-    assert [error.path for error in loader.load().unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    assert [error.path for error in loader.load().of("unreadable")] == ["integrations.a.auth.headers.X-Key.secret"]
     (tmp_path / "key").write_text("new")
     loaded = loader.load()
     assert sent(good(loaded).integrations["a"]) == "new"
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +168,7 @@ def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, k
     (tmp_path / "ca.pem").write_text("no certificate")
     loaded = loader.load()
     assert good(loaded).integrations["a"] is first["a"]
-    told = loaded.unreadable if top else loaded.kept["a"]
+    told = loaded.of("unreadable") if top else loaded.kept["a"].reasons
     assert [error.message for error in told] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = good(loader.load()).integrations
@@ -178,7 +196,7 @@ def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_p
     (tmp_path / "tls.crt").write_text("")
     loaded = loader.load(PRESENT)
     assert good(loaded).integrations["a"] is first
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
 
 
 def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
@@ -192,7 +210,7 @@ def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path
     assert second is not first
     assert second.certificate is first.certificate
     assert second.usable
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
 
 
 def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Loader, tmp_path: Path) -> None:
@@ -213,11 +231,11 @@ def test_what_is_wrong_with_a_client_certificate_is_reported_at_each_load(loader
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):
         loaded = loader.load(PRESENT)
-        assert [error.path for error in loaded.refused] == ["integrations.a.client_certificate.certificate"]
+        assert [error.path for error in loaded.of("refused")] == ["integrations.a.client_certificate.certificate"]
     certified(tmp_path)
     certificate = good(loaded).integrations["a"].certificate
     assert certificate is not None
     certificate.load(PRESENT)
     write(tmp_path, f"a {prefix('a')}, {SECRET}, client_certificate: {{{PAIR}}}")
     loaded = loader.load(PRESENT)
-    assert [error.path for error in [*loaded.unreadable, *loaded.refused]] == []
+    assert [error.path for error in loaded.of("unreadable", "refused")] == []

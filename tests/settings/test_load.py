@@ -50,7 +50,7 @@ def test_every_error_is_named_with_its_place_and_a_way_out(name: str, monkeypatc
 def test_no_error_or_warning_shows_a_secret(path: Path) -> None:
     """Every secret of these files holds the word hunter2."""
     loaded = load(path, ENVIRON)
-    assert "hunter2" not in "\n".join(map(str, loaded.errors + loaded.warnings + loaded.unreadable))
+    assert "hunter2" not in "\n".join(map(str, loaded.of("error", "warning", "unreadable")))
 
 
 def write(folder: Path, text: str) -> Path:
@@ -63,7 +63,7 @@ def test_a_good_config_becomes_a_snapshot(tmp_path: Path) -> None:
     """Its integrations stand in the order of the file."""
     path = write(tmp_path, "version: 1\nintegrations:\n" + ONE.format(name="sms") + ONE.format(name="crm"))
     loaded = load(path, {})
-    assert loaded.errors == loaded.unreadable == loaded.warnings == []
+    assert loaded.errors == loaded.of("unreadable") == loaded.warnings == []
     assert loaded.snapshot is not None
     assert list(loaded.snapshot.integrations) == ["sms", "crm"]
 
@@ -103,7 +103,7 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
     )
     loaded = load(path, {})
     assert loaded.errors == []
-    assert [str(error) for error in loaded.unreadable] == [
+    assert [str(error) for error in loaded.of("unreadable")] == [
         f"{path}:5:50: integrations.crm.auth.password: "
         "the file does not exist; a relative path starts at the config file's folder"
     ]
@@ -125,7 +125,7 @@ def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: s
     )
     loaded = load(path, {"S": "hunter2"})
     assert [error.path for error in loaded.errors] == ([] if valid else ["integrations.shop.auth.region"])
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
     assert [warning.path for warning in loaded.warnings] == (["integrations.shop.endpoint_prefix"] if valid else [])
 
 
@@ -265,7 +265,7 @@ def test_whatever_a_file_holds_is_answered_with_errors(
     path.write_text(json.dumps(tree, ensure_ascii=False).replace("\x7f", ""), "utf-8")
     loaded = load(path, {})
     assert (loaded.snapshot is None) == bool(loaded.errors)
-    assert "hunter2" not in "".join(error.message for error in loaded.errors + loaded.warnings + loaded.unreadable)
+    assert "hunter2" not in "".join(error.message for error in loaded.of("error", "warning", "unreadable"))
 
 
 @pytest.mark.parametrize(

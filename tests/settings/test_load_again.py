@@ -40,8 +40,8 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     loaded = loader.load()
     assert good(loaded).integrations["b"].trust is first.trust
     assert good(loaded).integrations["a"] is first
-    assert [error.path for error in loaded.unreadable] == ["network.trusted_ca"]
-    assert (loaded.kept, loaded.failed) == ({}, {})
+    assert [error.path for error in loaded.of("unreadable")] == ["network.trusted_ca"]
+    assert loaded.kept == {}
 
 
 def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, t
     for _ in range(2):
         loaded = loader.load()
         assert good(loaded).callers == first
-        assert [error.path for error in loaded.unreadable] == ["callers.billing.token"]
+        assert [error.path for error in loaded.of("unreadable")] == ["callers.billing.token"]
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,18 @@ def error(file: str, line: int) -> ConfigError:
     return ConfigError(file, line, 1, "", "odd")
 
 
-def test_findings_stand_in_the_order_of_their_places_and_once() -> None:
-    """Those of what was kept as well."""
-    found = [error("b", 1), error("a", 10), error("a", 2), error("b", 1)]
-    loaded = Loaded(
-        errors=found[:],
-        warnings=found[:],
-        unreadable=found[:],
-        absent=found[:],
-        unwritable=found[:],
-        kept={"crm": found[:]},
-    )
+def test_findings_are_in_the_order_of_their_places_and_once() -> None:
+    loaded = Loaded()
+    loaded.add("unreadable", [error("b", 1), error("a", 10), error("b", 1)])
+    loaded.add("error", [error("a", 2), error("b", 1)])
+    loaded.add("warning", [error("a", 1)])
     loaded.sort()
-    ordered = [error("a", 2), error("a", 10), error("b", 1)]
-    assert [
-        loaded.errors,
-        loaded.warnings,
-        loaded.unreadable,
-        loaded.absent,
-        loaded.unwritable,
-        loaded.kept["crm"],
-    ] == [ordered] * 6
+    assert loaded.of("unreadable") == [error("a", 10), error("b", 1)]
+    assert loaded.of("error", "unreadable") == [error("a", 2), error("a", 10), error("b", 1), error("b", 1)]
+
+
+def test_strict_run_stops_where_another_continues() -> None:
+    loaded = Loaded()
+    loaded.add("mismatched", [error("a", 1)])
+    assert loaded.stopping(strict=False) == []
+    assert loaded.stopping(strict=True) == [error("a", 1)]

@@ -49,7 +49,7 @@ def test_a_relative_path_starts_at_the_config_and_an_error_has_its_place(tmp_pat
     config = tmp_path / "sidekey.yaml"
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)
     loaded = Loader(config, {}).load()
-    (error,) = loaded.unwritable
+    (error,) = loaded.of("unwritable")
     # Commands that log nothing there go on.
     assert loaded.snapshot is not None
     assert str(error).startswith(f"{config}:2:13: log.file: the folder {tmp_path / 'logs'} does not exist: make it")
@@ -65,9 +65,9 @@ def test_a_file_in_use_keeps_no_reload_from_being_used(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST)
     loader = Loader(config, {})
-    assert loader.load().unwritable == []
+    assert loader.load().of("unwritable") == []
     (tmp_path / "logs").rmdir()
     config.write_text(HEAD.format(file="logs/sidekey.log") + REST + REST.replace(" a:", " b:"))
-    assert loader.load().unwritable == []
+    assert loader.load().of("unwritable") == []
     config.write_text(HEAD.format(file="logs/other.log") + REST)
-    assert [len(loader.load().unwritable) for _ in range(2)] == [1, 1]
+    assert [len(loader.load().of("unwritable")) for _ in range(2)] == [1, 1]

@@ -86,13 +86,13 @@ def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_
     reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
     assert second.presets["hook"].invalid == reason
     assert second.presets["hook"].rules is first.presets["hook"].rules
-    assert [str(each) for each in loaded.mismatched] == [
+    assert [str(each) for each in loaded.of("mismatched")] == [
         f"{tmp_path / 'sidekey.yaml'}:5:33: presets.hook.url: {reason}"
     ]
     write(tmp_path, HOOK)
     third = loading.load()
     assert good(third).presets["hook"] is first.presets["hook"]
-    assert third.mismatched == []
+    assert third.of("mismatched") == []
 
 
 @pytest.mark.parametrize(

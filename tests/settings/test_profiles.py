@@ -179,7 +179,7 @@ def test_a_name_is_that_of_a_secret_to_all_profiles_of_a_kind_or_to_none(kind: s
 def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
     """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
     loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
-    assert loaded.errors == loaded.unreadable == []
+    assert loaded.of("error", "unreadable") == []
     told = {warning.message for warning in loaded.warnings} - {ONE_PROCESS}
     assert told == (
         {"a token in the query appears in the logs of servers (RFC 6750 2.3)"} if name in IN_QUERIES else set()

@@ -103,19 +103,6 @@ def test_a_special_file_is_an_error() -> None:
     assert str(read_config(Path(os.devnull)).errors[0]) == "/dev/null:1:1: (file): /dev/null must be a regular file"
 
 
-def test_a_file_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:
-    """It is known by its name and what it holds; its errors are told again."""
-    (tmp_path / "a.yaml").write_text("version: 1\nvia: true\nvia: true\n")
-    (tmp_path / "b.yaml").write_text("version: 1\n")
-    first = read_config(tmp_path)
-    (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\n")
-    (tmp_path / "c.yaml").write_text((tmp_path / "a.yaml").read_text())
-    second = read_config(tmp_path, first.files)
-    assert [document in first.documents for document in second.documents] == [True, False, True]
-    assert [any(document is one for one in first.documents) for document in second.documents] == [True, False, False]
-    assert first.errors[0] in second.errors
-
-
 def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     """A folder, and each of its files; those that cannot be read as well."""
     (tmp_path / "a.yaml").write_text("version: 1\n")

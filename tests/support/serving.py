@@ -122,7 +122,7 @@ async def serving(
     loader = Loader(path, environ)
     loaded = loader.load()
     assert loaded.errors == []
-    assert not (whole and loaded.unreadable), loaded.unreadable
+    assert not (whole and loaded.of("unreadable")), loaded.of("unreadable")
     assert loaded.snapshot is not None
     log = folder / "sidekey.log"
     writer = LineWriter(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))

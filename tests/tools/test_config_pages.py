@@ -114,7 +114,7 @@ def test_every_example_loads(path: Path) -> None:
 def test_the_first_example_runs_on_a_fresh_clone() -> None:
     """Every secret can be read, and both listeners are reached from this machine only."""
     loaded = load(ROOT / "config" / "example.yaml", {})
-    assert loaded.unreadable == []
+    assert loaded.of("unreadable") == []
     assert loaded.snapshot is not None
     assert {str(loaded.snapshot.listen.proxy), str(loaded.snapshot.listen.admin)} == {
         "127.0.0.1:8080",

@@ -7,6 +7,7 @@ import click
 from sidekey.cli.loading import load
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_json
+from sidekey.settings.loaded import LACKING
 
 
 @click.command()
@@ -18,13 +19,13 @@ def command(config: str | None, as_json: bool) -> None:
     A secret that cannot be read is an error here. Certificates at URLs are fetched, and judged as well.
     """
     loaded = load(config)
-    if loaded.places and loaded.snapshot is not None:
+    certificates = () if loaded.files is None else (each.certificate for each in loaded.files.integrations.values())
+    if any(each is not None and each.urls for each in certificates):
         # What fetches a certificate takes 25 MiB more, in the container of the service: few configs name a URL.
         from sidekey.cli.check_urls import check_urls  # noqa: PLC0415 - as the lines above say
 
         check_urls(loaded)
-    errors = sorted([*loaded.errors, *loaded.unwritable, *loaded.lacking])
-    warnings = sorted([*loaded.warnings, *loaded.absent])
+    errors, warnings = loaded.of("error", "unwritable", *LACKING), loaded.of("warning", "absent")
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         print_json(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from sidekey.app import own_listeners
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import Integration, Snapshot
-from sidekey.settings.load import Loaded
+from sidekey.settings.config_errors import Kind, Loc, error_at
+from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import is_local
 from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
@@ -21,28 +23,31 @@ Reasons = dict[Keys, str]
 def check_urls(loaded: Loaded) -> None:
     """Add to a config without errors what cannot be fetched, and the errors and warnings of what can.
 
-    What would leave from an address that this machine does not have is not fetched: `Loaded.absent` tells of it.
+    Nothing is fetched from a source address that this machine does not have: that is a finding of its own.
     """
-    snapshot = loaded.snapshot
-    if snapshot is None:
+    snapshot, side = loaded.snapshot, loaded.files
+    if snapshot is None or side is None:
         raise ValueError("the URLs of a config with errors must not be fetched")
-    names = [name for name in loaded.places if _may_leave(snapshot, name)]
-    unfetched = asyncio.run(_fetch_all(snapshot, names))
-    for name, reasons in unfetched.items():
-        places = loaded.places[name]
-        errors, warnings = loaded.fetched(name)
+    names = [name for name, each in side.integrations.items() if _may_fetch(each, snapshot)]
+    for name, unfetched in asyncio.run(_fetch_all(snapshot, names)).items():
+        certificate, raw = snapshot.integrations[name].certificate, side.entries[name].source
+        if certificate is None:
+            continue
+        reasons = () if certificate.unreadable is None else certificate.unreadable.reasons
         # Of what was not fetched there is nothing else to report.
-        silent = {places[place] for place in reasons}
-        loaded.unreadable += [error for error in errors if error._replace(message="") not in silent]
-        loaded.unreadable += [places[place]._replace(message=reason) for place, reason in reasons.items()]
-        loaded.warnings += warnings
-    for found in (loaded.unreadable, loaded.warnings):
-        found[:] = sorted(set(found))
+        further = ((loc, reason) for loc, reason in reasons if loc not in unfetched)
+        found: tuple[tuple[Kind, Iterable[tuple[Loc, str]]], ...] = (
+            ("unreadable", (*unfetched.items(), *further)),
+            ("warning", certificate.warnings),
+        )
+        for kind, each in found:
+            loaded.add(kind, (error_at(raw, loc, text, base=("integrations", name)) for loc, text in each))
+    loaded.sort()
 
 
-def _may_leave(snapshot: Snapshot, name: str) -> bool:
-    source = snapshot.integrations[name].source_address or snapshot.network.source_address
-    return source is None or is_local(source)
+def _may_fetch(integration: Integration, snapshot: Snapshot) -> bool:
+    certificate, source = integration.certificate, integration.source_address or snapshot.network.source_address
+    return certificate is not None and bool(certificate.urls) and (source is None or is_local(source))
 
 
 async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]:

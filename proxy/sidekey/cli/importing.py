@@ -25,11 +25,9 @@ from sidekey.errors import StartError
 from sidekey.managed import Managed
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
 from sidekey.settings.admin import SHORTEST_TOKEN
-from sidekey.settings.build import build_trust
-from sidekey.settings.checks import limit_errors
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
+from sidekey.settings.entries import FileBuilder
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.integration import Integrations
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings
@@ -46,6 +44,7 @@ from sidekey.settings.stored.rows import caller_fields, former_of, is_saved, sav
 from sidekey.settings.stored.saving import Draft, Former, assess, text_errors
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
+from sidekey.settings.trust import build_trust
 from sidekey.settings.validated import validate
 from sidekey.settings.values import check_name
 from sidekey.store.audit import AuditEntry
@@ -324,16 +323,15 @@ class _Planning:
         base: Loc = ("integrations", name)
         in_flight = self._target.snapshot.limits.in_flight
         # As a run would: what a file may not say, or names in vain, is told in a file's words.
-        one = Loaded()
         trust_of = partial(build_trust, read=reader)
-        integrations = Integrations(one, reader, noting, trust_of, self._now, store="database")
-        integrations.take(name, raw, self._target.side.trust, None)
-        errors = [*one.errors, *one.unreadable, *one.refused]
+        trust = self._target.side.trust
+        builder = FileBuilder(reader, noting, trust, in_flight, trust_of, now=self._now, store="database")
+        found_in_file = builder.build(name, raw, None).present_findings()
+        errors = [error_of(raw, each, base=base) for kind, each in found_in_file if kind != "warning"]
         file_only = file_only_keys(IntegrationSettings).items()
         further = chain(
             (((key,), reason) for key, reason in file_only if key in raw),
             text_errors(raw),
-            limit_errors(raw, in_flight),
         )
         errors += [error_at(raw, loc, message, base=base) for loc, message in further]
         validated = validate(raw, Context("file"))

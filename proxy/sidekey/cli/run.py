@@ -33,9 +33,8 @@ def command(config: str | None, strict: bool) -> None:
     """
     loader = loader_of(config)
     loaded = loader.load()
-    errors = [*loaded.errors, *loaded.absent, *loaded.unwritable]
-    if errors or (strict and loaded.lacking):
-        _fail(loaded.log_format, [*errors, *loaded.lacking])
+    if loaded.stopping(strict=strict):
+        _fail(loaded.log_format, loaded.stopping(strict=True))
     try:
         app.run(loader, loaded, strict=strict)
     except StartError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,10 +23,10 @@ from sidekey.observe.metrics import Metrics
 from sidekey.process import COLLECTOR
 from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.runtime.publisher import CommitError, Publisher, Refused
-from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.changes import compare
-from sidekey.settings.load import Loaded, Loader
-from sidekey.settings.release_gradually import release_gradually
+from sidekey.settings.load import Loader
+from sidekey.settings.loaded import Loaded
 from sidekey.settings.secrets import Stamps
 from sidekey.settings.stamps import Looks, Stamp, stamp
 
@@ -190,12 +190,11 @@ class Reloader:
                 await self._hooks.rotate(certificates)
 
     async def _join_store(self) -> None:
-        """Join the files in use with what the store says now, where that has changed."""
+        """Join the files in use with the store as it is now, if it has changed."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        former, published, replaced = self._in_use(), False, self._hooks.publisher.snapshot
-        began = time.perf_counter()
+        began, published, previous = time.perf_counter(), False, self._hooks.publisher.snapshot
         try:
             # As in `_reload`.
             with COLLECTOR.paused():
@@ -204,10 +203,8 @@ class Reloader:
         finally:
             for each in waiting:
                 _tell(each.done, in_use=published)
-        await self._in_thread(self._tell_changes, replaced, "store", sorted({each.by for each in waiting} - {""}))
-        del replaced
-        if published:
-            await self._release(former, "store reloaded", began)
+        by = sorted({each.by for each in waiting} - {""})
+        await self._in_thread(self._log_changes, previous, "store", by, began if published else None)
 
     def _joined(self, takes: list[Callable[[], None]]) -> Snapshot:
         """The files in use, joined with the store, in the thread."""
@@ -240,7 +237,7 @@ class Reloader:
     async def _reload(self, changed: dict[Path, Stamp], *, is_retry: bool) -> None:
         """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
-        before, replaced = None, self._hooks.publisher.snapshot
+        previous = self._hooks.publisher.snapshot
         # A full collection would stop all requests for 0.1 s with 1,000 integrations and for 0.4 s with 10,000. What a
         # load makes is frozen before the collector runs again. It holds no cycles that would stay for ever.
         with COLLECTOR.paused():
@@ -257,7 +254,6 @@ class Reloader:
             self._config = {**former_stamps, **loaded.stamps}
             self._unread = loaded.transient
             snapshot = self._usable(loaded)
-            former = self._in_use()
             published = snapshot is not None and self._publish(snapshot)
             self._hooks.metrics.config_loaded = published
             if published:
@@ -265,35 +261,30 @@ class Reloader:
                 # Not after each change of the store: whatever is garbage just then would stay.
                 gc.freeze()
             if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
-                before, self._loaded = self._loaded, loaded
+                self._loaded = loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
                 # In the thread: there may be a line for each of ten thousand integrations.
                 await self._in_thread(self._log_findings, loaded, is_retry)
-        await self._in_thread(self._tell_changes, replaced, "files")
-        del replaced
-        if snapshot is None or not published:
-            return
-        await self._release(former, "config reloaded", began)
-        if before is not None and before.files is not None:
-            await self._in_thread(release_gradually, before.files.integrations)
+        await self._in_thread(self._log_changes, previous, "files", (), began if published else None)
 
-    def _in_use(self) -> dict[str, Integration]:
-        """The integrations in use, in a dict of its own: who reads a snapshot may do so after the next is in use."""
-        return dict(self._hooks.publisher.snapshot.integrations)
+    def _log_changes(self, previous: Snapshot, source: Source, by: Sequence[str], began: float | None) -> None:
+        """Log the differences from a previous snapshot to the one in use. Blocks.
 
-    async def _release(self, former: dict[str, Integration], what: str, began: float) -> None:
-        """Log that another snapshot is in use, and let go of the one before."""
-        now = self._hooks.publisher.snapshot.integrations
-        differing, gone = await self._in_thread(_differences, former, now)
-        seconds = round(time.perf_counter() - began, 3)
-        self._log.info(what, integrations=len(now), changed=differing, removed=gone, seconds=seconds)
-        await self._in_thread(release_gradually, former)
-
-    def _tell_changes(self, former: Snapshot, source: Source, by: Sequence[str] = ()) -> None:
-        """Log what differs from a former snapshot to the one in use, in the thread."""
+        `began` is the start of the reload, or None if not every part of the process uses its result.
+        """
         now = self._hooks.publisher.snapshot
-        if now is not former:
-            self._hooks.audit.change(compare(former, now), source, tuple(by))
+        if now is previous:
+            return
+        self._hooks.audit.change(compare(previous, now), source, tuple(by))
+        if began is not None:
+            before, integrations = previous.integrations, now.integrations
+            self._log.info(
+                "store reloaded" if source == "store" else "config reloaded",
+                integrations=len(integrations),
+                changed=sum(before.get(name) is not each for name, each in integrations.items()),
+                removed=sum(name not in integrations for name in before),
+                seconds=round(time.perf_counter() - began, 3),
+            )
 
     def _load(self) -> Loaded:
         """Load, and prepare here what publishing would otherwise do on the event loop."""
@@ -305,16 +296,15 @@ class Reloader:
     def _usable(self, loaded: Loaded) -> Snapshot | None:
         """The snapshot of a load, if it may be put in use."""
         metrics = self._hooks.metrics
-        for name, files in loaded.failed.items():
-            # While the config has errors, each load reads these files again, although they have not changed.
-            if self._failed.get(name) != files:
-                self._failed[name] = files
+        for name, kept in loaded.kept.items():
+            if self._failed.get(name) != kept.files:
+                self._failed[name] = kept.files
                 metrics.reload_failures[name, "secret"] += 1
         if loaded.snapshot is not None:
             self._failed = {name: files for name, files in self._failed.items() if name in loaded.kept}
             # Read now, and held from some later load on where this one is not used.
             self._certificates = {**loaded.certificates, **self._certificates}
-            if not self._refused(loaded):
+            if not loaded.stopping(strict=self._strict):
                 return loaded.snapshot
         metrics.config_loaded = False
         return None
@@ -341,18 +331,16 @@ class Reloader:
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         return whole
 
-    def _refused(self, loaded: Loaded) -> bool:
-        return bool(loaded.absent or loaded.unwritable or (self._strict and loaded.lacking))
-
     def _log_findings(self, loaded: Loaded, is_retry: bool) -> None:
         """Log the errors and warnings of a load; those of a retry only if the errors differ from the last ones."""
-        findings: list[object] = [loaded.errors, loaded.absent, loaded.unwritable, loaded.lacking, loaded.kept]
+        findings: list[object] = [each for each in loaded.findings if each.kind != "warning"]
+        findings += [(name, each.reasons) for name, each in loaded.kept.items()]
         if is_retry and findings == self._findings:
             return
         self._findings = findings
-        if loaded.snapshot is None or self._refused(loaded):
-            lacking = loaded.lacking if self._strict else ()
-            log_errors([*loaded.errors, *loaded.absent, *loaded.unwritable, *lacking])
+        stopping = loaded.stopping(strict=self._strict)
+        if stopping:
+            log_errors(stopping)
         else:
             log_load(loaded)
 
@@ -368,9 +356,3 @@ def _tell(done: asyncio.Future[None], *, in_use: bool) -> None:
         done.set_result(None)
     else:
         done.set_exception(ReloadError())
-
-
-def _differences(former: Mapping[str, Integration], now: Mapping[str, Integration]) -> tuple[int, int]:
-    """How many integrations are changed or new, and how many are gone. Slow enough for a thread."""
-    changed = sum(former.get(name) is not integration for name, integration in now.items())
-    return changed, sum(name not in now for name in former)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
-from sidekey.settings.build import Reasons
 from sidekey.settings.certificates import LARGEST
+from sidekey.settings.config_errors import Reasons
 from sidekey.settings.models import AdminSettings, AdminTlsSettings
 from sidekey.settings.secrets import SecretReader
 

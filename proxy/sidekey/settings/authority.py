@@ -17,8 +17,8 @@ from sidekey.authority.rules import CaRules
 from sidekey.authority.scope import Scope
 from sidekey.core.policy import Policy
 from sidekey.credentials.fields import Reference
-from sidekey.settings.build import Reasons
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle
+from sidekey.settings.config_errors import Reasons
 from sidekey.settings.models import CaSettings, GlobalSettings
 from sidekey.settings.secrets import SecretReader, named
 from sidekey.settings.stamps import is_folder

@@ -5,10 +5,25 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 Loc = tuple[str | int, ...]
 """The keys and list indexes that lead to a value."""
+
+Reasons = list[tuple[Loc, str]]
+"""Places, each with what is wrong there."""
+
+Kind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritable", "mismatched", "writable"]
+"""The kind of a finding. `settings.loaded` says which kinds stop a command.
+
+- `error`: the config is invalid.
+- `unreadable`: a secret or a CA file cannot be read.
+- `refused`: a client certificate was read, and must not be used.
+- `absent`: this machine does not have a source address.
+- `unwritable`: the log file cannot be written.
+- `mismatched`: a preset cannot be used with its integration.
+- `writable`: other users may change a file, or a folder on its path.
+"""
 
 MOST_ERRORS: Final = 200
 """Errors of one document that are listed. Finding a remedy for each costs more than finding the error."""

@@ -14,7 +14,6 @@ import yaml
 
 from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, ConfigError, Row, Table, line_of, mark_of, show
 from sidekey.settings.malformed import explain
-from sidekey.settings.release_gradually import release_gradually
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -179,14 +178,6 @@ class _Reader:
 
     def _mapping(self, mark: int, depth: int) -> Table:
         table = Table(self._file, mark)
-        try:
-            self._fill(table, depth)
-        except (Malformed, yaml.YAMLError):
-            release_gradually(table)
-            raise
-        return table
-
-    def _fill(self, table: Table, depth: int) -> None:
         spots = table.spots
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
@@ -204,6 +195,7 @@ class _Reader:
                 spots.append(value_mark)
             self._path.pop()
             event = self._next()
+        return table
 
     def _duplicate(self, start: Any, table: Table, key: str) -> None:
         # Finding the first costs time in proportion to the keys.

@@ -1,34 +1,42 @@
-"""What the files of a config say, as far as it is built: to be joined with what the store says."""
+"""The content of a config's files, to be joined with the content of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sidekey.authority.rules import CaRules
-from sidekey.runtime import snapshot
 from sidekey.runtime.admin_rules import AdminRules
+from sidekey.runtime.snapshot import Caller, Integration, Listen, Log, Preset, Trust
 from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.callers import Digests
+from sidekey.settings.config_errors import Table
+from sidekey.settings.entries import Entry
 from sidekey.settings.models import GlobalSettings
-from sidekey.settings.secrets import SecretReader
 
 
 @dataclass(frozen=True, slots=True)
 class FileSide:
-    """One good load of the files. `trust` is the network's, `callers` are by the SHA-256 of their tokens.
+    """The result of a load without errors, with which the next load compares.
 
-    Whether `presets` belong to their integrations is not judged yet: some may be the store's.
+    `integrations` are those of `entries`. `callers` are by the SHA-256 of their tokens, `digests` by their names.
+    `trust` is the network's. `log_file` is the last one that was found writable. Presets are not checked beside their
+    integrations yet, some of which may be in the store.
     """
 
     settings: GlobalSettings
-    integrations: Mapping[str, snapshot.Integration]
-    callers: Mapping[bytes, snapshot.Caller]
-    read: SecretReader
-    trust: snapshot.Trust
+    entries: Mapping[str, Entry[Table]]
+    integrations: Mapping[str, Integration]
+    callers: Mapping[bytes, Caller]
+    digests: Digests
+    trust: Trust
     ca: CaRules
     store: StoreRules | None
     admin: AdminRules
-    presets: Mapping[str, snapshot.Preset] = field(default_factory=dict)
+    presets: Mapping[str, Preset]
+    listen: Listen
+    log: Log
+    log_file: str | None
 
     @property
     def stored_at(self) -> frozenset[str]:

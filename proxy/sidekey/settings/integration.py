@@ -1,149 +1,230 @@
-"""Checks and builds the integrations of a config, or finds that one has not changed since the last good load."""
+"""Build an integration from its settings, and read its secrets for the first time.
+
+What cannot be read is returned beside the integration, as places and reasons, and makes only its part unavailable.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Final, NamedTuple
 
+from sidekey.core.addresses import Only
+from sidekey.core.headers import normalise
+from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
+from sidekey.credentials.base import Credential, Destinations, Supplemented
 from sidekey.credentials.certificates.loader import CertificateLoader
-from sidekey.credentials.certificates.settings import MATERIAL
-from sidekey.credentials.context import Context
-from sidekey.runtime.snapshot import Integration, Trust
-from sidekey.settings import checks
-from sidekey.settings.build import TrustOf, build_integration
-from sidekey.settings.certificates import build_certificate_loader, secret_files
-from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of, placed
-from sidekey.settings.loaded import Loaded
-from sidekey.settings.memory import Entry
+from sidekey.credentials.destination import Json, accepted
+from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
+from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.snapshot import Integration, TestRequest, Trust
+from sidekey.settings.config_errors import show
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.secrets import NotingReader, SecretReader
-from sidekey.settings.stamps import Looks
-from sidekey.settings.unread import find_unreadable
-from sidekey.settings.validated import validate
+from sidekey.settings.parts import credential_of, parts_of, public_headers_of, read_parts, traits_of, values_of
+from sidekey.settings.secrets import NotingReader, ReferenceReader
+from sidekey.settings.trust import TrustOf
+
+Unread = tuple[Keys, str]
+Filled = tuple[tuple[str, str], ...]
 
 
-class Integrations:
-    """The integrations of one load; errors and warnings go into `loaded`.
+class Built(NamedTuple):
+    """An integration, and its values that cannot be read, with the reasons."""
 
-    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are checked at `now`.
-    `store` is what processes may share.
+    integration: Integration
+    unread: list[Unread]
+
+
+def build_integration(
+    name: str,
+    settings: IntegrationSettings,
+    trust: Trust,
+    read: ReferenceReader,
+    trust_of: TrustOf,
+    *,
+    filled: Filled = (),
+    certificate: CertificateLoader | None = None,
+    noting: NotingReader | None = None,
+    stored: Only | None = None,
+    row: str = "",
+) -> Built:
+    """Build one integration. `trust` applies if the settings name no CAs.
+
+    `noting` reads this time, to note the files, and `read` later. The certificate's loader has its own errors. A
+    `stored` integration has a row ID, and may dial global addresses and those in `stored`.
+    """
+    traits = traits_of(settings)
+    where = where_of(settings, read if noting is None else noting)
+    # The values that decided the policy are not read a second time: policy and credential always belong together.
+    reread = {(settings.auth.SECTION, *key) for key in traits.reread}
+    known = {key: value for key, value in where.values.items() if key not in reread}
+    loader = SecretLoader(partial(_credential, settings, read, known, filled))
+    loader.load()
+    trust, unusable = _trust(settings, trust, trust_of, noting)
+    rebuild = partial(
+        build_integration,
+        *(name, settings, trust, read, trust_of),
+        filled=filled,
+        certificate=certificate,
+        stored=stored,
+        row=row,
+    )
+    test = settings.test
+    integration = Integration(
+        id=name,
+        kind=settings.auth.type,
+        policy=where.policy,
+        base=where.base,
+        secrets=loader,
+        traits=traits,
+        trust=trust,
+        certificate=certificate,
+        allow_private=tuple(settings.allow_private) if stored is None else stored,
+        in_flight=settings.limits.in_flight or 0,
+        source_address=settings.source_address,
+        description=settings.description,
+        tags=tuple(settings.tags),
+        test=None if test is None else TestRequest(test.method, test.path),
+        pass_headers=frozenset(normalise(name.encode()) for name in settings.pass_headers),
+        redact_response=settings.redact_response,
+        filled=filled,
+        public_headers=public_headers_of(settings),
+        stored=stored is not None,
+        row=row,
+        written=settings,
+        digests=_digests(settings, where, filled),
+        destinations=("",) if stored is None or not traits.ends else tuple(map(_spelled, accepted(settings))),
+        rebuild=None if where.known else lambda: rebuild().integration,
+    )
+    return Built(integration, [*where.unreadable, *unusable])
+
+
+_DIGEST_KEY: Final = secrets.token_bytes(32)
+_PUBLIC: Final = WRITTEN - {"plain"}
+"""Sources of values that are written in the config and are no secrets."""
+
+
+def _digests(settings: IntegrationSettings, where: Where, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
+    """Return a digest of each secret, by which a later load finds those that changed.
+
+    The digests say nothing outside this process, which alone has their key.
+    """
+    found = [
+        # A value may have a lone surrogate.
+        (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
+        for keys, value in _secret_values(settings, where)
+    ]
+    places = (keys for keys, _ in _as_written(((keys, "") for keys, _ in found), filled))
+    return tuple(zip(places, (digest.digest() for _, digest in found), strict=True))
+
+
+def _secret_values(settings: IntegrationSettings, where: Where) -> Iterator[tuple[Keys, str]]:
+    """Yield the secrets of the credential that were read, and the prefixes if one of them is a reference."""
+    for part in parts_of(settings):
+        for key, reference, _ in part.inputs():
+            keys = (part.SECTION, *key)
+            if reference.source not in _PUBLIC and keys in where.values:
+                yield keys, where.values[keys]
+    if where.policy.prefixes and any(isinstance(each, Reference) for each in settings.endpoint_prefix):
+        yield ("endpoint_prefix",), "\n".join(map(str, where.policy.prefixes))
+
+
+class Where(NamedTuple):
+    """The policy and base of a credential, the values that were read for them, and why others were not.
+
+    If a value that decides the policy cannot be read, the policy is not `known`, and allows nothing.
     """
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        read: SecretReader,
-        noting: NotingReader,
-        trust_of: TrustOf,
-        now: float,
-        *,
-        store: checks.Store,
-    ) -> None:
-        self._loaded = loaded
-        self._read = read
-        self._noting = noting
-        self._trust_of = trust_of
-        self._now = now
-        self._store = store
-        self._looks = Looks()
-        loaded.certificates = self._looks.stamps
-
-    def take(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        """The integration of this mapping, None where it has errors; `former` is the one there was, if any.
-
-        `trust` is the network's.
-        """
-        if former is not None and not former.is_written(raw, trust):
-            # Nothing of it may be used: an old credential must never go to a new destination.
-            former = None
-        if former is not None and former.is_current(trust, self._noting.looks):
-            entry: Entry | None = former if former.raw is raw else former._replace(raw=raw)
-        else:
-            entry = self._build(name, raw, trust, former)
-        if entry is not None:
-            self._report(name, entry)
-        return entry
-
-    def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        settings, errors, warnings, expansion = validate(raw, Context("file"), store=self._store)
-        self._note(self._loaded.errors, name, raw, errors)
-        if settings is None:
-            self._note(self._loaded.warnings, name, raw, warnings)
-            self._note(self._loaded.unreadable, name, raw, find_unreadable(raw, errors, self._noting))
-            return None
-        build = partial(
-            build_integration,
-            name,
-            settings,
-            trust,
-            self._read,
-            self._trust_of,
-            filled=expansion.filled.entries if expansion.filled is not None else (),
-            noting=self._noting,
-        )
-        certificate = None if former is None else former.integration.certificate
-        built = build(certificate=certificate or self._certificate(settings))
-        if former is not None and certificate is not None and built.integration.policy != former.integration.policy:
-            # What was fetched, or read long ago, is only for the destinations it was read for.
-            built = build(certificate=self._certificate(settings))
-        integration = built.integration
-        read = tuple(expansion.placed(Finding(placed(expansion.table, keys), reason)) for keys, reason in built.unread)
-        if not expansion.errors:
-            # Otherwise the policy contains examples, which say nothing about the intended one.
-            found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
-            warnings += tuple(Finding(*each) for each in found)
-        entry = Entry(
-            raw=raw,
-            integration=integration,
-            trust=trust if settings.trusted_ca is None else None,
-            files=self._noting.noted(),
-            warnings=warnings,
-            unreadable=read,
-        )
-        if former is not None and _lost(former.integration, integration):
-            self._loaded.failed[name] = entry.files
-            return entry._replace(
-                integration=former.integration,
-                warnings=former.warnings,
-                unreadable=(),
-                kept=entry.unreadable,
-            )
-        return entry
-
-    def _certificate(self, settings: IntegrationSettings) -> CertificateLoader | None:
-        self._noting.secrets.update(secret_files(settings, self._read))
-        return build_certificate_loader(settings, self._read, self._now, self._looks)
-
-    def _report(self, name: str, entry: Entry) -> None:
-        loaded, raw = self._loaded, entry.raw
-        self._note(loaded.warnings, name, raw, entry.warnings)
-        self._note(loaded.unreadable, name, raw, entry.unreadable)
-        if entry.kept:
-            self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
-        certificate = entry.integration.certificate
-        if certificate is not None:
-            self._report_certificate(certificate, name, raw)
-
-    def _report_certificate(self, certificate: CertificateLoader, name: str, raw: Table) -> None:
-        """The present state of a client certificate: it may have been read again since it was built."""
-        self._note(self._loaded.warnings, name, raw, (Finding(*each) for each in certificate.warnings))
-        if certificate.urls:
-            self._loaded.places[name] = {
-                (block, key): error_at(raw, (block, key), "", base=("integrations", name))
-                for block in {place[0] for place, _ in certificate.urls}
-                for key in (*MATERIAL, "key_passphrase")
-            }
-        unreadable = certificate.unreadable
-        if unreadable is not None and certificate.identity is None and not certificate.pending:
-            errors = self._loaded.refused if certificate.refused else self._loaded.unreadable
-            self._note(errors, name, raw, (Finding(*each) for each in unreadable.reasons))
-
-    def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[Finding]) -> None:
-        errors += [error_of(raw, finding, base=("integrations", name)) for finding in found]
+    policy: Policy
+    base: Prefix | None
+    values: Mapping[Keys, str]
+    unreadable: list[Unread]
+    known: bool
 
 
-def _lost(former: Integration, found: Integration) -> bool:
-    """Whether something that could be read cannot be read any more."""
-    return (former.secrets.credential is not None and found.secrets.credential is None) or (
-        former.trust.usable and not found.trust.usable
+def where_of(settings: IntegrationSettings, read: ReferenceReader) -> Where:
+    """Compute the targets of a credential from the values that can be read."""
+    traits = settings.auth.traits()
+    prefixes, unread = _prefixes(settings, read)
+    values, unreadable = read_parts(settings, read, {})
+    reasons = [*unread, *unreadable]
+    methods = None if settings.methods is None else frozenset(settings.methods)
+    destinations = settings.auth.destinations(values_of(settings.auth, values))
+    if unread or destinations is None:
+        # A policy without a rule denies everything.
+        return Where(Policy(methods=methods), None, values, reasons, known=False)
+    if traits.spelling is not None:
+        prefixes = tuple(map(traits.spelling.spell_prefix, prefixes))
+    policy = Policy(
+        prefixes=prefixes,
+        domains=(*settings.allowed_domains, *destinations.domains),
+        forbidden=destinations.forbidden,
+        methods=methods,
+        path=destinations.path,
+        placeholder_origin=destinations.placeholder_origin,
     )
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
+    return Where(policy, base, values, reasons, known=True)
+
+
+def _trust(
+    settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, noting: NotingReader | None
+) -> tuple[Trust, list[Unread]]:
+    """Return the CAs of an integration, or `trust` if it names none, and why they cannot be read."""
+    if settings.trusted_ca is None:
+        return trust, []
+    if noting is not None and settings.trusted_ca.path is not None:
+        noting.note(settings.trusted_ca.path)
+    found, reason = trust_of(settings.trusted_ca)
+    return found, [(("trusted_ca",), reason)] if reason else []
+
+
+def _spelled(destination: Mapping[str, Json]) -> str:
+    return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
+    """Return the endpoint prefixes with references resolved, or no prefix if one reference cannot be read."""
+    prefixes: list[Prefix] = []
+    for prefix in settings.endpoint_prefix:
+        try:
+            prefixes.append(parse_prefix(read(prefix)) if isinstance(prefix, Reference) else prefix)
+        except ValueError as error:
+            return (), [(("endpoint_prefix",), str(error))]
+    return tuple(prefixes), []
+
+
+def _credential(
+    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str], filled: Filled
+) -> Credential | Supplemented:
+    _, unread = _prefixes(settings, read)
+    values, reasons = read_parts(settings, read, known)
+    if unread or reasons:
+        raise SecretUnreadable(tuple(_as_written((*unread, *reasons), filled)))
+    return credential_of(settings, values)
+
+
+def _as_written(unread: Iterable[Unread], filled: Filled) -> Iterator[Unread]:
+    """Move each place that a profile filled in to the profile's parameter, which the document has."""
+    names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
+    for keys, reason in unread:
+        name = names.get(show(keys)) if names else None
+        yield (keys if name is None else ("auth", name)), reason
+
+
+def _base(
+    prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
+) -> Prefix | None:
+    """Return the base URL to which a reverse proxy request's path is appended, before a grant.
+
+    This is the first prefix, else the first domain that is an exact base URL, else the kind's. A placeholder for a base
+    that a grant will bring comes first. If a grant may bring any base, the path of a prefix does not count.
+    """
+    if destinations.placeholder_origin is not None:
+        return destinations.base
+    exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
+    known = (Prefix(prefix.origin, "") for prefix in prefixes) if learns else prefixes
+    return next(iter((*known, *exact)), destinations.base)

@@ -1,4 +1,4 @@
-"""Loads a config: from a path to a snapshot, or to every error there is; as often as needed."""
+"""Loads a config: from a path to a snapshot, or to all errors."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ from sidekey.authority import trust
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.runtime import snapshot
+from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings import checks, log_file
+from sidekey.settings import checks
 from sidekey.settings.addresses import address_warnings
 from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
-from sidekey.settings.build import build_callers, build_listen, build_log, build_snapshot, build_trust, moved
-from sidekey.settings.config_errors import ConfigError, Loc, Row, Table, error_at, error_of
+from sidekey.settings.build import build_snapshot
+from sidekey.settings.callers import build_callers
+from sidekey.settings.config_errors import ConfigError, Kind, Loc, Row, Table, error_at, error_of
+from sidekey.settings.entries import Entry, FileBuilder
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.integration import Integrations
-from sidekey.settings.loaded import Loaded
+from sidekey.settings.listen import build_listen, moved
+from sidekey.settings.loaded import Kept, Loaded
 from sidekey.settings.local_address import ABSENT, is_local
-from sidekey.settings.memory import Entry, Memory, PresetEntry, release_files, same
+from sidekey.settings.log_file import build_log, refusal
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.permissions import judge_permissions
 from sidekey.settings.presets import PresetJudge, choice_errors, read_preset, written
-from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
-from sidekey.settings.source import NAME_ONE, Files, Joined, read_config
+from sidekey.settings.source import NAME_ONE, Joined, read_config
 from sidekey.settings.stamps import Looks
 from sidekey.settings.store import BuiltStore, build_store
 from sidekey.settings.translate import findings_of
+from sidekey.settings.trust import build_trust
 from sidekey.settings.unread import find_unreadable
 from sidekey.settings.values import check_name
 
@@ -54,31 +57,31 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
 
 
 class KeysError(NamedTuple):
-    """Keys that a store in use cannot go on with. `transient` says that it may pass by itself."""
+    """Why a store in use cannot continue with other keys. With `transient` the reason may pass by itself."""
 
     reason: str
     transient: bool
 
 
 class StoreSide(ABC):
-    """What a store says, built: each time it is asked it builds only what differs from the time before."""
+    """A store whose content is joined with that of the files. What has not changed is the same object."""
 
     @property
     @abstractmethod
     def known(self) -> checks.Known:
-        """The IDs that it has."""
+        """The IDs in the store."""
 
     @abstractmethod
     def check(self, rules: StoreRules) -> KeysError | None:
-        """Why it cannot go on with the keys of these rules; None: it can. Blocks."""
+        """Return why the store cannot continue with the keys of these rules. Blocks."""
 
     @abstractmethod
     def build(self, side: FileSide, now: float) -> snapshot.Stored:
-        """What the store says now, beside what the files say. Blocks; `now` is in seconds since the epoch."""
+        """Build the content of the store beside that of the files. Blocks; `now` is in seconds since the epoch."""
 
 
 class Loader:
-    """Loads one config as often as it is asked to, and builds only what differs from the last good load.
+    """Loads one config again and again, and builds only what differs from the last load without errors.
 
     An integration that is the same is the same object in each snapshot. `environ` must not change.
     """
@@ -86,76 +89,37 @@ class Loader:
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
         self._path = Path(path)
         self._environ = os.environ if environ is None else environ
-        self._memory = Memory()
-        self._files: Files = {}
+        self._previous: FileSide | None = None
         self._store: StoreSide | None = None
         self._secret_files: set[Path] = set()
         self._judge_presets = PresetJudge()
 
     def load(self, now: float | None = None) -> Loaded:
-        """As `load`. Blocks; one thread at a time.
+        """Load as `load` does. Blocks; one thread at a time.
 
-        A load with errors leaves only the documents that it parsed. A secret, CA file or caller's token that cannot be
-        used now, but could at the last good load, stays what it was while the config says the same about it.
+        A secret, CA file or caller's token that cannot be used now, but could at the last load without errors, stays
+        what it was while the config says the same about it.
         """
-        looks = Looks()
-        joined = read_config(self._path, {**self._memory.files, **self._files}, looks, way_out=NAME_ONE)
-        read = SecretReader(joined.folder, self._environ)
-        noting = NotingReader(joined.folder, self._environ, looks, self._secret_files)
-        moment = time.time() if now is None else now
         loading = _Loading(
-            joined,
-            read,
-            noting,
-            self._memory,
-            path=self._path,
-            environ=self._environ,
-            now=moment,
-            store=self._store,
+            *(self._path, self._environ, self._previous, self._store),
+            secret_files=self._secret_files,
+            now=time.time() if now is None else now,
         )
-        memory = loading.run()
-        loaded = loading.loaded
+        loaded = loading.run()
         if loaded.files is not None:
-            loaded.snapshot = self._join(loaded.files, moment)
-        self._keep(memory, joined.files)
-        if loaded.snapshot is not None:
-            self._warn_of_addresses(loaded, loaded.snapshot.network)
-        paths = {*looks.stamps} - {joined.folder}
-        if loading.trust_folder is not None:
-            paths |= {loading.trust_folder, *trust.paths(loading.trust_folder).values()}
-        self._judge_permissions(loaded, joined, read, paths)
-        loaded.stamps = looks.stamps
-        loaded.transient |= joined.transient or noting.transient
+            self._previous = loaded.files
+            loaded.snapshot = self._join(loaded.files, loading.now)
+            _warn_of_addresses(loaded, loaded.files.entries, loaded.snapshot.network)
+        loading.judge_permissions()
         loaded.sort()
         return loaded
 
-    def _warn_of_addresses(self, loaded: Loaded, network: snapshot.NetworkRules) -> None:
-        """Add a warning for each host of an integration at which no connection is allowed."""
-        for name, entry in self._memory.entries.items():
-            found = address_warnings(entry.integration, network)
-            loaded.warnings += [error_at(entry.raw, *each, base=("integrations", name)) for each in found]
-
-    def _judge_permissions(self, loaded: Loaded, joined: Joined, read: SecretReader, paths: set[Path]) -> None:
-        """Note what other users may do to files at these paths, and to those of client certificates."""
-        paths |= loaded.certificates.keys()
-        if loaded.files is not None:
-            certificates = (each.certificate for each in loaded.files.integrations.values())
-            paths.update(chain.from_iterable(each.files for each in certificates if each is not None))
-            # An integration that is the same is not read again, so its files stay known from one load to the next.
-            self._secret_files &= paths
-        writable, readable = judge_permissions(paths, self._secret_files)
-        if writable or readable is not None:
-            place_of = partial(_place_of, _named_paths(joined, read), joined)
-            loaded.writable += [place_of(each.used_by)._replace(message=each.message) for each in writable]
-            if readable is not None:
-                loaded.warnings.append(place_of(readable.used_by)._replace(message=readable.message))
-
     def follow(self, store: StoreSide) -> None:
-        """Join what the files say with what this store says, from the next load on."""
+        """Join the files with this store from the next load on."""
         self._store = store
 
     def join(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
-        """What was loaded of the files, without looking at them, with the store as it is now. Blocks, as `load`."""
+        """Join the files as they were loaded, without a look at them, with the store as it is now. Blocks."""
         if loaded.files is None:
             raise ValueError("a config with errors has nothing to be joined with")
         return self._join(loaded.files, time.time() if now is None else now)
@@ -164,15 +128,13 @@ class Loader:
         stored = None if self._store is None else self._store.build(side, now)
         return build_snapshot(side, stored, self._judge_presets)
 
-    def _keep(self, memory: Memory | None, files: Files) -> None:
-        """Remember this load, and release gradually what is not needed any more."""
-        before, last = self._memory, self._files
-        self._files = files
-        if memory is not None:
-            self._memory = memory
-            release_gradually(before.entries)
-        for old in (last, before.files):
-            release_files(old, kept=(self._files, self._memory.files))
+
+def _warn_of_addresses(loaded: Loaded, entries: Mapping[str, Entry[Table]], network: snapshot.NetworkRules) -> None:
+    """Add a warning for each host of an integration to which no connection is allowed."""
+    for name, entry in entries.items():
+        if entry.integration is not None:
+            found = address_warnings(entry.integration, network)
+            loaded.add("warning", (error_at(entry.source, *each, base=("integrations", name)) for each in found))
 
 
 def _place_of(named_paths: Mapping[Path, tuple[Table, Loc]], joined: Joined, path: Path) -> ConfigError:
@@ -210,119 +172,129 @@ class _Loading:
 
     def __init__(
         self,
-        joined: Joined,
-        read: SecretReader,
-        noting: NotingReader,
-        memory: Memory,
-        *,
         path: Path,
         environ: Mapping[str, str],
-        now: float,
+        previous: FileSide | None,
         store: StoreSide | None,
+        *,
+        secret_files: set[Path],
+        now: float,
     ) -> None:
-        self.loaded = Loaded(errors=joined.errors)
-        self.trust_folder: Path | None = None
-        self._joined = joined
-        self._read = read
-        self._noting = noting
-        self._memory = memory
+        looks = Looks()
+        self.now = now
+        self._loaded = Loaded(stamps=looks.stamps)
+        self._joined = read_config(path, looks, way_out=NAME_ONE)
+        self._read = SecretReader(self._joined.folder, environ)
+        self._noting = NotingReader(self._joined.folder, environ, looks, secret_files)
+        self._previous = previous
         self._path = path
         self._environ = environ
-        self._now = now
         self._in_use = store
+        self._trust_folder: Path | None = None
         self._invalid: set[str | int] = set()
-        self._trust_of = cache(partial(build_trust, read=read))
+        self._trust_of = cache(partial(build_trust, read=self._read))
         self._is_local = cache(is_local)
 
-    def run(self) -> Memory | None:
-        """Load; what is to be remembered where there was no error."""
+    def run(self) -> Loaded:
+        """Load; the result has `files` if there is no error."""
+        loaded, previous = self._loaded, self._previous
+        loaded.add("error", self._joined.errors)
         settings = self._globals()
-        self.loaded.log_format = settings.log.format
+        loaded.log_format = settings.log.format
         trust = self._trust(settings)
         entries = self._entries(trust, settings)
-        callers = build_callers(settings.callers, self._noting, self._memory.digests)
-        self._note(self.loaded.unreadable, callers.unreadable)
-        self._note(self.loaded.errors, callers.twice)
-        integrations = {name: entry.integration for name, entry in entries.items()}
+        callers = build_callers(settings.callers, self._noting, {} if previous is None else previous.digests)
+        self._note("unreadable", callers.unreadable)
+        self._note("error", callers.twice)
+        integrations = {name: each.integration for name, each in entries.items() if each.integration is not None}
         presets = self._presets(integrations, has_store=settings.store is not None)
         if settings.forward.match_by_host:
             found = checks.matching_errors(integrations, callers.found.values())
             documents = self._joined.integrations
-            self.loaded.errors += [error_at(documents[str(loc[1])], loc, message, key=True) for loc, message in found]
+            loaded.add("error", (error_at(documents[str(loc[1])], loc, text, key=True) for loc, text in found))
         ca = build_ca(
             settings,
             [each.policy for each in integrations.values()],
             self._noting,
             config=self._path,
             environ=self._environ,
-            former=self._memory.ca,
-            now=self._now,
+            former=None if previous is None else (previous.settings.ca, previous.ca),
+            now=self.now,
         )
-        self.trust_folder = ca.rules.trust_folder
+        self._trust_folder = ca.rules.trust_folder
         store = self._store(settings)
-        admin = build_admin(settings.admin, self._noting, self._memory.admin)
+        admin = build_admin(settings.admin, self._noting, AdminRules() if previous is None else previous.admin)
         self._noting.noted()
-        self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
+        self._note("unreadable", (*ca.unreadable, *admin.unreadable))
+        self._note("error", (*admin.errors, *self._changed_tls(settings)))
         log = build_log(settings.log, self._read)
-        self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings)))
-        unwritable = list(self._log_file(log.file))
-        self._note(self.loaded.unwritable, unwritable)
-        self._note(self.loaded.warnings, ca.warnings)
-        if self.loaded.errors:
-            return None
-        side = FileSide(
-            settings,
-            integrations,
-            callers.found,
-            self._read,
-            trust,
-            ca.rules,
-            store,
-            admin.rules,
-            {name: entry.preset for name, entry in presets.items()},
-        )
-        self.loaded.files = side
-        written = settings.ca, ca.rules
-        listen = build_listen(settings.listen, self._read)
-        return Memory(
-            entries,
-            callers.digests,
-            presets,
-            trust,
-            self._joined.files,
-            listen,
-            store,
-            admin.rules,
-            self._memory.log_file if unwritable else log.file,
-            written,
-        )
+        log_file = self._log_file(log.file)
+        self._note("warning", ca.warnings)
+        loaded.transient |= self._joined.transient or self._noting.transient
+        if not loaded.errors:
+            loaded.files = FileSide(
+                settings,
+                entries,
+                integrations,
+                callers.found,
+                callers.digests,
+                trust,
+                ca.rules,
+                store,
+                admin.rules,
+                presets,
+                build_listen(settings.listen, self._read),
+                log,
+                log_file,
+            )
+        return loaded
 
-    def _log_file(self, path: str | None) -> Iterator[tuple[Loc, str]]:
-        """Why nothing can be logged to the file; that which is in use may be in a folder that is closed by now."""
-        if path is not None and path != self._memory.log_file:
-            reason = log_file.refusal(Path(path))
-            if reason is not None:
-                yield ("log", "file"), reason
+    def judge_permissions(self) -> None:
+        """Add findings for what other users may do to the files of the config, of secrets and of certificates."""
+        loaded, joined, secret_files = self._loaded, self._joined, self._noting.secrets
+        paths = {*loaded.stamps, *loaded.certificates} - {joined.folder}
+        if self._trust_folder is not None:
+            paths |= {self._trust_folder, *trust.paths(self._trust_folder).values()}
+        if loaded.files is not None:
+            certificates = (each.certificate for each in loaded.files.integrations.values())
+            paths.update(chain.from_iterable(each.files for each in certificates if each is not None))
+            # An integration that is the same is not read again, so its files stay known from one load to the next.
+            secret_files &= paths
+        writable, readable = judge_permissions(paths, secret_files)
+        if writable or readable is not None:
+            place_of = partial(_place_of, _named_paths(joined, self._read), joined)
+            loaded.add("writable", (place_of(each.used_by)._replace(message=each.message) for each in writable))
+            if readable is not None:
+                loaded.add("warning", [place_of(readable.used_by)._replace(message=readable.message)])
+
+    def _log_file(self, path: str | None) -> str | None:
+        """Return the last writable log file. That one is not checked again: its folder may be closed by now."""
+        previous = None if self._previous is None else self._previous.log_file
+        reason = None if path is None or path == previous else refusal(Path(path))
+        if reason is None:
+            return path
+        self._note("unwritable", [(("log", "file"), reason)])
+        return previous
 
     def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """Whether the admin listener would begin to speak TLS, or to speak without."""
-        # Without `listen` nothing was loaded before.
-        former = self._memory.admin.certificate
-        if self._memory.listen is not None and (former is None) is not (settings.admin.tls is None):
+        """Refuse to start or to stop TLS on the admin listener."""
+        if self._previous is not None and (self._previous.admin.certificate is None) is not (
+            settings.admin.tls is None
+        ):
             yield ("admin", "tls"), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
-        """What the store is opened by."""
+        """Build the rules of the store."""
         built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._noting)
-        self._note(self.loaded.errors, built.errors)
-        self._note(self.loaded.warnings, built.warnings)
-        former, rules = self._memory.store, built.rules
-        # Without `listen` nothing was loaded before.
-        if self._memory.listen is not None and not self.loaded.errors:
+        self._note("error", built.errors)
+        self._note("warning", built.warnings)
+        rules = built.rules
+        if self._previous is not None and not self._loaded.errors:
+            former = self._previous.store
             same = former is rules if former is None or rules is None else former.is_at(rules)
             if not same:
                 text = "needs a restart of Sidekey: a store cannot be added, moved or removed while it runs"
-                self._note(self.loaded.errors, [(("store",), text)])
+                self._note("error", [(("store",), text)])
             elif former is not None and rules is not None and former.keys != rules.keys:
                 self._check_keys(rules)
         return rules
@@ -331,15 +303,15 @@ class _Loading:
         """Refuse keys that the store in use is not written with: what they sign and seal would be lost with them."""
         error = None if self._in_use is None else self._in_use.check(rules)
         if error is not None:
-            self.loaded.transient |= error.transient
-            self._note(self.loaded.errors, [(("store", "keys"), error.reason)])
+            self._loaded.transient |= error.transient
+            self._note("error", [(("store", "keys"), error.reason)])
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
-    def _note(self, errors: list[ConfigError], found: Iterable[tuple[Loc, str]]) -> None:
-        errors += [error_at(self._root(loc), loc, message) for loc, message in found]
+    def _note(self, kind: Kind, found: Iterable[tuple[Loc, str]]) -> None:
+        self._loaded.add(kind, (error_at(self._root(loc), loc, message) for loc, message in found))
 
     @property
     def _stored(self) -> checks.Known:
@@ -347,115 +319,121 @@ class _Loading:
         return checks.Known() if self._in_use is None else self._in_use.known
 
     def _globals(self) -> GlobalSettings:
-        """The global settings; the defaults instead of what is invalid, so that the rest is still checked."""
-        values = {**self._joined.globals, "version": 1}
+        """Return the global settings, with defaults in place of what is invalid, so that the rest is still checked."""
+        loaded, values = self._loaded, {**self._joined.globals, "version": 1}
         if self._joined.documents:
-            self._note(self.loaded.errors, checks.global_errors(values))
+            self._note("error", checks.global_errors(values))
             if self._joined.complete:
                 files = checks.Known(self._joined.integrations, self._joined.presets)
                 unknown = checks.caller_errors(values, files, self._stored)
                 # With a store they may be made later.
-                self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
-            self._note(self.loaded.warnings, checks.global_warnings(values))
+                self._note("error" if values.get("store") is None else "warning", unknown)
+            self._note("warning", checks.global_warnings(values))
         if self._joined.documents and not self._joined.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
-            self._note(self.loaded.warnings, [(("integrations",), text)])
+            self._note("warning", [(("integrations",), text)])
         try:
             settings = GlobalSettings.model_validate(values, context=Context("file"))
         except ValidationError as error:
             found = findings_of(error, GlobalSettings, self._root, Context("file"))
-            self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
+            loaded.add("error", (error_of(self._root(each.loc), each) for each in found))
             self._invalid |= {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             valid = _without_invalid(values, error)
             settings = GlobalSettings.model_validate(valid, context=Context("file"))
             unread = find_unreadable(_removed(values, valid), found, self._noting)
-            self.loaded.unreadable += [error_of(self._root(each.loc), each) for each in unread]
+            loaded.add("unreadable", (error_of(self._root(each.loc), each) for each in unread))
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
-            self._note(self.loaded.absent, [(("network", "source_address"), ABSENT)])
+            self._note("absent", [(("network", "source_address"), ABSENT)])
         if self._joined.documents and self._joined.complete and "listen" not in self._invalid:
-            self._note(self.loaded.errors, self._moved(settings))
+            self._note("error", self._moved(settings))
         return settings
 
     def _moved(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """The listeners whose address in the config is not where they listen."""
-        current = self._memory.listen
-        if current is None:
+        """Refuse to move a listener."""
+        if self._previous is None:
             return
-        for key in moved(current, build_listen(settings.listen, self._read)):
+        for key in moved(self._previous.listen, build_listen(settings.listen, self._read)):
             yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        """The network's; that of the last good load where it is the same, or where its file cannot be used now."""
-        written, former = settings.network.trusted_ca, self._memory.trust
+        """Return the network's trust, or the previous one if it is the same or if its file cannot be used now."""
+        written = settings.network.trusted_ca
         if written.path is not None:
             self._noting.note(written.path)
             self._noting.noted()
         trust, reason = self._trust_of(written)
         if reason:
-            self._note(self.loaded.unreadable, [(("network", "trusted_ca"), reason)])
+            self._note("unreadable", [(("network", "trusted_ca"), reason)])
+        former = None if self._previous is None else self._previous.trust
         if former is None or (former.source, former.path) != (trust.source, trust.path):
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry]:
+    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry[Table]]:
         store: checks.Store = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
-        integrations = Integrations(self.loaded, self._read, self._noting, self._trust_of, self._now, store=store)
-        entries: dict[str, Entry] = {}
+        in_flight = settings.limits.in_flight
+        builder = FileBuilder(self._read, self._noting, trust, in_flight, self._trust_of, now=self.now, store=store)
+        self._loaded.certificates = builder.certificate_looks.stamps
+        previous = {} if self._previous is None else self._previous.entries
+        entries: dict[str, Entry[Table]] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)
             try:
                 check_name(name)
             except ValueError as error:
-                self.loaded.errors.append(error_at(document, base, str(error), key=True))
+                self._loaded.add("error", [error_at(document, base, str(error), key=True)])
             raw = document["integrations"][name]
             if name in IntegrationSettings.model_fields and not (isinstance(raw, Table) and "auth" in raw):
                 text = "this key belongs to an integration: indent it under the integration's ID"
-                self.loaded.errors.append(error_at(document, base, text, key=True))
+                self._loaded.add("error", [error_at(document, base, text, key=True)])
                 continue
             if not isinstance(raw, Table):
                 text = "must be a mapping: indent its keys, so that they are under it"
-                self.loaded.errors.append(error_at(document, base, text if raw is None else "must be a mapping"))
+                self._loaded.add("error", [error_at(document, base, text if raw is None else "must be a mapping")])
                 continue
-            found = checks.limit_errors(raw, settings.limits.in_flight)
-            self.loaded.errors += [error_at(raw, loc, message, base=base) for loc, message in found]
-            entry = integrations.take(name, raw, trust, self._memory.entries.get(name))
-            if entry is not None:
-                entries[name] = entry
-                # At each load, also of what has not changed: a machine's addresses do.
-                source = entry.integration.source_address
-                if source is not None and not self._is_local(source):
-                    self.loaded.absent.append(error_at(raw, ("source_address",), ABSENT, base=base))
+            entries[name] = builder.build(name, raw, previous.get(name))
+            self._report(name, entries[name])
         return entries
 
-    def _presets(self, integrations: Mapping[str, snapshot.Integration], *, has_store: bool) -> dict[str, PresetEntry]:
-        """The presets, and what is wrong with them: by themselves, and beside the integrations of the files."""
-        found: dict[str, PresetEntry] = {}
+    def _report(self, name: str, entry: Entry[Table]) -> None:
+        """Add the findings of an integration, at each load: line numbers, certificates and addresses change."""
+        loaded, raw, base = self._loaded, entry.source, ("integrations", name)
+        for kind, finding in entry.present_findings():
+            loaded.add(kind, [error_of(raw, finding, base=base)])
+        if entry.kept:
+            loaded.kept[name] = Kept([error_of(raw, each, base=base) for each in entry.kept], entry.files)
+        source = None if entry.integration is None else entry.integration.source_address
+        if source is not None and not self._is_local(source):
+            loaded.add("absent", [error_at(raw, ("source_address",), ABSENT, base=base)])
+
+    def _presets(
+        self, integrations: Mapping[str, snapshot.Integration], *, has_store: bool
+    ) -> dict[str, snapshot.Preset]:
+        """Build the presets, and check each by itself and beside the integrations of the files."""
+        found: dict[str, snapshot.Preset] = {}
         for name, document in self._joined.presets.items():
             base = ("presets", name)
             try:
                 check_name(name)
             except ValueError as error:
-                self.loaded.errors.append(error_at(document, base, str(error), key=True))
+                self._loaded.add("error", [error_at(document, base, str(error), key=True)])
             raw = document["presets"][name]
             if not isinstance(raw, Table):
-                self.loaded.errors.append(error_at(document, base, "must be a mapping"))
+                self._loaded.add("error", [error_at(document, base, "must be a mapping")])
                 continue
-            former = self._memory.presets.get(name)
-            if former is not None and same(former.raw, raw):
-                preset = former.preset
-            else:
+            preset = None if self._previous is None else self._previous.presets.get(name)
+            if preset is None or preset.document != written(raw):
                 built, errors = read_preset(name, raw)
-                self.loaded.errors += [error_of(raw, each, base=base) for each in errors]
+                self._loaded.add("error", (error_of(raw, each, base=base) for each in errors))
                 if built is None:
                     continue
                 preset = replace(built, document=written(raw))
-            self.loaded.warnings += [
-                error_at(raw, loc, message, base=base) for loc, message in checks.preset_warnings(raw)
-            ]
-            found[name] = PresetEntry(raw, preset)
+            warnings = checks.preset_warnings(raw)
+            self._loaded.add("warning", (error_at(raw, loc, message, base=base) for loc, message in warnings))
+            found[name] = preset
             self._judge_preset(preset, raw, integrations, has_store=has_store)
         return found
 
@@ -467,17 +445,17 @@ class _Loading:
         *,
         has_store: bool,
     ) -> None:
-        """Note why a preset does not belong to its integration, as far as that is the files'."""
+        """Check a preset beside its integration if that may be in a file."""
         name, base = preset.rules.integration, ("presets", preset.id)
         if name in integrations:
-            found = choice_errors(preset, integrations[name], self._now)
-            self.loaded.mismatched += [error_at(raw, loc, message, base=base) for loc, message in found]
+            found = choice_errors(preset, integrations[name], self.now)
+            self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in found))
         elif name not in self._joined.integrations and self._joined.complete and name not in self._stored.integrations:
             text = "no integration has this ID"
             if has_store:
                 text = "no file has an integration of this ID: it must be made in the store"
-            errors = self.loaded.warnings if has_store else self.loaded.errors
-            errors.append(error_at(raw, ("integration",), text, base=base))
+            error = error_at(raw, ("integration",), text, base=base)
+            self._loaded.add("warning" if has_store else "error", [error])
 
 
 def _removed(values: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,28 @@
-"""Whether a file may be logged to, without making it."""
+"""Builds the rules of the log, and checks that its file can be written, without creating it."""
 
 from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from sidekey.runtime.snapshot import Log
+from sidekey.settings.models import LogSettings
+from sidekey.settings.secrets import SecretReader
 
 _WAY_OUT: Final = "or write another path, or remove this key to log to standard error"
 
 
+def build_log(settings: LogSettings, read: SecretReader) -> Log:
+    """Return the rules of the log, with the absolute path of its file."""
+    log = Log(**dict(settings))
+    return log if log.file is None else replace(log, file=str(read.path(log.file)))
+
+
 def refusal(path: Path) -> str | None:
-    """Why this user cannot append to the file, and what to do; None: they can, as far as can be told without trying."""
+    """Return why this user cannot append to the file, and what to do; None if they can, as far as is known."""
     folder = path.parent
     try:
         found = path.stat()

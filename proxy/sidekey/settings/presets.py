@@ -33,7 +33,6 @@ from sidekey.runtime import snapshot
 from sidekey.runtime.standing import standing_of
 from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.models import BodySettings, ParameterSettings, PresetSettings
-from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.translate import findings_of
 
 _PAYLOAD_HEADERS = {
@@ -296,7 +295,6 @@ class PresetJudge:
                 former = _Judged(preset, integration, _judged(preset, integration))
             known[name] = former
         self._known = known
-        release_gradually(before)
         return {name: each.result for name, each in known.items()}
 
 

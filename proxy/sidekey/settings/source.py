@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sidekey.settings.config_errors import ConfigError, Table, error_at, line_of, mark_at
 from sidekey.settings.document import Malformed, parse
@@ -31,17 +30,6 @@ def default_config_path(environ: Mapping[str, str]) -> str:
     return environ.get("SIDEKEY_CONFIG") or DEFAULT
 
 
-class Parsed(NamedTuple):
-    """A file that was parsed: its document, and the errors that did not stop the parsing."""
-
-    document: Table
-    errors: list[ConfigError]
-
-
-Files = dict[tuple[str, bytes], Parsed]
-"""The content of files, by name and SHA-256: what is known is not parsed again."""
-
-
 @dataclass(slots=True)
 class Joined:
     """The documents of a config.
@@ -49,7 +37,6 @@ class Joined:
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` and `presets`
     likewise for IDs.
     It is not `complete` where a file could not be read, and `transient` where that may pass without a change.
-    `files` are those that could be read.
     """
 
     folder: Path
@@ -61,16 +48,13 @@ class Joined:
     complete: bool = True
     transient: bool = False
     errors: list[ConfigError] = field(default_factory=list)
-    files: Files = field(default_factory=dict)
 
 
-def read_config(
-    path: Path, known: Files | None = None, look: Callable[[Path], Stamp] = stamp, *, way_out: str = ""
-) -> Joined:
+def read_config(path: Path, look: Callable[[Path], Stamp] = stamp, *, way_out: str = "") -> Joined:
     """Read a file, or a folder's `*.yaml` and `*.yml` by name. Errors are in the result, as many as there are.
 
-    `known` files are not parsed again. `look` is asked for everything that is about to be read, the folder as well.
-    `way_out` says what to do where there is nothing at `path`.
+    `look` is asked for everything that is about to be read, the folder as well. `way_out` says what to do where there
+    is nothing at `path`.
     """
     as_folder = is_folder(path)
     # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
@@ -87,7 +71,7 @@ def read_config(
         joined.errors.append(_unreadable(path, f"the folder must contain a *.yaml or *.yml file{way_out}"))
     for file in files:
         look(joined.folder / file.name)
-        _add(joined, file, {} if known is None else known, way_out if file is path else "")
+        _add(joined, file, way_out if file is path else "")
     return joined
 
 
@@ -101,11 +85,9 @@ def _unreadable(path: Path, reason: str) -> ConfigError:
     return ConfigError(str(path), 1, 1, "", reason)
 
 
-def _add(joined: Joined, file: Path, known: Files, way_out: str) -> None:
+def _add(joined: Joined, file: Path, way_out: str) -> None:
     try:
-        data = read_bounded(file, LARGEST_FILE)
-        held = str(file), hashlib.sha256(data).digest()
-        parsed = known.get(held) or Parsed(*parse(str(file), data))
+        document, errors = parse(str(file), read_bounded(file, LARGEST_FILE))
     except Malformed as malformed:
         joined.errors.append(malformed.error)
         joined.complete = False
@@ -116,7 +98,6 @@ def _add(joined: Joined, file: Path, known: Files, way_out: str) -> None:
         joined.complete = False
         joined.transient |= isinstance(error, Transient)
         return
-    document, errors = joined.files[held] = parsed
     joined.documents.append(document)
     joined.errors += errors
     joined.errors += _version_errors(document)

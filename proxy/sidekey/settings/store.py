@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sidekey.credentials.fields import Reference
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.build import Reasons
+from sidekey.settings.config_errors import Reasons
 from sidekey.settings.models import StoreSettings
 from sidekey.settings.secrets import SecretReader, named
 

@@ -40,10 +40,10 @@ def test_no_kind_exports_a_secret_and_each_is_a_valid_config(name: str, tmp_path
     path.write_text(text)
     before = load(path, {}, PRESENT)
     assert before.errors == []
-    assert before.unreadable
+    assert before.of("unreadable")
     path.write_text(fill(text, tmp_path, opened(row).values, found.config))
     after = load(path, {}, PRESENT)
-    assert after.errors == after.unreadable == []
+    assert after.of("error", "unreadable") == []
 
 
 def test_a_preset_is_exported_whole() -> None:

@@ -134,6 +134,18 @@ def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Jo
     assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
 
 
+def test_a_global_setting_rebuilds_the_rows_that_use_it_alone(joined: Joined) -> None:
+    joined.put(stored(BASIC, "a"), stored({**BASIC, "trusted_ca": "mozilla"}, "b"))
+    first = joined.load().integrations
+    joined.write("", f"{HEAD}network: {{allow_private: [10.0.0.0/8]}}\nlimits: {{in_flight: 500}}\n")
+    second = joined.load().integrations
+    assert [second[name] is first[name] for name in "ab"] == [True, True]
+    joined.write("", f"{HEAD}network: {{trusted_ca: system}}\n")
+    third = joined.load().integrations
+    assert [third[name] is first[name] for name in "ab"] == [False, True]
+    assert third["a"].trust.source == "system"
+
+
 @pytest.mark.parametrize("name", documents())
 def test_where_requests_may_go_is_known_without_the_secrets(name: str, joined: Joined) -> None:
     """So that an edit that keeps all of them is judged, too, for the presets that use it."""

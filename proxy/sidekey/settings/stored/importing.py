@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from sidekey.credentials.destination import references_in
 from sidekey.credentials.fields import Reference, as_stored
-from sidekey.settings.build import build_trust
 from sidekey.settings.certificates import LARGEST
 from sidekey.settings.config_errors import Finding, Loc, held, placed
 from sidekey.settings.models import IntegrationSettings
@@ -15,6 +14,7 @@ from sidekey.settings.profiles import PROVIDER
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stored.document import parts_of, replaced
 from sidekey.settings.stored.exporting import UNKNOWN_URL
+from sidekey.settings.trust import build_trust
 
 
 class Rewritten(NamedTuple):

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache, partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from sidekey.core.addresses import Only
+from sidekey.core.addresses import Address, Only
 from sidekey.core.policy import Policy
-from sidekey.credentials.base import Credential, Places, Traits
+from sidekey.credentials.base import Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.snapshot import Caller, Integration, Stored, Trust
 from sidekey.runtime.standing import UNVERIFIED
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings import checks
-from sidekey.settings.build import build_integration, build_trust
 from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.checks import Known
-from sidekey.settings.config_errors import show
+from sidekey.settings.config_errors import Finding, show
+from sidekey.settings.entries import Builder, Entry, Opened
 from sidekey.settings.file_side import FileSide
+from sidekey.settings.integration import build_integration
 from sidekey.settings.load import KeysError, StoreSide
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.release_gradually import release_gradually
+from sidekey.settings.profiles import Expansion
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import losers, overlaps
 from sidekey.settings.stored.presets import BuiltPreset, build_preset
 from sidekey.settings.stored.purposes import purpose_of
 from sidekey.settings.stored.saving import Draft, EnteredReader
-from sidekey.settings.validated import validate_saved
+from sidekey.settings.validated import Validated, validate_saved
 from sidekey.store.records import CallerRow, IntegrationRow
 from sidekey.store.state import State
 
@@ -39,62 +38,67 @@ UNKNOWN = "unknown"
 """The kind of a stored integration that cannot be used."""
 
 
-class _Around(NamedTuple):
-    """What a stored integration is built of beside its row."""
+class _RowBuilder(Builder[IntegrationRow]):
+    """Builds the integrations of a store's rows, and opens their secrets with the vault."""
 
-    vault: Vault
-    trust: Trust
-    allow_private: Only
-    in_flight: int
+    def __init__(self, vault: Vault, side: FileSide, allow_private: Only, now: float) -> None:
+        super().__init__(side.trust, side.settings.limits.in_flight, _trust_of, now=now, stored=allow_private)
+        self._vault = vault
+        self._allow_private = allow_private
 
+    def is_same(self, entry: Entry[IntegrationRow], source: IntegrationRow) -> bool:
+        """Compare what two rows say, and not their MACs: a rotation of keys seals a row again and changes no secret.
 
-class _Built(NamedTuple):
-    """An integration that was built from a row and its surroundings; `problem` says why the row cannot be used."""
-
-    row: IntegrationRow
-    around: _Around
-    integration: Integration
-    problem: str = ""
-
-    def is_current(self, row: IntegrationRow, around: _Around) -> bool:
-        """Return True if building it again would change nothing."""
-        before, integration = self.around, self.integration
-        if not _says_the_same(self.row, row) or before.allow_private != around.allow_private:
+        A row that cannot be used is never the same: a key, the time or the config may have changed.
+        """
+        built = entry.integration
+        if built is None or not built.usable or built.allow_private != self._allow_private:
             return False
-        if self.problem or not integration.usable or integration.in_flight > around.in_flight:
-            # The cause may be a key, the time, the machine, or the rest of the config. What was opened stays so,
-            # whichever key it is sealed with now.
-            return False
-        return before.trust == around.trust or integration.trust is not before.trust
+        return entry.source is source or _content(entry.source) == _content(source)
+
+    def open(self, source: IntegrationRow) -> Opened:
+        """Validate the document in the context of a row; its secrets open for these settings alone."""
+        if not source.verified:
+            return Opened(_invalid(UNVERIFIED), None)
+        try:
+            saved = Saved.load(source.document)
+        except MalformedError as error:
+            return Opened(_invalid(f"its document {error}: save it again"), None)
+        validated = validate_saved(saved.written, saved.brought)
+        if validated.settings is None:
+            return Opened(validated, None)
+        purpose = purpose_of(saved.written, validated.expansion.table, validated.settings)
+        return Opened(validated, StoredReader(self._vault, source, purpose))
 
 
-def _says_the_same(before: IntegrationRow, row: IntegrationRow) -> bool:
-    """Whether a row says what it said before: it may have been written again with another key."""
-    if before is row:
-        return True
-    return _entered(before) == _entered(row) and replace(row, secrets=before.secrets) == before
+def _trust_of(trust: Trust) -> tuple[Trust, None]:
+    """Return the CAs of a document, which names no file."""
+    return trust, None
 
 
-def _entered(row: IntegrationRow) -> dict[str, tuple[int, str]]:
-    """When, and by whom, each secret was entered."""
-    return {secret: (each.set_at, each.set_by) for secret, each in row.secrets.items()}
+def _content(row: IntegrationRow) -> tuple[object, ...]:
+    """Return what an integration is built from. A secret with another value has another ID in the document."""
+    return row.row, row.version, row.verified, row.document
+
+
+def _invalid(problem: str) -> Validated:
+    return Validated(None, (Finding((), problem),), (), Expansion({}, [], None))
 
 
 class StoredSource(StoreSide):
-    """The store as it is `taken`, for one thread at a time. `check` is what `StoreSide.check` does."""
+    """The rows that a store had when they were taken. One thread at a time. `check` implements `StoreSide.check`."""
 
     def __init__(self, check: Callable[[StoreRules], KeysError | None]) -> None:
         self._check = check
         self._vault: Vault | None = None
         self._state: State | None = None
-        self._built: dict[str, _Built] = {}
+        self._entries: dict[str, Entry[IntegrationRow]] = {}
         self._presets: dict[str, BuiltPreset] = {}
 
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
-        if self._vault is None or self._vault.ring is not vault.ring:
-            self._vault = vault
+        self._vault = vault
 
     @property
     def known(self) -> Known:
@@ -106,44 +110,41 @@ class StoredSource(StoreSide):
         return self._check(rules)
 
     def build(self, side: FileSide, now: float) -> Stored:
-        """As `StoreSide.build`."""
+        """Build the state that was taken, as `StoreSide.build`."""
         state, vault = self._state, self._vault
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed, read=False)
-        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
-        building = _Building(side, around, now)
-        before, self._built = self._built, {}
+        builder, previous = _RowBuilder(vault, side, allowed, now), self._entries
+        local = cache(is_local)
+        self._entries = {
+            name: builder.build(name, row, previous.get(name), row.row)
+            for name, row in state.integrations.items()
+            if name not in side.entries
+        }
         problems: dict[str, str] = {}
         served: dict[str, Integration] = {}
-        for name, row in state.integrations.items():
-            if name in side.integrations:
-                continue
-            former = before.get(name)
-            if former is not None and former.is_current(row, around):
-                built = former if former.row is row else former._replace(row=row)
-            else:
-                built = building.build(row)
-            self._built[name] = built
-            problems[name], served[name] = built.problem, built.integration
+        for name, entry in self._entries.items():
+            problems[name] = _problem(entry, local)
+            usable = None if problems[name] else entry.integration
+            served[name] = _unusable(name, side.trust, allowed) if usable is None else usable
         callers = dict(_callers(state.callers, side))
         for name, problem in self._overlapping(side, served, callers).items():
             problems[name] = problem
             del served[name]
-        release_gradually(before)
-        known, self._presets = self._presets, {}
-        for name, preset in state.presets.items():
-            if name not in side.presets:
-                self._presets[name] = build_preset(preset, known.get(name))
-        release_gradually(known)
+        self._presets = {
+            name: build_preset(preset, self._presets.get(name))
+            for name, preset in state.presets.items()
+            if name not in side.presets
+        }
         return Stored(
             state.revision,
             served,
             callers,
             problems,
             {name: each.preset for name, each in self._presets.items()},
-            around.trust,
-            around.allow_private,
+            side.trust,
+            allowed,
         )
 
     def _overlapping(
@@ -154,7 +155,7 @@ class StoredSource(StoreSide):
         known = {**side.integrations, **served}
         policies = {name: each.policy for name, each in known.items() if each.rebuild is None}
         every = [*side.callers.values(), *callers.values()]
-        rows = {name: self._built[name].row for name in served}
+        rows = {name: self._entries[name].source for name in served}
         age = {name: (row.created_at, row.row) for name, row in rows.items()}
         return losers(overlaps(policies, served.keys(), every, side.stored_at), age)
 
@@ -181,76 +182,42 @@ def build_unserved(
         settings,
         stored.trust,
         reader,
-        lambda trust: (trust, None),
+        _trust_of,
         certificate=build_certificate_loader(settings, reader, now),
         stored=stored.allow_private,
     ).integration
 
 
-class _Building:
-    """Builds rows of integrations in one pass."""
-
-    def __init__(self, side: FileSide, around: _Around, now: float) -> None:
-        self._around = around
-        self._now = now
-        self._trust_of = cache(partial(build_trust, read=side.read))
-        self._is_local = cache(is_local)
-
-    def build(self, row: IntegrationRow) -> _Built:
-        """Build an integration from a row, or one that refuses its requests if the row cannot be used."""
-        if not row.verified:
-            return self._unusable(row, UNVERIFIED)
-        try:
-            saved = Saved.load(row.document)
-        except MalformedError as error:
-            return self._unusable(row, f"its document {error}: save it again")
-        settings, errors, _, expansion = validate_saved(saved.written, saved.brought)
-        found = [(each.loc, each.message) for each in errors]
-        found += checks.limit_errors(saved.written, self._around.in_flight)
-        if settings is not None and settings.source_address is not None and not self._is_local(settings.source_address):
-            found.append((("source_address",), ABSENT))
-        if settings is None or found:
-            return self._unusable(row, "; ".join(f"{show(loc)}: {text}" for loc, text in found))
-        around = self._around
-        reader = StoredReader(around.vault, row, purpose_of(saved.written, expansion.table, settings))
-        built = build_integration(
-            row.id,
-            settings,
-            around.trust,
-            reader,
-            self._trust_of,
-            filled=() if expansion.filled is None else expansion.filled.entries,
-            certificate=build_certificate_loader(settings, reader, self._now),
-            stored=around.allow_private,
-            row=row.row,
-        )
-        return _Built(row, around, built.integration)
-
-    def _unusable(self, row: IntegrationRow, problem: str) -> _Built:
-        """Build one that refuses its requests: without it, callers would be told that there is no such integration."""
-        reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
-        secrets = SecretLoader(partial(_refuse, reason))
-        secrets.load()
-        integration = Integration(
-            row.id,
-            UNKNOWN,
-            Policy(),
-            None,
-            secrets,
-            Traits(Places()),
-            trust=self._around.trust,
-            allow_private=self._around.allow_private,
-            stored=True,
-            rebuild=partial(_raise, reason),
-        )
-        return _Built(row, self._around, integration, problem)
+def _problem(entry: Entry[IntegrationRow], local: Callable[[Address], bool]) -> str:
+    """Return why a row cannot be used, or an empty text."""
+    errors = (finding for kind, finding in entry.findings if kind == "error")
+    reasons = [": ".join(filter(None, (show(each.loc), each.message))) for each in errors]
+    source = None if entry.integration is None else entry.integration.source_address
+    if source is not None and not local(source):
+        reasons.append(f"source_address: {ABSENT}")
+    return "; ".join(reasons)
 
 
-def _refuse(reason: SecretUnreadable) -> Credential:
-    raise SecretUnreadable(reason.reasons)
+def _unusable(name: str, trust: Trust, allow_private: Only) -> Integration:
+    """Build an integration that refuses its requests: without it, callers would read that there is no integration."""
+    reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
+    secrets = SecretLoader(partial(_refuse, reason))
+    secrets.load()
+    return Integration(
+        name,
+        UNKNOWN,
+        Policy(),
+        None,
+        secrets,
+        Traits(Places()),
+        trust=trust,
+        allow_private=allow_private,
+        stored=True,
+        rebuild=partial(_refuse, reason),
+    )
 
 
-def _raise(reason: SecretUnreadable) -> NoReturn:
+def _refuse(reason: SecretUnreadable) -> NoReturn:
     raise SecretUnreadable(reason.reasons)
 
 

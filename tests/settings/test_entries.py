@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 
 from sidekey.settings.document import parse
-from sidekey.settings.memory import release_files, same
-from sidekey.settings.source import Parsed
+from sidekey.settings.entries import same
 
 
 def read(text: str, file: str = "c.yaml") -> Any:
@@ -39,12 +38,3 @@ def test_what_is_written_alike_is_the_same(text: str) -> None:
 def test_what_is_written_otherwise_is_not_the_same(one: str, other: str) -> None:
     """Types count, as they do for the models; and so does the order of keys, in which headers are sent."""
     assert not same(read(one), read(other))
-
-
-def test_only_documents_that_nobody_keeps_are_let_go() -> None:
-    """One that is read again may stand beside one that is not."""
-    kept, gone = (Parsed(*parse(file, b"a: {b: 1}\nc: 2\n")) for file in ("a.yaml", "b.yaml"))
-    files = {("a.yaml", b"1"): kept, ("b.yaml", b"2"): gone}
-    release_files(files, [{("a.yaml", b"1"): kept}])
-    assert kept.document == {"a": {"b": 1}, "c": 2}
-    assert gone.document["a"] == {}
