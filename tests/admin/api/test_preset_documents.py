@@ -24,7 +24,7 @@ ROW = PresetRow(
 
 def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
     """One with what is built of a row, or with a file's preset of its ID."""
-    built = build_preset(row).preset
+    built = build_preset(row)
     stored = Stored(1, presets={} if of_file else {row.id: built})
     return Snapshot({}, presets={row.id: of_file or built}, stored=stored)
 
@@ -59,7 +59,7 @@ def test_a_document_of_another_version_is_shown_as_far_as_it_can_be_read() -> No
 
 def test_a_list_has_what_is_not_served_as_well() -> None:
     """By what was written."""
-    found = snapshot(of_file=replace(build_preset(ROW).preset, stored=False, row=""))
+    found = snapshot(of_file=replace(build_preset(ROW), stored=False, row=""))
     (_, item) = items(ROW, found, q="OURS", integration="crm")
     assert (item["description"], item["url"], item["status"]) == ("Ours", "https://a.example/x", "unusable")
     assert item["problem"].startswith("a config file has the same preset ID")

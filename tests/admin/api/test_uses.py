@@ -38,7 +38,7 @@ def test_what_uses_an_integration_is_found_wherever_it_is() -> None:
     rows = [served, row("later"), row("others", "sms"), replace(row("altered"), verified=False)]
     rows.append(replace(row("broken"), document="{"))
     state = State(presets={each.id: each for each in rows})
-    found = snapshot(preset("of-a-file"), build_preset(served).preset)
+    found = snapshot(preset("of-a-file"), build_preset(served))
     assert presets_of("h", state, found) == ["later", "of-a-file", "served"]
     assert presets_of("other", state, found) == []
     refuse_deletion("other", state, found)

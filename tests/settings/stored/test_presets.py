@@ -35,12 +35,15 @@ def errors(**keys: Any) -> dict[str, str]:
 
 
 def test_a_row_is_built_once() -> None:
-    """Also where it is written again, with another key."""
+    """Also if it is written again, with another key or under a new version."""
     built = build_preset(ROW)
-    assert (built.preset.invalid, built.preset.stored, built.preset.row) == ("", True, "r")
-    assert (built.preset.document, built.preset.rules.integration) == (ROW.document, "h")
+    assert (built.invalid, built.stored, built.row) == ("", True, "r")
+    assert (built.document, built.rules.integration) == (ROW.document, "h")
     assert build_preset(replace(ROW), built) is built
-    assert build_preset(replace(ROW, version=2), built) is not built
+    assert build_preset(replace(ROW, version=2), built) is built
+    assert build_preset(replace(ROW, verified=False), built).invalid
+    other = replace(ROW, document=ROW.document.replace("/api/x", "/api/y"))
+    assert build_preset(other, built) is not built
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,8 @@ def test_a_row_is_built_once() -> None:
 def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, problem: str, of: str) -> None:
     """Its callers are told that it cannot be used, not that there is none."""
     built = build_preset(row)
-    assert (built.preset.id, built.preset.rules.integration) == ("hook", of)
-    assert problem in built.preset.invalid
+    assert (built.id, built.rules.integration) == ("hook", of)
+    assert problem in built.invalid
 
 
 def test_nothing_is_read_of_an_altered_row() -> None:
@@ -72,7 +75,7 @@ def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
     found = prepare_preset("hook", {**DOCUMENT, "body": {"json": {"b": 1.50, "a": "é"}}}, INTEGRATIONS, 0.0)
     assert isinstance(found, PresetDraft)
     assert found.text.endswith('"body":{"json":{"b":1.5,"a":"é"}}}')
-    assert build_preset(replace(ROW, document=found.text)).preset.invalid == ""
+    assert build_preset(replace(ROW, document=found.text)).invalid == ""
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

@@ -49,7 +49,7 @@ def draft_of(
 
 def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     """Why a draft may not be saved beside what else is served; None: it may."""
-    if draft.kept:
+    if draft.kept or snapshot.matching is None:
         # What is kept is for the same destination as before, so that the targets are the same, too.
         return None
     integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
@@ -112,6 +112,7 @@ class IntegrationSaving(Saving[IntegrationRow]):
         return saved_row(self._vault, self._name, draft, self.row, former, by=self._by, now=int(time.time()))
 
     def _refuse_in_use(self, draft: Draft) -> None:
-        if served(self._snapshot, self._name, stored=True) is not None:
+        is_used = any(each.rules.integration == self._name for each in self._snapshot.presets.values())
+        if is_used and served(self._snapshot, self._name, stored=True) is not None:
             stored = self._snapshot.stored or Stored()
             refuse_edit(build_unserved(self._name, draft.settings, draft.entered, stored, time.time()), self._snapshot)

@@ -91,11 +91,11 @@ def exported_integration(row: IntegrationRow) -> Exported:
 
 def exported_preset(row: PresetRow) -> Exported:
     """A preset, which has no secret. Raises NotExported."""
-    built = build_preset(row)
     if not row.verified:
         raise NotExported(UNVERIFIED)
-    if built.preset.invalid:
-        raise NotExported(f"its document is not valid any more: {built.preset.invalid}")
+    problem = build_preset(row).invalid
+    if problem:
+        raise NotExported(f"its document is not valid any more: {problem}")
     return Exported(document_of(row), ())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from sidekey.core.presets import Preset as PresetRules
 from sidekey.core.routing import valid_id
@@ -19,17 +19,13 @@ from sidekey.settings.stored.saving import DocumentError, Invalid, invalid, text
 from sidekey.store.records import PresetRow
 
 
-class BuiltPreset(NamedTuple):
-    """A preset that was built of a row; `preset.invalid` says why it cannot be used by itself."""
+def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
+    """Build the preset of a row, or return the previous one if it says the same.
 
-    row: PresetRow
-    preset: Preset
-
-
-def build_preset(row: PresetRow, former: BuiltPreset | None = None) -> BuiltPreset:
-    """A preset of a row, or what answers for one that cannot be used. `former` is what was built of it before."""
-    if former is not None and former.row == row:
-        return former
+    `invalid` of the preset says why it cannot be used by itself: then it refuses its requests.
+    """
+    if previous is not None and (previous.row, previous.document) == (row.row, row.document) and row.verified:
+        return previous
     if not row.verified:
         return _unusable(row, {}, UNVERIFIED)
     try:
@@ -40,7 +36,7 @@ def build_preset(row: PresetRow, former: BuiltPreset | None = None) -> BuiltPres
     if built.preset is None:
         reason = "; ".join(f"{show(each.loc)}: {each.message}" for each in built.errors)
         return _unusable(row, document, reason)
-    return BuiltPreset(row, replace(built.preset, document=row.document, stored=True, row=row.row))
+    return replace(built.preset, document=row.document, stored=True, row=row.row)
 
 
 def document_of(row: PresetRow) -> dict[str, Any]:
@@ -60,11 +56,10 @@ def integration_in(document: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and valid_id(name) else NOBODY
 
 
-def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> BuiltPreset:
+def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> Preset:
     """Build one that refuses its requests: without it, callers would be told that there is no such preset."""
     rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
-    preset = Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row)
-    return BuiltPreset(row, preset)
+    return Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row)
 
 
 @dataclass(frozen=True, slots=True)

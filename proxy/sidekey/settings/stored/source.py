@@ -11,7 +11,7 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.runtime.snapshot import Caller, Integration, Stored, Trust
+from sidekey.runtime.snapshot import Caller, Integration, Preset, Stored, Trust
 from sidekey.runtime.standing import UNVERIFIED
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.certificates import build_certificate_loader
@@ -27,7 +27,7 @@ from sidekey.settings.profiles import Expansion
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import losers, overlaps
-from sidekey.settings.stored.presets import BuiltPreset, build_preset
+from sidekey.settings.stored.presets import build_preset
 from sidekey.settings.stored.purposes import purpose_of
 from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import Validated, validate_saved
@@ -93,7 +93,7 @@ class StoredSource(StoreSide):
         self._vault: Vault | None = None
         self._state: State | None = None
         self._entries: dict[str, Entry[IntegrationRow]] = {}
-        self._presets: dict[str, BuiltPreset] = {}
+        self._presets: dict[str, Preset] = {}
 
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
@@ -142,7 +142,7 @@ class StoredSource(StoreSide):
             served,
             callers,
             problems,
-            {name: each.preset for name, each in self._presets.items()},
+            self._presets,
             side.trust,
             allowed,
         )
