@@ -113,9 +113,8 @@ class Builder(ABC, Generic[S]):
     def _is_current(self, entry: Entry[S]) -> bool:
         # Every file is looked at, even after one has changed: all of them must be watched.
         changed = [path for path, known in entry.files if self._looks(path) != known]
-        if changed or entry.integration is None or entry.integration.in_flight > self._in_flight:
-            return False
-        return entry.trust is None or entry.trust == self._trust
+        in_flight = 0 if entry.integration is None else entry.integration.in_flight
+        return not changed and in_flight <= self._in_flight and entry.trust in (None, self._trust)
 
     def _build(self, name: str, source: S, previous: Entry[S] | None, row: str) -> Entry[S]:
         (settings, errors, warnings, expansion), read = self.open(source)

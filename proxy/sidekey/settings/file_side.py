@@ -15,7 +15,7 @@ from sidekey.settings.entries import Entry
 from sidekey.settings.models import GlobalSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FileSide:
     """The result of a load without errors, with which the next load compares.
 

@@ -324,6 +324,25 @@ async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> Non
     assert CANARY not in str(problems)
 
 
+def test_an_edit_builds_no_row_again_that_cannot_be_used(joined: Joined) -> None:
+    """Until an hour has passed, or a key or the files are others."""
+    torn, sealed = replace(stored(BASIC, "torn"), document="{"), stored(BASIC, "sealed")
+    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    joined.put(torn, sealed)
+    loaded = joined.loader.load(PRESENT)
+
+    def after_edit(now: float) -> list[Integration]:
+        joined.put(stored({**BASIC, "description": str(now)}, "other"))
+        joined.source.take(State(integrations=joined.rows), joined.vault)
+        snapshot = joined.loader.join(loaded, now)
+        assert joined.states(snapshot) == {"torn": "unusable", "sealed": "unusable", "other": "unusable"}
+        return [snapshot.integrations[name] for name in ("torn", "sealed")]
+
+    first, second, later = after_edit(PRESENT), after_edit(PRESENT + 1), after_edit(PRESENT + 3600)
+    assert [one is other for one, other in zip(first, second, strict=True)] == [True, True]
+    assert [one is other for one, other in zip(second, later, strict=True)] == [False, False]
+
+
 def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
     """Without a change of the row."""
     joined.put(stored(BASIC))

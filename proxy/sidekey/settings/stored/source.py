@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from sidekey.core.addresses import Address, Only
 from sidekey.core.policy import Policy
@@ -37,22 +37,31 @@ from sidekey.store.state import State
 UNKNOWN = "unknown"
 """The kind of a stored integration that cannot be used."""
 
+_RETRY: Final = 3600
+"""Seconds after which an edit builds rows again that could not be used: the time may have been the reason."""
+
 
 class _RowBuilder(Builder[IntegrationRow]):
-    """Builds the integrations of a store's rows, and opens their secrets with the vault."""
+    """Builds the integrations of a store's rows, and opens their secrets with the vault.
 
-    def __init__(self, vault: Vault, side: FileSide, allow_private: Only, now: float) -> None:
+    With `retry` it builds rows again that could not be used.
+    """
+
+    def __init__(self, vault: Vault, side: FileSide, allow_private: Only, now: float, *, retry: bool) -> None:
         super().__init__(side.trust, side.settings.limits.in_flight, _trust_of, now=now, stored=allow_private)
         self._vault = vault
         self._allow_private = allow_private
+        self._retry = retry
 
     def is_same(self, entry: Entry[IntegrationRow], source: IntegrationRow) -> bool:
         """Compare what two rows say, and not their MACs: a rotation of keys seals a row again and changes no secret.
 
-        A row that cannot be used is never the same: a key, the time or the config may have changed.
+        But a row that could not be used may open with another key.
         """
         built = entry.integration
-        if built is None or not built.usable or built.allow_private != self._allow_private:
+        if built is None or not built.usable:
+            return entry.source is source and not self._retry
+        if built.allow_private != self._allow_private:
             return False
         return entry.source is source or _content(entry.source) == _content(source)
 
@@ -94,6 +103,10 @@ class StoredSource(StoreSide):
         self._state: State | None = None
         self._entries: dict[str, Entry[IntegrationRow]] = {}
         self._presets: dict[str, Preset] = {}
+        self._circumstances: tuple[object, ...] = ()
+        """The keys, the files and the hour with which rows were built that could not be used."""
+        self._refusing: Callable[[str], Integration] = partial(_unusable, Trust(), Only())
+        """Makes the integrations in place of those that cannot be used."""
 
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
@@ -115,7 +128,11 @@ class StoredSource(StoreSide):
         allowed = Only(() if side.store is None else side.store.allow_private)
         if state is None or vault is None:
             return Stored(trust=side.trust, allow_private=allowed, read=False)
-        builder, previous = _RowBuilder(vault, side, allowed, now), self._entries
+        circumstances = vault.ring, side, now // _RETRY
+        retry = circumstances != self._circumstances
+        if retry:
+            self._circumstances, self._refusing = circumstances, cache(partial(_unusable, side.trust, allowed))
+        builder, previous = _RowBuilder(vault, side, allowed, now, retry=retry), self._entries
         local = cache(is_local)
         self._entries = {
             name: builder.build(name, row, previous.get(name), row.row)
@@ -127,7 +144,7 @@ class StoredSource(StoreSide):
         for name, entry in self._entries.items():
             problems[name] = _problem(entry, local)
             usable = None if problems[name] else entry.integration
-            served[name] = _unusable(name, side.trust, allowed) if usable is None else usable
+            served[name] = self._refusing(name) if usable is None else usable
         callers = dict(_callers(state.callers, side))
         for name, problem in self._overlapping(side, served, callers).items():
             problems[name] = problem
@@ -137,15 +154,7 @@ class StoredSource(StoreSide):
             for name, preset in state.presets.items()
             if name not in side.presets
         }
-        return Stored(
-            state.revision,
-            served,
-            callers,
-            problems,
-            self._presets,
-            side.trust,
-            allowed,
-        )
+        return Stored(state.revision, served, callers, problems, self._presets, side.trust, allowed)
 
     def _overlapping(
         self, side: FileSide, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
@@ -198,7 +207,7 @@ def _problem(entry: Entry[IntegrationRow], local: Callable[[Address], bool]) -> 
     return "; ".join(reasons)
 
 
-def _unusable(name: str, trust: Trust, allow_private: Only) -> Integration:
+def _unusable(trust: Trust, allow_private: Only, name: str) -> Integration:
     """Build an integration that refuses its requests: without it, callers would read that there is no integration."""
     reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
     secrets = SecretLoader(partial(_refuse, reason))
