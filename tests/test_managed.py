@@ -121,6 +121,7 @@ async def test_first_content_of_the_store_that_was_not_put_in_use_is_tried_again
     part = RefusingOnce()
     async with AsyncExitStack() as stack:
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as lock:
+            lock.execute("PRAGMA locking_mode = EXCLUSIVE")
             lock.execute("BEGIN EXCLUSIVE")
             one = await stack.enter_async_context(process(tmp_path))
             assert one.managed.unread
