@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, GetCoreSchemaHandler, PlainValidator, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
@@ -41,6 +41,10 @@ def parsed_by(parse: Callable[[object, Context], T]) -> PlainValidator:
     return PlainValidator(lambda raw, info: parse(raw, Context.of(info)))
 
 
+FILE_ONLY: Final = "x-sidekey-file-only"
+"""Marks a key in a JSON schema that only a config file may set."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileOnly:
     """Marks a key that only a config file may set; elsewhere `reason` is the error."""
@@ -54,6 +58,9 @@ class FileOnly:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), FILE_ONLY: True}
 
 
 def file_only_keys(model: type[BaseModel]) -> dict[str, str]:

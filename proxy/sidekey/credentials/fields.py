@@ -45,9 +45,16 @@ READ_KEYS = frozenset({"set", "id", "set_at", "set_by"})
 """The keys of a stored secret as the API shows it."""
 
 
+HIDDEN: Final = "x-sidekey-hidden-from-viewers"
+"""Marks such a key in a JSON schema."""
+
+
 @dataclass(frozen=True, slots=True)
 class HiddenFromViewers:
     """Marks a public key of a stored integration that operators with the role `viewer` do not see."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), HIDDEN: True}
 
 
 HIDDEN_FROM_VIEWERS: Final = HiddenFromViewers()
@@ -533,68 +540,63 @@ def wire(value: str) -> str:
     return value.encode().decode("latin-1")
 
 
-def reference_schema(*sources: Source) -> dict[str, Any]:
-    """The JSON schema of a reference that has one of these keys."""
-    meanings = {
-        "file": "Path of a file that holds the value; a relative path starts at the config file's folder",
-        "env": "Name of an environment variable that holds the value",
-        "url": "An https URL that the value is fetched from",
-        "insecure_value": "The secret itself, for trials only",
-        "inline": "The value itself",
-    }
-    return {
-        "type": "object",
-        "properties": {
-            source: {"type": "string", "minLength": 1, "description": meanings[source]} for source in sources
-        },
-        "minProperties": 1,
-        "maxProperties": 1,
-        "additionalProperties": False,
-    }
+SHAPE: Final = "x-sidekey-shape"
+"""Marks a value in a JSON schema whose form depends on where the document is kept."""
+
+Shape = Literal[
+    "certificate_source",
+    "key_source",
+    "pem_secret",
+    "pem_text",
+    "secret",
+    "secret_elsewhere",
+    "secret_or_text",
+    "text",
+    "token_file",
+    "trusted_ca",
+]
+"""The values that a JSON schema marks so; `settings.schema` has the form of each."""
 
 
-SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
-SECRET_OR_TEXT_SCHEMA: dict[str, Any] = {
-    "title": "Secret or text",
-    "oneOf": [{"type": "string"}, reference_schema("file", "env", "insecure_value")],
-}
-TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}
+def marker(name: Shape) -> dict[str, Any]:
+    """Return the marker that stands for a value in a JSON schema: a schema knows no validation context."""
+    return {SHAPE: name}
 
-PEM_SCHEMA: dict[str, Any] = {**TEXT_SCHEMA, "title": "Certificate text"}
-PEM_SECRET_SCHEMA: dict[str, Any] = {**SECRET_SCHEMA, "title": "Secret in PEM"}
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""
 
-Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
+Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(marker("secret"))]
 """A secret: {file}, {env} or {insecure_value}."""
 
-SecretOrText = Annotated[Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(SECRET_OR_TEXT_SCHEMA)]
+SecretOrText = Annotated[Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(marker("secret_or_text"))]
 """A secret that a file may also write as plain text, such as a user name; in the store it is sealed."""
 
 SecretElsewhere = Annotated[
     Reference,
     PlainValidator(parse_secret_elsewhere),
     REDACT,
-    WithJsonSchema({"title": "Secret", **reference_schema("file", "env")}),
+    WithJsonSchema(marker("secret_elsewhere")),
 ]
 """A secret that may not be in the config: {file} or {env}."""
 
-Text = Annotated[Reference, parsed_by(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
+Text = Annotated[Reference, parsed_by(parse_text), REDACT, WithJsonSchema(marker("text"))]
 """A text that is not a secret: itself, {file} or {env}."""
 
 PublicText = Annotated[
     Reference,
     parsed_by(parse_text),
     PlainSerializer(lambda reference: reference.value if reference.source == "text" else REDACTED, return_type=str),
-    WithJsonSchema(TEXT_SCHEMA),
+    WithJsonSchema(marker("text")),
 ]
 """A text that the reference of the config may show, where it is a default."""
 
-PemSecret = Annotated[Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)]
+PemSecret = Annotated[
+    Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(marker("pem_secret"))
+]
 """A secret in PEM, such as a private key."""
 
-PemText = Annotated[Reference, parsed_by(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
+PemText = Annotated[Reference, parsed_by(partial(parse_text, pem=True)), REDACT, WithJsonSchema(marker("pem_text"))]
 """A text in PEM that is not a secret, such as a certificate."""
 
 

@@ -15,11 +15,11 @@ from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import CountsAs, Json, is_stored
 from sidekey.credentials.fields import (
     REDACTED,
-    SECRET_SCHEMA,
     Keys,
     Reference,
     check_field_name,
     is_kept,
+    marker,
     parse_scalar,
     refuse,
 )
@@ -187,7 +187,7 @@ _VALUE: Final = "DocumentValue"
 
 def _schema() -> CoreSchema:
     """What the JSON schema of a document is made of; documents are read by `parse_tree`."""
-    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: SECRET_SCHEMA]})
+    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: marker("secret")]})
     plain = (core_schema.str_schema(), core_schema.int_schema(), core_schema.float_schema(), core_schema.bool_schema())
     value = core_schema.definition_reference_schema(_VALUE)
     document = core_schema.dict_schema(core_schema.str_schema(), value)

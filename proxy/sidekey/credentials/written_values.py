@@ -11,11 +11,10 @@ from pydantic import ValidationInfo, WithJsonSchema
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
     REDACT,
-    SECRET_SCHEMA,
-    TEXT_SCHEMA,
     Keys,
     Reference,
     Section,
+    marker,
     parse_secret,
     parse_text,
     refuse_places,
@@ -68,8 +67,8 @@ class WrittenValue(Section):
 def written_schema(title: str, *further: dict[str, Any]) -> WithJsonSchema:
     """The JSON schema of a value that may be `further` things as well."""
     properties = {
-        "prefix": {**TEXT_SCHEMA, "description": "Public text before the secret, such as 'Bearer '"},
-        "secret": SECRET_SCHEMA,
+        "prefix": {**marker("text"), "description": "Public text before the secret, such as 'Bearer '"},
+        "secret": marker("secret"),
     }
     secret = {"type": "object", "properties": properties, "required": ["secret"], "additionalProperties": False}
-    return WithJsonSchema({"title": title, "oneOf": [TEXT_SCHEMA, *further, secret]})
+    return WithJsonSchema({"title": title, "oneOf": [marker("text"), *further, secret]})

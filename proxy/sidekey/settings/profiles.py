@@ -21,12 +21,10 @@ from pydantic import Field, model_validator
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import (
-    PEM_SECRET_SCHEMA,
-    SECRET_OR_TEXT_SCHEMA,
-    SECRET_SCHEMA,
     ProvidedText,
     Reference,
     Section,
+    marker,
     parse_secret,
     parse_secret_or_text,
 )
@@ -372,8 +370,8 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
 
 def _secret_schema(found: Profile, name: str) -> dict[str, Any]:
     if found.is_pem(name):
-        return PEM_SECRET_SCHEMA
-    return SECRET_OR_TEXT_SCHEMA if found.may_be_plain(name) else SECRET_SCHEMA
+        return marker("pem_secret")
+    return marker("secret_or_text" if found.may_be_plain(name) else "secret")
 
 
 def _type_of(types: set[str]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from sidekey.core.templates import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
-    TEXT_SCHEMA,
     Reference,
+    marker,
     parse_text,
     refuse_elsewhere,
     refuse_key,
@@ -278,26 +278,7 @@ TrustedCA = Annotated[
     Trust,
     parsed_by(parse_trust),
     PlainSerializer(lambda trust: trust.path or trust.source, return_type=str),
-    WithJsonSchema(
-        {
-            "title": "Trusted CA",
-            "oneOf": [
-                {"enum": ["mozilla", "system"]},
-                {
-                    "type": "object",
-                    "properties": {"file": {"type": "string", "minLength": 1}},
-                    "required": ["file"],
-                    "additionalProperties": False,
-                },
-                {
-                    "type": "object",
-                    "properties": {"inline": {"type": "string", "minLength": 1}},
-                    "required": ["inline"],
-                    "additionalProperties": False,
-                },
-            ],
-        }
-    ),
+    WithJsonSchema(marker("trusted_ca")),
 ]
 CallerGrants = Annotated[
     tuple[str, ...] | None,
@@ -342,7 +323,7 @@ EndpointPrefixes = Annotated[
     WithJsonSchema(
         {
             "title": "Endpoint prefixes",
-            "oneOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA}],
+            "oneOf": [marker("text"), {"type": "array", "items": marker("text")}],
         }
     ),
 ]

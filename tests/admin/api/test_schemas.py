@@ -1,17 +1,14 @@
-"""admin/api/schemas.py: what a stored document may say, by the models; a new kind is there by its registry line."""
+"""admin/api/schemas.py: what a stored document may say, by the models."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import Field
 
 from sidekey.admin.api import schemas
-from sidekey.credentials.basic import BasicSettings
-from sidekey.credentials.registry import KINDS
 from support.stored import documents
 
 
@@ -51,30 +48,3 @@ def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -
 def test_the_schemas_are_json() -> None:
     """Also where a key has nothing that a stored document may say."""
     assert json.loads(json.dumps(schemas.components())) == schemas.components()
-
-
-class PinnedSettings(BasicSettings):
-    """A kind that only this test has."""
-
-    type: Literal["pinned"] = Field(description="The kind of this test.")  # type: ignore[assignment]
-
-
-def test_a_new_kind_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the API names a kind: what the registry has is in every schema."""
-    definition = PinnedSettings.model_json_schema()
-    config = {**schemas.config_schema()}
-    config["$defs"] = {**config["$defs"], "PinnedSettings": definition}
-    integration = dict(config["$defs"]["IntegrationSettings"])
-    auth = dict(integration["properties"]["auth"])
-    auth["oneOf"] = [*auth["oneOf"], {"$ref": "#/$defs/PinnedSettings"}]
-    integration["properties"] = {**integration["properties"], "auth": auth}
-    config["$defs"]["IntegrationSettings"] = integration
-    monkeypatch.setattr(schemas, "config_schema", lambda: config)
-    monkeypatch.setattr(schemas, "KINDS", {**KINDS, "pinned": PinnedSettings})
-    schemas.components.cache_clear()
-    try:
-        found = schemas.components()
-    finally:
-        schemas.components.cache_clear()
-    assert found["PinnedSettings"]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
-    assert {"$ref": "#/components/schemas/PinnedSettings"} in found["NewIntegration"]["properties"]["auth"]["oneOf"]

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel
-
 from sidekey.admin.api import preset_documents
-from sidekey.admin.api.documents import USABLE, hidden_from_viewers
-from sidekey.credentials.context import file_only_keys
-from sidekey.credentials.fields import PEM_SCHEMA, SECRET_OR_TEXT_SCHEMA
-from sidekey.credentials.registry import KINDS
+from sidekey.admin.api.documents import USABLE
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES
 from sidekey.settings import profiles
-from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.schema import models_in
-from sidekey.settings.schema import schema as config_schema
+from sidekey.settings.models import IntegrationSettings, PresetSettings
+from sidekey.settings.schema import DOCUMENT_VALUES, definitions
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
-
-_REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
-_UNSAID: Final = object()
-_ROOTS: Final = ("IntegrationSettings", "PresetSettings", *(kind.__name__ for kind in KINDS.values()))
 
 Schema = dict[str, Any]
 
@@ -44,36 +34,6 @@ _IDS: Final[Schema] = {"oneOf": [{"const": "*"}, {"type": "array", "items": {"ty
 _GRANTED: Final[Mapping[str, Schema]] = {
     key: {**_IDS, "description": f'IDs of {key}, or `"*"` for all; those that do not exist yet count once they do.'}
     for key in ("integrations", "presets")
-}
-_SECRET: Final[Schema] = {
-    "title": "Secret",
-    "oneOf": [
-        {
-            "type": "object",
-            "properties": {"value": {"type": "string", "minLength": 1, "description": "The secret, to be sealed."}},
-            "required": ["value"],
-            "additionalProperties": False,
-            "writeOnly": True,
-        },
-        {
-            "type": "object",
-            "properties": {
-                "set": {"const": True, "description": "A secret is stored; sent back with its `id`, it is kept."},
-                "id": _TEXT,
-                "set_at": {"type": "string", "format": "date-time"},
-                "set_by": _TEXT,
-            },
-            "required": ["set", "id"],
-            "additionalProperties": False,
-        },
-    ],
-}
-_URL: Final[Schema] = {
-    "type": "object",
-    "properties": {"url": {"type": "string", "minLength": 1, "description": "An https URL, sealed like a secret."}},
-    "required": ["url"],
-    "additionalProperties": False,
-    "writeOnly": True,
 }
 
 
@@ -132,19 +92,7 @@ _ABOUT_PRESET: Final[Mapping[str, Schema]] = {
 @cache
 def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
-    definitions: Mapping[str, Any] = config_schema()["$defs"]
-    found: dict[str, Schema] = {"Secret": _SECRET}
-    kinds = {kind.__name__: kind for kind in KINDS.values()}
-    models: list[type[BaseModel]] = [IntegrationSettings, *kinds.values()]
-    file_only = {model.__name__: file_only_keys(model).keys() for root in models for model in models_in(root)}
-    waiting = list(_ROOTS)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = _without(_as_stored(definitions[name]), file_only.get(name, ()))
-            if name in kinds:
-                _hide_from_viewers(found[name], hidden_from_viewers(kinds[name], None).keys)
-            waiting += [each for each in _names_in(found[name]) if each not in found]
+    found = definitions([IntegrationSettings, PresetSettings, *DOCUMENT_VALUES], "body")
     integration = found.pop("IntegrationSettings")
     preset = found.pop("PresetSettings")
     text = "An integration; of one from a file, and of one whose row does not verify, there is no `auth`."
@@ -154,22 +102,6 @@ def components() -> Mapping[str, Schema]:
     draft = found["PresetDocument"]
     found["PresetDraftTrial"] = {**draft, "properties": {**draft["properties"], "sample": reference("PresetTrial")}}
     return {**found, **_OWN}
-
-
-def _without(schema: Schema, keys: Collection[str]) -> Schema:
-    """A schema without some of its properties."""
-    if not keys:
-        return schema
-    return {**schema, "properties": {key: value for key, value in schema["properties"].items() if key not in keys}}
-
-
-def _hide_from_viewers(schema: Schema, keys: frozenset[str]) -> None:
-    """Say of keys that viewers do not see that a document may lack them."""
-    for key in keys:
-        said = schema["properties"][key]
-        schema["properties"][key] = {**said, "description": f"{said['description']} Viewers do not see it."}
-    if "required" in schema:
-        schema["required"] = [key for key in schema["required"] if key not in keys]
 
 
 def _documents(name: str, document: Schema, said: Mapping[str, Schema], description: str) -> dict[str, Schema]:
@@ -190,62 +122,6 @@ def _documents(name: str, document: Schema, said: Mapping[str, Schema], descript
             "required": sorted(said),
         },
     }
-
-
-def _as_stored(node: Any) -> Any:
-    """What a node of the config's schema is for a stored document; _UNSAID where such a document may not say it."""
-    if isinstance(node, list):
-        return [made for made in map(_as_stored, node) if made is not _UNSAID]
-    if not isinstance(node, Mapping):
-        return node
-    properties = node.get("properties")
-    if isinstance(properties, Mapping) and properties and properties.keys() <= _REFERENCE_KEYS:
-        return _reference_as_stored(node)
-    if node.get("title") == SECRET_OR_TEXT_SCHEMA["title"]:
-        # Only a file may write the text.
-        return {**{key: node[key] for key in ("description",) if key in node}, **reference("Secret")}
-    if node.get("title") == PEM_SCHEMA["title"]:
-        return {**{key: node[key] for key in ("title", "description") if key in node}, **_TEXT}
-    said: Schema = {}
-    for key, value in node.items():
-        if key == "$ref":
-            said[key] = f"#/components/schemas/{value.rpartition('/')[2]}"
-        elif key == "mapping":
-            said[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
-        elif key in ("properties", "$defs"):
-            made = {name: _as_stored(each) for name, each in value.items()}
-            said[key] = {name: each for name, each in made.items() if each is not _UNSAID}
-        else:
-            said[key] = _as_stored(value)
-    return said
-
-
-def _reference_as_stored(node: Mapping[str, Any]) -> Any:
-    keys = node["properties"].keys()
-    choices: list[Schema] = []
-    if "insecure_value" in keys:
-        choices.append(reference("Secret"))
-    if "url" in keys:
-        choices.append(_URL)
-    if "inline" in keys:
-        inline = {"type": "string", "minLength": 1, "description": "PEM, which is public."}
-        choices.append(_object({"inline": inline}))
-    if not choices:
-        return _UNSAID
-    if "url" in keys and "insecure_value" not in keys:
-        # A URL reads as a secret does.
-        choices.append(reference("Secret"))
-    kept = {key: node[key] for key in ("title", "description") if key in node}
-    return {**kept, **choices[0]} if len(choices) == 1 else {**kept, "anyOf": choices}
-
-
-def _names_in(node: Any) -> list[str]:
-    if isinstance(node, list):
-        return [name for each in node for name in _names_in(each)]
-    if not isinstance(node, Mapping):
-        return []
-    own = [node["$ref"].rpartition("/")[2]] if isinstance(node.get("$ref"), str) else []
-    return [*own, *(name for key, value in node.items() if key != "discriminator" for name in _names_in(value))]
 
 
 _ITEM: Final[Schema] = _object(

@@ -44,7 +44,7 @@ from sidekey.credentials.fields import (
     elsewhere,
     literally,
     mapping,
-    reference_schema,
+    marker,
     single,
 )
 
@@ -117,7 +117,7 @@ def _missing() -> None:
     raise PydanticKnownError("missing")
 
 
-TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(reference_schema("file"))]
+TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(marker("token_file"))]
 
 
 class WebIdentitySettings(Section):

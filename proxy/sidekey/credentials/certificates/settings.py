@@ -21,7 +21,7 @@ from sidekey.credentials.fields import (
     entered_id,
     is_kept,
     kept_id,
-    reference_schema,
+    marker,
     refuse_elsewhere,
     refuse_entered,
     refuse_key,
@@ -112,13 +112,13 @@ CertificateSource = Annotated[
     Reference,
     parsed_by(parse_certificate),
     REDACT,
-    WithJsonSchema({"title": "Certificate source", **reference_schema("file", "env", "url", "inline")}),
+    WithJsonSchema(marker("certificate_source")),
 ]
 KeySource = Annotated[
     Reference,
     parsed_by(parse_key),
     REDACT,
-    WithJsonSchema({"title": "Key source", **reference_schema("file", "env", "url", "insecure_value")}),
+    WithJsonSchema(marker("key_source")),
 ]
 
 

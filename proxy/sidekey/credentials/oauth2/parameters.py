@@ -14,10 +14,10 @@ from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import (
     NAMES,
     REDACT,
-    SECRET_SCHEMA,
     Keys,
     Reference,
     check_field_name,
+    marker,
     parse_scalar,
 )
 
@@ -113,7 +113,7 @@ def compared(parameters: Parameters) -> tuple[Hashable, ...]:
 
 _VALUE_SCHEMA = {
     "title": "Parameter",
-    "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, SECRET_SCHEMA],
+    "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, marker("secret")],
 }
 _Value = Annotated[Written, parsed_by(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
 FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], NAMES]

@@ -33,9 +33,7 @@ from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.encodings import SecretEncoding
 from sidekey.credentials.fields import (
     NAMES,
-    PEM_SECRET_SCHEMA,
     REDACT,
-    SECRET_SCHEMA,
     HeaderName,
     Keys,
     Reference,
@@ -44,6 +42,7 @@ from sidekey.credentials.fields import (
     check_header_value,
     literally,
     mapping,
+    marker,
     normal_name,
     parse_secret,
     refuse,
@@ -118,7 +117,7 @@ Secrets = Annotated[
     Reference | tuple[Reference, ...],
     parsed_by(_parse_secrets),
     REDACT,
-    WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [marker("secret"), {"type": "array", "items": marker("secret"), "minItems": 1}]}),
 ]
 """A secret, or a list of them."""
 
@@ -246,7 +245,7 @@ class SignatureFields(PartSettings):
         description="With `custom`: the headers that Sidekey sets, such as `t={timestamp},{signatures}`. If a "
         "header is exactly `{id}`, Sidekey keeps the caller's value.",
     )
-    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)] | None = Field(
+    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(marker("pem_secret"))] | None = Field(
         default=None,
         validate_default=True,
         description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
