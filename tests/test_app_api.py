@@ -291,7 +291,7 @@ def test_a_new_kind_is_one_file_and_two_lines(tmp_path: Path) -> None:
         document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
         Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
         shown = api.make("/integrations", document)
-        assert (shown["kind"], shown["usable"], shown["auth"]["pin"]["set"]) == ("pinned", True, True)
+        assert (shown["kind"], shown["status"], shown["auth"]["pin"]["set"]) == ("pinned", "ok", True)
         assert [each["id"] for each in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
         said = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
         assert (said.code, said.pointers) == ("reenter", {"/auth/pin"})

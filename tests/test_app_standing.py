@@ -149,8 +149,6 @@ def test_every_word_is_found_counted_and_told(standing: Standing, tmp_path: Path
     assert list(words) == list(STATUSES)
     within(lambda: {status: sorted(standing.found(f"status={status}")) for status in STATUSES} == words)
 
-    usable = sorted([*words["ok"], *words["expiring"], *words["failing"]])
-    assert standing.found("usable=true") == usable
     # One whose ID a file has is not counted.
     counts = Counter({"ok": 1, "expiring": 1, "failing": 1, "unusable": 3})
     assert (standing.counted(), standing.listed()) == (counts, counts + Counter({"unusable": 1}))

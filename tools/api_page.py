@@ -8,8 +8,8 @@ from typing import Final
 from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.api.service import MOST_LISTED
-from sidekey.admin.api.table import ROUTES
 from sidekey.admin.serve import MOST as MOST_CONNECTIONS
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
@@ -54,7 +54,7 @@ config.
 ## Integrations
 
 An integration is one JSON object: its document, with the keys of [`integrations.ID`](config.md#integrationsid), and
-read-only members: `source` (`file` or `store`), `version`, `status`, `reason`, `usable`, `expires_at`,
+read-only members: `source` (`file` or `store`), `version`, `status`, `problem`, `expires_at`,
 `failing_since`, `kind`, `base` (the URL to which the reverse proxy appends the path), `created_at`, `updated_at`,
 `updated_by`. The API ignores the read-only members in requests. So you can read an object, edit it and send it back.
 
@@ -135,7 +135,7 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
 - An integration is `unusable` if a secret or its client certificate is missing, does not open, was never fetched, is
   not valid or has expired; if this Sidekey cannot use its document, or something other than Sidekey changed its row;
   if a file has its ID; or if another one covers its targets. In the last two cases, it gets no requests.
-- `usable` is true unless the status is `unusable`; only then may a preset use it. `expires_at` exists for every known
+- A preset may use an integration unless its status is `unusable`. `expires_at` exists for every known
   client certificate.
 - `failing` is what this process has seen since its start, for the 1,000 integrations used last. A request counts as a
   failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
@@ -280,14 +280,14 @@ def page() -> str:
 def _row(route: Route) -> str:
     own = ", ".join(f"`{code}`" for code in codes_of(route) if code not in _EVERYWHERE)
     sends = ", ".join(_sends(route))
-    gives = f"{route.status} `{route.gives}`" if route.gives else str(route.status)
+    gives = f"{route.status} `{route.gives.__name__}`" if route.gives else str(route.status)
     return f"| `{route.method} {route.path}`: {route.summary} | {route.role} | {sends} | {gives} | {own} |"
 
 
 def _sends(route: Route) -> Iterator[str]:
-    if route.body:
-        yield f"`{route.body}`"
+    if route.body is not None:
+        yield f"`{route.body.__name__}`"
     if route.conditional:
         yield "`If-Match` or `If-None-Match: *`" if route.creates else "`If-Match`"
-    if route.query:
-        yield f"query {', '.join(f'`{name}`' for name in route.query)}"
+    if route.query is not None:
+        yield f"query {', '.join(f'`{name}`' for name in route.query.model_fields)}"

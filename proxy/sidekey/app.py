@@ -9,15 +9,12 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sidekey import process
-from sidekey.admin.api.openapi import document
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.table import ROUTES
 from sidekey.admin.extension import Managing
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import Extension, build_admin, build_metrics
@@ -217,7 +214,6 @@ class App:
             return None
         self._service = Service(
             self.managed,
-            describe=partial(document, ROUTES),
             snapshot=lambda: self.snapshot,
             probe=self.probe,
             probe_draft=self.probe_draft,

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from sidekey.admin.api.answer import YAML
+from sidekey.admin.api.messages import YAML
 from sidekey.admin.api.openapi import document
 from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.routes import ROUTES
 from sidekey.runtime.admin_rules import ROLES, includes
 from support.api import JSON, MERGE_PATCH, TOKENS, Api, Said, managed
 from support.stored import documents
@@ -231,7 +231,7 @@ def requests(draw: st.DrawFn) -> Sent:
     for name in ("{id}", "{name}"):
         path = path.replace(name, rarely(draw(st.sampled_from(NAMES)), ODD_NAMES))
     path = rarely(path, [f"{path}/", f"/{path}", f"{path}/..", f"/..{path}", path.upper(), f"{path}%2F", f"/.{path}"])
-    names = [*route.query, *(["other"] if draw(st.integers(0, 9)) == 0 else [])]
+    names = [*(route.query.model_fields if route.query else ()), *(["other"] if draw(st.integers(0, 9)) == 0 else [])]
     values = st.sampled_from(
         ["", "true", "ok", "1", "first:store", "basic", "%ff", "%ed%a0%80", "%0a", "first:store%0a"]
     )
@@ -239,7 +239,7 @@ def requests(draw: st.DrawFn) -> Sent:
     path += "?" + "&".join(map("=".join, query)) if query else ""
     body = None
     if route.body:
-        found = draw(bodies(route.body))
+        found = draw(bodies(route.body.__name__))
         if isinstance(found, dict) and "{" in route.path and draw(st.integers(0, 9)):
             found = {key: value for key, value in found.items() if key not in ("id", "name")}
         body = rarely(_plain, ODD)(json.dumps(found))

@@ -12,6 +12,7 @@ from sidekey.core.policy import decide, parse_domain, parse_learnt
 from sidekey.core.urls import parse_target
 from sidekey.credentials.base import CallingCredential, FixedCredential
 from sidekey.credentials.context import Context
+from sidekey.credentials.fields import SHAPE
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.settings import profiles
@@ -652,7 +653,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
         assert properties.keys() == {key for each in found.values() for key in each.names}
         for name, each in found.items():
             assert all(f"`{name}`: " in properties[key]["description"] for key in each.names)
-            assert all(properties[key]["title"].startswith("Secret") for key in each.secrets)
+            assert all(properties[key][SHAPE] in ("secret", "secret_or_text", "pem_secret") for key in each.secrets)
     assert profiles.parameter_properties("oauth2")["region"]["type"] == "string"
     assert profiles.parameter_properties("oauth2")["account_id"]["type"] == ["integer", "string"]
 

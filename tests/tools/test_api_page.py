@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidekey.admin.api.problems import CODES
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.routes import ROUTES
 from tools.api_page import page
 
 

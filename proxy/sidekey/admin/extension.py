@@ -7,11 +7,11 @@ from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import Dispatcher, expect_later, respond
+from sidekey.admin.api.dispatch import Dispatcher, expect_later, respond_problem
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
+from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.table import ROUTES
 from sidekey.admin.console.console import Console
 from sidekey.admin.console.pages.table import PAGES
 from sidekey.admin.guard import Refusal, in_a_line
@@ -41,7 +41,7 @@ class Managing(Extension):
         """A problem for who wants the API, a line for others."""
         if not request.path.startswith(PREFIX):
             return in_a_line(request, refusal)
-        return respond(ApiProblem(_CODES[refusal.status], refusal.reason).answer())
+        return respond_problem(ApiProblem(_CODES[refusal.status], refusal.reason))
 
     def is_page(self, request: web.Request) -> bool:
         """All that is not the API's, nor what every admin listener has."""
@@ -54,7 +54,7 @@ class Managing(Extension):
         try:
             self._service.authenticate(request.headers.get(hdrs.AUTHORIZATION))
         except ApiProblem as problem:
-            return respond(problem.answer())
+            return respond_problem(problem)
         return None
 
     def add_to(self, app: web.Application) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, Literal, NoReturn
@@ -166,7 +167,8 @@ class AtMost:
         return core_schema.no_info_before_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        found = handler(schema)
+        # A schema that an annotation brings is one object for all keys that have it.
+        found: dict[str, Any] = deepcopy(handler(schema))
         for each in (found, *found.get("oneOf", ()), *found.get("anyOf", ())):
             limit = {"array": "maxItems", "object": "maxProperties"}.get(each.get("type"))
             if limit is not None:

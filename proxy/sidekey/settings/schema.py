@@ -95,9 +95,7 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
         "secret_or_text": _component("Secret"),
         "text": _TEXT,
         "pem_text": _TEXT,
-        "certificate_source": {
-            "anyOf": [_object("inline"), _object("url"), _component("StoredSecret")]
-        },
+        "certificate_source": {"anyOf": [_object("inline"), _object("url"), _component("StoredSecret")]},
         "key_source": {"anyOf": [_component("Secret"), _object("url")]},
         "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object("inline")]},
     },
@@ -213,8 +211,14 @@ def _let_profiles_fill_in(kind: str, definition: Schema, where: Where) -> None:
 
 
 def written_defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """The defaults of a model's keys as the file writes them: `5s` rather than 5.0."""
-    optional = {name for name, field in model.model_fields.items() if not field.is_required()}
+    """Return the defaults of a model's keys as the file writes them: `5s` rather than 5.0.
+
+    A key whose default factory is a class is absent by default, and has none.
+    """
+    fields = model.model_fields.items()
+    optional = {
+        name for name, field in fields if not field.is_required() and not isinstance(field.default_factory, type)
+    }
     return model.model_construct().model_dump(mode="json", include=optional, by_alias=True) if optional else {}
 
 

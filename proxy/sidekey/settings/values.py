@@ -25,6 +25,7 @@ from sidekey.credentials.fields import (
     Reference,
     marker,
     parse_text,
+    refuse,
     refuse_elsewhere,
     refuse_key,
 )
@@ -180,9 +181,16 @@ def parse_grants(raw: object) -> tuple[str, ...] | None:
     """The IDs of what a caller may use; None for all of them."""
     if raw == "*":
         return None
-    if isinstance(raw, list) and all(isinstance(entry, str) and _NAME.fullmatch(entry) for entry in raw):
-        return tuple(raw)
-    raise ValueError('must be a list of IDs, or "*" for all of them')
+    if not isinstance(raw, list):
+        raise ValueError('must be a list of IDs, or "*" for all of them')  # noqa: TRY004 - as above
+    errors: list[tuple[tuple[int], ValueError]] = []
+    for index, entry in enumerate(raw):
+        try:
+            check_name(entry if isinstance(entry, str) else "")
+        except ValueError as error:
+            errors.append(((index,), error))
+    refuse(errors)
+    return tuple(dict.fromkeys(raw))
 
 
 def check_method(text: str) -> str:

@@ -51,7 +51,7 @@ def test_what_a_caller_may_use_is_checked_whole(api: Api, named: Named) -> None:
     """Every error at once; a caller that lists nothing may use nothing."""
     name = named("wrong")
     said = api.ask("POST", "/callers", {"name": name, "integrations": ["ok", "Not", 7], "token": "mine"})
-    assert said.pointers == {"", "/integrations/1", "/integrations/2"}
+    assert said.pointers == {"/token", "/integrations/1", "/integrations/2"}
     assert api.ask("POST", "/callers", {"integrations": ["Not"]}).pointers == {"/name", "/integrations/0"}
     for wrong in ("all", {}, None, 7):
         assert api.ask("POST", "/callers", {"name": name, "integrations": wrong}).pointers == {"/integrations"}
@@ -82,8 +82,12 @@ def test_a_caller_may_use_presets_alone(api: Api, named: Named) -> None:
     assert api.ask("PUT", f"/callers/{name}", {"integrations": ["crm"]}, match='"3"').json["presets"] == []
     wrong = {"integrations": ["ok"], "presets": ["ok", "Not", 7]}
     assert api.ask("PUT", f"/callers/{name}", wrong, match='"4"').pointers == {"/presets/1", "/presets/2"}
-    for each in ("all", {}, None, 7):
+    for each in ("all", {}, 7):
         assert api.ask("PATCH", f"/callers/{name}", {"presets": each}, match='"4"').pointers == {"/presets"}
+    # null removes a key (RFC 7396).
+    api.ask("PATCH", f"/callers/{name}", {"presets": "*"}, match='"4"')
+    assert api.ask("PATCH", f"/callers/{name}", {"presets": None}, match='"5"').json["presets"] == []
+    assert api.ask("PATCH", f"/callers/{name}", {"integrations": None}, match='"6"').pointers == {"/integrations"}
     assert api.get("/callers/of-a-file")["presets"] == ["hook-of-a-file"]
 
 

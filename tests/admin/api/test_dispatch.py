@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from sidekey.admin.api.route import PREFIX
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.routes import ROUTES
 from support.api import TOKENS, Api, Running, Said, basic
 from support.ask import within
 from support.raw import DEADLINE
@@ -169,7 +169,7 @@ def test_query_parameters_are_known_and_given_once(api: Api) -> None:
     for query in (
         "canary=1",
         "q=a&q=b",
-        "usable=canary",
+        "usable=true",
         "kind=canary",
         "status=canary",
         "after=canary",

@@ -35,7 +35,7 @@ def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
     secret = shown["auth"]["password"]
     assert secret.keys() == {"set", "id", "set_at", "set_by"}
     assert (secret["set"], secret["set_by"]) == (True, "editor-of-file")
-    assert (shown["source"], shown["status"], shown["usable"]) == ("store", "ok", True)
+    assert (shown["source"], shown["status"]) == ("store", "ok")
     assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
 
 
@@ -201,7 +201,7 @@ def test_an_integration_of_a_file_is_used_until_it_is_removed_there(api: Api, ru
         response = get(child.proxy_port, f"/i/{name}/x", TOKEN).body
         assert "GET /file/x\nauthorization: Basic c3ZjOm9mLXRoZS1maWxl" in response
         shown = api.get(f"/integrations/{name}")
-        assert (shown["source"], shown["version"], shown["usable"]) == ("store", 1, False)
+        assert (shown["source"], shown["version"], shown["status"]) == ("store", 1, "unusable")
         assert shown["problem"] == (
             "a config file has the same integration ID, and is used instead: remove it there to use this one"
         )
@@ -228,8 +228,7 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
     assert found(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
     assert found("kind=headers&q=of-a-file") == ["of-a-file"]
     assert found(f"status=unusable&tag={word}") == []
-    assert found(f"usable=false&tag={word}") == []
-    assert len(found(f"usable=true&status=ok&tag={word}")) == 50
+    assert len(found(f"status=ok&tag={word}")) == 50
 
 
 def test_a_secret_of_a_list_is_changed_without_the_others(editor: Api, running: Running, named: Named) -> None:

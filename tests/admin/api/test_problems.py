@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
+from sidekey.admin.api.dispatch import respond_problem
 from sidekey.admin.api.problems import CODES, TYPE, ApiProblem, ItemError, invalid
 
 
@@ -13,10 +12,11 @@ from sidekey.admin.api.problems import CODES, TYPE, ApiProblem, ItemError, inval
 def test_a_problem_says_what_its_row_says(code: str) -> None:
     """Type, title and status by the code; an instance of its own."""
     problem = ApiProblem(code, "why", headers={"X-A": "b"})
-    answer, again = problem.answer(), problem.answer()
-    body = json.loads(answer.body)
-    assert (answer.status, answer.content_type, answer.headers) == (CODES[code].status, TYPE, {"X-A": "b"})
-    assert body.pop("instance") != json.loads(again.body)["instance"]
+    body = problem.shown().model_dump(exclude_unset=True)
+    response = respond_problem(problem)
+    assert (response.status, response.headers["Content-Type"]) == (CODES[code].status, TYPE)
+    assert response.headers["X-A"] == "b"
+    assert body.pop("instance") != problem.shown().instance
     assert body == {
         "type": f"urn:sidekey:answer:{code}",
         "title": CODES[code].title,
@@ -28,7 +28,10 @@ def test_a_problem_says_what_its_row_says(code: str) -> None:
 
 def test_errors_are_at_pointers() -> None:
     """All of them."""
-    body = json.loads(invalid([ItemError("/a", "one"), ItemError("/b", "two")]).answer().body)
+    body = invalid([ItemError("/a", "one"), ItemError("/b", "two", 3, 4)]).shown().model_dump(exclude_unset=True)
     assert (body["status"], body["detail"]) == (422, "2 values are not valid: see errors")
-    assert body["errors"] == [{"pointer": "/a", "detail": "one"}, {"pointer": "/b", "detail": "two"}]
-    assert json.loads(invalid([ItemError("", "x")]).answer().body)["detail"] == "one value is not valid: see errors"
+    assert body["errors"] == [
+        {"pointer": "/a", "detail": "one"},
+        {"pointer": "/b", "detail": "two", "line": 3, "column": 4},
+    ]
+    assert invalid([ItemError("", "x")]).detail == "one value is not valid: see errors"

@@ -1,32 +1,59 @@
-"""admin/api/route.py: which paths a route is for."""
+"""admin/api/route.py: how a route is found by the path of a request."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.route import Route
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.route import PathTable, names_in
+from sidekey.admin.api.routes import ROUTES
 
 
-async def handle(service: Service, ask: Ask) -> Answer:
-    """What no test here asks for."""
-    raise AssertionError(f"the handler was called for {ask.names}")
+class Item(NamedTuple):
+    """A route for these tests."""
+
+    method: str
+    path: str
+
+
+TABLE = PathTable([Item("GET", "/things/{id}"), Item("PUT", "/things/{id}"), Item("GET", "/things/all/{name}/x")])
 
 
 @pytest.mark.parametrize(
-    ("path", "names"),
+    ("path", "methods", "names"),
     [
-        ("things/a", {"id": "a"}),
-        ("things/", None),
-        ("things", None),
-        ("things/a/b", None),
-        ("other/a", None),
-        ("{id}/a", None),
+        ("/things/a", {"GET", "PUT"}, {"id": "a"}),
+        ("/things/{id}", {"GET", "PUT"}, {"id": "{id}"}),
+        ("/things/", set(), {}),
+        ("/things", set(), {}),
+        ("/things/a/b", set(), {}),
+        ("/things/all", set(), {}),
+        ("/things/all/b/x", {"GET"}, {"name": "b"}),
+        ("/other/a", set(), {}),
+        ("/{id}/a", set(), {}),
+        ("", set(), {}),
     ],
 )
-def test_a_name_is_one_segment(path: str, names: dict[str, str] | None) -> None:
-    """Whatever it is: no handler finds what is not there."""
-    route = Route(method="GET", path="/things/{id}", name="x", summary="", role="viewer", handle=handle)
-    assert route.match(tuple(path.split("/"))) == names
+def test_name_is_one_segment_that_is_not_empty(path: str, methods: set[str], names: dict[str, str]) -> None:
+    """A literal segment comes before a name."""
+    found, values = TABLE.find(path)
+    assert (set(found), values) == (methods, names)
+
+
+def test_each_route_is_found_by_its_own_path() -> None:
+    """No route hides another."""
+    table = PathTable(ROUTES)
+    for route in ROUTES:
+        found, names = table.find(route.path)
+        assert found[route.method] is route
+        assert tuple(names) == names_in(route.path)
+
+
+def test_changes_need_more_than_the_role_viewer() -> None:
+    """And say what they do, for the audit; a change of a resource names its version."""
+    for route in ROUTES:
+        if route.writes:
+            assert route.role == ("editor" if route.writes in ("integration", "preset") else "admin")
+            assert route.action
+        assert route.conditional is (bool(route.writes) and "{" in route.path)

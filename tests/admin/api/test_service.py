@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.admin.api.ask import Ask, Condition
 from sidekey.admin.api.integrations import INTEGRATIONS
+from sidekey.admin.api.messages import ApiRequest, Condition
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
@@ -28,7 +28,7 @@ from support.stored import BASIC
 
 OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
 WHATEVER = Condition(versions=None)
-ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
+ASK = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
 async def never(name: object, *_: object) -> Outcome:
@@ -43,7 +43,6 @@ async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseExcept
     async with process(folder) as running:
         service = Service(
             running.managed,
-            describe=dict,
             snapshot=lambda: running.snapshot,
             probe=never,
             probe_draft=never,
@@ -119,7 +118,7 @@ async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: 
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
     """A secret may have been pasted there."""
     async with serviced(tmp_path) as (service, _):
-        await service.note_refusal(Ask(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
+        await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
 
@@ -129,10 +128,10 @@ async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(
 ) -> None:
     """In a reload meanwhile its integration may have gone."""
     async with serviced(tmp_path) as (service, _):
-        await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+        await INTEGRATIONS.create(service, ApiRequest(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
         snapshots = iter([service.snapshot])
         gone = replace(service.snapshot, integrations={})
         monkeypatch.setattr(service, "_snapshot", lambda: next(snapshots, gone))
         draft = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
-        found = await preview_draft(service, Ask(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
+        found = await preview_draft(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
         assert json.loads(found.body)["request"]["url"] == draft["url"]

@@ -8,7 +8,7 @@ import pytest
 
 from admin.api.test_service import OPERATOR, serviced
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.console.backend import Backend
 
 NAMES = {route.name: route for route in ROUTES}

@@ -12,7 +12,8 @@ import pytest
 
 from admin.conftest import Named
 from admin.console.conftest import LogIn
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.route import PathTable
+from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.console.pages.table import PAGES
 from support.api import TOKENS, Api, Running, basic
 
@@ -64,10 +65,8 @@ def test_pages_show_a_viewer_no_form_that_is_refused(log_in: LogIn, unchanged: s
         for form in pages.get(at(page.path, unchanged)).forms:
             if form.method != "post" or form.action == "/logout":
                 continue
-            found = [
-                each for each in PAGES if each.method == "POST" and each.match(form.action.split("/")[1:]) is not None
-            ]
-            assert [each.role for each in found] == ["viewer"], form.action
+            found, _ = PathTable(PAGES).find(form.action)
+            assert found["POST"].role == "viewer", form.action
 
 
 def test_no_operation_of_the_api_changes_anything(running: Running, unchanged: str) -> None:

@@ -1,58 +1,106 @@
-"""`/audit`, and what of it is an integration's own: who did what, when, to which fields, and never a value."""
+"""`/audit`, and the activity of one integration: who did what, when, to which fields. It never has a value."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from types import NoneType
+from typing import Annotated, Any, Final
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.problems import ApiProblem, not_found
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.problems import not_found
+from sidekey.admin.api.resources import Body, Instant, Page
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
-from sidekey.settings.stored.reading import instant
 from sidekey.store.audit import AuditEntry, AuditPage
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 
-_MOST = 1 << 62
+_MOST: Final = 1 << 62
 
 
-async def browse(service: Service, ask: Ask) -> Answer:
-    """A page of all that was done, the newest first."""
-    page = await _page(service, ask, None)
-    return await service.answer(_listed, page, True)
+class Entry(Body):
+    """An action of an operator or of a command."""
+
+    number: int
+    at: Instant
+    who: str = Field(description="The name of an operator's token, or of a command.")
+    action: str
+    fields: list[str] = Field(description="Names or JSON pointers of what was changed.")
+    outcome: str = Field(
+        description="`ok`, the code of the problem, of a test `failed`, or `sent` until it ends, or `more not listed` "
+        "if further events of this token and hour have no entry."
+    )
 
 
-async def activity(service: Service, ask: Ask) -> Answer:
-    """A page of what was done to one integration."""
-    row = service.store.state.integrations.get(ask.names["id"])
+class AuditedEntry(Entry):
+    """An action with the resource that it changed, and the client's address."""
+
+    object: str = Field(description="integration, preset, caller, token, or nothing.")
+    name: str
+    source: str = Field(alias="from", description="The client's address, and `by` which proxy (`admin.behind_tls`).")
+
+
+class Activity(Page[Entry]):
+    """A page of the actions on one integration."""
+
+
+class Audit(Page[AuditedEntry]):
+    """A page of the audit."""
+
+
+def _parse_before(raw: object) -> int:
+    if not isinstance(raw, str) or not raw.isascii() or not raw.isdecimal() or not 0 < int(raw) < _MOST:
+        raise ValueError("must be the `next` of the page before")
+    return int(raw)
+
+
+class Before(Body):
+    """The query of the audit."""
+
+    before: Annotated[
+        int | None,
+        PlainValidator(_parse_before),
+        WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"}),
+    ] = Field(default_factory=NoneType, description="`next` of the page before.")
+
+
+async def browse(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of the audit, the newest entry first."""
+    return await service.respond(_audit, await _page(service, request, None))
+
+
+async def activity(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of the actions on one integration."""
+    row = service.store.state.integrations.get(request.names["id"])
     if row is None:
         raise not_found()
-    page = await _page(service, ask, row.row)
-    return await service.answer(_listed, page, False)
+    return await service.respond(_activity, await _page(service, request, row.row))
 
 
-async def _page(service: Service, ask: Ask, row: str | None) -> AuditPage:
-    before = ask.query.get("before")
-    if before is not None and (not before.isascii() or not before.isdecimal() or not 0 < int(before) < _MOST):
-        raise ApiProblem("malformed", "before must be the next of the page before")
+async def _page(service: Service, request: ApiRequest, row: str | None) -> AuditPage:
     try:
-        return await service.store.audit_page(before=None if before is None else int(before), row=row)
+        return await service.store.audit_page(before=request.query.before, row=row)
     except (StoreUnavailable, StoreRefused) as error:
         raise unavailable(error) from None
 
 
-def _listed(page: AuditPage, whole: bool) -> dict[str, Any]:
-    """A page; `whole` with what it was done to, and from where."""
-    return {
-        "items": [{**_shown(*each), **(_whole(each[1]) if whole else {})} for each in page.entries],
-        "next": None if page.next is None else str(page.next),
-    }
+def _activity(page: AuditPage) -> Activity:
+    return Activity(items=[Entry(**_entry(*each)) for each in page.entries], next=_next(page))
 
 
-def _shown(number: int, entry: AuditEntry) -> dict[str, Any]:
+def _audit(page: AuditPage) -> Audit:
+    items = [AuditedEntry(**_entry(*each), **_resource(each[1])) for each in page.entries]
+    return Audit(items=items, next=_next(page))
+
+
+def _resource(entry: AuditEntry) -> dict[str, Any]:
+    return {"object": entry.kind, "name": entry.id, "from": entry.source}
+
+
+def _entry(number: int, entry: AuditEntry) -> dict[str, Any]:
     return {
         "number": number,
-        "at": instant(entry.at),
+        "at": entry.at,
         "who": entry.who,
         "action": entry.action,
         "fields": list(entry.fields),
@@ -60,11 +108,9 @@ def _shown(number: int, entry: AuditEntry) -> dict[str, Any]:
     }
 
 
-def _whole(entry: AuditEntry) -> dict[str, Any]:
-    return {"object": entry.kind, "name": entry.id, "from": entry.source}
+def _next(page: AuditPage) -> str | None:
+    return None if page.next is None else str(page.next)
 
-
-_BEFORE: Final = {"before": {"type": "string", "pattern": "^[0-9]{1,18}$", "description": "`next` of the page before."}}
 
 ROUTES: Final = (
     Route(
@@ -74,8 +120,8 @@ ROUTES: Final = (
         summary="List the actions of operators, newest first.",
         role="admin",
         handle=browse,
-        query=_BEFORE,
-        gives="Audit",
+        query=Before,
+        gives=Audit,
     ),
     Route(
         method="GET",
@@ -84,8 +130,8 @@ ROUTES: Final = (
         summary="List the actions on one integration, newest first.",
         role="viewer",
         handle=activity,
-        query=_BEFORE,
-        gives="Activity",
+        query=Before,
+        gives=Activity,
         codes=("not_found",),
     ),
 )

@@ -1,87 +1,121 @@
-"""`/callers`: who may send requests, for what. A caller's token is shown once, when it is made."""
+"""`/callers`: who may send requests, and which integrations and presets they may use."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as replaced
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import AFTER, Key, about, altered_in, is_altered, keys, name_in, other_name, page_of
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
+from pydantic import BaseModel, Field
+
+from sidekey.admin.api.messages import JSON, ApiRequest, ApiResult
+from sidekey.admin.api.problems import ApiProblem, not_found
+from sidekey.admin.api.resources import (
+    After,
+    Body,
+    Instant,
+    Key,
+    Members,
+    Named,
+    Page,
+    Patch,
+    Sent,
+    altered_in,
+    document_in,
+    is_altered,
+    keys,
+    name_in,
+    other_name,
+    page_of,
+    read_body,
+    stored_problem,
+)
+from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
-from sidekey.runtime.snapshot import Caller, Snapshot
+from sidekey.credentials.fields import AtMost
+from sidekey.runtime.snapshot import Caller as ServedCaller
+from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.overlaps import overlap_for
-from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import caller_fields
-from sidekey.settings.values import check_name
+from sidekey.settings.values import CallerGrants, Name
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.tokens import new_token
 
-MOST: Final = 10_000
-"""IDs that one caller may list."""
-
-_KEYS: Final = frozenset(
-    {
-        "name",
-        "integrations",
-        "presets",
-        "source",
-        "version",
-        "status",
-        "problem",
-        "created_at",
-        "updated_at",
-        "updated_by",
-    }
-)
-"""What may be sent: what is said about a caller counts for nothing, so that what was read can be sent."""
+_INTEGRATIONS: Final = 'IDs of integrations, or `"*"` for all. IDs that do not exist yet count once they do.'
+_PRESETS: Final = 'IDs of presets, or `"*"` for all. IDs that do not exist yet count once they do.'
 
 
-class _Granted(NamedTuple):
-    """What a caller may use; None: all of them."""
+class CallerMembers(Members, Named):
+    """The members of a caller that its document does not have."""
 
-    integrations: tuple[str, ...] | None = ()
-    presets: tuple[str, ...] | None = ()
-
-    @classmethod
-    def of(cls, row: CallerRow) -> _Granted:
-        """What a stored one may use."""
-        return cls(row.integrations, row.presets)
+    updated_at: Instant | None
+    updated_by: str | None
 
 
-_NOTHING: Final = _Granted()
+class Caller(CallerMembers):
+    """A caller."""
+
+    integrations: Literal["*"] | list[str] = Field(description=_INTEGRATIONS)
+    presets: Literal["*"] | list[str] = Field(description=_PRESETS)
 
 
-async def browse(service: Service, ask: Ask) -> Answer:
-    """A page of them."""
-    return await service.answer(_page, service, ask.query.get("after", ""))
+class CallerWithToken(Caller):
+    """A new caller with its token."""
+
+    token: str = Field(description="The token, shown in this response alone.")
 
 
-async def read(service: Service, ask: Ask) -> Answer:
-    """One of them: where a file has its name as well, the stored one, as it can be changed."""
-    name = ask.names["name"]
-    of_file = service.file_caller(name)
-    row = _found(service.store.state, name)
+class Callers(Page[Caller]):
+    """A page of callers."""
+
+
+class _NewName(Body):
+    name: Name
+
+
+class CallerDocument(Sent):
+    """The permissions of a caller."""
+
+    read_only = CallerMembers
+
+    integrations: Annotated[CallerGrants, AtMost(10_000)] = Field(description=_INTEGRATIONS)
+    presets: Annotated[CallerGrants, AtMost(10_000)] = Field(default=(), description=_PRESETS)
+
+
+class NewCaller(CallerDocument, _NewName):
+    """A caller to create."""
+
+    integrations: Annotated[CallerGrants, AtMost(10_000)] = Field(default=(), description=_INTEGRATIONS)
+
+
+async def browse(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of callers."""
+    return await service.respond(_page, service, request.query)
+
+
+async def read(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with one caller: if a file and the store have the name, the stored one, as it can be changed."""
+    name = request.names["name"]
+    in_file = service.file_caller(name)
+    row = _find(service.store.state, name)
     if row is not None:
-        return await service.run(_answer, row, of_file is not None)
-    if of_file is None:
+        return await service.run(_result, row, in_file is not None)
+    if in_file is None:
         raise not_found()
-    return await service.answer(_shown_of_file, of_file)
+    return await service.respond(_shown_of_file, in_file)
 
 
-async def create(service: Service, ask: Ask) -> Answer:
-    """Save a new one; the response is the only one that shows its token."""
-    return await _create(service, ask, *name_in(ask.document, "name"))
+async def create(service: Service, request: ApiRequest) -> ApiResult:
+    """Save a new caller. Only this response contains its token."""
+    sent = await service.read(NewCaller, request)
+    return await _create(service, request, sent.name, sent)
 
 
-async def _create(service: Service, ask: Ask, name: str, wrong: Sequence[ItemError]) -> Answer:
-    granted = await service.validate(_granted, ask.document, wrong, _NOTHING)
+async def _create(service: Service, request: ApiRequest, name: str, sent: CallerDocument) -> ApiResult:
     if service.file_caller(name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
     token, digest = new_token()
@@ -90,90 +124,108 @@ async def _create(service: Service, ask: Ask, name: str, wrong: Sequence[ItemErr
         row=new_row(),
         id=name,
         token_sha256=digest,
-        integrations=granted.integrations,
-        presets=granted.presets,
+        integrations=sent.integrations,
+        presets=sent.presets,
         created_at=now,
         updated_at=now,
-        updated_by=ask.operator.name,
+        updated_by=request.operator.name,
     )
-    return await _save(service, ask, row, None, caller_fields(row, None), token=token)
+    return await _save(service, request, row, None, caller_fields(row, None), token=token)
 
 
-async def replace(service: Service, ask: Ask) -> Answer:
-    """Change what it may use: its token stays. Or save a new one."""
-    if ask.condition.absent:
-        name, wrong = name_in(ask.names, "name")
-        try:
-            return await _create(service, ask, name, [*wrong, *other_name(ask.document, "name", ask.names["name"])])
-        except ApiProblem as problem:
-            raise exists_already(problem) from None
-    missing = ItemError("/integrations", 'is missing: send a list of IDs, or "*" for all')
-    return await _change(service, ask, [] if "integrations" in ask.document else [missing], lambda _: _NOTHING)
+async def replace(service: Service, request: ApiRequest) -> ApiResult:
+    """Replace the permissions of a caller, whose token stays, or create a caller."""
+    if not request.condition.absent:
+        row, version = await _changeable(service, request)
+        return await _change(service, request, row, version, request.document)
+    name, wrong = name_in(request.names, "name")
+    sent = await service.read(CallerDocument, request, [*wrong, *other_name(request.document, "name", name)])
+    try:
+        return await _create(service, request, name, sent)
+    except ApiProblem as problem:
+        raise exists_already(problem) from None
 
 
-async def patch(service: Service, ask: Ask) -> Answer:
-    """The same, where left out means: stays."""
-    return await _change(service, ask, [], _Granted.of)
+async def patch(service: Service, request: ApiRequest) -> ApiResult:
+    """Change permissions of a caller; omitted keys stay."""
+    row, version = await _changeable(service, request)
+    before = {"integrations": _written(row.integrations), "presets": _written(row.presets)}
+    merged = merge_patch(before, document_in(request.document, CallerMembers), lambda _: False)
+    return await _change(service, request, row, version, merged)
+
+
+async def _changeable(service: Service, request: ApiRequest) -> tuple[CallerRow, int]:
+    row = await _stored(service, request)
+    version = expect(row, request.condition)
+    if _is_altered(row):
+        raise is_altered()
+    return row, version
 
 
 async def _change(
-    service: Service, ask: Ask, missing: Sequence[ItemError], left_out: Callable[[CallerRow], _Granted]
-) -> Answer:
-    """Save what is sent, and of a row what it says of what is `left_out`. `missing` is what must be sent."""
-    row = await _stored(service, ask)
-    version = expect(row, ask.condition)
-    if _is_altered(row):
-        raise is_altered()
-    wrong = [*other_name(ask.document, "name", row.id), *missing]
-    granted = await service.validate(_granted, ask.document, wrong, left_out(row))
-    changed = replaced(row, **granted._asdict(), updated_at=int(time.time()), updated_by=ask.operator.name)
+    service: Service, request: ApiRequest, row: CallerRow, version: int, document: Mapping[str, Any]
+) -> ApiResult:
+    wrong = other_name(request.document, "name", row.id)
+    sent = await service.validate(read_body, CallerDocument, document, wrong)
+    changed = replaced(
+        row,
+        integrations=sent.integrations,
+        presets=sent.presets,
+        updated_at=int(time.time()),
+        updated_by=request.operator.name,
+    )
     fields = caller_fields(changed, row)
     if not fields:
-        return await service.run(_answer, row, service.file_caller(row.id) is not None)
-    return await _save(service, ask, changed, version, fields)
+        return await service.run(_result, row, service.file_caller(row.id) is not None)
+    return await _save(service, request, changed, version, fields)
 
 
 async def _save(
-    service: Service, ask: Ask, row: CallerRow, expected: int | None, fields: Sequence[str], *, token: str = ""
-) -> Answer:
-    """Save one and show it, with its token where it was just made."""
+    service: Service,
+    request: ApiRequest,
+    row: CallerRow,
+    expected: int | None,
+    fields: Sequence[str],
+    *,
+    token: str = "",
+) -> ApiResult:
     await service.validate(_refuse_overlap, service.snapshot, row)
-    state = await service.commit(ask, [Put(row, expected)], fields)
-    return await service.run(_answer, state.callers[row.id], service.file_caller(row.id) is not None, token)
+    state = await service.commit(request, [Put(row, expected)], fields)
+    return await service.run(_result, state.callers[row.id], service.file_caller(row.id) is not None, token)
 
 
-async def delete(service: Service, ask: Ask) -> Answer:
-    """Delete it: its token lets nobody in any more."""
-    row = await _stored(service, ask)
-    await service.commit(ask, [Delete(row, expect(row, ask.condition))])
-    return Answer(204)
+async def delete(service: Service, request: ApiRequest) -> ApiResult:
+    """Delete a caller, whose token is then refused."""
+    row = await _stored(service, request)
+    await service.commit(request, [Delete(row, expect(row, request.condition))])
+    return ApiResult(204)
 
 
 def _refuse_overlap(snapshot: Snapshot, row: CallerRow) -> None:
     listed = None if row.integrations is None else frozenset(row.integrations)
-    found = overlap_for(snapshot, Caller(row.id, listed))
+    found = overlap_for(snapshot, ServedCaller(row.id, listed))
     if found is not None:
         pair = f"{found.first} and {found.second}"
         raise ApiProblem("overlaps", f"integrations {pair} both cover {found.where}: list one of them, or narrow one")
 
 
-async def _stored(service: Service, ask: Ask) -> CallerRow:
-    name = ask.names["name"]
-    row = _found(await service.now(), name)
+async def _stored(service: Service, request: ApiRequest) -> CallerRow:
+    name = request.names["name"]
+    row = _find(await service.now(), name)
     if row is not None:
         return row
     if service.file_caller(name) is not None:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
-    raise not_there(ask.condition)
+    raise not_there(request.condition)
 
 
-def _found(state: State, name: str) -> CallerRow | None:
+def _find(state: State, name: str) -> CallerRow | None:
     row = state.callers.get(name)
     return _altered(state).get(name) if row is None else row
 
 
 def _altered(state: State) -> dict[str, CallerRow]:
-    """In place of rows that are not to be relied upon: callers that nobody is."""
+    """Return stand-ins for rows whose MAC does not verify: callers without a token."""
     lines = altered_in(state, CallerRow.kind).values()
     return {each.id: CallerRow(row=each.row, id=each.id, version=each.version, token_sha256="") for each in lines}
 
@@ -182,93 +234,62 @@ def _is_altered(row: CallerRow) -> bool:
     return not row.token_sha256
 
 
-def _answer(row: CallerRow, of_file: bool, token: str = "") -> Answer:
-    """The response that shows a caller; with its token where it was just made. It may list thousands of IDs."""
+def _result(row: CallerRow, in_file: bool, token: str = "") -> ApiResult:
+    """Return the response for a stored caller; a new one has a `token`."""
+    shown = _shown(row, in_file)
     if not token:
-        return Answer.of(_shown(row, of_file), version=row.version)
-    shown = {**_shown(row, of_file), "token": token}
-    return Answer.of(shown, status=201, version=row.version, location=f"{PREFIX}/callers/{row.id}")
+        return ApiResult.of(shown, version=row.version)
+    created = CallerWithToken(**dict(shown), token=token)
+    return ApiResult.of(created, status=201, version=row.version, location=f"{PREFIX}/callers/{row.id}")
 
 
-def _page(service: Service, after: str) -> dict[str, Any]:
+def _page(service: Service, query: After) -> BaseModel:
     files, state = service.file_callers, service.store.state
     stored = {**_altered(state), **state.callers}
 
-    def item(key: Key) -> dict[str, Any]:
+    def item(key: Key) -> Caller:
         if key.source == "file":
             return _shown_of_file(files[key.name])
         return _shown(stored[key.name], key.name in files)
 
-    return page_of(keys(files, stored), after, item)
+    items, following = page_of(keys(files, stored), query.after, item)
+    return Callers(items=items, next=following)
 
 
-def _shown(row: CallerRow, of_file: bool) -> dict[str, Any]:
-    """Show a stored one; `of_file`: a file has its name."""
+def _shown(row: CallerRow, in_file: bool) -> Caller:
     altered = _is_altered(row)
-    return {
-        "name": row.id,
-        "source": "store",
-        "version": row.version,
-        **about(altered=altered, file=of_file, kind="caller"),
-        "integrations": _written(row.integrations),
-        "presets": _written(row.presets),
-        "created_at": None if altered else instant(row.created_at),
-        "updated_at": None if altered else instant(row.updated_at),
-        "updated_by": row.updated_by or None,
-    }
+    problem = stored_problem("caller", altered=altered, file=in_file)
+    return Caller(
+        name=row.id,
+        source="store",
+        version=row.version,
+        status="unusable" if problem else "ok",
+        problem=problem or None,
+        integrations=_written(row.integrations),
+        presets=_written(row.presets),
+        created_at=None if altered else row.created_at,
+        updated_at=None if altered else row.updated_at,
+        updated_by=row.updated_by or None,
+    )
 
 
-def _shown_of_file(caller: Caller) -> dict[str, Any]:
-    return {
-        "name": caller.name,
-        "source": "file",
-        "version": None,
-        "status": "ok",
-        "problem": None,
-        "integrations": _written(None if caller.integrations is None else sorted(caller.integrations)),
-        "presets": _written(None if caller.presets is None else sorted(caller.presets)),
-        "created_at": None,
-        "updated_at": None,
-        "updated_by": None,
-    }
+def _shown_of_file(caller: ServedCaller) -> Caller:
+    return Caller(
+        name=caller.name,
+        source="file",
+        version=None,
+        status="ok",
+        problem=None,
+        integrations=_written(None if caller.integrations is None else sorted(caller.integrations)),
+        presets=_written(None if caller.presets is None else sorted(caller.presets)),
+        created_at=None,
+        updated_at=None,
+        updated_by=None,
+    )
 
 
 def _written(granted: Sequence[str] | None) -> Any:
     return "*" if granted is None else list(granted)
-
-
-def _granted(sent: Mapping[str, Any], wrong: Sequence[ItemError], left_out: _Granted) -> _Granted:
-    """What a caller may use, as it was sent; of what is not sent what it says that is `left_out`.
-
-    Raises ApiProblem with all that is wrong with what was sent, of which `wrong` is known already.
-    """
-    errors = [*wrong]
-    if not sent.keys() <= _KEYS:
-        errors.append(ItemError("", "must have no other keys than name, integrations and presets"))
-    for key in _Granted._fields:
-        errors += _errors(key, sent[key]) if key in sent else ()
-    if errors:
-        raise invalid(errors)
-    found = {key: _ids(sent[key]) for key in _Granted._fields if key in sent}
-    return left_out._replace(**found)
-
-
-def _ids(raw: Any) -> tuple[str, ...] | None:
-    return None if raw == "*" else tuple(dict.fromkeys(raw))
-
-
-def _errors(key: str, raw: Any) -> Iterator[ItemError]:
-    """What is wrong with the IDs that were sent."""
-    if raw == "*":
-        return
-    if not isinstance(raw, list) or len(raw) > MOST:
-        yield ItemError(f"/{key}", f'must be a list of at most {MOST} IDs, or "*" for all')
-        return
-    for index, each in enumerate(raw):
-        try:
-            check_name(each if isinstance(each, str) else "")
-        except ValueError as error:
-            yield ItemError(f"/{key}/{index}", str(error))
 
 
 _ALL: Final = partial(Route, path="/callers", role="admin")
@@ -279,7 +300,7 @@ _CHANGE: Final = partial(
     codes=("read_only", "not_found", "invalid", "overlaps"),
     writes="caller",
     action="update",
-    gives="Caller",
+    gives=Caller,
 )
 
 ROUTES: Final = (
@@ -288,16 +309,16 @@ ROUTES: Final = (
         name="listCallers",
         summary="List callers of files and of the store, by name.",
         handle=browse,
-        query={"after": AFTER},
-        gives="Callers",
+        query=After,
+        gives=Callers,
     ),
     _ALL(
         method="POST",
         name="createCaller",
         summary="Create a caller. Only this response contains its token.",
         handle=create,
-        body="NewCaller",
-        gives="CallerWithToken",
+        body=NewCaller,
+        gives=CallerWithToken,
         status=201,
         codes=("exists", "invalid", "overlaps"),
         writes="caller",
@@ -308,7 +329,7 @@ ROUTES: Final = (
         name="getCaller",
         summary="Read a caller.",
         handle=read,
-        gives="Caller",
+        gives=Caller,
         codes=("not_found",),
     ),
     _CHANGE(
@@ -317,15 +338,15 @@ ROUTES: Final = (
         summary="Replace the permissions of a caller; without `presets` it may use none. Its token stays. "
         "`If-None-Match: *` creates a caller, and only that response contains its token.",
         handle=replace,
-        creates="CallerWithToken",
-        body="CallerDocument",
+        creates=CallerWithToken,
+        body=CallerDocument,
     ),
     _CHANGE(
         method="PATCH",
         name="patchCaller",
         summary="Change the permissions of a caller. Omitted keys stay.",
         handle=patch,
-        body="Patch",
+        body=Patch,
         accepts=(MERGE_PATCH, JSON),
     ),
     _CHANGE(
@@ -333,7 +354,7 @@ ROUTES: Final = (
         name="deleteCaller",
         summary="Delete a caller, whose token is then refused.",
         handle=delete,
-        gives="",
+        gives=None,
         status=204,
         codes=("read_only", "not_found"),
         action="delete",

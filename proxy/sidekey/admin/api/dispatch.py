@@ -1,4 +1,4 @@
-"""One request of the API: who sends it, which route it is for, what it brings; and the response, whatever happens."""
+"""One request of the API: its operator, its route and its body; and the response, whatever happens."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
+from pydantic import ValidationError
 
-from sidekey.admin.api.answer import YAML, Answer, version_in
-from sidekey.admin.api.ask import Ask, Condition
-from sidekey.admin.api.operation import perform
+from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
 from sidekey.admin.api.operators import Operator, bearer
-from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.route import JSON, PREFIX, Route
+from sidekey.admin.api.problems import TYPE, ApiProblem
+from sidekey.admin.api.route import PREFIX, PathTable, Route
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.yaml_documents import read_yaml
+from sidekey.admin.api.yaml_documents import read_yaml, with_lines
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
@@ -32,33 +31,78 @@ _ALWAYS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
 }
 
-
 _WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)
 """RFC 9110 12.4.2."""
+
+_AUDITED: Final = frozenset(
+    {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "invalid", "reenter"}
+)
+"""The problems of refused changes that the audit lists: an operator may have intended these changes."""
 
 Authenticate = Callable[[web.Request], Awaitable[Operator]]
 """Finds the operator who sends a request. Raises ApiProblem."""
 
 
+async def perform(
+    service: Service, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
+) -> ApiResult:
+    """Return the response of a route to a known operator, and count and audit the change.
+
+    `read` adds query, body and condition; it is not called if the operator may not use the route. Raises ApiProblem,
+    with lines if the body was YAML.
+    """
+    try:
+        _check_role(request, route)
+        request = await read(request)
+        result = await route.handle(service, request)
+    except ApiProblem as problem:
+        problem.errors = await service.run(with_lines, problem.errors, request.table)
+        if route.writes:
+            service.metrics.admin_changes[route.writes, problem.code] += 1
+            if problem.code in _AUDITED:
+                await service.note_refusal(request, problem.code)
+        raise
+    if route.writes:
+        service.metrics.admin_changes[route.writes, "ok"] += 1
+    return result
+
+
+def _check_role(request: ApiRequest, route: Route) -> None:
+    if not request.operator.may(route.role):
+        raise ApiProblem("forbidden", f"this needs the role {route.role}: yours is {request.operator.role}")
+
+
+def read_query(route: Route, query: Mapping[str, str]) -> Any:
+    """Validate the parameters of a query. Raises ApiProblem."""
+    known = route.query.model_fields if route.query else {}
+    if not query.keys() <= known.keys():
+        text = f"this takes {', '.join(known)}" if known else "this takes none"
+        raise ApiProblem("malformed", f"a query parameter is not known: {text}")
+    try:
+        return route.query and route.query.model_validate(query)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ApiProblem("malformed", f"query parameter {first['loc'][0]} {first['ctx']['error']}") from None
+
+
 class Dispatcher:
-    """Serves the API by its table of routes."""
+    """Serves the routes of the API."""
 
     def __init__(self, service: Service, routes: tuple[Route, ...]) -> None:
         self._service = service
-        self._routes = routes
+        self._routes = PathTable(routes)
 
     async def serve(
         self, request: web.Request, prefix: str = PREFIX, authenticate: Authenticate | None = None
     ) -> web.Response:
-        """The response to any request below a prefix. By default a bearer token identifies the operator."""
+        """Respond to any request below a prefix. By default a bearer token identifies the operator."""
         try:
-            answer = await self._answer(request, prefix, authenticate or self._by_token)
+            return _response(await self._result(request, prefix, authenticate or self._by_token))
         except ApiProblem as problem:
-            answer = problem.answer()
-        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender told nothing of it
+            return respond_problem(problem)
+        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender learns nothing of it
             logged = self._service.report(defect)
-            answer = ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}").answer()
-        return respond(answer)
+            return respond_problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))
 
     async def _by_token(self, request: web.Request) -> Operator:
         header = _single(request, hdrs.AUTHORIZATION)
@@ -67,103 +111,90 @@ class Dispatcher:
             await self._service.look_for(token)
         return self._service.authenticate(header)
 
-    async def _answer(self, request: web.Request, prefix: str, authenticate: Authenticate) -> Answer:
+    async def _result(self, request: web.Request, prefix: str, authenticate: Authenticate) -> ApiResult:
         operator = await authenticate(request)
         route, names = self._find(request, prefix)
         if route.needs_store:
             self._service.require_store()
-        ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
-        answer = await perform(self._service, route, ask, partial(self._read, request, route))
-        return _not_modified(answer) if route.method == hdrs.METH_GET and _has(request, answer) else answer
-
-    async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
-        """What a request brings."""
-        query = _query(request, route)
-        ask = replace(await self._body(request, route, ask), query=query)
-        ask = replace(ask, as_yaml=route.gives_yaml and _prefers_yaml(request))
-        if not route.conditional:
-            return ask
-        condition = _condition(request, route)
-        return replace(ask, condition=condition, action="create" if condition.absent else ask.action)
+        received = ApiRequest(operator, route.action, route.writes, names, source=source_of(self._service, request))
+        result = await perform(self._service, route, received, partial(self._read, request, route))
+        if route.method == hdrs.METH_GET and _has(request, result):
+            return ApiResult(304, headers={"ETag": result.headers["ETag"]})
+        return result
 
     def _find(self, request: web.Request, prefix: str) -> tuple[Route, Mapping[str, str]]:
-        """The route of a request, by the bytes of its path: no name needs an escape."""
-        path = request.raw_path.partition("?")[0].removeprefix(prefix)
-        segments = tuple(path.split("/")[1:])
-        found = [(route, names) for route in self._routes if (names := route.match(segments)) is not None]
+        """Return the route of a request, by the bytes of its path: no name needs an escape."""
+        found, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(prefix))
         if not found:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
         method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-        for route, names in found:
-            if route.method == method:
-                return route, names
-        allowed = [route.method for route, _ in found]
-        allowed += [hdrs.METH_HEAD] if hdrs.METH_GET in allowed else []
+        if method in found:
+            return found[method], names
+        allowed = [*found, *([hdrs.METH_HEAD] if hdrs.METH_GET in found else [])]
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
-    async def _body(self, request: web.Request, route: Route, ask: Ask) -> Ask:
-        if not route.body:
+    async def _read(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
+        """Add query, body and condition."""
+        if len(request.query) > len(set(request.query)):
+            raise ApiProblem("malformed", "a query parameter must not be repeated")
+        query = read_query(route, dict(request.query))
+        received = await self._body(request, route, received)
+        received = replace(received, query=query, as_yaml=route.gives_yaml and _prefers_yaml(request))
+        if not route.conditional:
+            return received
+        condition = _condition(request, route)
+        return replace(received, condition=condition, action="create" if condition.absent else received.action)
+
+    async def _body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
+        if route.body is None:
             if request.body_exists:
                 raise ApiProblem("malformed", "this takes no body")
-            return ask
+            return received
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
         data = await read_body(request)
         if request.content_type == YAML:
             found = await self._service.run(read_yaml, data)
-            return replace(ask, body=found.value, table=found.table)
+            return replace(received, body=found.value, table=found.table)
         try:
-            return replace(ask, body=await self._service.run(parse, data))
+            return replace(received, body=await self._service.run(parse, data))
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
 
 
 def source_of(service: Service, request: web.Request) -> str:
-    """Where a request comes from: the peer's address, and behind a proxy whose it says that it passes on.
+    """Return the address of a client: the peer's, and behind a proxy the address that the proxy has seen.
 
-    The last one of X-Forwarded-For is what the proxy that connects has seen; what is before it anybody may write.
+    The proxy adds the last entry of X-Forwarded-For; anybody may write the entries before it.
     """
     peer = request.remote or "unix"
     if not service.snapshot.admin.behind_tls:
         return peer
-    said = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
-    address = literal(said.partition("%")[0])
+    last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
+    address = literal(last.partition("%")[0])
     return peer if address is None else f"{address} by {peer}"
 
 
-def respond(answer: Answer) -> web.Response:
-    """The response as aiohttp writes it."""
-    headers = {**_ALWAYS, **answer.headers}
-    if answer.body:
-        headers[hdrs.CONTENT_TYPE] = answer.content_type
-    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+def _response(result: ApiResult) -> web.Response:
+    headers = {**_ALWAYS, **result.headers}
+    if result.body:
+        headers[hdrs.CONTENT_TYPE] = result.content_type
+    return web.Response(status=result.status, body=result.body or None, headers=headers)
+
+
+def respond_problem(problem: ApiProblem) -> web.Response:
+    """Return the response of a problem (RFC 9457)."""
+    result = ApiResult.of(problem.shown(), status=problem.status)
+    return _response(replace(result, headers=problem.headers, content_type=TYPE))
 
 
 def _single(request: web.Request, name: str) -> str | None:
-    """The value of a field that may be there once. Raises ApiProblem."""
+    """Return the value of a field that must not be repeated. Raises ApiProblem."""
     values = request.headers.getall(name, [])
     if len(values) > 1:
         raise ApiProblem("malformed", f"{name} must not be repeated")
     return values[0] if values else None
-
-
-def _query(request: web.Request, route: Route) -> dict[str, str]:
-    """The parameters of a query. Raises ApiProblem where one is repeated, not known or not valid."""
-    found: dict[str, str] = {}
-    for name, value in request.query.items():
-        schema = route.query.get(name)
-        if schema is None:
-            known = f"this takes {', '.join(route.query)}" if route.query else "this takes none"
-            raise ApiProblem("malformed", f"a query parameter is not known: {known}")
-        if name in found:
-            raise ApiProblem("malformed", f"query parameter {name} must not be repeated")
-        if "enum" in schema and value not in schema["enum"]:
-            raise ApiProblem("malformed", f"query parameter {name} must be one of {', '.join(schema['enum'])}")
-        if "pattern" in schema and re.fullmatch(schema["pattern"], value) is None:
-            raise ApiProblem("malformed", f"query parameter {name} must be as the page before says in next")
-        found[name] = value
-    return found
 
 
 def _prefers_yaml(request: web.Request) -> bool:
@@ -199,20 +230,15 @@ def _list(request: web.Request, name: str) -> list[str]:
     return [member for each in members if (member := each.strip(" \t"))]
 
 
-def _has(request: web.Request, answer: Answer) -> bool:
+def _has(request: web.Request, result: ApiResult) -> bool:
     """Return True if the client has this representation already (RFC 9110 13.1.2, by weak comparison)."""
-    tag = answer.headers.get("ETag")
+    tag = result.headers.get("ETag")
     tags = _list(request, hdrs.IF_NONE_MATCH)
     return tag is not None and (tags == ["*"] or tag in {each.removeprefix("W/") for each in tags})
 
 
-def _not_modified(answer: Answer) -> Answer:
-    """Return the 304 in place of a response that has an ETag."""
-    return Answer(304, headers={"ETag": answer.headers["ETag"]})
-
-
 def _check_type(request: web.Request, route: Route) -> None:
-    """Raise ApiProblem where the body is not of a type that is accepted."""
+    """Raise ApiProblem if the body has another type than the route accepts."""
     accepted = " or ".join(route.accepts)
     headers = {"Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
     if (_single(request, hdrs.TRANSFER_ENCODING) or "chunked").lower() != "chunked":
@@ -226,17 +252,17 @@ def _check_type(request: web.Request, route: Route) -> None:
 
 
 async def expect_later(_: web.Request) -> None:
-    """Say nothing yet: aiohttp would have a body sent before it is known whose it is (RFC 9110 10.1.1)."""
+    """Send no 100 yet: aiohttp would ask for the body before Sidekey knows who sends it (RFC 9110 10.1.1)."""
 
 
 def _expects(request: web.Request) -> bool:
-    """Whether the body is only sent once somebody asks for it. Any other expectation is met by being ignored."""
+    """Return True if the client sends the body only after a 100. Any other expectation may be ignored."""
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
     return expected and request.version >= HttpVersion11 and not is_whole(request)
 
 
 async def read_body(request: web.Request, most: int = LARGEST) -> bytes:
-    """The whole body, of at most so many bytes. Raises ApiProblem where it is larger, or does not come."""
+    """Read a body of at most `most` bytes. Raises ApiProblem if it is larger, or does not come."""
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)
     data = bytearray()
@@ -250,7 +276,7 @@ async def read_body(request: web.Request, most: int = LARGEST) -> bytes:
                 if len(data) > most:
                     raise _too_large(most)
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
-        # Who has left needs no response.
+        # A client that has left needs no response.
         raise ApiProblem("malformed", "the body did not come whole") from None
     return bytes(data)
 

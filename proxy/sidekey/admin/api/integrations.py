@@ -1,45 +1,130 @@
-"""`/integrations`: create, read, change and delete stored integrations."""
+"""`/integrations`: list, create, read, change and delete integrations. Of files they are shown without their config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
-from sidekey.admin.api import documents
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.collection import Collection
-from sidekey.admin.api.documents import USABLE, Wanted
-from sidekey.admin.api.named import AFTER
+from pydantic import ConfigDict, Field
+
+from sidekey.admin.api.collection import Collection, Models
+from sidekey.admin.api.messages import ApiRequest
 from sidekey.admin.api.problems import ItemError
+from sidekey.admin.api.resources import (
+    After,
+    Described,
+    Identified,
+    Instant,
+    Key,
+    Members,
+    OneOf,
+    Page,
+    Sent,
+    Shown,
+    contains,
+    keys,
+    page_of,
+)
 from sidekey.admin.api.saving import IntegrationSaving
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings, served
 from sidekey.admin.api.uses import refuse_deletion
+from sidekey.core.policy import Policy
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.fields import HIDDEN_FROM_VIEWERS, mapping
 from sidekey.credentials.registry import KINDS
+from sidekey.runtime.snapshot import Integration as ServedIntegration
 from sidekey.runtime.snapshot import Snapshot
-from sidekey.runtime.standing import STATUSES
+from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES, Standing, Status
+from sidekey.settings import profiles
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.stored.document import MalformedError, Saved
+from sidekey.settings.stored.reading import shown
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
-QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
-    "q": {"type": "string", "description": "A text that ID, description, a tag or a host contains, in any case."},
-    "tag": {"type": "string", "description": "A tag."},
-    "kind": {"type": "string", "enum": sorted(KINDS), "description": "The kind of its credential."},
-    "status": {"type": "string", "enum": list(STATUSES), "description": "How it stands."},
-    "usable": {"type": "string", "enum": ["true", "false"], "description": USABLE},
-    "after": AFTER,
-}
+
+class IntegrationMembers(Members, Identified):
+    """The members of an integration that its document does not have."""
+
+    status: Status = Field(
+        description="The last one that applies. `expiring`: its client certificate ends within "
+        f"{EXPIRING // 86_400} days. `failing`: its last {FAILING} requests got 401, 403 or 5xx, or failed. "
+        "`unusable`: no request is sent with its credential."
+    )
+    expires_at: Instant | None = Field(description="When its client certificate ends; null: it has none that is known.")
+    failing_since: Instant | None = Field(
+        description="When the first of its last failures was, in this process since its start; null where fewer than "
+        f"{FAILING} followed one another."
+    )
+    kind: str | None
+    base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
+    updated_at: Instant | None
+    updated_by: str | None
 
 
-async def browse(service: Service, ask: Ask) -> Answer:
-    """A page of them."""
-    wanted = Wanted(**ask.query)
-    return await service.answer(documents.page, service.store.state, service.standings, wanted)
+class Integration(IntegrationSettings, IntegrationMembers):
+    """An integration; one of a file, and one whose row does not verify, has no `auth`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(required=[*IntegrationMembers.model_fields])
+    )
 
 
-class Integrations(Collection[IntegrationRow]):
+class IntegrationDocument(Described, IntegrationSettings, Sent):
+    """The document of an integration."""
+
+    read_only = IntegrationMembers
+
+
+class NewIntegration(IntegrationDocument, Identified):
+    """An integration to create."""
+
+
+class IntegrationItem(IntegrationMembers):
+    """An integration without its document."""
+
+    description: str
+    tags: list[str]
+
+
+class Integrations(Page[IntegrationItem]):
+    """A page of integrations."""
+
+
+class IntegrationFilter(After):
+    """The query of the list of integrations."""
+
+    q: str = Field(default_factory=str, description="A text that ID, description, host or a tag contains, in any case.")
+    tag: str = Field(default_factory=str, description="A tag.")
+    kind: Annotated[str, OneOf(tuple(sorted(KINDS)))] = Field(
+        default_factory=str, description="The kind of its credential."
+    )
+    status: Annotated[str, OneOf(STATUSES)] = Field(default_factory=str, description="Its status.")
+
+
+class Hidden(NamedTuple):
+    """The parts of an integration that viewers do not see: keys of `auth`, and paths that its profile fills in."""
+
+    keys: frozenset[str]
+    paths: frozenset[str]
+
+
+def hidden_from_viewers(kind: type[KindSettings], provider: object) -> Hidden:
+    """Return the identifiers of clients: the keys that are marked so, and the parameters that a profile puts there."""
+    names = frozenset(name for name, field in kind.model_fields.items() if HIDDEN_FROM_VIEWERS in field.metadata)
+    paths = frozenset(f"auth.{name}" for name in names)
+    if provider not in profiles.names():
+        return Hidden(names, paths)
+    profile = profiles.profile(str(provider))
+    parameters = profile.names_in(names) | {name for name in profile.parameters if name.endswith("client_id")}
+    filled = frozenset(path for path, text in profile.entries() if any(f"{{{name}}}" in text for name in parameters))
+    return Hidden(names | parameters, paths | filled)
+
+
+class IntegrationCollection(Collection[IntegrationRow]):
     """Integrations."""
 
     kind = "integration"
@@ -47,42 +132,193 @@ class Integrations(Collection[IntegrationRow]):
     codes = MappingProxyType(
         {"create": ("overlaps",), "update": ("reenter", "in_use", "overlaps"), "delete": ("in_use",)}
     )
-    about = documents.ABOUT
+    models = Models(
+        IntegrationMembers, Integration, NewIntegration, IntegrationDocument, Integrations, IntegrationFilter
+    )
     has_secrets = True
 
     def rows(self, state: State) -> Mapping[str, IntegrationRow]:
-        """As `Collection.rows`."""
+        """Return the stored integrations by ID."""
         return state.integrations
 
-    def has_file(self, snapshot: Snapshot, name: str) -> bool:
-        """As `Collection.has_file`."""
+    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
+        """Return True if a file has this ID."""
         return served(snapshot, name, stored=False) is not None
 
-    def of_file(self, standings: Standings, name: str) -> dict[str, Any]:
-        """As `Collection.of_file`."""
-        return documents.whole_of_file(standings.snapshot.integrations[name], standings)
+    def shown_of_file(self, standings: Standings, name: str) -> Shown:
+        """Show an integration of a file: its config is only for those who may read the file."""
+        found = standings.snapshot.integrations[name]
+        document = {"description": found.description, "tags": list(found.tags)}
+        return Shown(IntegrationMembers(**_of_file(found, standings)), document)
 
-    def of_store(self, row: IntegrationRow, standings: Standings) -> dict[str, Any]:
-        """As `Collection.of_store`."""
-        return documents.whole(row, standings)
+    def shown(self, row: IntegrationRow, standings: Standings) -> Shown:
+        """Show a stored integration, without its document if that cannot be relied upon."""
+        document: Mapping[str, Any] = {}
+        if row.verified:
+            try:
+                document = shown(row)
+            except MalformedError:
+                document = {}
+        return Shown(IntegrationMembers(**_of_row(row, standings)), document)
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        """As `Collection.for_viewer`."""
-        return documents.for_viewer(document)
+        """Remove the keys that viewers do not see, or all of `auth` if this version does not know its keys."""
+        auth = mapping(document.get("auth"))
+        kind, provider = KINDS.get(str(auth.get("type"))), auth.get("provider")
+        if kind is None or (provider is not None and provider not in profiles.names()):
+            return {key: value for key, value in document.items() if key != "auth"}
+        hidden = hidden_from_viewers(kind, provider).keys
+        return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
     def saving(
-        self, service: Service, ask: Ask, name: str, row: IntegrationRow | None, wrong: Sequence[ItemError]
+        self, service: Service, request: ApiRequest, name: str, row: IntegrationRow | None, wrong: Sequence[ItemError]
     ) -> IntegrationSaving:
-        """As `Collection.saving`."""
-        vault, by = service.managed.vault, ask.operator.name
+        """Return what makes the row of a request."""
+        vault, by = service.managed.vault, request.operator.name
         return IntegrationSaving(service.snapshot, vault, name, row, wrong=wrong, by=by)
 
     def refuse_deletion(self, row: IntegrationRow, state: State, snapshot: Snapshot) -> None:
-        """As `Collection.refuse_deletion`: presets use it, unless it is a file's that they use."""
-        if not self.has_file(snapshot, row.id):
+        """Raise ApiProblem if presets use the integration, and not one of a file with the same ID."""
+        if not self.is_in_file(snapshot, row.id):
             refuse_deletion(row.id, state, snapshot)
 
+    def page(self, state: State, standings: Standings, query: Any) -> Integrations:
+        """Return a page of the list: an ID that a file and the store have is in it twice."""
 
-INTEGRATIONS: Final = Integrations()
+        def item(key: Key) -> IntegrationItem | None:
+            # The cheapest filter first: there may be ten thousand integrations, of which a page shows fifty.
+            if query.status and _standing(key, state, standings).status != query.status:
+                return None
+            entry = _entry(key, state, standings)
+            return _item(entry, standings) if _matches(entry, query) else None
 
-ROUTES: Final = INTEGRATIONS.routes(browse, QUERY)
+        files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
+        items, following = page_of(keys(files, state.integrations), query.after, item)
+        return Integrations(items=items, next=following)
+
+
+def _of_row(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
+    integration = served(standings.snapshot, row.id, stored=True)
+    return {
+        "id": row.id,
+        "source": "store",
+        "version": row.version,
+        **_standing_members(standings.of_stored(row)),
+        "kind": _kind(row, integration),
+        "base": _base(integration),
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "updated_by": row.updated_by,
+    }
+
+
+def _of_file(integration: ServedIntegration, standings: Standings) -> dict[str, Any]:
+    return {
+        "id": integration.id,
+        "source": "file",
+        "version": None,
+        **_standing_members(standings.of_file(integration)),
+        "kind": integration.kind,
+        "base": _base(integration),
+        "created_at": None,
+        "updated_at": None,
+        "updated_by": None,
+    }
+
+
+def _standing_members(standing: Standing) -> dict[str, Any]:
+    return {
+        "status": standing.status,
+        "problem": standing.problem or None,
+        "expires_at": standing.expires_at,
+        "failing_since": standing.failing_since,
+    }
+
+
+def _kind(row: IntegrationRow, integration: ServedIntegration | None) -> str | None:
+    if integration is not None and integration.rebuild is None:
+        return integration.kind
+    return _text(mapping(_written(row).get("auth")).get("type"))
+
+
+def _written(row: IntegrationRow) -> Mapping[str, Any]:
+    if not row.verified:
+        return {}
+    try:
+        return Saved.load(row.document).written
+    except MalformedError:
+        return {}
+
+
+def _text(written: object) -> str | None:
+    """Return a text, or None: another version of Sidekey may have saved the document."""
+    return written if isinstance(written, str) else None
+
+
+def _base(integration: ServedIntegration | None) -> str | None:
+    return None if integration is None or integration.base is None else str(integration.base)
+
+
+def _standing(key: Key, state: State, standings: Standings) -> Standing:
+    if key.source == "file":
+        return standings.of_file(standings.snapshot.integrations[key.name])
+    return standings.of_stored(state.integrations[key.name])
+
+
+class _Entry(NamedTuple):
+    """The parts of an integration that a list is searched by. `row` is None for one of a file."""
+
+    name: str
+    description: str
+    tags: Sequence[str]
+    kind: str | None
+    hosts: Callable[[], Iterable[str]]
+    row: IntegrationRow | None
+
+
+def _entry(key: Key, state: State, standings: Standings) -> _Entry:
+    name, source = key
+    row = None if source == "file" else state.integrations[name]
+    found = served(standings.snapshot, name, stored=row is not None)
+    if row is None or (found is not None and found.rebuild is None):
+        found = standings.snapshot.integrations[name]
+        return _Entry(name, found.description, found.tags, found.kind, partial(_hosts, found.policy), row)
+    written = _written(row)
+    description = _text(written.get("description")) or ""
+    prefixes = partial(_texts, written.get("endpoint_prefix"))
+    return _Entry(name, description, _texts(written.get("tags")), _kind(row, found), prefixes, row)
+
+
+def _hosts(policy: Policy) -> Iterator[str]:
+    """Yield the hosts of a policy, in lower case."""
+    for prefix in policy.prefixes:
+        yield prefix.origin.host
+    for domain in policy.domains:
+        yield domain.origin.host
+
+
+def _texts(written: object) -> list[str]:
+    """Return the texts of a list, or the text in its place."""
+    every = written if isinstance(written, list) else [written]
+    return [each for each in every if isinstance(each, str)]
+
+
+def _item(entry: _Entry, standings: Standings) -> IntegrationItem:
+    if entry.row is not None:
+        members = _of_row(entry.row, standings)
+    else:
+        members = _of_file(standings.snapshot.integrations[entry.name], standings)
+    return IntegrationItem(**members, description=entry.description, tags=list(entry.tags))
+
+
+def _matches(entry: _Entry, query: IntegrationFilter) -> bool:
+    if query.tag and query.tag not in entry.tags:
+        return False
+    if query.kind and query.kind != entry.kind:
+        return False
+    return not query.q or contains(query.q, (entry.name, entry.description, *entry.tags, *entry.hosts()))
+
+
+INTEGRATIONS: Final = IntegrationCollection()
+
+ROUTES: Final = INTEGRATIONS.routes()

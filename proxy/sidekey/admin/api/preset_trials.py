@@ -1,22 +1,22 @@
-"""`/presets/{id}/preview` and `/test`, and of drafts: the request that a preset makes, to be looked at or sent."""
+"""`/presets/{id}/preview` and `/test`, also of drafts: the request that a preset makes, to look at or to send."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sidekey.admin.api.answer import YAML, Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import name_in
-from sidekey.admin.api.preset_documents import ABOUT
-from sidekey.admin.api.problems import ItemError, invalid, not_found
-from sidekey.admin.api.route import JSON, Route
-from sidekey.admin.api.saving import document_in
+from pydantic import Field
+
+from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.admin.api.presets import PresetDocument, PresetMembers
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
+from sidekey.admin.api.resources import Body, document_in, name_in, read_body
+from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.trials import timed
+from sidekey.admin.api.trials import Places, TestResult
 from sidekey.core.parameters import FORM
 from sidekey.core.templates import essence_of
 from sidekey.credentials.fields import mapping
@@ -28,56 +28,93 @@ from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.settings.presets import read_preset
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.saving import Invalid
-from sidekey.settings.values import check_content_type
-
-_KEYS: Final = ("parameters", "payload", "content_type")
+from sidekey.settings.values import ContentType
 
 
-async def preview(service: Service, ask: Ask) -> Answer:
-    """Show what a preset makes of parameters, or of a payload."""
-    preset = _served(service, ask)
-    _, shown = await service.validate(_looked_at, service.snapshot, preset, ask.document)
-    return Answer.of(_shown(preset.id, shown))
+class PresetTrial(Body):
+    """What a caller would send."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict, description="For a preset with a body.")
+    payload: str = Field(default_factory=str, description="For a preset without a body: the payload, as text.")
+    content_type: ContentType = Field(default_factory=str, description="Of the payload; default: the preset's.")
 
 
-async def test(service: Service, ask: Ask) -> Answer:
-    """Send it."""
-    preset = _served(service, ask)
-    sent, _ = await service.validate(_looked_at, service.snapshot, preset, ask.document)
-    service.admit_test(ask.operator)
-    begun = await service.begin_test(ask, "preset", preset.id, preset.row)
+class PresetDraftTrial(PresetDocument):
+    """The document of a preset, and what a caller would send."""
+
+    sample: PresetTrial = Field(default_factory=PresetTrial)
+
+
+class PresetRequest(Body):
+    """The request that the upstream would get."""
+
+    method: str
+    url: str
+    headers: list[list[str]] = Field(
+        description="Names and values, in order; `[credential]` is in the place of the credential."
+    )
+    body: str
+
+
+class PresetPreview(Body):
+    """The request of a preset, or why Sidekey would refuse it."""
+
+    preset: str | None = Field(description="Its ID; null: a draft without one.")
+    integration: str
+    request: PresetRequest | None = Field(description="Null: nothing would be sent.")
+    credential: Places | None
+    code: str | None = Field(description="Sidekey's own code, if it would refuse the request.")
+    reason: str | None
+
+
+async def preview(service: Service, request: ApiRequest) -> ApiResult:
+    """Show the request of a preset."""
+    preset = _served(service, request)
+    sample = await service.read(PresetTrial, request)
+    _, found = await service.validate(_fill, service.snapshot, preset, sample)
+    return ApiResult.of(_shown(preset.id, found))
+
+
+async def test(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the request of a preset."""
+    preset = _served(service, request)
+    sample = await service.read(PresetTrial, request)
+    sent, _ = await service.validate(_fill, service.snapshot, preset, sample)
+    service.admit_test(request.operator)
+    begun = await service.begin_test(request, "preset", preset.id, preset.row)
     began = time.perf_counter()
-    result = timed(await service.probe_preset(preset, sent.data, sent.content_type, False), began)
-    service.last_preset_tests.note(preset, ask.operator.name, result)
-    await service.end_test(begun, result)
-    return Answer.of(result)
+    result = TestResult.of(await service.probe_preset(preset, sent.data, sent.content_type, False), began)
+    service.last_preset_tests.note(preset, request.operator.name, result)
+    await service.end_test(begun, ok=result.ok)
+    return ApiResult.of(result)
 
 
-async def preview_draft(service: Service, ask: Ask) -> Answer:
+async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
     """Show the request of a preset that is not saved. Without a sample, examples are filled in."""
     # One snapshot for both: in the next one its integration may be gone.
     snapshot = service.snapshot
-    draft = await service.validate(_draft_in, snapshot, {"sample": sample_of(ask.document), **ask.document})
-    _, shown = await service.validate(_looked_at, snapshot, draft.preset, draft.sample, "/sample")
-    return Answer.of(_shown(draft.name or None, shown))
+    sent = {"sample": sample_of(request.document), **request.document}
+    draft = await service.validate(_draft_in, snapshot, sent)
+    _, found = await service.validate(_fill, snapshot, draft.preset, draft.sample, "/sample")
+    return ApiResult.of(_shown(draft.name or None, found))
 
 
-async def test_draft(service: Service, ask: Ask) -> Answer:
-    """Send that, with the credential of the integration that it names."""
+async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the request of a preset that is not saved, with the credential of its integration."""
     snapshot = service.snapshot
-    draft = await service.validate(_draft_in, snapshot, ask.document)
-    sent, _ = await service.validate(_looked_at, snapshot, draft.preset, draft.sample, "/sample")
-    service.admit_test(ask.operator)
+    draft = await service.validate(_draft_in, snapshot, request.document)
+    sent, _ = await service.validate(_fill, snapshot, draft.preset, draft.sample, "/sample")
+    service.admit_test(request.operator)
     row = snapshot.integrations[draft.preset.rules.integration].row
-    begun = await service.begin_test(ask, "preset", draft.name, row)
+    begun = await service.begin_test(request, "preset", draft.name, row)
     began = time.perf_counter()
-    result = timed(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
-    await service.end_test(begun, result)
-    return Answer.of(result)
+    result = TestResult.of(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
+    await service.end_test(begun, ok=result.ok)
+    return ApiResult.of(result)
 
 
-def _served(service: Service, ask: Ask) -> Preset:
-    found = service.snapshot.presets.get(ask.names["id"])
+def _served(service: Service, request: ApiRequest) -> Preset:
+    found = service.snapshot.presets.get(request.names["id"])
     if found is None:
         raise not_found()
     return found
@@ -88,26 +125,32 @@ class _Draft(NamedTuple):
 
     preset: Preset
     name: str
-    sample: Mapping[str, Any]
+    sample: PresetTrial
 
 
-def _draft_in(snapshot: Snapshot, document: Mapping[str, Any]) -> _Draft:
-    """Raises ApiProblem with all that is wrong with the draft and its sample."""
-    sample = document.get("sample", {})
-    if not isinstance(sample, Mapping):
+def _draft_in(snapshot: Snapshot, sent: Mapping[str, Any]) -> _Draft:
+    """Validate a draft and its sample. Raises ApiProblem with all errors."""
+    name, errors = name_in(sent, "id") if sent.get("id") is not None else ("", [])
+    document = document_in(sent, PresetMembers)
+    raw = document.pop("sample", {})
+    if not isinstance(raw, Mapping):
         raise invalid([ItemError("/sample", "must be an object: what a caller would send")])
-    name, errors = name_in(document, "id") if document.get("id") is not None else ("", [])
-    written = document_in(document, {*ABOUT, "sample"})
-    # What counts requests by presets knows none that is not served.
-    found = prepare_preset(UNKNOWN, written, snapshot.integrations, time.time(), require_fetched=True)
-    if isinstance(found, PresetDraft) and not errors:
+    sample: PresetTrial | None = None
+    wrong: list[ItemError] = []
+    try:
+        sample = read_body(PresetTrial, raw)
+    except ApiProblem as problem:
+        wrong += problem.errors
+    # The metrics of presets do not know one that is not served.
+    found = prepare_preset(UNKNOWN, document, snapshot.integrations, time.time(), require_fetched=True)
+    if isinstance(found, PresetDraft) and sample is not None and not errors:
         return _Draft(found.preset, name, sample)
     errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
-    # What would be taken is known where the document is well by itself.
-    preset = read_preset(UNKNOWN, written).preset
-    sent, wrong = _sent(sample, preset) if preset is not None else (None, [*_key_errors(sample)])
-    if preset is not None and sent is not None:
-        wrong += _parameter_errors(made(snapshot, preset, *sent))
+    preset = read_preset(UNKNOWN, document).preset
+    if preset is not None and sample is not None:
+        # A document that is valid by itself decides what the sample may be.
+        data, more = _sent(sample, preset)
+        wrong += more or _parameter_errors(made(snapshot, preset, *data))
     raise invalid([*errors, *_below("/sample", wrong)])
 
 
@@ -116,24 +159,21 @@ def _below(where: str, errors: Iterable[ItemError]) -> list[ItemError]:
 
 
 class _Sent(NamedTuple):
-    """What a caller would send: the bytes, and their Content-Type; empty: the one that the preset asks for."""
+    """What a caller would send: the bytes, and their Content-Type; empty: the preset's own."""
 
     data: bytes
     content_type: str
 
 
-def _looked_at(snapshot: Snapshot, preset: Preset, sample: Mapping[str, Any], where: str = "") -> tuple[_Sent, Preview]:
-    """What a caller would send, and what comes of it. Raises ApiProblem with all that is wrong with the sample.
-
-    `where` is the pointer of the sample in the body.
-    """
+def _fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, where: str = "") -> tuple[_Sent, Preview]:
+    """Fill a preset with a sample, whose pointer in the body is `where`. Raises ApiProblem with all errors of it."""
     sent, errors = _sent(sample, preset)
-    if sent is None:
+    if errors:
         raise invalid(_below(where, errors))
-    shown = preview_of(snapshot, preset, *sent)
-    if wrong := _parameter_errors(shown.problem):
-        raise invalid(_below(where, wrong))
-    return sent, shown
+    found = preview_of(snapshot, preset, *sent)
+    if errors := _parameter_errors(found.problem):
+        raise invalid(_below(where, errors))
+    return sent, found
 
 
 def _parameter_errors(found: object) -> list[ItemError]:
@@ -142,37 +182,18 @@ def _parameter_errors(found: object) -> list[ItemError]:
     return [ItemError(f"/parameters{where}", detail) for where, detail in found.errors]
 
 
-def _sent(document: Mapping[str, Any], preset: Preset) -> tuple[_Sent | None, list[ItemError]]:
-    errors = list(_key_errors(document))
+def _sent(sample: PresetTrial, preset: Preset) -> tuple[_Sent, list[ItemError]]:
+    """Return what a sample stands for, and the errors of members that the preset does not take."""
     if preset.rules.has_body:
-        text = "must be left out: the preset has a body, which is filled with parameters"
-        errors += [ItemError(f"/{key}", text) for key in ("payload", "content_type") if key in document]
-        data = json.dumps(document.get("parameters", {}), ensure_ascii=False)
+        text = "the preset has a body, which is filled with parameters"
+        refused = {"payload", "content_type"}
+        data = json.dumps(sample.parameters, ensure_ascii=False)
     else:
-        if "parameters" in document:
-            text = "must be left out: the preset has no body to be filled, so that callers send a payload"
-            errors.append(ItemError("/parameters", text))
-        data = str(document.get("payload", ""))
-    if errors:
-        return None, errors
-    return _Sent(data.encode(), document.get("content_type", "")), []
-
-
-def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
-    """What is wrong with a sample, whatever the preset takes."""
-    if not document.keys() <= set(_KEYS):
-        yield ItemError("", f"must have no other keys than {', '.join(_KEYS)}")
-    if not isinstance(document.get("parameters", {}), Mapping):
-        yield ItemError("/parameters", "must be an object of parameters by name")
-    if not isinstance(document.get("payload", ""), str):
-        yield ItemError("/payload", "must be a text, which is sent in UTF-8")
-    content_type = document.get("content_type")
-    try:
-        check_content_type(
-            content_type if isinstance(content_type, str) else "" if "content_type" in document else "a/b"
-        )
-    except ValueError as error:
-        yield ItemError("/content_type", str(error))
+        text = "the preset has no body to be filled, so that callers send a payload"
+        refused = {"parameters"}
+        data = sample.payload
+    errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(refused & sample.model_fields_set)]
+    return _Sent(data.encode(), sample.content_type), errors
 
 
 def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,18 +223,15 @@ def _example(name: str, parameter: Mapping[str, Any]) -> Any:
     return examples.get(str(parameter.get("type")), name[:length] if isinstance(length, int) else name)
 
 
-def _shown(name: str | None, shown: Preview) -> dict[str, Any]:
-    """The request, or why none would be made; of what the credential is, only where it goes."""
-    found = shown.as_json()
-    return {"preset": name, **{key: found.get(key) for key in _TOLD}}
+def _shown(name: str | None, preview: Preview) -> PresetPreview:
+    found = {"request": None, "credential": None, "code": None, "reason": None, **preview.as_json(), "preset": name}
+    found.pop("errors", None)
+    return PresetPreview.model_validate(found)
 
 
-_TOLD: Final = ("integration", "request", "credential", "code", "reason")
-
-
-_TRIAL: Final = partial(Route, method="POST", body="PresetTrial", codes=("not_found", "invalid"))
+_TRIAL: Final = partial(Route, method="POST", body=PresetTrial, codes=("not_found", "invalid"))
 _DRAFT: Final = partial(
-    Route, method="POST", role="editor", body="PresetDraftTrial", accepts=(JSON, YAML), codes=("invalid",)
+    Route, method="POST", role="editor", body=PresetDraftTrial, accepts=(JSON, YAML), codes=("invalid",)
 )
 
 ROUTES: Final = (
@@ -223,7 +241,7 @@ ROUTES: Final = (
         summary="Show the request that a preset makes from parameters or a payload, without sending it.",
         role="viewer",
         handle=preview,
-        gives="PresetPreview",
+        gives=PresetPreview,
     ),
     _TRIAL(
         path="/presets/{id}/test",
@@ -231,7 +249,7 @@ ROUTES: Final = (
         summary="Send the request of a preset, on which the upstream may act. Any 2xx is success.",
         role="editor",
         handle=test,
-        gives="TestResult",
+        gives=TestResult,
         codes=("not_found", "invalid", "too_many"),
     ),
     _DRAFT(
@@ -239,7 +257,7 @@ ROUTES: Final = (
         name="previewPresetDraft",
         summary="Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in.",
         handle=preview_draft,
-        gives="PresetPreview",
+        gives=PresetPreview,
     ),
     _DRAFT(
         path="/drafts/preset/test",
@@ -247,7 +265,7 @@ ROUTES: Final = (
         summary="Send the request of an unsaved preset, on which the upstream may act, with its integration's "
         "credential.",
         handle=test_draft,
-        gives="TestResult",
+        gives=TestResult,
         codes=("invalid", "too_many"),
     ),
 )

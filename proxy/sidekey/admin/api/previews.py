@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
+from pydantic import Field
 
-from sidekey.admin.api.answer import YAML, Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import name_in
-from sidekey.admin.api.problems import ItemError, listed
-from sidekey.admin.api.route import JSON, Route
-from sidekey.admin.api.saving import document_in, enter_again, overlap_in
+from sidekey.admin.api.integrations import IntegrationDocument, IntegrationMembers
+from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult
+from sidekey.admin.api.problems import ItemError, ProblemItem, listed
+from sidekey.admin.api.resources import Body, Instant, document_in, name_in
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.saving import enter_again, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.yaml_documents import with_lines
@@ -25,7 +26,6 @@ from sidekey.credentials.fields import WRITTEN
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.stored.reading import instant
 from sidekey.settings.stored.rows import former_of
 from sidekey.settings.stored.saving import Assessment, assess
 from sidekey.settings.stored.source import build_unserved
@@ -39,24 +39,56 @@ _MORE_WARNINGS: Final = ItemError("", f"there are more warnings than the first {
 OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
 
 
-async def preview(service: Service, ask: Ask) -> Answer:
-    """Say what saving a document would do. What is stored is the one that is loaded: nothing is asked of the store."""
-    sent = ask.document
+class Targets(Body):
+    """Where a credential would go. If there are prefixes and domains, both must allow a target."""
+
+    base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
+    prefixes: list[str]
+    domains: list[str]
+    learns: bool = Field(description="Whether the token response brings the base.")
+
+
+class ShownCertificate(Body):
+    """A client certificate."""
+
+    subject: str
+    issuer: str
+    alternative_names: list[str]
+    not_after: Instant
+
+
+class Preview(Body):
+    """The result of saving a document. It contains nothing of a secret."""
+
+    valid: bool = Field(description="Whether it may be saved as it is.")
+    version: int | None = Field(description="Of the stored integration that it would replace; null: none.")
+    errors: list[ProblemItem] = Field(description="What saving would refuse as `invalid`.")
+    warnings: list[ProblemItem]
+    reenter: list[ProblemItem] = Field(
+        description="Secrets that must be sent again, or saving is refused as `reenter`."
+    )
+    certificate: ShownCertificate | None = Field(description="The client certificate that the document has in PEM.")
+    destination: Targets | None = Field(description="Null while something else is not valid.")
+
+
+async def preview(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the result of saving a document, beside the stored integrations that are loaded."""
+    sent = request.document
     name, wrong = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
     if served(service.snapshot, name, stored=False) is not None:
         wrong.append(ItemError("/id", OF_A_FILE))
     row = service.store.state.integrations.get(name)
-    return await service.validate(_preview, ask, name, row, wrong, service.snapshot)
+    return await service.validate(_preview, request, name, row, wrong, service.snapshot)
 
 
 def _preview(
-    ask: Ask,
+    request: ApiRequest,
     name: str,
     row: IntegrationRow | None,
     wrong: Sequence[ItemError],
     snapshot: Snapshot,
-) -> Answer:
-    document, now, former = document_in(ask.document), time.time(), former_of(row)
+) -> ApiResult:
+    document, now, former = document_in(request.document, IntegrationMembers), time.time(), former_of(row)
     found = assess(document, former, in_flight=snapshot.limits.in_flight, now=now)
     errors = [*wrong, *(ItemError(*each) for each in found.errors)]
     if found.draft is not None:
@@ -65,35 +97,35 @@ def _preview(
     warnings = listed((ItemError(*each) for each in found.warnings), _MORE_WARNINGS)
     again = listed(enter_again(found.again))
 
-    def shown(items: Iterable[ItemError]) -> list[dict[str, Any]]:
-        return [each.as_json() for each in with_lines(items, ask.table)]
+    def shown(items: Iterable[ItemError]) -> list[ProblemItem]:
+        return [each.shown() for each in with_lines(items, request.table)]
 
-    result = {
-        "valid": not errors and not found.again,
-        "version": None if row is None else row.version,
-        "errors": shown(listed(errors)),
-        "warnings": shown(warnings),
-        "reenter": shown(again),
-        "certificate": None if found.settings is None else _certificate(found.settings),
-        "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
-    }
-    return Answer.of(result)
+    return ApiResult.of(
+        Preview(
+            valid=not errors and not found.again,
+            version=None if row is None else row.version,
+            errors=shown(listed(errors)),
+            warnings=shown(warnings),
+            reenter=shown(again),
+            certificate=None if found.settings is None else _certificate(found.settings),
+            destination=None if found.errors else _targets(name, found, snapshot, now),
+        )
+    )
 
 
-def _destination(name: str, found: Assessment, snapshot: Snapshot, now: float) -> dict[str, Any] | None:
-    """Where the credential would go; None where a document that is not valid does not say so."""
+def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Targets | None:
     if found.settings is None:
         return None
     built = build_unserved(name, found.settings, found.entered, snapshot.stored or Stored(), now)
-    return {
-        "base": None if built.base is None or built.traits.learns else str(built.base),
-        "prefixes": [str(each) for each in built.policy.prefixes],
-        "domains": [str(each) for each in built.policy.domains],
-        "learns": built.traits.learns,
-    }
+    return Targets(
+        base=None if built.base is None or built.traits.learns else str(built.base),
+        prefixes=[str(each) for each in built.policy.prefixes],
+        domains=[str(each) for each in built.policy.domains],
+        learns=built.traits.learns,
+    )
 
 
-def _certificate(settings: IntegrationSettings) -> dict[str, Any] | None:
+def _certificate(settings: IntegrationSettings) -> ShownCertificate | None:
     """Describe the first certificate in the document; None if it has none that can be read."""
     references = dict(references_in(settings))
     for place, _ in pairs_in(settings):
@@ -103,12 +135,12 @@ def _certificate(settings: IntegrationSettings) -> dict[str, Any] | None:
             with suppress(ValueError):
                 leaf = leaf_of(certificate.value.encode())
                 names = extension(leaf, x509.SubjectAlternativeName)
-                return {
-                    "subject": name_of(leaf.subject),
-                    "issuer": name_of(leaf.issuer),
-                    "alternative_names": [] if names is None else [str(each.value) for each in names],
-                    "not_after": instant(leaf.not_valid_after_utc.timestamp()),
-                }
+                return ShownCertificate(
+                    subject=name_of(leaf.subject),
+                    issuer=name_of(leaf.issuer),
+                    alternative_names=[] if names is None else [str(each.value) for each in names],
+                    not_after=leaf.not_valid_after_utc.timestamp(),
+                )
     return None
 
 
@@ -121,8 +153,8 @@ ROUTES: Final = (
         "the document replaces it.",
         role="editor",
         handle=preview,
-        body="IntegrationDocument",
+        body=IntegrationDocument,
         accepts=(JSON, YAML),
-        gives="Preview",
+        gives=Preview,
     ),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from sidekey.admin.api.answer import Answer
+from pydantic import Field
+
+from sidekey.credentials.fields import Section
 from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS
 
 TYPE: Final = "application/problem+json"
@@ -16,7 +17,7 @@ TYPE: Final = "application/problem+json"
 
 
 class Code(NamedTuple):
-    """One row of the table."""
+    """Status and title of a problem."""
 
     status: int
     title: str
@@ -47,16 +48,38 @@ CODES: Final[Mapping[str, Code]] = {
 
 
 class ItemError(NamedTuple):
-    """What is wrong with the value at a JSON pointer (RFC 6901) of the body; `line` and `column` of YAML, from 1."""
+    """An error of the value at a JSON pointer (RFC 6901) of the body; `line` and `column` of YAML, from 1."""
 
     pointer: str
     detail: str
     line: int | None = None
     column: int | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """The members that are known."""
-        return {key: value for key, value in self._asdict().items() if value is not None}
+    def shown(self) -> ProblemItem:
+        """Return the members that are known."""
+        return ProblemItem(**{key: value for key, value in self._asdict().items() if value is not None})
+
+
+class ProblemItem(Section):
+    """An error of one value."""
+
+    pointer: str = Field(description="A JSON pointer (RFC 6901) into the document.")
+    detail: str
+    line: Annotated[int, Field(ge=1)] = Field(default_factory=int, description="Of a YAML body.")
+    column: Annotated[int, Field(ge=1)] = Field(default_factory=int, description="Of a YAML body.")
+
+
+class Problem(Section):
+    """RFC 9457. Nothing of it repeats a value that was sent."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[ProblemItem] = Field(default_factory=list, description="All errors of the body.")
+    presets: list[str] = Field(default_factory=list, description="Of `in_use`: the IDs of the presets that use it.")
 
 
 _MORE: Final = ItemError("", MORE_ERRORS)
@@ -65,7 +88,7 @@ _MORE: Final = ItemError("", MORE_ERRORS)
 class ApiProblem(Exception):
     """Ends a request with one of `CODES`. `detail` and `errors` are shown: never a value, never a library's text.
 
-    `presets` are the IDs of those that it is about.
+    `presets` are the IDs of the presets that it is about.
     """
 
     def __init__(
@@ -89,31 +112,27 @@ class ApiProblem(Exception):
         """The status of the response."""
         return CODES[self.code].status
 
-    def answer(self) -> Answer:
-        """The response. Its `instance` is new each time, for a log to name."""
-        title = CODES[self.code].title
-        body: dict[str, Any] = {
-            "type": f"urn:sidekey:answer:{self.code}",
-            "title": title,
-            "status": self.status,
-            "detail": self.detail,
-            "instance": f"urn:sidekey:request:{secrets.token_hex(8)}",
-            "code": self.code,
-        }
-        if self.errors:
-            body["errors"] = [each.as_json() for each in self.errors]
-        if self.presets:
-            body["presets"] = list(self.presets)
-        return Answer(self.status, json.dumps(body).encode(), self.headers, TYPE)
+    def shown(self) -> Problem:
+        """Return the body of the response. Its `instance` is new each time, for a log to name."""
+        more: dict[str, Any] = {"errors": [each.shown() for each in self.errors], "presets": list(self.presets)}
+        return Problem(
+            type=f"urn:sidekey:answer:{self.code}",
+            title=CODES[self.code].title,
+            status=self.status,
+            detail=self.detail,
+            instance=f"urn:sidekey:request:{secrets.token_hex(8)}",
+            code=self.code,
+            **{key: value for key, value in more.items() if value},
+        )
 
 
 def invalid(errors: Iterable[ItemError]) -> ApiProblem:
-    """The 422 of these errors."""
+    """Return the 422 of these errors."""
     found = listed(errors)
-    said = "one value is" if len(found) == 1 else f"{len(found)} values are"
+    counted = "one value is" if len(found) == 1 else f"{len(found)} values are"
     if len(found) > MOST_ERRORS:
-        said = f"more than {MOST_ERRORS} values are"
-    return ApiProblem("invalid", f"{said} not valid: see errors", errors=found)
+        counted = f"more than {MOST_ERRORS} values are"
+    return ApiProblem("invalid", f"{counted} not valid: see errors", errors=found)
 
 
 def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemError, ...]:
@@ -126,5 +145,5 @@ def listed(errors: Iterable[ItemError], more: ItemError = _MORE) -> tuple[ItemEr
 
 
 def not_found() -> ApiProblem:
-    """The 404 of what is not there."""
+    """Return the 404."""
     return ApiProblem("not_found", "nothing has this name")

@@ -1,35 +1,34 @@
-"""A route of the API: what it takes, what it responds, and who may use it. The OpenAPI document is made of these."""
+"""A route of the API, and the table that finds a route by the path of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
+from pydantic import BaseModel
+
+from sidekey.admin.api.messages import JSON, ApiRequest, ApiResult
+from sidekey.admin.api.resources import Body
 from sidekey.admin.api.service import Service
 from sidekey.runtime.admin_rules import Role
 
 PREFIX: Final = "/api/v1"
 
-JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 """RFC 7396."""
 
-
-Handle = Callable[[Service, Ask], Awaitable[Answer]]
+Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation.
+    """One operation. Routing, the OpenAPI document and docs/api.md use it.
 
-    `path` begins below `PREFIX` and has names in braces, each of which matches one segment. `role` is the least that
-    may use it. `query` are JSON schemas by parameter. `body` is the name of the schema of what is sent, of the media
-    types `accepts`; empty: nothing may be. `gives` is the name of the schema of what is responded with `status`;
-    empty: nothing; with `gives_yaml` also as YAML. `conditional` says that it needs If-Match; `creates` that
-    `If-None-Match: *` creates instead, and names the schema of that response. `codes` are the problems of its own.
+    `path` begins below `PREFIX`; a name in braces matches one segment. `role` is the least role that may use the route.
+    `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
+    with `status`; with `gives_yaml` the response may also be YAML. `conditional` requires If-Match; `creates` is the
+    model of the response if `If-None-Match: *` creates the resource instead. `codes` are the problems of this route.
     """
 
     method: str
@@ -38,41 +37,78 @@ class Route:
     summary: str
     role: Role
     handle: Handle
-    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    body: str = ""
+    query: type[Body] | None = None
+    body: type[BaseModel] | None = None
     accepts: tuple[str, ...] = (JSON,)
-    gives: str = ""
+    gives: type[BaseModel] | None = None
     status: int = 200
     gives_yaml: bool = False
     conditional: bool = False
-    creates: str = ""
+    creates: type[BaseModel] | None = None
     codes: tuple[str, ...] = ()
     needs_store: bool = True
-    """Whether it responds 503 `store_unavailable` until the store was read."""
+    """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
     writes: str = ""
-    """What it changes, as the audit and metrics have it: integration, preset, caller or token; empty: nothing."""
+    """The kind of resource that it changes, for audit and metrics: integration, preset, caller or token; or empty."""
     action: str = ""
-    """What it does to that, as the audit has it."""
+    """The change, for the audit."""
+
+
+class HasPath(Protocol):
+    """A route of the API, or a page of the console."""
 
     @property
-    def segments(self) -> tuple[str, ...]:
-        """The parts of the path."""
-        return tuple(self.path.split("/")[1:])
+    def method(self) -> str:
+        """The HTTP method."""
 
-    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The names in a path, none of which is empty; None where it is another."""
-        return match(self.path, segments)
+    @property
+    def path(self) -> str:
+        """The path, with names in braces."""
 
 
-def match(path: str, segments: Sequence[str]) -> dict[str, str] | None:
-    """What stands in these segments for the names in braces of a path, none of it empty; None where it is another."""
-    own = path.split("/")[1:]
-    if len(own) != len(segments):
-        return None
-    names: dict[str, str] = {}
-    for mine, given in zip(own, segments, strict=True):
-        if mine.startswith("{") and given:
-            names[mine[1:-1]] = given
-        elif mine != given:
-            return None
-    return names
+P = TypeVar("P", bound=HasPath)
+
+
+@dataclass(slots=True)
+class _Node(Generic[P]):
+    """One segment of the tree of paths: `names` are those of the path that ends here, `found` its items by method."""
+
+    literal: dict[str, _Node[P]] = field(default_factory=dict)
+    named: _Node[P] | None = None
+    names: tuple[str, ...] = ()
+    found: dict[str, P] = field(default_factory=dict)
+
+
+class PathTable(Generic[P]):
+    """Finds routes or pages by path. A name in braces matches any segment that is not empty and has no own entry."""
+
+    def __init__(self, items: Iterable[P]) -> None:
+        self._root: _Node[P] = _Node()
+        for item in items:
+            node = self._root
+            for segment in item.path.split("/")[1:]:
+                if segment.startswith("{"):
+                    node.named = node.named or _Node()
+                    node = node.named
+                else:
+                    node = node.literal.setdefault(segment, _Node())
+            node.found[item.method] = item
+            node.names = names_in(item.path)
+
+    def find(self, path: str) -> tuple[Mapping[str, P], dict[str, str]]:
+        """Return the items of a path by method, none if there is no such path, and the names in the path."""
+        node, values = self._root, []
+        for segment in path.split("/")[1:]:
+            below = node.literal.get(segment)
+            if below is None and segment:
+                below = node.named
+                values.append(segment)
+            if below is None:
+                return {}, {}
+            node = below
+        return node.found, dict(zip(node.names, values, strict=True))
+
+
+def names_in(path: str) -> tuple[str, ...]:
+    """Return the names in braces of a path."""
+    return tuple(segment[1:-1] for segment in path.split("/") if segment.startswith("{"))

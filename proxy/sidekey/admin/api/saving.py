@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sidekey.admin.api.collection import Saving
-from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, listed
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.uses import refuse_edit
@@ -25,11 +24,6 @@ from sidekey.store.records import IntegrationRow
 def enter_again(again: Iterable[DocumentError]) -> list[ItemError]:
     """Return the errors of stored secrets that must be sent again."""
     return [ItemError(each.pointer, f"must be sent again, since {each.detail}") for each in again]
-
-
-def document_in(sent: Mapping[str, Any], about: Container[str] = ABOUT) -> dict[str, Any]:
-    """What is a document of what was sent; `about` is what is said beside it."""
-    return {key: value for key, value in sent.items() if key not in about}
 
 
 def draft_of(
@@ -89,16 +83,16 @@ class IntegrationSaving(Saving[IntegrationRow]):
         self._wrong = wrong
         self._by = by
 
-    def written(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
-        """Of a whole document."""
-        return self._saved(document_in(sent), former_of(self.row), self._wrong)
+    def written(self, document: Mapping[str, Any]) -> Made[IntegrationRow]:
+        """Make the row of a whole document."""
+        return self._saved(document, former_of(self.row), self._wrong)
 
-    def patched(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
-        """Of what is stored after a merge patch."""
+    def patched(self, patch: Mapping[str, Any]) -> Made[IntegrationRow]:
+        """Make the row of the stored document with a merge patch."""
         former = former_of(self.row)
         if former is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
-        document = former.patched(document_in(sent))
+        document = former.patched(patch)
         return self._saved(document, former, [*self._wrong, *_size_errors(document)])
 
     def _saved(

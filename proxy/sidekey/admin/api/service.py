@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask, Condition
+from pydantic import BaseModel
+
 from sidekey.admin.api.audit_budget import AuditBudget
+from sidekey.admin.api.messages import ApiRequest, ApiResult, Condition
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, bearer, operator_of
-from sidekey.admin.api.problems import ApiProblem, not_found
+from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
+from sidekey.admin.api.resources import Body, read_body
 from sidekey.admin.api.standings import Standings
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
@@ -32,6 +34,7 @@ from sidekey.store.store import Store
 from sidekey.store.tokens import digest_of
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Body)
 Arguments = TypeVarTuple("Arguments")
 
 MOST_TESTS = 1000
@@ -49,11 +52,11 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A test of what is served: when (seconds since the epoch), by whom, and what came of it."""
+    """A test of an integration or preset: when (seconds since the epoch), by which operator, and its result."""
 
     at: int
     by: str
-    result: Mapping[str, Any]
+    result: BaseModel
 
 
 class BegunTest(NamedTuple):
@@ -69,7 +72,7 @@ class LastTests:
     def __init__(self) -> None:
         self._found: dict[str, tuple[Integration | Preset, Tested]] = {}
 
-    def note(self, served: Integration | Preset, by: str, result: Mapping[str, Any]) -> None:
+    def note(self, served: Integration | Preset, by: str, result: BaseModel) -> None:
         """Keep the result of a test that just ended, `by` this operator."""
         self._found.pop(served.id, None)
         self._found[served.id] = served, Tested(int(time.time()), by, result)
@@ -83,18 +86,17 @@ class LastTests:
 
 
 class Service:
-    """What the API of one process works by. `describe` makes its OpenAPI document. `snapshot` gives the one in use.
+    """The state and the services that the handlers of one process share. `snapshot` returns the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
-    else may use, `probe_preset` what a preset makes of a payload of this Content-Type (empty: the one that it asks
-    for), whether it is served or a draft. `report` logs a defect, returns its id, and must not raise.
+    else may use, `probe_preset` the request of a preset for a payload of this Content-Type (empty: the preset's own),
+    whether it is served or a draft. `report` logs a defect, returns its ID, and must not raise.
     """
 
     def __init__(
         self,
         managed: Managed,
         *,
-        describe: Callable[[], Mapping[str, Any]],
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
@@ -104,7 +106,6 @@ class Service:
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
-        self.describe = describe
         self.probe = probe
         self.probe_draft = probe_draft
         self.probe_preset = probe_preset
@@ -177,9 +178,13 @@ class Service:
         """Call something that validates a document that was sent, in the thread for that."""
         return await asyncio.get_running_loop().run_in_executor(self._validations, work, *arguments)
 
-    async def answer(self, make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
-        """Respond with what is made, and rendered, in the thread: it may be long."""
-        return await self.run(_answer, make, *arguments)
+    async def respond(self, make: Callable[[*Arguments], BaseModel], *arguments: *Arguments) -> ApiResult:
+        """Make and serialize a response in the thread: it may be long."""
+        return await self.run(lambda: ApiResult.of(make(*arguments)))
+
+    async def read(self, model: type[B], request: ApiRequest, wrong: Sequence[ItemError] = ()) -> B:
+        """Validate the body of a request. Raises ApiProblem with all errors, and those that are known (`wrong`)."""
+        return await self.validate(read_body, model, request.document, wrong)
 
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
@@ -249,13 +254,13 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def commit(self, ask: Ask, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
+    async def commit(self, request: ApiRequest, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
         """Do changes, of which the first names what it is about; return once they are in use here. Raises ApiProblem.
 
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields))
+        entry = replace(_entry(request, record.id), row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Changed:
@@ -268,9 +273,9 @@ class Service:
             text = "it is saved, but not in use here: Sidekey stops, or has a defect, which is in its log"
             raise ApiProblem("internal_error", text) from None
 
-    async def note_refusal(self, ask: Ask, code: str) -> None:
+    async def note_refusal(self, request: ApiRequest, code: str) -> None:
         """Write into the audit that a change was refused. Raises ApiProblem."""
-        entry = self._refusals.admit(ask.operator.digest, replace(_entry(ask, _name_in(ask)), outcome=code))
+        entry = self._refusals.admit(request.operator.digest, replace(_entry(request, _name_in(request)), outcome=code))
         if entry is None:
             return
         try:
@@ -283,7 +288,7 @@ class Service:
         entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
         await self.store.log_in(session, self._logins.admit(operator.digest, entry))
 
-    async def begin_test(self, ask: Ask, kind: str, name: str, row: str) -> BegunTest:
+    async def begin_test(self, request: ApiRequest, kind: str, name: str, row: str) -> BegunTest:
         """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.
 
         Raises ApiProblem if the store cannot take the entry: the test must not be sent then. `admit_test` bounds how
@@ -291,25 +296,27 @@ class Service:
         it uses.
         """
         entry = AuditEntry(
-            who=ask.operator.name, action="test", kind=kind, id=name, row=row, source=ask.source, outcome="sent"
+            who=request.operator.name, action="test", kind=kind, id=name, row=row, source=request.source, outcome="sent"
         )
         try:
             return BegunTest(await self.store.audit(entry), entry)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def end_test(self, begun: BegunTest, result: Mapping[str, Any]) -> None:
+    async def end_test(self, begun: BegunTest, *, ok: bool) -> None:
         """Add the outcome of a test to its audit entry."""
-        entry = replace(begun.entry, outcome=_outcome_of(result))
+        entry = replace(begun.entry, outcome=_outcome(ok=ok))
         # The entry is there: until the store can be written, which its metrics say, its outcome is "sent".
         with contextlib.suppress(StoreError):
             await self.store.audit(entry, (begun.number, begun.entry))
 
-    async def note_draft_test(self, ask: Ask, result: Mapping[str, Any]) -> None:
+    async def note_draft_test(self, request: ApiRequest, *, ok: bool) -> None:
         """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
         entry = self._draft_tests.admit(
-            ask.operator.digest,
-            replace(_entry(ask, _name_in(ask)), action="test draft", kind="integration", outcome=_outcome_of(result)),
+            request.operator.digest,
+            replace(
+                _entry(request, _name_in(request)), action="test draft", kind="integration", outcome=_outcome(ok=ok)
+            ),
         )
         if entry is not None:
             # What is loaded can be tested while the store is away, which its metrics say.
@@ -317,22 +324,20 @@ class Service:
                 await self.store.audit(entry)
 
 
-def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
-    return Answer.of(make(*arguments))
+def _entry(request: ApiRequest, name: str) -> AuditEntry:
+    return AuditEntry(
+        who=request.operator.name, action=request.action, kind=request.resource, id=name, source=request.source
+    )
 
 
-def _entry(ask: Ask, name: str) -> AuditEntry:
-    return AuditEntry(who=ask.operator.name, action=ask.action, kind=ask.thing, id=name, source=ask.source)
+def _outcome(*, ok: bool) -> str:
+    return "ok" if ok else "failed"
 
 
-def _outcome_of(result: Mapping[str, Any]) -> str:
-    return "ok" if result["ok"] else "failed"
-
-
-def _name_in(ask: Ask) -> str:
+def _name_in(request: ApiRequest) -> str:
     """The name that a change is about, as far as it may be one: what is sent may be anything."""
-    sent = {} if ask.body is None else ask.body
-    name = next(iter(ask.names.values()), sent.get("id", sent.get("name")))
+    sent = {} if request.body is None else request.body
+    name = next(iter(request.names.values()), sent.get("id", sent.get("name")))
     return name if isinstance(name, str) and valid_id(name) else ""
 
 

@@ -1,51 +1,112 @@
-"""`/tokens` and `/whoami`: operators' tokens, each shown once, when it is made."""
+"""`/tokens` and `/whoami`: operators' tokens. Only the response that creates a token contains it."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Final
 
-from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import AFTER, Key, about, altered_in, keys, name_in, page_of
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
+
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.problems import ApiProblem, not_found
+from sidekey.admin.api.resources import (
+    After,
+    Body,
+    Instant,
+    Key,
+    Members,
+    Named,
+    Page,
+    Source,
+    altered_in,
+    keys,
+    page_of,
+    stored_problem,
+)
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, expect, not_there, unavailable
-from sidekey.runtime.admin_rules import ROLES, AdminToken, Role
-from sidekey.settings.stored.reading import instant
+from sidekey.runtime.admin_rules import AdminToken, Role
+from sidekey.settings.values import Name
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import TokenRow, new_row
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.tokens import new_token
 
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_KEYS: Final = frozenset({"name", "role", "expires_at", "own_token"})
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
-async def whoami(service: Service, ask: Ask) -> Answer:
-    """Describe the operator of this request's token."""
-    del service
-    operator = ask.operator
-    source = "store" if operator.row else "file"
-    return Answer.of(
-        {
-            "name": operator.name,
-            "role": operator.role,
-            "source": source,
-            "expires_at": None if operator.expires_at is None else instant(operator.expires_at),
-        }
+def _parse_end(raw: object) -> int | None:
+    """Parse a time in UTC (RFC 3339) that is not over, or None. Raises ValueError."""
+    if raw is None:
+        return None
+    end = 0
+    if isinstance(raw, str) and _INSTANT.fullmatch(raw):
+        with suppress(ValueError):
+            end = int(datetime.strptime(raw, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    if end <= time.time():
+        raise ValueError("must be a time to come, such as 2030-01-31T00:00:00Z, or null")
+    return end
+
+
+class Token(Members, Named):
+    """An operator's token, without the token itself."""
+
+    role: Role
+    expires_at: Instant | None
+    created_by: str | None
+    last_used_at: Instant | None
+
+
+class TokenWithToken(Token):
+    """A new operator's token."""
+
+    token: str = Field(description="The token, shown in this response alone.")
+
+
+class Tokens(Page[Token]):
+    """A page of operators' tokens."""
+
+
+class NewToken(Body):
+    """An operator's token to create."""
+
+    name: Name
+    role: Role
+    expires_at: Annotated[
+        int | None,
+        PlainValidator(_parse_end),
+        WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
+    ] = Field(default=None, description="In UTC, such as `2030-01-31T00:00:00Z`; null: never.")
+    own_token: str = Field(
+        repr=False, description="The token of this request, again.", json_schema_extra={"writeOnly": True}
     )
 
 
-async def browse(service: Service, ask: Ask) -> Answer:
-    """A page of them."""
+class WhoAmI(Named):
+    """The operator of a request's token."""
+
+    role: Role
+    source: Source
+    expires_at: Instant | None
+
+
+async def whoami(service: Service, request: ApiRequest) -> ApiResult:
+    """Describe the operator of this request's token."""
+    del service
+    operator = request.operator
+    source: Source = "store" if operator.row else "file"
+    return ApiResult.of(WhoAmI(name=operator.name, role=operator.role, source=source, expires_at=operator.expires_at))
+
+
+async def browse(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of tokens."""
     uses = await _uses(service)
-    after, configured = ask.query.get("after", ""), service.snapshot.admin.tokens
-    return await service.answer(_page, configured, service.store.state, uses, after)
+    return await service.respond(_page, service.snapshot.admin.tokens, service.store.state, uses, request.query)
 
 
 async def _uses(service: Service) -> Mapping[str, int]:
@@ -55,63 +116,62 @@ async def _uses(service: Service) -> Mapping[str, int]:
         raise unavailable(error) from None
 
 
-async def create(service: Service, ask: Ask) -> Answer:
-    """Save a new one; the response is the only one that shows it."""
-    document = ask.document
-    now = int(time.time())
-    wanted = await service.run(_wanted, document, now)
-    if not ask.operator.owns(wanted.own_token):
+async def create(service: Service, request: ApiRequest) -> ApiResult:
+    """Save a new token. Only this response contains it."""
+    sent = await service.read(NewToken, request)
+    if not request.operator.owns(sent.own_token):
         raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
-    if wanted.name in service.snapshot.admin.tokens:
+    if sent.name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
     token, digest = new_token()
     row = TokenRow(
         row=new_row(),
-        id=wanted.name,
-        role=wanted.role,
+        id=sent.name,
+        role=sent.role,
         token_sha256=digest,
-        expires_at=wanted.expires_at,
-        created_at=now,
-        created_by=ask.operator.name,
+        expires_at=sent.expires_at,
+        created_at=int(time.time()),
+        created_by=request.operator.name,
     )
-    state = await service.commit(ask, [Put(row, None)], ("role", "expires_at", "token"))
+    state = await service.commit(request, [Put(row, None)], ("role", "expires_at", "token"))
     saved = state.tokens[row.id]
-    shown = {**_shown(saved, saved.id in service.snapshot.admin.tokens, None), "token": token}
-    return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
+    shown = _shown(saved, saved.id in service.snapshot.admin.tokens, None)
+    created = TokenWithToken(**dict(shown), token=token)
+    return ApiResult.of(created, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
 
 
-async def read(service: Service, ask: Ask) -> Answer:
-    """One of them: where a file has its name as well, the stored one, as it can be revoked."""
-    name = ask.names["name"]
+async def read(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with one token: if a file and the store have the name, the stored one, as it can be revoked."""
+    name = request.names["name"]
     configured = service.snapshot.admin.tokens.get(name)
-    row = _found(service.store.state, name)
+    row = _find(service.store.state, name)
     if row is not None:
         used = (await _uses(service)).get(row.row)
-        return Answer.of(_shown(row, configured is not None, used), version=row.version)
+        return ApiResult.of(_shown(row, configured is not None, used), version=row.version)
     if configured is None:
         raise not_found()
-    return Answer.of(_shown_of_file(name, configured))
+    return ApiResult.of(_shown_of_file(name, configured))
 
 
-async def delete(service: Service, ask: Ask) -> Answer:
-    """Revoke it."""
-    name = ask.names["name"]
-    row = _found(await service.now(), name)
+async def delete(service: Service, request: ApiRequest) -> ApiResult:
+    """Revoke a token."""
+    name = request.names["name"]
+    row = _find(await service.now(), name)
     if row is not None:
-        await service.commit(ask, [Delete(row, expect(row, ask.condition))])
-        return Answer(204)
+        await service.commit(request, [Delete(row, expect(row, request.condition))])
+        return ApiResult(204)
     if name in service.snapshot.admin.tokens:
         raise ApiProblem("read_only", "it is written in a config file: remove it there")
-    raise not_there(ask.condition)
+    raise not_there(request.condition)
 
 
-def _found(state: State, name: str) -> TokenRow | None:
+def _find(state: State, name: str) -> TokenRow | None:
     row = state.tokens.get(name)
     return _altered(state).get(name) if row is None else row
 
 
 def _altered(state: State) -> dict[str, TokenRow]:
-    """In place of rows that are not to be relied upon: tokens that nobody has, and that may do the least."""
+    """Return stand-ins for rows whose MAC does not verify: tokens with the least role, which match no token."""
     lines = altered_in(state, TokenRow.kind).values()
     return {
         each.id: TokenRow(row=each.row, id=each.id, version=each.version, role="viewer", token_sha256="")
@@ -119,88 +179,49 @@ def _altered(state: State) -> dict[str, TokenRow]:
     }
 
 
-class _Wanted(NamedTuple):
-    """A token that is to be made. `own_token` is what its maker sends as theirs."""
-
-    name: str
-    role: Role
-    expires_at: int | None
-    own_token: str
-
-
-def _wanted(document: Mapping[str, Any], now: int) -> _Wanted:
-    """What was sent. Raises ApiProblem with all that is wrong with it."""
-    name, errors = name_in(document, "name")
-    role = next((each for each in ROLES if each == document.get("role")), None)
-    if role is None:
-        errors.append(ItemError("/role", f"must be one of {', '.join(ROLES)}"))
-    expires_at = None
-    if document.get("expires_at") is not None:
-        expires_at = _moment(document["expires_at"])
-        if expires_at is None or expires_at <= now:
-            text = "must be a time to come, such as 2030-01-31T00:00:00Z, or null"
-            errors.append(ItemError("/expires_at", text))
-    own = document.get("own_token")
-    if not isinstance(own, str):
-        errors.append(ItemError("/own_token", "must be the token of this request, again"))
-    if not document.keys() <= _KEYS:
-        errors.append(ItemError("", "must have no other keys than name, role, expires_at and own_token"))
-    if errors or role is None or not isinstance(own, str):
-        raise invalid(errors)
-    return _Wanted(name, role, expires_at, own)
-
-
-def _moment(raw: object) -> int | None:
-    """Seconds since the epoch of a time in UTC (RFC 3339); None where it is none."""
-    if not isinstance(raw, str) or not _INSTANT.fullmatch(raw):
-        return None
-    try:
-        return int(datetime.strptime(raw, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
-
-
-def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], after: str) -> dict[str, Any]:
+def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], query: After) -> BaseModel:
     stored = {**_altered(state), **state.tokens}
 
-    def item(key: Key) -> dict[str, Any]:
+    def item(key: Key) -> Token:
         if key.source == "file":
             return _shown_of_file(key.name, configured[key.name])
         row = stored[key.name]
         return _shown(row, key.name in configured, uses.get(row.row))
 
-    return page_of(keys(configured, stored), after, item)
+    items, following = page_of(keys(configured, stored), query.after, item)
+    return Tokens(items=items, next=following)
 
 
-def _shown(row: TokenRow, of_file: bool, used: int | None) -> dict[str, Any]:
-    """Show a stored one; `of_file`: a file has its name."""
+def _shown(row: TokenRow, in_file: bool, used: int | None) -> Token:
     altered = not row.token_sha256
-    return {
-        "name": row.id,
-        "source": "store",
-        "version": row.version,
-        **about(altered=altered, file=of_file, kind="token"),
-        "role": row.role,
-        "expires_at": None if row.expires_at is None else instant(row.expires_at),
-        "created_at": None if altered else instant(row.created_at),
-        "created_by": row.created_by or None,
-        "last_used_at": None if used is None else instant(used),
-    }
+    problem = stored_problem("token", altered=altered, file=in_file)
+    return Token(
+        name=row.id,
+        source="store",
+        version=row.version,
+        status="unusable" if problem else "ok",
+        problem=problem or None,
+        role=row.role,
+        expires_at=row.expires_at,
+        created_at=None if altered else row.created_at,
+        created_by=row.created_by or None,
+        last_used_at=used,
+    )
 
 
-def _shown_of_file(name: str, token: AdminToken) -> dict[str, Any]:
-    return {
-        "name": name,
-        "source": "file",
-        "version": None,
-        "status": "ok",
-        "problem": None,
-        "role": token.role,
-        "expires_at": None,
-        "created_at": None,
-        "created_by": None,
-        "last_used_at": None,
-    }
+def _shown_of_file(name: str, token: AdminToken) -> Token:
+    return Token(
+        name=name,
+        source="file",
+        version=None,
+        status="ok",
+        problem=None,
+        role=token.role,
+        expires_at=None,
+        created_at=None,
+        created_by=None,
+        last_used_at=None,
+    )
 
 
 _ALL: Final = partial(Route, path="/tokens", role="admin")
@@ -214,7 +235,7 @@ ROUTES: Final = (
         summary="Describe the operator of this request's token.",
         role="viewer",
         handle=whoami,
-        gives="WhoAmI",
+        gives=WhoAmI,
         needs_store=False,
     ),
     _ALL(
@@ -222,16 +243,16 @@ ROUTES: Final = (
         name="listTokens",
         summary="List operators' tokens, by name.",
         handle=browse,
-        query={"after": AFTER},
-        gives="Tokens",
+        query=After,
+        gives=Tokens,
     ),
     _ALL(
         method="POST",
         name="createToken",
         summary="Create an operator's token. Only this response contains it.",
         handle=create,
-        body="NewToken",
-        gives="TokenWithToken",
+        body=NewToken,
+        gives=TokenWithToken,
         status=201,
         codes=("exists", "invalid"),
         writes="token",
@@ -242,7 +263,7 @@ ROUTES: Final = (
         name="getToken",
         summary="Read the description of an operator's token.",
         handle=read,
-        gives="Token",
+        gives=Token,
         codes=("not_found",),
     ),
     _ONE(

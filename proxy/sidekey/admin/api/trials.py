@@ -1,17 +1,19 @@
-"""`/test`, `/explain` and `/drafts`: what becomes of a request, without anything being changed."""
+"""`/test`, `/explain` and `/drafts/integration/test`: what becomes of a request. Nothing is changed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Final
 
-from sidekey.admin.api.answer import YAML, Answer
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.documents import hidden_from_viewers
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+
+from sidekey.admin.api.integrations import IntegrationDocument, IntegrationMembers, hidden_from_viewers
+from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import JSON, Route
-from sidekey.admin.api.saving import document_in, draft_of
+from sidekey.admin.api.resources import Body, document_in
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.saving import draft_of
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import problem_of
 from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
@@ -22,118 +24,161 @@ from sidekey.runtime.snapshot import Integration, Snapshot, Stored
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.source import build_draft
 
-T = TypeVar("T")
-
 _DRAFT: Final = "draft"
 """The ID of a draft while it is tested."""
 
 
-async def test(service: Service, ask: Ask) -> Answer:
-    """Send its test request through the data plane."""
-    found = _served(service, ask.names["id"])
+class TestResult(Body):
+    """The result of a test. It contains nothing of an upstream's response but the status."""
+
+    __test__ = False
+
+    ok: bool = Field(description="Whether the upstream returned 200; of a preset, any 2xx.")
+    request: str = Field(description="Method and target at the reverse proxy.")
+    status: int | None
+    code: str | None = Field(description="Sidekey's own code, if it refused or failed.")
+    reason: str
+    note: str | None
+    milliseconds: int
+
+    @classmethod
+    def of(cls, outcome: Outcome, began: float) -> TestResult:
+        """Return the result of a test that began at `began`, of `time.perf_counter`."""
+        return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - began) * 1000))
+
+
+class Places(Body):
+    """The places of a credential in a request, by name."""
+
+    headers: list[str] = Field(default_factory=list)
+    query: list[str] = Field(default_factory=list)
+    body: list[str] = Field(default_factory=list)
+    signature: list[str] = Field(default_factory=list)
+    handshake: list[str] = Field(default_factory=list)
+
+
+class Destination(Places):
+    """The places of a credential, and the origin that it is sent to."""
+
+    origin: str | None = Field(description="Null: only the token response says so.")
+
+
+def _parse_url(text: str) -> str:
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("must be ASCII and printable, as it is sent")
+    return text
+
+
+def _parse_header(raw: object) -> tuple[str, str]:
+    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(each, str) for each in raw):
+        raise ValueError("must be a list of two texts: the name and the value")
+    return parse_header(*raw)
+
+
+class ExplainRequest(Body):
+    """A request to explain. Its headers, body and time matter if requests are signed."""
+
+    url: Annotated[str, AfterValidator(_parse_url)] = Field(
+        description="An absolute URL, or a path as it follows `/i/ID`."
+    )
+    method: Annotated[str, AfterValidator(parse_method)] = Field(
+        default_factory=str, description="The request's method. Default: GET, if it is allowed."
+    )
+    headers: list[
+        Annotated[
+            tuple[str, str],
+            PlainValidator(_parse_header),
+            WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}),
+        ]
+    ] = Field(default_factory=list, description="The request's headers: names and values.")
+    body: str = Field(default_factory=str, description="The request's body, as text.")
+    at: Annotated[float | None, PlainValidator(parse_moment), WithJsonSchema({"type": "string"})] = Field(
+        default_factory=NoneType,
+        description="The time of the signature: as `2026-01-31T23:59:59Z`, or in Unix seconds. Default: now.",
+    )
+
+
+class Explanation(Body):
+    """The decision on a request, with the rule, and the places of the credential."""
+
+    integration: str
+    kind: str
+    door: str = Field(description="`reverse` or `forward`: the proxy that the URL is for.")
+    as_sent: str
+    sent_on: str | None = Field(description="The target at the upstream.")
+    upgraded: bool = Field(description="Whether http became https.")
+    allowed: bool
+    passes: bool = Field(description="Whether it is forwarded without a credential.")
+    code: str | None
+    reason: str
+    rule: str | None
+    credential: Destination | None
+    methods: list[str] | None
+    profile: dict[str, str] = Field(description="The keys that the provider profile fills in.")
+    note: str | None
+    signed: list[str] = Field(
+        default_factory=list,
+        description="The bytes that are signed, escaped, with `[redacted]` for what is injected; never a signature.",
+    )
+    unsigned: str | None = Field(default_factory=NoneType, description="Why the signed bytes are not known.")
+
+
+async def test(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the test request of an integration through the data plane."""
+    found = _served(service, request.names["id"])
     if found.test is None:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
-    service.admit_test(ask.operator)
-    begun = await service.begin_test(ask, "integration", found.id, found.row)
+    service.admit_test(request.operator)
+    begun = await service.begin_test(request, "integration", found.id, found.row)
     began = time.perf_counter()
-    result = timed(await service.probe(found.id, found.test), began)
-    service.last_tests.note(found, ask.operator.name, result)
-    await service.end_test(begun, result)
-    return Answer.of(result)
+    result = TestResult.of(await service.probe(found.id, found.test), began)
+    service.last_tests.note(found, request.operator.name, result)
+    await service.end_test(begun, ok=result.ok)
+    return ApiResult.of(result)
 
 
-async def explain(service: Service, ask: Ask) -> Answer:
-    """Say what would become of a request for a URL, and what would be signed of it."""
-    wrong: list[ItemError] = []
-    url = _url_in(ask.document, service.snapshot.limits.target, wrong)
-    sample = _sample_in(ask.document, wrong)
-    if wrong:
-        raise invalid(wrong)
-    found = _served(service, ask.names["id"])
-    return Answer.of(await service.validate(_explained, found, url, sample, service.snapshot, ask.operator.role))
+async def explain(service: Service, request: ApiRequest) -> ApiResult:
+    """Explain what would become of a request, and what would be signed."""
+    sent = await service.read(ExplainRequest, request)
+    longest = service.snapshot.limits.target
+    if len(sent.url) > longest:
+        raise invalid([ItemError("/url", f"must be at most {longest} bytes, as limits.target says")])
+    found = _served(service, request.names["id"])
+    moment = time.time() if sent.at is None else sent.at
+    sample = Sample(moment, sent.method, tuple(sent.headers), sent.body.encode("utf-8", "replace"))
+    return ApiResult.of(
+        await service.validate(_explained, found, sent.url, sample, service.snapshot, request.operator.role)
+    )
 
 
-def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, role: Role) -> dict[str, Any]:
-    """Nothing is looked up: whoever may look here would decide what Sidekey asks of DNS."""
-    explained = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
+def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, role: Role) -> Explanation:
+    """Explain without DNS: otherwise operators would decide which names Sidekey looks up."""
+    explained: dict[str, Any] = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
     if role == "viewer" and isinstance(found.written, IntegrationSettings):
         auth = found.written.auth
         hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
         explained["profile"] = {path: text for path, text in explained["profile"].items() if path not in hidden}
-    return explained
+    # The integration itself has the `status`.
+    del explained["usable"]
+    return Explanation.model_validate(explained)
 
 
-def _url_in(document: Mapping[str, Any], longest: int, wrong: list[ItemError]) -> str:
-    url = document.get("url")
-    if not isinstance(url, str):
-        wrong.append(ItemError("/url", "must be a URL, or a path such as /whoami"))
-        return ""
-    if not url.isprintable() or not url.isascii():
-        wrong.append(ItemError("/url", "must be ASCII and printable, as it is sent"))
-    if len(url) > longest:
-        wrong.append(ItemError("/url", f"must be at most {longest} bytes, as limits.target says"))
-    return url
-
-
-def _sample_in(document: Mapping[str, Any], wrong: list[ItemError]) -> Sample:
-    """The request that a document describes beside its URL."""
-    wrong += [ItemError(f"/{key}", "is unknown here") for key in sorted(document.keys() - _EXPLAINED)]
-    fields = document.get("headers", [])
-    if not isinstance(fields, list):
-        wrong.append(ItemError("/headers", _HEADERS))
-        fields = []
-    headers = []
-    for index, field in enumerate(fields):
-        if isinstance(field, list) and len(field) == 2 and all(isinstance(each, str) for each in field):
-            headers.append(_parsed(f"/headers/{index}", parse_header, field, wrong))
-        else:
-            wrong.append(ItemError(f"/headers/{index}", _HEADERS))
-    body = document.get("body", "")
-    if not isinstance(body, str):
-        wrong.append(ItemError("/body", "must be a text, which is taken as UTF-8"))
-        body = ""
-    return Sample(
-        time.time() if "at" not in document else _parsed("/at", parse_moment, [document["at"]], wrong) or 0.0,
-        _parsed("/method", parse_method, [document.get("method", "")], wrong) or "",
-        tuple(header for header in headers if header is not None),
-        body.encode("utf-8", "replace"),
-    )
-
-
-def _parsed(pointer: str, parse: Callable[..., T], written: list[Any], wrong: list[ItemError]) -> T | None:
-    """What is written, parsed; None where it cannot be, of which is told."""
-    try:
-        return parse(*written)
-    except ValueError as error:
-        wrong.append(ItemError(pointer, str(error)))
-        return None
-
-
-_EXPLAINED: Final = frozenset({"url", "method", "headers", "body", "at"})
-_HEADERS: Final = "must be a list of headers, each a list of its name and its value"
-
-
-async def test_draft(service: Service, ask: Ask) -> Answer:
-    """Send the test request of a document that is not saved, with the secrets that it brings."""
-    snapshot = service.snapshot
-    draft = await service.validate(draft_of, document_in(ask.document), None, snapshot)
+async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
+    """Send the test request of a document that is not saved, with the secrets that it contains."""
+    snapshot, document = service.snapshot, document_in(request.document, IntegrationMembers)
+    draft = await service.validate(draft_of, document, None, snapshot)
     integration = await service.validate(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
-    service.admit_test(ask.operator)
+    service.admit_test(request.operator)
     began = time.perf_counter()
-    result = timed(await service.probe_draft(integration, integration.test), began)
-    await service.note_draft_test(ask, result)
-    return Answer.of(result)
-
-
-def timed(outcome: Outcome, began: float) -> dict[str, Any]:
-    """What came of a test that began then, by `time.perf_counter`."""
-    return {**outcome.as_json(), "milliseconds": round((time.perf_counter() - began) * 1000)}
+    result = TestResult.of(await service.probe_draft(integration, integration.test), began)
+    await service.note_draft_test(request, ok=result.ok)
+    return ApiResult.of(result)
 
 
 def _served(service: Service, name: str) -> Integration:
-    """What is served under a name. Raises ApiProblem, also where something else responds in its place."""
+    """Return the integration that is served under an ID. Raises ApiProblem."""
     snapshot = service.snapshot
     found = snapshot.integrations.get(name)
     if found is not None and not (found.stored and found.rebuild is not None):
@@ -152,7 +197,7 @@ ROUTES: Final = (
         summary="Send the saved test request through the data plane. Only 200 is success.",
         role="viewer",
         handle=test,
-        gives="TestResult",
+        gives=TestResult,
         codes=("not_found", "invalid", "too_many"),
     ),
     Route(
@@ -163,8 +208,8 @@ ROUTES: Final = (
         " signed.",
         role="viewer",
         handle=explain,
-        body="ExplainRequest",
-        gives="Explanation",
+        body=ExplainRequest,
+        gives=Explanation,
         codes=("not_found", "invalid"),
     ),
     Route(
@@ -174,9 +219,9 @@ ROUTES: Final = (
         summary="Send the test request of an unsaved document, with the secrets in this request only.",
         role="editor",
         handle=test_draft,
-        body="IntegrationDocument",
+        body=IntegrationDocument,
         accepts=(JSON, YAML),
-        gives="TestResult",
+        gives=TestResult,
         codes=("invalid", "too_many"),
     ),
 )

@@ -1,11 +1,10 @@
-"""Which presets use an integration: what would take it from them is refused. Called in a thread."""
+"""Refuse changes that would take an integration from presets that use it. Called in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from sidekey.admin.api.preset_documents import is_served
 from sidekey.admin.api.problems import ApiProblem, ItemError, listed
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.config_errors import MOST_ERRORS
@@ -19,17 +18,23 @@ _NAMED: Final = 10
 """IDs in a sentence."""
 
 
+def is_served(row: PresetRow, snapshot: Snapshot) -> bool:
+    """Return True if the snapshot has the preset of a row, so that its document need not be read."""
+    served = snapshot.presets.get(row.id)
+    return served is not None and row.verified and (served.row, served.document) == (row.row, row.document)
+
+
 def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
-    """Raise ApiProblem where presets use a stored integration."""
+    """Raise ApiProblem if presets use a stored integration."""
     found = presets_of(integration, state, snapshot)
     if found:
-        said, verb = _named(found), "use" if len(found) > 1 else "uses"
-        detail = f"{said} {verb} it: delete what uses it first, or have it use another integration"
+        verb = "use" if len(found) > 1 else "uses"
+        detail = f"{_named(found)} {verb} it: delete what uses it first, or have it use another integration"
         raise ApiProblem("in_use", detail, presets=found[:MOST_ERRORS])
 
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
-    """Raise ApiProblem where presets that can be used now could not be used with an integration as it would be."""
+    """Raise ApiProblem if presets that can be used now could not be used with the changed integration."""
     found = left_behind(integration, snapshot.presets)
     if found:
         errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
@@ -52,10 +57,6 @@ def _names(row: PresetRow, integration: str) -> bool:
 
 
 def _named(found: Sequence[str]) -> str:
-    """The IDs, for a sentence."""
+    """Return the IDs for a sentence."""
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"preset{'s' if len(found) > 1 else ''} {_joined(found[:_NAMED])}{more}"
-
-
-def _joined(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    return f"preset{'s' if len(found) > 1 else ''} {', '.join(found[:_NAMED])}{more}"

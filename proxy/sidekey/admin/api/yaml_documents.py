@@ -1,9 +1,9 @@
-"""Documents as YAML: request bodies with the places of their values, and responses. Called in a thread."""
+"""Read request bodies as YAML, with the lines of their values. Called in a thread."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError, listed
@@ -20,7 +20,6 @@ from sidekey.settings.config_errors import (
     placed,
 )
 from sidekey.settings.stored.document import LARGEST, MOST_VALUES, MalformedError, found_at, parse, parts_of
-from sidekey.settings.writing import write
 
 _LIMITS: Final = document.Limits(MOST_VALUES, aliases=False, begin="a key, such as auth")
 
@@ -71,8 +70,3 @@ def _with_line(error: ItemError, table: Table) -> ItemError:
     is_block = isinstance(found_at(table, error.pointer), Table | Row) or len(place) < error.pointer.count("/")
     mark = mark_at(table, place, key=is_block)
     return error._replace(line=line_of(mark), column=column_of(mark))
-
-
-def written(shown: Mapping[str, Any], about: Container[str]) -> str:
-    """The YAML of a resource: its ID and its document, without what is said `about` it."""
-    return write({"id": shown["id"], **{key: value for key, value in shown.items() if key not in about}})

@@ -1,4 +1,4 @@
-"""Asks the API's own functions for what a page shows or does: every rule of theirs holds here as well."""
+"""Calls the handlers of the API for the pages of the console, so that the same rules apply."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidekey.admin.api.ask import Ask, Condition
-from sidekey.admin.api.operation import perform
+from sidekey.admin.api.dispatch import perform, read_query
+from sidekey.admin.api.messages import ApiRequest, Condition
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
@@ -16,7 +16,7 @@ from sidekey.admin.api.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an operation gave: JSON, and the version of what it shows where it has one."""
+    """The JSON of a response, and the version of the resource, if it has one."""
 
     value: Any
     version: int | None
@@ -40,17 +40,16 @@ class Backend:
         body: Mapping[str, Any] | None = None,
         version: int | None = None,
     ) -> Given:
-        """Do what the operation of this name does. Raises ApiProblem."""
+        """Call the handler of an operation. Raises ApiProblem."""
         route = self._routes[name]
-        ask = Ask(self._operator, route.action, route.writes, names or {}, source=self._source)
-
+        request = ApiRequest(self._operator, route.action, route.writes, names or {}, source=self._source)
         condition = Condition() if version is None else Condition(frozenset({version}))
 
-        async def read(ask: Ask) -> Ask:
-            return replace(ask, query=query or {}, body=body, condition=condition)
+        async def read(request: ApiRequest) -> ApiRequest:
+            return replace(request, query=read_query(route, query or {}), body=body, condition=condition)
 
-        answer = await perform(self._service, route, ask, read)
-        if not answer.body:
+        result = await perform(self._service, route, request, read)
+        if not result.body:
             return Given(None, None)
-        value = await self._service.run(json.loads, answer.body)
-        return Given(value, value["version"] if "ETag" in answer.headers else None)
+        value = await self._service.run(json.loads, result.body)
+        return Given(value, value["version"] if "ETag" in result.headers else None)

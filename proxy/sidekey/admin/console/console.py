@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from sidekey.admin.api.dispatch import Dispatcher, read_body, source_of
 from sidekey.admin.api.operators import Operator, unauthenticated
 from sidekey.admin.api.problems import CODES, ApiProblem
-from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.route import PREFIX, PathTable, Route
 from sidekey.admin.api.service import Service, unavailable
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
@@ -83,7 +83,7 @@ class Console:
         self._proxy = proxy
         self._service = service
         self._routes = {route.name: route for route in routes}
-        self._pages = pages
+        self._pages = PathTable(pages)
         self._sessions = Sessions(service)
         self._dispatcher = Dispatcher(service, routes)
         self._files = files()
@@ -132,8 +132,8 @@ class Console:
         return visitor.operator
 
     async def _visit(self, request: web.Request, method: str, path: str, visitor: Visitor) -> web.Response:
-        found = [(page, names) for page in self._pages if (names := page.match(path.split("/")[1:])) is not None]
-        page, names = next(((page, names) for page, names in found if page.method == method), (None, {}))
+        found, names = self._pages.find(path)
+        page = found.get(method)
         form: Mapping[str, str] = {}
         if method == hdrs.METH_POST:
             form = await self._form(request, visitor.secret)
@@ -142,7 +142,7 @@ class Console:
         if page is None:
             if not found:
                 raise ApiProblem("not_found", "there is no such page")
-            allowed = ", ".join(sorted({page.method for page, _ in found}))
+            allowed = ", ".join(sorted(found))
             raise ApiProblem("method_denied", f"this page takes {allowed} alone", headers={hdrs.ALLOW: allowed})
         if not visitor.operator.may(page.role):
             raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidekey.admin.api.route import match
 from sidekey.admin.api.service import Service
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.sessions import Visitor
@@ -55,13 +54,9 @@ Handle = Callable[[Visit], Awaitable[View | Redirect]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A path with names in braces, as the API's routes have, and what is done for it."""
+    """A page. The names in braces of its path match any segment, as in the routes of the API."""
 
     method: str
     path: str
     handle: Handle
     role: Role = "viewer"
-
-    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The names in a path; None where it is another."""
-        return match(self.path, segments)

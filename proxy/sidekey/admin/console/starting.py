@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from textwrap import indent, wrap
 from typing import Any, Final
 
-from sidekey.admin.api.schemas import components
+from sidekey.admin.api.integrations import NewIntegration
+from sidekey.admin.api.presets import NewPreset
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.config_errors import Loc, held
+from sidekey.settings.schema import DOCUMENT_VALUES, definitions
 from sidekey.settings.stored.document import with_new_ids
 from sidekey.settings.validated import validate
 from sidekey.settings.writing import write
@@ -23,6 +26,11 @@ _SECRET: Final = "#/components/schemas/Secret"  # noqa: S105  a schema's name
 
 Schema = Mapping[str, Any]
 Described = Callable[[Loc], str]
+
+
+@cache
+def _definitions() -> dict[str, dict[str, Any]]:
+    return definitions([NewIntegration, NewPreset, *DOCUMENT_VALUES], "body")
 
 
 def starting_integration(kind: str, provider: str = "") -> str:
@@ -53,7 +61,7 @@ def starting_preset() -> str:
         "parameters": {"name": {"type": "text"}},
         "body": {"json": {"text": "Hello {{name}}"}},
     }
-    properties = components()["PresetDocument"]["properties"]
+    properties = _definitions()["NewPreset"]["properties"]
     return "".join(_lines(document, lambda loc: _description(properties[str(loc[0])]) if len(loc) == 1 else ""))
 
 
@@ -77,7 +85,7 @@ def _lines(document: Mapping[str, Any], described: Described, place: Loc = ()) -
 
 def _schema_at(kind: str, loc: Loc) -> Schema:
     """The schema of a key; empty for a key that only its user knows, such as the name of a header."""
-    node = components()["IntegrationDocument"] if loc[:1] != ("auth",) else components()[KINDS[kind].__name__]
+    node = _definitions()["NewIntegration"] if loc[:1] != ("auth",) else _definitions()[KINDS[kind].__name__]
     for key in loc if loc[:1] != ("auth",) else loc[1:]:
         node = next((each["properties"][key] for each in _branches(node) if key in each.get("properties", {})), {})
     return node
@@ -87,7 +95,7 @@ def _branches(node: Schema) -> Iterator[Schema]:
     """Yield a schema and its alternatives, with references followed."""
     yield node
     if "$ref" in node:
-        yield from _branches(components()[node["$ref"].rpartition("/")[2]])
+        yield from _branches(_definitions()[node["$ref"].rpartition("/")[2]])
     for each in (*node.get("anyOf", ()), *node.get("oneOf", ())):
         yield from _branches(each)
 

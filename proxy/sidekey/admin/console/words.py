@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-from sidekey.admin.api.preset_documents import STATUSES as PRESET_STATUSES
+from sidekey.admin.api.presets import STATUSES as PRESET_STATUSES
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.standing import Status
 

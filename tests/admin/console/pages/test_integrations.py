@@ -119,7 +119,8 @@ def test_the_list_is_searched_and_filtered(log_in: LogIn, running: Running, name
         assert f'href="/integrations/{name}"' in pages.get(f"/?{query}").body
     assert f'href="/integrations/{name}"' not in pages.get(f"/?q={name}&kind=headers").body
     assert "No integration is like that" in pages.get("/?q=nothing-like-it").text
-    assert pages.ask("GET", "/?status=nonsense").status == 200
+    wrong = pages.ask("GET", "/?status=nonsense")
+    assert (wrong.status, "query parameter status must be one of ok, " in wrong.text) == (400, True)
 
 
 def test_every_word_can_be_chosen_and_is_said_in_words(log_in: LogIn, running: Running, named: Named, api: Api) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sidekey.admin.api.route import PathTable
 from sidekey.admin.console.pages.table import PAGES
 
 
 def test_each_page_is_found_by_one_path() -> None:
     assert max(Counter((page.method, page.path) for page in PAGES).values()) == 1
+    table = PathTable(PAGES)
     for page in PAGES:
-        segments = page.path.split("/")[1:]
-        found = [each for each in PAGES if each.method == page.method and each.match(segments) is not None]
-        assert found == [page]
+        assert table.find(page.path)[0][page.method] is page
 
 
 def test_only_who_may_edit_changes_anything() -> None:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.integrations import IntegrationMembers
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.yaml_documents import written
+from sidekey.admin.api.resources import document_in
 from sidekey.admin.console.calling import ways_to_call
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.pages.browsing import listed, version_of
 from sidekey.admin.console.words import DONE, STATUSES, standing_of, title_of
 from sidekey.credentials.registry import KINDS
+from sidekey.settings.writing import write
 
 
 async def browse(visit: Visit) -> View:
@@ -100,9 +101,13 @@ async def _activity(visit: Visit) -> list[Any]:
     return found
 
 
+def _text_of(found: Mapping[str, Any]) -> str:
+    return write({"id": found["id"], **document_in(found, IntegrationMembers)})
+
+
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:
     done = visit.query.get("done", "")
-    return "unserved" if done in {"saved", "tried", "untested"} and not found["usable"] else done
+    return "unserved" if done in {"saved", "tried", "untested"} and found["status"] == "unusable" else done
 
 
 async def _shown(visit: Visit, **more: object) -> View:
@@ -116,7 +121,7 @@ async def _shown(visit: Visit, **more: object) -> View:
     seen = None if served is None else visit.service.traffic.of(found["id"])
     values = {
         "it": found,
-        "text": await visit.service.run(written, given.value, ABOUT) if may_edit else "",
+        "text": await visit.service.run(_text_of, given.value) if may_edit else "",
         "standing": standing_of(found, datetime.now(UTC)),
         "seen": seen,
         "headers": () if served is None else served.public_headers,

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sidekey.admin.api.preset_documents import ABOUT
+from sidekey.admin.api.messages import JSON
 from sidekey.admin.api.preset_trials import sample_of
-from sidekey.admin.api.route import JSON
-from sidekey.admin.api.yaml_documents import written
+from sidekey.admin.api.presets import PresetMembers
+from sidekey.admin.api.resources import document_in
 from sidekey.admin.console.calling import Way, ways_to_send
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.pages.browsing import listed, version_of
 from sidekey.admin.console.starting import starting_preset
 from sidekey.admin.console.words import DONE, PRESET_WORDS, preset_standing
+from sidekey.settings.writing import write
 
 _IN_A_FILE: Final = """\
 presets:
@@ -47,7 +48,7 @@ async def show(visit: Visit) -> View:
     values = {
         "it": {"description": "", "tags": [], "integration": None, **found},
         "standing": preset_standing(found),
-        "text": await visit.service.run(written, found, ABOUT),
+        "text": await visit.service.run(_text_of, found),
         "version": given.version,
         "sample": await visit.service.run(_sample, found) if is_served else None,
         "takes_parameters": found.get("body") is not None,
@@ -65,6 +66,10 @@ async def delete(visit: Visit) -> Redirect:
     """Delete it."""
     await visit.backend.ask("deletePreset", visit.names, version=version_of(visit))
     return Redirect("/presets?done=unmade")
+
+
+def _text_of(found: Mapping[str, Any]) -> str:
+    return write({"id": found["id"], **document_in(found, PresetMembers)})
 
 
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:

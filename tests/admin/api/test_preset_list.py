@@ -1,11 +1,13 @@
-"""admin/api/preset_documents.py: how presets are shown that are not ok."""
+"""admin/api/presets.py: how presets are shown and listed that are not ok."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from sidekey.admin.api.preset_documents import Wanted, is_served, page, problem_of, whole
+from sidekey.admin.api.presets import PRESETS, PresetFilter
+from sidekey.admin.api.standings import Standings
+from sidekey.admin.api.uses import is_served
 from sidekey.runtime.snapshot import Preset, Snapshot, Stored
 from sidekey.settings.stored.presets import build_preset
 from sidekey.store.records import PresetRow
@@ -30,8 +32,14 @@ def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
 
 
 def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = page(State(presets={row.id: row}), found, Wanted(**wanted))["items"]
-    return listed
+    listed = PRESETS.page(State(presets={row.id: row}), Standings(found), PresetFilter(**wanted))
+    return [each.model_dump(mode="json") for each in listed.items]
+
+
+def whole(row: PresetRow, found: Snapshot) -> dict[str, Any]:
+    """A stored preset in a response."""
+    members, document = PRESETS.shown(row, Standings(found))
+    return {**members.model_dump(mode="json"), **document}
 
 
 def test_nothing_of_an_altered_row_is_believed() -> None:
@@ -69,7 +77,7 @@ def test_a_list_has_what_is_not_served_as_well() -> None:
 
 def test_what_was_saved_a_moment_ago_stands_well() -> None:
     """Before the next snapshot has it."""
-    assert problem_of(ROW, Snapshot({})) == ""
+    assert whole(ROW, Snapshot({}))["status"] == "ok"
     assert not is_served(ROW, Snapshot({}))
     assert is_served(ROW, snapshot())
     assert not is_served(replace(ROW, document="{}"), snapshot())

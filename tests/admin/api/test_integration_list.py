@@ -1,13 +1,14 @@
-"""admin/api/documents.py: how integrations are shown that are not ok."""
+"""admin/api/integrations.py: how integrations are shown and listed that are not ok."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from sidekey.admin.api.documents import Wanted, page, whole
+from sidekey.admin.api.integrations import INTEGRATIONS, IntegrationFilter
 from sidekey.admin.api.standings import Standings
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.runtime.snapshot import Integration, Snapshot, Stored
@@ -28,10 +29,22 @@ def standings(problem: str = "why") -> Standings:
     return Standings(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
 
 
+def whole(row: IntegrationRow, now: Standings) -> dict[str, Any]:
+    """A stored integration in a response."""
+    members, document = INTEGRATIONS.shown(row, now)
+    return {**members.model_dump(mode="json"), **document}
+
+
+def page(state: StoreState, now: Standings, **query: str) -> list[dict[str, Any]]:
+    """The items of a list."""
+    found = INTEGRATIONS.page(state, now, IntegrationFilter(**query))
+    return [each.model_dump(mode="json") for each in found.items]
+
+
 def test_what_cannot_be_used_says_why() -> None:
     """With its document, so that it can be put right."""
     shown = whole(ROW, standings())
-    assert (shown["status"], shown["problem"], shown["usable"]) == ("unusable", "why", False)
+    assert (shown["status"], shown["problem"]) == ("unusable", "why")
     assert shown["auth"]["password"] == {
         "set": True,
         "id": ids(ROW)["/auth/password"],
@@ -59,16 +72,16 @@ def test_a_list_has_what_is_not_served_as_well() -> None:
     """By what was written."""
     row = stored({**BASIC, "description": "Ours", "tags": ["a"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
-    (item,) = page(state, standings(), Wanted(q="ours", tag="a", kind="basic", status="unusable"))["items"]
-    assert (item["id"], item["description"], item["tags"], item["usable"]) == ("crm", "Ours", ["a"], False)
-    assert page(state, standings(), Wanted(status="ok"))["items"] == []
+    (item,) = page(state, standings(), q="ours", tag="a", kind="basic", status="unusable")
+    assert (item["id"], item["description"], item["tags"]) == ("crm", "Ours", ["a"])
+    assert page(state, standings(), status="ok") == []
     other = StoreState(
         integrations=MappingProxyType({"crm": replace(ROW, document='{"integration":{"tags":[7],"auth":{}}}')})
     )
-    (item,) = page(other, standings(), Wanted())["items"]
+    (item,) = page(other, standings())
     assert (item["kind"], item["description"], item["tags"]) == (None, "", [])
     broken = StoreState(integrations=MappingProxyType({"crm": IntegrationRow(row="r", id="crm", document="broken")}))
-    assert page(broken, standings(), Wanted())["items"][0]["kind"] is None
+    assert page(broken, standings())[0]["kind"] is None
 
 
 def test_no_secret_is_in_what_is_shown() -> None:
@@ -111,7 +124,7 @@ def everything() -> tuple[StoreState, Standings]:
 
 def found(**wanted: str) -> list[str]:
     state, all_of_them = everything()
-    return [each["id"] for each in page(state, all_of_them, Wanted(**wanted))["items"]]
+    return [each["id"] for each in page(state, all_of_them, **wanted)]
 
 
 USABLE = ("ok", "expiring", "failing")
@@ -124,15 +137,14 @@ def test_each_status_finds_its_integrations(status: str) -> None:
     assert found(status=status) == sorted([f"f-{status}", status])
 
 
-def test_what_can_be_chosen_for_a_preset_is_found() -> None:
-    """Those that are sent with their credential, however their requests end."""
-    assert found(usable="true") == sorted([*USABLE, *(f"f-{name}" for name in USABLE)])
-    assert found(usable="false") == found(status="unusable") == UNUSABLE
+def test_unusable_integrations_are_found() -> None:
+    """Whatever the reason."""
+    assert found(status="unusable") == UNUSABLE
 
 
 def test_times_are_told_where_there_are_any() -> None:
     state, all_of_them = everything()
-    items = {each["id"]: each for each in page(state, all_of_them, Wanted())["items"]}
+    items = {each["id"]: each for each in page(state, all_of_them)}
     assert items["expiring"]["expires_at"] == items["f-expiring"]["expires_at"] == "2027-01-16T08:00:00Z"
     assert items["failing"]["failing_since"] == items["f-failing"]["failing_since"] == "1970-01-01T00:00:01Z"
     assert (items["ok"]["expires_at"], items["ok"]["failing_since"], items["ok"]["problem"]) == (None, None, None)
@@ -146,4 +158,4 @@ def test_an_integration_is_found_by_where_it_sends() -> None:
     assert found(q="API.example.COM") == ["loser"]
     row = stored({**BASIC, "endpoint_prefix": ["https://a.test", "https://b.test/v1"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
-    assert [each["id"] for each in page(state, standings(), Wanted(q="B.test"))["items"]] == ["crm"]
+    assert [each["id"] for each in page(state, standings(), q="B.test")] == ["crm"]

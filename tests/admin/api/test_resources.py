@@ -1,10 +1,10 @@
-"""admin/api/named.py: names, and pages by them."""
+"""admin/api/resources.py: names, and pages by them."""
 
 from __future__ import annotations
 
 import pytest
 
-from sidekey.admin.api.named import PAGE, altered_in, keys, name_in, other_name, page_of
+from sidekey.admin.api.resources import PAGE, altered_in, keys, name_in, other_name, page_of
 from sidekey.store.integrity import Held, Line
 from sidekey.store.state import State
 
@@ -14,8 +14,7 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
     names = [f"n{number:03}" for number in range(PAGE // 2 + 1)]
 
     def page(after: str) -> tuple[list[str], str | None]:
-        found = page_of(keys(names, names), after, lambda key: {"key": str(key)} if key.name != "n000" else None)
-        return [each["key"] for each in found["items"]], found["next"]
+        return page_of(keys(names, names), after, lambda key: str(key) if key.name != "n000" else None)
 
     first, following = page("")
     assert (len(first), first[:2], following) == (PAGE, ["n001:file", "n001:store"], None)
@@ -24,7 +23,7 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
     assert (len(first), following) == (PAGE, "n025:store")
     assert page("n025:store") == (["n999:file", "n999:store"], None)
     assert page("n999:file") == (["n999:store"], None)
-    assert page_of([], "", lambda _: {}) == {"items": [], "next": None}
+    assert page_of([], "", str) == ([], None)
 
 
 @pytest.mark.parametrize("name", ["", "Ann", "a b", None, 7, "unknown", "x" * 64])

@@ -1,4 +1,4 @@
-"""admin/api/saving.py: what of a request is a document. What is saved of it is in test_integrations.py."""
+"""admin/api/saving.py: the row that is made of an integration's document."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.integrations import IntegrationMembers
 from sidekey.admin.api.problems import ApiProblem, ItemError
-from sidekey.admin.api.saving import IntegrationSaving, document_in, draft_of
+from sidekey.admin.api.resources import document_in
+from sidekey.admin.api.saving import IntegrationSaving, draft_of
 from sidekey.runtime.snapshot import Snapshot
 from support.stored import BASIC, VAULT, former, stored
 
@@ -22,8 +23,12 @@ def saving(row: object = ROW) -> IntegrationSaving:
 
 def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:
     """So that what was read can be edited and sent back."""
-    sent = {**dict.fromkeys(ABOUT, "as it was read"), "description": "d", "auth": {"id": "of the kind"}}
-    assert document_in(sent) == {"description": "d", "auth": {"id": "of the kind"}}
+    sent = {
+        **dict.fromkeys(IntegrationMembers.model_fields, "as it was read"),
+        "description": "d",
+        "auth": {"id": "of the kind"},
+    }
+    assert document_in(sent, IntegrationMembers) == {"description": "d", "auth": {"id": "of the kind"}}
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -1,4 +1,4 @@
-"""admin/api/operation.py: role, audit and counters, for whoever asks; the API's requests are in test_dispatch.py."""
+"""admin/api/dispatch.py: role, audit and counters of an operation, which the console uses too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from admin.api.test_service import ASK, serviced
-from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operation import perform
+from sidekey.admin.api.dispatch import perform
+from sidekey.admin.api.messages import ApiRequest
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.table import ROUTES
+from sidekey.admin.api.routes import ROUTES
 
 ROUTE = next(route for route in ROUTES if route.name == "createCaller")
 
@@ -20,7 +20,7 @@ ROUTE = next(route for route in ROUTES if route.name == "createCaller")
 async def test_who_may_not_is_refused_before_anything_is_read_and_that_is_noted(tmp_path: Path) -> None:
     """In the audit, and in the counters."""
 
-    async def read(_: Ask) -> Ask:
+    async def read(_: ApiRequest) -> ApiRequest:
         raise AssertionError("nothing may be read")
 
     viewer = replace(ASK, operator=Operator("vic", "viewer", "digest-of-vic"))
@@ -36,8 +36,8 @@ async def test_who_may_not_is_refused_before_anything_is_read_and_that_is_noted(
 async def test_who_may_is_given_what_the_route_gives(tmp_path: Path) -> None:
     """And the change is counted."""
 
-    async def read(ask: Ask) -> Ask:
-        return replace(ask, body={"name": "billing"})
+    async def read(request: ApiRequest) -> ApiRequest:
+        return replace(request, body={"name": "billing"})
 
     async with serviced(tmp_path) as (service, _):
         answer = await perform(service, ROUTE, replace(ASK, body=None), read)

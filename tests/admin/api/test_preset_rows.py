@@ -1,4 +1,4 @@
-"""admin/api/preset_saving.py: what becomes of a preset's document. More of it is in test_presets.py."""
+"""admin/api/presets.py: the row that is made of a preset's document."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sidekey.admin.api.preset_saving import PresetSaving, preset_draft_of
+from sidekey.admin.api.presets import PresetMembers, PresetSaving, preset_draft_of
 from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.admin.api.resources import document_in
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.store.records import PresetRow
 from support.plane import base_url, integration
@@ -25,7 +26,7 @@ def saving(row: PresetRow | None = None, *wrong: ItemError) -> PresetSaving:
 
 def test_what_is_said_about_a_preset_is_no_part_of_its_document() -> None:
     """So that what was read can be edited and sent back."""
-    made = saving().written({**ABOUT, **DOCUMENT})
+    made = saving().written(document_in({**ABOUT, **DOCUMENT}, PresetMembers))
     assert made.row.document == saving().written(DOCUMENT).row.document
     assert (made.row.updated_by, made.row.created_at) == ("bob", made.row.updated_at)
     assert made.fields == ("/content_type", "/integration", "/url")

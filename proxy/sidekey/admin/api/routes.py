@@ -1,0 +1,52 @@
+"""The routes of the API. A new one is a line in the table of its module, a new module a line here."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from pydantic import RootModel
+
+from sidekey.admin.api import audit, callers, catalogue, integrations, preset_trials, presets, previews, tokens, trials
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.openapi import document
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service
+
+
+class OpenApi(RootModel[dict[str, Any]]):
+    """An OpenAPI 3.1 document."""
+
+
+async def openapi(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the OpenAPI document."""
+    del request
+    return await service.run(_openapi)
+
+
+@cache
+def _openapi() -> ApiResult:
+    return ApiResult.of(OpenApi(document(ROUTES)))
+
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *integrations.ROUTES,
+    *trials.ROUTES,
+    *previews.ROUTES,
+    *presets.ROUTES,
+    *preset_trials.ROUTES,
+    *callers.ROUTES,
+    *catalogue.ROUTES,
+    *tokens.ROUTES,
+    *audit.ROUTES,
+    Route(
+        method="GET",
+        path="/openapi.json",
+        name="getOpenApi",
+        summary="Read this OpenAPI document.",
+        role="viewer",
+        handle=openapi,
+        gives=OpenApi,
+        needs_store=False,
+    ),
+)
