@@ -131,7 +131,7 @@ class Operator:
     ) -> Any:
         headers = {"Authorization": f"Bearer {TOKEN}", **(fields or {})}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         try:
             self._connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = self._connection.getresponse()

@@ -198,7 +198,7 @@ reading, changing and deleting affect the stored one. You cannot create one whos
 - `GET` with `If-None-Match` responds 304 with the `ETag` if neither the document nor the observed state has changed.
   The `ETag` is the `version`, with a digest of the state if that has more than `ok`, such as `expires_at`. `If-Match`
   compares only the version.
-- `PUT` replaces the document. `PATCH` is a JSON merge patch (RFC 7396, `application/merge-patch+json` or plain JSON).
+- `PUT` replaces the document. `PATCH` is a JSON merge patch (RFC 7396) of the type `application/merge-patch+json`.
 - A change returns once it is committed and in use in this process. Other processes on the store follow within 2
   seconds.
 - A change that changes nothing makes no new version and no entry in the audit. A secret sent as `{{"value": ...}}`

@@ -73,7 +73,10 @@ FOLDERS = {
     "moto_server": "moto/.venv/bin/moto_server",
     "deno": "clients/node_modules/@deno/*/deno",
     "openapi-python-client": "openapi/.venv/bin/openapi-python-client",
+    "openapi-typescript": "openapi/node_modules/.bin/openapi-typescript",
     "redocly": "openapi/node_modules/.bin/redocly",
+    "schemathesis": "openapi/.venv/bin/schemathesis",
+    "tsc": "openapi/node_modules/.bin/tsc",
     "node24": "clients/node_modules/node-linux-*/bin/node",
 }
 """Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own

@@ -555,6 +555,7 @@ Shape = Literal[
     "secret_or_text",
     "text",
     "token_file",
+    "tree",
     "trusted_ca",
 ]
 """The values that a JSON schema marks so; `settings.schema` has the form of each."""

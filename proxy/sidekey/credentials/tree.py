@@ -199,7 +199,7 @@ class _Schema:
     """The JSON schema of a document, in which one of a value refers to itself."""
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(_schema())
+        return {**handler(_schema()), **marker("tree")}
 
 
 WrittenTree = Annotated[

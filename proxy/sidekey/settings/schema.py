@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -35,7 +36,9 @@ _NAMED: Final = frozenset({"properties", "patternProperties", "$defs"})
 class EnteredSecret(Section):
     """A secret on its way to Sidekey."""
 
-    value: Annotated[str, Field(min_length=1)] = Field(description=_DESCRIPTIONS["value"])
+    value: Annotated[str, Field(min_length=1)] = Field(
+        description=_DESCRIPTIONS["value"], json_schema_extra={"writeOnly": True}
+    )
 
 
 class StoredSecret(Section):
@@ -84,6 +87,7 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
         "certificate_source": {"title": "Certificate source", **_object("file", "env", "url", "inline")},
         "key_source": {"title": "Key source", **_object("file", "env", "url", "insecure_value")},
         "token_file": _object("file"),
+        "tree": {},
         "trusted_ca": {
             "title": "Trusted CA",
             "oneOf": [{"enum": ["mozilla", "system"]}, _object("file"), _object("inline")],
@@ -97,6 +101,8 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
         "pem_text": _TEXT,
         "certificate_source": {"anyOf": [_object("inline"), _object("url"), _component("StoredSecret")]},
         "key_source": {"anyOf": [_component("Secret"), _object("url")]},
+        # Generators of clients know no value that refers to itself.
+        "tree": {"type": "object", "additionalProperties": True},
         "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object("inline")]},
     },
 }
@@ -134,7 +140,7 @@ def definitions(models: Sequence[type[BaseModel]], where: Where, *, profiles: bo
     for kind, settings in KINDS.items() if profiles else ():
         if takes_profiles(kind) and settings.__name__ in found:
             _let_profiles_fill_in(kind, found[settings.__name__], where)
-    return found
+    return found if where == "file" else {name: _for_clients(each) for name, each in found.items()}
 
 
 def _reachable(generated: dict[str, Schema], roots: Sequence[type[BaseModel]], where: Where) -> dict[str, Schema]:
@@ -163,7 +169,7 @@ def _references(node: Any) -> Iterator[str]:
 def _in_context(node: Any, where: Where) -> Any:
     """Replace the markers of a schema by what a document may contain there.
 
-    A body has no file-only keys, and no titles: generators of clients name classes by them.
+    A body has no file-only keys.
     """
     if isinstance(node, list):
         return [_in_context(each, where) for each in node]
@@ -176,15 +182,42 @@ def _in_context(node: Any, where: Where) -> Any:
         elif key in _NAMED:
             allowed = {name: each for name, each in value.items() if where == "file" or FILE_ONLY not in each}
             found[key] = {name: _in_context(each, where) for name, each in allowed.items()}
-        elif key not in (FILE_ONLY, HIDDEN) and not (key == "title" and where == "body"):
+        elif key not in (FILE_ONLY, HIDDEN):
             found[key] = _in_context(value, where)
     if "patternProperties" in found:
         found["additionalProperties"] = False
-    if where == "body":
-        for name, each in node.get("properties", {}).items():
-            if HIDDEN in each:
-                found["properties"][name]["description"] += " Viewers do not see it."
-                found["required"].remove(name)
+    hidden = [name for name, each in node.get("properties", {}).items() if HIDDEN in each and where == "body"]
+    for name in hidden:
+        found["properties"][name]["description"] += " Viewers do not see it."
+        found["required"].remove(name)
+    return found
+
+
+def _for_clients(node: Any) -> Any:
+    """Simplify a schema for generators of clients.
+
+    They name classes by titles, send the defaults, and lose properties beside `anyOf` and those whose names have a
+    pattern.
+    """
+    if isinstance(node, list):
+        return [_for_clients(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    found: Schema = {
+        key: {name: _for_clients(each) for name, each in value.items()} if key in _NAMED else _for_clients(value)
+        for key, value in node.items()
+        if key not in ("title", "default")
+    }
+    default = node.get("default")
+    if default and "description" in found and isinstance(default, str | int):
+        written = default if isinstance(default, str) else json.dumps(default)
+        found["description"] += f" Default: `{written}`."
+    if "patternProperties" in found:
+        ((pattern, schema),) = found.pop("patternProperties").items()
+        found |= {"propertyNames": {"pattern": pattern}, "additionalProperties": schema}
+    if "properties" in found and "anyOf" in found:
+        ways = [frozenset(each.get("required", ())) for each in found.pop("anyOf")]
+        found["required"] = sorted(frozenset.intersection(*ways).union(found.get("required", ())))
     return found
 
 
@@ -211,14 +244,8 @@ def _let_profiles_fill_in(kind: str, definition: Schema, where: Where) -> None:
 
 
 def written_defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the defaults of a model's keys as the file writes them: `5s` rather than 5.0.
-
-    A key whose default factory is a class is absent by default, and has none.
-    """
-    fields = model.model_fields.items()
-    optional = {
-        name for name, field in fields if not field.is_required() and not isinstance(field.default_factory, type)
-    }
+    """Return the defaults of a model's keys as the file writes them: `5s` rather than 5.0."""
+    optional = {name for name, field in model.model_fields.items() if not field.is_required()}
     return model.model_construct().model_dump(mode="json", include=optional, by_alias=True) if optional else {}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -128,17 +127,3 @@ def test_conditional_requests_are_described(viewer: Api) -> None:
     assert set(one["get"]["responses"]["304"]["headers"]) == {"ETag"}
     assert set(one["put"]["responses"]["201"]["headers"]) == {"ETag", "Location"}
     assert "headers" not in draft["post"]["responses"]["200"]
-
-
-def test_a_generated_client_has_integrations_and_presets(viewer: Api, tmp_path: Path) -> None:
-    """With every operation on them: a generator drops those whose schema it cannot name."""
-    generator = peers.require("openapi-python-client")
-    document, config, client = tmp_path / "openapi.json", tmp_path / "config.json", tmp_path / "client"
-    document.write_text(json.dumps(viewer.get("/openapi.json")))
-    config.write_text('{"post_hooks": []}')
-    command = [generator, "generate", "--path", document, "--config", config, "--output-path", client, "--meta", "none"]
-    subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
-    models = {path.stem for path in (client / "models").glob("*.py")}
-    assert {"integration", "new_integration", "integration_document", "preset", "new_preset"} <= models
-    operations = {path.stem for path in (client / "api" / "default").glob("*.py")} - {"__init__"}
-    assert operations == {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", route.name) for route in ROUTES}

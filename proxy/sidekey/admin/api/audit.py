@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import NoneType
 from typing import Annotated, Any, Final
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -61,7 +60,7 @@ class Before(Body):
         int | None,
         PlainValidator(_parse_before),
         WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"}),
-    ] = Field(default_factory=NoneType, description="`next` of the page before.")
+    ] = Field(default=None, description="`next` of the page before.")
 
 
 async def browse(service: Service, request: ApiRequest) -> ApiResult:

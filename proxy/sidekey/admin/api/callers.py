@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from sidekey.admin.api.messages import JSON, ApiRequest, ApiResult
+from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem, not_found
 from sidekey.admin.api.resources import (
     After,
@@ -347,7 +347,7 @@ ROUTES: Final = (
         summary="Change the permissions of a caller. Omitted keys stay.",
         handle=patch,
         body=Patch,
-        accepts=(MERGE_PATCH, JSON),
+        accepts=(MERGE_PATCH,),
     ),
     _CHANGE(
         method="DELETE",

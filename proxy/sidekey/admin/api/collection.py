@@ -138,7 +138,7 @@ class Collection(ABC, Generic[R]):
                 summary="Change parts of the document (RFC 7396). Omitted keys stay.",
                 handle=self.patch,
                 body=Patch,
-                accepts=(MERGE_PATCH, JSON),
+                accepts=(MERGE_PATCH,),
             ),
             change(
                 method="DELETE",

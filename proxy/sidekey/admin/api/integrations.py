@@ -97,12 +97,10 @@ class Integrations(Page[IntegrationItem]):
 class IntegrationFilter(After):
     """The query of the list of integrations."""
 
-    q: str = Field(default_factory=str, description="A text that ID, description, host or a tag contains, in any case.")
-    tag: str = Field(default_factory=str, description="A tag.")
-    kind: Annotated[str, OneOf(tuple(sorted(KINDS)))] = Field(
-        default_factory=str, description="The kind of its credential."
-    )
-    status: Annotated[str, OneOf(STATUSES)] = Field(default_factory=str, description="Its status.")
+    q: str = Field(default="", description="A text that ID, description, host or a tag contains, in any case.")
+    tag: str = Field(default="", description="A tag.")
+    kind: Annotated[str, OneOf(tuple(sorted(KINDS)))] = Field(default="", description="The kind of its credential.")
+    status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
 
 
 class Hidden(NamedTuple):

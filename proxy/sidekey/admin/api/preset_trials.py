@@ -34,15 +34,15 @@ from sidekey.settings.values import ContentType
 class PresetTrial(Body):
     """What a caller would send."""
 
-    parameters: dict[str, Any] = Field(default_factory=dict, description="For a preset with a body.")
-    payload: str = Field(default_factory=str, description="For a preset without a body: the payload, as text.")
-    content_type: ContentType = Field(default_factory=str, description="Of the payload; default: the preset's.")
+    parameters: dict[str, Any] = Field(default={}, description="For a preset with a body.")
+    payload: str = Field(default="", description="For a preset without a body: the payload, as text.")
+    content_type: ContentType = Field(default="", description="Of the payload; default: the preset's.")
 
 
 class PresetDraftTrial(PresetDocument):
     """The document of a preset, and what a caller would send."""
 
-    sample: PresetTrial = Field(default_factory=PresetTrial)
+    sample: PresetTrial = PresetTrial()
 
 
 class PresetRequest(Body):

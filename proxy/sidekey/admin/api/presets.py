@@ -86,12 +86,10 @@ class Presets(Page[PresetItem]):
 class PresetFilter(After):
     """The query of the list of presets."""
 
-    q: str = Field(
-        default_factory=str, description="A text that ID, description, integration or a tag contains, in any case."
-    )
-    tag: str = Field(default_factory=str, description="A tag.")
-    integration: Name = Field(default_factory=str, description="The ID of its integration.")
-    status: Annotated[str, OneOf(STATUSES)] = Field(default_factory=str, description="Its status.")
+    q: str = Field(default="", description="A text that ID, description, integration or a tag contains, in any case.")
+    tag: str = Field(default="", description="A tag.")
+    integration: Name = Field(default="", description="The ID of its integration.")
+    status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
 
 
 def preset_draft_of(

@@ -65,8 +65,8 @@ class ProblemItem(Section):
 
     pointer: str = Field(description="A JSON pointer (RFC 6901) into the document.")
     detail: str
-    line: Annotated[int, Field(ge=1)] = Field(default_factory=int, description="Of a YAML body.")
-    column: Annotated[int, Field(ge=1)] = Field(default_factory=int, description="Of a YAML body.")
+    line: Annotated[int, Field(ge=1)] = Field(default=0, description="Of a YAML body.")
+    column: Annotated[int, Field(ge=1)] = Field(default=0, description="Of a YAML body.")
 
 
 class Problem(Section):
@@ -78,8 +78,8 @@ class Problem(Section):
     detail: str
     instance: str
     code: str
-    errors: list[ProblemItem] = Field(default_factory=list, description="All errors of the body.")
-    presets: list[str] = Field(default_factory=list, description="Of `in_use`: the IDs of the presets that use it.")
+    errors: list[ProblemItem] = Field(default=[], description="All errors of the body.")
+    presets: list[str] = Field(default=[], description="Of `in_use`: the IDs of the presets that use it.")
 
 
 _MORE: Final = ItemError("", MORE_ERRORS)

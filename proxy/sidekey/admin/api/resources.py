@@ -74,10 +74,7 @@ _Shown = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME_PA
 
 
 class Body(Section):
-    """A request or response body, or a query.
-
-    A member may be absent if its default factory is a class: then the schema has no default.
-    """
+    """A request or response body, or a query. A member with a default may be absent."""
 
 
 class Patch(RootModel[dict[str, Any]]):
@@ -195,7 +192,7 @@ class After(Body):
         str,
         AfterValidator(_check_after),
         WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}:(file|store)$"}),
-    ] = Field(default_factory=str, description="`next` of the page before.")
+    ] = Field(default="", description="`next` of the page before.")
 
 
 def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:

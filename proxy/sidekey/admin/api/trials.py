@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import NoneType
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -50,11 +49,11 @@ class TestResult(Body):
 class Places(Body):
     """The places of a credential in a request, by name."""
 
-    headers: list[str] = Field(default_factory=list)
-    query: list[str] = Field(default_factory=list)
-    body: list[str] = Field(default_factory=list)
-    signature: list[str] = Field(default_factory=list)
-    handshake: list[str] = Field(default_factory=list)
+    headers: list[str] = Field(default=[])
+    query: list[str] = Field(default=[])
+    body: list[str] = Field(default=[])
+    signature: list[str] = Field(default=[])
+    handshake: list[str] = Field(default=[])
 
 
 class Destination(Places):
@@ -82,7 +81,7 @@ class ExplainRequest(Body):
         description="An absolute URL, or a path as it follows `/i/ID`."
     )
     method: Annotated[str, AfterValidator(parse_method)] = Field(
-        default_factory=str, description="The request's method. Default: GET, if it is allowed."
+        default="", description="The request's method. Default: GET, if it is allowed."
     )
     headers: list[
         Annotated[
@@ -90,10 +89,10 @@ class ExplainRequest(Body):
             PlainValidator(_parse_header),
             WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}),
         ]
-    ] = Field(default_factory=list, description="The request's headers: names and values.")
-    body: str = Field(default_factory=str, description="The request's body, as text.")
+    ] = Field(default=[], description="The request's headers: names and values.")
+    body: str = Field(default="", description="The request's body, as text.")
     at: Annotated[float | None, PlainValidator(parse_moment), WithJsonSchema({"type": "string"})] = Field(
-        default_factory=NoneType,
+        default=None,
         description="The time of the signature: as `2026-01-31T23:59:59Z`, or in Unix seconds. Default: now.",
     )
 
@@ -117,10 +116,10 @@ class Explanation(Body):
     profile: dict[str, str] = Field(description="The keys that the provider profile fills in.")
     note: str | None
     signed: list[str] = Field(
-        default_factory=list,
+        default=[],
         description="The bytes that are signed, escaped, with `[redacted]` for what is injected; never a signature.",
     )
-    unsigned: str | None = Field(default_factory=NoneType, description="Why the signed bytes are not known.")
+    unsigned: str | None = Field(default=None, description="Why the signed bytes are not known.")
 
 
 async def test(service: Service, request: ApiRequest) -> ApiResult:
