@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from sidekey.admin.api.collection import Edit, NewRow
 from sidekey.admin.api.integrations import IntegrationMembers
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.api.resources import document_in
-from sidekey.admin.api.saving import IntegrationSaving, draft_of
+from sidekey.admin.api.saving import draft_of, make_integration
 from sidekey.runtime.snapshot import Snapshot
+from sidekey.store.records import IntegrationRow
 from support.stored import BASIC, VAULT, former, stored
 
 ROW = stored(BASIC)
 
 
-def saving(row: object = ROW) -> IntegrationSaving:
-    """Of the integration that every test here is about."""
-    return IntegrationSaving(Snapshot({}), VAULT, "crm", row, wrong=(), by="bob")  # type: ignore[arg-type]
+def made(sent: Mapping[str, Any], row: IntegrationRow = ROW, *, patch: bool = False) -> NewRow[IntegrationRow]:
+    """Return the row of a change by bob."""
+    return make_integration(Edit("crm", row, sent, patch, (), "bob"), Snapshot({}), VAULT)
 
 
 def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:
@@ -51,18 +55,18 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 def test_a_row_keeps_what_it_lasts_by() -> None:
     """Its ID, its making, and the secrets that were not sent; who has changed it is said."""
-    made = saving().patched({"description": "x"})
-    assert (made.row.row, made.row.created_at, made.row.secrets) == (ROW.row, ROW.created_at, ROW.secrets)
-    assert (made.row.updated_by, made.fields) == ("bob", ("/description",))
-    assert saving().written(former(ROW).saved.written).fields == ()
+    row, fields, _ = made({"description": "x"}, patch=True)
+    assert (row.row, row.created_at, row.secrets) == (ROW.row, ROW.created_at, ROW.secrets)
+    assert (row.updated_by, fields) == ("bob", ("/description",))
+    assert made(former(ROW).saved.written).fields == ()
 
 
 def test_nothing_of_an_altered_row_is_kept() -> None:
     """It is not there for a patch; a whole document takes its place, secrets and all."""
     altered = replace(ROW, verified=False)
     with pytest.raises(ApiProblem, match="by PUT"):
-        saving(altered).patched({"description": "x"})
+        made({"description": "x"}, altered, patch=True)
     with pytest.raises(ApiProblem) as refused:
-        saving(altered).written(former(ROW).saved.written)
+        made(former(ROW).saved.written, altered)
     assert [each.pointer for each in refused.value.errors] == ["/auth/username", "/auth/password"]
-    assert saving(altered).written(BASIC).row.row == ROW.row
+    assert made(BASIC, altered).row.row == ROW.row

@@ -1,12 +1,11 @@
-"""CRUD for integrations and presets: both are documents with an ID, of which files may have the same."""
+"""CRUD for integrations, presets and callers: documents in rows of the store, whose names files may have too."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,34 +15,36 @@ from sidekey.admin.api.resources import Body, Members, Patch, Shown, document_in
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.admin.api.standings import Standings
+from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.stored.rows import Made
-from sidekey.store.records import DocumentRow
+from sidekey.settings.stored.opening import Vault
+from sidekey.store.records import Record
 from sidekey.store.state import Delete, Put, State
 
-R = TypeVar("R", bound=DocumentRow)
-
-_OF_SECRETS: Final = (
-    " For a secret, the response says when and by whom it was entered.",
-    " A secret is kept if the request has it as it was read, and removed if the request omits it.",
-    " with its secrets",
-)
-"""The parts of the summaries of GET, PUT and DELETE about secrets."""
+R = TypeVar("R", bound=Record)
 
 
-class Saving(ABC, Generic[R]):
-    """Makes the row of a request, in place of `row`, if there is one. Called in a thread; raises ApiProblem."""
+class Edit(NamedTuple, Generic[R]):
+    """A change of the resource `name` by the operator `by`.
 
-    def __init__(self, row: R | None) -> None:
-        self.row = row
+    `row` is the present one, if any. `sent` is a whole document, or with `patch` a merge patch of the present one.
+    `wrong` are errors that are known already.
+    """
 
-    @abstractmethod
-    def written(self, document: Mapping[str, Any]) -> Made[R]:
-        """Make the row of a whole document."""
+    name: str
+    row: R | None
+    sent: Mapping[str, Any]
+    patch: bool
+    wrong: Sequence[ItemError]
+    by: str
 
-    @abstractmethod
-    def patched(self, patch: Mapping[str, Any]) -> Made[R]:
-        """Make the row of the stored document with a merge patch."""
+
+class NewRow(NamedTuple, Generic[R]):
+    """A row to save, and the pointers that it changes: none if it is the same. A new caller has a `token`."""
+
+    row: R
+    fields: tuple[str, ...]
+    token: str = ""
 
 
 class Models(NamedTuple):
@@ -51,23 +52,42 @@ class Models(NamedTuple):
 
     members: type[Members]
     shown: type[BaseModel]
+    created: type[BaseModel]
     new: type[BaseModel]
     document: type[BaseModel]
     page: type[BaseModel]
     query: type[Body]
 
 
+class Summaries(NamedTuple):
+    """The summaries of the routes of a collection, but of its list."""
+
+    create: str
+    read: str
+    replace: str
+    patch: str
+    delete: str
+
+
 class Collection(ABC, Generic[R]):
-    """Integrations or presets. Its coroutines handle routes; other methods are fast, or called in a thread."""
+    """Resources of one kind. Its coroutines handle routes; other methods are fast, or called in a thread."""
 
     kind: ClassVar[str]
     """The word for one resource."""
-    name: ClassVar[str]
-    """The same with its article."""
-    codes: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-    """Problems of `create`, `update` and `delete` besides those of every collection."""
+    key: ClassVar[str] = "id"
+    """The member that names a resource."""
     models: ClassVar[Models]
-    has_secrets: ClassVar[bool] = False
+    summaries: ClassVar[Summaries]
+    reader: ClassVar[Role] = "viewer"
+    writer: ClassVar[Role] = "editor"
+    media: ClassVar[tuple[str, ...]] = (JSON, YAML)
+    """The media types of documents."""
+    saving_codes: ClassVar[tuple[str, ...]] = ()
+    """Problems of saving besides `invalid`."""
+    update_codes: ClassVar[tuple[str, ...]] = ()
+    """Further problems of a change of what exists."""
+    delete_codes: ClassVar[tuple[str, ...]] = ()
+    """Problems of deleting besides those of every collection."""
 
     @property
     def path(self) -> str:
@@ -76,15 +96,14 @@ class Collection(ABC, Generic[R]):
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of the collection."""
-        name, title, models = self.name, self.kind.title(), self.models
-        reads, keeps, with_it = _OF_SECRETS if self.has_secrets else ("", "", "")
+        title, models, summaries = self.kind.title(), self.models, self.summaries
         whole = partial(Route, path=self.path)
-        one = partial(Route, path=f"{self.path}/{{id}}")
+        one = partial(Route, path=f"{self.path}/{{{self.key}}}")
         change = partial(
             one,
-            role="editor",
+            role=self.writer,
             conditional=True,
-            codes=("read_only", "not_found", "invalid", *self.codes.get("update", ())),
+            codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
             writes=self.kind,
             action="update",
             gives=models.shown,
@@ -93,8 +112,8 @@ class Collection(ABC, Generic[R]):
             whole(
                 method="GET",
                 name=f"list{title}s",
-                summary=f"List {self.kind}s of files and of the store, by ID.",
-                role="viewer",
+                summary=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
+                role=self.reader,
                 handle=self.browse,
                 query=models.query,
                 gives=models.page,
@@ -102,40 +121,40 @@ class Collection(ABC, Generic[R]):
             whole(
                 method="POST",
                 name=f"create{title}",
-                summary=f"Save a new {self.kind}, and serve it.",
-                role="editor",
+                summary=summaries.create,
+                role=self.writer,
                 handle=self.create,
                 body=models.new,
-                accepts=(JSON, YAML),
-                gives=models.shown,
+                accepts=self.media,
+                gives=models.created,
                 status=201,
-                codes=("exists", "invalid", *self.codes.get("create", ())),
+                codes=("exists", "invalid", *self.saving_codes),
                 writes=self.kind,
                 action="create",
             ),
             one(
                 method="GET",
                 name=f"get{title}",
-                summary=f"Read {name} of a file or of the store.{reads}",
-                role="viewer",
+                summary=summaries.read,
+                role=self.reader,
                 handle=self.read,
                 gives=models.shown,
-                gives_yaml=True,
+                gives_yaml=YAML in self.media,
                 codes=("not_found",),
             ),
             change(
                 method="PUT",
                 name=f"replace{title}",
-                summary=f"Replace the document, or create it with `If-None-Match: *`.{keeps}",
+                summary=summaries.replace,
                 handle=self.replace,
-                creates=models.shown,
+                creates=models.created,
                 body=models.document,
-                accepts=(JSON, YAML),
+                accepts=self.media,
             ),
             change(
                 method="PATCH",
                 name=f"patch{title}",
-                summary="Change parts of the document (RFC 7396). Omitted keys stay.",
+                summary=summaries.patch,
                 handle=self.patch,
                 body=Patch,
                 accepts=(MERGE_PATCH,),
@@ -143,11 +162,11 @@ class Collection(ABC, Generic[R]):
             change(
                 method="DELETE",
                 name=f"delete{title}",
-                summary=f"Delete {name}{with_it}.",
+                summary=summaries.delete,
                 handle=self.delete,
                 gives=None,
                 status=204,
-                codes=("read_only", "not_found", *self.codes.get("delete", ())),
+                codes=("read_only", "not_found", *self.delete_codes),
                 action="delete",
             ),
         )
@@ -177,10 +196,8 @@ class Collection(ABC, Generic[R]):
         return document
 
     @abstractmethod
-    def saving(
-        self, service: Service, request: ApiRequest, name: str, row: R | None, wrong: Sequence[ItemError]
-    ) -> Saving[R]:
-        """Return what makes the row of a request. `wrong` are errors that are known already."""
+    def make(self, edit: Edit[R], snapshot: Snapshot, vault: Vault) -> NewRow[R]:
+        """Make the row of a change. Raises ApiProblem with all errors."""
 
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""
@@ -194,7 +211,7 @@ class Collection(ABC, Generic[R]):
         return await service.run(self._read, request, service.store.state, service.standings)
 
     def _read(self, request: ApiRequest, state: State, standings: Standings) -> ApiResult:
-        name = request.names["id"]
+        name = request.names[self.key]
         row = self.rows(state).get(name)
         if row is not None:
             members, document = self.shown(row, standings)
@@ -210,23 +227,22 @@ class Collection(ABC, Generic[R]):
 
     async def create(self, service: Service, request: ApiRequest) -> ApiResult:
         """Save a new resource, and serve it."""
-        return await self._create(service, request, *name_in(request.document, "id"))
+        return await self._create(service, request, *name_in(request.document, self.key))
 
     async def _create(self, service: Service, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
         if self.is_in_file(service.snapshot, name):
-            raise ApiProblem("exists", f"a config file has {self.name} of this ID: choose another")
+            article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
+            raise ApiProblem("exists", f"a config file has {article} {self.kind} of this {word}: choose another")
         if name in self.rows(await service.now()):
             raise ApiProblem("exists", "the name is in use: choose another, or change what has it")
-        saving = self.saving(service, request, name, None, wrong)
-        return await self._save(service, request, saving, saving.written)
+        return await self._save(service, request, name, None, wrong)
 
     async def replace(self, service: Service, request: ApiRequest) -> ApiResult:
-        """Save another document in place of the stored one, or the first one of this ID."""
+        """Save another document in place of the stored one, or the first one of this name."""
         if not request.condition.absent:
-            saving = await self._change(service, request)
-            return await self._save(service, request, saving, saving.written)
-        name, wrong = name_in(request.names, "id")
-        wrong += other_name(request.document, "id", request.names["id"])
+            return await self._change(service, request)
+        name, wrong = name_in(request.names, self.key)
+        wrong += other_name(request.document, self.key, request.names[self.key])
         try:
             return await self._create(service, request, name, wrong)
         except ApiProblem as problem:
@@ -234,8 +250,7 @@ class Collection(ABC, Generic[R]):
 
     async def patch(self, service: Service, request: ApiRequest) -> ApiResult:
         """Change parts of the document (RFC 7396)."""
-        saving = await self._change(service, request)
-        return await self._save(service, request, saving, saving.patched)
+        return await self._change(service, request, patch=True)
 
     async def delete(self, service: Service, request: ApiRequest) -> ApiResult:
         """Delete a resource, with its secrets."""
@@ -245,26 +260,35 @@ class Collection(ABC, Generic[R]):
         await service.commit(request, [Delete(row, version)])
         return ApiResult(204)
 
-    async def _change(self, service: Service, request: ApiRequest) -> Saving[R]:
+    async def _change(self, service: Service, request: ApiRequest, *, patch: bool = False) -> ApiResult:
         row, _ = await self._stored(service, request)
         expect(row, request.condition)
-        return self.saving(service, request, row.id, row, other_name(request.document, "id", row.id))
+        wrong = other_name(request.document, self.key, row.id)
+        return await self._save(service, request, row.id, row, wrong, patch=patch)
 
     async def _save(
-        self, service: Service, request: ApiRequest, saving: Saving[R], make: Callable[[Mapping[str, Any]], Made[R]]
+        self,
+        service: Service,
+        request: ApiRequest,
+        name: str,
+        row: R | None,
+        wrong: Sequence[ItemError],
+        *,
+        patch: bool = False,
     ) -> ApiResult:
-        """Save the row that `make` makes of the request, unless nothing changes, and respond with it."""
-        row = saving.row
-        made = await service.validate(make, document_in(request.document, self.models.members))
+        """Save what was sent, unless nothing changes, and respond with it."""
+        sent = document_in(request.document, self.models.members)
+        edit = Edit(name, row, sent, patch, wrong, request.operator.name)
+        made = await service.validate(self.make, edit, service.snapshot, service.managed.vault)
         if row is not None and not made.fields:
             return await service.run(self._result, row, service.standings)
         state = await service.commit(request, [Put(made.row, None if row is None else row.version)], made.fields)
-        saved = self.rows(state)[made.row.id]
-        return await service.run(self._result, saved, service.standings, 200 if row is not None else 201)
+        saved = self.rows(state)[name]
+        return await service.run(self._result, saved, service.standings, 200 if row is not None else 201, made.token)
 
     async def _stored(self, service: Service, request: ApiRequest) -> tuple[R, State]:
         """Return the present row that a change is for, and the state of the store."""
-        name, state = request.names["id"], await service.now()
+        name, state = request.names[self.key], await service.now()
         row = self.rows(state).get(name)
         if row is not None:
             return row, state
@@ -272,7 +296,9 @@ class Collection(ABC, Generic[R]):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
         raise not_there(request.condition)
 
-    def _result(self, row: R, standings: Standings, status: int = 200) -> ApiResult:
+    def _result(self, row: R, standings: Standings, status: int = 200, token: str = "") -> ApiResult:
         members, document = self.shown(row, standings)
+        if token:
+            document = {**document, "token": token}
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""
         return ApiResult.of(members, document, status=status, version=row.version, location=location)

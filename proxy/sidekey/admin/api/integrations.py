@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.admin.api.collection import Collection, Models
-from sidekey.admin.api.messages import ApiRequest
-from sidekey.admin.api.problems import ItemError
+from sidekey.admin.api.collection import Collection, Edit, Models, NewRow, Summaries
 from sidekey.admin.api.resources import (
     After,
     Described,
@@ -25,10 +22,11 @@ from sidekey.admin.api.resources import (
     Shown,
     contains,
     keys,
+    members_of_file,
+    members_of_row,
     page_of,
 )
-from sidekey.admin.api.saving import IntegrationSaving
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.saving import make_integration
 from sidekey.admin.api.standings import Standings, served
 from sidekey.admin.api.uses import refuse_deletion
 from sidekey.core.policy import Policy
@@ -41,6 +39,7 @@ from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES, Standing, Stat
 from sidekey.settings import profiles
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import MalformedError, Saved
+from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.reading import shown
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
@@ -126,14 +125,27 @@ class IntegrationCollection(Collection[IntegrationRow]):
     """Integrations."""
 
     kind = "integration"
-    name = "an integration"
-    codes = MappingProxyType(
-        {"create": ("overlaps",), "update": ("reenter", "in_use", "overlaps"), "delete": ("in_use",)}
-    )
+    saving_codes = ("overlaps",)
+    update_codes = ("reenter", "in_use")
+    delete_codes = ("in_use",)
     models = Models(
-        IntegrationMembers, Integration, NewIntegration, IntegrationDocument, Integrations, IntegrationFilter
+        IntegrationMembers,
+        Integration,
+        Integration,
+        NewIntegration,
+        IntegrationDocument,
+        Integrations,
+        IntegrationFilter,
     )
-    has_secrets = True
+    summaries = Summaries(
+        "Save a new integration, and serve it.",
+        "Read an integration of a file or of the store. For a secret, the response says when and by whom it was "
+        "entered.",
+        "Replace the document, or create it with `If-None-Match: *`. A secret is kept if the request has it as it was "
+        "read, and removed if the request omits it.",
+        "Change parts of the document (RFC 7396). Omitted keys stay.",
+        "Delete an integration with its secrets.",
+    )
 
     def rows(self, state: State) -> Mapping[str, IntegrationRow]:
         """Return the stored integrations by ID."""
@@ -168,12 +180,9 @@ class IntegrationCollection(Collection[IntegrationRow]):
         hidden = hidden_from_viewers(kind, provider).keys
         return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}
 
-    def saving(
-        self, service: Service, request: ApiRequest, name: str, row: IntegrationRow | None, wrong: Sequence[ItemError]
-    ) -> IntegrationSaving:
-        """Return what makes the row of a request."""
-        vault, by = service.managed.vault, request.operator.name
-        return IntegrationSaving(service.snapshot, vault, name, row, wrong=wrong, by=by)
+    def make(self, edit: Edit[IntegrationRow], snapshot: Snapshot, vault: Vault) -> NewRow[IntegrationRow]:
+        """Make the row of a change. Raises ApiProblem with all errors."""
+        return make_integration(edit, snapshot, vault)
 
     def refuse_deletion(self, row: IntegrationRow, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if presets use the integration, and not one of a file with the same ID."""
@@ -197,37 +206,30 @@ class IntegrationCollection(Collection[IntegrationRow]):
 
 def _of_row(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
     integration = served(standings.snapshot, row.id, stored=True)
+    standing = standings.of_stored(row)
     return {
+        **members_of_row(row, standing.problem),
+        **_standing_members(standing),
         "id": row.id,
-        "source": "store",
-        "version": row.version,
-        **_standing_members(standings.of_stored(row)),
         "kind": _kind(row, integration),
         "base": _base(integration),
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "updated_by": row.updated_by,
     }
 
 
 def _of_file(integration: ServedIntegration, standings: Standings) -> dict[str, Any]:
+    standing = standings.of_file(integration)
     return {
+        **members_of_file(standing.problem),
+        **_standing_members(standing),
         "id": integration.id,
-        "source": "file",
-        "version": None,
-        **_standing_members(standings.of_file(integration)),
         "kind": integration.kind,
         "base": _base(integration),
-        "created_at": None,
-        "updated_at": None,
-        "updated_by": None,
     }
 
 
 def _standing_members(standing: Standing) -> dict[str, Any]:
     return {
         "status": standing.status,
-        "problem": standing.problem or None,
         "expires_at": standing.expires_at,
         "failing_since": standing.failing_since,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +17,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import Body, document_in, name_in, read_body
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.trials import Places, TestResult
+from sidekey.admin.api.trials import Places, TestResult, send
 from sidekey.core.parameters import FORM
 from sidekey.core.templates import essence_of
 from sidekey.credentials.fields import mapping
@@ -80,12 +81,9 @@ async def test(service: Service, request: ApiRequest) -> ApiResult:
     preset = _served(service, request)
     sample = await service.read(PresetTrial, request)
     sent, _ = await service.validate(_fill, service.snapshot, preset, sample)
-    service.admit_test(request.operator)
-    begun = await service.begin_test(request, "preset", preset.id, preset.row)
-    began = time.perf_counter()
-    result = TestResult.of(await service.probe_preset(preset, sent.data, sent.content_type, False), began)
+    probe = partial(service.probe_preset, preset, sent.data, sent.content_type, False)
+    result = await send(service, request, preset, probe)
     service.last_preset_tests.note(preset, request.operator.name, result)
-    await service.end_test(begun, ok=result.ok)
     return ApiResult.of(result)
 
 
@@ -104,13 +102,10 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
     sent, _ = await service.validate(_fill, snapshot, draft.preset, draft.sample, "/sample")
-    service.admit_test(request.operator)
+    # A draft has no row: the audit has that of the integration whose credential it uses.
     row = snapshot.integrations[draft.preset.rules.integration].row
-    begun = await service.begin_test(request, "preset", draft.name, row)
-    began = time.perf_counter()
-    result = TestResult.of(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
-    await service.end_test(begun, ok=result.ok)
-    return ApiResult.of(result)
+    probe = partial(service.probe_preset, draft.preset, sent.data, sent.content_type, True)
+    return ApiResult.of(await send(service, request, replace(draft.preset, id=draft.name, row=row), probe))
 
 
 def _served(service: Service, request: ApiRequest) -> Preset:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.admin.api.collection import Collection, Models, Saving
-from sidekey.admin.api.messages import ApiRequest
+from sidekey.admin.api.collection import Collection, Edit, Models, NewRow, Summaries
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.api.resources import (
     After,
@@ -25,9 +24,10 @@ from sidekey.admin.api.resources import (
     Shown,
     contains,
     keys,
+    members_of_file,
+    members_of_row,
     page_of,
 )
-from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings
 from sidekey.admin.api.uses import is_served
 from sidekey.runtime.snapshot import Preset as ServedPreset
@@ -35,8 +35,9 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.runtime.standing import UNVERIFIED
 from sidekey.settings.models import PresetSettings
 from sidekey.settings.stored.document import MalformedError, merge_patch
-from sidekey.settings.stored.presets import PresetDraft, document_of, prepare_preset
-from sidekey.settings.stored.rows import Made, saved_preset
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.presets import document_of, prepare_preset
+from sidekey.settings.stored.rows import saved_preset
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import Name
 from sidekey.store.records import PresetRow
@@ -92,53 +93,18 @@ class PresetFilter(After):
     status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
 
 
-def preset_draft_of(
-    name: str, document: Mapping[str, Any], snapshot: Snapshot, wrong: Sequence[ItemError] = ()
-) -> PresetDraft:
-    """Validate a document, and require that its integration can be used now.
-
-    Raises ApiProblem with all errors, and those that are known already (`wrong`).
-    """
-    found = prepare_preset(name, document, snapshot.integrations, time.time(), require_fetched=True)
-    errors = [*wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
-    if errors or isinstance(found, Invalid):
-        raise invalid(errors)
-    return found
-
-
-class PresetSaving(Saving[PresetRow]):
-    """Makes the row of a preset with the ID `name`, for the operator `by`. `wrong` are errors that are known."""
-
-    def __init__(
-        self, snapshot: Snapshot, name: str, row: PresetRow | None, *, wrong: Sequence[ItemError], by: str
-    ) -> None:
-        super().__init__(row)
-        self._snapshot = snapshot
-        self._name = name
-        self._wrong = wrong
-        self._by = by
-
-    def written(self, document: Mapping[str, Any]) -> Made[PresetRow]:
-        """Make the row of a whole document."""
-        draft = preset_draft_of(self._name, document, self._snapshot, self._wrong)
-        return saved_preset(self._name, draft, self.row, by=self._by, now=int(time.time()))
-
-    def patched(self, patch: Mapping[str, Any]) -> Made[PresetRow]:
-        """Make the row of the stored document with a merge patch."""
-        try:
-            before = {} if self.row is None else document_of(self.row)
-        except MalformedError:
-            raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT") from None
-        # A preset has no secrets, which a patch would replace whole.
-        return self.written(merge_patch(before, patch, lambda _: False))
-
-
 class PresetCollection(Collection[PresetRow]):
     """Presets."""
 
     kind = "preset"
-    name = "a preset"
-    models = Models(PresetMembers, Preset, NewPreset, PresetDocument, Presets, PresetFilter)
+    models = Models(PresetMembers, Preset, Preset, NewPreset, PresetDocument, Presets, PresetFilter)
+    summaries = Summaries(
+        "Save a new preset, and serve it.",
+        "Read a preset of a file or of the store.",
+        "Replace the document, or create it with `If-None-Match: *`.",
+        "Change parts of the document (RFC 7396). Omitted keys stay.",
+        "Delete a preset.",
+    )
 
     def rows(self, state: State) -> Mapping[str, PresetRow]:
         """Return the stored presets by ID."""
@@ -152,17 +118,31 @@ class PresetCollection(Collection[PresetRow]):
     def shown_of_file(self, standings: Standings, name: str) -> Shown:
         """Show a preset of a file."""
         found = standings.snapshot.presets[name]
-        return Shown(PresetMembers(**_of_file(found)), json.loads(found.document))
+        return Shown(PresetMembers(id=name, **members_of_file(found.invalid)), json.loads(found.document))
 
     def shown(self, row: PresetRow, standings: Standings) -> Shown:
         """Show a stored preset, without its document if that cannot be relied upon."""
-        return Shown(PresetMembers(**_of_row(row, standings.snapshot)), _written(row))
+        return Shown(
+            PresetMembers(id=row.id, **members_of_row(row, _problem_of(row, standings.snapshot))), _written(row)
+        )
 
-    def saving(
-        self, service: Service, request: ApiRequest, name: str, row: PresetRow | None, wrong: Sequence[ItemError]
-    ) -> PresetSaving:
-        """Return what makes the row of a request."""
-        return PresetSaving(service.snapshot, name, row, wrong=wrong, by=request.operator.name)
+    def make(self, edit: Edit[PresetRow], snapshot: Snapshot, vault: Vault) -> NewRow[PresetRow]:
+        """Make the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
+        del vault
+        document = edit.sent
+        if edit.patch:
+            try:
+                before = {} if edit.row is None else document_of(edit.row)
+            except MalformedError:
+                raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT") from None
+            # A preset has no secrets, which a patch would replace whole.
+            document = merge_patch(before, edit.sent, lambda _: False)
+        now = time.time()
+        found = prepare_preset(edit.name, document, snapshot.integrations, now, require_fetched=True)
+        errors = [*edit.wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
+        if errors or isinstance(found, Invalid):
+            raise invalid(errors)
+        return NewRow(*saved_preset(edit.name, found, edit.row, by=edit.by, now=int(now)))
 
     def page(self, state: State, standings: Standings, query: Any) -> Presets:
         """Return a page of the list: an ID that a file and the store have is in it twice."""
@@ -170,7 +150,7 @@ class PresetCollection(Collection[PresetRow]):
 
         def item(key: Key) -> PresetItem | None:
             entry = _entry(key, state, snapshot)
-            return _item(entry, snapshot) if _matches(entry, query) else None
+            return _item(entry) if _matches(entry, query) else None
 
         files = (name for name, each in snapshot.presets.items() if not each.stored)
         items, following = page_of(keys(files, state.presets), query.after, item)
@@ -187,33 +167,6 @@ def _written(row: PresetRow) -> dict[str, Any]:
 def _problem_of(row: PresetRow, snapshot: Snapshot) -> str:
     """Return why a stored preset cannot be used; empty if it can."""
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
-
-
-def _of_row(row: PresetRow, snapshot: Snapshot) -> dict[str, Any]:
-    problem = _problem_of(row, snapshot)
-    return {
-        "id": row.id,
-        "source": "store",
-        "version": row.version,
-        "status": "unusable" if problem else "ok",
-        "problem": problem or None,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "updated_by": row.updated_by,
-    }
-
-
-def _of_file(preset: ServedPreset) -> dict[str, Any]:
-    return {
-        "id": preset.id,
-        "source": "file",
-        "version": None,
-        "status": "unusable" if preset.invalid else "ok",
-        "problem": preset.invalid or None,
-        "created_at": None,
-        "updated_at": None,
-        "updated_by": None,
-    }
 
 
 class _Entry(NamedTuple):
@@ -261,9 +214,10 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _item(entry: _Entry, snapshot: Snapshot) -> PresetItem:
+def _item(entry: _Entry) -> PresetItem:
     return PresetItem(
-        **(_of_file(snapshot.presets[entry.name]) if entry.row is None else _of_row(entry.row, snapshot)),
+        **(members_of_file(entry.problem) if entry.row is None else members_of_row(entry.row, entry.problem)),
+        id=entry.name,
         description=entry.description,
         tags=list(entry.tags),
         integration=entry.integration,

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
+from sidekey.admin.api.problems import ItemError, invalid
 from sidekey.core.routing import valid_id
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Section
@@ -31,6 +31,7 @@ from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOS
 from sidekey.settings.translate import findings_of
 from sidekey.settings.values import NAME_PATTERN, check_name
 from sidekey.store.integrity import Line
+from sidekey.store.records import CallerRow, DocumentRow
 from sidekey.store.state import State
 
 T = TypeVar("T")
@@ -150,6 +151,32 @@ class Shown(NamedTuple):
     document: Mapping[str, Any]
 
 
+def members_of_row(row: DocumentRow | CallerRow, problem: str) -> dict[str, Any]:
+    """Return the members of a stored resource with this problem, if any."""
+    return {
+        "source": "store",
+        "version": row.version,
+        "status": "unusable" if problem else "ok",
+        "problem": problem or None,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "updated_by": row.updated_by,
+    }
+
+
+def members_of_file(problem: str = "") -> dict[str, Any]:
+    """Return the members of a resource of a file with this problem, if any."""
+    return {
+        "source": "file",
+        "version": None,
+        "status": "unusable" if problem else "ok",
+        "problem": problem or None,
+        "created_at": None,
+        "updated_at": None,
+        "updated_by": None,
+    }
+
+
 def document_in(sent: Mapping[str, Any], members: type[BaseModel]) -> dict[str, Any]:
     """Return what was sent without the read-only members."""
     return {key: value for key, value in sent.items() if key not in members.model_fields}
@@ -246,11 +273,6 @@ def altered_in(state: State, kind: str) -> dict[str, Line]:
         return {}
     lines = (held.line for held in state.rows.values() if not held.verified)
     return {line.id: line for line in lines if line.kind == kind and valid_id(line.id)}
-
-
-def is_altered() -> ApiProblem:
-    """Return the 409 of a caller or token that can only be deleted."""
-    return ApiProblem("read_only", ALTERED)
 
 
 def stored_problem(kind: str, *, altered: bool, file: bool) -> str:

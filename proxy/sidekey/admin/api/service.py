@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, TypeVarTuple
@@ -24,7 +24,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.traffic import Traffic
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
-from sidekey.runtime.snapshot import Caller, Integration, Preset, Snapshot, TestRequest
+from sidekey.runtime.snapshot import Integration, Preset, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
@@ -148,21 +148,6 @@ class Service:
     def standings(self) -> Standings:
         """How integrations stand now."""
         return Standings(self.snapshot, self.traffic.failing(), time.time())
-
-    @property
-    def file_callers(self) -> dict[str, Caller]:
-        """The callers of files, by name."""
-        return {caller.name: caller for caller in self._file_callers()}
-
-    def file_caller(self, name: str) -> Caller | None:
-        """The caller of this name that a file has."""
-        return next((caller for caller in self._file_callers() if caller.name == name), None)
-
-    def _file_callers(self) -> Iterator[Caller]:
-        snapshot = self.snapshot
-        stored = {} if snapshot.stored is None else snapshot.stored.callers
-        callers = {} if snapshot.callers is None else snapshot.callers
-        return (caller for digest, caller in callers.items() if digest not in stored)
 
     def close(self) -> None:
         """End the threads; what is under way in them ends first."""
@@ -292,8 +277,7 @@ class Service:
         """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.
 
         Raises ApiProblem if the store cannot take the entry: the test must not be sent then. `admit_test` bounds how
-        many entries there can be. The draft of a preset has no row: `row` is that of the integration whose credential
-        it uses.
+        many entries there can be.
         """
         entry = AuditEntry(
             who=request.operator.name, action="test", kind=kind, id=name, row=row, source=request.source, outcome="sent"

@@ -144,7 +144,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with one token: if a file and the store have the name, the stored one, as it can be revoked."""
     name = request.names["name"]
     configured = service.snapshot.admin.tokens.get(name)
-    row = _find(service.store.state, name)
+    row = _rows(service.store.state).get(name)
     if row is not None:
         used = (await _uses(service)).get(row.row)
         return ApiResult.of(_shown(row, configured is not None, used), version=row.version)
@@ -156,7 +156,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
 async def delete(service: Service, request: ApiRequest) -> ApiResult:
     """Revoke a token."""
     name = request.names["name"]
-    row = _find(await service.now(), name)
+    row = _rows(await service.now()).get(name)
     if row is not None:
         await service.commit(request, [Delete(row, expect(row, request.condition))])
         return ApiResult(204)
@@ -165,22 +165,17 @@ async def delete(service: Service, request: ApiRequest) -> ApiResult:
     raise not_there(request.condition)
 
 
-def _find(state: State, name: str) -> TokenRow | None:
-    row = state.tokens.get(name)
-    return _altered(state).get(name) if row is None else row
-
-
-def _altered(state: State) -> dict[str, TokenRow]:
-    """Return stand-ins for rows whose MAC does not verify: tokens with the least role, which match no token."""
-    lines = altered_in(state, TokenRow.kind).values()
-    return {
+def _rows(state: State) -> dict[str, TokenRow]:
+    """Return the stored tokens by name; those whose MAC does not verify have the least role, and match no token."""
+    altered = {
         each.id: TokenRow(row=each.row, id=each.id, version=each.version, role="viewer", token_sha256="")
-        for each in lines
+        for each in altered_in(state, TokenRow.kind).values()
     }
+    return {**altered, **state.tokens}
 
 
 def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], query: After) -> BaseModel:
-    stored = {**_altered(state), **state.tokens}
+    stored = _rows(state)
 
     def item(key: Key) -> Token:
         if key.source == "file":

@@ -56,4 +56,4 @@ def test_what_is_added_is_in_use_at_once_and_its_secret_is_in_no_page(
     assert "Saved, and in use." in seen.text
     assert "set_by: editor-of-file" in seen.text
     for path in ("/", f"/integrations/{name}"):
-        assert "canary" not in pages.get(path).body
+        assert "canary-pw" not in pages.get(path).body
