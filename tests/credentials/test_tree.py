@@ -167,30 +167,6 @@ def test_the_destination_is_all_that_is_public_and_the_places_of_secrets() -> No
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
 
 
-def test_the_schema_is_one_that_refers_to_itself() -> None:
-    """Editors complete secrets at any depth."""
-    schema = Model.model_json_schema()
-    value = {"$ref": "#/$defs/DocumentValue"}
-    assert schema["properties"]["body"] == {
-        "title": "Body",
-        "description": "The body.",
-        "type": "object",
-        "default": {},
-        "additionalProperties": value,
-    }
-    ways = schema["$defs"]["DocumentValue"]["anyOf"]
-    assert [each.get("title", each["type"]) for each in ways] == [
-        "string",
-        "integer",
-        "number",
-        "boolean",
-        "Secret",
-        "array",
-        "object",
-    ]
-    assert ways[-2]["items"] == ways[-1]["additionalProperties"] == value
-
-
 NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
 DOCUMENTS = st.dictionaries(
     NAMES,

@@ -58,11 +58,3 @@ def test_a_secret_of_a_store_is_not_put_in_place_of_a_public_text(key: str) -> N
     """As a file's would be."""
     with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
         ADAPTER.validate_python(Entered({key: "hunter2"}), context=Context("body"))
-
-
-def test_the_schema_says_what_else_a_value_may_be() -> None:
-    """For editors, and the console's forms."""
-    schema = ADAPTER.json_schema()
-    assert schema["title"] == "Title"
-    text, number, secret = schema["oneOf"]
-    assert (text["title"], number, secret["required"]) == ("Text", {"type": "number"}, ["secret"])

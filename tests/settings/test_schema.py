@@ -204,3 +204,11 @@ def test_every_default_fits_the_schema() -> None:
         for key, node in definition.get("properties", {}).items():
             if "default" in node and node["default"] not in ([], None):
                 assert list(problems(node, node["default"], key)) == []
+
+
+def test_secrets_are_offered_at_any_depth_of_a_body() -> None:
+    """The value of a body refers to itself."""
+    value = {"$ref": "#/$defs/DocumentValue"}
+    ways = schema()["$defs"]["DocumentValue"]["anyOf"]
+    assert "Secret" in [each.get("title") for each in ways]
+    assert ways[-2]["items"] == ways[-1]["additionalProperties"] == value

@@ -74,6 +74,12 @@ def _component(name: str) -> Schema:
 
 
 _TEXT: Final[Schema] = {"type": "string"}
+_SEALED_URL: Final[Schema] = {
+    "type": "object",
+    "properties": {"url": {"anyOf": [{**_TEXT, "description": _DESCRIPTIONS["url"]}, _component("StoredSecret")]}},
+    "required": ["url"],
+    "additionalProperties": False,
+}
 _SECRET: Final[Schema] = {"title": "Secret", **_object("file", "env", "insecure_value")}
 _TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, _object("file", "env")]}
 _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
@@ -99,8 +105,8 @@ _SHAPES: Final[Mapping[Where, Mapping[Shape, Schema]]] = {
         "secret_or_text": _component("Secret"),
         "text": _TEXT,
         "pem_text": _TEXT,
-        "certificate_source": {"anyOf": [_object("inline"), _object("url"), _component("StoredSecret")]},
-        "key_source": {"anyOf": [_component("Secret"), _object("url")]},
+        "certificate_source": {"anyOf": [_object("inline"), _SEALED_URL]},
+        "key_source": {"anyOf": [_component("Secret"), _SEALED_URL]},
         # Generators of clients know no value that refers to itself.
         "tree": {"type": "object", "additionalProperties": True},
         "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object("inline")]},

@@ -9,7 +9,10 @@ from jsonschema import Draft202012Validator
 
 from sidekey.admin.api.openapi import components
 from sidekey.admin.api.routes import ROUTES
+from support.api import Api
+from support.edits import MTLS_OF_URLS
 from support.stored import documents
+from support.transfer import every_kind, lasting_chain
 
 SCHEMAS = components(ROUTES)
 
@@ -23,6 +26,16 @@ def validator(name: str) -> Draft202012Validator:
 def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
     """What operators may send, as what the models take."""
     assert list(validator("NewIntegration").iter_errors({"id": "crm", **documents()[name]})) == []
+
+
+SHOWN = {**every_kind(lasting_chain()), "mtls_of_urls": MTLS_OF_URLS}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_is_shown_of_every_kind_is_what_the_schema_says(editor: Api, name: str) -> None:
+    """With secrets that are stored, also those that are URLs."""
+    found = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
+    assert list(validator("Integration").iter_errors(found)) == []
 
 
 @pytest.mark.parametrize(

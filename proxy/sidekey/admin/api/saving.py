@@ -36,7 +36,7 @@ def draft_of(
     if errors:
         raise invalid([*errors, *again])
     if found.draft is None:
-        detail = "the place or destination of secrets has changed: enter them again, see errors"
+        detail = "the place or destination of secrets has changed: send each again as {value: SECRET}, see errors"
         raise ApiProblem("reenter", detail, errors=listed(again))
     return found.draft
 
