@@ -63,6 +63,12 @@ def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, problem: str,
     assert problem in built.invalid
 
 
+def test_a_preset_that_cannot_be_used_says_why_its_present_row_cannot() -> None:
+    """Also if its document is the one that stands for a row of which nothing is read."""
+    altered = build_preset(replace(ROW, document="{}", verified=False))
+    assert "integration: " in build_preset(replace(ROW, document="{}"), altered).invalid
+
+
 def test_nothing_is_read_of_an_altered_row() -> None:
     """Whatever it says."""
     with pytest.raises(MalformedError):

@@ -24,7 +24,8 @@ def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
 
     `invalid` of the preset says why it cannot be used by itself: then it refuses its requests.
     """
-    if previous is not None and (previous.row, previous.document) == (row.row, row.document) and row.verified:
+    present = row.row, row.document, ""
+    if previous is not None and row.verified and (previous.row, previous.document, previous.invalid) == present:
         return previous
     if not row.verified:
         return _unusable(row, {}, UNVERIFIED)
