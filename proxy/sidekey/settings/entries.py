@@ -140,7 +140,8 @@ class Builder(ABC, Generic[S]):
         integration = built.integration
         unread = tuple(expansion.placed(Finding(placed(expansion.table, keys), text)) for keys, text in built.unread)
         files = () if self._noting is None else self._noting.noted()
-        if previous is not None and before is not None and _lost(before, integration):
+        # A row is not kept: no log line would say that its previous CAs stay in use.
+        if self._noting is not None and previous is not None and before is not None and _lost(before, integration):
             known = (each for each in previous.findings if each[0] == "warning")
             return previous._replace(source=source, files=files, findings=(*wrong, *known), kept=unread)
         if self._noting is not None and not expansion.errors:

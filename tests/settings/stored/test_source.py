@@ -26,6 +26,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.sealing import seal
 from sidekey.store.state import State
+from support.certificates import private_chain
 from support.loading import good
 from support.managed import states_of
 from support.stored import (
@@ -144,6 +145,21 @@ def test_a_global_setting_rebuilds_the_rows_that_use_it_alone(joined: Joined) ->
     third = joined.load().integrations
     assert [third[name] is first[name] for name in "ab"] == [False, True]
     assert third["a"].trust.source == "system"
+
+
+def test_other_cas_are_never_ignored_because_a_secret_does_not_open_now(joined: Joined) -> None:
+    """The previous integration would trust the previous CAs, and no log line would say so."""
+    bundle = joined.folder / "ca.pem"
+    joined.write("", f"{HEAD}network: {{trusted_ca: {{file: ca.pem}}}}\n")
+    bundle.write_bytes(chain().root.pem)
+    joined.put(stored(BASIC))
+    first = joined.load().integrations["crm"]
+    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    assert joined.load().integrations["crm"] is first
+    bundle.write_bytes(private_chain().root.pem)
+    second = joined.load()
+    assert second.integrations["crm"].trust == second.trust != first.trust
+    assert joined.states(second) == {"crm": "unusable"}
 
 
 @pytest.mark.parametrize("name", documents())
