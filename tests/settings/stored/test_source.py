@@ -147,6 +147,24 @@ def test_a_global_setting_rebuilds_the_rows_that_use_it_alone(joined: Joined) ->
     assert third["a"].trust.source == "system"
 
 
+def test_a_source_address_that_goes_takes_down_nothing_that_is_served(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of another row neither: connections fail while it is away, and succeed once it is back."""
+    here = {"203.0.113.7"}
+    monkeypatch.setattr("sidekey.settings.stored.source.is_local", lambda address: str(address) in here)
+    monkeypatch.setattr("sidekey.settings.stored.saving.is_local", lambda _: True)
+    joined.put(stored({**BASIC, "source_address": "203.0.113.7"}))
+    served = joined.load().integrations["crm"]
+    here.clear()
+    joined.put(stored(BASIC, "other"))
+    assert joined.load().integrations["crm"] is served
+    joined.put(stored({**BASIC, "source_address": "203.0.113.7", "description": "edited"}))
+    assert joined.states()["crm"] == "unusable"
+    here.add("203.0.113.7")
+    assert joined.states()["crm"] == "ok"
+
+
 def test_other_cas_are_never_ignored_because_a_secret_does_not_open_now(joined: Joined) -> None:
     """The previous integration would trust the previous CAs, and no log line would say so."""
     bundle = joined.folder / "ca.pem"

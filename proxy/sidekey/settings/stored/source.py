@@ -103,6 +103,7 @@ class StoredSource(StoreSide):
         self._state: State | None = None
         self._entries: dict[str, Entry[IntegrationRow]] = {}
         self._presets: dict[str, Preset] = {}
+        self._served: Mapping[str, Integration] = {}
         self._circumstances: tuple[object, ...] = ()
         """The keys, the files and the hour with which rows were built that could not be used."""
         self._refusing: Callable[[str], Integration] = partial(_unusable, Trust(), Only())
@@ -142,13 +143,14 @@ class StoredSource(StoreSide):
         problems: dict[str, str] = {}
         served: dict[str, Integration] = {}
         for name, entry in self._entries.items():
-            problems[name] = _problem(entry, local)
+            problems[name] = _problem(entry, self._served.get(name), local)
             usable = None if problems[name] else entry.integration
             served[name] = self._refusing(name) if usable is None else usable
         callers = dict(_callers(state.callers, side))
         for name, problem in self._overlapping(side, served, callers).items():
             problems[name] = problem
             del served[name]
+        self._served = served
         self._presets = {
             name: build_preset(preset, self._presets.get(name))
             for name, preset in state.presets.items()
@@ -197,12 +199,16 @@ def build_unserved(
     ).integration
 
 
-def _problem(entry: Entry[IntegrationRow], local: Callable[[Address], bool]) -> str:
-    """Return why a row cannot be used, or an empty text."""
+def _problem(entry: Entry[IntegrationRow], served: Integration | None, local: Callable[[Address], bool]) -> str:
+    """Return why a row cannot be used, or an empty text.
+
+    The source address of an integration that is `served` is not checked again: the machine may have it back at any
+    time, and no edit would follow.
+    """
     errors = (finding for kind, finding in entry.findings if kind == "error")
     reasons = [": ".join(filter(None, (show(each.loc), each.message))) for each in errors]
     source = None if entry.integration is None else entry.integration.source_address
-    if source is not None and not local(source):
+    if source is not None and entry.integration is not served and not local(source):
         reasons.append(f"source_address: {ABSENT}")
     return "; ".join(reasons)
 
