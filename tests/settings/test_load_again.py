@@ -53,6 +53,19 @@ def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_pat
     assert not good(loader.load()).integrations["a"].trust.usable
 
 
+def test_reasons_for_a_kept_integration_are_in_the_order_of_the_file(loader: Loader, tmp_path: Path) -> None:
+    """As all findings are, whichever part is read first."""
+    auth = "auth: {type: basic, username: {file: key}, password: {file: key}}"
+    parts = "signature: {scheme: github, secret: {file: key}}, add: {query: {k: {secret: {file: key}}}}"
+    (tmp_path / "key").write_text("value")
+    write(tmp_path, f"a {prefix('a')}, {auth}, {parts}")
+    good(loader.load())
+    (tmp_path / "key").unlink()
+    paths = [error.path for error in loader.load().kept["a"].reasons]
+    names = ("auth.username", "auth.password", "signature.secret", "add.query.k.secret")
+    assert paths == [f"integrations.a.{name}" for name in names]
+
+
 CALLERS = "callers: {billing: {token: {file: token}}}\n"
 
 

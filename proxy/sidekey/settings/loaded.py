@@ -81,6 +81,8 @@ class Loaded:
         return self.of(*STOPPING, *(LACKING if strict else ()))
 
     def sort(self) -> None:
-        """Sort the findings by their places, and remove duplicates."""
+        """Sort the findings and the reasons of `kept` by their places, and remove duplicates."""
         # They are nearly in order. A set would lose that, and one long sort would block all other threads.
         self.findings[:] = sorted(dict.fromkeys(self.findings))
+        for each in self.kept.values():
+            each.reasons[:] = sorted(dict.fromkeys(each.reasons))
