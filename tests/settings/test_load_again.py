@@ -66,6 +66,23 @@ def test_reasons_for_a_kept_integration_are_in_the_order_of_the_file(loader: Loa
     assert paths == [f"integrations.a.{name}" for name in names]
 
 
+def test_a_number_that_json_lacks_is_an_error_of_a_preset_that_was_good(loader: Loader, tmp_path: Path) -> None:
+    """The load reports its place, and does not fail."""
+
+    def write_preset(number: str) -> None:
+        preset = f"{{integration: a, url: 'https://a.example.com', body: {{json: {{n: {number}}}}}}}"
+        write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"presets: {{p: {preset}}}\n")
+
+    write_preset("1")
+    first = good(loader.load()).presets["p"]
+    write_preset("9" * 400 + ".0")
+    assert [(error.path, error.message) for error in loader.load().errors] == [
+        ("presets.p.body.json.n", "must be a number that JSON has")
+    ]
+    write_preset("1")
+    assert good(loader.load()).presets["p"] is first
+
+
 CALLERS = "callers: {billing: {token: {file: token}}}\n"
 
 

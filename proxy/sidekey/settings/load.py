@@ -425,7 +425,7 @@ class _Loading:
                 self._loaded.add("error", [error_at(document, base, "must be a mapping")])
                 continue
             preset = None if self._previous is None else self._previous.presets.get(name)
-            if preset is None or preset.document != written(raw):
+            if preset is None or not _is_of(preset, raw):
                 built, errors = read_preset(name, raw)
                 self._loaded.add("error", (error_of(raw, each, base=base) for each in errors))
                 if built is None:
@@ -456,6 +456,15 @@ class _Loading:
                 text = "no file has an integration of this ID: it must be made in the store"
             error = error_at(raw, ("integration",), text, base=base)
             self._loaded.add("warning" if has_store else "error", [error])
+
+
+def _is_of(preset: snapshot.Preset, raw: Table) -> bool:
+    """Return True if a preset was built from an equal document."""
+    try:
+        return preset.document == written(raw)
+    except ValueError:
+        # JSON has no infinite number. Building the preset finds its place.
+        return False
 
 
 def _removed(values: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
