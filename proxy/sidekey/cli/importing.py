@@ -222,11 +222,11 @@ class _Planning:
             )
 
         for name, saving in self._savings.items():
-            row, fields = saved_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
-            put(row, saving.before, fields)
+            new = saved_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
+            put(new.row, saving.before, new.fields)
         for name, (preset, present) in self._presets.items():
-            saved, fields = saved_preset(name, preset, present, by=WHO, now=now)
-            put(saved, present, fields)
+            made = saved_preset(name, preset, present, by=WHO, now=now)
+            put(made.row, present, made.fields)
         for caller, former in self._callers.values():
             put(caller, former, caller_fields(caller, former))
         return changes, entries

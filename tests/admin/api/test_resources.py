@@ -14,7 +14,7 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
     names = [f"n{number:03}" for number in range(PAGE // 2 + 1)]
 
     def page(after: str) -> tuple[list[str], str | None]:
-        return page_of(keys(names, names), after, lambda key: str(key) if key.name != "n000" else None)
+        return page_of(keys(names, names), after, lambda key: ":".join(key) if key.name != "n000" else None)
 
     first, following = page("")
     assert (len(first), first[:2], following) == (PAGE, ["n001:file", "n001:store"], None)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from sidekey.admin.api.collection import Collection, Edit, Models, NewRow, Summaries
+from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
 from sidekey.admin.api.messages import JSON
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.resources import (
@@ -38,7 +38,7 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_for
-from sidekey.settings.stored.rows import caller_fields
+from sidekey.settings.stored.rows import NewRow, caller_fields
 from sidekey.settings.values import CallerGrants, Name
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import State

@@ -18,6 +18,7 @@ from sidekey.admin.api.standings import Standings
 from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.rows import NewRow
 from sidekey.store.records import Record
 from sidekey.store.state import Delete, Put, State
 
@@ -37,14 +38,6 @@ class Edit(NamedTuple, Generic[R]):
     patch: bool
     wrong: Sequence[ItemError]
     by: str
-
-
-class NewRow(NamedTuple, Generic[R]):
-    """A row to save, and the pointers that it changes: none if it is the same. A new caller has a `token`."""
-
-    row: R
-    fields: tuple[str, ...]
-    token: str = ""
 
 
 class Models(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.admin.api.collection import Collection, Edit, Models, NewRow, Summaries
+from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
 from sidekey.admin.api.resources import (
     After,
     Described,
@@ -41,6 +41,7 @@ from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.reading import shown
+from sidekey.settings.stored.rows import NewRow
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from sidekey.admin.api.collection import Collection, Edit, Models, NewRow, Summaries
+from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.api.resources import (
     After,
@@ -37,7 +37,7 @@ from sidekey.settings.models import PresetSettings
 from sidekey.settings.stored.document import MalformedError, merge_patch
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.presets import document_of, prepare_preset
-from sidekey.settings.stored.rows import saved_preset
+from sidekey.settings.stored.rows import NewRow, saved_preset
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import Name
 from sidekey.store.records import PresetRow
@@ -142,7 +142,7 @@ class PresetCollection(Collection[PresetRow]):
         errors = [*edit.wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
         if errors or isinstance(found, Invalid):
             raise invalid(errors)
-        return NewRow(*saved_preset(edit.name, found, edit.row, by=edit.by, now=int(now)))
+        return saved_preset(edit.name, found, edit.row, by=edit.by, now=int(now))
 
     def page(self, state: State, standings: Standings, query: Any) -> Presets:
         """Return a page of the list: an ID that a file and the store have is in it twice."""

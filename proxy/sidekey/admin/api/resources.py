@@ -201,9 +201,6 @@ class Key(NamedTuple):
     name: str
     source: Source
 
-    def __str__(self) -> str:
-        return f"{self.name}:{self.source}"
-
 
 def _check_after(text: str) -> str:
     name, _, source = text.partition(":")

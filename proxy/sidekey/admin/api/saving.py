@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sidekey.admin.api.collection import Edit, NewRow
+from sidekey.admin.api.collection import Edit
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, listed
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.uses import refuse_edit
@@ -15,7 +15,7 @@ from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.stored.document import LARGEST
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
-from sidekey.settings.stored.rows import former_of, saved_row
+from sidekey.settings.stored.rows import NewRow, former_of, saved_row
 from sidekey.settings.stored.saving import DocumentError, Draft, Former, assess
 from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.store.records import IntegrationRow
@@ -77,5 +77,4 @@ def make_integration(edit: Edit[IntegrationRow], snapshot: Snapshot, vault: Vaul
     if is_used and served(snapshot, edit.name, stored=True) is not None:
         stored = snapshot.stored or Stored()
         refuse_edit(build_unserved(edit.name, draft.settings, draft.entered, stored, now), snapshot)
-    made = saved_row(vault, edit.name, draft, edit.row, former, by=edit.by, now=int(now))
-    return NewRow(*made)
+    return saved_row(vault, edit.name, draft, edit.row, former, by=edit.by, now=int(now))

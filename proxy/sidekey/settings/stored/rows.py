@@ -11,10 +11,11 @@ from sidekey.settings.stored.document import MalformedError, Place, Saved, diffe
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.presets import PresetDraft, document_of
 from sidekey.settings.stored.saving import Draft, Former
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, SealedField, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, SealedField, new_row
 from sidekey.store.sealing import seal
 
 R = TypeVar("R", bound=DocumentRow)
+T = TypeVar("T", bound=Record)
 
 
 def former_of(row: IntegrationRow | None) -> Former | None:
@@ -27,11 +28,12 @@ def former_of(row: IntegrationRow | None) -> Former | None:
         return None
 
 
-class Made(NamedTuple, Generic[R]):
-    """A row that is not saved yet, and the pointers of what it changes: none, where it is what is saved."""
+class NewRow(NamedTuple, Generic[T]):
+    """A row to save, and the pointers that it changes: none if it is the same. A new caller has a `token`."""
 
-    row: R
+    row: T
     fields: tuple[str, ...]
+    token: str = ""
 
 
 def saved_row(
@@ -43,7 +45,7 @@ def saved_row(
     *,
     by: str,
     now: int,
-) -> Made[IntegrationRow]:
+) -> NewRow[IntegrationRow]:
     """Build the row of a draft, in place of the one before. Seal what was entered.
 
     `former` is `former_of` the row before. The version is for the store to count.
@@ -96,7 +98,7 @@ def _text(saved: Saved, places: Mapping[str, Place]) -> str:
     return replace(saved, written=replaced(saved.written, {place: {"set": True} for place in places.values()})).text()
 
 
-def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by: str, now: int) -> Made[PresetRow]:
+def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by: str, now: int) -> NewRow[PresetRow]:
     """The row of a preset, in place of the one before. The version is for the store to count."""
     row = _row(PresetRow, name, before, draft.text, by=by, now=now)
     try:
@@ -135,8 +137,8 @@ def _row(kind: type[R], name: str, before: R | None, document: str, *, by: str, 
     )
 
 
-def _made(row: R, before: R | None, changed: set[str]) -> Made[R]:
+def _made(row: R, before: R | None, changed: set[str]) -> NewRow[R]:
     """Pair a row with the pointers of what it changes; an unverified row is written in any case."""
     if not changed and (before is None or not before.verified):
         changed = {""}
-    return Made(row, tuple(sorted(changed)))
+    return NewRow(row, tuple(sorted(changed)))
