@@ -16,6 +16,7 @@ from sidekey.admin.console.console import Console
 from sidekey.admin.console.pages.table import PAGES
 from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.listeners import Extension
+from sidekey.admin.static import ASSETS, StaticPages
 from sidekey.runtime.snapshot import Address
 
 _CODES = {421: "misdirected", 403: "forbidden"}
@@ -31,6 +32,7 @@ class Managing(Extension):
         self._service = service
         self._console = Console(service, ROUTES, PAGES, proxy)
         self._dispatcher = Dispatcher(service, ROUTES)
+        self._pages = StaticPages()
         self._open = address.path is None and not ip_address(address.host).is_loopback
 
     def names(self) -> frozenset[str]:
@@ -44,8 +46,8 @@ class Managing(Extension):
         return respond_problem(ApiProblem(_CODES[refusal.status], refusal.reason))
 
     def is_page(self, request: web.Request) -> bool:
-        """All that is not the API's, nor what every admin listener has."""
-        return not request.path.startswith(("/api/", "/metrics", "/healthz", "/startupz", "/readyz"))
+        """Return True except for the API, the assets of pages, and what every admin listener has."""
+        return not request.path.startswith(("/api/", ASSETS, "/metrics", "/healthz", "/startupz", "/readyz"))
 
     def may_scrape(self, request: web.Request) -> web.Response | None:
         """Whoever reaches a listener that others reach needs a viewer's token for the metrics."""
@@ -58,7 +60,8 @@ class Managing(Extension):
         return None
 
     def add_to(self, app: web.Application) -> None:
-        """Everything below the prefix is the API's, and everything else that has no route yet the console's."""
+        """Add the API, the pages, and the former console for everything else that has no route yet."""
+        self._pages.add_to(app)
         # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
         api, pages = f"{PREFIX}{{path:(/(?s:.*))?}}", "/{path:(?!api(?:/|$))(?s:.*)}"
         for path, serve in ((api, self._dispatcher.serve), (pages, self._console.serve)):

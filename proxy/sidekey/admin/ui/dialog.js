@@ -1,0 +1,76 @@
+// Dialogs over a page: the native element keeps the focus inside and closes with Esc.
+import { html, signal, useId, useLayoutEffect, useRef } from "./vendor/preact.js";
+
+/** @type {import("./vendor/preact.js").Signal<{ key: number, content: any }[]>} */
+const shown = signal([]);
+let last = 0;
+
+/** @param {{ title: string, onClose: () => void, children?: any }} props `onClose`: the person pressed Esc. */
+export function Dialog({ title, onClose, children }) {
+  const id = useId();
+  /** @type {{ current: HTMLDialogElement | null }} */
+  const element = useRef(null);
+  useLayoutEffect(() => {
+    const dialog = /** @type {HTMLDialogElement} */ (element.current);
+    dialog.showModal();
+    // Closing gives the focus back to where it was.
+    return () => dialog.close();
+  }, []);
+  return html`
+    <dialog ref=${element} aria-labelledby=${id} onCancel=${(/** @type {Event} */ event) => {
+      event.preventDefault();
+      onClose();
+    }}>
+      <h2 id=${id}>${title}</h2>
+      ${children}
+    </dialog>
+  `;
+}
+
+/**
+ * Show a dialog until it calls `close`, with the result.
+ * @template T
+ * @param {(close: (result: T) => void) => any} draw
+ * @returns {Promise<T>}
+ */
+export function show(draw) {
+  return new Promise((resolve) => {
+    last += 1;
+    const key = last;
+    /** @param {T} result */
+    const close = (result) => {
+      shown.value = shown.value.filter((dialog) => dialog.key !== key);
+      resolve(result);
+    };
+    shown.value = [...shown.value, { key, content: draw(close) }];
+  });
+}
+
+/**
+ * Ask a question. `danger` marks what cannot be undone.
+ * @param {{ title: string, text: any, yes: string, no?: string, danger?: boolean }} question
+ * @returns {Promise<boolean>}
+ */
+export function ask({ title, text, yes, no = "Cancel", danger = false }) {
+  return show(
+    (close) => html`
+      <${Dialog} title=${title} onClose=${() => close(false)}>
+        <p>${text}</p>
+        <div class="actions">
+          <button type="button" class=${danger ? "button danger" : "button primary"} onClick=${() => close(true)}>${yes}</button>
+          <button type="button" class="button" autofocus=${danger} onClick=${() => close(false)}>${no}</button>
+        </div>
+      <//>
+    `,
+  );
+}
+
+/** The dialogs that `show` opened, above the page. */
+export function Dialogs() {
+  return shown.value.map(({ key, content }) => html`<${Layer} key=${key}>${content}<//>`);
+}
+
+/** @param {{ children?: any }} props */
+function Layer({ children }) {
+  return children;
+}

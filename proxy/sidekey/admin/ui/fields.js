@@ -1,0 +1,302 @@
+// The only module with inputs. Label, help and error belong to their input for everybody, also without sight.
+// Values are strings, of Check booleans. `required` marks a field; the server decides what is valid.
+import { html, useEffect, useId, useRef, useState } from "./vendor/preact.js";
+
+/**
+ * @typedef {{ label: string, value: string, onInput: (value: string) => void, required?: boolean, help?: any,
+ *   error?: string, disabled?: boolean, example?: string, autofocus?: boolean }} FieldProps
+ * @typedef {[value: string, label: string, reason?: string]} Option With a reason, it cannot be chosen.
+ */
+
+/** @param {FieldProps & { type?: "text" | "email" | "url" | "tel" | "number", suggestions?: string[] }} props */
+export function Text({ type = "text", suggestions = [], onInput, example, value, ...props }) {
+  const list = useId();
+  // A number stays the text that was typed.
+  const kind = type === "number" ? { type: "text", inputmode: "decimal" } : { type };
+  return field(props, (tied) => [
+    html`<input ...${tied} ...${kind} value=${value} placeholder=${example} autocomplete="off" spellcheck=${false}
+      list=${suggestions.length > 0 ? list : undefined} onInput=${typed(onInput)} />`,
+    suggestions.length > 0 && html`<datalist id=${list}>${suggestions.map((text) => html`<option value=${text} />`)}</datalist>`,
+  ]);
+}
+
+/** @param {FieldProps & { rows?: number, code?: boolean }} props */
+export function Area({ rows = 4, code = false, onInput, example, value, ...props }) {
+  return field(
+    props,
+    (tied) => html`<textarea ...${tied} class=${code ? "mono" : ""} rows=${rows} value=${value} placeholder=${example}
+      spellcheck=${!code} onInput=${typed(onInput)}></textarea>`,
+  );
+}
+
+/** @param {FieldProps} props A secret on one line, hidden until **Show** is pressed. */
+export function Secret({ onInput, example, value, ...props }) {
+  const [visible, setVisible] = useState(false);
+  return field(
+    props,
+    (tied) => html`
+      <div class="row">
+        <input ...${tied} type=${visible ? "text" : "password"} value=${value} placeholder=${example}
+          autocomplete="off" spellcheck=${false} onInput=${typed(onInput)} />
+        <button type="button" class="button" aria-label=${`${visible ? "Hide" : "Show"} ${props.label}`}
+          onClick=${() => setVisible(!visible)}>${visible ? "Hide" : "Show"}</button>
+      </div>
+    `,
+  );
+}
+
+/** @param {FieldProps & { options: (string | Option)[] }} props A list that opens. */
+export function Choice({ options, onInput, value, example, ...props }) {
+  return field(
+    props,
+    (tied) => html`<select ...${tied} value=${value} onChange=${typed(onInput)}>
+      ${options.map(option).map(
+        ([key, label, reason]) =>
+          html`<option value=${key} selected=${key === value} disabled=${Boolean(reason)}>${reason ? `${label} (${reason})` : label}</option>`,
+      )}
+    </select>`,
+  );
+}
+
+/** @param {FieldProps & { options: (string | Option)[] }} props All choices in sight, for up to five. */
+export function Radios({ label, value, onInput, required, help, error, disabled = false, options }) {
+  const id = useId();
+  return html`
+    <fieldset class=${error ? "field wrong" : "field"} aria-describedby=${described(id, help, error)} disabled=${disabled}>
+      <legend>${label}${star(required)}</legend>
+      ${options.map(option).map(
+        ([key, text, reason]) => html`
+          <label class="check">
+            <input type="radio" name=${id} value=${key} checked=${key === value} disabled=${Boolean(reason)}
+              aria-invalid=${error ? "true" : undefined} onChange=${() => onInput(key)} />
+            <span>${reason ? `${text} (${reason})` : text}</span>
+          </label>
+        `,
+      )}
+      ${hints(id, help, error)}
+    </fieldset>
+  `;
+}
+
+/** @param {{ label: any, value: boolean, onInput: (value: boolean) => void, help?: any, error?: string, disabled?: boolean }} props */
+export function Check({ label, value, onInput, help, error, disabled = false }) {
+  const id = useId();
+  return html`
+    <div class=${error ? "field wrong" : "field"}>
+      <label class="check">
+        <input type="checkbox" id=${id} checked=${value} disabled=${disabled} aria-describedby=${described(id, help, error)}
+          aria-invalid=${error ? "true" : undefined}
+          onChange=${(/** @type {any} */ event) => onInput(event.target.checked)} />
+        <span>${label}</span>
+      </label>
+      ${hints(id, help, error)}
+    </div>
+  `;
+}
+
+/** @param {{ label: string, value: string, onInput: (value: string) => void, example?: string, autofocus?: boolean }} props
+ * Search as you type: calls `onInput` when nothing was typed for 200 ms, and at once with Enter. */
+export function Search({ label, value, onInput, example, autofocus = false }) {
+  const [text, setText] = useState(value);
+  const timer = useRef(0);
+  const sent = useRef(value);
+  /** @type {{ current: HTMLInputElement | null }} */
+  const input = useRef(null);
+  useEffect(() => {
+    // The URL changed by itself, such as with Back.
+    if (value === sent.current) return;
+    clearTimeout(timer.current);
+    sent.current = value;
+    setText(value);
+  }, [value]);
+  useEffect(() => {
+    if (autofocus) input.current?.focus();
+    return () => clearTimeout(timer.current);
+  }, []);
+  /** @param {string} next */
+  const send = (next) => {
+    clearTimeout(timer.current);
+    if (next === sent.current) return;
+    sent.current = next;
+    onInput(next);
+  };
+  return html`
+    <form role="search" class="search" onSubmit=${(/** @type {Event} */ event) => {
+      event.preventDefault();
+      send(text.trim());
+    }}>
+      <input type="search" ref=${input} aria-label=${label} placeholder=${example ?? label} value=${text} autocomplete="off"
+        spellcheck=${false} onInput=${(/** @type {any} */ event) => {
+          const next = event.target.value;
+          setText(next);
+          clearTimeout(timer.current);
+          timer.current = window.setTimeout(() => send(next.trim()), 200);
+        }} />
+    </form>
+  `;
+}
+
+const LARGEST_FILE = 1 << 20;
+
+/** @param {FieldProps & { accept?: string, rows?: number }} props Text that is typed, pasted, or read from a file here. */
+export function FileText({ accept, rows = 6, label, onInput, error, ...props }) {
+  const [problem, setProblem] = useState("");
+  /** @param {File | undefined} file */
+  const read = async (file) => {
+    if (file === undefined) return;
+    setProblem("");
+    if (file.size > LARGEST_FILE) return setProblem("The file is larger than 1 MB.");
+    try {
+      onInput(await file.text());
+    } catch {
+      setProblem("The file cannot be read.");
+    }
+  };
+  return html`
+    <div onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
+      event.preventDefault();
+      read(event.dataTransfer?.files[0]);
+    }}>
+      <${Area} ...${props} label=${label} rows=${rows} code onInput=${onInput} error=${problem || error} />
+      <input type="file" class="file" accept=${accept} disabled=${props.disabled} aria-label=${`Read ${label} from a file`}
+        onChange=${(/** @type {any} */ event) => {
+          read(event.target.files[0]);
+          event.target.value = "";
+        }} />
+    </div>
+  `;
+}
+
+/**
+ * Rows that can be added and removed.
+ * @template T
+ * @param {{ items: T[], onChange: (items: T[]) => void, add: string, empty: T, label?: string,
+ *   row: (item: T, change: (item: T) => void, index: number) => any }} props
+ * `add`: the text of the button, such as "Add domain". `empty`: a new row.
+ */
+export function Rows({ items, onChange, add, empty, row, label }) {
+  /** @type {{ current: HTMLElement | null }} */
+  const element = useRef(null);
+  const added = useRef(false);
+  useEffect(() => {
+    if (!added.current) return;
+    added.current = false;
+    /** @type {HTMLElement | null | undefined} */ (element.current?.querySelector(".rows > li:last-child :is(input, textarea, select)"))?.focus();
+  }, [items.length]);
+  return html`
+    <div class="field" ref=${element} role="group" aria-label=${label ?? add}>
+      ${label && html`<p class="label" aria-hidden="true">${label}</p>`}
+      <ul class="rows">
+        ${items.map(
+          (item, index) => html`
+            <li class="row" key=${index}>
+              <div class="grow">${row(item, (next) => onChange(items.with(index, next)), index)}</div>
+              <button type="button" class="button" aria-label=${`Remove row ${index + 1}`} onClick=${() => {
+                onChange(items.toSpliced(index, 1));
+                /** @type {HTMLElement | null | undefined} */ (element.current?.querySelector("[data-add]"))?.focus();
+              }}>Remove</button>
+            </li>
+          `,
+        )}
+      </ul>
+      <button type="button" class="button" data-add onClick=${() => {
+        added.current = true;
+        onChange([...items, empty]);
+      }}>${add}</button>
+    </div>
+  `;
+}
+
+/** @param {{ items: { name: string, value: string }[], onChange: (items: { name: string, value: string }[]) => void,
+ *   add: string, label?: string, nameLabel?: string, valueLabel?: string, errors?: (index: number) => { name?: string, value?: string } }} props
+ * Rows of a name and a value. */
+export function Pairs({ items, onChange, add, label, nameLabel = "Name", valueLabel = "Value", errors }) {
+  return html`<${Rows} items=${items} onChange=${onChange} add=${add} label=${label} empty=${{ name: "", value: "" }}
+    row=${(/** @type {any} */ item, /** @type {any} */ change, /** @type {number} */ index) => html`
+      <div class="row">
+        <div class="grow"><${Text} label=${nameLabel} value=${item.name} error=${errors?.(index).name}
+          onInput=${(/** @type {string} */ name) => change({ ...item, name })} /></div>
+        <div class="grow"><${Text} label=${valueLabel} value=${item.value} error=${errors?.(index).value}
+          onInput=${(/** @type {string} */ value) => change({ ...item, value })} /></div>
+      </div>
+    `} />`;
+}
+
+/** @param {{ busy?: boolean, disabled?: boolean, children?: any }} props The button that sends a form; `busy` while it is under way. */
+export function Submit({ busy = false, disabled = false, children }) {
+  // A disabled button would lose the focus.
+  return html`<button type="submit" class="button primary" disabled=${disabled} aria-disabled=${busy ? "true" : undefined}
+    onClick=${(/** @type {Event} */ event) => busy && event.preventDefault()}>${children}</button>`;
+}
+
+/**
+ * Return the errors of a problem at a JSON pointer and below it, as one text. Empty: there are none.
+ * @param {import("./api.js").Problem | null | undefined} problem @param {string} pointer
+ */
+export function errorsAt(problem, pointer) {
+  const found = (problem?.errors ?? []).filter((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
+  return found.map((error) => sentence(error.detail)).join(" ");
+}
+
+/** @param {Element | null | undefined} form Focus the first field with an error, else the first one that is empty. */
+export function focusFirst(form) {
+  const fields = [.../** @type {NodeListOf<HTMLInputElement>} */ (form?.querySelectorAll("input, textarea, select") ?? [])];
+  const usable = fields.filter((each) => !each.disabled && each.checkVisibility());
+  const wrong = usable.find((each) => each.getAttribute("aria-invalid") === "true");
+  const empty = usable.find((each) => !/^(?:checkbox|radio|file)$/.test(each.type) && each.value === "");
+  (wrong ?? empty)?.focus();
+}
+
+/** @param {string} text */
+function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
+/** @param {string | Option} choice @returns {Option} */
+function option(choice) {
+  return typeof choice === "string" ? [choice, choice] : choice;
+}
+
+/** @param {(value: string) => void} onInput */
+const typed = (onInput) => (/** @type {any} */ event) => onInput(event.target.value);
+
+/** @param {boolean | undefined} required */
+const star = (required) => required && html`<span class="required" aria-hidden="true"> *</span>`;
+
+/** @param {string} id @param {any} help @param {string | undefined} error */
+function described(id, help, error) {
+  return [help && `${id}-help`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
+}
+
+/** @param {string} id @param {any} help @param {string | undefined} error */
+function hints(id, help, error) {
+  return [
+    error && html`<p class="error" id=${`${id}-error`}>${error}</p>`,
+    help && html`<p class="help" id=${`${id}-help`}>${help}</p>`,
+  ];
+}
+
+/** @param {any} props @param {(tied: object) => any} draw Draw an input with its label; `tied` are its attributes. */
+function field({ label, required, help, error, disabled, autofocus }, draw) {
+  const id = useId();
+  /** @type {{ current: HTMLElement | null }} */
+  const element = useRef(null);
+  useEffect(() => {
+    if (autofocus) element.current?.focus();
+  }, []);
+  const tied = {
+    id,
+    ref: element,
+    disabled,
+    "aria-required": required ? "true" : undefined,
+    "aria-invalid": error ? "true" : undefined,
+    "aria-describedby": described(id, help, error),
+  };
+  return html`
+    <div class=${error ? "field wrong" : "field"}>
+      <label for=${id}>${label}${star(required)}</label>
+      ${draw(tied)} ${hints(id, help, error)}
+    </div>
+  `;
+}

@@ -1,0 +1,129 @@
+// What pages are put together from.
+import { html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
+import { here, hrefWith, useTitle } from "./router.js";
+import { clock, utc } from "./time.js";
+import { STATES } from "./words.js";
+
+/** @param {{ title: string, heading?: any, actions?: any, crumbs?: any, children?: any }} props
+ * A page: its heading, which gets the focus after a navigation, and the buttons at the right. */
+export function Page({ title, heading, actions, crumbs, children }) {
+  useTitle(title);
+  return html`
+    ${crumbs && html`<p class="crumbs">${crumbs}</p>`}
+    <div class="head"><h1 tabindex="-1">${heading ?? title}</h1>${actions && html`<div class="buttons">${actions}</div>`}</div>
+    ${children}
+  `;
+}
+
+/** @param {{ problem: import("./api.js").Problem | null | undefined, shown?: string[] }} props
+ * A problem, without the errors that fields show: those at and below the pointers in `shown`. */
+export function Problem({ problem, shown = [] }) {
+  if (!problem) return null;
+  const isShown = (/** @type {string} */ pointer) => shown.some((each) => pointer === each || pointer.startsWith(`${each}/`));
+  const errors = problem.errors.filter((error) => !isShown(error.pointer));
+  return html`
+    <div class="banner bad" role="alert">
+      <p><strong>${problem.title}.</strong> ${problem.detail}</p>
+      ${errors.length > 0 && html`<ul>
+        ${errors.map(({ pointer, detail, line }) => html`<li>${line && `Line ${line}: `}${pointer && html`<code>${pointer}</code> `}${detail}</li>`)}
+      </ul>`}
+    </div>
+  `;
+}
+
+/** @param {{ children?: any }} props What to do first, where nothing is yet. */
+export function Empty({ children }) {
+  return html`<div class="card empty">${children}</div>`;
+}
+
+/** @param {{ name: string }} props The initials of a name, for the eye only. */
+export function Tile({ name }) {
+  const words = name.split(/[\s._-]+/).filter(Boolean);
+  const letters = (words.length > 1 ? words.slice(0, 2) : [...(words[0] ?? "?")].slice(0, 2)).map((word) => [...word][0] ?? "");
+  return html`<span class="tile" aria-hidden="true">${letters.join("").toUpperCase()}</span>`;
+}
+
+const SHAPES = {
+  good: "M2 6.5 5 9.5 10.5 3",
+  warning: "M6 1.5 11 10.5H1ZM6 5v2.5",
+  bad: "M2.5 2.5l7 7m0-7l-7 7",
+  quiet: "M2.5 6h7",
+};
+
+/** @param {{ status: string, text?: string }} props A status as an icon and a word: colours alone are not for everybody. */
+export function State({ status, text }) {
+  const [mood, word] = STATES[status] ?? ["quiet", status];
+  return html`
+    <span class=${`state ${mood}`}>
+      <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true"><path d=${SHAPES[mood]} /></svg>
+      <span>${text ?? word}</span>
+    </span>
+  `;
+}
+
+/** @param {{ text: string, label?: string }} props A button that copies a text. */
+export function Copy({ text, label = "Copy" }) {
+  const [done, setDone] = useState("");
+  const timer = useRef(0);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone("Copied");
+      say("Copied.");
+    } catch {
+      setDone("Select the text and copy it");
+    }
+    clearTimeout(timer.current);
+    timer.current = window.setTimeout(() => setDone(""), 3000);
+  };
+  return html`<button type="button" class="link" onClick=${copy}>${done || label}</button>`;
+}
+
+/** @param {{ items: [key: string, label: string][], value: string, name?: string, label?: string }} props
+ * Tabs, or another choice of a few views, in the URL: the first is without a query. */
+export function Tabs({ items, value, name = "tab", label = "Views" }) {
+  return html`
+    <nav class="tabs" aria-label=${label}>
+      ${items.map(
+        ([key, text], index) =>
+          html`<a href=${hrefWith({ [name]: index === 0 ? null : key })} aria-current=${key === value ? "page" : undefined}>${text}</a>`,
+      )}
+    </nav>
+  `;
+}
+
+/** @param {{ at: import("./time.js").Moment, text?: string }} props A time: local, UTC on hover. */
+export function Time({ at, text }) {
+  return html`<time datetime=${new Date(at).toISOString()} title=${utc(at)}>${text ?? clock(at)}</time>`;
+}
+
+/** @param {{ next: string | number | null | undefined, name?: string, text?: string }} props The link to the next page of a list. */
+export function More({ next, name = "after", text = "Next page" }) {
+  const first = here.value.query.has(name) && html`<a href=${hrefWith({ [name]: null })}>First page</a>`;
+  if (!next && !first) return null;
+  return html`<p class="more">${first} ${next && html`<a href=${hrefWith({ [name]: String(next) })}>${text}</a>`}</p>`;
+}
+
+/** @param {{ text?: string }} props While something loads. */
+export function Busy({ text = "Loading…" }) {
+  return html`<p class="busy">${text}</p>`;
+}
+
+/** @param {{ summary: any, open?: boolean, children?: any }} props */
+export function Details({ summary, open = false, children }) {
+  return html`<details class="group" open=${open}><summary>${summary}</summary>${children}</details>`;
+}
+
+const spoken = signal("");
+
+/** @param {string} text Let screen readers say a result. */
+export function say(text) {
+  // The same text twice is read twice.
+  spoken.value = spoken.value === text ? `${text}\u00a0` : text;
+}
+
+/** The live region of `say`. */
+export function Spoken() {
+  return html`<div class="hidden" role="status" aria-live="polite">${spoken.value}</div>`;
+}

@@ -1,0 +1,218 @@
+// Every page and filter has a URL below /ui. Reload and Back work, and focus and title change on navigation.
+import { batch, signal, useEffect, useLayoutEffect, useRef } from "./vendor/preact.js";
+import { ask } from "./dialog.js";
+
+/**
+ * @typedef {{ path: string, page: () => Promise<{ default: any }>, may?: string }} Route
+ * @typedef {{ path: string, query: URLSearchParams, params: Record<string, string> }} Place
+ * @typedef {{ Page: any, may: string | undefined } | "loading" | "updated"} View
+ */
+
+const PREFIX = "/ui";
+
+/** @type {import("./vendor/preact.js").Signal<Place>} Where the page that is shown is, below /ui. */
+export const here = signal({ path: "", query: new URLSearchParams(), params: {} });
+/** @type {import("./vendor/preact.js").Signal<View>} "updated": the page's module is not served any more. */
+export const view = signal("loading");
+
+/** @type {Route[]} */
+let routes = [];
+/** @type {() => Promise<{ default: any }>} */
+let missing;
+/** Position in the browser's history, to undo Back if the person stays. */
+let position = 0;
+let navigation = 0;
+/** The path whose heading has had the focus. After a load, the browser's own focus stays. */
+let headed = "";
+
+/** @param {Route[]} table @param {() => Promise<{ default: any }>} missingPage Start with the URL of the browser. */
+export function start(table, missingPage) {
+  routes = table;
+  missing = missingPage;
+  position = history.state?.position ?? 0;
+  history.replaceState({ position }, "");
+  headed = pathOf(location);
+  addEventListener("popstate", onPopState);
+  addEventListener("beforeunload", (event) => {
+    if (isUnsaved()) event.preventDefault();
+  });
+  document.addEventListener("click", onClick);
+  return open();
+}
+
+/**
+ * Find the first route for a path below /ui.
+ * @param {Route[]} table @param {string} path
+ * @returns {{ route: Route, params: Record<string, string> } | null}
+ */
+export function match(table, path) {
+  const parts = path.split("/");
+  for (const route of table) {
+    const pattern = route.path.split("/");
+    if (pattern.length !== parts.length) continue;
+    /** @type {Record<string, string>} */
+    const params = {};
+    const fits = pattern.every((name, index) => {
+      if (!name.startsWith(":")) return name === parts[index];
+      const value = decode(parts[index]);
+      if (value === null || value === "") return false;
+      params[name.slice(1)] = value;
+      return true;
+    });
+    if (fits) return { route, params };
+  }
+  return null;
+}
+
+/**
+ * Open a page. `unasked` skips the question of `leaveQuestion`, such as after saving.
+ * @param {string} path Below /ui, with an optional query.
+ * @param {{ replace?: boolean, unasked?: boolean }} [options]
+ */
+export async function go(path, { replace = false, unasked = false } = {}) {
+  const url = new URL(PREFIX + path, location.origin);
+  if (!unasked && pathOf(url) !== here.value.path && !(await mayLeave())) return;
+  if (unasked) questions.clear();
+  write(url, replace);
+  await open();
+}
+
+/**
+ * Change the query of this page. Null and "" remove a name.
+ * @param {Record<string, string | null>} changes @param {{ replace?: boolean }} [options]
+ */
+export function setQuery(changes, { replace = false } = {}) {
+  write(new URL(hrefWith(changes), location.origin), replace);
+  here.value = { ...here.value, query: new URLSearchParams(location.search) };
+}
+
+/** @param {Record<string, string | null>} changes The URL of this page with a changed query, for a link. */
+export function hrefWith(changes) {
+  const query = new URLSearchParams(here.value.query);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null || value === "") query.delete(name);
+    else query.set(name, value);
+  }
+  const text = query.toString();
+  return `${PREFIX}${here.value.path}${text === "" ? "" : `?${text}`}`;
+}
+
+/** @param {string} title Set the title of the window and, after a navigation, move the focus to the heading. */
+export function useTitle(title) {
+  useLayoutEffect(() => {
+    document.title = title === "" ? "Sidekey" : `${title} · Sidekey`;
+  }, [title]);
+  useLayoutEffect(() => {
+    const { path } = here.value;
+    if (headed === path) return;
+    headed = path;
+    const main = document.querySelector("main");
+    // A page may have chosen a field already.
+    if (!main?.contains(document.activeElement)) main?.querySelector("h1")?.focus();
+  }, []);
+}
+
+/** @type {Set<() => boolean>} */
+const questions = new Set();
+
+/** @param {() => boolean} unsaved Ask before leaving the page while this returns True. A hook. */
+export function leaveQuestion(unsaved) {
+  const latest = useRef(unsaved);
+  latest.current = unsaved;
+  useEffect(() => {
+    const question = () => latest.current();
+    questions.add(question);
+    return () => {
+      questions.delete(question);
+    };
+  }, []);
+}
+
+/** Ask no question when this page is left. */
+export function leaveSilently() {
+  questions.clear();
+}
+
+function isUnsaved() {
+  return [...questions].some((question) => question());
+}
+
+/** @returns {Promise<boolean>} Ask the question of `leaveQuestion` if something is unsaved. */
+export async function mayLeave() {
+  if (!isUnsaved()) return true;
+  return ask({ title: "Leave this page?", text: "What you typed here is not saved.", yes: "Leave", no: "Stay" });
+}
+
+/** @param {{ pathname: string }} url The path below /ui, without a slash at its end. */
+function pathOf({ pathname }) {
+  return pathname.slice(PREFIX.length).replace(/\/+$/, "") || "/";
+}
+
+/** @param {URL} url @param {boolean} replace */
+function write(url, replace) {
+  if (replace) return history.replaceState({ position }, "", url);
+  position += 1;
+  return history.pushState({ position }, "", url);
+}
+
+/** Load the page of the browser's URL. The previous page stays until its successor is there. */
+async function open() {
+  navigation += 1;
+  const current = navigation;
+  const path = pathOf(location);
+  const query = new URLSearchParams(location.search);
+  if (path === here.value.path && typeof view.value === "object") {
+    here.value = { ...here.value, query };
+    return;
+  }
+  const found = match(routes, path);
+  /** @type {View} */
+  let next;
+  try {
+    next = { Page: (await (found?.route.page ?? missing)()).default, may: found?.route.may };
+  } catch {
+    next = "updated";
+  }
+  if (current !== navigation) return;
+  batch(() => {
+    here.value = { path, query, params: found?.params ?? {} };
+    view.value = next;
+  });
+  scrollTo(0, 0);
+}
+
+/** @param {PopStateEvent} event */
+async function onPopState(event) {
+  const target = event.state?.position ?? 0;
+  const steps = target - position;
+  if (pathOf(location) !== here.value.path && isUnsaved()) {
+    // The browser has changed the URL already: return to this page's, then ask.
+    history.go(-steps);
+    if (!(await mayLeave())) return;
+    questions.clear();
+    history.go(steps);
+    return;
+  }
+  position = target;
+  await open();
+}
+
+/** @param {MouseEvent} event Open links below /ui without loading the document. */
+function onClick(event) {
+  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const link = /** @type {Element} */ (event.target).closest("a");
+  if (!link?.href || link.target || link.hasAttribute("download")) return;
+  const url = new URL(link.href);
+  if (url.origin !== location.origin || !/^\/ui(?:\/|$)/.test(url.pathname) || url.hash) return;
+  event.preventDefault();
+  go(url.pathname.slice(PREFIX.length) + url.search);
+}
+
+/** @param {string} part @returns {string | null} */
+function decode(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,134 @@
+// Who is logged in, and what they may do. The server decides: pages only leave out what it would refuse.
+import { html, signal, useState } from "./vendor/preact.js";
+import { get, remove } from "./api.js";
+import { Dialog, show } from "./dialog.js";
+import { Secret, Submit } from "./fields.js";
+import { LoginForm } from "./login_form.js";
+import { leaveSilently, mayLeave } from "./router.js";
+
+/**
+ * @typedef {{ name: string, identity: string, label: string, role: "sender" | "viewer" | "editor" | "admin",
+ *   source: string, expires_at: string | null, presets: string[] | null, per_minute: number | null,
+ *   per_day: number | null, session_ends_at: string | null }} WhoAmI
+ */
+
+/** @type {import("./vendor/preact.js").Signal<WhoAmI | null>} */
+export const me = signal(null);
+/** @type {import("./vendor/preact.js").Signal<"ready" | "absent" | "unavailable">} */
+export const store = signal("ready");
+/** True if people can log in with their company account. */
+export const oidc = signal(false);
+
+const READS = ["anonymous", "self", "sends", "viewer"];
+/** @type {Record<string, string[]>} */
+const PERMISSIONS = {
+  sender: ["anonymous", "self", "send", "sends"],
+  viewer: READS,
+  editor: [...READS, "send", "editor"],
+  admin: [...READS, "send", "editor", "admin"],
+};
+
+/** @param {string} permission Return True if the role of this person has the permission. */
+export function may(permission) {
+  return me.value !== null && (PERMISSIONS[me.value.role] ?? []).includes(permission);
+}
+
+const DROPPED = "sidekey-dropped";
+
+/**
+ * Read who is logged in. If somebody else has logged in, such as in another tab, drop what was typed here.
+ * @returns {Promise<import("./api.js").Problem | null>}
+ */
+export async function loadSession() {
+  const result = await get("/session");
+  if (!result.ok) return result.problem;
+  store.value = result.body.store;
+  oidc.value = result.body.oidc;
+  const { who } = result.body;
+  if (who === null) return null;
+  if (me.value !== null && me.value.identity !== who.identity) return dropEverything();
+  me.value = who;
+  return null;
+}
+
+/** @returns {Promise<never>} What was typed belongs to another person: this is the only reload without a click. */
+function dropEverything() {
+  sessionStorage.setItem(DROPPED, "1");
+  leaveSilently();
+  location.reload();
+  return new Promise(() => {});
+}
+
+/** Return True, once, if the page was reloaded because somebody else had logged in. */
+export function wasDropped() {
+  const dropped = sessionStorage.getItem(DROPPED) !== null;
+  sessionStorage.removeItem(DROPPED);
+  return dropped;
+}
+
+/** End the session and load the log-in page, so that nothing of this person stays in memory. */
+export async function logOut() {
+  if (!(await mayLeave())) return null;
+  const result = await remove("/session");
+  if (!result.ok && result.status !== 401) return result.problem;
+  leaveSilently();
+  location.assign("/ui/login");
+  return null;
+}
+
+/** @type {Promise<boolean> | null} */
+let again = null;
+
+/** @returns {Promise<boolean>} Log in over the page. False: the person closed the dialog. */
+export function logInAgain() {
+  again ??= askToLogIn().finally(() => {
+    again = null;
+  });
+  return again;
+}
+
+async function askToLogIn() {
+  const who = await show(
+    (close) => html`
+      <${Dialog} title="Log in again" onClose=${() => close(null)}>
+        <p>Your session has ended. Log in again: what you typed is still here.</p>
+        <${LoginForm} onDone=${close}>
+          <button type="button" class="button" onClick=${() => close(null)}>Not now</button>
+        <//>
+      <//>
+    `,
+  );
+  if (who === null) return false;
+  if (me.value !== null && me.value.identity !== who.identity) return dropEverything();
+  me.value = who;
+  return true;
+}
+
+/**
+ * Ask the person to confirm a change of who may do what, so that an unattended browser cannot make one.
+ * @param {string} why What is going to happen, as a sentence.
+ * @returns {Promise<{ own_token?: string } | null>} Members for the body of the call. Null: cancelled.
+ */
+export function confirmed(why) {
+  return show((close) => html`<${Confirm} why=${why} close=${close} />`);
+}
+
+/** @param {{ why: string, close: (result: { own_token: string } | null) => void }} props */
+function Confirm({ why, close }) {
+  const [token, setToken] = useState("");
+  return html`
+    <${Dialog} title="Confirm" onClose=${() => close(null)}>
+      <form onSubmit=${(/** @type {Event} */ event) => {
+        event.preventDefault();
+        if (token.trim() !== "") close({ own_token: token.trim() });
+      }}>
+        <p>${why}</p>
+        <${Secret} label="Confirm with your own token" value=${token} onInput=${setToken} required />
+        <div class="actions">
+          <${Submit}>Confirm<//>
+          <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
+        </div>
+      </form>
+    <//>
+  `;
+}

@@ -1,0 +1,229 @@
+"""The console's pages in Chromium: a real Sidekey with a store, people of each role, and an upstream that records."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+from sidekey.runtime.admin_rules import Role
+from support.api import OF_A_FILE, PREFIX, TOKENS, Api, managed
+from support.axe import violations
+from support.browser import Chromium, Window
+from support.child import Child
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as the upstream received it."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Upstream:
+    """Records each request, and sends `status`, `headers` and `body` after `delay` seconds."""
+
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
+    delay: float = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        """Forget the requests, and respond 200 again."""
+        self.received.clear()
+        self.status, self.headers, self.body, self.delay = 200, {}, b"{}", 0.0
+
+
+@contextmanager
+def recording() -> Iterator[Upstream]:
+    """Run an upstream on a free port of 127.0.0.1."""
+    upstream = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            upstream.received.append(Received(self.command, self.path, self.headers, body))
+            time.sleep(upstream.delay)
+            self.send_response(upstream.status)
+            for name, value in {"Content-Length": str(len(upstream.body)), **upstream.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(upstream.body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        upstream.port = server.server_port
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield upstream
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class Shared:
+    """A Sidekey with a store, and its upstream: for all tests of a package."""
+
+    child: Child
+    upstream: Upstream
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Shared]:
+    """Run both."""
+    with recording() as upstream, managed(folder, more=OF_A_FILE) as child:
+        yield Shared(child, upstream)
+
+
+class ConsoleApi(Api):
+    """The API by the token of a role. Each method returns the body of a response that reports success."""
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._succeed("POST", path, body)
+
+    def put(self, path: str, body: Any, match: str) -> Any:
+        return self._succeed("PUT", path, body, match)
+
+    def patch(self, path: str, body: Any, match: str) -> Any:
+        return self._succeed("PATCH", path, body, match)
+
+    def remove(self, path: str, match: str) -> Any:
+        return self._succeed("DELETE", path, None, match)
+
+    def _succeed(self, method: str, path: str, body: Any, match: str | None = None) -> Any:
+        said = self.ask(method, path, body, match=match)
+        assert 200 <= said.status < 300, said
+        return said.json
+
+
+HOSTILE: Final = (
+    "<img src=x onerror=\"throw 'markup'\">",
+    "\N{RIGHT-TO-LEFT OVERRIDE}\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET}",
+    "x" * 4096,
+    "\N{FAMILY}\N{WAVING WHITE FLAG}\N{VARIATION SELECTOR-16}\N{ZERO WIDTH JOINER}\N{RAINBOW}",
+    "{{user}} </script> & \" ' `",
+)
+"""Texts that a page must show as they are, or cut, without breaking."""
+
+WIDTHS: Final = (390, 1280)
+"""CSS pixels: a phone, and a laptop."""
+
+
+class Console:
+    """The console as people see it. A CSP violation, an uncaught error or a request to another origin fails the test.
+
+    So does anything else that a page logs, except that a response was an error: pages show those.
+    """
+
+    def __init__(self, shared: Shared, browser: Chromium) -> None:
+        self.upstream = shared.upstream
+        self.base = f"http://127.0.0.1:{shared.child.admin_port}"
+        self.complaints: list[str] = []
+        self._port = shared.child.admin_port
+        self._browser = browser
+        self._pages: list[Any] = []
+
+    def api(self, role: Role) -> ConsoleApi:
+        """The API by the token of a role."""
+        return ConsoleApi(self._port, TOKENS[role])
+
+    def open(
+        self, role: Role | None, path: str, *, width: int = 1280, scheme: str = "light", script: bool = True
+    ) -> Any:
+        """Open a page, below /ui, in a browser of its own. Without a role, nobody is logged in."""
+        page = self.browser(role, width=width, scheme=scheme, script=script)
+        page.goto(f"{self.base}/ui{path}")
+        return page
+
+    def browser(self, role: Role | None, *, width: int = 1280, scheme: str = "light", script: bool = True) -> Any:
+        """Return an empty page in a browser of its own, for `fixture` before anything is loaded."""
+        page = self._browser.take(Window(scheme=scheme, width=width, script=script), new=True)
+        self._pages.append(page)
+        page.context.on("console", self._note)
+        page.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        page.context.on("request", self._watch)
+        if role is not None:
+            self.log_in(page, role)
+        return page
+
+    def log_in(self, page: Any, role: Role) -> None:
+        """Give the browser of a page a session of a role."""
+        # Until the API has sessions: the token of the role on each call, and a session by hand.
+        who = {
+            "name": f"{role}-of-file", "identity": f"config:{role}-of-file", "label": "", "role": role,
+            "source": "config", "expires_at": None, "presets": None, "per_minute": 60, "per_day": 1000,
+            "session_ends_at": None,
+        }  # fmt: skip
+        headers = {"Authorization": f"Bearer {TOKENS[role]}"}
+        page.route(f"**{PREFIX}/**", lambda route: route.continue_(headers={**route.request.headers, **headers}))
+        self.fixture(page, {"GET /api/v1/session": {"who": who, "oidc": False, "store": "ready"}})
+
+    def fixture(self, page: Any, bodies: Mapping[str, Any]) -> None:
+        """Respond to calls by hand. A key is a method and a path; a value is a JSON body, or a status and a body."""
+
+        def respond(route: Any) -> None:
+            path = route.request.url.removeprefix(self.base).partition("?")[0]
+            value = bodies.get(f"{route.request.method} {path}")
+            if value is None:
+                route.fallback()
+                return
+            status, body = value if isinstance(value, tuple) else (200, value)
+            kind = "application/json" if status < 400 else "application/problem+json"
+            route.fulfill(status=status, content_type=kind, body="" if body is None else json.dumps(body))
+
+        page.route(f"**{PREFIX}/**", respond)
+
+    def close(self) -> None:
+        """Close the browsers, and assert that nothing complained."""
+        for page in self._pages:
+            page.context.close()
+        assert self.complaints == []
+
+    def _note(self, message: Any) -> None:
+        if message.type != "verbose" and not message.text.startswith("Failed to load resource"):
+            self.complaints.append(message.text)
+
+    def _watch(self, request: Any) -> None:
+        if not request.url.startswith(f"{self.base}/"):
+            self.complaints.append(f"a request for {request.url}")
+
+
+def problem(status: int, code: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    """Return an error response for `Console.fixture`."""
+    return status, {"code": code, "status": status, "title": code, "detail": f"Detail of {code}.", **more}
+
+
+def axe(page: Any) -> list[str]:
+    """List the violations of WCAG 2.2 AA, light and dark."""
+    return violations(page)

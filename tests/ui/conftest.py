@@ -1,0 +1,33 @@
+"""One Chromium and one Sidekey for all tests of the pages; each test has browsers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.browser import Chromium, chromium
+from support.ui import Console, Shared, running
+
+
+@pytest.fixture(scope="package")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A Sidekey with a store, and an upstream."""
+    with running(tmp_path_factory.mktemp("ui")) as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Chromium]:
+    """Of this package and not of the session: while it runs, so does its event loop, and no other can."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def console(shared: Shared, browser: Chromium) -> Iterator[Console]:
+    """The console. Whatever goes wrong in a page fails the test."""
+    shared.upstream.reset()
+    found = Console(shared, browser)
+    yield found
+    found.close()

@@ -1,0 +1,87 @@
+"""The frame of the pages: log-in, navigation, focus, theme, and what happens when a session ends."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from support.ui import WIDTHS, Console, axe, problem
+
+WHO: Final = {
+    "name": "ann",
+    "identity": "config:ann",
+    "label": "",
+    "role": "editor",
+    "source": "config",
+    "expires_at": None,
+    "presets": None,
+    "per_minute": 60,
+    "per_day": 1000,
+    "session_ends_at": None,
+}
+NOBODY: Final = {"who": None, "oidc": False, "store": "ready"}
+ANN: Final = {**NOBODY, "who": WHO}
+
+
+def opened(console: Console, path: str, bodies: dict[str, Any], **window: Any) -> Any:
+    """A page whose calls are answered by hand."""
+    page = console.browser(None, **window)
+    console.fixture(page, bodies)
+    page.goto(f"{console.base}/ui{path}")
+    return page
+
+
+def test_somebody_logs_in_and_reaches_the_page_that_they_asked_for(console: Console) -> None:
+    bodies: dict[str, Any] = {"GET /api/v1/session": NOBODY, "POST /api/v1/session": problem(401, "unauthenticated")}
+    page = opened(console, "/", bodies)
+    page.get_by_label("Token", exact=True).fill("a token that nobody has")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("This token is not known or has expired.").wait_for()
+    assert "next=%2F" in page.url
+    bodies |= {"POST /api/v1/session": (201, WHO)}
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("ann (editor)").wait_for()
+    assert "/login" not in page.url
+
+
+def test_a_page_that_does_not_exist_has_title_and_focus(console: Console) -> None:
+    page = console.open("editor", "/login")
+    page.get_by_label("Token", exact=True).wait_for()
+    page.evaluate("document.querySelector('.skip').href = '/ui/nowhere'")
+    page.get_by_role("link", name="Skip to the page").press("Enter")
+    page.get_by_role("heading", name="This page does not exist").wait_for()
+    assert page.title() == "This page does not exist · Sidekey"
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    page.go_back()
+    page.get_by_role("heading", name="Log in to Sidekey").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="Log in to Sidekey").wait_for()
+
+
+def test_theme_is_switched_and_kept(console: Console) -> None:
+    page = console.open("editor", "/login", scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Theme: system").click()
+    page.get_by_role("button", name="Theme: light").wait_for()
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert light != dark
+    page.reload()
+    page.get_by_role("button", name="Theme: light").click()
+    page.get_by_role("button", name="Theme: dark").wait_for()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_frame_is_for_everybody(console: Console, width: int) -> None:
+    page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}}, width=width)
+    page.get_by_label("Token", exact=True).wait_for()
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_javascript_a_sentence_names_the_alternatives(console: Console) -> None:
+    page = console.open(None, "/send/welcome", script=False)
+    assert page.locator("body").inner_text().strip() == (
+        "The console needs JavaScript. You can do everything with the API (/api/v1) and the command sidekey instead."
+    )
