@@ -1,6 +1,6 @@
 # Everything a developer runs. Needs Python >= 3.11, make and a package registry; `make help` lists the targets.
 #
-# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt and npm, only `make lock` uv.
+# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, it and `make ui` npm, `make lock` uv.
 
 # `python3`, or where that was built without profile-guided optimisation, which costs a tenth for each request, the newest
 # Debian Python that can make a virtual environment. Those below /usr are optimised, though Debian's do not say so.
@@ -24,6 +24,7 @@ TARGET ?=
 TESTS ?= $(subst proxy/sidekey,tests,$(dir $(MODULE)))
 WHEEL ?=
 UV ?= uv
+VENDOR ?= proxy/sidekey/admin/ui/vendor
 OCI := org.opencontainers.image
 # Nothing else knows an address of the project (CONTRIBUTING.md, "Release").
 REPOSITORY := $(patsubst %/,%,$(SIDEKEY_REPOSITORY_URL))
@@ -45,7 +46,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cluster-test container-test fuzz mutants wheel wheels release-check lint format docs charts clients pictures image bench bench-page bench-core peers lock clean
+.PHONY: help demo test cluster-test container-test fuzz mutants wheel wheels release-check lint format docs charts clients ui pictures image bench bench-page bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -115,6 +116,10 @@ clients: $(VENV)/.dev ## Run real clients, each also without single variables, a
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
 	@PYTHONPATH=tests $(BIN)/python -m support.clients
 
+ui: ## Bundle the libraries of the console's pages (needs node and npm); VENDOR=folder writes elsewhere
+	@npm ci --prefix tools/ui --ignore-scripts --silent --no-audit --no-fund
+	@node tools/ui/build.mjs '$(VENDOR)'
+
 pictures: $(VENV)/.dev ## Take the pictures of the console in the docs from the browser tests
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/browser/test_browser_pictures.py
 
@@ -163,7 +168,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file tests/peers/openapi/requirements.txt tests/peers/openapi/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) $(MOTO) $(OPENAPI) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) $(MOTO) $(OPENAPI) tests/peers/*/node_modules tools/ui/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------

@@ -143,7 +143,8 @@ WIDTHS: Final = (390, 1280)
 class Console:
     """The console as people see it. A CSP violation, an uncaught error or a request to another origin fails the test.
 
-    So does anything else that a page logs, except that a response was an error: pages show those.
+    So does anything else that a page logs, except that a response was an error: pages show those. The policy forbids
+    `wait_for_function`, which evaluates text: wait for locators, or let `evaluate` await a promise.
     """
 
     def __init__(self, shared: Shared, browser: Chromium) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
+from playwright.sync_api import expect
 
 from support.ui import WIDTHS, Console, axe, problem
 
@@ -51,8 +52,8 @@ def test_a_page_that_does_not_exist_has_title_and_focus(console: Console) -> Non
     page.evaluate("document.querySelector('.skip').href = '/ui/nowhere'")
     page.get_by_role("link", name="Skip to the page").press("Enter")
     page.get_by_role("heading", name="This page does not exist").wait_for()
-    assert page.title() == "This page does not exist · Sidekey"
-    assert page.evaluate("document.activeElement.tagName") == "H1"
+    expect(page).to_have_title("This page does not exist · Sidekey")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
     page.go_back()
     page.get_by_role("heading", name="Log in to Sidekey").wait_for()
     page.reload()

@@ -1,11 +1,11 @@
 // Bundles libraries.js into FOLDER/preact.js, with the licences of what is in it: `node build.mjs FOLDER`.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const folder = process.argv[2];
+const folder = resolve(process.argv[2]);
 const { metafile } = await build({
   absWorkingDir: here,
   entryPoints: ["libraries.js"],

@@ -114,7 +114,7 @@ async function request(method, path, { query, body, headers, etag, signal }) {
   const common = { status, retryAfter: Number.isNaN(retryAfter) ? null : retryAfter };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/.test(response.headers.get("Content-Type") ?? "");
   const content = isJson && text !== "" ? parse(text) : text || null;
-  if (response.ok) return { ok: true, body: content, etag: response.headers.get("ETag"), ...common };
+  if (response.ok && content !== undefined) return { ok: true, body: content, etag: response.headers.get("ETag"), ...common };
   const problem = isJson && content?.code ? { errors: [], ...content } : unexpected(status);
   if (problem.code === "store_unavailable") store.value = "unavailable";
   return { ok: false, problem, ...common };
@@ -144,10 +144,15 @@ function search(query) {
 /**
  * Parse JSON. A number that JavaScript would change, such as 1.10 or one with 20 digits, stays text.
  * @param {string} text
+ * @returns {any} Undefined if it is not JSON.
  */
 function parse(text) {
   /** @param {string} _ @param {any} value @param {{ source?: string }} [context] */
   const keep = (_, value, context) =>
     typeof value === "number" && context?.source !== undefined && String(value) !== context.source ? context.source : value;
-  return JSON.parse(text, keep);
+  try {
+    return JSON.parse(text, keep);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,6 +1,6 @@
 // The only module with inputs. Label, help and error belong to their input for everybody, also without sight.
 // Values are strings, of Check booleans. `required` marks a field; the server decides what is valid.
-import { html, useEffect, useId, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 
 /**
  * @typedef {{ label: string, value: string, onInput: (value: string) => void, required?: boolean, help?: any,
@@ -178,7 +178,7 @@ export function Rows({ items, onChange, add, empty, row, label }) {
   /** @type {{ current: HTMLElement | null }} */
   const element = useRef(null);
   const added = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!added.current) return;
     added.current = false;
     /** @type {HTMLElement | null | undefined} */ (element.current?.querySelector(".rows > li:last-child :is(input, textarea, select)"))?.focus();

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
+import { adviceFor, logInProblem, outcome, personName, sendProblem } from "../../proxy/sidekey/admin/ui/words.js";
+
+const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
+const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
+
+test("every outcome says what happened, and what to do", () => {
+  const rows = [
+    [{}, "Accepted by api.example.com (200) in 0.4 s.", ""],
+    [{ outcome: "refused", status: 401 }, "api.example.com refused Sidekey's credential (401).", "Tell a developer: the integration's password may have changed."],
+    [{ outcome: "refused", status: 422 }, "api.example.com did not accept the content (422).", "Check the fields. If they are right, tell a developer."],
+    [{ outcome: "refused", status: 429, retry_after: 14 }, "api.example.com asks you to slow down (429).", "Try again in 14 s."],
+    [{ outcome: "refused", status: 302 }, "api.example.com did not accept it (302).", "Tell a developer, with the request ID."],
+    [{ outcome: "failed", status: 500 }, "api.example.com reported an error (500). It may have acted on it.", "Check there before you send it again."],
+    [{ outcome: "not_sent", code: "upstream_unreachable" }, "Not sent: api.example.com could not be reached.", "Nothing has reached api.example.com. Try again, or tell a developer."],
+    [{ outcome: "not_sent", code: "credential_unavailable" }, "Not sent: the credential is not usable now.", "Nothing has left Sidekey. Tell a developer."],
+    [{ outcome: "not_sent", code: "store_unavailable" }, "Not sent: Sidekey could not write it down first.", "Your text is still here. Send it again."],
+    [{ outcome: "not_sent", code: "target_denied", host: "" }, "Not sent: Sidekey refused it (target_denied).", "Tell a developer, with the request ID."],
+    [{ outcome: "unknown" }, "Unknown: it may have been sent.", "Check at api.example.com before you send it again."],
+    [{ outcome: "of a later version" }, "Unknown: it may have been sent.", "Check at api.example.com before you send it again."],
+  ];
+  for (const [changes, text, advice] of rows) {
+    const words = outcome({ ...send, ...changes });
+    assert.deepEqual([words.text, words.advice], [text, advice]);
+  }
+});
+
+test("a limit names its number and when the person can go on", () => {
+  const limits = { per_minute: 60, per_day: 1000 };
+  const text = (pointer, given) => sendProblem(problem("send_limit", [{ pointer, detail: "" }]), 14, given).text;
+  assert.equal(text("/per_minute", limits), "You have sent 60 in a minute, which is your limit.");
+  assert.equal(text("/per_day", limits), "You have sent 1,000 in 24 hours, which is your limit.");
+  assert.equal(text("/per_day"), "Your limit in 24 hours is reached.");
+  assert.equal(sendProblem(problem("send_limit"), 14, limits).advice, "You can go on in 14 s.");
+  assert.equal(sendProblem(problem("of a later version"), null).text, "Not sent: Title.");
+});
+
+test("people of the company log-in show the end of their subject", () => {
+  const identity = "oidc:https://idp.example.com#a91b8f1c";
+  assert.equal(personName({ name: "admin", label: "ann", identity }), "ann (company account, …8f1c)");
+  assert.equal(personName({ name: "ann", identity: "token:1" }), "ann");
+});
+
+test("advice and log-in problems", () => {
+  assert.match(adviceFor({ status: 401, code: "" }), /replace the secret/);
+  assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
+  assert.equal(adviceFor({ status: 404, code: "" }), "");
+  assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
+});
+
+test("times are short and local", () => {
+  const now = new Date(2026, 10, 30, 12, 0).getTime();
+  assert.equal(clock(new Date(2026, 10, 30, 9, 5), now), "today 09:05");
+  assert.equal(clock(new Date(2026, 10, 29, 9, 5), now), "yesterday 09:05");
+  assert.equal(clock(new Date(2026, 4, 3, 9, 5), now), "3 May 09:05");
+  assert.equal(clock(new Date(2025, 4, 3, 9, 5), now), "3 May 2025");
+  assert.equal(ago(now - 125_000, now), "2 min ago");
+  assert.equal(ago(now + 3 * 86_400_000, now), "in 3 days");
+  assert.equal(utc("2026-11-30T10:42:07.5Z"), "2026-11-30 10:42:07 UTC");
+  assert.deepEqual([8, 412, 14_000, 240_000, 7_200_000].map(duration), ["0.01 s", "0.4 s", "14 s", "4 min", "2 h"]);
+});
