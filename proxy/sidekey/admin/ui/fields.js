@@ -139,7 +139,7 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
 const LARGEST_FILE = 1 << 20;
 
 /** @param {FieldProps & { accept?: string, rows?: number }} props Text that is typed, pasted, or read from a file here. */
-export function FileText({ accept, rows = 6, label, onInput, error, ...props }) {
+export function FileText({ accept, rows = 6, label, value, example, onInput, error, ...props }) {
   const [problem, setProblem] = useState("");
   /** @param {File | undefined} file */
   const read = async (file) => {
@@ -152,19 +152,23 @@ export function FileText({ accept, rows = 6, label, onInput, error, ...props }) 
       setProblem("The file cannot be read.");
     }
   };
-  return html`
-    <div onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
-      event.preventDefault();
-      read(event.dataTransfer?.files[0]);
-    }}>
-      <${Area} ...${props} label=${label} rows=${rows} code onInput=${onInput} error=${problem || error} />
-      <input type="file" class="file" accept=${accept} disabled=${props.disabled} aria-label=${`Read ${label} from a file`}
-        onChange=${(/** @type {any} */ event) => {
-          read(event.target.files[0]);
-          event.target.value = "";
-        }} />
-    </div>
-  `;
+  return field(
+    { ...props, label, error: problem || error },
+    (tied) => html`
+      <div onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
+        event.preventDefault();
+        read(event.dataTransfer?.files[0]);
+      }}>
+        <textarea ...${tied} class="mono" rows=${rows} value=${value} placeholder=${example} spellcheck=${false}
+          onInput=${typed(onInput)}></textarea>
+        <input type="file" accept=${accept} disabled=${props.disabled} aria-label=${`Read ${label} from a file`}
+          onChange=${(/** @type {any} */ event) => {
+            read(event.target.files[0]);
+            event.target.value = "";
+          }} />
+      </div>
+    `,
+  );
 }
 
 /**

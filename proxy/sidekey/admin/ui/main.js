@@ -64,7 +64,8 @@ function Theme() {
 
 function Notices() {
   return html`
-    ${notice.value && html`<p class="banner" role="status">${notice.value}</p>`}
+    ${notice.value && html`<p class="banner" role="status">${notice.value}
+      ${" "}<button type="button" class="link" onClick=${() => (notice.value = "")}>Close</button></p>`}
     ${store.value === "unavailable" && html`<div class="banner" role="status">
       <p>The database cannot be reached. You can read. Changes and sending wait until it is back.
         ${" "}<button type="button" class="link" onClick=${loadSession}>Try again</button></p>

@@ -7,11 +7,14 @@ import { me } from "../session.js";
 
 /** @param {{ query: URLSearchParams }} props */
 export default function LoginPage({ query }) {
-  const next = query.get("next") ?? "";
+  const asked = query.get("next") ?? "";
+  const next = asked.startsWith("/") ? asked : "/";
   /** @param {import("../session.js").WhoAmI} who */
   const enter = (who) => {
+    // Nothing of the person who was logged in before may stay in memory.
+    if (me.value !== null && me.value.identity !== who.identity) return location.assign(`/ui${next}`);
     me.value = who;
-    go(/^\/(?!\/)/.test(next) ? next : "/", { replace: true });
+    return go(next, { replace: true });
   };
   return html`
     <div class="narrow">
