@@ -19,6 +19,9 @@ from support.axe import violations
 from support.browser import Chromium, Window
 from support.child import Child
 
+SESSIONS: Final = False
+"""Whether the API has sessions. Until then each call of a page carries the token of its role."""
+
 
 @dataclass(frozen=True)
 class Received:
@@ -180,7 +183,14 @@ class Console:
 
     def log_in(self, page: Any, role: Role) -> None:
         """Give the browser of a page a session of a role."""
-        # Until the API has sessions: the token of the role on each call, and a session by hand.
+        if SESSIONS:
+            said = self.api(role).ask(
+                "POST", "/session", {"token": TOKENS[role]}, headers={"Sidekey-Console": "1", "Authorization": ""}
+            )
+            assert said.status == 201, said
+            name, _, value = said.headers["Set-Cookie"].partition(";")[0].partition("=")
+            page.context.add_cookies([{"name": name, "value": value, "url": self.base}])
+            return
         who = {
             "name": f"{role}-of-file", "identity": f"config:{role}-of-file", "label": "", "role": role,
             "source": "config", "expires_at": None, "presets": None, "per_minute": 60, "per_day": 1000,
