@@ -146,7 +146,7 @@ def test_a_question_is_answered_by_keyboard(console: Console) -> None:
 CALL: Final = """async () => {
   const base = document.querySelector("script[type=module]").src.replace("main.js", "");
   const { get } = await import(`${base}api.js`);
-  window.results = Promise.all(["/presets", "/callers"].map(async (path) => (await get(path)).status));
+  window.results = Promise.all(["/presets", "/sessions"].map(async (path) => (await get(path)).status));
 }"""
 
 
@@ -154,7 +154,7 @@ def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A page of ann's whose session has ended, while two calls are under way; `who` logs in."""
     lost = problem(401, "unauthenticated")
     bodies: dict[str, Any] = {
-        "GET /api/v1/session": ANN, "GET /api/v1/presets": lost, "GET /api/v1/callers": lost,
+        "GET /api/v1/session": ANN, "GET /api/v1/presets": lost, "GET /api/v1/sessions": lost,
         "POST /api/v1/session": (201, who),
     }  # fmt: skip
     page = opened(console, "/login", bodies)
@@ -169,7 +169,7 @@ def test_the_same_person_logs_in_again_and_loses_nothing(console: Console) -> No
     dialog = page.get_by_role("dialog")
     assert dialog.count() == 1
     dialog.get_by_label("Token", exact=True).fill("again")
-    bodies |= {"GET /api/v1/presets": {"items": []}, "GET /api/v1/callers": {"items": []}}
+    bodies |= {"GET /api/v1/presets": {"items": []}, "GET /api/v1/sessions": {"items": []}}
     dialog.get_by_role("button", name="Log in").click()
     assert page.evaluate("window.results") == [200, 200]
     assert page.get_by_label("Token", exact=True).input_value() == "typed"

@@ -23,7 +23,7 @@ import { logInAgain, store } from "./session.js";
 export async function call(method, path, options = {}) {
   const result = await request(method, path, options);
   // The session's own routes respond 401 to the person who is logging in.
-  if (result.status !== 401 || path.startsWith("/session")) return result;
+  if (result.status !== 401 || /^\/session(?:\/|$)/.test(path)) return result;
   return (await logInAgain()) ? request(method, path, options) : result;
 }
 
