@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidekey.store import sessions
 from sidekey.store.database import Transaction, as_number
 from sidekey.store.errors import StoreRefused
 
 VERSION: Final = 1  # the last statement writes it
 
-_TABLES: Final = (
+_BASE: Final = (
     "CREATE TABLE sidekey_schema (version BIGINT PRIMARY KEY)",
     "CREATE TABLE sidekey_store (id TEXT PRIMARY KEY)",
     # The keys that the store is written with, each with a proof that a ring has the same one.
@@ -33,9 +34,11 @@ _TABLES: Final = (
     "until BIGINT NOT NULL, stage TEXT NOT NULL, spent BIGINT NOT NULL, "
     'lineage TEXT NOT NULL, result TEXT NOT NULL, "key" TEXT NOT NULL, mac TEXT NOT NULL, '
     "PRIMARY KEY (name, chain))",
-    "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, ends_at BIGINT NOT NULL, "
-    '"key" TEXT NOT NULL, mac TEXT NOT NULL)',
-    "CREATE INDEX sidekey_sessions_token ON sidekey_sessions (token_sha256, ends_at)",
+)
+
+_TABLES: Final = (
+    *_BASE,
+    *sessions.TABLES,
     "INSERT INTO sidekey_schema (version) VALUES (1)",
 )
 

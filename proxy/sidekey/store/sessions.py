@@ -13,6 +13,12 @@ from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.integrity import Seals
 
+TABLES: Final = (
+    "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, ends_at BIGINT NOT NULL, "
+    '"key" TEXT NOT NULL, mac TEXT NOT NULL)',
+    "CREATE INDEX sidekey_sessions_token ON sidekey_sessions (token_sha256, ends_at)",
+)
+
 MOST: Final = 20
 """Maximum number of sessions of one token. A further login ends the oldest."""
 
