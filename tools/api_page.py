@@ -38,15 +38,22 @@ config.
 
 | role | may |
 |---|---|
+| `sender` | send the presets that it was granted, and read its own sends |
 | `viewer` | read (except client IDs), explain, preview presets, and test saved integrations |
 | `editor` | also change integrations and presets, test drafts, and send presets |
 | `admin` | also change callers and tokens, and read the audit |
 
+The table of routes names the permission that a route requires: `viewer`, `editor` and `admin` are the operators in these
+rows and in the rows below them; `send` are `sender`, `editor` and `admin`; `sends` and `self` are all operators.
+
+- `POST /tokens` with `role: sender` needs `presets`, IDs of presets with a `body`; `per_minute` and `per_day` limit its
+  sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
+  editors change tags, and only admins grant.
 - `POST /tokens` needs the operator's own token again, as `own_token`.
 - Only the response that creates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
-  proxy that terminates TLS. Its `/metrics` then needs a viewer's token; `/healthz`, `/startupz` and `/readyz` need
+  proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz` and `/readyz` need
   none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
 - The listener accepts at most {MOST_CONNECTIONS} connections; one more closes the oldest.
@@ -233,7 +240,7 @@ are kept.
 _ROUTES_HEAD = """
 ## Routes
 
-| method and path | role | request | response | problems |
+| method and path | permission | request | response | problems |
 |---|---|---|---|---|"""
 
 _PROBLEMS_HEAD = """
@@ -281,7 +288,7 @@ def _row(route: Route) -> str:
     own = ", ".join(f"`{code}`" for code in codes_of(route) if code not in _EVERYWHERE)
     sends = ", ".join(_sends(route))
     gives = f"{route.status} `{route.gives.__name__}`" if route.gives else str(route.status)
-    return f"| `{route.method} {route.path}`: {route.summary} | {route.role} | {sends} | {gives} | {own} |"
+    return f"| `{route.method} {route.path}`: {route.summary} | {route.permission} | {sends} | {gives} | {own} |"
 
 
 def _sends(route: Route) -> Iterator[str]:

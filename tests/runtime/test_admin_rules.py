@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pickle
+from typing import get_args
 
 import pytest
 
-from sidekey.runtime.admin_rules import ROLES, AdminToken, ServerCertificate, includes
+from sidekey.runtime.admin_rules import AdminToken, Permission, ServerCertificate, roles_with
 
 
-def test_each_role_may_what_the_one_before_may() -> None:
-    """Viewer, editor, admin."""
-    assert [[includes(role, needed) for needed in ROLES] for role in ROLES] == [
-        [True, False, False],
-        [True, True, False],
-        [True, True, True],
-    ]
+def test_each_permission_has_its_roles() -> None:
+    assert {permission: roles_with(permission) for permission in get_args(Permission)} == {
+        "anonymous": ["viewer", "editor", "admin", "sender"],
+        "self": ["viewer", "editor", "admin", "sender"],
+        "send": ["editor", "admin", "sender"],
+        "sends": ["viewer", "editor", "admin", "sender"],
+        "viewer": ["viewer", "editor", "admin"],
+        "editor": ["editor", "admin"],
+        "admin": ["admin"],
+    }
 
 
 def test_neither_a_token_nor_a_key_is_shown_or_pickled() -> None:

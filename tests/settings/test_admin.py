@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.settings import checks
-from sidekey.settings.load import Loader, load
+from sidekey.settings.load import Loaded, Loader, load
 from support.ca import Authority
 from support.loading import good
 
@@ -30,6 +30,23 @@ def test_tokens_are_kept_as_digests_with_their_roles(tmp_path: Path) -> None:
     assert found.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
     assert found.tokens["ops"].role == "admin"
     assert found.names == {"sidekey.example.com"}
+
+
+def test_only_a_sender_has_grants(tmp_path: Path) -> None:
+    """And a sender lists its presets."""
+
+    def loaded(token: str) -> Loaded:
+        return load(write(tmp_path, f"tokens: {{ops: {{token: {{env: OPS}}, {token}}}}}"), ENVIRON)
+
+    found = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
+    assert (found.presets, found.per_minute, found.per_day) == (("welcome",), 5, 1000)
+    for token, text in (
+        ("role: sender", "presets: must list the IDs"),
+        ("role: editor, presets: [welcome]", "presets: only the role sender has this key"),
+        ("role: viewer, per_day: 1000", "per_day: only the role sender has this key"),
+    ):
+        (error,) = loaded(token).errors
+        assert f"admin.tokens.ops.{text}" in str(error)
 
 
 def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:

@@ -30,7 +30,17 @@ PRESET = PresetRow(
     updated_at=6,
     updated_by="é",
 )
-TOKEN = TokenRow(row="3" * 32, id="ops", version=2, role="editor", token_sha256="b" * 64, expires_at=9, created_by="x")
+TOKEN = TokenRow(
+    row="3" * 32,
+    id="ops",
+    version=2,
+    role="sender",
+    token_sha256="b" * 64,
+    presets=("welcome",),
+    per_day=20,
+    expires_at=9,
+    created_by="x",
+)
 
 BODIES = [
     (
@@ -50,7 +60,8 @@ BODIES = [
     ),
     (
         TOKEN,
-        '{"created_at":0,"created_by":"x","expires_at":9,"role":"editor","token_sha256":"' + "b" * 64 + '"}',
+        '{"created_at":0,"created_by":"x","expires_at":9,"per_day":20,"per_minute":60,"presets":["welcome"],'
+        '"role":"sender","token_sha256":"' + "b" * 64 + '"}',
     ),
 ]
 

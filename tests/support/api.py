@@ -18,7 +18,9 @@ from support.nginx import Nginx
 from support.raw import DEADLINE
 
 PREFIX: Final = "/api/v1"
-TOKENS: Final = {role: f"sidekey_{hashlib.sha256(role.encode()).hexdigest()}" for role in ("viewer", "editor", "admin")}
+TOKENS: Final = {
+    role: f"sidekey_{hashlib.sha256(role.encode()).hexdigest()}" for role in ("viewer", "editor", "admin", "sender")
+}
 """Operators' tokens of the config, by role."""
 
 JSON: Final = "application/json"
@@ -110,7 +112,8 @@ def config(folder: Path, place: str = "", more: str = "") -> str:
     tokens = ""
     for role, token in TOKENS.items():
         (folder / f"token-{role}").write_text(token)
-        tokens += f"{role}-of-file: {{token: {{file: token-{role}}}, role: {role}}}, "
+        granted = ", presets: [hook-of-a-file]" if role == "sender" else ""
+        tokens += f"{role}-of-file: {{token: {{file: token-{role}}}, role: {role}{granted}}}, "
     return f"""\
 store: {{{place or "path: store.db"}, keys: [{{id: k1, key: {{file: key}}}}], allow_private: ["127.0.0.0/8"]}}
 admin: {{tokens: {{{tokens}}}}}

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import Dispatcher, expect_later, respond_problem
+from sidekey.admin.api.dispatch import Dispatcher, expect_later, require, respond_problem
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.routes import ROUTES
@@ -50,11 +50,11 @@ class Managing(Extension):
         return not request.path.startswith(("/api/", ASSETS, "/metrics", "/healthz", "/startupz", "/readyz"))
 
     def may_scrape(self, request: web.Request) -> web.Response | None:
-        """Whoever reaches a listener that others reach needs a viewer's token for the metrics."""
+        """Return 401 or 403 for an unauthorized scrape of a listener that other hosts reach, else None."""
         if not self._open:
             return None
         try:
-            self._service.authenticate(request.headers.get(hdrs.AUTHORIZATION))
+            require(self._service.authenticate(request.headers.get(hdrs.AUTHORIZATION)), "viewer")
         except ApiProblem as problem:
             return respond_problem(problem)
         return None

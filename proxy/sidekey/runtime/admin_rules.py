@@ -1,4 +1,4 @@
-"""Who may use the admin listener of a process with a store, by which names, and how it is reached."""
+"""Operators' roles and tokens, and the host names and TLS of the admin listener."""
 
 from __future__ import annotations
 
@@ -9,23 +9,40 @@ from typing import Final, Literal
 
 from sidekey.credentials.base import Sealed
 
-Role = Literal["viewer", "editor", "admin"]
-"""What an operator's token may do: each of them what the one before may, and more."""
+Role = Literal["viewer", "editor", "admin", "sender"]
 
-ROLES: Final[tuple[Role, ...]] = ("viewer", "editor", "admin")
+Permission = Literal["anonymous", "self", "send", "sends", "viewer", "editor", "admin"]
+"""The permission that a route requires. `send` sends presets; `sends` reads sends and the forms of presets."""
+
+_EVERYBODY: Final[frozenset[Permission]] = frozenset({"anonymous", "self", "sends"})
+
+PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
+    "viewer": _EVERYBODY | {"viewer"},
+    "editor": _EVERYBODY | {"send", "viewer", "editor"},
+    "admin": _EVERYBODY | {"send", "viewer", "editor", "admin"},
+    "sender": _EVERYBODY | {"send"},
+}
 
 
-def includes(role: Role, needed: Role) -> bool:
-    """Whether a role may do what `needed` may."""
-    return ROLES.index(role) >= ROLES.index(needed)
+def roles_with(permission: Permission) -> list[Role]:
+    """Return the roles that have a permission."""
+    return [role for role, held in PERMISSIONS.items() if permission in held]
+
+
+PER_MINUTE: Final = 60
+PER_DAY: Final = 1000
+"""Default limits of the sends of one operator."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AdminToken(Sealed):
-    """A token of the config: the SHA-256 of its UTF-8 bytes, and its role."""
+    """A token of the config: the SHA-256 of its UTF-8 bytes, its role, and the grants of a sender."""
 
     digest: bytes
     role: Role
+    presets: tuple[str, ...] = ()
+    per_minute: int = PER_MINUTE
+    per_day: int = PER_DAY
 
     def __repr__(self) -> str:
         return f"AdminToken({self.role})"

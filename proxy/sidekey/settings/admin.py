@@ -1,9 +1,9 @@
-"""Makes of the section `admin` what the admin listener goes by. It counts only where there is a store."""
+"""Builds the rules of the admin listener from the section `admin`, which has no effect without a store."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,7 +13,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
 from sidekey.settings.certificates import LARGEST
 from sidekey.settings.config_errors import Reasons
-from sidekey.settings.models import AdminSettings, AdminTlsSettings
+from sidekey.settings.models import AdminSettings, AdminTlsSettings, OperatorGrants
 from sidekey.settings.secrets import SecretReader
 
 SHORTEST_TOKEN = 16
@@ -50,7 +50,8 @@ def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules)
         if digest in owners:
             errors.append((place, f"must differ from the token of {owners[digest]}"))
         owners[digest] = name
-        tokens[name] = AdminToken(digest, entry.role)
+        errors += [(("admin", "tokens", name, key), text) for key, text in grant_errors(entry)]
+        tokens[name] = AdminToken(digest, entry.role, tuple(entry.presets), entry.per_minute, entry.per_day)
     certificate = None
     if settings.tls is not None:
         certificate, reasons = _certificate(settings.tls, read)
@@ -61,6 +62,17 @@ def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules)
             unreadable += reasons
     rules = AdminRules(tokens, frozenset(settings.names), certificate, settings.behind_tls)
     return BuiltAdmin(rules, unreadable, errors)
+
+
+def grant_errors(grants: OperatorGrants) -> Iterator[tuple[str, str]]:
+    """Yield the key and the error of each grant that does not fit the role."""
+    if grants.role == "sender":
+        if not grants.presets:
+            yield "presets", "must list the IDs of the presets that this sender may send"
+        return
+    for key in ("presets", "per_minute", "per_day"):
+        if key in grants.model_fields_set:
+            yield key, "only the role sender has this key: remove it, or set `role: sender`"
 
 
 def _digest(token: str) -> bytes:

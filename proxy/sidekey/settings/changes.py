@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from sidekey.runtime.admin_rules import AdminToken
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot
 from sidekey.settings.config_errors import Loc, show
 
@@ -104,13 +105,23 @@ def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
 def _globals(snapshot: Snapshot) -> dict[str, Any]:
     """Build the global keys: the settings, and in place of references what was read from them."""
     settings, admin, store = _fields(snapshot.written), snapshot.admin, snapshot.store
-    tokens = {name: {"token": each.digest, "role": each.role} for name, each in admin.tokens.items()}
+    tokens = {name: _token(each) for name, each in admin.tokens.items()}
     return {
         **settings,
         "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate},
         "ca": {**_fields(settings["ca"]), "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
         "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
         "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},
+    }
+
+
+def _token(token: AdminToken) -> dict[str, Any]:
+    return {
+        "token": token.digest,
+        "role": token.role,
+        "presets": token.presets,
+        "per_minute": token.per_minute,
+        "per_day": token.per_day,
     }
 
 

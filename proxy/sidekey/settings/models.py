@@ -19,6 +19,7 @@ from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import (
     ENTRIES,
     NAMES,
+    AtMost,
     HeaderName,
     PemSecret,
     PemText,
@@ -31,6 +32,7 @@ from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.runtime import snapshot
+from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, Role
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import values
 from sidekey.settings.passing import PASS_PORTS
@@ -336,14 +338,29 @@ class StoreSettings(Section):
     )
 
 
-class AdminTokenSettings(Section):
+class OperatorGrants(Section):
+    """The role of an operator, and the grants of a sender."""
+
+    role: Role = Field(
+        description="`viewer` reads, explains and tests what is saved; `editor` also changes integrations and "
+        "presets, and sends presets; `admin` also changes callers and tokens, and reads the audit; `sender` only "
+        "sends the presets in `presets`."
+    )
+    presets: Annotated[list[values.Name], AtMost(200)] = Field(
+        default=[], description="IDs of the presets that a `sender` may send. Required for a `sender`."
+    )
+    per_minute: Annotated[int, Field(ge=1, le=600)] = Field(
+        default=PER_MINUTE, description="Sends of a `sender` in a minute."
+    )
+    per_day: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=PER_DAY, description="Sends of a `sender` in 24 hours."
+    )
+
+
+class AdminTokenSettings(OperatorGrants):
     """An operator's token, such as the first one of a cluster."""
 
     token: SecretElsewhere = Field(description="The token: at least 16 characters.")
-    role: Literal["viewer", "editor", "admin"] = Field(
-        description="What the operator may do: `viewer` reads, explains and tests what is saved; `editor` also "
-        "changes integrations; `admin` also changes callers and tokens, and reads the audit."
-    )
 
 
 class AdminTlsSettings(Section):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
-from sidekey.runtime.admin_rules import ROLES, Role
+from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, PERMISSIONS, Role
 from sidekey.store.canonical import Json, canonical
 
 
@@ -69,12 +69,13 @@ def _parse_sealed(raw: Any) -> dict[str, SealedField]:
 
 
 def _parse_role(raw: Any) -> Role:
-    if raw not in ROLES:
+    if raw not in PERMISSIONS:
         raise ValueError("must be a role")
     return cast(Role, raw)
 
 
 _GRANTED: Final = _written(_Form(_granted, _parse_granted))
+_IDS: Final = _written(_Form(list, tuple))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +152,18 @@ class CallerRow(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow(Record):
-    """An operator's token: the SHA-256 of it in hexadecimal, and until when it counts (None: for ever)."""
+    """An operator's token: its SHA-256 in hexadecimal, its role, and the grants of a sender.
+
+    `expires_at` is None for a token that does not expire.
+    """
 
     kind: ClassVar[str] = "token"
 
     role: Role = field(metadata=_written(_Form(_AS_IT_IS.write, _parse_role)))
     token_sha256: str = field(repr=False)
+    presets: tuple[str, ...] = field(default=(), metadata=_IDS)
+    per_minute: int = PER_MINUTE
+    per_day: int = PER_DAY
     expires_at: int | None = None
     created_by: str = ""
 

@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.admin.api.operators import Login, Paces, authenticate, bearer
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.runtime.admin_rules import ROLES, AdminToken, Role, includes
+from sidekey.runtime.admin_rules import AdminToken, Role
 from sidekey.store.records import TokenRow
 from sidekey.store.tokens import digest_of
 
@@ -52,15 +52,6 @@ def test_an_operator_does_not_show_its_token() -> None:
 def test_the_scheme_is_bearer_in_any_case(header: str, token: str | None) -> None:
     """RFC 9110 11.1."""
     assert bearer(header) == token
-
-
-def test_each_role_may_what_the_one_before_may() -> None:
-    """Viewer, editor, admin."""
-    assert [[includes(role, needed) for needed in ROLES] for role in ROLES] == [
-        [True, False, False],
-        [True, True, False],
-        [True, True, True],
-    ]
 
 
 def test_a_pace_is_each_tokens_own() -> None:

@@ -54,6 +54,6 @@ def test_changes_need_more_than_the_role_viewer() -> None:
     """And say what they do, for the audit; a change of a resource names its version."""
     for route in ROUTES:
         if route.writes:
-            assert route.role == ("editor" if route.writes in ("integration", "preset") else "admin")
+            assert route.permission == ("editor" if route.writes in ("integration", "preset") else "admin")
             assert route.action
         assert route.conditional is (bool(route.writes) and "{" in route.path)

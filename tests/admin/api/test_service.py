@@ -26,7 +26,7 @@ from support.api import config
 from support.managed import process
 from support.stored import BASIC
 
-OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
+OPERATOR = Operator("ann", "admin", "digest", "token:row-of-ann", "row-of-ann")
 WHATEVER = Condition(versions=None)
 ASK = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +20,20 @@ def test_a_token_is_shown_once_and_counts_at_once(api: Api, named: Named) -> Non
     assert (said.status, said.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
     token = said.json["token"]
     assert (len(token), token[:8]) == (51, "sidekey_")
-    assert api.by(token).get("/whoami") == {"name": name, "role": "editor", "source": "store", "expires_at": None}
+    identity = api.by(token).get("/whoami")["identity"]
+    assert re.fullmatch("token:[0-9a-f]{32}", identity)
+    assert api.by(token).get("/whoami") == {
+        "name": name,
+        "identity": identity,
+        "label": "",
+        "role": "editor",
+        "source": "store",
+        "presets": None,
+        "per_minute": 60,
+        "per_day": 1000,
+        "expires_at": None,
+        "session_ends_at": None,
+    }
     within(lambda: next(each for each in api.get("/tokens")["items"] if each["name"] == name)["last_used_at"])
     shown = api.get(f"/tokens/{name}")
     assert "token" not in shown
@@ -40,6 +54,29 @@ def test_making_a_token_needs_ones_own_again(api: Api, named: Named) -> None:
     for wrong in (TOKENS["editor"], ""):
         said = api.ask("POST", "/tokens", {**document, "own_token": wrong})
         assert (said.status, said.code) == (403, "forbidden")
+
+
+def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> None:
+    """A sender fills the body in, so there must be one. Other roles have no grants."""
+    document = {"name": named("mark"), "own_token": api.token}
+    sender = {**document, "role": "sender"}
+    assert api.ask("POST", "/tokens", sender).pointers == {"/presets"}
+    for number in ("per_minute", "per_day"):
+        for wrong in (0, True, 1.5, 10_001):
+            assert api.ask("POST", "/tokens", {**sender, number: wrong}).pointers == {f"/{number}"}
+    presets = ["hook-of-a-file", "outside-of-a-file", "missing"]
+    said = api.ask("POST", "/tokens", {**sender, "presets": presets})
+    assert [(each["pointer"], each["detail"]) for each in said.json["errors"]] == [
+        ("/presets/1", "has no body, so a sender cannot fill it in"),
+        ("/presets/2", "no preset has this ID: see `GET /presets`"),
+    ]
+    said = api.ask("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
+    assert said.pointers == {"/presets", "/per_day"}
+    made = api.make("/tokens", {**sender, "presets": presets[:1], "per_minute": 5})
+    granted = {"presets": presets[:1], "per_minute": 5, "per_day": 1000}
+    assert api.get(f"/tokens/{document['name']}").items() >= granted.items()
+    assert api.by(made["token"]).get("/whoami").items() >= {"role": "sender", **granted}.items()
+    assert api.by(TOKENS["viewer"]).get("/whoami")["per_minute"] is None
 
 
 def test_a_token_ends_when_it_says(api: Api, named: Named) -> None:

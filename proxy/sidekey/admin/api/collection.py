@@ -15,7 +15,7 @@ from sidekey.admin.api.resources import Body, Members, Patch, Shown, document_in
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists_already, expect, not_there
 from sidekey.admin.api.standings import Standings
-from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.admin_rules import Permission
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.rows import NewRow
@@ -71,8 +71,8 @@ class Collection(ABC, Generic[R]):
     """The member that names a resource."""
     models: ClassVar[Models]
     summaries: ClassVar[Summaries]
-    reader: ClassVar[Role] = "viewer"
-    writer: ClassVar[Role] = "editor"
+    reader: ClassVar[Permission] = "viewer"
+    writer: ClassVar[Permission] = "editor"
     media: ClassVar[tuple[str, ...]] = (JSON, YAML)
     """The media types of documents."""
     saving_codes: ClassVar[tuple[str, ...]] = ()
@@ -94,7 +94,7 @@ class Collection(ABC, Generic[R]):
         one = partial(Route, path=f"{self.path}/{{{self.key}}}")
         change = partial(
             one,
-            role=self.writer,
+            permission=self.writer,
             conditional=True,
             codes=("read_only", "not_found", "invalid", *self.saving_codes, *self.update_codes),
             writes=self.kind,
@@ -106,7 +106,7 @@ class Collection(ABC, Generic[R]):
                 method="GET",
                 name=f"list{title}s",
                 summary=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
-                role=self.reader,
+                permission=self.reader,
                 handle=self.browse,
                 query=models.query,
                 gives=models.page,
@@ -115,7 +115,7 @@ class Collection(ABC, Generic[R]):
                 method="POST",
                 name=f"create{title}",
                 summary=summaries.create,
-                role=self.writer,
+                permission=self.writer,
                 handle=self.create,
                 body=models.new,
                 accepts=self.media,
@@ -129,7 +129,7 @@ class Collection(ABC, Generic[R]):
                 method="GET",
                 name=f"get{title}",
                 summary=summaries.read,
-                role=self.reader,
+                permission=self.reader,
                 handle=self.read,
                 gives=models.shown,
                 gives_yaml=YAML in self.media,
@@ -212,7 +212,7 @@ class Collection(ABC, Generic[R]):
             members, document = self.shown_of_file(standings, name)
         else:
             raise not_found()
-        if request.operator.role == "viewer":
+        if not request.operator.may("editor"):
             document = self.for_viewer(document)
         if request.as_yaml:
             return ApiResult.of_yaml(name, document, members.version)

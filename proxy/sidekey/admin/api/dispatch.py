@@ -21,6 +21,7 @@ from sidekey.admin.api.service import Service
 from sidekey.admin.api.yaml_documents import read_yaml, with_lines
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
+from sidekey.runtime.admin_rules import Permission, roles_with
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 
 BODY_TIMEOUT: Final = 30.0
@@ -52,7 +53,7 @@ async def perform(
     with lines if the body was YAML.
     """
     try:
-        _check_role(request, route)
+        require(request.operator, route.permission)
         request = await read(request)
         result = await route.handle(service, request)
     except ApiProblem as problem:
@@ -67,9 +68,11 @@ async def perform(
     return result
 
 
-def _check_role(request: ApiRequest, route: Route) -> None:
-    if not request.operator.may(route.role):
-        raise ApiProblem("forbidden", f"this needs the role {route.role}: yours is {request.operator.role}")
+def require(operator: Operator, permission: Permission) -> None:
+    """Raise ApiProblem unless the operator has a permission."""
+    if not operator.may(permission):
+        roles = " or ".join(roles_with(permission))
+        raise ApiProblem("forbidden", f"this needs the role {roles}: yours is {operator.role}")
 
 
 def read_query(route: Route, query: Mapping[str, str]) -> Any:

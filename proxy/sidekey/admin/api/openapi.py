@@ -12,6 +12,7 @@ from sidekey.admin.api.messages import JSON, YAML
 from sidekey.admin.api.problems import CODES, TYPE, Problem
 from sidekey.admin.api.resources import Body, Members
 from sidekey.admin.api.route import PREFIX, Route, names_in
+from sidekey.runtime.admin_rules import roles_with
 from sidekey.settings.schema import DOCUMENT_VALUES, Schema, definitions
 
 _ALWAYS: Final = (
@@ -81,8 +82,8 @@ def _operation(route: Route) -> Schema:
     found: Schema = {
         "operationId": route.name,
         "summary": route.summary,
-        "description": f"Needs the role {route.role}, or a higher one.",
-        "x-sidekey-role": route.role,
+        "description": f"Roles: {', '.join(roles_with(route.permission))}.",
+        "x-sidekey-permission": route.permission,
         "parameters": [*_parameters(route)],
         "responses": _responses(route),
     }

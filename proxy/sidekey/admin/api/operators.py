@@ -5,11 +5,11 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.runtime.admin_rules import AdminToken, Role, includes
+from sidekey.runtime.admin_rules import PERMISSIONS, AdminToken, Permission, Role
 from sidekey.store.records import TokenRow
 from sidekey.store.tokens import digest_of
 
@@ -21,20 +21,29 @@ NOTE_EVERY: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Somebody whose token is known. `row` is the lasting ID of a stored token, empty for one of the config.
+    """An authenticated operator.
 
-    `expires_at` is in seconds since the epoch.
+    `identity` is `token:ROW` or `config:NAME` and never changes hands; `label` is a name for people, if it differs.
+    `digest` is the SHA-256 of the token, in hexadecimal. `row` is the ID of a stored token's row, empty for a token of
+    the config. `presets` are the IDs that a sender was granted, None for other roles. `per_minute` and `per_day` limit
+    sends, None for a viewer. `expires_at` and `session_ends_at` are in seconds since the epoch.
     """
 
     name: str
     role: Role
     digest: str = field(repr=False)
+    identity: str
     row: str = ""
+    label: str = ""
+    presets: frozenset[str] | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
     expires_at: int | None = None
+    session_ends_at: int | None = None
 
-    def may(self, role: Role) -> bool:
-        """Whether it may do what this role may."""
-        return includes(self.role, role)
+    def may(self, permission: Permission) -> bool:
+        """Return True if the operator's role has a permission."""
+        return permission in PERMISSIONS[self.role]
 
     def owns(self, token: str) -> bool:
         """Whether this is its token."""
@@ -76,13 +85,22 @@ def operator_of(
     found: Operator | None = None
     for name, each in configured.items():
         if hmac.compare_digest(each.digest.hex(), digest):
-            found = Operator(name, each.role, digest)
+            found = _operator(name, digest, each, f"config:{name}")
     for row in stored.values():
         if hmac.compare_digest(row.token_sha256, digest) and found is None and row.id not in configured:
-            found = Operator(row.id, row.role, digest, row.row, row.expires_at)
+            operator = _operator(row.id, digest, row, f"token:{row.row}")
+            found = replace(operator, row=row.row, expires_at=row.expires_at)
     if found is None:
         return "invalid"
     return "expired" if found.expires_at is not None and found.expires_at <= now else found
+
+
+def _operator(name: str, digest: str, token: AdminToken | TokenRow, identity: str) -> Operator:
+    operator = Operator(name, token.role, digest, identity)
+    if not operator.may("send"):
+        return operator
+    granted = frozenset(token.presets) if token.role == "sender" else None
+    return replace(operator, presets=granted, per_minute=token.per_minute, per_day=token.per_day)
 
 
 def bearer(header: str | None) -> str | None:

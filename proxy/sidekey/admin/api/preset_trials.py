@@ -226,7 +226,7 @@ def _shown(name: str | None, preview: Preview) -> PresetPreview:
 
 _TRIAL: Final = partial(Route, method="POST", body=PresetTrial, codes=("not_found", "invalid"))
 _DRAFT: Final = partial(
-    Route, method="POST", role="editor", body=PresetDraftTrial, accepts=(JSON, YAML), codes=("invalid",)
+    Route, method="POST", permission="editor", body=PresetDraftTrial, accepts=(JSON, YAML), codes=("invalid",)
 )
 
 ROUTES: Final = (
@@ -234,7 +234,7 @@ ROUTES: Final = (
         path="/presets/{id}/preview",
         name="previewPreset",
         summary="Show the request that a preset makes from parameters or a payload, without sending it.",
-        role="viewer",
+        permission="viewer",
         handle=preview,
         gives=PresetPreview,
     ),
@@ -242,7 +242,7 @@ ROUTES: Final = (
         path="/presets/{id}/test",
         name="testPreset",
         summary="Send the request of a preset, on which the upstream may act. Any 2xx is success.",
-        role="editor",
+        permission="editor",
         handle=test,
         gives=TestResult,
         codes=("not_found", "invalid", "too_many"),

@@ -151,7 +151,7 @@ ROUTES: Final = (
         name="previewDraft",
         summary="Show the result of saving a document, without saving it. With the `id` of a stored integration, "
         "the document replaces it.",
-        role="editor",
+        permission="editor",
         handle=preview,
         body=IntegrationDocument,
         accepts=(JSON, YAML),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sidekey.admin.api.messages import JSON, ApiRequest, ApiResult
 from sidekey.admin.api.resources import Body
 from sidekey.admin.api.service import Service
-from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.admin_rules import Permission
 
 PREFIX: Final = "/api/v1"
 
@@ -25,7 +25,7 @@ Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
 class Route:
     """One operation. Routing, the OpenAPI document and docs/api.md use it.
 
-    `path` begins below `PREFIX`; a name in braces matches one segment. `role` is the least role that may use the route.
+    `path` begins below `PREFIX`; a name in braces matches one segment. The operator needs `permission`.
     `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
     with `status`; with `gives_yaml` the response may also be YAML. `conditional` requires If-Match; `creates` is the
     model of the response if `If-None-Match: *` creates the resource instead. `codes` are the problems of this route.
@@ -35,7 +35,7 @@ class Route:
     path: str
     name: str
     summary: str
-    role: Role
+    permission: Permission
     handle: Handle
     query: type[Body] | None = None
     body: type[BaseModel] | None = None

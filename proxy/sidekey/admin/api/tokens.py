@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 
 from sidekey.admin.api.messages import ApiRequest, ApiResult
-from sidekey.admin.api.problems import ApiProblem, not_found
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import (
     After,
     Body,
@@ -30,7 +31,10 @@ from sidekey.admin.api.resources import (
 )
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, expect, not_there, unavailable
-from sidekey.runtime.admin_rules import AdminToken, Role
+from sidekey.runtime.admin_rules import PERMISSIONS, AdminToken, Role
+from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.admin import grant_errors
+from sidekey.settings.models import OperatorGrants
 from sidekey.settings.values import Name
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import TokenRow, new_row
@@ -57,6 +61,9 @@ class Token(Members, Named):
     """An operator's token, without the token itself."""
 
     role: Role
+    presets: list[str] | None = Field(description="IDs of the presets that a sender may send; null for other roles.")
+    per_minute: int | None = Field(description="Sends in a minute; null for a viewer.")
+    per_day: int | None = Field(description="Sends in 24 hours; null for a viewer.")
     expires_at: Instant | None
     created_by: str | None
     last_used_at: Instant | None
@@ -72,11 +79,10 @@ class Tokens(Page[Token]):
     """A page of operators' tokens."""
 
 
-class NewToken(Body):
+class NewToken(OperatorGrants, Body):
     """An operator's token to create."""
 
     name: Name
-    role: Role
     expires_at: Annotated[
         int | None,
         PlainValidator(_parse_end),
@@ -88,19 +94,39 @@ class NewToken(Body):
 
 
 class WhoAmI(Named):
-    """The operator of a request's token."""
+    """The operator of a request."""
 
+    identity: str = Field(description="A lasting ID of the operator, which no other operator has.")
+    label: str = Field(description="A name to show, if it differs from `name`.")
     role: Role
     source: Source
+    presets: list[str] | None = Field(description="IDs of the presets that a sender may send; null for other roles.")
+    per_minute: int | None = Field(description="Sends in a minute; null for a viewer.")
+    per_day: int | None = Field(description="Sends in 24 hours; null for a viewer.")
     expires_at: Instant | None
+    session_ends_at: Instant | None = Field(description="When the session ends; null for a request with a token.")
 
 
 async def whoami(service: Service, request: ApiRequest) -> ApiResult:
-    """Describe the operator of this request's token."""
+    """Describe the operator of this request."""
     del service
-    operator = request.operator
-    source: Source = "store" if operator.row else "file"
-    return ApiResult.of(WhoAmI(name=operator.name, role=operator.role, source=source, expires_at=operator.expires_at))
+    return ApiResult.of(describe(request.operator))
+
+
+def describe(operator: Operator) -> WhoAmI:
+    """Describe an operator."""
+    return WhoAmI(
+        name=operator.name,
+        identity=operator.identity,
+        label=operator.label,
+        role=operator.role,
+        source="store" if operator.row else "file",
+        presets=None if operator.presets is None else sorted(operator.presets),
+        per_minute=operator.per_minute,
+        per_day=operator.per_day,
+        expires_at=operator.expires_at,
+        session_ends_at=operator.session_ends_at,
+    )
 
 
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
@@ -119,6 +145,9 @@ async def _uses(service: Service) -> Mapping[str, int]:
 async def create(service: Service, request: ApiRequest) -> ApiResult:
     """Save a new token. Only this response contains it."""
     sent = await service.read(NewToken, request)
+    errors = [*_grant_errors(sent, service.snapshot)]
+    if errors:
+        raise invalid(errors)
     if not request.operator.owns(sent.own_token):
         raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
     if sent.name in service.snapshot.admin.tokens:
@@ -128,16 +157,31 @@ async def create(service: Service, request: ApiRequest) -> ApiResult:
         row=new_row(),
         id=sent.name,
         role=sent.role,
+        presets=tuple(sent.presets),
+        per_minute=sent.per_minute,
+        per_day=sent.per_day,
         token_sha256=digest,
         expires_at=sent.expires_at,
         created_at=int(time.time()),
         created_by=request.operator.name,
     )
-    state = await service.commit(request, [Put(row, None)], ("role", "expires_at", "token"))
+    granted = ("presets", "per_minute", "per_day") if row.role == "sender" else ()
+    state = await service.commit(request, [Put(row, None)], ("role", *granted, "expires_at", "token"))
     saved = state.tokens[row.id]
     shown = _shown(saved, saved.id in service.snapshot.admin.tokens, None)
     created = TokenWithToken(**dict(shown), token=token)
     return ApiResult.of(created, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
+
+
+def _grant_errors(sent: NewToken, snapshot: Snapshot) -> Iterator[ItemError]:
+    for key, text in grant_errors(sent):
+        yield ItemError(f"/{key}", text)
+    for number, name in enumerate(sent.presets):
+        preset = snapshot.presets.get(name)
+        if preset is None:
+            yield ItemError(f"/presets/{number}", "no preset has this ID: see `GET /presets`")
+        elif not preset.rules.has_body:
+            yield ItemError(f"/presets/{number}", "has no body, so a sender cannot fill it in")
 
 
 async def read(service: Service, request: ApiRequest) -> ApiResult:
@@ -166,7 +210,7 @@ async def delete(service: Service, request: ApiRequest) -> ApiResult:
 
 
 def _rows(state: State) -> dict[str, TokenRow]:
-    """Return the stored tokens by name; those whose MAC does not verify have the least role, and match no token."""
+    """Return the stored tokens by name; those whose MAC does not verify are viewers without a digest."""
     altered = {
         each.id: TokenRow(row=each.row, id=each.id, version=each.version, role="viewer", token_sha256="")
         for each in altered_in(state, TokenRow.kind).values()
@@ -197,11 +241,21 @@ def _shown(row: TokenRow, in_file: bool, used: int | None) -> Token:
         status="unusable" if problem else "ok",
         problem=problem or None,
         role=row.role,
+        **_grants(row),
         expires_at=row.expires_at,
         created_at=None if altered else row.created_at,
         created_by=row.created_by or None,
         last_used_at=used,
     )
+
+
+def _grants(token: TokenRow | AdminToken) -> dict[str, Any]:
+    may_send = "send" in PERMISSIONS[token.role]
+    return {
+        "presets": list(token.presets) if token.role == "sender" else None,
+        "per_minute": token.per_minute if may_send else None,
+        "per_day": token.per_day if may_send else None,
+    }
 
 
 def _shown_of_file(name: str, token: AdminToken) -> Token:
@@ -212,6 +266,7 @@ def _shown_of_file(name: str, token: AdminToken) -> Token:
         status="ok",
         problem=None,
         role=token.role,
+        **_grants(token),
         expires_at=None,
         created_at=None,
         created_by=None,
@@ -219,16 +274,16 @@ def _shown_of_file(name: str, token: AdminToken) -> Token:
     )
 
 
-_ALL: Final = partial(Route, path="/tokens", role="admin")
-_ONE: Final = partial(Route, path="/tokens/{name}", role="admin")
+_ALL: Final = partial(Route, path="/tokens", permission="admin")
+_ONE: Final = partial(Route, path="/tokens/{name}", permission="admin")
 
 ROUTES: Final = (
     Route(
         method="GET",
         path="/whoami",
         name="whoAmI",
-        summary="Describe the operator of this request's token.",
-        role="viewer",
+        summary="Describe the operator of this request.",
+        permission="self",
         handle=whoami,
         gives=WhoAmI,
         needs_store=False,

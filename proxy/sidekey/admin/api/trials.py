@@ -20,7 +20,6 @@ from sidekey.admin.api.standings import problem_of
 from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
-from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Integration, Preset, Snapshot, Stored
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.source import build_draft
@@ -156,15 +155,14 @@ async def explain(service: Service, request: ApiRequest) -> ApiResult:
     found = _served(service, request.names["id"])
     moment = time.time() if sent.at is None else sent.at
     sample = Sample(moment, sent.method, tuple(sent.headers), sent.body.encode("utf-8", "replace"))
-    return ApiResult.of(
-        await service.validate(_explained, found, sent.url, sample, service.snapshot, request.operator.role)
-    )
+    for_viewer = not request.operator.may("editor")
+    return ApiResult.of(await service.validate(_explained, found, sent.url, sample, service.snapshot, for_viewer))
 
 
-def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, role: Role) -> Explanation:
+def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
     """Explain without DNS: otherwise operators would decide which names Sidekey looks up."""
     explained: dict[str, Any] = with_addresses(judge(found, url, snapshot.passing, sample), snapshot).as_json()
-    if role == "viewer" and isinstance(found.written, IntegrationSettings):
+    if for_viewer and isinstance(found.written, IntegrationSettings):
         auth = found.written.auth
         hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
         explained["profile"] = {path: text for path, text in explained["profile"].items() if path not in hidden}
@@ -205,7 +203,7 @@ ROUTES: Final = (
         path="/integrations/{id}/test",
         name="testIntegration",
         summary="Send the saved test request through the data plane. Only 200 is success.",
-        role="viewer",
+        permission="viewer",
         handle=test,
         gives=TestResult,
         codes=("not_found", "invalid", "too_many"),
@@ -216,7 +214,7 @@ ROUTES: Final = (
         name="explainIntegration",
         summary="Explain which rule allows a target, or why none does, where the credential would go, and what is"
         " signed.",
-        role="viewer",
+        permission="viewer",
         handle=explain,
         body=ExplainRequest,
         gives=Explanation,
@@ -227,7 +225,7 @@ ROUTES: Final = (
         path="/drafts/integration/test",
         name="testDraft",
         summary="Send the test request of an unsaved document, with the secrets in this request only.",
-        role="editor",
+        permission="editor",
         handle=test_draft,
         body=IntegrationDocument,
         accepts=(JSON, YAML),

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import Dispatcher, read_body, source_of
+from sidekey.admin.api.dispatch import Dispatcher, read_body, require, source_of
 from sidekey.admin.api.operators import Operator, unauthenticated
 from sidekey.admin.api.problems import CODES, ApiProblem
 from sidekey.admin.api.route import PREFIX, PathTable, Route
@@ -144,8 +144,7 @@ class Console:
                 raise ApiProblem("not_found", "there is no such page")
             allowed = ", ".join(sorted(found))
             raise ApiProblem("method_denied", f"this page takes {allowed} alone", headers={hdrs.ALLOW: allowed})
-        if not visitor.operator.may(page.role):
-            raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
+        require(visitor.operator, page.role)
         backend = Backend(self._service, self._routes, visitor.operator, source_of(self._service, request))
         query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
         done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form))

@@ -9,7 +9,7 @@ from typing import Any
 from sidekey.admin.api.service import Service
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.sessions import Visitor
-from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.admin_rules import Permission
 from sidekey.runtime.snapshot import Address
 
 
@@ -28,7 +28,7 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def may(self, role: Role) -> bool:
+    def may(self, role: Permission) -> bool:
         """Whether this operator may do what a role may."""
         return self.visitor.operator.may(role)
 
@@ -59,4 +59,4 @@ class Page:
     method: str
     path: str
     handle: Handle
-    role: Role = "viewer"
+    role: Permission = "viewer"

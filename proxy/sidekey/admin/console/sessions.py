@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service
 from sidekey.store.errors import StoreError
 from sidekey.store.sessions import Session
@@ -47,6 +48,8 @@ class Sessions:
         self._service.count_login("ok" if isinstance(operator, Operator) else operator)
         if not isinstance(operator, Operator):
             return None
+        if not operator.may("viewer"):
+            raise ApiProblem("forbidden", "Open /ui/ to send.")
         secret = secrets.token_urlsafe(32)
         ends_at = int(time.time()) + LIFE
         session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))

@@ -10,7 +10,6 @@ from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.pages.browsing import version_of
 from sidekey.admin.console.words import DONE
-from sidekey.runtime.admin_rules import ROLES
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _GRANTED: Final = ("integrations", "presets")
@@ -99,7 +98,7 @@ async def _shown(visit: Visit, **more: Any) -> View:
     values = {
         "tokens": tokens,
         "callers": callers,
-        "roles": ROLES,
+        "roles": ("viewer", "editor", "admin"),
         "made": None,
         "refused": None,
         "token_form": _EMPTY,
