@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import sqlite3
@@ -25,6 +26,7 @@ from support.ca import Authority
 from support.child import HEAD, Child, run_cli
 from support.files import replace
 from support.nginx import Nginx
+from support.pages import SecurePages
 from support.postgres import Postgres
 from support.raw import DEADLINE
 
@@ -337,6 +339,14 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
         assert ask("/healthz")[0] == ask("/readyz")[0] == 200
         assert ask("/metrics")[0] == 401
         assert ask("/metrics", TOKENS["viewer"])[0] == 200
+        assert ask("/metrics", TOKENS["sender"])[0] == 403
+        pages = SecurePages(child.admin_port, "sidekey.example.com", context)
+        fields = {"Content-Type": "application/json", "Sidekey-Console": "1"}
+        begun = pages.ask("POST", f"{PREFIX}/session", json.dumps({"token": TOKENS["viewer"]}), fields)
+        assert re.fullmatch(
+            "__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", begun.headers["Set-Cookie"]
+        )
+        assert pages.ask("GET", f"{PREFIX}/whoami", headers={**fields, "Sec-Fetch-Site": "same-origin"}).status == 200
         assert ask(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
         assert ask("/healthz", host="other.example.com")[0] == 421
         with (

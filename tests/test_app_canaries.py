@@ -139,6 +139,15 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         ask("POST", "/presets/hook/test", {"parameters": {}})
         caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
         operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
+        # The response has the cookie, and nothing else may.
+        console = {"Authorization": "", "Sidekey-Console": "1", "Sec-Fetch-Site": "same-origin"}
+        begun = api.ask("POST", "/session", {"token": operator}, headers=console)
+        asked.add(("post", "/api/v1/session"))
+        said.append(begun.body)
+        session = {**console, "Cookie": begun.headers["Set-Cookie"].partition(";")[0]}
+        cookie = session["Cookie"].partition("=")[2].partition(".")[0]
+        assert ask("GET", "/session", headers=session).json["who"]["name"] == "ann"
+        assert ask("DELETE", "/session", headers=session).status == 204
         for name in made:
             answer = get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
             # The upstream of these tests repeats what it was sent.
@@ -182,7 +191,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
     sent = json.dumps(made).encode()
     assert all(any(form in sent for form in looked_for(secret)) for secret in secrets)
     wanted = {form for secret in secrets for form in looked_for(secret)}
-    wanted |= {form for token in (caller, operator, *TOKENS.values()) for form in forms(token.encode())}
+    wanted |= {form for token in (caller, operator, cookie, *TOKENS.values()) for form in forms(token.encode())}
     key = (tmp_path / "key").read_bytes()
     wanted |= {b64encode(f"{USER}:canary-of-basic".encode()), key, b64decode(key)}
     for where, data in haystacks.items():

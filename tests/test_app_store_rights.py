@@ -122,6 +122,16 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             assert denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
             assert denied(serve.ask("POST", "/integrations/it/test")) == "sidekey_audit"
             assert denied(serve.ask("GET", "/audit")) == "sidekey_audit"
+
+            # With 401 a page would ask for a log-in that cannot help. A forged cookie never reaches the database.
+            page = {"Authorization": "", "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
+            begun = edit.ask("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
+            cookie = begun.partition(";")[0]
+            for path in ("/whoami", "/session"):
+                assert denied(serve.ask("GET", path, headers={**page, "Cookie": cookie})) == "sidekey_sessions"
+            assert denied(serve.ask("POST", "/session", {"token": operator}, headers=page)) == "sidekey_sessions"
+            forged = {**page, "Cookie": f"{cookie[:-32]}{'0' * 32}"}
+            assert serve.ask("GET", "/whoami", headers=forged).code == "unauthenticated"
             settings = ("--config", str(child.config))
             done = run_cli("token", "create", "me", *settings)
             assert (done.returncode, "lacks a privilege on sidekey_rows" in done.stderr) == (1, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, get_args
 
 from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
@@ -13,6 +13,7 @@ from sidekey.admin.api.service import MOST_LISTED
 from sidekey.admin.serve import MOST as MOST_CONNECTIONS
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
+from sidekey.runtime.admin_rules import Permission, roles_with
 from sidekey.runtime.standing import EXPIRING, FAILING
 from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.document import DEEPEST
@@ -32,9 +33,9 @@ the config ([config.md](config.md)), without what only a file may contain.
 
 ## Authentication
 
-Every request needs an operator's token, on loopback too: `Authorization: Bearer sidekey_...`. The API reads no cookie
-and no token in a URL. Create tokens with `sidekey token create`, with `POST /tokens`, or in `admin.tokens` of the
-config.
+Every request needs an operator's token, on loopback too: `Authorization: Bearer sidekey_...`. Pages of the console use
+a [session](#sessions) instead. The API reads no token in a URL. Create tokens with `sidekey token create`, with
+`POST /tokens`, or in `admin.tokens` of the config.
 
 | role | may |
 |---|---|
@@ -43,8 +44,9 @@ config.
 | `editor` | also change integrations and presets, test drafts, and send presets |
 | `admin` | also change callers and tokens, and read the audit |
 
-The table of routes names the permission that a route requires: `viewer`, `editor` and `admin` are the operators in these
-rows and in the rows below them; `send` are `sender`, `editor` and `admin`; `sends` and `self` are all operators.
+Each route requires one permission, and each role has some of them:
+
+PERMISSIONS
 
 - `POST /tokens` with `role: sender` needs `presets`, IDs of presets with a `body`; `per_minute` and `per_day` limit its
   sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
@@ -53,10 +55,28 @@ rows and in the rows below them; `send` are `sender`, `editor` and `admin`; `sen
 - Only the response that creates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
-  proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz` and `/readyz` need
-  none.
+  proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz`
+  and `/readyz` need none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
 - The listener accepts at most {MOST_CONNECTIONS} connections; one more closes the oldest.
+
+## Sessions
+
+`POST /session` exchanges an operator's token for a cookie, for pages of the console. Programs need no session.
+
+- The cookie is `__Host-sidekey-ui`, or `sidekey-ui` without TLS: `HttpOnly`, `SameSite=Strict` and, over TLS, `Secure`.
+  `Authorization` wins over the cookie.
+- A request with the cookie, also GET, needs `Sec-Fetch-Site: same-origin`, which browsers send over https and at
+  localhost, and `Sidekey-Console: 1`. Otherwise the response is 403 `forbidden`. `POST /session` always needs
+  `Sidekey-Console: 1`. A page of another site can send neither.
+- A session has the permissions of its token. It ends with `DELETE /session`, when the token expires or is revoked, and
+  after 12 hours at most. Another process may honour an ended session for one second. Removing a key from `store.keys`
+  ends the sessions whose cookies name it.
+- A token has at most 20 sessions. One more ends the oldest. A log-in ends the session of the cookie that it was sent
+  with.
+- While the store is away, sessions that this process has seen can read. Nobody can log in or out.
+- If the database user may not read sessions, the response is 403 `store_denied`. Use a process that may.
+- `GET /session` needs no operator, and describes the operator of the request, if any.
 
 ## Integrations
 
@@ -280,8 +300,18 @@ _EVERYWHERE: Final = frozenset(
 def page() -> str:
     """Return the text of docs/api.md."""
     codes = (f"| `{code}` | {row.status} | {row.title} |" for code, row in CODES.items())
-    introduction = _INTRODUCTION.replace("HARMLESS", harmless_keys())
+    introduction = _INTRODUCTION.replace("HARMLESS", harmless_keys()).replace("PERMISSIONS", _permissions())
     return "\n".join([introduction + _ROUTES_HEAD, *map(_row, ROUTES), _PROBLEMS_HEAD, *codes, ""])
+
+
+def _permissions() -> str:
+    """Return the table of permissions and roles."""
+    rows = (
+        f"| `{permission}` | {', '.join(f'`{role}`' for role in roles_with(permission))} |"
+        for permission in get_args(Permission)
+        if permission != "anonymous"
+    )
+    return "\n".join(["| permission | roles |", "|---|---|", "| `anonymous` | everybody, without a token |", *rows])
 
 
 def _row(route: Route) -> str:

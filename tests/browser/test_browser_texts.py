@@ -47,7 +47,7 @@ def note(running: Running) -> None:
 
     async def write() -> None:
         async with SqlitePlace(running.child.config.parent).open(create=False) as store:
-            session = Session(secrets.token_hex(32), secrets.token_hex(32), 1)
+            session = Session(secrets.token_hex(32), secrets.token_hex(32), 0, 0, 1)
             texts = {"who": ALL, "action": MARKUP, "kind": "integration", "id": MARKUP, "source": TURNED}
             await store.log_in(session, AuditEntry(**texts, fields=(f"/{LONG}", MARKUP), outcome=MARKUP))
 

@@ -82,6 +82,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"name": "second", "integrations": "*", "presets": "*"},
     ],
     "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
+    "LogIn": [{"token": TOKENS["viewer"]}, {"token": "wrong"}],
     "ExplainRequest": [
         {"url": "/x"},
         {"url": "https://a.example/%2e%2e"},

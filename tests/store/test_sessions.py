@@ -16,7 +16,8 @@ HOUR = 3600
 
 
 def session(name: str = "s1", token: str = "t1", life: int = HOUR) -> Session:
-    return Session(name, token, int(time.time()) + life)
+    now = int(time.time())
+    return Session(name, token, now, now, now + life)
 
 
 async def test_a_session_is_found_by_every_process_until_it_is_ended(place: Place) -> None:
@@ -53,6 +54,9 @@ async def test_a_token_has_so_many_and_the_oldest_makes_room(place: Place) -> No
     [
         "UPDATE sidekey_sessions SET token_sha256 = 't2'",
         "UPDATE sidekey_sessions SET ends_at = ends_at + 1",
+        "UPDATE sidekey_sessions SET begun_at = begun_at - 1",
+        "UPDATE sidekey_sessions SET auth_at = auth_at + 1",
+        "UPDATE sidekey_sessions SET grant_text = 'admin'",
         "UPDATE sidekey_sessions SET id = 's2'",
         "UPDATE sidekey_sessions SET mac = ''",
         "UPDATE sidekey_sessions SET \"key\" = 'k9'",

@@ -70,3 +70,8 @@ class AdminRules:
     names: frozenset[str] = frozenset()
     certificate: ServerCertificate | None = None
     behind_tls: bool = False
+
+    @property
+    def over_tls(self) -> bool:
+        """Return True if browsers reach the listener over TLS."""
+        return self.behind_tls or self.certificate is not None

@@ -6,15 +6,20 @@ have ended, and at the latest when the operator's token becomes invalid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+import hmac
+import re
+import secrets
+from dataclasses import astuple, dataclass, field
+from typing import Any, Final, NamedTuple
 
 from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.integrity import Seals
+from sidekey.store.tokens import digest_of
 
 TABLES: Final = (
-    "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, ends_at BIGINT NOT NULL, "
+    "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, begun_at BIGINT NOT NULL, "
+    "auth_at BIGINT NOT NULL, ends_at BIGINT NOT NULL, grant_text TEXT NOT NULL, "
     '"key" TEXT NOT NULL, mac TEXT NOT NULL)',
     "CREATE INDEX sidekey_sessions_token ON sidekey_sessions (token_sha256, ends_at)",
 )
@@ -22,24 +27,57 @@ TABLES: Final = (
 MOST: Final = 20
 """Maximum number of sessions of one token. A further login ends the oldest."""
 
-_INFO: Final = b"sidekey session v1"
-_SELECT: Final = 'SELECT id, token_sha256, ends_at, "key", mac FROM sidekey_sessions'
+_INFO: Final = b"sidekey session v2"
+_COOKIE_INFO: Final = b"sidekey cookie v1"
+_COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([a-z0-9][a-z0-9_-]{0,62})\.([0-9a-f]{32})")
+"""32 random bytes, the ID of a store key, and half an HMAC."""
+
+_TAG: Final = 32
+_SELECT: Final = 'SELECT id, token_sha256, begun_at, auth_at, ends_at, grant_text, "key", mac FROM sidekey_sessions'
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session. `id` is the SHA-256 of the cookie's secret, `token_sha256` that of the operator's token.
+    """One session. `id` is the SHA-256 of the cookie's random part, `token_sha256` that of the operator's token.
 
-    Both are in hexadecimal. `ends_at` is in seconds since the epoch.
+    Both are in hexadecimal. `auth_at` is when the operator last proved who they are. Times are in seconds since the
+    epoch. `grant_text` is empty if the operator's token decides what the session may do.
     """
 
     id: str = field(repr=False)
     token_sha256: str = field(repr=False)
+    begun_at: int
+    auth_at: int
     ends_at: int
+    grant_text: str = ""
 
     def text(self, key: str) -> str:
         """Serialize the session for its MAC."""
-        return canonical([self.id, self.token_sha256, self.ends_at, key])
+        return canonical([*astuple(self), key])
+
+
+class NewCookie(NamedTuple):
+    """The value of a new session's cookie, and the ID of the session."""
+
+    value: str
+    session: str
+
+
+def new_cookie(seals: Seals) -> NewCookie:
+    """Make a cookie. Its HMAC keeps random cookies away from the database."""
+    random, key = secrets.token_urlsafe(32), seals.ring.first
+    return NewCookie(f"{random}.{key}.{seals.mac(key, _COOKIE_INFO, random)[:_TAG]}", digest_of(random))
+
+
+def id_in(seals: Seals, cookie: str) -> str | None:
+    """Return the ID of a cookie's session, or None if Sidekey did not make the cookie or lacks its key."""
+    found = _COOKIE.fullmatch(cookie)
+    if found is None:
+        return None
+    random, key, tag = found.groups()
+    if key not in seals.ring or not hmac.compare_digest(seals.mac(key, _COOKIE_INFO, random)[:_TAG], tag):
+        return None
+    return digest_of(random)
 
 
 async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
@@ -71,18 +109,16 @@ async def sign_again(transaction: Transaction, seals: Seals) -> None:
         found = _intact(seals, row)
         if found is None:
             await end(transaction, as_text(row[0]))
-        elif row[3] != seals.ring.first:
+        elif row[6] != seals.ring.first:
             await _put(transaction, seals, found)
 
 
 async def _put(transaction: Transaction, seals: Seals, session: Session) -> None:
     first = seals.ring.first
     await transaction.execute(
-        'INSERT INTO sidekey_sessions (id, token_sha256, ends_at, "key", mac) VALUES ($1, $2, $3, $4, $5) '
+        "INSERT INTO sidekey_sessions VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
         'ON CONFLICT (id) DO UPDATE SET "key" = excluded."key", mac = excluded.mac',
-        session.id,
-        session.token_sha256,
-        session.ends_at,
+        *astuple(session),
         first,
         seals.mac(first, _INFO, session.text(first)),
     )
@@ -90,6 +126,8 @@ async def _put(transaction: Transaction, seals: Seals, session: Session) -> None
 
 def _intact(seals: Seals, row: tuple[Any, ...]) -> Session | None:
     """Return the session of a row, or None if its MAC is not valid."""
-    name, token, ends_at, key, mac = row
-    found = Session(as_text(name), as_text(token), as_number(ends_at))
+    name, token, begun_at, auth_at, ends_at, grant, key, mac = row
+    found = Session(
+        as_text(name), as_text(token), as_number(begun_at), as_number(auth_at), as_number(ends_at), as_text(grant)
+    )
     return found if seals.bears(as_text(key), _INFO, found.text(as_text(key)), as_text(mac)) else None

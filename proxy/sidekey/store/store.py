@@ -19,7 +19,7 @@ from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUna
 from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
-from sidekey.store.sessions import Session
+from sidekey.store.sessions import NewCookie, Session
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import PurposeOf, Rotated, Verified
 from sidekey.store.worker import Worker
@@ -195,10 +195,20 @@ class Store:
         """Return the last use of each row, in seconds since the epoch."""
         return await self._query(uses.read)
 
-    async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
-        """Store a session of the console and its audit entry, if any, in one transaction."""
+    def new_cookie(self) -> NewCookie:
+        """Make the cookie of a new session. Raises StoreUnavailable until the store is open."""
+        return sessions.new_cookie(self._keeper.seals)
+
+    def session_id(self, cookie: str) -> str | None:
+        """Return the ID of a cookie's session, or None if Sidekey did not make the cookie."""
+        return sessions.id_in(self._keeper.seals, cookie)
+
+    async def log_in(self, session: Session, entry: AuditEntry | None, previous: str | None = None) -> None:
+        """Store a session of the console and its audit entry, if any, in one transaction. End the `previous` one."""
 
         async def begin(transaction: Transaction) -> None:
+            if previous is not None:
+                await sessions.end(transaction, previous)
             await sessions.begin(transaction, self._keeper.seals, session)
             if entry is not None:
                 await audit.add(transaction, entry)

@@ -17,7 +17,8 @@ from support.raw import DEADLINE
 from support.scraping import value_of
 
 Named = Callable[[str], str]
-PATHS = sorted({route.path for route in ROUTES})
+ANONYMOUS = {route.path for route in ROUTES if route.permission == "anonymous"}
+PATHS = sorted({route.path for route in ROUTES} - ANONYMOUS)
 
 
 def raw(port: int, request: bytes) -> tuple[int, bytes]:

@@ -23,7 +23,7 @@ async def test_who_may_not_is_refused_before_anything_is_read_and_that_is_noted(
     async def read(_: ApiRequest) -> ApiRequest:
         raise AssertionError("nothing may be read")
 
-    viewer = replace(ASK, operator=Operator("vic", "viewer", "digest-of-vic", "token:row-of-vic"))
+    viewer = replace(ASK, known=Operator("vic", "viewer", "digest-of-vic", "token:row-of-vic"))
     async with serviced(tmp_path) as (service, _):
         with pytest.raises(ApiProblem) as refused:
             await perform(service, ROUTE, viewer, read)

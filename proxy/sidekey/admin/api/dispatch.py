@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
 from sidekey.admin.api.operators import Operator, bearer
 from sidekey.admin.api.problems import TYPE, ApiProblem
-from sidekey.admin.api.route import PREFIX, PathTable, Route
+from sidekey.admin.api.route import CONSOLE, PREFIX, PathTable, Route, needs_console
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.sessions import cookie_name
 from sidekey.admin.api.yaml_documents import read_yaml, with_lines
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
@@ -40,6 +41,14 @@ _AUDITED: Final = frozenset(
 )
 """The problems of refused changes that the audit lists: an operator may have intended these changes."""
 
+_ANONYMOUS: Final = 8 << 10
+"""Bytes of the body of an anonymous route."""
+
+_NOT_SAME_ORIGIN: Final = (
+    "a request with the cookie of a session needs Sec-Fetch-Site: same-origin: open the console over https, or at "
+    "localhost; a script sends a token instead"
+)
+
 Authenticate = Callable[[web.Request], Awaitable[Operator]]
 """Finds the operator who sends a request. Raises ApiProblem."""
 
@@ -53,7 +62,8 @@ async def perform(
     with lines if the body was YAML.
     """
     try:
-        require(request.operator, route.permission)
+        if route.permission != "anonymous":
+            require(request.operator, route.permission)
         request = await read(request)
         result = await route.handle(service, request)
     except ApiProblem as problem:
@@ -89,7 +99,10 @@ def read_query(route: Route, query: Mapping[str, str]) -> Any:
 
 
 class Dispatcher:
-    """Serves the routes of the API."""
+    """Serves the routes of the API.
+
+    A request is authenticated by its bearer token, else by the cookie of a session.
+    """
 
     def __init__(self, service: Service, routes: tuple[Route, ...]) -> None:
         self._service = service
@@ -98,28 +111,57 @@ class Dispatcher:
     async def serve(
         self, request: web.Request, prefix: str = PREFIX, authenticate: Authenticate | None = None
     ) -> web.Response:
-        """Respond to any request below a prefix. By default a bearer token identifies the operator."""
+        """Respond to any request below a prefix."""
         try:
-            return _response(await self._result(request, prefix, authenticate or self._by_token))
+            return _response(await self._result(request, prefix, authenticate or self._authenticate))
         except ApiProblem as problem:
             return respond_problem(problem)
         except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender learns nothing of it
             logged = self._service.report(defect)
             return respond_problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))
 
-    async def _by_token(self, request: web.Request) -> Operator:
+    async def _authenticate(self, request: web.Request) -> Operator:
         header = _single(request, hdrs.AUTHORIZATION)
+        if header is None and (cookie := self._cookie(request)):
+            # A page of another site of the same name, on another port, can send the cookie but not these headers.
+            if request.headers.get("Sec-Fetch-Site") != "same-origin":
+                raise ApiProblem("forbidden", _NOT_SAME_ORIGIN)
+            _require_console(request)
+            return await self._service.session_operator(cookie)
         token = bearer(header)
         if token is not None:
             await self._service.look_for(token)
         return self._service.authenticate(header)
 
+    def _cookie(self, request: web.Request) -> str:
+        return request.cookies.get(cookie_name(self._service.snapshot.admin), "")
+
+    async def _operator_if_any(self, request: web.Request, authenticate: Authenticate) -> Operator | None:
+        """Return the operator of a request of an anonymous route. Raises ApiProblem."""
+        if hdrs.AUTHORIZATION not in request.headers and not self._cookie(request):
+            return None
+        try:
+            return await authenticate(request)
+        except ApiProblem as problem:
+            if problem.code not in ("unauthenticated", "store_unavailable"):
+                raise
+            return None
+
     async def _result(self, request: web.Request, prefix: str, authenticate: Authenticate) -> ApiResult:
-        operator = await authenticate(request)
-        route, names = self._find(request, prefix)
+        try:
+            route, names = self._find(request, prefix)
+        except ApiProblem:
+            # Only operators learn which routes exist.
+            await authenticate(request)
+            raise
+        if needs_console(route):
+            _require_console(request)
+        anonymous = route.permission == "anonymous"
+        operator = await (self._operator_if_any(request, authenticate) if anonymous else authenticate(request))
         if route.needs_store:
             self._service.require_store()
-        received = ApiRequest(operator, route.action, route.writes, names, source=source_of(self._service, request))
+        source = source_of(self._service, request)
+        received = ApiRequest(operator, route.action, route.writes, names, source=source, cookies=request.cookies)
         result = await perform(self._service, route, received, partial(self._read, request, route))
         if route.method == hdrs.METH_GET and _has(request, result):
             return ApiResult(304, headers={"ETag": result.headers["ETag"]})
@@ -156,7 +198,7 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await read_body(request)
+        data = await read_body(request, _ANONYMOUS if route.permission == "anonymous" else LARGEST)
         if request.content_type == YAML:
             found = await self._service.run(read_yaml, data)
             return replace(received, body=found.value, table=found.table)
@@ -183,13 +225,21 @@ def _response(result: ApiResult) -> web.Response:
     headers = {**_ALWAYS, **result.headers}
     if result.body:
         headers[hdrs.CONTENT_TYPE] = result.content_type
-    return web.Response(status=result.status, body=result.body or None, headers=headers)
+    response = web.Response(status=result.status, body=result.body or None, headers=headers)
+    for cookie in result.cookies:
+        response.headers.add(hdrs.SET_COOKIE, cookie)
+    return response
 
 
 def respond_problem(problem: ApiProblem) -> web.Response:
     """Return the response of a problem (RFC 9457)."""
     result = ApiResult.of(problem.shown(), status=problem.status)
     return _response(replace(result, headers=problem.headers, content_type=TYPE))
+
+
+def _require_console(request: web.Request) -> None:
+    if request.headers.get(CONSOLE) != "1":
+        raise ApiProblem("forbidden", f"send the header {CONSOLE}: 1, which a page of another site cannot send")
 
 
 def _single(request: web.Request, name: str) -> str | None:

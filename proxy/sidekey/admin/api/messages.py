@@ -38,14 +38,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request of an operator.
+    """A request. `known` is its operator, None for a request of an anonymous route without one.
 
     `action` and `resource` say for the audit what it changes; both are empty if it changes nothing. `names` are the
     names in its path, and `query` is the model of its route. `body` is None if the route takes none; `table` is the
     same body with its lines if it was YAML. `source` is the address of the client.
     """
 
-    operator: Operator
+    known: Operator | None
     action: str = ""
     resource: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +55,14 @@ class ApiRequest:
     table: Table | None = field(default=None, repr=False)
     as_yaml: bool = False
     source: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def operator(self) -> Operator:
+        """The operator of a route that is not anonymous."""
+        if self.known is None:
+            raise RuntimeError("the route is anonymous")
+        return self.known
 
     @property
     def document(self) -> Mapping[str, Any]:
@@ -66,12 +74,13 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResult:
-    """A response. Nothing shows its `body`: it may contain a new token."""
+    """A response. Nothing shows its `body` and its `cookies` (values of Set-Cookie): they may contain secrets."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = JSON
+    cookies: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(

@@ -11,7 +11,7 @@ import sidekey
 from sidekey.admin.api.messages import JSON, YAML
 from sidekey.admin.api.problems import CODES, TYPE, Problem
 from sidekey.admin.api.resources import Body, Members
-from sidekey.admin.api.route import PREFIX, Route, names_in
+from sidekey.admin.api.route import CONSOLE, PREFIX, Route, names_in, needs_console
 from sidekey.runtime.admin_rules import roles_with
 from sidekey.settings.schema import DOCUMENT_VALUES, Schema, definitions
 
@@ -58,8 +58,9 @@ def document(routes: tuple[Route, ...]) -> Schema:
             "version": sidekey.__version__,
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
             "description": "Integrations, presets, callers and operators' tokens of a Sidekey with a store. Every "
-            "request needs an operator's token. The response to a change comes when the change is committed, and in "
-            "use in the process that the request was sent to; others follow within 2 seconds.",
+            "request needs an operator's token, or a session of the console. The response to a change comes when the "
+            "change is committed, and in use in the process that the request was sent to; others follow within 2 "
+            "seconds.",
         },
         "servers": [{"url": "/", "description": "The admin listener that serves this document."}],
         "security": [{"bearer": []}],
@@ -87,6 +88,8 @@ def _operation(route: Route) -> Schema:
         "parameters": [*_parameters(route)],
         "responses": _responses(route),
     }
+    if route.permission == "anonymous":
+        found["security"] = []
     if route.body is not None:
         content = {media: _content(route.body) for media in route.accepts}
         found["requestBody"] = {"required": True, "content": content}
@@ -98,6 +101,8 @@ def _parameters(route: Route) -> Iterator[Schema]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if route.query is not None:
         yield from _query_parameters(route.query)
+    if needs_console(route):
+        yield _header_parameter(CONSOLE, "`1`. A page of another site cannot send it.", required=True)
     if route.conditional:
         text = "The `ETag` that the resource was read with, or `*` for any version."
         yield _header_parameter("If-Match", text, required=route.creates is None)
@@ -125,7 +130,9 @@ def _responses(route: Route) -> Schema:
     if _has_etag(route):
         good["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
     if route.status == _CREATED:
-        good["headers"]["Location"] = _header(_LOCATION, required=True)
+        good.setdefault("headers", {})["Location"] = _header(_LOCATION, required=True)
+    if route.sets_cookie:
+        good.setdefault("headers", {})["Set-Cookie"] = _header("The cookie of the session.", required=True)
     found = {str(route.status): good}
     if route.creates is not None:
         headers = {**good["headers"], "Location": _header(_LOCATION, required=True)}

@@ -69,7 +69,7 @@ def authenticate(
     found = operator_of(digest_of(token), configured, stored, now)
     if not isinstance(found, Operator):
         count(found)
-        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
+        raise unknown_token()
     count("ok")
     return found
 
@@ -115,6 +115,11 @@ def unauthenticated(detail: str, error: str = "") -> ApiProblem:
     """The 401, with the challenge of RFC 6750 3."""
     challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
     return ApiProblem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+
+
+def unknown_token() -> ApiProblem:
+    """Return the 401 of every token that cannot be used, so that nobody learns why."""
+    return unauthenticated("the token is not known, or has expired", error="invalid_token")
 
 
 class Paces:

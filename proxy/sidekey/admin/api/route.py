@@ -18,6 +18,9 @@ PREFIX: Final = "/api/v1"
 MERGE_PATCH: Final = "application/merge-patch+json"
 """RFC 7396."""
 
+CONSOLE: Final = "Sidekey-Console"
+"""The header that pages of the console send. A page of another site cannot send it without a CORS preflight."""
+
 Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
 
 
@@ -45,6 +48,7 @@ class Route:
     gives_yaml: bool = False
     conditional: bool = False
     creates: type[BaseModel] | None = None
+    sets_cookie: bool = False
     codes: tuple[str, ...] = ()
     needs_store: bool = True
     """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
@@ -107,6 +111,11 @@ class PathTable(Generic[P]):
                 return {}, {}
             node = below
         return node.found, dict(zip(node.names, values, strict=True))
+
+
+def needs_console(route: Route) -> bool:
+    """Return True if a request needs the header of the console even without a cookie."""
+    return route.permission == "anonymous" and route.method != "GET"
 
 
 def names_in(path: str) -> tuple[str, ...]:

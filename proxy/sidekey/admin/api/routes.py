@@ -7,7 +7,18 @@ from typing import Any, Final
 
 from pydantic import RootModel
 
-from sidekey.admin.api import audit, callers, catalogue, integrations, preset_trials, presets, previews, tokens, trials
+from sidekey.admin.api import (
+    audit,
+    callers,
+    catalogue,
+    integrations,
+    preset_trials,
+    presets,
+    previews,
+    sessions,
+    tokens,
+    trials,
+)
 from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.openapi import document
 from sidekey.admin.api.route import Route
@@ -38,6 +49,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *callers.ROUTES,
     *catalogue.ROUTES,
     *tokens.ROUTES,
+    *sessions.ROUTES,
     *audit.ROUTES,
     Route(
         method="GET",

@@ -14,10 +14,20 @@ from pydantic import BaseModel
 
 from sidekey.admin.api.audit_budget import AuditBudget
 from sidekey.admin.api.messages import ApiRequest, ApiResult, Condition
-from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, bearer, operator_of
+from sidekey.admin.api.operators import (
+    NOTE_EVERY,
+    Login,
+    Operator,
+    Paces,
+    authenticate,
+    bearer,
+    operator_of,
+    unauthenticated,
+)
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.resources import Body, read_body
 from sidekey.admin.api.standings import Standings
+from sidekey.admin.sessions import Sessions
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
@@ -126,6 +136,7 @@ class Service:
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = traffic
+        self.sessions = Sessions(managed.store)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -268,10 +279,45 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def log_in(self, operator: Operator, session: Session, source: str) -> None:
-        """Keep a session of the console, and audit it. Raises StoreError."""
+    async def log_in(self, operator: Operator, session: Session, source: str, previous: str | None = None) -> None:
+        """Store a session of the console with its audit entry, and end the `previous` one. Raises StoreError."""
         entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
-        await self.store.log_in(session, self._logins.admit(operator.digest, entry))
+        await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
+
+    async def begin_session(self, operator: Operator, session: Session, source: str, previous_cookie: str) -> None:
+        """Store a session, and end the session of the previous cookie. Raises ApiProblem."""
+        try:
+            previous = self.store.session_id(previous_cookie)
+            await self.log_in(operator, session, source, previous)
+        except (StoreUnavailable, StoreRefused) as error:
+            raise unavailable(error) from None
+        if previous is not None:
+            self.sessions.forget(previous)
+        self.sessions.remember(session)
+
+    async def session_operator(self, cookie: str) -> Operator:
+        """Return the operator of a session. Raises ApiProblem."""
+        self.require_store()
+        try:
+            session = await self.sessions.find(cookie)
+        except (StoreUnavailable, StoreRefused) as error:
+            raise unavailable(error) from None
+        operator = None if session is None else self.operator(session.token_sha256)
+        if session is None or not isinstance(operator, Operator):
+            raise unauthenticated("the session has ended: log in again")
+        return replace(operator, session_ends_at=session.ends_at)
+
+    async def end_session(self, cookie: str) -> None:
+        """End the session of a cookie. Raises ApiProblem."""
+        try:
+            name = self.store.session_id(cookie)
+            if name is not None:
+                # Before and after: a read that is under way must not bring it back.
+                self.sessions.forget(name)
+                await self.store.log_out(name)
+                self.sessions.forget(name)
+        except (StoreUnavailable, StoreRefused) as error:
+            raise unavailable(error) from None
 
     async def begin_test(self, request: ApiRequest, kind: str, name: str, row: str) -> BegunTest:
         """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.

@@ -20,8 +20,9 @@ from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.render import renderer
-from sidekey.admin.console.sessions import LIFE, Sessions, Visitor
+from sidekey.admin.console.sessions import Sessions, Visitor
 from sidekey.admin.console.static_files import files
+from sidekey.admin.sessions import LIFE
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.stored.document import LARGEST
 from sidekey.store.errors import StoreError
@@ -192,8 +193,7 @@ class Console:
     @property
     def _secure(self) -> bool:
         """Whether browsers reach the listener by TLS."""
-        rules = self._service.snapshot.admin
-        return rules.behind_tls or rules.certificate is not None
+        return self._service.snapshot.admin.over_tls
 
     @property
     def _cookie(self) -> str:

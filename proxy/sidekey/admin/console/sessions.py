@@ -11,12 +11,10 @@ from typing import Final
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service
+from sidekey.admin.sessions import LIFE
 from sidekey.store.errors import StoreError
 from sidekey.store.sessions import Session
 from sidekey.store.tokens import digest_of
-
-LIFE: Final = 12 * 3600
-"""Seconds that a session lasts, however it is used."""
 
 _MOST_SEEN: Final = 1000
 
@@ -51,8 +49,9 @@ class Sessions:
         if not operator.may("viewer"):
             raise ApiProblem("forbidden", "Open /ui/ to send.")
         secret = secrets.token_urlsafe(32)
-        ends_at = int(time.time()) + LIFE
-        session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))
+        now = int(time.time())
+        ends_at = min(now + LIFE, operator.expires_at or now + LIFE)
+        session = Session(digest_of(secret), digest, begun_at=now, auth_at=now, ends_at=ends_at)
         await self._service.log_in(operator, session, source)
         self._see(session)
         return secret
