@@ -172,6 +172,8 @@ def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
         previews = [stack.enter_context(sent(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)]
         Api(child.admin_port, TOKENS["viewer"]).get("/integrations")
         assert Pages(child.admin_port).log_in(TOKENS["viewer"]).status == 200
+        token, console = {"token": TOKENS["viewer"]}, {"Sidekey-Console": "1"}
+        assert Api(child.admin_port).ask("POST", "/session", token, headers=console).status == 201
         done, _, _ = select.select(previews, [], [], 0)
         assert len(done) < len(previews)
         assert [each.makefile("rb").readline() for each in previews] == [b"HTTP/1.1 200 OK\r\n"] * 24
