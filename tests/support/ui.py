@@ -19,9 +19,6 @@ from support.axe import violations
 from support.browser import Chromium, Window
 from support.child import Child
 
-SESSIONS: Final = False
-"""Whether the API has sessions. Until then each call of a page carries the token of its role."""
-
 
 @dataclass(frozen=True)
 class Received:
@@ -183,22 +180,12 @@ class Console:
 
     def log_in(self, page: Any, role: Role) -> None:
         """Give the browser of a page a session of a role."""
-        if SESSIONS:
-            said = self.api(role).ask(
-                "POST", "/session", {"token": TOKENS[role]}, headers={"Sidekey-Console": "1", "Authorization": ""}
-            )
-            assert said.status == 201, said
-            name, _, value = said.headers["Set-Cookie"].partition(";")[0].partition("=")
-            page.context.add_cookies([{"name": name, "value": value, "url": self.base}])
-            return
-        who = {
-            "name": f"{role}-of-file", "identity": f"config:{role}-of-file", "label": "", "role": role,
-            "source": "config", "expires_at": None, "presets": None, "per_minute": 60, "per_day": 1000,
-            "session_ends_at": None,
-        }  # fmt: skip
-        headers = {"Authorization": f"Bearer {TOKENS[role]}"}
-        page.route(f"**{PREFIX}/**", lambda route: route.continue_(headers={**route.request.headers, **headers}))
-        self.fixture(page, {"GET /api/v1/session": {"who": who, "oidc": False, "store": "ready"}})
+        said = self.api(role).ask(
+            "POST", "/session", {"token": TOKENS[role]}, headers={"Sidekey-Console": "1", "Authorization": ""}
+        )
+        assert said.status == 201, said
+        name, _, value = said.headers["Set-Cookie"].partition(";")[0].partition("=")
+        page.context.add_cookies([{"name": name, "value": value, "url": self.base}])
 
     def fixture(self, page: Any, bodies: Mapping[str, Any]) -> None:
         """Respond to calls by hand. A key is a method and a path; a value is a JSON body, or a status and a body."""
