@@ -118,9 +118,9 @@ class Managed:
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
         former = self._rules
-        if rules is not None and (rules.keys, rules.audit, rules.url) != (former.keys, former.audit, former.url):
+        if rules is not None and rules != former:
             self._rules = rules
-            self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.url)
+            self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
             self._spawn(self._join())
         self._used = self._taken
         if stored is not None and stored.read:

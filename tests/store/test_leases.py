@@ -172,7 +172,7 @@ async def test_a_ring_without_the_key_presents_nothing_and_keeps_what_was_presen
         for step in (former.lease(NAME, LINEAGE, ("",), 60), former.finish(lease, RESULT, spent=True)):
             with pytest.raises(StoreRefused, match="key k2 is missing"):
                 await step
-        former.use(KeyRing(both), 1.0)
+        former.use(KeyRing(both), 1.0, 1.0)
         await former.finish(lease, RESULT, spent=True)
         assert await left(store) == RESULT
 

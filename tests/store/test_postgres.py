@@ -187,7 +187,7 @@ async def test_another_password_is_used_from_the_next_connection_on(place: Postg
         assert await postgres.kill_connections() == 1
         with pytest.raises(StoreUnavailable, match="28P01"):
             await store.read()
-        store.use(RING, 1, url("new"))
+        store.use(RING, 1, 1, url("new"))
         assert set((await store.read()).integrations) == {"crm"}
         assert store.health.up
         await store.close()

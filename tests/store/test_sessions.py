@@ -80,5 +80,5 @@ async def test_a_rotation_signs_them_again_and_drops_what_was_altered(place: Pla
     async with place.open(keys) as store:
         assert (await store.rotate_key(dict, "ops")).stuck == ()
         assert await place.sql('SELECT id, "key" FROM sidekey_sessions') == [("s1", "k2")]
-        store.use(KeyRing({"k2": bytes(32)}), 1000.0)
+        store.use(KeyRing({"k2": bytes(32)}), 1000.0, 1.0)
         assert await store.session("s1") is not None

@@ -198,7 +198,7 @@ async def test_a_key_that_the_first_is_put_before_goes_on_to_verify(place: Place
         with pytest.raises(StoreRefused, match="key k2 is missing"):
             await store.read()
         assert set(store.state.integrations) == {"crm"}
-        store.use(KeyRing({**KEYS, "k2": b"2" * 32}), 1000.0)
+        store.use(KeyRing({**KEYS, "k2": b"2" * 32}), 1000.0, 1.0)
         assert set((await store.read()).integrations) == {"crm", "sms"}
 
 
@@ -207,14 +207,14 @@ async def test_who_has_another_key_than_the_others_is_told_so(place: Place) -> N
     async with place.open() as store, place.open({**KEYS, "k2": b"y" * 32}) as other:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert set((await other.read()).integrations) == {"crm"}
-        store.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0)
+        store.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
         await store.commit([Put(integration("sms"), None)], ENTRY)
         for ask in (other.read(), other.commit([Put(integration("new"), None)], ENTRY)):
             with pytest.raises(StoreRefused, match="key k2 is not the key that the store is written with"):
                 await ask
         assert set(other.state.integrations) == {"crm"}
         assert not other.health.up
-        other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0)
+        other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
         assert set((await other.read()).integrations) == {"crm", "sms"}
         assert other.health.up
 

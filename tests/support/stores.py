@@ -22,7 +22,7 @@ from support.postgres import Postgres
 KEYS: Final = {"k1": bytes(range(32))}
 RING: Final = KeyRing(KEYS)
 ENTRY: Final = AuditEntry(who="ops", action="test")
-TABLES: Final = ("store", "keys", "rows", "audit", "uses", "leases", "sessions")
+TABLES: Final = ("store", "keys", "rows", "audit", "uses", "leases", "sessions", "sends")
 
 PINNED: Final = IntegrationRow(
     row="1" * 32,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from sidekey.core.addresses import Network
 from sidekey.credentials.base import Sealed
+
+HISTORY: Final = 7 * 86_400.0
+"""Seconds for which sends are kept by default."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -15,7 +19,7 @@ class StoreRules(Sealed):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
     `keys` are IDs and 32 bytes each, the one that seals first. `audit` is how many seconds an entry of the audit is
-    kept. Stored integrations may dial global addresses and `allow_private`.
+    kept, `history` that of a send. Stored integrations may dial global addresses and `allow_private`.
     """
 
     path: Path | None
@@ -23,6 +27,7 @@ class StoreRules(Sealed):
     keys: tuple[tuple[str, bytes], ...]
     audit: float
     allow_private: tuple[Network, ...] = ()
+    history: float = HISTORY
 
     def __repr__(self) -> str:
         return f"StoreRules({self.path or 'url REDACTED'}, keys={[name for name, _ in self.keys]})"

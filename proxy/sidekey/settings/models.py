@@ -34,6 +34,7 @@ from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.runtime import snapshot
 from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, Role
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.store_rules import HISTORY
 from sidekey.settings import values
 from sidekey.settings.passing import PASS_PORTS
 
@@ -46,6 +47,12 @@ _LOG = snapshot.Log()
 def _positive(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("must be greater than 0s")
+    return seconds
+
+
+def _days(seconds: float) -> float:
+    if not 86_400 <= seconds <= 90 * 86_400:
+        raise ValueError("must be 1d to 90d")
     return seconds
 
 
@@ -330,6 +337,9 @@ class StoreSettings(Section):
     )
     audit: Annotated[Retention, AfterValidator(_positive)] = Field(
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
+    )
+    history: Annotated[Retention, AfterValidator(_days)] = Field(
+        default=HISTORY, description="How long the result of a send is kept: `1d` to `90d`."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[],

@@ -61,7 +61,7 @@ def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
         warnings.append((("store", "url"), _UNVERIFIED))
     if errors:
         return BuiltStore(None, errors, warnings)
-    rules = StoreRules(path, url, tuple(keys.items()), settings.audit, tuple(settings.allow_private))
+    rules = StoreRules(path, url, tuple(keys.items()), settings.audit, tuple(settings.allow_private), settings.history)
     return BuiltStore(rules, [], warnings)
 
 

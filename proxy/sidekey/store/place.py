@@ -21,9 +21,11 @@ def database_of(rules: StoreRules) -> Database:
 
 async def open_store(rules: StoreRules, *, create: bool = True) -> Store:
     """Open the store; see `Store.open`. Raises StoreUnavailable, StoreRefused."""
-    return await Store.open(database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit, create=create)
+    ring = KeyRing(dict(rules.keys))
+    return await Store.open(database_of(rules), ring, retention=rules.audit, history=rules.history, create=create)
 
 
 async def start_store(rules: StoreRules) -> Store:
     """Open the store of a process that serves; see `Store.start`. Raises StoreUnusable, StoreRefused."""
-    return await Store.start(database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit)
+    ring = KeyRing(dict(rules.keys))
+    return await Store.start(database_of(rules), ring, retention=rules.audit, history=rules.history)

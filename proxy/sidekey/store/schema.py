@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.store import sessions
+from sidekey.store import sends, sessions
 from sidekey.store.database import Transaction, as_number
 from sidekey.store.errors import StoreRefused
 
@@ -39,6 +39,7 @@ _BASE: Final = (
 _TABLES: Final = (
     *_BASE,
     *sessions.TABLES,
+    *sends.TABLES,
     "INSERT INTO sidekey_schema (version) VALUES (1)",
 )
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self, TypeVar
 
-from sidekey.store import audit, leases, sessions, upkeep, uses
+from sidekey.runtime.store_rules import HISTORY
+from sidekey.store import audit, leases, sends, sessions, upkeep, uses
 from sidekey.store.audit import AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
+from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, Send, SendPage
 from sidekey.store.sessions import NewCookie, Session
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import PurposeOf, Rotated, Verified
@@ -62,12 +64,12 @@ class Health:
 class Store:
     """One store. Every method can raise StoreUnavailable, and StoreRefused if a key or a privilege is missing.
 
-    `retention` is the number of seconds that audit entries are kept.
+    `retention` is the number of seconds that audit entries are kept, `history` that of sends.
     """
 
-    def __init__(self, database: Database, ring: KeyRing, *, retention: float) -> None:
+    def __init__(self, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> None:
         self._database = database
-        self._retention = retention
+        self._retention, self._history = retention, history
         self._worker = Worker()
         self._keeper = Keeper(database, ring)
         self._ring = ring
@@ -76,9 +78,11 @@ class Store:
         self._health = Health(up=False, problem=opening, public=opening)
 
     @classmethod
-    async def open(cls, database: Database, ring: KeyRing, *, retention: float, create: bool = True) -> Self:
+    async def open(
+        cls, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY, create: bool = True
+    ) -> Self:
         """Open the store. `create` creates it if there is none. Raises StoreUnavailable, StoreRefused."""
-        store = cls(database, ring, retention=retention)
+        store = cls(database, ring, retention=retention, history=history)
         error = await store._begin(None, create=create)
         if error is not None:
             await store.close()
@@ -86,12 +90,12 @@ class Store:
         return store
 
     @classmethod
-    async def start(cls, database: Database, ring: KeyRing, *, retention: float) -> Self:
+    async def start(cls, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> Self:
         """Open the store, or leave that to `watch` if the database cannot be reached now.
 
         Raises StoreUnusable and StoreRefused, which need an operator. If the database is slow, `watch` finds these too.
         """
-        store = cls(database, ring, retention=retention)
+        store = cls(database, ring, retention=retention, history=history)
         error = await store._begin(_START, create=True)
         if isinstance(error, StoreUnusable | StoreRefused):
             await store.close()
@@ -135,9 +139,9 @@ class Store:
         """The state of the connection."""
         return self._health
 
-    def use(self, ring: KeyRing, retention: float, url: str | None = None) -> None:
-        """Use another ring, another retention of audit entries, and another URL of the same database from now on."""
-        self._ring, self._retention = ring, retention
+    def use(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
+        """Use another ring, other retentions, and another URL of the same database from now on."""
+        self._ring, self._retention, self._history = ring, retention, history
         self._worker.start(self._keeper.use(ring, url))
 
     def check(self, ring: KeyRing) -> None:
@@ -222,6 +226,34 @@ class Store:
     async def log_out(self, session: str) -> None:
         """End a session."""
         await self._write(partial(sessions.end, session=session))
+
+    async def find_send(self, identity: str, key: str, content: str) -> Existing | None:
+        """Return the send of an identity that has this key, if any, and compare its content."""
+        return await self._query(
+            lambda transaction: sends.find(transaction, self._keeper.seals, identity, key, content)
+        )
+
+    async def reserve_send(self, new: NewSend, entry: AuditEntry) -> Reserved | Existing | Limited | OtherBatch:
+        """Write the row of a send and its audit entry, unless its key is in use or a limit is reached."""
+        return await self._write(lambda transaction: sends.reserve(transaction, self._keeper.seals, new, entry))
+
+    async def record_send(self, new: NewSend, result: Result, audited: tuple[int, AuditEntry] | None) -> None:
+        """Write the result of an attempt, unless it has one already. It may be repeated."""
+        await self._write(partial(sends.record, new=new, result=result, audited=audited))
+
+    async def send(self, identity: str, key: str) -> Send | None:
+        """Return the send of an identity that has this key, if any."""
+        return await self._query(partial(sends.get, identity=identity, key=key))
+
+    async def send_page(
+        self, *, identity: str = "", preset: str = "", who: str = "", before: int | None = None
+    ) -> SendPage:
+        """Return a page of sends; see `sends.page`."""
+        return await self._query(partial(sends.page, identity=identity, preset=preset, who=who, before=before))
+
+    async def batch(self, batch: str) -> tuple[Send, ...]:
+        """Return the sends of a batch, in the order in which they were reserved."""
+        return await self._query(partial(sends.batch, batch=batch))
 
     async def rotate_key(self, purpose_of: PurposeOf, who: str) -> Rotated:
         """Re-encrypt with the first key everything that another key encrypts."""
@@ -325,7 +357,7 @@ class Store:
                 notify()
 
     async def _drop(self) -> None:
-        """Delete old audit entries, or note that the database user may not: then another process does it."""
+        """Delete old audit entries and sends, or note that the database user may not: then another process does it."""
 
         async def drop(transaction: Transaction) -> None:
             # By the database's clock, because one process with a wrong clock must not delete the entries of all.
@@ -333,6 +365,9 @@ class Store:
 
         try:
             await self._keeper.write(drop)
+            # Some in each transaction, so that others write in between.
+            while await self._keeper.write(partial(sends.drop, history=self._history)):
+                pass
         except StoreDenied:
             read_only = True
         else:
