@@ -97,6 +97,31 @@ async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
         await asyncio.wait(waiting)
 
 
+async def test_a_draft_whose_response_does_not_come_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No status and no code of Sidekey's own: the upstream has the request."""
+    monkeypatch.setattr(sidekey.probe, "_HEAD_SECONDS", 0.2)
+    async with RawUpstream(silent) as upstream:
+        draft = preset(url=base_url(upstream.port), content_type="text/x")
+        async with running(integration("h", base_url(upstream.port))) as plane:
+            outcome = await probe_preset(plane.plane, draft, b"payload", draft=True)
+    assert (outcome.status, outcome.code, outcome.maybe_sent) == (0, None, True)
+    assert outcome.reason == "no response within 0.2 seconds"
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"), [(b"7", 7), (b"1.5", None), (b"86400", 3600), (b"Wed, 21 Oct 2026 07:28:30 GMT", 30)]
+)
+async def test_request_id_and_retry_after_are_told(field: bytes, seconds: int | None) -> None:
+    response = b"HTTP/1.1 429 X\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        RawUpstream(answering(response % field)) as upstream,
+        running(integration("h", base_url(upstream.port))) as plane,
+    ):
+        outcome = await probe(plane.plane, "h", Request())
+    assert outcome.retry_after == seconds
+    assert outcome.request_id
+
+
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (202, True), (204, True), (302, False), (404, False)])
 async def test_a_preset_is_sent_as_a_caller_would(status: int, ok: bool) -> None:
     """A real request: of its responses each 2xx is success, and it is said that it was sent."""

@@ -8,11 +8,14 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from typing import Any, NamedTuple
 
 from sidekey.core.presets import Preset as PresetRules
+from sidekey.credentials.endpoint_reply import retry_after
 from sidekey.dataplane.downstream.local_reply import PHRASES
 from sidekey.dataplane.plane import DataPlane
+from sidekey.observe.metrics import UNKNOWN
 from sidekey.runtime.snapshot import Preset, TestRequest
 
 NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
@@ -23,6 +26,9 @@ _LONGEST_BODY = 16 << 20
 """Bytes of a response body that are read before the connection is closed."""
 _BODY_SECONDS = 10.0
 """Seconds for reading these: an event stream never ends."""
+_HEAD_SECONDS = 60.0
+_LONGEST_WAIT = 3600
+"""Seconds that a `Retry-After` counts for at most."""
 _OK = range(200, 201)
 _SUCCESSFUL = range(200, 300)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -34,7 +40,8 @@ class Outcome:
     """The result of the test request. `status` is 0 without a response; `note` is what else should be known.
 
     `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated. `maybe_sent` says
-    whether the upstream may have seen the request, `good` which of its statuses are success.
+    whether the upstream may have seen the request, `good` which of its statuses are success. `retry_after` is the
+    whole number of seconds that the response asks to wait, at most an hour.
     """
 
     request: str
@@ -44,6 +51,8 @@ class Outcome:
     note: str | None = None
     maybe_sent: bool = True
     good: range = _OK
+    request_id: str = ""
+    retry_after: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -86,21 +95,29 @@ async def probe_preset(
 ) -> Outcome:
     """Send a preset with what a caller would send, which has this Content-Type, by default the one it asks for.
 
-    A `draft` is one that no request finds; the integration that it names is the one that is served.
+    A `draft` is sent as it is, also if no preset, or another one, has its ID: its integration is the one that is
+    served. The head of the response must come within a minute.
     """
-    path, rules = ("/p/draft", preset.rules) if draft else (f"/p/{preset.id}", None)
-    outcome = await _ask(plane, _Asked("POST", path, data, content_type or preset.accepts, rules))
+    path = "/p/draft" if preset.id == UNKNOWN else f"/p/{preset.id}"
+    asked = _Asked("POST", path, data, content_type or preset.accepts)
+    if draft:
+        asked = asked._replace(draft=preset.rules, seconds=_HEAD_SECONDS)
+    outcome = await _ask(plane, asked)
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
 
 
 class _Asked(NamedTuple):
-    """A request of our own; by `draft`, if there is one, whatever its target."""
+    """A request of our own; by `draft`, if there is one, whatever its target.
+
+    The head of the response must come within so many `seconds`; None: the time limits of the config suffice.
+    """
 
     method: str
     target: str
     body: bytes = b""
     content_type: str = ""
     draft: PresetRules | None = None
+    seconds: float | None = None
 
 
 async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
@@ -142,20 +159,33 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, a
     lines += [f"Content-Length: {len(asked.body)}"] if asked.body or asked.method in _WITH_BODY else []
     try:
         writer.write("\r\n".join((*lines, "", "")).encode("ascii") + asked.body)
-        status, fields = await _head(reader)
-        while status < _FIRST_FINAL:
+        async with asyncio.timeout(asked.seconds):
             status, fields = await _head(reader)
+            while status < _FIRST_FINAL:
+                status, fields = await _head(reader)
+        seconds = retry_after(fields)
+        outcome = Outcome(
+            request,
+            status,
+            None,
+            f"{_phrase(status)}, from the upstream",
+            request_id=fields["sidekey-request-id"],
+            retry_after=None if seconds is None else min(ceil(seconds), _LONGEST_WAIT),
+        )
         if "proxy-status" not in fields:
             await _discard_body(reader)
-            return Outcome(request, status, None, f"{_phrase(status)}, from the upstream")
+            return outcome
         # A response of Sidekey's own, the only ones that have this field. To HEAD it has no body.
         if asked.method == "HEAD":
-            return Outcome(request, status, "sidekey", fields["proxy-status"])
+            return replace(outcome, code="sidekey", reason=fields["proxy-status"])
         said = json.loads(await reader.readexactly(int(fields["content-length"])))
+    except TimeoutError:
+        # Before OSError, of which it is a subclass.
+        return Outcome(request, 0, None, f"no response within {asked.seconds:g} seconds")
     except (OSError, asyncio.IncompleteReadError):
         return Outcome(request, 0, None, "the connection ended without a response")
     reasons = [said["detail"], *(f"{each['pointer']}: {each['detail']}" for each in said.get("errors", ()))]
-    return Outcome(request, status, said["code"], "; ".join(reasons), maybe_sent=said["sent"] != "no")
+    return replace(outcome, code=said["code"], reason="; ".join(reasons), maybe_sent=said["sent"] != "no")
 
 
 async def _discard_body(reader: asyncio.StreamReader) -> None:
