@@ -21,6 +21,7 @@ from support.model_keys import SECRETS, keys_of_integrations
 from support.nginx import Nginx
 from support.postgres import Postgres
 
+SENT: Final = "a-canary-of-what-people-send"
 MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
 BEGIN: Final = "-----BEGIN "
 
@@ -106,7 +107,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             found = api.ask(method, path, *arguments, **more)
             said.append(found.body + str(found.headers).encode())
             collection, _, rest = path.removeprefix("/").partition("/")
-            key = "name" if collection in ("callers", "tokens") else "id"
+            key = {"callers": "name", "tokens": "name", "sends": "key"}.get(collection, "id")
             name, _, action = rest.partition("/")
             known = rest if collection == "drafts" else "/".join(filter(None, (name and f"{{{key}}}", action)))
             asked.add((method.lower(), "/".join(filter(None, ("/api/v1", collection, known)))))
@@ -137,6 +138,9 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             ask(method, "/presets/hook", None if method == "GET" else preset, match="*")
         ask("POST", "/presets/hook/preview", {"parameters": {}})
         ask("POST", "/presets/hook/test", {"parameters": {}})
+        key = "b" * 32
+        sent = ask("POST", "/presets/hook/sends", {"payload": SENT}, headers={"Idempotency-Key": key})
+        assert sent.json["outcome"] == "accepted"
         caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
         operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
         # The response has the cookie, and nothing else may.
@@ -152,8 +156,18 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             answer = get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
             # The upstream of these tests repeats what it was sent.
             said.append(b"" if answer.status == 200 else answer.body.encode())
-        lists = ("/integrations", "/presets", "/audit", "/callers", "/tokens")
-        for path in (*lists, "/kinds", "/providers", "/whoami", "/openapi.json", "/callers/billing", "/tokens/ann"):
+        lists = ("/integrations", "/presets", "/audit", "/callers", "/tokens", "/sends", "/forms")
+        sends = (f"/sends/{key}", "/forms/hook")
+        for path in (
+            *lists,
+            *sends,
+            "/kinds",
+            "/providers",
+            "/whoami",
+            "/openapi.json",
+            "/callers/billing",
+            "/tokens/ann",
+        ):
             assert ask("GET", path).status == 200
         said.append(get(child.admin_port, "/metrics").body.encode())
         # `env` reads the same snapshot wherever the store is, and prints the same for all of a kind: one place is asked
@@ -191,6 +205,8 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
     sent = json.dumps(made).encode()
     assert all(any(form in sent for form in looked_for(secret)) for secret in secrets)
     wanted = {form for secret in secrets for form in looked_for(secret)}
+    # A send is kept without its content.
+    wanted |= forms(SENT.encode())
     wanted |= {form for token in (caller, operator, cookie, *TOKENS.values()) for form in forms(token.encode())}
     key = (tmp_path / "key").read_bytes()
     wanted |= {b64encode(f"{USER}:canary-of-basic".encode()), key, b64decode(key)}

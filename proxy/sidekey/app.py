@@ -305,6 +305,8 @@ class App:
         timeouts = self.snapshot.timeouts
         self.health.draining = True
         self.plane.drain()
+        if self._service is not None:
+            self._service.sending.stop()
         await asyncio.sleep(timeouts.drain_delay)
         if self._listener is not None:
             await self._listener.stop()
@@ -319,6 +321,9 @@ class App:
         if self._reloader is not None:
             await self._reloader.close()
         await self.plane.close()
+        if self._service is not None:
+            # Sends that were cut have a result now, which the store gets before it is closed.
+            await self._service.sending.finish()
         await self._tokens.close()
         if self.managed is not None:
             # What the last calls for tokens brought is in the store by now.

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from sidekey.admin.api.messages import YAML
 from sidekey.admin.api.openapi import document
+from sidekey.admin.api.problems import FORBIDDEN
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.routes import ROUTES
 from sidekey.runtime.admin_rules import PERMISSIONS
@@ -29,6 +30,8 @@ integrations:
   of-a-file: {endpoint_prefix: http://127.0.0.1:1, auth: {type: headers, headers: {X-A: b}}}
 presets:
   of-a-file: {integration: of-a-file, url: http://127.0.0.1:1/x, content_type: text/plain}
+  hook-of-a-file:
+    {integration: of-a-file, url: http://127.0.0.1:1/x, parameters: {user: {type: text}}, body: {json: "{{user}}"}}
 """
 
 
@@ -92,6 +95,9 @@ GOOD: dict[str, list[dict[str, Any]]] = {
 GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
 GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]
 GOOD["PresetTrial"] = [{"parameters": {"a": "x"}}, {"payload": "x", "content_type": "text/plain"}, {}]
+GOOD["SendRequest"] = [*({"parameters": {"user": user}} for user in ("x", "y")), {"payload": "x"}]
+GOOD["SendRequest"] += [{"parameters": {"user": "x"}, "batch": {"id": "b" * 32, "rows": 3}}]
+GOOD["CheckRequest"] = [{"rows": [{"user": "x"}, {"user": 1, "x": 2}]}]
 GOOD["PresetDraftTrial"] = [{**each, "sample": trial} for each in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
 GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
 GOOD["Patch"] = [
@@ -155,7 +161,8 @@ ODD: list[Callable[[str], bytes]] = [
 ]
 """What is no JSON, or is JSON that not everybody reads alike."""
 
-NAMES = ["first", "first", "first", "second", "of-a-file", "nobody", "A", "viewer-of-file"]
+NAMES = ["first", "first", "first", "second", "of-a-file", "nobody", "A", "viewer-of-file", "hook-of-a-file"]
+KEYS = ["k" * 16, "l" * 16, f"{'b' * 32}-1", f"{'b' * 32}-2"]
 ODD_NAMES = ["%66irst", "a%2Fb", "..", "%2e%2e", "%00", "x" * 300, "*", "first;x", "-", "first%0a"]
 ODD_FIELDS: list[dict[str, str]] = [
     {"Content-Type": "text/plain"},
@@ -194,8 +201,8 @@ def requests(draw: st.DrawFn) -> Sent:
     route = draw(st.sampled_from(ROUTES))
     method = rarely(route.method, ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"])
     path = route.path
-    for name in ("{id}", "{name}"):
-        path = path.replace(name, rarely(draw(st.sampled_from(NAMES)), ODD_NAMES))
+    for name in ("{id}", "{name}", "{key}"):
+        path = path.replace(name, rarely(draw(st.sampled_from(KEYS if name == "{key}" else NAMES)), ODD_NAMES))
     path = rarely(path, [f"{path}/", f"/{path}", f"{path}/..", f"/..{path}", path.upper(), f"{path}%2F", f"/.{path}"])
     names = [*(route.query.model_fields if route.query else ()), *(["other"] if draw(st.integers(0, 9)) == 0 else [])]
     values = st.sampled_from(
@@ -215,6 +222,9 @@ def requests(draw: st.DrawFn) -> Sent:
     role = draw(st.sampled_from(["admin", *TOKENS]))
     # JSON is YAML.
     as_yaml = {"Accept": YAML, **({} if body is None else {"Content-Type": YAML})}
+    fields = rarely(draw(st.sampled_from([{}, {}, as_yaml])), ODD_FIELDS)
+    if route.keyed:
+        fields = {**fields, "Idempotency-Key": rarely(draw(st.sampled_from(KEYS)), ["short", "*" * 20])}
     return Sent(
         route,
         method,
@@ -222,7 +232,7 @@ def requests(draw: st.DrawFn) -> Sent:
         rarely(role, ["", "wrong"]),
         body,
         match if route.conditional else None,
-        rarely(draw(st.sampled_from([{}, {}, as_yaml])), ODD_FIELDS),
+        fields,
     )
 
 
@@ -293,4 +303,5 @@ def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
     elif operation is not None and operation["x-sidekey-permission"] not in PERMISSIONS[sent.role]:  # type: ignore[index]
         assert said.status in (403, 421), (said, sent)
     elif said.status == 403:
-        assert "own_token" in str(said.body) or "Sec-Fetch-Site" in sent.fields, (said, sent)
+        refused = any(text in str(said.body) for text in ("own_token", FORBIDDEN, "leave `who` out"))
+        assert refused or "Sec-Fetch-Site" in sent.fields, (said, sent)

@@ -159,14 +159,17 @@ class Integration:
 class Preset:
     """A preset, as it belongs to the integrations of the same snapshot. `url` is as written.
 
-    `document` is all that is written of it, as JSON: it holds no secret. `invalid` says why it cannot be used beside
-    them; empty where it can. `stored`: it is the store's, in this `row` (by its lasting ID).
+    `document` is all that is written of it, as JSON: it holds no secret. `title` and `help` are for people who fill it
+    in. `invalid` says why it cannot be used beside them; empty where it can. `stored`: it is the store's, in this
+    `row` (by its lasting ID).
     """
 
     id: str
     rules: PresetRules
     url: str
     content_type: str
+    title: str = ""
+    help: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
     invalid: str = ""

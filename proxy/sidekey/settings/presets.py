@@ -102,6 +102,8 @@ def _build(name: str, settings: PresetSettings) -> Built:
         rules=rules,
         url=settings.url,
         content_type=content_type,
+        title=settings.title,
+        help=settings.help,
         description=settings.description,
         tags=tuple(settings.tags),
     )

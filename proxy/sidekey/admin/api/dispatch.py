@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
 from sidekey.admin.api.operators import Operator, bearer
 from sidekey.admin.api.problems import TYPE, ApiProblem
-from sidekey.admin.api.route import CONSOLE, PREFIX, PathTable, Route, needs_console
+from sidekey.admin.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route, needs_console
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.sessions import cookie_name
 from sidekey.admin.api.yaml_documents import read_yaml, with_lines
@@ -35,6 +35,8 @@ _ALWAYS: Final[Mapping[str, str]] = {
 
 _WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$)", re.IGNORECASE)
 """RFC 9110 12.4.2."""
+
+_KEY: Final = re.compile(IDEMPOTENCY_KEY)
 
 _AUDITED: Final = frozenset(
     {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "invalid", "reenter"}
@@ -184,7 +186,8 @@ class Dispatcher:
             raise ApiProblem("malformed", "a query parameter must not be repeated")
         query = read_query(route, dict(request.query))
         received = await self._body(request, route, received)
-        received = replace(received, query=query, as_yaml=route.gives_yaml and _prefers_yaml(request))
+        key = _key(request) if route.keyed else ""
+        received = replace(received, query=query, key=key, as_yaml=route.gives_yaml and _prefers_yaml(request))
         if not route.conditional:
             return received
         condition = _condition(request, route)
@@ -248,6 +251,14 @@ def _single(request: web.Request, name: str) -> str | None:
     if len(values) > 1:
         raise ApiProblem("malformed", f"{name} must not be repeated")
     return values[0] if values else None
+
+
+def _key(request: web.Request) -> str:
+    """Return the Idempotency-Key. Raises ApiProblem."""
+    key = _single(request, "Idempotency-Key") or ""
+    if not _KEY.fullmatch(key):
+        raise ApiProblem("malformed", "send an Idempotency-Key of 16 to 64 letters, digits, - and _")
+    return key
 
 
 def _prefers_yaml(request: web.Request) -> bool:

@@ -42,7 +42,8 @@ class ApiRequest:
 
     `action` and `resource` say for the audit what it changes; both are empty if it changes nothing. `names` are the
     names in its path, and `query` is the model of its route. `body` is None if the route takes none; `table` is the
-    same body with its lines if it was YAML. `source` is the address of the client.
+    same body with its lines if it was YAML. `key` is the Idempotency-Key of a route that needs one. `source` is the
+    address of the client.
     """
 
     known: Operator | None
@@ -54,6 +55,7 @@ class ApiRequest:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     table: Table | None = field(default=None, repr=False)
     as_yaml: bool = False
+    key: str = ""
     source: str = ""
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ import sidekey
 from sidekey.admin.api.messages import JSON, YAML
 from sidekey.admin.api.problems import CODES, TYPE, Problem
 from sidekey.admin.api.resources import Body, Members
-from sidekey.admin.api.route import CONSOLE, PREFIX, Route, names_in, needs_console
+from sidekey.admin.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, Route, names_in, needs_console
 from sidekey.runtime.admin_rules import roles_with
 from sidekey.settings.schema import DOCUMENT_VALUES, Schema, definitions
 
@@ -103,6 +103,9 @@ def _parameters(route: Route) -> Iterator[Schema]:
         yield from _query_parameters(route.query)
     if needs_console(route):
         yield _header_parameter(CONSOLE, "`1`. A page of another site cannot send it.", required=True)
+    if route.keyed:
+        text = "A random key of the send. A repeated key returns the result of the first request, and sends nothing."
+        yield _header_parameter("Idempotency-Key", text, required=True, pattern=f"^{IDEMPOTENCY_KEY}$")
     if route.conditional:
         text = "The `ETag` that the resource was read with, or `*` for any version."
         yield _header_parameter("If-Match", text, required=route.creates is None)
@@ -151,10 +154,12 @@ def _responses(route: Route) -> Schema:
     return found
 
 
-def _problem(route: Route, status: int, codes: Iterable[str]) -> Schema:
+def _problem(route: Route, status: int, codes: Sequence[str]) -> Schema:
     text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
     found: Schema = {"description": f"{text}.", "content": {TYPE: _content(Problem)}}
     headers = {name: _header(text, required=True) for name, text in _HEADERS.get(status, {}).items()}
+    if "sending" in codes:
+        headers["Retry-After"] = _header(_LATER["Retry-After"], required=True)
     if status == _UNSUPPORTED:
         name = "Accept-Patch" if route.method == "PATCH" else "Accept"
         headers[name] = _header("The media types that are accepted.", required=True)
@@ -169,13 +174,13 @@ def _content(model: type[BaseModel]) -> Schema:
     return {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
 
 
-def _header_parameter(name: str, description: str, *, required: bool = False) -> Schema:
+def _header_parameter(name: str, description: str, *, required: bool = False, **schema: str) -> Schema:
     return {
         "name": name,
         "in": "header",
         "required": required,
         "description": description,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", **schema},
     }
 
 

@@ -32,11 +32,16 @@ from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import ContentType
 
 
-class PresetTrial(Body):
-    """What a caller would send."""
+class Content(Body):
+    """The content of a request to a preset."""
 
     parameters: dict[str, Any] = Field(default={}, description="For a preset with a body.")
     payload: str = Field(default="", description="For a preset without a body: the payload, as text.")
+
+
+class PresetTrial(Content):
+    """The content of a request, with the type of a payload."""
+
     content_type: ContentType = Field(default="", description="Of the payload; default: the preset's.")
 
 
@@ -72,7 +77,7 @@ async def preview(service: Service, request: ApiRequest) -> ApiResult:
     """Show the request of a preset."""
     preset = _served(service, request)
     sample = await service.read(PresetTrial, request)
-    _, found = await service.validate(_fill, service.snapshot, preset, sample)
+    _, found = await service.validate(fill, service.snapshot, preset, sample)
     return ApiResult.of(_shown(preset.id, found))
 
 
@@ -80,7 +85,7 @@ async def test(service: Service, request: ApiRequest) -> ApiResult:
     """Send the request of a preset."""
     preset = _served(service, request)
     sample = await service.read(PresetTrial, request)
-    sent, _ = await service.validate(_fill, service.snapshot, preset, sample)
+    sent, _ = await service.validate(fill, service.snapshot, preset, sample)
     probe = partial(service.probe_preset, preset, sent.data, sent.content_type, False)
     result = await send(service, request, preset, probe)
     service.last_preset_tests.note(preset, request.operator.name, result)
@@ -93,7 +98,7 @@ async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
     snapshot = service.snapshot
     sent = {"sample": sample_of(request.document), **request.document}
     draft = await service.validate(_draft_in, snapshot, sent)
-    _, found = await service.validate(_fill, snapshot, draft.preset, draft.sample, "/sample")
+    _, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
     return ApiResult.of(_shown(draft.name or None, found))
 
 
@@ -101,7 +106,7 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
     """Send the request of a preset that is not saved, with the credential of its integration."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
-    sent, _ = await service.validate(_fill, snapshot, draft.preset, draft.sample, "/sample")
+    sent, _ = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
     # A draft has no row: the audit has that of the integration whose credential it uses.
     row = snapshot.integrations[draft.preset.rules.integration].row
     probe = partial(service.probe_preset, draft.preset, sent.data, sent.content_type, True)
@@ -153,14 +158,14 @@ def _below(where: str, errors: Iterable[ItemError]) -> list[ItemError]:
     return [ItemError(f"{where}{each.pointer}", each.detail) for each in errors]
 
 
-class _Sent(NamedTuple):
+class Submitted(NamedTuple):
     """What a caller would send: the bytes, and their Content-Type; empty: the preset's own."""
 
     data: bytes
     content_type: str
 
 
-def _fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, where: str = "") -> tuple[_Sent, Preview]:
+def fill(snapshot: Snapshot, preset: Preset, sample: PresetTrial, where: str = "") -> tuple[Submitted, Preview]:
     """Fill a preset with a sample, whose pointer in the body is `where`. Raises ApiProblem with all errors of it."""
     sent, errors = _sent(sample, preset)
     if errors:
@@ -177,7 +182,7 @@ def _parameter_errors(found: object) -> list[ItemError]:
     return [ItemError(f"/parameters{where}", detail) for where, detail in found.errors]
 
 
-def _sent(sample: PresetTrial, preset: Preset) -> tuple[_Sent, list[ItemError]]:
+def _sent(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemError]]:
     """Return what a sample stands for, and the errors of members that the preset does not take."""
     if preset.rules.has_body:
         text = "the preset has a body, which is filled with parameters"
@@ -188,7 +193,7 @@ def _sent(sample: PresetTrial, preset: Preset) -> tuple[_Sent, list[ItemError]]:
         refused = {"parameters"}
         data = sample.payload
     errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(refused & sample.model_fields_set)]
-    return _Sent(data.encode(), sample.content_type), errors
+    return Submitted(data.encode(), sample.content_type), errors
 
 
 def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:

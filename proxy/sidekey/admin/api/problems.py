@@ -34,17 +34,25 @@ CODES: Final[Mapping[str, Code]] = {
     "read_only": Code(409, "It is written in a config file"),
     "in_use": Code(409, "Presets use it"),
     "overlaps": Code(409, "Two integrations of one caller would cover the same target"),
+    "sending": Code(409, "The send with this key is under way"),
     "changed": Code(412, "It is not as If-Match or If-None-Match says"),
     "too_large": Code(413, "The body is too large"),
     "unsupported": Code(415, "The body has a type that is not accepted"),
     "misdirected": Code(421, "The request is not for this listener"),
     "invalid": Code(422, "The content is not valid"),
     "reenter": Code(422, "Secrets must be entered again"),
+    "key_reused": Code(422, "The Idempotency-Key is that of another send"),
     "precondition_required": Code(428, "The request needs If-Match, or If-None-Match to create"),
     "too_many": Code(429, "Too many requests"),
+    "send_limit": Code(429, "The limit of your sends is reached"),
     "internal_error": Code(500, "A defect of Sidekey"),
     "store_unavailable": Code(503, "The store cannot be used now"),
+    "stopping": Code(503, "Sidekey is stopping"),
 }
+
+
+FORBIDDEN: Final = "there is no preset of this ID that you may send"
+"""The detail for presets that are unknown and for those that are not granted: a sender must not tell them apart."""
 
 
 class ItemError(NamedTuple):

@@ -21,6 +21,9 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 CONSOLE: Final = "Sidekey-Console"
 """The header that pages of the console send. A page of another site cannot send it without a CORS preflight."""
 
+IDEMPOTENCY_KEY: Final = "[A-Za-z0-9_-]{16,64}"
+"""The syntax of an Idempotency-Key."""
+
 Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
 
 
@@ -50,6 +53,8 @@ class Route:
     creates: type[BaseModel] | None = None
     sets_cookie: bool = False
     codes: tuple[str, ...] = ()
+    keyed: bool = False
+    """Whether the request needs an Idempotency-Key."""
     needs_store: bool = True
     """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
     writes: str = ""

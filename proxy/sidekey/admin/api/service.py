@@ -26,6 +26,7 @@ from sidekey.admin.api.operators import (
 )
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.resources import Body, read_body
+from sidekey.admin.api.sending import Sending
 from sidekey.admin.api.standings import Standings
 from sidekey.admin.sessions import Sessions
 from sidekey.core.routing import valid_id
@@ -119,6 +120,7 @@ class Service:
         self.probe = probe
         self.probe_draft = probe_draft
         self.probe_preset = probe_preset
+        self.sending = Sending(lambda: managed.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report

@@ -1,0 +1,275 @@
+"""`/presets/{id}/sends` and `/sends`: people send presets, and read what became of it. No response repeats a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from sidekey.admin.api.audit import Before
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.preset_trials import Content, PresetTrial, fill
+from sidekey.admin.api.problems import FORBIDDEN, ApiProblem, ItemError, invalid, not_found
+from sidekey.admin.api.resources import Body, Instant, OneOf, Page
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.sending import Filled, Order, Sent
+from sidekey.admin.api.service import Service, unavailable
+from sidekey.errors import Problem
+from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.settings.values import Name
+from sidekey.store.audit import AuditEntry
+from sidekey.store.canonical import canonical
+from sidekey.store.errors import StoreError
+from sidekey.store.sends import NewSend, SendPage
+from sidekey.store.sends import Send as StoredSend
+
+T = TypeVar("T")
+
+OUTCOMES: Final = ("accepted", "refused", "failed", "not_sent", "unknown", "sending")
+
+_BATCH: Final = "[0-9a-f]{32}"
+_MOST_ROWS: Final = 1000
+
+
+class NewBatch(Body):
+    """The CSV file that a send is a row of. Its Idempotency-Key must be `ID-N`, with N the number of the row."""
+
+    id: Annotated[str, Field(pattern=f"^{_BATCH}$")] = Field(description="A random ID: 32 hexadecimal digits.")
+    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)] = Field(description="The number of rows of the file.")
+
+
+class SendRequest(Content):
+    """The content of a send. A sender sends parameters only."""
+
+    batch: NewBatch | None = Field(default=None, description="The CSV file that it is a row of.")
+
+
+class BatchRow(Body):
+    """The place of a send in a CSV file."""
+
+    id: str
+    row: int
+    rows: int
+
+
+class Send(Body):
+    """A send and its outcome."""
+
+    key: str
+    at: Instant
+    who: str = Field(description="The name of the operator's token.")
+    label: str = Field(description="A name for people, if it differs. Anybody may choose it.")
+    preset: str | None = Field(description="The ID of the preset; null: it was not saved.")
+    integration: str = Field(default="", description="The ID of the integration. Absent for a sender.")
+    batch: BatchRow | None
+    outcome: Annotated[str, OneOf(OUTCOMES)] = Field(
+        description="`accepted`: 2xx. `refused`: 3xx or 4xx. `failed`: another status, and the upstream may have acted."
+        " `not_sent`: nothing was sent. `unknown`: it may have been sent. `sending`: it is under way."
+    )
+    status: int | None = Field(description="The status of the upstream's response.")
+    code: str | None = Field(description="Sidekey's own code, if it refused or failed.")
+    host: str | None = Field(description="The host that it was for; null: Sidekey refused it before.")
+    milliseconds: int
+    request_id: str | None
+    retry_after: int | None = Field(
+        default=None,
+        description="Seconds to wait before the next send, as the response asks. Only in the response that sent.",
+    )
+
+
+class Sends(Page[Send]):
+    """A page of sends, the newest first, with one row for each batch. It may be empty although there is a next one."""
+
+
+class SendFilter(Before):
+    """The query of the list of sends."""
+
+    preset: Name = Field(default="", description="The ID of a preset: its sends, by anybody whom the operator may see.")
+    who: Name = Field(default="", description="The name of a person. Not for senders.")
+
+
+async def send(service: Service, request: ApiRequest) -> ApiResult:
+    """Send a preset, or return the result of an earlier request with this key."""
+    sent = await service.read(SendRequest, request)
+    operator, name, snapshot = request.operator, request.names["id"], service.snapshot
+    preset = snapshot.presets.get(name)
+    if operator.presets is not None and name not in operator.presets:
+        raise await _forbidden(service, request)
+    content = canonical([operator.identity, name, sent.model_dump(include={"parameters", "payload"})])
+    # Before anything is filled: the preset may have changed since the first request, whose response was lost.
+    existing = await _stored(service.sending.find(operator.identity, request.key, content))
+    if existing is not None:
+        return ApiResult.of(shown(existing, operator))
+    if preset is None:
+        raise await _forbidden(service, request)
+    _check_batch(sent.batch, request.key)
+
+    async def filled() -> Filled:
+        return await service.validate(_fill, snapshot, preset, sent, operator.presets is not None)
+
+    def reserved(found: Filled) -> tuple[NewSend, AuditEntry]:
+        return new_send(request, found, request.key, content, sent.batch)
+
+    result = await _stored(service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved)))
+    if isinstance(result, Sent):
+        return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
+    return ApiResult.of(shown(result, operator))
+
+
+async def _forbidden(service: Service, request: ApiRequest) -> ApiProblem:
+    """Audit and return the 403 of a preset that is unknown, or not granted."""
+    await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
+    return ApiProblem("forbidden", FORBIDDEN)
+
+
+async def _stored(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except StoreError as error:
+        raise unavailable(error) from None
+
+
+def _check_batch(batch: NewBatch | None, key: str) -> None:
+    if batch is not None and not re.fullmatch(f"{batch.id}-([1-9][0-9]{{0,2}}|{_MOST_ROWS})", key):
+        text = f"the Idempotency-Key must be the ID, `-` and the number of the row, 1 to {_MOST_ROWS}"
+        raise invalid([ItemError("/batch", text)])
+
+
+def _fill(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool) -> Filled:
+    """Fill a preset. Raises ApiProblem with all errors of the content."""
+    if preset.invalid:
+        return Filled(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
+    if is_sender and not preset.rules.has_body:
+        raise invalid([ItemError("", "the preset has no body to fill in, so that a sender cannot send it")])
+    trial = PresetTrial(**sent.model_dump(include={"parameters", "payload"}, exclude_unset=True))
+    made, found = fill(snapshot, preset, trial)
+    return Filled(preset, made.data, made.content_type, found.problem)
+
+
+_MISCONFIGURED: Final = "proxy_configuration_error"
+
+
+def limits_of(operator: Operator) -> tuple[int, int]:
+    """Return how many sends an operator may make in a minute and in 24 hours."""
+    return operator.per_minute or 0, operator.per_day or 0
+
+
+def new_send(
+    request: ApiRequest, filled: Filled, key: str, content: str, batch: NewBatch | None = None
+) -> tuple[NewSend, AuditEntry]:
+    """Return the row to reserve for a filled preset, and the audit entry of the send or of its batch."""
+    operator, preset = request.operator, filled.preset
+    per_minute, per_day = limits_of(operator)
+    new = NewSend(
+        identity=operator.identity,
+        key=key,
+        who=operator.name,
+        label=operator.label,
+        content=content,
+        integration=preset.rules.integration,
+        preset=preset.id,
+        target=preset.url,
+        method=preset.rules.method.decode(),
+        host="" if filled.problem is not None else urlsplit(preset.url).hostname or "",
+        per_minute=per_minute,
+        per_day=per_day,
+        batch="" if batch is None else batch.id,
+        batch_rows=0 if batch is None else batch.rows,
+    )
+    entry = AuditEntry(
+        who=operator.name, action="send", kind="preset", id=preset.id, row=preset.row, source=request.source
+    )
+    if batch is None:
+        return new, replace(entry, outcome="sent")
+    return new, replace(entry, action="send batch", fields=(f"batch:{batch.id}", f"rows:{batch.rows}"))
+
+
+async def read(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the operator's own send of a key."""
+    found = await _stored(service.store.send(request.operator.identity, request.names["key"]))
+    if found is None:
+        raise not_found()
+    return ApiResult.of(shown(found, request.operator))
+
+
+async def browse(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of sends: the operator's own, or those of a preset or person."""
+    operator, query = request.operator, request.query
+    sees_all = operator.may("viewer")
+    if query.who and not sees_all:
+        raise ApiProblem("forbidden", "a sender reads the own sends only: leave `who` out")
+    own = not sees_all or not (query.preset or query.who)
+    page = await _stored(
+        service.store.send_page(
+            identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before
+        )
+    )
+    return await service.respond(_page, page, operator)
+
+
+def _page(page: SendPage, operator: Operator) -> Sends:
+    items = [shown(each, operator) for each in page.sends]
+    return Sends(items=items, next=None if page.next is None else str(page.next))
+
+
+def shown(send: StoredSend, operator: Operator, retry_after: int | None = None) -> Send:
+    """Show a send to an operator. `retry_after` is that of the response, if it was sent just now."""
+    more: dict[str, Any] = {"integration": send.integration} if operator.may("viewer") else {}
+    if retry_after is not None:
+        more["retry_after"] = retry_after
+    return Send(
+        **more,
+        key=send.key,
+        at=send.at / 1000,
+        who=send.who,
+        label=send.label,
+        preset=send.preset or None,
+        batch=BatchRow(id=send.batch, row=send.row, rows=send.batch_rows) if send.batch else None,
+        outcome=send.outcome,
+        status=send.status or None,
+        code=send.code or None,
+        host=send.host or None,
+        milliseconds=send.ms,
+        request_id=send.request_id or None,
+    )
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/presets/{id}/sends",
+        name="sendPreset",
+        summary="Send a preset, at most once for each key. The response is 200 for every outcome.",
+        permission="send",
+        handle=send,
+        body=SendRequest,
+        gives=Send,
+        keyed=True,
+        codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
+    ),
+    Route(
+        method="GET",
+        path="/sends",
+        name="listSends",
+        summary="List the operator's own sends, or those of a preset or person, newest first.",
+        permission="sends",
+        handle=browse,
+        query=SendFilter,
+        gives=Sends,
+    ),
+    Route(
+        method="GET",
+        path="/sends/{key}",
+        name="getSend",
+        summary="Read the operator's own send of a key.",
+        permission="sends",
+        handle=read,
+        gives=Send,
+        codes=("not_found",),
+    ),
+)
