@@ -138,9 +138,11 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             ask(method, "/presets/hook", None if method == "GET" else preset, match="*")
         ask("POST", "/presets/hook/preview", {"parameters": {}})
         ask("POST", "/presets/hook/test", {"parameters": {}})
-        key = "b" * 32
-        sent = ask("POST", "/presets/hook/sends", {"payload": SENT}, headers={"Idempotency-Key": key})
+        batch = "b" * 32
+        part = {"payload": SENT, "batch": {"id": batch, "rows": 1}}
+        sent = ask("POST", "/presets/hook/sends", part, headers={"Idempotency-Key": f"{batch}-1"})
         assert sent.json["outcome"] == "accepted"
+        ask("POST", "/presets/hook/check", {"rows": [{"x": SENT}]})
         caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
         operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
         # The response has the cookie, and nothing else may.
@@ -157,7 +159,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             # The upstream of these tests repeats what it was sent.
             said.append(b"" if answer.status == 200 else answer.body.encode())
         lists = ("/integrations", "/presets", "/audit", "/callers", "/tokens", "/sends", "/forms")
-        sends = (f"/sends/{key}", "/forms/hook")
+        sends = (f"/sends/{batch}-1", f"/batches/{batch}", "/forms/hook")
         for path in (
             *lists,
             *sends,

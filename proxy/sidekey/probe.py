@@ -98,12 +98,16 @@ async def probe_preset(
     A `draft` is sent as it is, also if no preset, or another one, has its ID: its integration is the one that is
     served. The head of the response must come within a minute.
     """
-    path = "/p/draft" if preset.id == UNKNOWN else f"/p/{preset.id}"
-    asked = _Asked("POST", path, data, content_type or preset.accepts)
+    asked = _Asked("POST", path_of(preset), data, content_type or preset.accepts)
     if draft:
         asked = asked._replace(draft=preset.rules, seconds=_HEAD_SECONDS)
     outcome = await _ask(plane, asked)
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
+
+
+def path_of(preset: Preset) -> str:
+    """Return the path of a request to a preset; one that is not saved has the ID UNKNOWN."""
+    return "/p/draft" if preset.id == UNKNOWN else f"/p/{preset.id}"
 
 
 class _Asked(NamedTuple):

@@ -18,6 +18,7 @@ from support.child import Child
 from support.raw import DEADLINE, RawConnection
 from support.recording import recording
 from support.upstream import OK, RawUpstream
+from support.wire import Message
 
 SECRET: Final = "a-canary-of-sends-4711"
 
@@ -34,6 +35,8 @@ class Upstream:
 
     def __init__(self) -> None:
         self.release = threading.Event()
+        self.requests: list[Message] = []
+        """In the order in which they arrived."""
         self.server: RawUpstream
 
     @contextmanager
@@ -48,6 +51,7 @@ class Upstream:
     async def _script(self, connection: RawConnection) -> None:
         while True:
             message = await connection.request()
+            self.requests.append(message)
             word = message.target.decode().rpartition("/")[2]
             if word == "cut":
                 connection.transport.abort()
@@ -67,7 +71,7 @@ class Upstream:
     @property
     def words(self) -> list[str]:
         """What each request asked for, by the last segment of its path."""
-        return [each.target.decode().rpartition("/")[2] for each in self.server.requests]
+        return [each.target.decode().rpartition("/")[2] for each in self.requests]
 
 
 def presets(port: int, path: str = "sms") -> str:

@@ -32,6 +32,7 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "greater_than_equal": lambda context: f"must be at least {context['ge']}",
     "less_than_equal": lambda context: f"must be at most {context['le']}",
     "too_short": lambda _: "must have at least one entry",
+    "too_long": lambda context: f"must have at most {context['max_length']} entries",
     "value_error": lambda context: str(context["error"]),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ def test_send_has_the_outcome_of_the_upstream(
     assert "integration" not in found and "reason" not in found
     assert running.upstream.words[before:] == [word]
     # What was sent, and the audit, which has no value of it.
-    message = running.upstream.server.requests[-1]
+    message = running.upstream.requests[-1]
     assert json.loads(message.body) == {"text": f"Hello {word} en"}
     entry = audited(running)
     assert (entry["action"], entry["object"], entry["name"]) == ("send", "preset", "welcome")
@@ -121,7 +122,7 @@ def test_parameters_are_corrected_before_anything_counts(running: Sending, mark:
 def test_editor_sends_a_payload_with_the_type_of_the_preset(running: Sending) -> None:
     found = running.by("editor").post("event", {"payload": "Zoë"}).json
     assert (found["outcome"], found["integration"]) == ("accepted", "sms")
-    message = running.upstream.server.requests[-1]
+    message = running.upstream.requests[-1]
     assert (message.body, message.values(b"content-type")) == ("Zoë".encode(), [b"text/plain"])
 
 
@@ -235,3 +236,58 @@ def test_forms_say_what_to_fill_in_and_nothing_else(running: Sending, mark: Peop
     assert [each["id"] for each in everything] == ["closed", "event", "missing", "outside", "secret", "welcome"]
     event = running.by("viewer").get("/forms/event")
     assert (event["takes"], event["content_type"], event["problem"]) == ("payload", "text/plain", False)
+
+
+def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: People) -> None:
+    """A batch is one entry of the audit and one row of a list, and tells which rows were not accepted."""
+    mark.send("welcome", phone="200")
+    batch, before = {"id": secrets.token_hex(16), "rows": 3}, len(running.upstream.words)
+    rows = [{"phone": "200"}, {"phone": 1, "x": 2}, {"phone": "1" * 21}]
+    said = mark.ask("POST", "/presets/welcome/check", {"rows": rows})
+    errors = {(each["row"], each["pointer"]) for each in said.json["errors"]}
+    assert errors == {(1, "/phone"), (1, "/x"), (2, "/phone")}
+    refused = mark.ask("POST", "/presets/outside/check", {"rows": [{}]}).json["errors"]
+    assert refused == [{"row": 0, "pointer": "", "detail": "Sidekey refuses this request (credential_unavailable)"}]
+    assert mark.ask("POST", "/presets/secret/check", {"rows": rows}).code == "forbidden"
+    for wrong in ([], [{}] * 101):
+        assert mark.ask("POST", "/presets/welcome/check", {"rows": wrong}).pointers == {"/rows"}
+    assert mark.ask("POST", "/presets/event/check", {"rows": [{}]}).json["errors"][0]["pointer"] == ""
+
+    for number, word in ((1, "200"), (2, "404"), (3, "cut")):
+        found = mark.send("welcome", f"{batch['id']}-{number}", batch, phone=word).json
+        assert found["batch"] == {**batch, "row": number}
+    entry = audited(running)
+    assert (entry["action"], entry["outcome"]) == ("send batch", "ok")
+    assert entry["fields"] == [f"batch:{batch['id']}", "rows:3"]
+    found = mark.get(f"/batches/{batch['id']}")
+    assert found == running.by("viewer").get(f"/batches/{batch['id']}")
+    assert (found["rows"], found["last_row"], found["preset"], found["who"]) == (3, 3, "welcome", "mark")
+    assert found["outcomes"] == {"accepted": 1, "refused": 1, "unknown": 1}
+    assert found["others"] == [
+        {"row": 2, "outcome": "refused", "status": 404},
+        {"row": 3, "outcome": "unknown", "status": None},
+    ]
+    newest, before_it = mark.get("/sends")["items"][:2]
+    assert (newest["batch"]["row"], before_it["batch"]) == (3, None)
+    assert running.by("anna").ask("GET", f"/batches/{batch['id']}").code == "not_found"
+
+    # The key says which row it is, and a batch has one person and preset.
+    for key in (new_key(), f"{batch['id']}-0", f"{batch['id']}-1001", f"{batch['id']}-01"):
+        assert mark.send("welcome", key, batch, phone="200").pointers == {"/batch"}
+    assert mark.send("welcome", None, {"id": "b", "rows": 0}, phone="200").pointers == {"/batch/id", "/batch/rows"}
+    for by, preset in ((running.by("anna"), "welcome"), (mark, "closed")):
+        parameters = {"phone": "200"} if preset == "welcome" else {}
+        assert by.send(preset, f"{batch['id']}-4", batch, **parameters).pointers == {"/batch/id"}
+    assert running.upstream.words[before:] == ["200", "404", "cut"]
+
+
+def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:
+    editor = running.by("editor")
+    url = f"http://127.0.0.1:{running.upstream.server.port}/draft/202"
+    draft = {"integration": "sms", "url": url, "body": {"json": {"a": 1}}}
+    assert editor.ask("POST", "/drafts/preset/test", draft).json["ok"]
+    found = editor.get("/sends")["items"][0]
+    assert (found["preset"], found["outcome"], found["status"]) == (None, "accepted", 202)
+    assert found["key"].startswith("draft-")
+    entry = audited(running)
+    assert (entry["action"], entry["outcome"]) == ("test", "ok")

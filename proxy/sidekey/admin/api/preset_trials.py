@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ from sidekey.admin.api.presets import PresetDocument, PresetMembers
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import Body, document_in, name_in, read_body
 from sidekey.admin.api.route import Route
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.sending import Filled, Order, Sent, limits_of, new_send
+from sidekey.admin.api.service import Service, unavailable
 from sidekey.admin.api.trials import Places, TestResult, send
 from sidekey.core.parameters import FORM
 from sidekey.core.templates import essence_of
@@ -30,6 +32,9 @@ from sidekey.settings.presets import read_preset
 from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import ContentType
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import StoreError
+from sidekey.store.sends import NewSend
 
 
 class Content(Body):
@@ -103,14 +108,30 @@ async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
 
 
 async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
-    """Send the request of a preset that is not saved, with the credential of its integration."""
+    """Send the request of a preset that is not saved, with the credential of its integration, as a send."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
-    sent, _ = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    sent, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
+    filled = Filled(draft.preset, sent.data, sent.content_type, found.problem)
     # A draft has no row: the audit has that of the integration whose credential it uses.
     row = snapshot.integrations[draft.preset.rules.integration].row
-    probe = partial(service.probe_preset, draft.preset, sent.data, sent.content_type, True)
-    return ApiResult.of(await send(service, request, replace(draft.preset, id=draft.name, row=row), probe))
+
+    async def fill_draft() -> Filled:
+        return filled
+
+    def reserve(filled: Filled) -> tuple[NewSend, AuditEntry]:
+        new, entry = new_send(request, filled, f"draft-{secrets.token_hex(16)}", "")
+        return replace(new, preset=""), replace(entry, action="test", id=draft.name, row=row)
+
+    operator = request.operator
+    service.admit_test(operator)
+    began = time.perf_counter()
+    try:
+        result = await service.sending.send(Order(operator.identity, limits_of(operator), fill_draft, reserve))
+    except StoreError as error:
+        raise unavailable(error) from None
+    assert isinstance(result, Sent)  # noqa: S101  for mypy: no other request has this key
+    return ApiResult.of(TestResult.of(result.outcome, began))
 
 
 def _served(service: Service, request: ApiRequest) -> Preset:
@@ -266,6 +287,6 @@ ROUTES: Final = (
         "credential.",
         handle=test_draft,
         gives=TestResult,
-        codes=("invalid", "too_many"),
+        codes=("invalid", "too_many", "send_limit", "stopping"),
     ),
 )

@@ -9,6 +9,7 @@ from pydantic import RootModel
 
 from sidekey.admin.api import (
     audit,
+    batches,
     callers,
     catalogue,
     forms,
@@ -50,6 +51,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *preset_trials.ROUTES,
     *forms.ROUTES,
     *sends.ROUTES,
+    *batches.ROUTES,
     *callers.ROUTES,
     *catalogue.ROUTES,
     *tokens.ROUTES,

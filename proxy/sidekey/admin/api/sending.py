@@ -10,10 +10,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
+from sidekey.admin.api.messages import ApiRequest
+from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.errors import Problem
-from sidekey.probe import Outcome
+from sidekey.probe import Outcome, path_of
 from sidekey.runtime.snapshot import Preset
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreDenied, StoreError
@@ -196,8 +199,7 @@ class Sending:
             problem = Problem("overloaded", "Sidekey is stopping: nothing was sent")
         if problem is None:
             return await self._probe(filled.preset, filled.data, filled.content_type, True)
-        request = f"POST /p/{filled.preset.id}"
-        return Outcome(request, problem.status, problem.code, problem.detail, maybe_sent=False)
+        return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
 
     def _hold(self, order: Order, limited: Limited) -> None:
         now = asyncio.get_running_loop().time()
@@ -236,6 +238,41 @@ class Sending:
         while self._unrecorded:
             await self._store().record_send(*self._unrecorded[0])
             self._unrecorded.popleft()
+
+
+def limits_of(operator: Operator) -> tuple[int, int]:
+    """Return how many sends an operator may make in a minute and in 24 hours."""
+    return operator.per_minute or 0, operator.per_day or 0
+
+
+def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tuple[NewSend, AuditEntry]:
+    """Return the row to reserve for a filled preset, and the audit entry of the send."""
+    operator, preset = request.operator, filled.preset
+    per_minute, per_day = limits_of(operator)
+    new = NewSend(
+        identity=operator.identity,
+        key=key,
+        who=operator.name,
+        label=operator.label,
+        content=content,
+        integration=preset.rules.integration,
+        preset=preset.id,
+        target=preset.url,
+        method=preset.rules.method.decode(),
+        host="" if filled.problem is not None else urlsplit(preset.url).hostname or "",
+        per_minute=per_minute,
+        per_day=per_day,
+    )
+    entry = AuditEntry(
+        who=operator.name,
+        action="send",
+        kind="preset",
+        id=preset.id,
+        row=preset.row,
+        source=request.source,
+        outcome="sent",
+    )
+    return new, entry
 
 
 def _ended(existing: Existing) -> Send:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from sidekey.admin.api.audit import Before
 from sidekey.admin.api.messages import ApiRequest, ApiResult
@@ -17,7 +16,7 @@ from sidekey.admin.api.preset_trials import Content, PresetTrial, fill
 from sidekey.admin.api.problems import FORBIDDEN, ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import Body, Instant, OneOf, Page
 from sidekey.admin.api.route import Route
-from sidekey.admin.api.sending import Filled, Order, Sent
+from sidekey.admin.api.sending import Filled, Order, Sent, limits_of, new_send
 from sidekey.admin.api.service import Service, unavailable
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Preset, Snapshot
@@ -36,10 +35,18 @@ _BATCH: Final = "[0-9a-f]{32}"
 _MOST_ROWS: Final = 1000
 
 
+def _check_batch_id(text: str) -> str:
+    if not re.fullmatch(_BATCH, text):
+        raise ValueError("must be 32 hexadecimal digits, in lower case")
+    return text
+
+
 class NewBatch(Body):
     """The CSV file that a send is a row of. Its Idempotency-Key must be `ID-N`, with N the number of the row."""
 
-    id: Annotated[str, Field(pattern=f"^{_BATCH}$")] = Field(description="A random ID: 32 hexadecimal digits.")
+    id: Annotated[
+        str, AfterValidator(_check_batch_id), WithJsonSchema({"type": "string", "pattern": f"^{_BATCH}$"})
+    ] = Field(description="A random ID: 32 hexadecimal digits.")
     rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)] = Field(description="The number of rows of the file.")
 
 
@@ -97,37 +104,50 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
     """Send a preset, or return the result of an earlier request with this key."""
     sent = await service.read(SendRequest, request)
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
-    preset = snapshot.presets.get(name)
-    if operator.presets is not None and name not in operator.presets:
-        raise await _forbidden(service, request)
+    await check_grant(service, request)
     content = canonical([operator.identity, name, sent.model_dump(include={"parameters", "payload"})])
     # Before anything is filled: the preset may have changed since the first request, whose response was lost.
-    existing = await _stored(service.sending.find(operator.identity, request.key, content))
+    existing = await or_unavailable(service.sending.find(operator.identity, request.key, content))
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
-    if preset is None:
-        raise await _forbidden(service, request)
+    preset = await find_preset(service, request, snapshot)
     _check_batch(sent.batch, request.key)
 
     async def filled() -> Filled:
-        return await service.validate(_fill, snapshot, preset, sent, operator.presets is not None)
+        return await service.validate(fill_send, snapshot, preset, sent, operator.presets is not None)
 
     def reserved(found: Filled) -> tuple[NewSend, AuditEntry]:
-        return new_send(request, found, request.key, content, sent.batch)
+        new, entry = new_send(request, found, request.key, content)
+        return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
 
-    result = await _stored(service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved)))
+    result = await or_unavailable(service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved)))
     if isinstance(result, Sent):
         return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
     return ApiResult.of(shown(result, operator))
 
 
+async def find_preset(service: Service, request: ApiRequest, snapshot: Snapshot) -> Preset:
+    """Return the preset of a request. Raises ApiProblem, the same one as `check_grant`."""
+    preset = snapshot.presets.get(request.names["id"])
+    if preset is None:
+        raise await _forbidden(service, request)
+    return preset
+
+
+async def check_grant(service: Service, request: ApiRequest) -> None:
+    """Raise ApiProblem for a sender who was not granted the preset."""
+    granted = request.operator.presets
+    if granted is not None and request.names["id"] not in granted:
+        raise await _forbidden(service, request)
+
+
 async def _forbidden(service: Service, request: ApiRequest) -> ApiProblem:
-    """Audit and return the 403 of a preset that is unknown, or not granted."""
     await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
     return ApiProblem("forbidden", FORBIDDEN)
 
 
-async def _stored(work: Awaitable[T]) -> T:
+async def or_unavailable(work: Awaitable[T]) -> T:
+    """Await work of the store. Raises ApiProblem if the store cannot be used."""
     try:
         return await work
     except StoreError as error:
@@ -140,7 +160,14 @@ def _check_batch(batch: NewBatch | None, key: str) -> None:
         raise invalid([ItemError("/batch", text)])
 
 
-def _fill(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool) -> Filled:
+def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
+    """Make the first send of a batch write the entry of the batch. The entry is not updated: rows have none."""
+    fields = (f"batch:{batch.id}", f"rows:{batch.rows}")
+    entry = replace(entry, action="send batch", fields=fields, outcome="ok")
+    return replace(new, batch=batch.id, batch_rows=batch.rows), entry
+
+
+def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool) -> Filled:
     """Fill a preset. Raises ApiProblem with all errors of the content."""
     if preset.invalid:
         return Filled(preset, b"", "", Problem("credential_unavailable", preset.invalid, error=_MISCONFIGURED))
@@ -154,44 +181,9 @@ def _fill(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: bool
 _MISCONFIGURED: Final = "proxy_configuration_error"
 
 
-def limits_of(operator: Operator) -> tuple[int, int]:
-    """Return how many sends an operator may make in a minute and in 24 hours."""
-    return operator.per_minute or 0, operator.per_day or 0
-
-
-def new_send(
-    request: ApiRequest, filled: Filled, key: str, content: str, batch: NewBatch | None = None
-) -> tuple[NewSend, AuditEntry]:
-    """Return the row to reserve for a filled preset, and the audit entry of the send or of its batch."""
-    operator, preset = request.operator, filled.preset
-    per_minute, per_day = limits_of(operator)
-    new = NewSend(
-        identity=operator.identity,
-        key=key,
-        who=operator.name,
-        label=operator.label,
-        content=content,
-        integration=preset.rules.integration,
-        preset=preset.id,
-        target=preset.url,
-        method=preset.rules.method.decode(),
-        host="" if filled.problem is not None else urlsplit(preset.url).hostname or "",
-        per_minute=per_minute,
-        per_day=per_day,
-        batch="" if batch is None else batch.id,
-        batch_rows=0 if batch is None else batch.rows,
-    )
-    entry = AuditEntry(
-        who=operator.name, action="send", kind="preset", id=preset.id, row=preset.row, source=request.source
-    )
-    if batch is None:
-        return new, replace(entry, outcome="sent")
-    return new, replace(entry, action="send batch", fields=(f"batch:{batch.id}", f"rows:{batch.rows}"))
-
-
 async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with the operator's own send of a key."""
-    found = await _stored(service.store.send(request.operator.identity, request.names["key"]))
+    found = await or_unavailable(service.store.send(request.operator.identity, request.names["key"]))
     if found is None:
         raise not_found()
     return ApiResult.of(shown(found, request.operator))
@@ -204,7 +196,7 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     if query.who and not sees_all:
         raise ApiProblem("forbidden", "a sender reads the own sends only: leave `who` out")
     own = not sees_all or not (query.preset or query.who)
-    page = await _stored(
+    page = await or_unavailable(
         service.store.send_page(
             identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before
         )
