@@ -97,6 +97,16 @@ async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
         await asyncio.wait(waiting)
 
 
+async def test_a_draft_is_sent_as_it_is_although_another_preset_has_its_id() -> None:
+    async with RawUpstream(answering(OK)) as upstream:
+        url = base_url(upstream.port)
+        served, draft = preset(url=url, content_type="text/x"), preset(url=f"{url}/before", content_type="text/x")
+        async with running(integration("h", url), presets=[served]) as plane:
+            assert (await probe_preset(plane.plane, draft, b"payload", draft=True)).ok
+        (request,) = upstream.requests
+    assert request.target == b"/api/before"
+
+
 async def test_a_draft_whose_response_does_not_come_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """No status and no code of Sidekey's own: the upstream has the request."""
     monkeypatch.setattr(sidekey.probe, "_HEAD_SECONDS", 0.2)
