@@ -122,6 +122,8 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             assert denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
             assert denied(serve.ask("POST", "/integrations/it/test")) == "sidekey_audit"
             assert denied(serve.ask("GET", "/audit")) == "sidekey_audit"
+            key = {"Idempotency-Key": "a-key-of-a-send-1"}
+            assert denied(serve.ask("POST", "/presets/it/sends", {"payload": "x"}, headers=key)) == "sidekey_sends"
 
             # With 401 a page would ask for a log-in that cannot help. A forged cookie never reaches the database.
             page = {"Authorization": "", "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}

@@ -198,7 +198,7 @@ with the same object as `"sample"`; without a sample, a preview fills in example
   its value. If Sidekey would refuse the request, `request` is null, and `code` and `reason` say why.
 - `/test` sends it: **a real request, on which the upstream may act**, with the integration's credential. Any 2xx is
   success. Each token may send one a second, tests of integrations included. The audit lists each of them, and that of
-  a draft also under the integration.
+  a draft also under the integration. A test of a draft is a [send](presets.md#people-who-send), and counts as one.
 - Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`, and in a draft
   `/sample/parameters/user`. A draft's integration must be usable.
 - Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep all their digits.
@@ -246,12 +246,12 @@ reading, changing and deleting affect the stored one. You cannot create one whos
 
 ## Audit
 
-The audit lists each change, and each test with a credential that Sidekey holds. `store.audit` sets how long entries
-are kept.
+The audit lists each change, each [send](presets.md#people-who-send), and each test with a credential that Sidekey
+holds. `store.audit` sets how long entries are kept.
 
-- Sidekey writes the entry of a test before it sends the test. If the store cannot take the entry, the response is 503
-  `store_unavailable`, and nothing is sent. `outcome` is `sent` until the test ends, and stays so if the store cannot
-  be written then. Tests of unsaved integrations are sent but not listed while the store cannot be used.
+- Sidekey writes the entry of a test or send before it sends the request. If the store cannot take the entry, the
+  response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends, and of a test
+  stays so if the store cannot be written then. Tests of unsaved integrations are sent but not listed while the store cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
   and kind. If there are more, one further entry says so, with the `outcome` `more not listed`.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
