@@ -1,0 +1,93 @@
+/** Charts of usage, drawn as SVG. Colours are in console.css; labels are HTML, so that they keep their size at any width. */
+
+import { html } from "./vendor/preact.js";
+
+/** @typedef {{ requests: number, failed: number }} Point */
+
+const HEIGHT = 100;
+/** Height of the smallest bar, so that one failure among thousands of requests stays visible. */
+const LEAST = 2;
+const DAY = 86400;
+
+const number = new Intl.NumberFormat("en");
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+/**
+ * Describe the points in words, for people who do not see the chart.
+ * @param {Point[]} points
+ */
+export function summary(points) {
+  const total = points.reduce((sum, point) => sum + point.requests, 0);
+  const failed = points.reduce((sum, point) => sum + point.failed, 0);
+  return total ? `${count(total, "request")}, ${number.format(failed)} failed` : "No requests";
+}
+
+/**
+ * Compute the heights of one bar: the whole, and the failed part at its foot.
+ * @param {Point} point
+ * @param {number} most
+ * @returns {[number, number]}
+ */
+export function heights({ requests, failed }, most) {
+  const scale = HEIGHT / Math.max(most, 1);
+  const low = failed && Math.max(failed * scale, LEAST);
+  return [requests && Math.max(requests * scale, low, LEAST), low];
+}
+
+/**
+ * Draw requests and failures by time. `step` is in seconds, `from` is the begin of the first point.
+ * @param {{ points: Point[], step: number, from: string, label: string }} props
+ */
+export function Chart({ points, step, from, label }) {
+  const format = step >= DAY ? date : step * points.length > DAY ? weekday : hour;
+  const start = new Date(from).getTime();
+  const at = (/** @type {number} */ index) => format.format(start + index * step * 1000);
+  const title = (/** @type {Point} */ point, /** @type {number} */ index) =>
+    `${at(index)}: ${count(point.requests, "request")}, ${number.format(point.failed)} failed`;
+  return html`<figure class="chart">
+    <div class="chart-most" aria-hidden="true">${number.format(largest(points))}</div>
+    <${Bars} points=${points} label=${`${label}: ${summary(points)}`} title=${title} />
+    <div class="chart-times" aria-hidden="true">
+      <span>${at(0)}</span><span>${at(Math.floor(points.length / 2))}</span><span>${at(points.length)}</span>
+    </div>
+    <figcaption><span class="chart-key">Requests</span> <span class="chart-key failed">Failed</span></figcaption>
+  </figure>`;
+}
+
+/**
+ * Draw a small chart for a row of a table. A point is `[requests, failed]`.
+ * @param {{ points: [number, number][], label: string }} props
+ */
+export function Spark({ points, label }) {
+  const named = points.map(([requests, failed]) => ({ requests, failed }));
+  return html`<span class="spark"><${Bars} points=${named} label=${`${label}: ${summary(named)}`} /></span>`;
+}
+
+/** @param {{ points: Point[], label: string, title?: (point: Point, index: number) => string }} props */
+function Bars({ points, label, title }) {
+  const most = largest(points);
+  return html`<svg role="img" aria-label=${label} viewBox="0 0 ${points.length * 10} ${HEIGHT}" preserveAspectRatio="none">
+    <path class="chart-base" d="M0 ${HEIGHT}H${points.length * 10}" />
+    ${points.map((point, index) => {
+      const [all, failed] = heights(point, most);
+      return html`<g>
+        ${title && html`<title>${title(point, index)}</title>`}
+        ${title && html`<rect class="chart-hover" x=${index * 10} y="0" width="10" height=${HEIGHT} />`}
+        <rect class="chart-bar" x=${index * 10 + 1} y=${HEIGHT - all} width="8" height=${all} />
+        <rect class="chart-bar failed" x=${index * 10 + 1} y=${HEIGHT - failed} width="8" height=${failed} />
+      </g>`;
+    })}
+  </svg>`;
+}
+
+/** @param {Point[]} points */
+function largest(points) {
+  return Math.max(0, ...points.map((point) => point.requests));
+}
+
+/** @param {number} amount @param {string} noun */
+function count(amount, noun) {
+  return `${number.format(amount)} ${noun}${amount === 1 ? "" : "s"}`;
+}
