@@ -55,8 +55,10 @@ def run(database: Postgres, script: str) -> None:
 
     async def execute() -> None:
         connection = await asyncpg.connect(database.url())
-        await connection.execute(script)
-        await connection.close()
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
 
     asyncio.run(execute())
 
@@ -142,9 +144,18 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             child.wait_for_line(lambda line: READ_ONLY in line)
             assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_up", ()] == 1
             assert status(child.proxy_port) == 200
+            assert get(child.proxy_port, "/i/it/none", caller).status == 404
             assert edit.ask("DELETE", "/callers/billing", match='"1"').status == 204
             within(lambda: status(child.proxy_port) == 401)
+            assert child.stop() == 0
         assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
+        assert not any("stay in this process" in line for line in child.lines)
+        # What it counted is in the store, and it may not remove that.
+        assert edit.get("/integrations/it/usage")["outcomes"]["4xx"] == 1
+        assert [each["status"] for each in edit.get("/integrations/it/failures")["items"]] == [404]
+        for table in ("usage", "failures"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                run(database, f"SET ROLE sidekey_serve; DELETE FROM sidekey.sidekey_{table}")
         assert sum(READ_ONLY in line for line in child.lines) == 1
     assert not any(READ_ONLY in line for line in editing.lines)
 

@@ -164,13 +164,24 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
   if a file has its ID; or if another one covers its targets. In the last two cases, it gets no requests.
 - A preset may use an integration unless its status is `unusable`. `expires_at` exists for every known
   client certificate.
-- `failing` is what this process has seen since its start, for the 1,000 integrations used last. A request counts as a
-  failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
+- `failing` is the same in all processes that share a store, and survives restarts. A process knows its own requests at
+  once, and those of other processes within about two minutes. The last 3 requests are those of one process.
+- A request counts as a failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
   `upstream_tls_failed`, `upstream_protocol_error`, `upstream_timeout` or `credential_unavailable`. Any other response
-  of the upstream ends this status, also 404 and 429, and so does each change of the integration. Sidekey's other
+  of the upstream ends `failing`, also 404 and 429, and so does each change of the integration. Sidekey's other
   responses, and callers who leave, have no effect. A test with `/test` counts as a request, a test of a draft does
   not.
 - `sidekey list` prints the same `status`, or `unknown` instead of `ok` if no process responds.
+
+### Usage and failures
+
+- `/usage` returns requests, failed requests and latency of an integration (of a preset without latency), in all
+  processes: for `24h` by hour, `7d` by 6 hours, or `30d` by day. It includes the requests that this process has counted
+  a moment ago, and those of other processes until about a minute ago. Sidekey keeps usage for 35 days.
+- `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000. Each has
+  the time, the caller, the preset and its URL template or else the host, the status, Sidekey's code if the response was
+  its own, the duration and the request ID. It never has a path, query, header, body or value.
+- A request has failed if its response had a status of 400 or more, or if it ended in a code of Sidekey's own.
 
 ### Tests and previews
 

@@ -302,6 +302,19 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
         Event(
+            "usage and failures wait for the store",
+            "warning",
+            ("reason",),
+            "They are written when it works again; at most 2,000 failures wait.",
+        ),
+        Event(
+            "usage and failures stay in this process",
+            "warning",
+            ("reason",),
+            "Its database user lacks a [privilege](store.md#users-of-the-database). Restart it after you have granted "
+            "it.",
+        ),
+        Event(
             "a row of the store is older than before: the present one is used",
             "error",
             ("kind", "id", "seen", "found"),

@@ -24,6 +24,7 @@ from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import StartError
+from sidekey.history import History
 from sidekey.managed import Managed
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -39,7 +40,6 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.output import open_standard_error
 from sidekey.observe.printed import is_of_output
 from sidekey.observe.redact import describe
-from sidekey.observe.traffic import Traffic
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe, probe_preset
 from sidekey.reloading.log_load import log_load
@@ -76,9 +76,7 @@ class App:
         self.health = Health(None if managed is None else lambda: managed.unread)
         self.metrics = Metrics()
         self.metrics.count_dropped = writer.count_dropped
-        self._traffic = Traffic(self.metrics)
-        self.metrics.note_failure = self._traffic.failed
-        self.metrics.failing = self._traffic.failing
+        self._history = History(self.metrics, lambda: self.snapshot)
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
@@ -139,6 +137,7 @@ class App:
         self._reloader.start()
         if self.managed is not None:
             self.managed.follow(self._reloader, self.metrics)
+            self._history.start(self.managed.store, report_defect)
 
     def _kept_files(self) -> set[Path]:
         """The files that parts read again by themselves."""
@@ -219,7 +218,7 @@ class App:
             probe_draft=self.probe_draft,
             probe_preset=self.probe_preset,
             metrics=self.metrics,
-            traffic=self._traffic,
+            history=self._history,
             report=report_defect,
         )
         return Managing(self._service, address, lambda: self.proxy_address)
@@ -324,6 +323,7 @@ class App:
         if self._service is not None:
             # Sends that were cut have a result now, which the store gets before it is closed.
             await self._service.sending.finish()
+        await self._history.close()
         await self._tokens.close()
         if self.managed is not None:
             # What the last calls for tokens brought is in the store by now.

@@ -22,7 +22,6 @@ class Day:
         self.now = 1_800_000_000
         self.metrics = Metrics()
         self.traffic = Traffic(self.metrics, lambda: self.now)
-        self.metrics.note_failure = self.traffic.failed
 
     def serve(self, *integrations: Integration) -> None:
         """Put a snapshot of these in use."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sidekey.errors import Denial
+from sidekey.observe.access import AccessLine
 from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -110,15 +111,15 @@ class Metrics:
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether older rows than before were seen; None without one.
     `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
-    integrations the last requests have failed, and since when (`traffic.Traffic`).
+    integrations the last requests have failed, and since when (`history.History`).
     `callers` counts requests by caller and outcome, of callers that the config has and that have sent one.
     `grants`, `connections` and `first_bytes` are how long requests waited for a grant, for a connection, and for the
     head of the response once they were written.
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
-    by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
-    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks. `count_dropped` tells
-    how many log lines were lost.
+    by what of and by outcome: "ok", or a code of the API. An exchange that ends in a code of Sidekey's own or in a
+    status of 400 or more calls `note_failure` with its line of the access log (`history.History`), unless it is None.
+    `count_dropped` returns the number of lost log lines.
     """
 
     __slots__ = (
@@ -190,7 +191,7 @@ class Metrics:
         self.leaves_minted = 0
         self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
-        self.note_failure: Callable[[IntegrationStats, str, int], None] | None = None
+        self.note_failure: Callable[[IntegrationStats, AccessLine], None] | None = None
 
     @property
     def upstream_idle(self) -> int:

@@ -78,7 +78,19 @@ class Seen:
 class _Record:
     """Of one integration. `slot` is the number of the newest slot since the epoch."""
 
-    __slots__ = ("errors", "failures", "good", "of", "requests", "since", "slot", "streak", "total", "used_at")
+    __slots__ = (
+        "errors",
+        "failed_at",
+        "failures",
+        "good",
+        "of",
+        "requests",
+        "since",
+        "slot",
+        "streak",
+        "total",
+        "used_at",
+    )
 
     def __init__(self, slot: int) -> None:
         self.requests = array("I", bytes(SLOTS * 4))
@@ -90,6 +102,8 @@ class _Record:
         """Requests that did not fail, as of the last failure."""
         self.streak = 0
         self.since = 0
+        self.failed_at = 0
+        """The last failure that counts."""
         self.of: ref[Integration] | None = None
         """What the last failures were of: changed, it is another object, and they tell nothing of it."""
         self.used_at = 0
@@ -149,6 +163,7 @@ class Traffic:
         if not counts:
             return
         record.failures[record.slot % SLOTS] += 1
+        record.failed_at = now
         good = _good(stats)
         if good != record.good or not self._is_of_now(stats.integration, record):
             record.streak = 0
@@ -168,6 +183,14 @@ class Traffic:
             for name, record in self._records.items()
             if record.streak >= FAILING and self._goes_on(name, record)
         }
+
+    def failures_of(self, name: str) -> tuple[int, int]:
+        """Return since when an integration is failing (0: it is not), and the time of its last failure."""
+        record = self._records.get(name)
+        if record is None:
+            return 0, 0
+        failing = record.streak >= FAILING and self._goes_on(name, record)
+        return record.since if failing else 0, record.failed_at
 
     def _goes_on(self, name: str, record: _Record) -> bool:
         """Whether nothing has succeeded since the last failure, and it is what it was then."""

@@ -85,6 +85,13 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def appending(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction that adds to usage or failures, beside the transaction that writes.
+
+        A crash of the database may lose it after its commit. Raises StoreUnavailable as `writing` does.
+        """
+
+    @abstractmethod
     async def wait(self, seconds: float) -> None:
         """Return when another process announces a change, at the latest after so many seconds. Raises nothing."""
 

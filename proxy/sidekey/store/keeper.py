@@ -149,6 +149,20 @@ class Keeper:
         async with self._one, self._database.writing() as transaction:
             return await work(transaction)
 
+    async def append(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
+        """Add to usage or failures.
+
+        An error of the commit itself is ignored: the database may have committed, and adding twice is worse.
+        """
+        done = False
+        try:
+            async with self._one, self._database.appending() as transaction:
+                await work(transaction)
+                done = True
+        except StoreUnavailable:
+            if not done:
+                raise
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
         """Begin the only transaction that writes, with the state that it begins with.

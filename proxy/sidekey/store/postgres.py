@@ -104,6 +104,16 @@ class PostgresDatabase(Database):
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 yield _PostgresTransaction(connection)
 
+    @asynccontextmanager
+    async def appending(self) -> AsyncIterator[Transaction]:
+        """Begin a transaction without the lock of the one that writes."""
+        with self._mapped():
+            connection, transaction = await self._begin("read_committed", readonly=False)
+            async with _ended(transaction):
+                await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
+                await connection.execute("SET LOCAL synchronous_commit = off")
+                yield _PostgresTransaction(connection)
+
     async def wait(self, seconds: float) -> None:
         """Return when another process announces a change, or the connection closes."""
         with contextlib.suppress(TimeoutError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.store import sends, sessions
+from sidekey.store import failures, sends, sessions, usage
 from sidekey.store.database import Transaction, as_number
 from sidekey.store.errors import StoreRefused
 
@@ -40,6 +40,8 @@ _TABLES: Final = (
     *_BASE,
     *sessions.TABLES,
     *sends.TABLES,
+    *usage.TABLES,
+    *failures.TABLES,
     "INSERT INTO sidekey_schema (version) VALUES (1)",
 )
 

@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -80,6 +80,10 @@ class SqliteDatabase(Database):
         """The transaction that writes."""
         async with self._transaction("BEGIN IMMEDIATE") as transaction:
             yield transaction
+
+    def appending(self) -> AbstractAsyncContextManager[Transaction]:
+        """The transaction that writes: SQLite has only one."""
+        return self.writing()
 
     async def wait(self, seconds: float) -> None:
         """Sleep: SQLite does not announce changes to other processes."""

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from sidekey.runtime.store_rules import HISTORY
-from sidekey.store import audit, leases, sends, sessions, upkeep, uses
+from sidekey.store import audit, failures, leases, sends, sessions, upkeep, usage, uses
 from sidekey.store.audit import AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
+from sidekey.store.failures import Failure
 from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
@@ -24,6 +25,7 @@ from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved
 from sidekey.store.sessions import NewCookie, Session
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import PurposeOf, Rotated, Verified
+from sidekey.store.usage import Failing, Hour, Point
 from sidekey.store.worker import Worker
 
 T = TypeVar("T")
@@ -198,6 +200,40 @@ class Store:
     async def last_uses(self) -> Mapping[str, int]:
         """Return the last use of each row, in seconds since the epoch."""
         return await self._query(uses.read)
+
+    async def add_usage(self, hours: Sequence[Hour]) -> None:
+        """Add sorted usage of this process. Not idempotent: after an uncertain commit it returns as after a commit."""
+        await self._worker.run(self._keeper.append(lambda transaction: usage.add(transaction, hours)))
+
+    async def usage(self, kind: str, name: str, since: int) -> tuple[list[Hour], int]:
+        """Return the usage of an integration or preset from this hour on, and the time of its last use (0: none)."""
+
+        async def read(transaction: Transaction) -> tuple[list[Hour], int]:
+            hours = await usage.read(transaction, kind, name, since)
+            return hours, (await usage.last_uses(transaction, kind, [name])).get(name, 0)
+
+        return await self._query(read)
+
+    async def usage_of(self, names: Sequence[str], since: int) -> tuple[list[Point], Mapping[str, int]]:
+        """Return points of integrations from this hour on, and their last uses."""
+
+        async def read(transaction: Transaction) -> tuple[list[Point], Mapping[str, int]]:
+            points = await usage.read_points(transaction, names, since)
+            return points, await usage.last_uses(transaction, "integration", names)
+
+        return await self._query(read)
+
+    async def failing(self, since: int) -> dict[str, Failing]:
+        """Return the state of each integration that was used from this hour on."""
+        return await self._query(partial(usage.read_failing, since=since))
+
+    async def add_failures(self, found: Sequence[Failure]) -> None:
+        """Add failures, one a second for each integration."""
+        await self._worker.run(self._keeper.append(lambda transaction: failures.add(transaction, found)))
+
+    async def failures(self, integration: str, before: int) -> list[Failure]:
+        """Return a page of failures before this time, newest first, with one more if there are more."""
+        return await self._query(partial(failures.page, integration=integration, before=before))
 
     def new_cookie(self) -> NewCookie:
         """Make the cookie of a new session. Raises StoreUnavailable until the store is open."""

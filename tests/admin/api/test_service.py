@@ -17,7 +17,7 @@ from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service, expect
-from sidekey.observe.traffic import Traffic
+from sidekey.history import History
 from sidekey.probe import Outcome
 from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.records import CallerRow, new_row
@@ -48,7 +48,7 @@ async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseExcept
             probe_draft=never,
             probe_preset=never,
             metrics=running.metrics,
-            traffic=Traffic(running.metrics),
+            history=History(running.metrics, lambda: running.snapshot),
             report=running.report,
         )
         try:

@@ -56,7 +56,7 @@ class IntegrationMembers(Members, Identified):
     )
     expires_at: Instant | None = Field(description="When its client certificate ends; null: it has none that is known.")
     failing_since: Instant | None = Field(
-        description="When the first of its last failures was, in this process since its start; null where fewer than "
+        description="When the first of its last failures was, in any process; null: fewer than "
         f"{FAILING} followed one another."
     )
     kind: str | None

@@ -13,6 +13,7 @@ from sidekey.admin.api import (
     callers,
     catalogue,
     forms,
+    history,
     integrations,
     preset_trials,
     presets,
@@ -57,6 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *tokens.ROUTES,
     *sessions.ROUTES,
     *audit.ROUTES,
+    *history.ROUTES,
     Route(
         method="GET",
         path="/openapi.json",

@@ -30,9 +30,9 @@ from sidekey.admin.api.sending import Sending
 from sidekey.admin.api.standings import Standings
 from sidekey.admin.sessions import Sessions
 from sidekey.core.routing import valid_id
+from sidekey.history import History
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
-from sidekey.observe.traffic import Traffic
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Integration, Preset, Snapshot, TestRequest
@@ -113,7 +113,7 @@ class Service:
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
         probe_preset: Callable[[Preset, bytes, str, bool], Awaitable[Outcome]],
         metrics: Metrics,
-        traffic: Traffic,
+        history: History,
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
@@ -137,7 +137,8 @@ class Service:
         self._logins = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
-        self.traffic = traffic
+        self.traffic = history.traffic
+        self.history = history
         self.sessions = Sessions(managed.store)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
@@ -160,7 +161,7 @@ class Service:
     @property
     def standings(self) -> Standings:
         """How integrations stand now."""
-        return Standings(self.snapshot, self.traffic.failing(), time.time())
+        return Standings(self.snapshot, self.history.failing(), time.time())
 
     def close(self) -> None:
         """End the threads; what is under way in them ends first."""

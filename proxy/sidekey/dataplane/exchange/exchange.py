@@ -1068,22 +1068,31 @@ class Exchange(ExchangeEvents):
         if self._request.rules.timeouts.total:
             worker.deadlines.forget(self)
         if code or status >= 400:
-            if worker.metrics.note_failure is not None:
-                worker.metrics.note_failure(stats, code, status)
-            self._tell(code, seconds, is_answered, problem, logged=worker.access.errors)
+            self._report(code, seconds, is_answered, problem, logged=worker.access.errors, failed=stats)
         elif worker.access.every or worker.audit.uses:
-            self._tell(code, seconds, is_answered, problem, logged=worker.access.every)
+            self._report(code, seconds, is_answered, problem, logged=worker.access.every)
 
-    def _tell(self, code: str, seconds: float, is_answered: bool, problem: Problem | None, *, logged: bool) -> None:
-        """Write what the access log and the audit say of it: `logged` tells whether the former does."""
-        access, audit = self._worker.access, self._worker.audit
+    def _report(
+        self,
+        code: str,
+        seconds: float,
+        is_answered: bool,
+        problem: Problem | None,
+        *,
+        logged: bool,
+        failed: IntegrationStats | None = None,
+    ) -> None:
+        """Write the line of the access log if `logged`, and of the audit; note a failed request with its counters."""
+        access, audit, note = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
         used = audit.uses and self._has_used_credential
-        if logged or used:
+        if logged or used or (failed is not None and note is not None):
             line = self._line(code, seconds, is_answered, problem)
             if logged:
                 access.write(line)
             if used:
                 audit.use(line)
+            if failed is not None and note is not None:
+                note(failed, line)
 
     def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
         """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""

@@ -1,0 +1,205 @@
+"""`/usage` and `/failures`: what requests of integrations and presets were like, in all processes."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import Field
+
+from sidekey.admin.api.audit import Before
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.problems import not_found
+from sidekey.admin.api.resources import Body, Instant, OneOf, Page
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service, unavailable
+from sidekey.history import Used, sum_of
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.failures import Failure as StoredFailure
+from sidekey.store.usage import HOUR, OUTCOMES
+
+
+class _Period(NamedTuple):
+    """A period and the length of its points, in hours."""
+
+    hours: int
+    step: int
+
+
+PERIODS: Final = {"24h": _Period(24, 1), "7d": _Period(7 * 24, 6), "30d": _Period(30 * 24, 24)}
+
+_OUTCOMES: Final = ("401/403", "4xx", "429", "5xx", *OUTCOMES[4:])
+"""Names of the columns of failed requests."""
+
+_LIMITS: Final = (50, 100, 250, 1000, 5000, None)
+"""Upper bounds of the columns of durations, in milliseconds."""
+
+
+class Period(Body):
+    """The query of usage."""
+
+    period: Annotated[str, OneOf(tuple(PERIODS))] = Field(default="24h", description="The time until now.")
+
+
+class UsagePoint(Body):
+    """Requests of one step."""
+
+    requests: int
+    failed: int = Field(description="Those that ended in a status of 400 or more, or in a code of Sidekey's own.")
+
+
+class LatencyCount(Body):
+    """Requests by duration, without those that were faster than the previous bound."""
+
+    to_ms: int | None = Field(description="The upper bound, in milliseconds; null: none.")
+    count: int
+
+
+class Usage(Body):
+    """Requests of an integration or preset in all processes."""
+
+    period: str
+    step: int = Field(description="The length of a point, in seconds.")
+    begin: Instant = Field(alias="from", description="When the first point begins.")
+    points: list[UsagePoint] = Field(description="Oldest first.")
+    outcomes: dict[str, int] = Field(
+        description="Number of requests by outcome, without zeros: `2xx` (with 1xx and 3xx), "
+        + ", ".join(f"`{outcome}`" for outcome in _OUTCOMES)
+        + ". `other`: Sidekey refused the request, or its caller left."
+    )
+    latency: list[LatencyCount] = Field(description="Fastest first. Empty for a preset.")
+    last_used_at: Instant | None
+
+
+class Failure(Body):
+    """A failed request."""
+
+    at: Instant
+    who: str = Field(description="The name of the caller; empty if there are no callers.")
+    preset: str = Field(description="The ID of the preset; empty without one.")
+    target: str = Field(description="The URL template of the preset, or the host.")
+    method: str
+    status: int = Field(description="The status that the caller got; 0 if it left before.")
+    code: str = Field(description="A code of Sidekey's own; empty for a response of the upstream.")
+    milliseconds: int
+    request_id: str
+
+
+class Failures(Page[Failure]):
+    """A page of failed requests."""
+
+
+async def usage_of_integration(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the usage of an integration."""
+    _require_integration(service, request)
+    return await _usage(service, request, "integration")
+
+
+async def usage_of_preset(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the usage of a preset."""
+    name = request.names["id"]
+    if name not in service.snapshot.presets and name not in service.store.state.presets:
+        raise not_found()
+    return await _usage(service, request, "preset")
+
+
+async def failures(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of the failures of an integration."""
+    _require_integration(service, request)
+    before = request.query.before or int(time.time()) + 1
+    try:
+        found, more = await service.history.failures(request.names["id"], before)
+    except (StoreUnavailable, StoreRefused) as error:
+        raise unavailable(error) from None
+    return ApiResult.of(Failures(items=[_failure(each) for each in found], next=str(found[-1].at) if more else None))
+
+
+def _require_integration(service: Service, request: ApiRequest) -> None:
+    name = request.names["id"]
+    if name not in service.snapshot.integrations and name not in service.store.state.integrations:
+        raise not_found()
+
+
+async def _usage(service: Service, request: ApiRequest, kind: str) -> ApiResult:
+    period = PERIODS[request.query.period]
+    try:
+        used = await service.history.usage(kind, request.names["id"], period.hours)
+    except (StoreUnavailable, StoreRefused) as error:
+        raise unavailable(error) from None
+    return ApiResult.of(_usage_in(used, request.query.period, period, latency=kind == "integration"))
+
+
+def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
+    begin = int(time.time()) // HOUR - period.hours + 1
+    points = [[0, 0] for _ in range(period.hours // period.step)]
+    for hour in used.hours:
+        # The clock of another process may be ahead, and the hour may have changed meanwhile.
+        point = points[max(0, min((hour.hour - begin) // period.step, len(points) - 1))]
+        point[0] += hour.counters.requests
+        point[1] += hour.counters.failed
+    total = sum_of(used.hours)
+    outcomes = {"2xx": total.requests - total.failed, **dict(zip(_OUTCOMES, total.outcomes, strict=True))}
+    members: dict[str, Any] = {
+        "period": name,
+        "step": period.step * HOUR,
+        "from": begin * HOUR,
+        "points": [UsagePoint(requests=requests, failed=failed) for requests, failed in points],
+        "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
+        "latency": [
+            LatencyCount(to_ms=limit, count=count)
+            for limit, count in zip(_LIMITS, total.latency if latency else (), strict=False)
+        ],
+        "last_used_at": used.last_at or None,
+    }
+    return Usage(**members)
+
+
+def _failure(found: StoredFailure) -> Failure:
+    return Failure(
+        at=found.at,
+        who=found.who,
+        preset=found.preset,
+        target=found.target,
+        method=found.method,
+        status=found.status,
+        code=found.code,
+        milliseconds=found.ms,
+        request_id=found.request_id,
+    )
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/integrations/{id}/usage",
+        name="getIntegrationUsage",
+        summary="Read how many requests an integration had, how they ended, and how long they took.",
+        permission="viewer",
+        handle=usage_of_integration,
+        query=Period,
+        gives=Usage,
+        codes=("not_found",),
+    ),
+    Route(
+        method="GET",
+        path="/presets/{id}/usage",
+        name="getPresetUsage",
+        summary="Read how many requests a preset had, and how they ended.",
+        permission="viewer",
+        handle=usage_of_preset,
+        query=Period,
+        gives=Usage,
+        codes=("not_found",),
+    ),
+    Route(
+        method="GET",
+        path="/integrations/{id}/failures",
+        name="listFailures",
+        summary="List failed requests of an integration, newest first: at most one a second.",
+        permission="viewer",
+        handle=failures,
+        query=Before,
+        gives=Failures,
+        codes=("not_found",),
+    ),
+)

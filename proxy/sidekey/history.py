@@ -1,0 +1,294 @@
+"""Usage, failures and status of integrations and presets: of all processes that share a store, or of this one alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from weakref import ref
+
+from sidekey.observe.access import AccessLine
+from sidekey.observe.logs import get_logger
+from sidekey.observe.metrics import IntegrationStats, Metrics
+from sidekey.observe.traffic import Traffic
+from sidekey.observe.usage import Usage
+from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.store.errors import StoreDenied, StoreError
+from sidekey.store.failures import PAGE, Failure
+from sidekey.store.store import Store
+from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour
+
+_EVERY: Final = 60.0
+"""Seconds between two exchanges of usage and status with the store."""
+
+_FAILURES_EVERY: Final = 5.0
+"""Seconds between two writes of failures."""
+
+_AT_ONCE: Final = 200
+"""Counters that are compared before others have the loop again."""
+
+_BATCH: Final = 100
+"""Rows of usage in one transaction."""
+
+_PAUSE: Final = 0.05
+"""Seconds between two transactions, for other work of the store."""
+
+_MOST: Final = 2000
+"""Failures that wait to be written, or that a process without a store keeps."""
+
+_GRACE: Final = 5.0
+"""Seconds that the end of a process waits for the last write."""
+
+DAY: Final = 24
+"""Hours of a day, each a point of `usage_of`."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """State of an integration by the store, and the object that was in use when its failures began, if known."""
+
+    last_at: int
+    since: int
+    integration: ref[Integration] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Usage by hour, oldest first, and the last use in seconds since the epoch (0: none)."""
+
+    hours: list[Hour]
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsed:
+    """Requests and failed requests of the last 24 hours, oldest first, and the last use (0: none)."""
+
+    points: list[tuple[int, int]]
+    last_at: int
+
+
+class History:
+    """Exchanges with the store what the processes of a fleet count. `store` is set once by `start`."""
+
+    def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
+        self._metrics = metrics
+        self.traffic = Traffic(metrics)
+        self._snapshot = snapshot
+        self._usage = Usage(metrics)
+        self._store: Store | None = None
+        self._known: dict[str, _Known] = {}
+        self._suspects: set[str] = set()
+        """Integrations that fail by the store."""
+        self._failures: dict[tuple[str, int], Failure] = {}
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        metrics.note_failure = self.note_failure
+        metrics.failing = self.failing
+
+    def start(self, store: Store, report: Callable[[BaseException], object]) -> None:
+        """Exchange with this store from now on. `report` is called with each defect."""
+        self._store = store
+        self._task = asyncio.get_running_loop().create_task(self._run(store, report))
+
+    async def close(self) -> None:
+        """Write the rest."""
+        self._closing.set()
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE):
+                    await self._task
+
+    def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
+        """Note a request that failed; its outcome was counted already."""
+        self.traffic.failed(stats, line.code, line.status)
+        name, at = stats.integration, int(time.time())
+        if (name, at) in self._failures or name not in self._metrics.integrations:
+            return
+        if len(self._failures) == _MOST:
+            del self._failures[next(iter(self._failures))]
+        preset = self._snapshot().presets.get(line.preset)
+        self._failures[name, at] = Failure(
+            name,
+            at,
+            line.caller,
+            line.preset,
+            line.host if preset is None else preset.url,
+            line.method,
+            line.status,
+            line.code,
+            round(line.duration * 1000),
+            line.request_id,
+        )
+
+    def failing(self) -> dict[str, int]:
+        """Return the integrations that are failing, and since when (seconds since the epoch)."""
+        found = {}
+        for name in self._suspects | self.traffic.failing().keys():
+            since = self._failing_since(name)
+            if since:
+                found[name] = since
+        return found
+
+    async def usage(self, kind: str, name: str, hours: int) -> Used:
+        """Return the usage of an integration or preset in so many hours until now. Raises StoreError."""
+        now = int(time.time())
+        used = Used([], 0)
+        if self._store is not None:
+            used = Used(*await self._store.usage(kind, name, now // HOUR - hours + 1))
+        new, _ = self._usage.unwritten(kind, name)
+        if not new.requests:
+            return used
+        return Used([*used.hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
+
+    async def usage_of(self, names: Iterable[str]) -> Mapping[str, DayUsed]:
+        """Return the last 24 hours of at most 50 integrations. Raises StoreError."""
+        now = int(time.time())
+        begin = now // HOUR - DAY + 1
+        found = {name: [[0, 0] for _ in range(DAY)] for name in names}
+        last_uses: dict[str, int] = {}
+        if self._store is not None:
+            points, uses = await self._store.usage_of(list(found), begin)
+            last_uses.update(uses)
+            for point in points:
+                # Another process may be an hour ahead.
+                at = found[point.id][min(point.hour - begin, DAY - 1)]
+                at[0] += point.requests
+                at[1] += point.failed
+        for name, each in found.items():
+            new, _ = self._usage.unwritten("integration", name)
+            if new.requests:
+                each[-1][0] += new.requests
+                each[-1][1] += new.failed
+                last_uses[name] = now
+        return {
+            name: DayUsed([(requests, failed) for requests, failed in each], last_uses.get(name, 0))
+            for name, each in found.items()
+        }
+
+    async def failures(self, integration: str, before: int) -> tuple[list[Failure], bool]:
+        """Return a page of failures before this time, newest first, and True if there are more. Raises StoreError."""
+        stored = [] if self._store is None else await self._store.failures(integration, before)
+        found = {each.at: each for (name, at), each in self._failures.items() if name == integration and at < before}
+        found |= {each.at: each for each in stored}
+        page = [found[at] for at in sorted(found, reverse=True)]
+        return page[:PAGE], len(page) > PAGE
+
+    async def _run(self, store: Store, report: Callable[[BaseException], object]) -> None:
+        # Processes that start together must not write together.
+        due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
+        since = int(time.time()) // HOUR - DAY
+        is_read = is_ended = False
+        problem = ""
+        while not is_ended:
+            is_ended = self._closing.is_set()
+            is_due = time.monotonic() >= due
+            try:
+                if store.health.up:
+                    if is_due or not is_read:
+                        await self._read(store, since)
+                        since, is_read = int(time.time()) // HOUR - 1, True
+                    if is_due or is_ended:
+                        due = time.monotonic() + _EVERY
+                        await self._write_usage(store)
+                    await self._write_failures(store)
+                    problem = ""
+            except StoreDenied as error:
+                get_logger().warning("usage and failures stay in this process", reason=str(error))
+                return
+            except StoreError as error:
+                # A later attempt writes what this one did not.
+                if problem != str(error):
+                    problem = str(error)
+                    get_logger().warning("usage and failures wait for the store", reason=problem)
+            except Exception as defect:  # noqa: BLE001  the edge of a task
+                report(defect)
+            if not is_ended:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FAILURES_EVERY):
+                        await self._closing.wait()
+
+    async def _read(self, store: Store, since: int) -> None:
+        for name, state in (await store.failing(since)).items():
+            self._note_state(name, state)
+
+    async def _write_usage(self, store: Store) -> None:
+        hours: list[Hour] = []
+        counted: dict[tuple[str, str], Counters] = {}
+        for number, (kind, name) in enumerate(self._usage.keys(), 1):
+            new, total = self._usage.unwritten(kind, name)
+            if new.requests:
+                now = int(time.time())
+                since = self._failing_since(name) if kind == "integration" else 0
+                hours.append(Hour(kind, name, now // HOUR, now, since, new))
+                counted[kind, name] = total
+            if len(hours) == _BATCH:
+                await self._add(store, hours, counted)
+                hours, counted = [], {}
+                if not self._closing.is_set():
+                    await asyncio.sleep(_PAUSE)
+            elif number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if hours:
+            await self._add(store, hours, counted)
+
+    async def _add(self, store: Store, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
+        await store.add_usage(hours)
+        for hour in hours:
+            self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
+            if hour.kind == "integration":
+                self._note_state(hour.id, Failing(hour.last_at, hour.failing_since))
+
+    async def _write_failures(self, store: Store) -> None:
+        batch = dict(self._failures)
+        if batch:
+            await store.add_failures([batch[key] for key in sorted(batch)])
+            for key in batch:
+                self._failures.pop(key, None)
+
+    def _note_state(self, name: str, state: Failing) -> None:
+        """Go on from a state of the store, or from one that this process has written."""
+        known = self._known.get(name)
+        if known is not None and known.last_at > state.last_at:
+            return
+        if known is None or known.since != state.since:
+            integration = self._metrics.integrations.get(name)
+            known = self._known[name] = _Known(0, state.since, None if integration is None else ref(integration))
+        known.last_at = state.last_at
+        (self._suspects.add if state.since else self._suspects.discard)(name)
+
+    def _failing_since(self, name: str) -> int:
+        """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""
+        own, failed_at = self.traffic.failures_of(name)
+        known = self._known.get(name)
+        if known is None:
+            return own
+        shared = known.since if self._counts(name, known) else 0
+        if own and (known.since or failed_at >= known.last_at):
+            return min(own, shared or own)
+        return shared
+
+    def _counts(self, name: str, known: _Known) -> bool:
+        """Return True if failures by the store are of the integration in use, and none succeeded here since then."""
+        integration = self._metrics.integrations.get(name)
+        if not known.since or integration is None:
+            return False
+        if known.integration is None:
+            # The store told of its failures before it told of the integration.
+            known.integration = ref(integration)
+        if known.integration() is not integration or self._usage.unwritten("integration", name)[0].good:
+            return False
+        row = None if self._store is None else self._store.state.integrations.get(name)
+        return not integration.stored or row is None or known.since >= row.updated_at
+
+
+def sum_of(hours: Iterable[Hour]) -> Counters:
+    """Add the counters of hours."""
+    total = NONE
+    for hour in hours:
+        total = total.plus(hour.counters)
+    return total

@@ -1,0 +1,101 @@
+"""A sample of failed requests: at most one a second for each integration. No MAC: it grants nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sidekey.store.database import Transaction, as_number, as_text
+
+PAGE: Final = 50
+
+MOST: Final = 1000
+"""Failures that are kept for each integration."""
+
+TABLES: Final = (
+    "CREATE TABLE sidekey_failures (integration TEXT NOT NULL, at BIGINT NOT NULL, who TEXT NOT NULL, "
+    "preset TEXT NOT NULL, target TEXT NOT NULL, method TEXT NOT NULL, status BIGINT NOT NULL, code TEXT NOT NULL, "
+    "ms BIGINT NOT NULL, request_id TEXT NOT NULL, PRIMARY KEY (integration, at))",
+    "CREATE INDEX sidekey_failures_at ON sidekey_failures (at)",
+)
+
+
+class Failure(NamedTuple):
+    """A failed request.
+
+    `at` is in seconds since the epoch, `who` the name of the caller. `target` is the preset's URL template or the host,
+    never a filled path. `code` is one of Sidekey's own, or empty for a response of the upstream.
+    """
+
+    integration: str
+    at: int
+    who: str
+    preset: str
+    target: str
+    method: str
+    status: int
+    code: str
+    ms: int
+    request_id: str
+
+
+async def add(transaction: Transaction, failures: Sequence[Failure]) -> None:
+    """Add failures, unless the store already has one of the same integration and second."""
+    statement = (
+        "INSERT INTO sidekey_failures VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "ON CONFLICT (integration, at) DO NOTHING"
+    )
+    await transaction.execute_many(statement, failures)
+
+
+async def page(transaction: Transaction, integration: str, before: int) -> list[Failure]:
+    """Return the failures before this time, newest first, and one more than a page has if there are more."""
+    found = await transaction.fetch(
+        "SELECT * FROM sidekey_failures WHERE integration = $1 AND at < $2 ORDER BY at DESC LIMIT $3",
+        integration,
+        before,
+        PAGE + 1,
+    )
+    return [_read(*row) for row in found]
+
+
+def _read(integration: object, at: object, *columns: object) -> Failure:
+    who, preset, target, method, status, code, ms, request_id = columns
+    return Failure(
+        as_text(integration),
+        as_number(at),
+        as_text(who),
+        as_text(preset),
+        as_text(target),
+        as_text(method),
+        as_number(status),
+        as_text(code),
+        as_number(ms),
+        as_text(request_id),
+    )
+
+
+async def drop(transaction: Transaction, before: int, most: int) -> int:
+    """Delete at most so many failures before this time, and return their number."""
+    return await transaction.execute(
+        "DELETE FROM sidekey_failures WHERE (integration, at) IN "
+        "(SELECT integration, at FROM sidekey_failures WHERE at < $1 LIMIT $2)",
+        before,
+        most,
+    )
+
+
+async def crowded(transaction: Transaction) -> list[str]:
+    """Return the integrations with more failures than are kept."""
+    statement = "SELECT integration FROM sidekey_failures GROUP BY integration HAVING count(*) > $1"
+    return [name for (name,) in await transaction.fetch(statement, MOST)]
+
+
+async def drop_oldest(transaction: Transaction, integration: str) -> None:
+    """Delete all failures of an integration but those that are kept."""
+    await transaction.execute(
+        "DELETE FROM sidekey_failures WHERE integration = $1 AND at <= (SELECT at FROM sidekey_failures "
+        "WHERE integration = $1 ORDER BY at DESC LIMIT 1 OFFSET $2)",
+        integration,
+        MOST,
+    )

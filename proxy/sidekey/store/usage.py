@@ -1,0 +1,175 @@
+"""Requests of each integration and preset, counted by hour for all processes together. No MAC: it grants nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sidekey.store.database import Transaction, as_number, as_text
+
+HOUR: Final = 3600
+
+KEPT: Final = 35 * 24
+"""Hours after which usage is deleted."""
+
+OUTCOMES: Final = (
+    "s401_403",
+    "s4xx",
+    "s429",
+    "s5xx",
+    "unreachable",
+    "tls",
+    "protocol",
+    "timeout",
+    "credential",
+    "other",
+)
+"""Columns of failed requests, by outcome."""
+
+LATENCY: Final = ("b50", "b100", "b250", "b1000", "b5000", "more")
+"""Columns of durations: the upper bound in milliseconds."""
+
+_COUNTERS: Final = ("requests", "failed", *OUTCOMES, *LATENCY)
+_KEY: Final = ("kind", "id", "hour")
+_COLUMNS: Final = (*_KEY, "last_at", "failing_since", *_COUNTERS)
+
+TABLES: Final = (
+    "CREATE TABLE sidekey_usage (kind TEXT NOT NULL, id TEXT NOT NULL, "
+    f"{', '.join(f'{column} BIGINT NOT NULL' for column in _COLUMNS[2:])}, PRIMARY KEY ({', '.join(_KEY)}))",
+    "CREATE INDEX sidekey_usage_hour ON sidekey_usage (hour)",
+)
+
+_ADD: Final = (
+    "INSERT INTO sidekey_usage AS u VALUES "  # noqa: S608  names and numbers of columns
+    f"({', '.join(f'${number + 1}' for number in range(len(_COLUMNS)))}) "
+    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
+    "failing_since = CASE WHEN excluded.last_at >= u.last_at THEN excluded.failing_since ELSE u.failing_since END, "
+    "last_at = CASE WHEN excluded.last_at > u.last_at THEN excluded.last_at ELSE u.last_at END, "
+    f"{', '.join(f'{column} = u.{column} + excluded.{column}' for column in _COUNTERS)}"
+)
+
+
+class Counters(NamedTuple):
+    """Numbers of requests: all, failed, by outcome as in `OUTCOMES`, and by duration as in `LATENCY`."""
+
+    requests: int
+    failed: int
+    outcomes: tuple[int, ...]
+    latency: tuple[int, ...] = (0,) * len(LATENCY)
+
+    def plus(self, other: Counters, sign: int = 1) -> Counters:
+        """Add other counters, or subtract them with the sign -1."""
+        return Counters(
+            self.requests + sign * other.requests,
+            self.failed + sign * other.failed,
+            tuple(one + sign * more for one, more in zip(self.outcomes, other.outcomes, strict=True)),
+            tuple(one + sign * more for one, more in zip(self.latency, other.latency, strict=True)),
+        )
+
+    @property
+    def good(self) -> int:
+        """Requests that reached the upstream, which did not reject the credential (404 and 429 included)."""
+        return (
+            self.requests - self.failed + self.outcomes[OUTCOMES.index("s4xx")] + self.outcomes[OUTCOMES.index("s429")]
+        )
+
+
+NONE: Final = Counters(0, 0, (0,) * len(OUTCOMES))
+
+
+class Hour(NamedTuple):
+    """Usage of one integration or preset in one hour since the epoch.
+
+    `last_at` is the last use and `failing_since` the begin of the present failures (0: none), in seconds since the
+    epoch.
+    """
+
+    kind: str
+    id: str
+    hour: int
+    last_at: int
+    failing_since: int
+    counters: Counters
+
+
+class Failing(NamedTuple):
+    """When an integration was used last, and since when it has failed (0: it does not), in seconds since the epoch."""
+
+    last_at: int
+    since: int
+
+
+class Point(NamedTuple):
+    """Requests of one integration in one hour since the epoch."""
+
+    id: str
+    hour: int
+    requests: int
+    failed: int
+
+
+async def add(transaction: Transaction, hours: Sequence[Hour]) -> None:
+    """Add usage. The rows must be sorted, so that two processes lock them in the same order."""
+    await transaction.execute_many(
+        _ADD,
+        [
+            (*each[:-1], each.counters.requests, each.counters.failed, *each.counters.outcomes, *each.counters.latency)
+            for each in hours
+        ],
+    )
+
+
+async def read(transaction: Transaction, kind: str, name: str, since: int) -> list[Hour]:
+    """Return the usage of one integration or preset from this hour on, oldest first."""
+    statement = "SELECT * FROM sidekey_usage WHERE kind = $1 AND id = $2 AND hour >= $3 ORDER BY hour"
+    rows = await transaction.fetch(statement, kind, name, since)
+    found = []
+    for row in rows:
+        hour, last_at, failing_since, requests, failed, *rest = map(as_number, row[2:])
+        counters = Counters(requests, failed, tuple(rest[: len(OUTCOMES)]), tuple(rest[len(OUTCOMES) :]))
+        found.append(Hour(kind, name, hour, last_at, failing_since, counters))
+    return found
+
+
+async def read_points(transaction: Transaction, names: Sequence[str], since: int) -> list[Point]:
+    """Return the requests of these integrations from this hour on."""
+    placeholders = ", ".join(f"${number + 2}" for number in range(len(names)))
+    found = await transaction.fetch(
+        "SELECT id, hour, requests, failed FROM sidekey_usage "  # noqa: S608  placeholders
+        f"WHERE kind = 'integration' AND hour >= $1 AND id IN ({placeholders})",
+        since,
+        *names,
+    )
+    return [Point(as_text(name), *map(as_number, numbers)) for name, *numbers in found]
+
+
+async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -> dict[str, int]:
+    """Return when each of these was used last, in seconds since the epoch."""
+    newest = " UNION ALL ".join(
+        "SELECT * FROM (SELECT id, last_at FROM sidekey_usage "  # noqa: S608  placeholders
+        f"WHERE kind = $1 AND id = ${number + 2} ORDER BY hour DESC LIMIT 1) AS u{number}"
+        for number in range(len(names))
+    )
+    found = await transaction.fetch(newest, kind, *names) if names else []
+    return {as_text(name): as_number(at) for name, at in found}
+
+
+async def read_failing(transaction: Transaction, since: int) -> dict[str, Failing]:
+    """Return the state of each integration that was used from this hour on, by its newest row."""
+    found = await transaction.fetch(
+        "SELECT id, last_at, failing_since FROM sidekey_usage AS u WHERE kind = 'integration' AND hour >= $1 "
+        "AND hour = (SELECT max(hour) FROM sidekey_usage AS newest WHERE newest.kind = 'integration' "
+        "AND newest.id = u.id)",
+        since,
+    )
+    return {as_text(name): Failing(as_number(last_at), as_number(since)) for name, last_at, since in found}
+
+
+async def drop(transaction: Transaction, now: int, most: int) -> int:
+    """Delete at most so many old rows, and return their number."""
+    return await transaction.execute(
+        "DELETE FROM sidekey_usage WHERE (kind, id, hour) IN "
+        "(SELECT kind, id, hour FROM sidekey_usage WHERE hour < $1 LIMIT $2)",
+        now // HOUR - KEPT,
+        most,
+    )
