@@ -225,3 +225,30 @@ def test_failures_have_pages(tmp_path: Path, port: int) -> None:
             pages.append(read(child, f"{path}?before={pages[-1]['next']}"))
         assert [len(page["items"]) for page in pages] == [50, 50, 20]
         assert len({each["at"] for page in pages for each in page["items"]}) == 120
+
+
+def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
+    with process(tmp_path, port):
+        pass
+    now = int(time.time())
+    day, hour = 86_400, now // 3600
+    # Times of failures: 1,100 of one integration, and one that is older than all that are kept.
+    failures = [*(("crm", now - number) for number in range(1100)), ("other", now - 8 * day), ("other", now - day)]
+    hours = [*range(hour - 36 * 24, hour - 34 * 24)]
+    database = tmp_path / "store.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        rows = [(*key, "", "", "", "GET", 401, "", 1, "") for key in failures]
+        connection.executemany("INSERT INTO sidekey_failures VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+        used = [("integration", f"i{name}", at, *([1] * 20)) for at in hours for name in range(250)]
+        connection.executemany(f"INSERT INTO sidekey_usage VALUES ({','.join('?' * 23)})", used)
+
+    def count(statement: str) -> int:
+        with closing(sqlite3.connect(database)) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {statement}").fetchone()[0])
+
+    with process(tmp_path, port):
+        within(lambda: count("sidekey_failures") == 1001)
+        assert count(f"sidekey_failures WHERE integration = 'crm' AND at > {now - 1000}") == 1000
+        assert count("sidekey_failures WHERE integration = 'other'") == 1
+        # One hour less if another begins meanwhile.
+        within(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))

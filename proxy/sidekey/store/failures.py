@@ -12,6 +12,9 @@ PAGE: Final = 50
 MOST: Final = 1000
 """Failures that are kept for each integration."""
 
+_MOST_DELETED: Final = 5000
+"""Rows that one statement deletes."""
+
 TABLES: Final = (
     "CREATE TABLE sidekey_failures (integration TEXT NOT NULL, at BIGINT NOT NULL, who TEXT NOT NULL, "
     "preset TEXT NOT NULL, target TEXT NOT NULL, method TEXT NOT NULL, status BIGINT NOT NULL, code TEXT NOT NULL, "
@@ -75,27 +78,25 @@ def _read(integration: object, at: object, *columns: object) -> Failure:
     )
 
 
-async def drop(transaction: Transaction, before: int, most: int) -> int:
-    """Delete at most so many failures before this time, and return their number."""
-    return await transaction.execute(
+async def drop(transaction: Transaction, history: float) -> bool:
+    """Delete some of the failures that are older than so many seconds, or more than are kept of an integration.
+
+    Return True if more may be left.
+    """
+    deleted = await transaction.execute(
         "DELETE FROM sidekey_failures WHERE (integration, at) IN "
         "(SELECT integration, at FROM sidekey_failures WHERE at < $1 LIMIT $2)",
-        before,
-        most,
+        int(await transaction.now() - history),
+        _MOST_DELETED,
     )
-
-
-async def crowded(transaction: Transaction) -> list[str]:
-    """Return the integrations with more failures than are kept."""
-    statement = "SELECT integration FROM sidekey_failures GROUP BY integration HAVING count(*) > $1"
-    return [name for (name,) in await transaction.fetch(statement, MOST)]
-
-
-async def drop_oldest(transaction: Transaction, integration: str) -> None:
-    """Delete all failures of an integration but those that are kept."""
-    await transaction.execute(
-        "DELETE FROM sidekey_failures WHERE integration = $1 AND at <= (SELECT at FROM sidekey_failures "
-        "WHERE integration = $1 ORDER BY at DESC LIMIT 1 OFFSET $2)",
-        integration,
-        MOST,
+    crowded = await transaction.fetch(
+        "SELECT integration FROM sidekey_failures GROUP BY integration HAVING count(*) > $1 LIMIT 1", MOST
     )
+    for (integration,) in crowded:
+        await transaction.execute(
+            "DELETE FROM sidekey_failures WHERE integration = $1 AND at <= (SELECT at FROM sidekey_failures "
+            "WHERE integration = $1 ORDER BY at DESC LIMIT 1 OFFSET $2)",
+            integration,
+            MOST,
+        )
+    return deleted == _MOST_DELETED or bool(crowded)

@@ -393,7 +393,7 @@ class Store:
                 notify()
 
     async def _drop(self) -> None:
-        """Delete old audit entries and sends, or note that the database user may not: then another process does it."""
+        """Delete what is old, or note that the database user may not: then another process does it."""
 
         async def drop(transaction: Transaction) -> None:
             # By the database's clock, because one process with a wrong clock must not delete the entries of all.
@@ -403,6 +403,10 @@ class Store:
             await self._keeper.write(drop)
             # Some in each transaction, so that others write in between.
             while await self._keeper.write(partial(sends.drop, history=self._history)):
+                pass
+            while await self._keeper.write(usage.drop):
+                pass
+            while await self._keeper.write(partial(failures.drop, history=self._history)):
                 pass
         except StoreDenied:
             read_only = True

@@ -12,6 +12,9 @@ HOUR: Final = 3600
 KEPT: Final = 35 * 24
 """Hours after which usage is deleted."""
 
+_MOST_DELETED: Final = 5000
+"""Rows that one statement deletes."""
+
 OUTCOMES: Final = (
     "s401_403",
     "s4xx",
@@ -165,11 +168,12 @@ async def read_failing(transaction: Transaction, since: int) -> dict[str, Failin
     return {as_text(name): Failing(as_number(last_at), as_number(since)) for name, last_at, since in found}
 
 
-async def drop(transaction: Transaction, now: int, most: int) -> int:
-    """Delete at most so many old rows, and return their number."""
-    return await transaction.execute(
+async def drop(transaction: Transaction) -> bool:
+    """Delete some of the old rows. Return True if more may be left."""
+    deleted = await transaction.execute(
         "DELETE FROM sidekey_usage WHERE (kind, id, hour) IN "
         "(SELECT kind, id, hour FROM sidekey_usage WHERE hour < $1 LIMIT $2)",
-        now // HOUR - KEPT,
-        most,
+        int(await transaction.now()) // HOUR - KEPT,
+        _MOST_DELETED,
     )
+    return deleted == _MOST_DELETED
