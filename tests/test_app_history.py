@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 
 from sidekey.runtime.standing import FAILING
-from support.api import Api, managed
+from support.api import Api, config
 from support.ask import get, post, within
 from support.child import Child
 from support.nginx import Nginx
+from support.postgres import Postgres
 from support.scraping import series
 
 SNIPPET = """
@@ -33,7 +35,7 @@ callers: {{billing: {{token: {{insecure_value: of-a-caller}}, integrations: "*",
 integrations:
   crm:
     endpoint_prefix: 'http://127.0.0.1:{port}/crm'
-    auth: {{type: basic, username: svc, password: {{insecure_value: {password}}}}}
+    auth: {{type: basic, username: svc, password: {{insecure_value: wrong}}}}
 presets:
   hook:
     integration: crm
@@ -41,6 +43,15 @@ presets:
     parameters: {{phone: {{type: text}}}}
     body: {{json: {{phone: "{{{{phone}}}}"}}}}
 """
+
+QUICK = """\
+import sidekey.history
+sidekey.history._EVERY = 0.2
+sidekey.history._FAILURES_EVERY = 0.1
+from sidekey.cli import main
+main(prog_name="sidekey")
+"""
+"""Code for a `Child` that exchanges with the store several times a second."""
 
 
 @pytest.fixture
@@ -51,11 +62,11 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def process(folder: Path, port: int, name: str = "a") -> Iterator[Child]:
+def process(folder: Path, port: int, name: str = "a", code: str | None = None, place: str = "") -> Iterator[Child]:
     """Run one of the processes that share the store in this folder. It ends as its users end it."""
     (folder / name).mkdir(exist_ok=True)
-    more = CONFIG.format(port=port, password="wrong")
-    with managed(folder / name, f"path: {folder}/store.db", more) as child:
+    text = config(folder / name, place or f"path: {folder}/store.db", CONFIG.format(port=port))
+    with Child(text, folder / name, code=code) as child:
         yield child
         assert child.stop() == 0
         assert not any('"level":"error"' in line for line in child.lines), child.lines
@@ -104,6 +115,41 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
         assert status(second) == "ok"
 
 
+def test_a_process_learns_from_others_while_it_runs(postgres: Postgres, tmp_path: Path, port: int) -> None:
+    """On PostgreSQL, where several machines share a store."""
+    place = f"url: {{file: {tmp_path}/url}}"
+    (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
+    with process(tmp_path, port, "a", QUICK, place) as first, process(tmp_path, port, "b", QUICK, place) as second:
+        send(first, "bad", FAILING)
+        within(lambda: status(second) == "failing")
+        send(second, "bad", FAILING)
+        # States are ordered by the second.
+        time.sleep(1)
+        send(first, "good")
+        within(lambda: status(first) == status(second) == "ok")
+        for child in (first, second):
+            send(child, "missing", 3)
+        for child in (first, second):
+            within(lambda child=child: read(child, "/integrations/crm/usage")["outcomes"]["4xx"] == 6)
+            assert {each["status"] for each in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
+
+
+def test_counts_wait_while_the_store_is_away(tmp_path: Path, port: int) -> None:
+    database = tmp_path / "store.db"
+    with process(tmp_path, port, "a", QUICK) as first, process(tmp_path, port, "b", QUICK) as second:
+        send(first, "good")
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 1})
+        away = tmp_path / "away"
+        database.rename(away)
+        send(first, "good", 2)
+        send(first, "missing")
+        assert Api(first.admin_port).ask("GET", "/integrations/crm/usage").code == "store_unavailable"
+        away.rename(database)
+        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
+        within(lambda: [each["status"] for each in read(second, "/integrations/crm/failures")["items"]] == [404])
+        assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1}
+
+
 def test_a_process_that_saw_one_failure_does_not_clear_the_status(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
         send(first, "bad", FAILING)
@@ -130,7 +176,7 @@ def test_a_stored_integration_that_was_changed_while_its_process_was_away_is_ok(
         Api(first.admin_port).make("/integrations", document)
         for _ in range(FAILING):
             assert get(first.proxy_port, "/i/own/x", CALLER).status == 401
-        # The second in which it failed first is over.
+        # States are ordered by the second.
         time.sleep(1)
     with process(tmp_path, port, "b") as second:
         api = Api(second.admin_port)

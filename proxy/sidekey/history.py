@@ -223,8 +223,8 @@ class History:
             new, total = self._usage.unwritten(kind, name)
             if new.requests:
                 now = int(time.time())
-                since = self._failing_since(name) if kind == "integration" else 0
-                hours.append(Hour(kind, name, now // HOUR, now, since, new))
+                at, since = self._state(name, now) if kind == "integration" else (now, 0)
+                hours.append(Hour(kind, name, now // HOUR, at, since, new))
                 counted[kind, name] = total
             if len(hours) == _BATCH:
                 await self._add(store, hours, counted)
@@ -260,6 +260,18 @@ class History:
             known = self._known[name] = _Known(0, state.since, None if integration is None else ref(integration))
         known.last_at = state.last_at
         (self._suspects.add if state.since else self._suspects.discard)(name)
+
+    def _state(self, name: str, now: int) -> Failing:
+        """Return the state to write for an integration that was used since the last write.
+
+        The time of a failure is known, that of a success only to the minute. So a failing state has the time of its
+        last failure, and does not replace that of a process that saw a success later.
+        """
+        since = self._failing_since(name)
+        if not since:
+            return Failing(now, 0)
+        known = self._known.get(name)
+        return Failing(max(self.traffic.failures_of(name)[1], 0 if known is None else known.last_at), since)
 
     def _failing_since(self, name: str) -> int:
         """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""

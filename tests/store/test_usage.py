@@ -1,0 +1,108 @@
+"""Usage and failures of several processes, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sidekey.store.database import Transaction
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.failures import Failure
+from sidekey.store.keeper import Keeper
+from sidekey.store.store import Store
+from sidekey.store.usage import NONE, Counters, Failing, Hour, add
+from support.stores import RING, Place, PostgresPlace
+
+ONE = NONE._replace(requests=1, latency=(1, 0, 0, 0, 0, 0))
+HOUR = 500_000
+
+
+def used(name: str, *, at: int = HOUR * 3600, failing: int = 0, counters: Counters = ONE) -> Hour:
+    return Hour("integration", name, at // 3600, at, failing, counters)
+
+
+async def test_two_processes_add_to_the_same_rows(place: Place) -> None:
+    names = [f"i{number:03}" for number in range(100)]
+    async with place.open() as first, place.open() as second:
+
+        async def write(store: Store, each: Counters) -> None:
+            for _ in range(10):
+                await store.add_usage([used(name, counters=each) for name in names])
+
+        failed = Counters(2, 2, (2, *ONE.outcomes[1:]), (0, 0, 0, 0, 0, 2))
+        await asyncio.gather(write(first, ONE), write(second, failed))
+        for name in names:
+            ((hour,), last_at) = await first.usage("integration", name, HOUR)
+            assert hour.counters == Counters(30, 20, (20, *ONE.outcomes[1:]), (10, 0, 0, 0, 0, 20))
+            assert last_at == HOUR * 3600
+
+
+async def test_the_newest_row_has_the_state(place: Place) -> None:
+    begin = HOUR * 3600
+    async with place.open() as first, place.open() as second:
+        await first.add_usage([used("crm", at=begin + 50, failing=begin), used("old", at=begin, failing=begin)])
+        # Written later, and older: the clock of the first process was read after that of the second.
+        await second.add_usage([used("crm", at=begin + 40)])
+        assert await second.failing(HOUR) == {"crm": Failing(begin + 50, begin), "old": Failing(begin, begin)}
+        await second.add_usage([used("crm", at=begin + 3650)])
+        assert await first.failing(HOUR) == {"crm": Failing(begin + 3650, 0), "old": Failing(begin, begin)}
+        assert await first.failing(HOUR + 1) == {"crm": Failing(begin + 3650, 0)}
+        points, last_uses = await first.usage_of(["crm", "old", "none"], HOUR + 1)
+        assert [(*point,) for point in points] == [("crm", HOUR + 1, 1, 0)]
+        assert last_uses == {"crm": begin + 3650, "old": begin}
+
+
+async def test_one_failure_of_a_second_is_kept(place: Place) -> None:
+    def failure(at: int, request_id: str) -> Failure:
+        return Failure("crm", at, "billing", "", "host", "GET", 401, "", 7, request_id)
+
+    async with place.open() as first, place.open() as second:
+        await first.add_failures([failure(1, "a"), failure(2, "b")])
+        await second.add_failures([failure(2, "c"), failure(3, "d")])
+        assert [each.request_id for each in await first.failures("crm", 9)] == ["d", "b", "a"]
+        assert [each.request_id for each in await first.failures("crm", 3)] == ["b", "a"]
+
+
+async def test_usage_does_not_wait_for_the_transaction_that_writes(postgres_place: PostgresPlace) -> None:
+    async with postgres_place.open() as store:
+        other = postgres_place.database()
+        async with other.writing():
+            await store.add_usage([used("crm")])
+        await other.close()
+
+
+async def test_an_uncertain_commit_counts_as_written(place: Place) -> None:
+    database = place.database()
+    begin = database.appending
+
+    @asynccontextmanager
+    async def appending() -> AsyncIterator[Transaction]:
+        async with begin() as transaction:
+            yield transaction
+        raise StoreUnavailable("the connection is gone")
+
+    database.appending = appending  # type: ignore[method-assign]
+    keeper = Keeper(database, RING)
+    await keeper.open(create=True)
+    await keeper.append(lambda transaction: add(transaction, [used("crm")]))
+    await database.close()
+    async with place.open() as store:
+        assert (await store.usage("integration", "crm", HOUR))[0] == [used("crm")]
+
+
+async def test_a_definite_failure_is_raised_and_nothing_was_written(place: Place) -> None:
+    async def write(transaction: Transaction) -> None:
+        await add(transaction, [used("crm")])
+        raise StoreUnavailable("the connection is gone")
+
+    database = place.database()
+    keeper = Keeper(database, RING)
+    await keeper.open(create=True)
+    with pytest.raises(StoreUnavailable):
+        await keeper.append(write)
+    await database.close()
+    async with place.open() as store:
+        assert await store.usage("integration", "crm", HOUR) == ([], 0)
