@@ -1,5 +1,6 @@
-/** Charts of usage, drawn as SVG. Colours are in console.css; labels are HTML, so that they keep their size at any width. */
+// Charts of usage, drawn as SVG. Labels are HTML, so that they keep their size while bars stretch with the page.
 
+import { number } from "./time.js";
 import { html } from "./vendor/preact.js";
 
 /** @typedef {{ requests: number, failed: number }} Point */
@@ -9,10 +10,10 @@ const HEIGHT = 100;
 const LEAST = 2;
 const DAY = 86400;
 
-const number = new Intl.NumberFormat("en");
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
-const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const LOCALE = "en-GB";
+const HOUR = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
+const WEEKDAY = new Intl.DateTimeFormat(LOCALE, { weekday: "short", hour: "2-digit", minute: "2-digit" });
+const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 
 /**
  * Describe the points in words, for people who do not see the chart.
@@ -21,7 +22,7 @@ const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short"
 export function summary(points) {
   const total = points.reduce((sum, point) => sum + point.requests, 0);
   const failed = points.reduce((sum, point) => sum + point.failed, 0);
-  return total ? `${count(total, "request")}, ${number.format(failed)} failed` : "No requests";
+  return total ? `${count(total, "request")}, ${number(failed)} failed` : "No requests";
 }
 
 /**
@@ -41,13 +42,13 @@ export function heights({ requests, failed }, most) {
  * @param {{ points: Point[], step: number, from: string, label: string }} props
  */
 export function Chart({ points, step, from, label }) {
-  const format = step >= DAY ? date : step * points.length > DAY ? weekday : hour;
+  const format = step >= DAY ? DATE : step * points.length > DAY ? WEEKDAY : HOUR;
   const start = new Date(from).getTime();
   const at = (/** @type {number} */ index) => format.format(start + index * step * 1000);
   const title = (/** @type {Point} */ point, /** @type {number} */ index) =>
-    `${at(index)}: ${count(point.requests, "request")}, ${number.format(point.failed)} failed`;
+    `${at(index)}: ${count(point.requests, "request")}, ${number(point.failed)} failed`;
   return html`<figure class="chart">
-    <div class="chart-most" aria-hidden="true">${number.format(largest(points))}</div>
+    <div class="chart-most" aria-hidden="true">${number(largest(points))}</div>
     <${Bars} points=${points} label=${`${label}: ${summary(points)}`} title=${title} />
     <div class="chart-times" aria-hidden="true">
       <span>${at(0)}</span><span>${at(Math.floor(points.length / 2))}</span><span>${at(points.length)}</span>
@@ -89,5 +90,5 @@ function largest(points) {
 
 /** @param {number} amount @param {string} noun */
 function count(amount, noun) {
-  return `${number.format(amount)} ${noun}${amount === 1 ? "" : "s"}`;
+  return `${number(amount)} ${noun}${amount === 1 ? "" : "s"}`;
 }
