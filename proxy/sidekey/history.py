@@ -20,7 +20,7 @@ from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.failures import PAGE, Failure
 from sidekey.store.store import Store
-from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour
+from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, Point
 
 _EVERY: Final = 60.0
 """Seconds between two exchanges of usage and status with the store."""
@@ -39,6 +39,9 @@ _PAUSE: Final = 0.05
 
 _MOST: Final = 2000
 """Failures that wait to be written, or that a process without a store keeps."""
+
+_MOST_HOURS: Final = 10_000
+"""Rows of usage that a process without a store keeps: 3 MB."""
 
 _GRACE: Final = 5.0
 """Seconds that the end of a process waits for the last write."""
@@ -72,8 +75,29 @@ class DayUsed:
     last_at: int
 
 
+class _Memory:
+    """Usage of a process without a store."""
+
+    def __init__(self) -> None:
+        self._hours: dict[tuple[str, str, int], Hour] = {}
+
+    def add(self, hours: Iterable[Hour]) -> None:
+        """Add usage, and forget what was added to longest ago."""
+        for hour in hours:
+            key = hour.kind, hour.id, hour.hour
+            before = self._hours.pop(key, None)
+            self._hours[key] = hour if before is None else hour._replace(counters=before.counters.plus(hour.counters))
+            if len(self._hours) > _MOST_HOURS:
+                del self._hours[next(iter(self._hours))]
+
+    def usage(self, kind: str, name: str, since: int) -> tuple[list[Hour], int]:
+        """Return the usage from this hour on, oldest first, and the last use."""
+        found = [hour for hour in self._hours.values() if (hour.kind, hour.id) == (kind, name)]
+        return [hour for hour in found if hour.hour >= since], max((hour.last_at for hour in found), default=0)
+
+
 class History:
-    """Exchanges with the store what the processes of a fleet count. `store` is set once by `start`."""
+    """Exchanges with the store what the processes of a fleet count. Without a store, keeps what this one counts."""
 
     def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._metrics = metrics
@@ -81,6 +105,7 @@ class History:
         self._snapshot = snapshot
         self._usage = Usage(metrics)
         self._store: Store | None = None
+        self._memory = _Memory()
         self._known: dict[str, _Known] = {}
         self._suspects: set[str] = set()
         """Integrations that fail by the store."""
@@ -90,10 +115,10 @@ class History:
         metrics.note_failure = self.note_failure
         metrics.failing = self.failing
 
-    def start(self, store: Store, report: Callable[[BaseException], object]) -> None:
-        """Exchange with this store from now on. `report` is called with each defect."""
+    def start(self, store: Store | None, report: Callable[[BaseException], object]) -> None:
+        """Exchange with this store from now on, if there is one. `report` is called with each defect."""
         self._store = store
-        self._task = asyncio.get_running_loop().create_task(self._run(store, report))
+        self._task = asyncio.get_running_loop().create_task(self._run(report))
 
     async def close(self) -> None:
         """Write the rest."""
@@ -137,9 +162,11 @@ class History:
     async def usage(self, kind: str, name: str, hours: int) -> Used:
         """Return the usage of an integration or preset in so many hours until now. Raises StoreError."""
         now = int(time.time())
-        used = Used([], 0)
-        if self._store is not None:
-            used = Used(*await self._store.usage(kind, name, now // HOUR - hours + 1))
+        since = now // HOUR - hours + 1
+        if self._store is None:
+            used = Used(*self._memory.usage(kind, name, since))
+        else:
+            used = Used(*await self._store.usage(kind, name, since))
         new, _ = self._usage.unwritten(kind, name)
         if not new.requests:
             return used
@@ -150,15 +177,18 @@ class History:
         now = int(time.time())
         begin = now // HOUR - DAY + 1
         found = {name: [[0, 0] for _ in range(DAY)] for name in names}
-        last_uses: dict[str, int] = {}
-        if self._store is not None:
+        if self._store is None:
+            kept = {name: self._memory.usage("integration", name, begin) for name in found}
+            points = [Point(*hour[1:3], *hour.counters[:2]) for hours, _ in kept.values() for hour in hours]
+            last_uses = {name: last_at for name, (_, last_at) in kept.items()}
+        else:
             points, uses = await self._store.usage_of(list(found), begin)
-            last_uses.update(uses)
-            for point in points:
-                # Another process may be an hour ahead.
-                at = found[point.id][min(point.hour - begin, DAY - 1)]
-                at[0] += point.requests
-                at[1] += point.failed
+            last_uses = dict(uses)
+        for point in points:
+            # Another process may be an hour ahead.
+            at = found[point.id][min(point.hour - begin, DAY - 1)]
+            at[0] += point.requests
+            at[1] += point.failed
         for name, each in found.items():
             new, _ = self._usage.unwritten("integration", name)
             if new.requests:
@@ -178,7 +208,7 @@ class History:
         page = [found[at] for at in sorted(found, reverse=True)]
         return page[:PAGE], len(page) > PAGE
 
-    async def _run(self, store: Store, report: Callable[[BaseException], object]) -> None:
+    async def _run(self, report: Callable[[BaseException], object]) -> None:
         # Processes that start together must not write together.
         due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
         since = int(time.time()) // HOUR - DAY
@@ -188,15 +218,15 @@ class History:
             is_ended = self._closing.is_set()
             is_due = time.monotonic() >= due
             try:
-                if store.health.up:
+                if self._store is not None and self._store.health.up:
                     if is_due or not is_read:
-                        await self._read(store, since)
+                        await self._read(self._store, since)
                         since, is_read = int(time.time()) // HOUR - 1, True
-                    if is_due or is_ended:
-                        due = time.monotonic() + _EVERY
-                        await self._write_usage(store)
-                    await self._write_failures(store)
+                    await self._write_failures(self._store)
                     problem = ""
+                if (is_due or is_ended) and (self._store is None or self._store.health.up):
+                    due = time.monotonic() + _EVERY
+                    await self._write_usage()
             except StoreDenied as error:
                 get_logger().warning("usage and failures stay in this process", reason=str(error))
                 return
@@ -216,7 +246,7 @@ class History:
         for name, state in (await store.failing(since)).items():
             self._note_state(name, state)
 
-    async def _write_usage(self, store: Store) -> None:
+    async def _write_usage(self) -> None:
         hours: list[Hour] = []
         counted: dict[tuple[str, str], Counters] = {}
         for number, (kind, name) in enumerate(self._usage.keys(), 1):
@@ -227,17 +257,20 @@ class History:
                 hours.append(Hour(kind, name, now // HOUR, at, since, new))
                 counted[kind, name] = total
             if len(hours) == _BATCH:
-                await self._add(store, hours, counted)
+                await self._add(hours, counted)
                 hours, counted = [], {}
                 if not self._closing.is_set():
                     await asyncio.sleep(_PAUSE)
             elif number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         if hours:
-            await self._add(store, hours, counted)
+            await self._add(hours, counted)
 
-    async def _add(self, store: Store, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
-        await store.add_usage(hours)
+    async def _add(self, hours: list[Hour], counted: Mapping[tuple[str, str], Counters]) -> None:
+        if self._store is None:
+            self._memory.add(hours)
+        else:
+            await self._store.add_usage(hours)
         for hour in hours:
             self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
             if hour.kind == "integration":
