@@ -8,6 +8,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Final
 from weakref import ref
 
@@ -20,7 +22,7 @@ from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.failures import PAGE, Failure
 from sidekey.store.store import Store
-from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, Point
+from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, Point, count_good
 
 _EVERY: Final = 60.0
 """Seconds between two exchanges of usage and status with the store."""
@@ -29,7 +31,7 @@ _FAILURES_EVERY: Final = 5.0
 """Seconds between two writes of failures."""
 
 _AT_ONCE: Final = 200
-"""Counters that are compared before others have the loop again."""
+"""Counters or states that are looked at before others have the loop again."""
 
 _BATCH: Final = 100
 """Rows of usage in one transaction."""
@@ -51,10 +53,9 @@ DAY: Final = 24
 
 
 @dataclass(slots=True)
-class _Known:
-    """State of an integration by the store, and the object that was in use when its failures began, if known."""
+class _Suspect:
+    """Since when an integration fails by the store, and the object that was in use when this process heard of it."""
 
-    last_at: int
     since: int
     integration: ref[Integration] | None
 
@@ -86,7 +87,7 @@ class _Memory:
         for hour in hours:
             key = hour.kind, hour.id, hour.hour
             before = self._hours.pop(key, None)
-            self._hours[key] = hour if before is None else hour._replace(counters=before.counters.plus(hour.counters))
+            self._hours[key] = hour if before is None else hour._replace(counters=_sum(before.counters, hour.counters))
             if len(self._hours) > _MOST_HOURS:
                 del self._hours[next(iter(self._hours))]
 
@@ -106,8 +107,9 @@ class History:
         self._usage = Usage(metrics)
         self._store: Store | None = None
         self._memory = _Memory()
-        self._known: dict[str, _Known] = {}
-        self._suspects: set[str] = set()
+        self._last_at: dict[str, int] = {}
+        """The time of the last state by the store."""
+        self._suspects: dict[str, _Suspect] = {}
         """Integrations that fail by the store."""
         self._failures: dict[tuple[str, int], Failure] = {}
         self._closing = asyncio.Event()
@@ -153,7 +155,7 @@ class History:
     def failing(self) -> dict[str, int]:
         """Return the integrations that are failing, and since when (seconds since the epoch)."""
         found = {}
-        for name in self._suspects | self.traffic.failing().keys():
+        for name in self._suspects.keys() | self.traffic.failing().keys():
             since = self._failing_since(name)
             if since:
                 found[name] = since
@@ -168,7 +170,7 @@ class History:
         else:
             used = Used(*await self._store.usage(kind, name, since))
         new, _ = self._usage.unwritten(kind, name)
-        if not new.requests:
+        if not new[0]:
             return used
         return Used([*used.hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
 
@@ -191,9 +193,9 @@ class History:
             at[1] += point.failed
         for name, each in found.items():
             new, _ = self._usage.unwritten("integration", name)
-            if new.requests:
-                each[-1][0] += new.requests
-                each[-1][1] += new.failed
+            if new[0]:
+                each[-1][0] += new[0]
+                each[-1][1] += new[1]
                 last_uses[name] = now
         return {
             name: DayUsed([(requests, failed) for requests, failed in each], last_uses.get(name, 0))
@@ -243,15 +245,21 @@ class History:
                         await self._closing.wait()
 
     async def _read(self, store: Store, since: int) -> None:
-        for name, state in (await store.failing(since)).items():
+        if not self._snapshot().awaits_store:
+            for gone in self._last_at.keys() - self._metrics.integrations.keys():
+                del self._last_at[gone]
+                self._suspects.pop(gone, None)
+        for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
             self._note_state(name, state)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _write_usage(self) -> None:
         hours: list[Hour] = []
         counted: dict[tuple[str, str], Counters] = {}
         for number, (kind, name) in enumerate(self._usage.keys(), 1):
             new, total = self._usage.unwritten(kind, name)
-            if new.requests:
+            if new[0]:
                 now = int(time.time())
                 at, since = self._state(name, now) if kind == "integration" else (now, 0)
                 hours.append(Hour(kind, name, now // HOUR, at, since, new))
@@ -270,7 +278,8 @@ class History:
         if self._store is None:
             self._memory.add(hours)
         else:
-            await self._store.add_usage(hours)
+            # In order, so that two processes do not wait for each other's rows.
+            await self._store.add_usage(sorted(hours))
         for hour in hours:
             self._usage.note_written(hour.kind, hour.id, counted[hour.kind, hour.id])
             if hour.kind == "integration":
@@ -285,14 +294,16 @@ class History:
 
     def _note_state(self, name: str, state: Failing) -> None:
         """Go on from a state of the store, or from one that this process has written."""
-        known = self._known.get(name)
-        if known is not None and known.last_at > state.last_at:
+        if self._last_at.get(name, 0) > state.last_at:
             return
+        self._last_at[name] = state.last_at
+        if not state.since:
+            self._suspects.pop(name, None)
+            return
+        known = self._suspects.get(name)
         if known is None or known.since != state.since:
             integration = self._metrics.integrations.get(name)
-            known = self._known[name] = _Known(0, state.since, None if integration is None else ref(integration))
-        known.last_at = state.last_at
-        (self._suspects.add if state.since else self._suspects.discard)(name)
+            self._suspects[name] = _Suspect(state.since, None if integration is None else ref(integration))
 
     def _state(self, name: str, now: int) -> Failing:
         """Return the state to write for an integration that was used since the last write.
@@ -303,37 +314,35 @@ class History:
         since = self._failing_since(name)
         if not since:
             return Failing(now, 0)
-        known = self._known.get(name)
-        return Failing(max(self.traffic.failures_of(name)[1], 0 if known is None else known.last_at), since)
+        return Failing(max(self.traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
 
     def _failing_since(self, name: str) -> int:
         """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""
         own, failed_at = self.traffic.failures_of(name)
-        known = self._known.get(name)
-        if known is None:
-            return own
-        shared = known.since if self._counts(name, known) else 0
-        if own and (known.since or failed_at >= known.last_at):
+        suspect = self._suspects.get(name)
+        shared = suspect.since if suspect is not None and self._counts(name, suspect) else 0
+        if own and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
             return min(own, shared or own)
         return shared
 
-    def _counts(self, name: str, known: _Known) -> bool:
-        """Return True if failures by the store are of the integration in use, and none succeeded here since then."""
+    def _counts(self, name: str, suspect: _Suspect) -> bool:
+        """Return True if the failures are of the integration in use, and no request succeeded here since then."""
         integration = self._metrics.integrations.get(name)
-        if not known.since or integration is None:
+        if integration is None:
             return False
-        if known.integration is None:
+        if suspect.integration is None:
             # The store told of its failures before it told of the integration.
-            known.integration = ref(integration)
-        if known.integration() is not integration or self._usage.unwritten("integration", name)[0].good:
+            suspect.integration = ref(integration)
+        if suspect.integration() is not integration or count_good(self._usage.unwritten("integration", name)[0]):
             return False
         row = None if self._store is None else self._store.state.integrations.get(name)
-        return not integration.stored or row is None or known.since >= row.updated_at
+        return not integration.stored or row is None or suspect.since >= row.updated_at
 
 
 def sum_of(hours: Iterable[Hour]) -> Counters:
     """Add the counters of hours."""
-    total = NONE
-    for hour in hours:
-        total = total.plus(hour.counters)
-    return total
+    return reduce(_sum, (hour.counters for hour in hours), NONE)
+
+
+def _sum(one: Counters, other: Counters) -> Counters:
+    return tuple(map(add, one, other))

@@ -13,10 +13,11 @@ from sidekey.store.errors import StoreUnavailable
 from sidekey.store.failures import Failure
 from sidekey.store.keeper import Keeper
 from sidekey.store.store import Store
-from sidekey.store.usage import NONE, Counters, Failing, Hour, add
+from sidekey.store.usage import COUNTERS, Counters, Failing, Hour, add
 from support.stores import RING, Place, PostgresPlace
 
-ONE = NONE._replace(requests=1, latency=(1, 0, 0, 0, 0, 0))
+ONE: Counters = tuple(int(name in ("requests", "b50")) for name in COUNTERS)
+FAILED: Counters = tuple(2 * int(name in ("requests", "failed", "s401_403", "more")) for name in COUNTERS)
 HOUR = 500_000
 
 
@@ -32,11 +33,10 @@ async def test_two_processes_add_to_the_same_rows(place: Place) -> None:
             for _ in range(10):
                 await store.add_usage([used(name, counters=each) for name in names])
 
-        failed = Counters(2, 2, (2, *ONE.outcomes[1:]), (0, 0, 0, 0, 0, 2))
-        await asyncio.gather(write(first, ONE), write(second, failed))
+        await asyncio.gather(write(first, ONE), write(second, FAILED))
         for name in names:
             ((hour,), last_at) = await first.usage("integration", name, HOUR)
-            assert hour.counters == Counters(30, 20, (20, *ONE.outcomes[1:]), (10, 0, 0, 0, 0, 20))
+            assert hour.counters == tuple(10 * (one + failed) for one, failed in zip(ONE, FAILED, strict=True))
             assert last_at == HOUR * 3600
 
 

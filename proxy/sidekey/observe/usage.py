@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
+from operator import sub
 from typing import Final
 
 from sidekey.observe.metrics import BOUNDS, UNKNOWN, Metrics
@@ -45,25 +46,32 @@ class Usage:
         self._metrics = metrics
         self._written: dict[tuple[str, str], Counters] = {}
 
-    def keys(self) -> list[tuple[str, str]]:
-        """Return kind and ID of all that has counters, sorted, and forget what has none any more."""
-        integrations = (stats.integration for stats in self._metrics.recorded())
-        found = {("integration", name) for name in integrations} - {("integration", NOBODY), ("integration", UNKNOWN)}
-        found |= {("preset", name) for name in self._metrics.presets} - {("preset", UNKNOWN)}
-        for gone in self._written.keys() - found:
-            del self._written[gone]
-        return sorted(found)
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Yield kind and ID of all that has counters, in no order. Others may count between two steps."""
+        number = 0
+        for stats in self._metrics.recorded():
+            if stats.integration not in (NOBODY, UNKNOWN):
+                number += 1
+                yield "integration", stats.integration
+        for name in list(self._metrics.presets):
+            if name != UNKNOWN:
+                number += 1
+                yield "preset", name
+        if len(self._written) > number:
+            # Some are gone.
+            self._written = {key: each for key, each in self._written.items() if self._counted(*key)[0]}
 
     def unwritten(self, kind: str, name: str) -> tuple[Counters, Counters]:
         """Return the counters that were not written yet, and those to write with `note_written`."""
         before = self._written.get((kind, name), NONE)
         outcomes, buckets = self._counted(kind, name)
-        if sum(outcomes.values()) == before.requests:
+        if sum(outcomes.values()) == before[0]:
             return NONE, before
         counters = _counters(outcomes, buckets)
-        new = counters.plus(before, -1)
-        # The counters began again if the integration was away for a while.
-        return (counters if new.requests < 0 else new), counters
+        if counters[0] < before[0]:
+            # The counters began again: the integration was away for a while.
+            return counters, counters
+        return tuple(map(sub, counters, before)), counters
 
     def note_written(self, kind: str, name: str, counters: Counters) -> None:
         """Note that these counters were written."""
@@ -84,4 +92,4 @@ def _counters(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
     latency = [0] * len(LATENCY)
     for place, count in zip(_BUCKETS, buckets, strict=False):
         latency[place] += count
-    return Counters(sum(outcomes.values()), sum(columns), tuple(columns), tuple(latency))
+    return sum(outcomes.values()), sum(columns), *columns, *latency

@@ -32,9 +32,11 @@ OUTCOMES: Final = (
 LATENCY: Final = ("b50", "b100", "b250", "b1000", "b5000", "more")
 """Columns of durations: the upper bound in milliseconds."""
 
-_COUNTERS: Final = ("requests", "failed", *OUTCOMES, *LATENCY)
+COUNTERS: Final = ("requests", "failed", *OUTCOMES, *LATENCY)
+"""Columns of numbers of requests."""
+
 _KEY: Final = ("kind", "id", "hour")
-_COLUMNS: Final = (*_KEY, "last_at", "failing_since", *_COUNTERS)
+_COLUMNS: Final = (*_KEY, "last_at", "failing_since", *COUNTERS)
 
 TABLES: Final = (
     "CREATE TABLE sidekey_usage (kind TEXT NOT NULL, id TEXT NOT NULL, "
@@ -48,36 +50,22 @@ _ADD: Final = (
     f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
     "failing_since = CASE WHEN excluded.last_at >= u.last_at THEN excluded.failing_since ELSE u.failing_since END, "
     "last_at = CASE WHEN excluded.last_at > u.last_at THEN excluded.last_at ELSE u.last_at END, "
-    f"{', '.join(f'{column} = u.{column} + excluded.{column}' for column in _COUNTERS)}"
+    f"{', '.join(f'{column} = u.{column} + excluded.{column}' for column in COUNTERS)}"
 )
 
 
-class Counters(NamedTuple):
-    """Numbers of requests: all, failed, by outcome as in `OUTCOMES`, and by duration as in `LATENCY`."""
+Counters = tuple[int, ...]
+"""Numbers of requests in the order of `COUNTERS`. Plain tuples of numbers cost the garbage collector nothing."""
 
-    requests: int
-    failed: int
-    outcomes: tuple[int, ...]
-    latency: tuple[int, ...] = (0,) * len(LATENCY)
+NONE: Final[Counters] = (0,) * len(COUNTERS)
 
-    def plus(self, other: Counters, sign: int = 1) -> Counters:
-        """Add other counters, or subtract them with the sign -1."""
-        return Counters(
-            self.requests + sign * other.requests,
-            self.failed + sign * other.failed,
-            tuple(one + sign * more for one, more in zip(self.outcomes, other.outcomes, strict=True)),
-            tuple(one + sign * more for one, more in zip(self.latency, other.latency, strict=True)),
-        )
-
-    @property
-    def good(self) -> int:
-        """Requests that reached the upstream, which did not reject the credential (404 and 429 included)."""
-        return (
-            self.requests - self.failed + self.outcomes[OUTCOMES.index("s4xx")] + self.outcomes[OUTCOMES.index("s429")]
-        )
+_S4XX: Final = COUNTERS.index("s4xx")
+_S429: Final = COUNTERS.index("s429")
 
 
-NONE: Final = Counters(0, 0, (0,) * len(OUTCOMES))
+def count_good(counters: Counters) -> int:
+    """Count the requests that reached the upstream, which did not reject the credential (404 and 429 included)."""
+    return counters[0] - counters[1] + counters[_S4XX] + counters[_S429]
 
 
 class Hour(NamedTuple):
@@ -113,25 +101,15 @@ class Point(NamedTuple):
 
 async def add(transaction: Transaction, hours: Sequence[Hour]) -> None:
     """Add usage. The rows must be sorted, so that two processes lock them in the same order."""
-    await transaction.execute_many(
-        _ADD,
-        [
-            (*each[:-1], each.counters.requests, each.counters.failed, *each.counters.outcomes, *each.counters.latency)
-            for each in hours
-        ],
-    )
+    await transaction.execute_many(_ADD, [(*each[:-1], *each.counters) for each in hours])
 
 
 async def read(transaction: Transaction, kind: str, name: str, since: int) -> list[Hour]:
     """Return the usage of one integration or preset from this hour on, oldest first."""
     statement = "SELECT * FROM sidekey_usage WHERE kind = $1 AND id = $2 AND hour >= $3 ORDER BY hour"
     rows = await transaction.fetch(statement, kind, name, since)
-    found = []
-    for row in rows:
-        hour, last_at, failing_since, requests, failed, *rest = map(as_number, row[2:])
-        counters = Counters(requests, failed, tuple(rest[: len(OUTCOMES)]), tuple(rest[len(OUTCOMES) :]))
-        found.append(Hour(kind, name, hour, last_at, failing_since, counters))
-    return found
+    numbers = (tuple(map(as_number, row[2:])) for row in rows)
+    return [Hour(kind, name, each[0], each[1], each[2], each[3:]) for each in numbers]
 
 
 async def read_points(transaction: Transaction, names: Sequence[str], since: int) -> list[Point]:

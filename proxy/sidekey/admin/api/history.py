@@ -135,10 +135,10 @@ def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage
     for hour in used.hours:
         # The clock of another process may be ahead, and the hour may have changed meanwhile.
         point = points[max(0, min((hour.hour - begin) // period.step, len(points) - 1))]
-        point[0] += hour.counters.requests
-        point[1] += hour.counters.failed
-    total = sum_of(used.hours)
-    outcomes = {"2xx": total.requests - total.failed, **dict(zip(_OUTCOMES, total.outcomes, strict=True))}
+        point[0] += hour.counters[0]
+        point[1] += hour.counters[1]
+    requests, failed, *counts = sum_of(used.hours)
+    outcomes = {"2xx": requests - failed, **dict(zip(_OUTCOMES, counts, strict=False))}
     members: dict[str, Any] = {
         "period": name,
         "step": period.step * HOUR,
@@ -147,7 +147,7 @@ def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage
         "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
         "latency": [
             LatencyCount(to_ms=limit, count=count)
-            for limit, count in zip(_LIMITS, total.latency if latency else (), strict=False)
+            for limit, count in zip(_LIMITS, counts[len(_OUTCOMES) :] if latency else (), strict=False)
         ],
         "last_used_at": used.last_at or None,
     }
