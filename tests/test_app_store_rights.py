@@ -27,6 +27,7 @@ version: 1
 listen: {{{{proxy: "127.0.0.1:{{proxy}}", admin: "127.0.0.1:{{admin}}"}}}}
 network: {{{{allow_private: ["127.0.0.0/8"], trusted_ca: {{{{file: {ca}}}}}}}}}
 """
+STAYS = "usage and failures stay in this process"
 READ_ONLY = "the database user may not change the store"
 
 
@@ -149,7 +150,7 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             within(lambda: status(child.proxy_port) == 401)
             assert child.stop() == 0
         assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
-        assert not any("stay in this process" in line for line in child.lines)
+        assert not any(STAYS in line for line in child.lines)
         # What it counted is in the store, and it may not remove that.
         assert edit.get("/integrations/it/usage")["outcomes"]["4xx"] == 1
         assert [each["status"] for each in edit.get("/integrations/it/failures")["items"]] == [404]
@@ -158,6 +159,19 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
                 run(database, f"SET ROLE sidekey_serve; DELETE FROM sidekey.sidekey_{table}")
         assert sum(READ_ONLY in line for line in child.lines) == 1
     assert not any(READ_ONLY in line for line in editing.lines)
+
+
+def test_a_process_that_may_not_add_usage_says_so_once_and_serves(
+    database: Postgres, ca: Authority, tmp_path: Path
+) -> None:
+    before, after = documented()
+    run(database, before)
+    with sidekey(tmp_path / "edit", database, "sidekey_edit", ca):
+        run(database, "\n".join(line for line in after.splitlines() if "sidekey_usage" not in line))
+        with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
+            child.wait_for_line(lambda line: STAYS in line)
+            assert Api(child.admin_port).ask("GET", "/integrations?status=failing").status == 200
+        assert sum(STAYS in line for line in child.lines) == 1
 
 
 def test_a_user_that_may_not_create_tables_is_named_at_the_first_start(database: Postgres, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -74,6 +74,26 @@ class DayUsed:
 
     points: list[tuple[int, int]]
     last_at: int
+
+
+class _FailingIntegrations(Mapping[str, int]):
+    """Since when integrations are failing. Each is judged when it is read, since there may be ten thousand."""
+
+    def __init__(self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int]) -> None:
+        self._candidates = candidates
+        self._since = since
+
+    def __getitem__(self, name: str) -> int:
+        since = self._since(name)
+        if not since:
+            raise KeyError(name)
+        return since
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._candidates() if self._since(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _Memory:
@@ -152,14 +172,9 @@ class History:
             line.request_id,
         )
 
-    def failing(self) -> dict[str, int]:
-        """Return the integrations that are failing, and since when (seconds since the epoch)."""
-        found = {}
-        for name in self._suspects.keys() | self.traffic.failing().keys():
-            since = self._failing_since(name)
-            if since:
-                found[name] = since
-        return found
+    def failing(self) -> Mapping[str, int]:
+        """Return since when integrations are failing, in seconds since the epoch. Threads may read it."""
+        return _FailingIntegrations(lambda: self._suspects.keys() | self.traffic.failing().keys(), self._failing_since)
 
     async def usage(self, kind: str, name: str, hours: int) -> Used:
         """Return the usage of an integration or preset in so many hours until now. Raises StoreError."""

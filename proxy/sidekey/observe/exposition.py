@@ -432,7 +432,8 @@ _FAMILIES = (
         "gauge",
         "When a failing integration began to fail, in seconds since the epoch.",
         ("integration",),
-        _by_label(lambda metrics: metrics.failing()),
+        # One by one: each is judged when it is read.
+        lambda metrics: (((name,), since) for name, since in metrics.failing().items()),
     ),
     _Family("sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", (), _of_store(0)),
     _Family("sidekey_store_revision", "gauge", "The revision of the store in use.", (), _of_store(1)),

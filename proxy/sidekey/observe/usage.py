@@ -86,7 +86,8 @@ class Usage:
 
 def _counters(outcomes: Mapping[str, int], buckets: list[int]) -> Counters:
     columns = [0] * len(OUTCOMES)
-    for outcome, count in outcomes.items():
+    # A copy: the API reads it in a thread.
+    for outcome, count in list(outcomes.items()):
         if outcome not in _GOOD:
             columns[_PLACES.get(outcome, _OTHER)] += count
     latency = [0] * len(LATENCY)

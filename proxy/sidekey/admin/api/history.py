@@ -75,7 +75,7 @@ class Failure(Body):
     """A failed request."""
 
     at: Instant
-    who: str = Field(description="The name of the caller; empty if there are no callers.")
+    who: str = Field(description="The name of the caller; empty if Sidekey sent the request, or without callers.")
     preset: str = Field(description="The ID of the preset; empty without one.")
     target: str = Field(description="The URL template of the preset, or the host.")
     method: str
