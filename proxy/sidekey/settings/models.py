@@ -339,7 +339,7 @@ class StoreSettings(Section):
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
     history: Annotated[Retention, AfterValidator(_days)] = Field(
-        default=HISTORY, description="How long the result of a send is kept: `1d` to `90d`."
+        default=HISTORY, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[],
