@@ -262,7 +262,8 @@ holds. `store.audit` sets how long entries are kept.
 
 - Sidekey writes the entry of a test or send before it sends the request. If the store cannot take the entry, the
   response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends, and of a test
-  stays so if the store cannot be written then. Tests of unsaved integrations are sent but not listed while the store cannot be used.
+  stays so if the store cannot be written then. Tests of unsaved integrations are sent but not listed while the store
+  cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
   and kind. If there are more, one further entry says so, with the `outcome` `more not listed`.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
