@@ -1,0 +1,142 @@
+/** Send the rows of a file one after the other. */
+
+const MOST_FAILURES = 5;
+/** Seconds that a limit may take before the run waits no longer. */
+const LONGEST_WAIT = 120;
+
+/**
+ * @typedef {import("./sending.js").Send} Send
+ * @typedef {Pick<Send, "outcome"> & Partial<Send> & { errors?: { pointer: string, detail: string }[] }} RowResult
+ * @typedef {{ row: number, body: string }} Item  The number of a row in its file, and the body of its send.
+ * @typedef {"running" | "pausing" | "paused" | "stopping" | "stopped" | "done"} Phase
+ */
+
+/** A run ends once. Rows are sent under `BATCH-ROW`, and a row that is repeated keeps its key. */
+export class Run {
+  /**
+   * @param {Item[]} items
+   * @param {Map<number, RowResult>} results  Results by row. The run adds to them.
+   * @param {{ send: (item: Item, onAsk: (connected: boolean) => void, givenUp: () => boolean) => Promise<import("./sending.js").Sent>,
+   *   wait: (milliseconds: number) => Promise<unknown>, onChange: () => void, perMinute: number | null }} options
+   */
+  constructor(items, results, options) {
+    this.items = items;
+    this.results = results;
+    this.position = 0;
+    /** @type {Phase} */
+    this.phase = "running";
+    /** The reason of a pause, a stop or a wait. */
+    this.note = "";
+    this.failures = 0;
+    this.isUncertain = false;
+    this.options = options;
+  }
+
+  get isBusy() {
+    return this.phase !== "stopped" && this.phase !== "done";
+  }
+
+  /** Send until the run is done, paused or stopped. */
+  async go() {
+    this.#become("running", "");
+    while (this.phase === "running" && this.position < this.items.length) {
+      const item = this.items[this.position];
+      const sent = await this.options.send(item, (connected) => this.#asking(item.row, connected), () => this.phase === "stopping");
+      this.isUncertain = "lost" in sent || "away" in sent;
+      if ("send" in sent) await this.#record(item.row, sent.send);
+      else if ("problem" in sent) await this.#refused(item.row, sent);
+      else if ("lost" in sent) this.#pause(`Sidekey has not received row ${item.row}.`);
+      else this.#pause("There is no connection to Sidekey.");
+    }
+    if (this.phase === "stopping") this.#end("");
+    else if (this.isBusy && this.position === this.items.length) this.#become("done", "");
+    else if (this.phase === "pausing") this.#become("paused", "");
+  }
+
+  /** Pause after the row that is under way. */
+  pause() {
+    this.#become("pausing", this.note);
+  }
+
+  /** End the run, after the row that is under way. */
+  stop() {
+    if (this.phase === "paused") this.#end("");
+    else this.#become("stopping", this.note);
+  }
+
+  #end(/** @type {string} */ note) {
+    if (this.isUncertain) this.#take(this.items[this.position].row, { outcome: "unknown" });
+    this.isUncertain = false;
+    this.#become("stopped", note);
+  }
+
+  #take(/** @type {number} */ row, /** @type {RowResult} */ result) {
+    this.results.set(row, result);
+    this.position += 1;
+    this.failures = result.outcome === "accepted" ? 0 : this.failures + 1;
+  }
+
+  async #record(/** @type {number} */ row, /** @type {Send} */ send) {
+    this.#take(row, send);
+    if (send.outcome === "refused" && (send.status === 401 || send.status === 403)) {
+      this.#end(`${send.host} refused Sidekey's credential (${send.status}).`);
+    } else if (this.failures >= MOST_FAILURES) {
+      this.#end("five rows in a row were not accepted.");
+    } else if (this.position < this.items.length) {
+      await this.#wait(send.retry_after ?? 0, `${send.host} asks to slow down`);
+    }
+    this.options.onChange();
+  }
+
+  async #refused(/** @type {number} */ row, /** @type {{ problem: any, status: number, retryAfter: number | null }} */ { problem, status, retryAfter }) {
+    const seconds = retryAfter ?? 1;
+    if (problem.code === "invalid") {
+      this.#take(row, { outcome: "not_sent", code: "invalid", errors: problem.errors });
+      if (this.failures >= MOST_FAILURES) this.#end("five rows in a row were not accepted.");
+    } else if (problem.code === "too_many") {
+      await this.#wait(seconds, "several sends are still under way");
+    } else if (problem.code === "send_limit" && seconds <= LONGEST_WAIT) {
+      await this.#wait(seconds, `your limit of ${this.options.perMinute} a minute`);
+    } else if (problem.code === "send_limit") {
+      this.#end(`your limit is reached for ${spell(seconds)}.`);
+    } else if (problem.code === "forbidden") {
+      this.#end("you may no longer send this.");
+    } else if (problem.code === "store_unavailable") {
+      this.#pause("Sidekey's database cannot be reached.");
+    } else if (problem.code === "stopping") {
+      this.#pause("Sidekey is restarting.");
+    } else {
+      this.#pause(status === 401 ? "You are logged out." : `${problem.title}.`);
+    }
+  }
+
+  #pause(/** @type {string} */ note) {
+    if (this.phase !== "stopping") this.#become("paused", note);
+  }
+
+  #asking(/** @type {number} */ row, /** @type {boolean} */ connected) {
+    this.note = connected ? `Asking Sidekey what became of row ${row}…` : "No connection to Sidekey. Asking again…";
+    this.options.onChange();
+  }
+
+  async #wait(/** @type {number} */ seconds, /** @type {string} */ reason) {
+    for (let left = seconds; left > 0 && this.phase === "running"; left -= 1) {
+      this.note = `Waiting ${left} s: ${reason}`;
+      this.options.onChange();
+      await this.options.wait(1000);
+    }
+    this.note = "";
+  }
+
+  #become(/** @type {Phase} */ phase, /** @type {string} */ note) {
+    this.phase = phase;
+    this.note = note;
+    this.options.onChange();
+  }
+}
+
+function spell(/** @type {number} */ seconds) {
+  const hours = Math.ceil(seconds / 3600);
+  if (seconds > 3600) return `${hours} hours`;
+  return `${Math.ceil(seconds / 60)} minutes`;
+}

@@ -1,0 +1,65 @@
+/** Send a preset once, and find out what became of it if the response is lost. */
+
+import { get, post } from "./api.js";
+
+const ASK_EVERY = 2000;
+/** Sidekey reports a send as unknown after 90 seconds. */
+const ASK_TIMES = 48;
+/** Problems with a 5xx status after which Sidekey has sent nothing. */
+const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
+
+/**
+ * @typedef {{ key: string, at: string, who: string, label: string, preset: string, integration?: string,
+ *   batch: null | { id: string, row: number, rows: number }, outcome: string, status: number | null, code: string | null,
+ *   host: string, milliseconds: number, request_id: string | null, retry_after: number | null }} Send
+ * @typedef {{ title: string, code: string, detail: string, errors?: { pointer: string, detail: string }[] }} Problem
+ * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { away: true }} Sent
+ *   `lost`: Sidekey has no such send. `away`: Sidekey could not be asked.
+ */
+
+export const wait = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Return a new key. `randomUUID` exists in secure contexts only. */
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Send, and ask for the result as long as it is uncertain.
+ *
+ * @param {string} preset
+ * @param {string} key
+ * @param {string} body  JSON.
+ * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean }} options
+ *   `onAsk` is called before each question, `givenUp` ends them.
+ * @returns {Promise<Sent>}
+ */
+export async function send(preset, key, body, { onAsk, givenUp = () => false }) {
+  const headers = { "Idempotency-Key": key, "Content-Type": "application/json" };
+  const result = await post(`/presets/${encodeURIComponent(preset)}/sends`, body, { headers });
+  if (result.ok) return { send: result.body };
+  const { problem, status, retryAfter } = result;
+  const isUncertain = status === 0 || problem.code === "sending" || (status >= 500 && !NOTHING_SENT.has(problem.code));
+  return isUncertain ? ask(key, status !== 0, onAsk, givenUp) : { problem, status, retryAfter };
+}
+
+/**
+ * @param {string} key
+ * @param {boolean} connected
+ * @param {(connected: boolean) => void} onAsk
+ * @param {() => boolean} givenUp
+ * @returns {Promise<Sent>}
+ */
+async function ask(key, connected, onAsk, givenUp) {
+  for (let times = 0; times < ASK_TIMES && !givenUp(); times += 1) {
+    onAsk(connected);
+    await wait(ASK_EVERY);
+    const result = await get(`/sends/${key}`);
+    if (result.ok && result.body.outcome !== "sending") return { send: result.body };
+    connected = result.status > 0;
+    if (result.ok || result.problem.code === "sending" || !connected || result.status >= 500) continue;
+    return result.problem.code === "not_found" ? { lost: true } : { away: true };
+  }
+  return { away: true };
+}
