@@ -1,4 +1,4 @@
-/** Read and write CSV files (RFC 4180) of people: comma or semicolon, UTF-8. */
+// Read and write CSV files (RFC 4180) of people: comma or semicolon, UTF-8.
 
 export const MOST_ROWS = 1000;
 

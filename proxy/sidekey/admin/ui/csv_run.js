@@ -1,4 +1,4 @@
-/** Send the rows of a file one after the other. */
+// Send the rows of a file one after the other.
 
 const MOST_FAILURES = 5;
 /** Seconds that a limit may take before the run waits no longer. */
@@ -17,7 +17,7 @@ export class Run {
    * @param {Item[]} items
    * @param {Map<number, RowResult>} results  Results by row. The run adds to them.
    * @param {{ send: (item: Item, onAsk: (connected: boolean) => void, givenUp: () => boolean) => Promise<import("./sending.js").Sent>,
-   *   wait: (milliseconds: number) => Promise<unknown>, onChange: () => void, perMinute: number | null }} options
+   *   wait: (milliseconds: number) => Promise<unknown>, now: () => number, onChange: () => void, perMinute: number | null }} options
    */
   constructor(items, results, options) {
     this.items = items;
@@ -34,6 +34,11 @@ export class Run {
 
   get isBusy() {
     return this.phase !== "stopped" && this.phase !== "done";
+  }
+
+  /** True if it is done and all rows were accepted. */
+  get isFine() {
+    return this.phase === "done" && this.items.every(({ row }) => this.results.get(row)?.outcome === "accepted");
   }
 
   /** Send until the run is done, paused or stopped. */
@@ -120,10 +125,13 @@ export class Run {
   }
 
   async #wait(/** @type {number} */ seconds, /** @type {string} */ reason) {
-    for (let left = seconds; left > 0 && this.phase === "running"; left -= 1) {
-      this.note = `Waiting ${left} s: ${reason}`;
-      this.options.onChange();
-      await this.options.wait(1000);
+    const { wait, now, onChange } = this.options;
+    const end = now() + seconds * 1000;
+    // Browsers slow the timers of hidden pages down to one a minute, so the clock counts.
+    while (now() < end && this.phase === "running") {
+      this.note = `Waiting ${Math.ceil((end - now()) / 1000)} s: ${reason}`;
+      onChange();
+      await wait(1000);
     }
     this.note = "";
   }

@@ -1,4 +1,4 @@
-/** Send a preset once, and find out what became of it if the response is lost. */
+// Send a preset once, and find out its result if the response is lost.
 
 import { get, post } from "./api.js";
 
@@ -9,10 +9,10 @@ const ASK_TIMES = 48;
 const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
 
 /**
- * @typedef {{ key: string, at: string, who: string, label: string, preset: string, integration?: string,
+ * @typedef {{ key: string, at: string, who: string, label: string, preset: string | null, integration?: string,
  *   batch: null | { id: string, row: number, rows: number }, outcome: string, status: number | null, code: string | null,
- *   host: string, milliseconds: number, request_id: string | null, retry_after: number | null }} Send
- * @typedef {{ title: string, code: string, detail: string, errors?: { pointer: string, detail: string }[] }} Problem
+ *   host: string | null, milliseconds: number, request_id: string | null, retry_after?: number | null }} Send
+ * @typedef {import("./api.js").Problem} Problem
  * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { away: true }} Sent
  *   `lost`: Sidekey has no such send. `away`: Sidekey could not be asked.
  */
@@ -41,17 +41,17 @@ export async function send(preset, key, body, { onAsk, givenUp = () => false }) 
   if (result.ok) return { send: result.body };
   const { problem, status, retryAfter } = result;
   const isUncertain = status === 0 || problem.code === "sending" || (status >= 500 && !NOTHING_SENT.has(problem.code));
-  return isUncertain ? ask(key, status !== 0, onAsk, givenUp) : { problem, status, retryAfter };
+  return isUncertain ? ask(key, { onAsk, givenUp, connected: status !== 0 }) : { problem, status, retryAfter };
 }
 
 /**
+ * Ask for the result of a send.
+ *
  * @param {string} key
- * @param {boolean} connected
- * @param {(connected: boolean) => void} onAsk
- * @param {() => boolean} givenUp
+ * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean, connected?: boolean }} options
  * @returns {Promise<Sent>}
  */
-async function ask(key, connected, onAsk, givenUp) {
+export async function ask(key, { onAsk, givenUp = () => false, connected = true }) {
   for (let times = 0; times < ASK_TIMES && !givenUp(); times += 1) {
     onAsk(connected);
     await wait(ASK_EVERY);

@@ -17,8 +17,12 @@ function running(count, outcomes, onSend = () => {}) {
     const result = outcomes[row];
     return (Array.isArray(result) ? result.shift() : result) ?? done("accepted");
   };
-  const wait = async (milliseconds) => waits.push(milliseconds);
-  const run = new Run(items, new Map(), { send, wait, onChange: () => {}, perMinute: 60 });
+  let now = 0;
+  const wait = async (milliseconds) => {
+    waits.push(milliseconds);
+    now += milliseconds;
+  };
+  const run = new Run(items, new Map(), { send, wait, now: () => now, onChange: () => {}, perMinute: 60 });
   return { run, sent, waits };
 }
 
