@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Run } from "../../proxy/sidekey/admin/ui/csv_run.js";
 
 const done = (outcome, more = {}) => ({ send: { outcome, status: 200, host: "api.example.com", retry_after: null, ...more } });
-const problem = (code, status, retryAfter = null) => ({ problem: { code, title: "The title" }, status, retryAfter });
+const problem = (code, status, retryAfter = null) => ({ problem: { code, title: "The title", errors: [] }, status, retryAfter });
 
 /** A run of `count` rows whose sends have these results, by row; a list has one result for each attempt. */
 function running(count, outcomes, onSend = () => {}) {

@@ -101,7 +101,8 @@ export class Run {
     } else if (problem.code === "too_many") {
       await this.#wait(seconds, "several sends are still under way");
     } else if (problem.code === "send_limit" && seconds <= LONGEST_WAIT) {
-      await this.#wait(seconds, `your limit of ${this.options.perMinute} a minute`);
+      const isDay = problem.errors.some((/** @type {any} */ { pointer }) => pointer === "/per_day");
+      await this.#wait(seconds, isDay ? "your limit of 24 hours" : `your limit of ${this.options.perMinute} a minute`);
     } else if (problem.code === "send_limit") {
       this.#end(`your limit is reached for ${spell(seconds)}.`);
     } else if (problem.code === "forbidden") {

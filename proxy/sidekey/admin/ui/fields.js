@@ -171,6 +171,28 @@ export function FileText({ accept, rows = 6, label, value, example, onInput, err
   );
 }
 
+/** @param {{ label: string, onFile: (file: File) => void, accept?: string, help?: any, error?: string, disabled?: boolean }} props
+ * A file that is chosen or dropped here. */
+export function FileInput({ onFile, accept, ...props }) {
+  /** @param {File | undefined} file */
+  const choose = (file) => file !== undefined && !props.disabled && onFile(file);
+  return html`
+    <div class="drop" onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
+      event.preventDefault();
+      choose(event.dataTransfer?.files[0]);
+    }}>
+      ${field(
+        props,
+        (tied) => html`<input type="file" ...${tied} accept=${accept} onChange=${(/** @type {any} */ event) => {
+          choose(event.target.files[0]);
+          // The same file may have been changed, and is chosen again.
+          event.target.value = "";
+        }} />`,
+      )}
+    </div>
+  `;
+}
+
 /**
  * Rows that can be added and removed.
  * @template T

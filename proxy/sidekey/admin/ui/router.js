@@ -112,16 +112,16 @@ export function useTitle(title) {
   }, []);
 }
 
-/** @type {Set<() => boolean>} */
-const questions = new Set();
+/** @type {Map<() => boolean, string>} */
+const questions = new Map();
 
-/** @param {() => boolean} unsaved Ask before leaving the page while this returns True. A hook. */
-export function leaveQuestion(unsaved) {
+/** @param {() => boolean} unsaved @param {string} [text] Ask before leaving the page while this returns True. A hook. */
+export function leaveQuestion(unsaved, text = "What you typed here is not saved.") {
   const latest = useRef(unsaved);
   latest.current = unsaved;
   useEffect(() => {
     const question = () => latest.current();
-    questions.add(question);
+    questions.set(question, text);
     return () => {
       questions.delete(question);
     };
@@ -134,13 +134,13 @@ export function leaveSilently() {
 }
 
 function isUnsaved() {
-  return [...questions].some((question) => question());
+  return [...questions.keys()].some((question) => question());
 }
 
 /** @returns {Promise<boolean>} Ask the question of `leaveQuestion` if something is unsaved. */
 export async function mayLeave() {
-  if (!isUnsaved()) return true;
-  return ask({ title: "Leave this page?", text: "What you typed here is not saved.", yes: "Leave", no: "Stay" });
+  const found = [...questions].find(([question]) => question());
+  return found === undefined || ask({ title: "Leave this page?", text: found[1], yes: "Leave", no: "Stay" });
 }
 
 /** @param {{ pathname: string }} url The path below /ui, without a slash at its end. */

@@ -3,6 +3,8 @@
 /** @type {import("./router.js").Route[]} */
 export const ROUTES = [
   { path: "/", page: () => import("./pages/home.js"), may: "sends" },
+  { path: "/send", page: () => import("./pages/send_list.js"), may: "send" },
+  { path: "/send/:id", page: () => import("./pages/send.js"), may: "send" },
   { path: "/login", page: () => import("./pages/login.js") },
 ];
 

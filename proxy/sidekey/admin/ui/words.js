@@ -4,7 +4,7 @@ import { duration, number } from "./time.js";
 /**
  * @typedef {"good" | "warning" | "bad" | "quiet"} Mood
  * @typedef {{ mood: Mood, text: string, advice: string }} Words `advice`: what to do, or empty.
- * @typedef {{ outcome: string, status: number, code: string, host: string, milliseconds: number,
+ * @typedef {{ outcome: string, status: number | null, code: string | null, host: string | null, milliseconds: number,
  *   retry_after?: number | null }} Send
  */
 
@@ -67,12 +67,26 @@ export function outcome({ outcome: result, status, code, host, milliseconds, ret
   }
 }
 
-/** @param {string} host @param {number} status @param {number | null} retryAfter @returns {Words} */
+/** @type {Record<string, string>} */
+const COUNTED = {
+  accepted: "accepted",
+  refused: "refused",
+  failed: "with an error",
+  not_sent: "not sent",
+  unknown: "unknown",
+  sending: "under way",
+};
+
+/** @param {Record<string, number>} outcomes Numbers of sends by outcome: "236 accepted · 4 refused". */
+export const counted = (outcomes) =>
+  Object.entries(outcomes).map(([name, count]) => `${number(count)} ${COUNTED[name] ?? name}`).join(" · ");
+
+/** @param {string} host @param {number | null} status @param {number | null} retryAfter @returns {Words} */
 function refused(host, status, retryAfter) {
   if (status === 401 || status === 403) {
     return bad(`${host} refused Sidekey's credential (${status}).`, "Tell a developer: the integration's password may have changed.");
   }
-  if ([400, 404, 409, 422].includes(status)) {
+  if (status === 400 || status === 404 || status === 409 || status === 422) {
     return bad(`${host} did not accept the content (${status}).`, "Check the fields. If they are right, tell a developer.");
   }
   if (status === 429) {
@@ -81,7 +95,7 @@ function refused(host, status, retryAfter) {
   return bad(`${host} did not accept it (${status}).`, TELL);
 }
 
-/** @param {string} host @param {string} code @returns {Words} */
+/** @param {string} host @param {string | null} code @returns {Words} */
 function notSent(host, code) {
   switch (code) {
     case "upstream_unreachable":

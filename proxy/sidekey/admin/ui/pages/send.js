@@ -1,0 +1,211 @@
+// Send a preset: once, from a CSV file, and what was sent.
+import { useCall } from "../api.js";
+import { focusFirst, Submit } from "../fields.js";
+import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
+import { Busy, Copy, Page, Problem, say, Tabs } from "../parts.js";
+import { ask as askInDialog } from "../dialog.js";
+import { leaveQuestion } from "../router.js";
+import { ask, newKey, send } from "../sending.js";
+import { may, me } from "../session.js";
+import { seconds } from "../time.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact.js";
+import { outcome, sendProblem, sentJustNow } from "../words.js";
+import { SendCsv } from "./send_csv.js";
+import { Sends } from "./sends.js";
+
+/**
+ * @typedef {import("../form_of_preset.js").Form} Form
+ * @typedef {import("../form_of_preset.js").Values} Values
+ * @typedef {import("../sending.js").Sent} Sent
+ * @typedef {import("../words.js").Words} Words
+ * @typedef {{ phase: "edit" } | { phase: "repeated", ago: number } | { phase: "sending" } | { phase: "asking", connected: boolean }
+ *   | { phase: "ended", sent: Sent }} State
+ */
+
+const REMEMBERED = 60_000;
+/** Outcomes after which the content may have arrived. */
+const ARRIVED = ["accepted", "failed", "unknown"];
+
+/** When contents were sent that may have arrived, by preset and body. @type {Map<string, number>} */
+const recent = new Map();
+
+/** @param {{ params: { id: string }, query: URLSearchParams }} props */
+export default function SendPage({ params: { id }, query }) {
+  const { body: form, problem, reload } = useCall(`/forms/${encodeURIComponent(id)}`, undefined, { every: 30_000 });
+  const crumbs = html`<a href="/ui/send">Send</a> / ${form?.title ?? id}`;
+  return html`
+    <${Page} title=${form?.title ?? id} crumbs=${crumbs}>
+      ${form ? html`<${Views} form=${form} query=${query} />` : problem ? html`<${Refused} problem=${problem} reload=${reload} />` : html`<${Busy} />`}
+    <//>
+  `;
+}
+
+/** @param {{ problem: import("../api.js").Problem, reload: () => void }} props */
+function Refused({ problem, reload }) {
+  if (problem.code === "forbidden") return html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`;
+  return html`<${Problem} problem=${problem} /><button type="button" class="button" onClick=${reload}>Try again</button>`;
+}
+
+/** @param {{ form: Form, query: URLSearchParams }} props */
+function Views({ form, query }) {
+  const hasCsv = form.takes === "parameters" && form.parameters.length > 0;
+  /** @type {[string, string][]} */
+  const items = [["one", "One"], ["csv", "From a CSV file"], ["sends", "Your sends"]];
+  const shown = hasCsv ? items : items.filter(([key]) => key !== "csv");
+  const chosen = query.get("tab") ?? "one";
+  const tab = shown.some(([key]) => key === chosen) ? chosen : "one";
+  // What was typed and a file that is being sent stay while the person looks at another tab.
+  return html`
+    ${form.help && html`<p class="lead">${form.help}</p>`}
+    <${Tabs} items=${shown} value=${tab} />
+    ${form.problem && tab !== "sends" && html`<${CannotBeSent} form=${form} />`}
+    <div hidden=${tab !== "one"}><${One} form=${form} /></div>
+    ${hasCsv && html`<div hidden=${tab !== "csv"}><${SendCsv} form=${form} query=${query} /></div>`}
+    ${tab === "sends" && html`<${Sends} preset=${form.id} query=${query} goOn=${hasCsv} />`}
+  `;
+}
+
+/** @param {{ form: Form }} props */
+function CannotBeSent({ form }) {
+  const link = html`<a href=${`/ui/presets/${encodeURIComponent(form.id)}`}>See why</a>`;
+  return html`<p class="banner bad" role="alert">Cannot be sent now. ${may("viewer") ? link : "Tell a developer."}</p>`;
+}
+
+/** @param {{ form: Form }} props */
+function One({ form }) {
+  const [values, setValues] = useState(() => untouched(form));
+  const [state, setState] = useState(/** @type {State} */ ({ phase: "edit" }));
+  /** @type {{ current: HTMLFormElement | null }} */
+  const element = useRef(null);
+  /** @type {{ current: HTMLElement | null }} */
+  const result = useRef(null);
+  /** The key of the send that is under way or may be repeated. @type {{ current: string }} */
+  const key = useRef("");
+  const body = bodyOf(form, values);
+  const content = `${form.id}\n${body}`;
+  const sent = state.phase === "ended" ? state.sent : null;
+  const problem = sent && "problem" in sent ? sent.problem : null;
+  const errors = errorsIn(form, problem);
+  // What was typed can be changed unless it may be on its way.
+  const isOpen = state.phase === "edit" || state.phase === "repeated" || problem !== null;
+  const isUnderWay = state.phase === "sending" || state.phase === "asking";
+  leaveQuestion(() => isUnderWay, "It is still under way. If you leave, see Your sends later.");
+
+  /** Whether the next form is the result of a button, which is gone. */
+  const isReopened = useRef(false);
+  useEffect(() => {
+    if (problem?.code === "invalid") focusFirst(element.current);
+    else if (state.phase === "ended") result.current?.focus();
+    else if (isReopened.current) firstInput(element.current)?.focus();
+    isReopened.current = false;
+  }, [state]);
+
+  /** @param {(onAsk: (connected: boolean) => void) => Promise<Sent>} request */
+  const run = async (request) => {
+    const sentNow = await request((connected) => setState({ phase: "asking", connected }));
+    if ("send" in sentNow && ARRIVED.includes(sentNow.send.outcome)) recent.set(content, Date.now());
+    say(wordsOf(sentNow).text);
+    setState({ phase: "ended", sent: sentNow });
+  };
+  /** Send what is typed, with the key of the previous attempt if `again`. @param {{ again?: boolean }} [options] */
+  const start = ({ again = false } = {}) => {
+    if (!again) key.current = newKey();
+    setState({ phase: "sending" });
+    run((onAsk) => send(form.id, key.current, body, { onAsk }));
+  };
+  const askAgain = () => run((onAsk) => ask(key.current, { onAsk }));
+  /** @param {Event} event */
+  const onSubmit = (event) => {
+    event.preventDefault();
+    if (!isOpen) return;
+    const now = Date.now();
+    for (const [key, at] of recent) if (now - at >= REMEMBERED) recent.delete(key);
+    const age = now - (recent.get(content) ?? 0);
+    if (age < REMEMBERED) setState({ phase: "repeated", ago: age / 1000 });
+    else start();
+  };
+  const edit = () => {
+    isReopened.current = true;
+    setState({ phase: "edit" });
+  };
+  const startOver = () => {
+    setValues(untouched(form));
+    edit();
+  };
+  const editLost = async () => {
+    const question = { title: "Change it?", text: "It may still arrive. Send the changed content all the same?", yes: "Edit" };
+    if (await askInDialog(question)) edit();
+  };
+
+  /** @param {string} label @param {() => void} onClick */
+  const button = (label, onClick) => html`<button type="button" class="button" onClick=${onClick}>${label}</button>`;
+  return html`
+    <form class="card pad limited" ref=${element} onSubmit=${onSubmit} noValidate>
+      ${form.takes === "parameters" && form.parameters.length === 0 && html`<p>There is nothing to fill in.</p>`}
+      <${FormOfPreset} form=${form} values=${values} errors=${errors} disabled=${!isOpen}
+        onInput=${(/** @type {string} */ name, /** @type {string | boolean} */ value) => {
+          setValues((previous) => ({ ...previous, [name]: value }));
+          if (state.phase === "repeated") setState({ phase: "edit" });
+        }} />
+      ${state.phase !== "repeated" && isOpen && html`
+        <div class="actions"><${Submit} disabled=${form.problem}>Send<//><span class="help">It goes out at once and cannot be taken back.</span></div>
+      `}
+      ${state.phase === "repeated" && html`
+        <${Result} words=${sentJustNow(state.ago)}>
+          <button type="button" class="button primary" onClick=${() => start()}>Send it anyway</button> ${button("Cancel", edit)}
+        <//>
+      `}
+      ${state.phase === "sending" && html`<${Busy} text="Sending…" />`}
+      ${state.phase === "asking" && html`
+        <${Busy} text=${state.connected ? "Asking Sidekey what became of it…" : "No connection to Sidekey. Asking again…"} />
+        <p class="help">Keep this page open. If you close it, see Your sends later.</p>
+      `}
+      ${sent && "send" in sent && html`
+        <${Result} words=${wordsOf(sent)} send=${sent.send} focus=${result}>
+          ${button("Edit and send again", edit)} ${button("New", startOver)}
+        <//>
+      `}
+      ${sent && "lost" in sent && html`
+        <${Result} words=${wordsOf(sent)} focus=${result}>
+          <button type="button" class="button primary" onClick=${() => start({ again: true })}>Send</button> ${button("Edit", editLost)}
+          <span class="help">The same key: it is never sent twice.</span>
+        <//>
+      `}
+      ${sent && "away" in sent && html`<${Result} words=${wordsOf(sent)} focus=${result}>${button("Ask again", askAgain)}<//>`}
+      ${problem && html`
+        <${Result} words=${wordsOf(/** @type {Sent} */ (sent))} focus=${result}>${problem.code === "key_reused" && button("New", startOver)}<//>
+        <${Rest} problem=${problem} errors=${errors} />
+      `}
+    </form>
+  `;
+}
+
+/** @param {Element | null} form @returns {HTMLElement | null | undefined} */
+const firstInput = (form) => form?.querySelector("input, textarea, select");
+
+/** @param {Sent} sent @returns {Words} */
+function wordsOf(sent) {
+  if ("send" in sent) return outcome(sent.send);
+  if ("lost" in sent) return { mood: "warning", text: "Sidekey has not received it.", advice: "" };
+  if ("away" in sent) return { mood: "warning", text: "Unknown: it may have been sent.", advice: "Sidekey cannot be asked now." };
+  return sendProblem(sent.problem, sent.retryAfter, me.value ?? undefined);
+}
+
+/** @param {{ words: Words, send?: import("../sending.js").Send, focus?: { current: HTMLElement | null }, children?: any }} props */
+function Result({ words, send: made, focus, children }) {
+  return html`
+    <div class=${`banner result ${words.mood}`} ref=${focus} tabindex="-1" role="group" aria-label="Result">
+      <p><strong>${words.text}</strong> ${words.advice}</p>
+      ${made && html`<p class="help">${seconds(made.at)}${made.request_id && html` · request ${made.request_id} <${Copy} text=${made.request_id} />`}</p>`}
+      ${children && html`<div class="actions">${children}</div>`}
+    </div>
+  `;
+}
+
+/** @param {{ problem: import("../api.js").Problem, errors: Record<string, string> }} props Errors that no input shows. */
+function Rest({ problem, errors }) {
+  if (problem.code !== "invalid") return null;
+  const shown = Object.keys(errors).map((name) => (name === "" ? "/payload" : `/parameters/${name}`));
+  const rest = problem.errors.filter(({ pointer }) => !shown.includes(pointer));
+  return rest.length > 0 && html`<ul class="error">${rest.map(({ pointer, detail }) => html`<li><code>${pointer}</code> ${detail}</li>`)}</ul>`;
+}

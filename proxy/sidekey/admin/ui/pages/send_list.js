@@ -1,0 +1,68 @@
+// The presets that a person may send, and what was sent last.
+import { useCall } from "../api.js";
+import { Search } from "../fields.js";
+import { Busy, Empty, More, Page, Problem, Tile } from "../parts.js";
+import { setQuery } from "../router.js";
+import { may } from "../session.js";
+import { html } from "../vendor/preact.js";
+import { List, Sends } from "./sends.js";
+
+const LATEST = 5;
+
+/** @typedef {import("../form_of_preset.js").Form} Form */
+
+/** @param {{ query: URLSearchParams }} props */
+export default function SendListPage({ query }) {
+  const q = query.get("q") ?? "";
+  const all = query.get("tab") === "sends";
+  const { body, problem, reload } = useCall("/forms", { q, after: query.get("after") }, { every: 30_000 });
+  /** @type {Form[]} */
+  const forms = body?.items ?? [];
+  const titles = Object.fromEntries(forms.map(({ id, title }) => [id, title]));
+  if (all) {
+    return html`<${Page} title="Your sends" crumbs=${html`<a href="/ui/send">Send</a> / Your sends`}><${Sends} query=${query} titles=${titles} /><//>`;
+  }
+  const search = html`<${Search} label="Search" value=${q} onInput=${(/** @type {string} */ text) => setQuery({ q: text, after: null }, { replace: true })} />`;
+  return html`
+    <${Page} title="Send" actions=${search}>
+      <${Problem} problem=${problem} />
+      ${problem && !body && html`<button type="button" class="button" onClick=${reload}>Try again</button>`}
+      ${!body && !problem && html`<${Busy} />`}
+      ${body && forms.length === 0 && html`<${NoForms} q=${q} />`}
+      <ul class="tiles">${forms.map((form) => html`<${Card} key=${form.id} form=${form} />`)}</ul>
+      <${More} next=${body?.next} />
+      <${Latest} titles=${titles} />
+    <//>
+  `;
+}
+
+/** @param {{ form: Form }} props */
+function Card({ form: { id, title, help, problem } }) {
+  return html`
+    <li class="card">
+      <${Tile} name=${title} />
+      <div>
+        <a href=${`/ui/send/${encodeURIComponent(id)}`}>${title}</a>
+        ${problem ? html`<p class="error">! Cannot be sent now</p>` : help && html`<p class="help">${help}</p>`}
+      </div>
+    </li>
+  `;
+}
+
+/** @param {{ q: string }} props */
+function NoForms({ q }) {
+  if (q !== "") return html`<${Empty}><p>Nothing matches. <a href="/ui/send">Clear the search</a></p><//>`;
+  if (may("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/presets/add">Add a preset</a></p><//>`;
+  return html`<${Empty}><p>You may not send anything yet. Ask an admin for a preset.</p><//>`;
+}
+
+/** @param {{ titles: Record<string, string> }} props */
+function Latest({ titles }) {
+  const { body } = useCall("/sends", undefined, { every: 30_000 });
+  if (!body || body.items.length === 0) return null;
+  return html`
+    <h2>Your last sends</h2>
+    <${List} sends=${body.items.slice(0, LATEST)} titles=${titles} empty="" />
+    <p><a href="/ui/send?tab=sends">See all</a></p>
+  `;
+}

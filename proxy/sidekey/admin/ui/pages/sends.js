@@ -1,0 +1,119 @@
+// What a person sent: results, never contents.
+import { useCall } from "../api.js";
+import { ask } from "../dialog.js";
+import { Busy, Copy, Details, Empty, More, Problem, State, Time } from "../parts.js";
+import { go } from "../router.js";
+import { may, me } from "../session.js";
+import { html } from "../vendor/preact.js";
+import { counted, outcome } from "../words.js";
+
+/** @typedef {import("../sending.js").Send} Send */
+
+/** Milliseconds: a file whose last row is younger may still be sent by another window. */
+const RECENT = 120_000;
+/** Outcomes after which a person must look before sending again. */
+const MAY_HAVE_ACTED = new Set(["failed", "unknown"]);
+
+/** @param {{ preset?: string, query: URLSearchParams, titles?: Record<string, string>, goOn?: boolean }} props
+ * The sends of this person, of one preset or of all. `goOn`: the preset takes CSV files. */
+export function Sends({ preset, query, titles = {}, goOn = false }) {
+  const before = query.get("before");
+  const { body, problem, loading, reload } = useCall("/sends", { preset, before, who: ownSends(preset) }, { every: 30_000 });
+  if (problem && !body) return html`<${Problem} problem=${problem} /><button type="button" class="button" onClick=${reload}>Try again</button>`;
+  if (loading && !body) return html`<${Busy} />`;
+  return html`
+    <${Problem} problem=${problem} />
+    <${List} sends=${body.items} titles=${preset ? null : titles} goOn=${goOn}
+      empty=${preset ? "You have sent nothing with this yet." : "You have sent nothing yet."} />
+    <${More} name="before" next=${body.next} />
+    <p class="help">Sidekey keeps results, not contents.</p>
+  `;
+}
+
+/** @param {string | undefined} preset The sends of a preset are those of everybody, except for senders. */
+const ownSends = (preset) => (preset && may("viewer") ? me.value?.name : undefined);
+
+/** @param {{ sends: Send[], titles: Record<string, string> | null, goOn?: boolean, empty: string }} props */
+export function List({ sends, titles, goOn = false, empty }) {
+  if (sends.length === 0) return html`<${Empty}><p>${empty}</p><//>`;
+  return html`
+    <ul class="card sends">
+      ${sends.map((send) => html`<li key=${send.key}>${send.batch ? html`<${File} send=${send} titles=${titles} goOn=${goOn} />` : html`<${Row} send=${send} titles=${titles} />`}</li>`)}
+    </ul>
+  `;
+}
+
+/** @param {{ send: Send, titles: Record<string, string> | null }} props */
+function Row({ send, titles }) {
+  const words = outcome(send);
+  return html`
+    <span class="when"><${Time} at=${send.at} /></span>
+    <div class="grow">
+      ${titles && html`<${Preset} id=${send.preset} titles=${titles} /> `}
+      <span class=${words.mood === "good" ? "" : "error"}>${words.text}</span>
+      ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${words.advice}</span>`}
+    </div>
+    ${send.request_id && html`<span class="help">${send.request_id} <${Copy} text=${send.request_id} /></span>`}
+  `;
+}
+
+/** @param {{ id: string | null, titles: Record<string, string> }} props */
+function Preset({ id, titles }) {
+  return id === null ? "A preset that was not saved:" : html`<a href=${`/ui/send/${encodeURIComponent(id)}`}>${titles[id] ?? id}</a>`;
+}
+
+/** @param {{ send: Send, titles: Record<string, string> | null, goOn: boolean }} props The newest row of a file stands for all. */
+function File({ send, titles, goOn }) {
+  const { id } = /** @type {{ id: string }} */ (send.batch);
+  const isRecent = Date.now() - new Date(send.at).getTime() < RECENT;
+  const { body: batch, problem } = useCall(`/batches/${id}`, undefined, { every: isRecent ? 30_000 : undefined });
+  return html`
+    <span class="when"><${Time} at=${send.at} /></span>
+    <div class="grow">
+      ${titles && html`<${Preset} id=${send.preset} titles=${titles} />`} ${batch ? html`<${Batch} batch=${batch} goOn=${goOn} />` : problem ? html`<${Problem} problem=${problem} />` : html`A file.`}
+    </div>
+  `;
+}
+
+/**
+ * @typedef {{ id: string, preset: string, begun_at: string, ended_at: string, rows: number, last_row: number, outcomes: Record<string, number>,
+ *   others: { row: number, outcome: string, status: number | null }[] }} BatchResult
+ */
+
+/** @param {{ batch: BatchResult, goOn: boolean }} props */
+function Batch({ batch, goOn }) {
+  const { rows, last_row: last, outcomes, others } = batch;
+  const next = last + 1;
+  const start = async () => {
+    const question = {
+      title: "Go on?",
+      text: "The last row was sent a short time ago. If another window still sends this file, rows would be sent twice.",
+      yes: "Go on",
+    };
+    if (Date.now() - new Date(batch.ended_at).getTime() < RECENT && !(await ask(question))) return;
+    go(`/send/${encodeURIComponent(batch.preset)}?tab=csv&start=${next}&rows=${rows}`);
+  };
+  return html`
+    <p>${summary(batch)}</p>
+    <p class="help">${counted(outcomes)}</p>
+    ${others.length > 0 && html`
+      <${Details} summary="Rows that were not accepted">
+        <ul class="plain">${others.map(({ row, outcome: result, status }) => html`<li>Row ${row} <${State} status=${result} /> ${status || ""}</li>`)}</ul>
+      <//>
+    `}
+    ${goOn && next <= rows && html`<button type="button" class="button" onClick=${start}>Go on at row ${next}</button>`}
+  `;
+}
+
+/** @param {BatchResult} batch Rows are sent in order, and each that was sent has a result. */
+function summary({ rows, last_row: last, outcomes, others }) {
+  const sent = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+  const first = last - sent + 1;
+  const end = others.at(-1);
+  const isOpen = end?.row === last && (end.outcome === "unknown" || end.outcome === "sending");
+  const known = isOpen ? last - 1 : last;
+  const file = `File of ${rows === 1 ? "1 row" : `${rows} rows`}`;
+  const range = known === first ? `row ${first} was sent` : `rows ${first} to ${known} were sent`;
+  const open = isOpen && `row ${last} is ${end.outcome === "unknown" ? "unknown" : "under way"}`;
+  return `${file}: ${[known >= first && range, open].filter(Boolean).join(", ")}`;
+}
