@@ -291,3 +291,26 @@ def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:
     assert found["key"].startswith("draft-")
     entry = audited(running)
     assert (entry["action"], entry["outcome"]) == ("test", "ok")
+
+
+@pytest.mark.parametrize("number", ["1.10", "12345678901234567.89", "1E-7"])
+def test_number_keeps_its_digits(running: Sending, number: str) -> None:
+    """As in a request of a caller: a double would change them."""
+    admin, name = running.by("admin"), f"exact-{secrets.token_hex(4)}"
+    url = admin.get("/presets/event")["url"]
+    document = {"integration": "sms", "parameters": {"amount": {"type": "number"}}, "url": url, "id": name}
+    admin.make("/presets", {**document, "body": {"json": {"amount": "{{amount}}"}}})
+
+    def body(parameters: str) -> bytes:
+        return f'{{"parameters": {parameters}}}'.encode()
+
+    key = new_key()
+    assert admin.post(name, body(f'{{"amount": {number}}}'), key).json["outcome"] == "accepted"
+    assert running.upstream.requests[-1].body.decode() == f'{{"amount":{number}}}'
+    assert admin.post(name, body(f'{{"amount": {number}0}}'), key).code == "key_reused"
+    assert admin.post(name, body(f'{{"amount": [{number}]}}')).pointers == {"/parameters/amount"}
+    assert admin.post(name, body('{"amount": 1e9999999999999999999}')).code == "malformed"
+    checked = admin.ask(
+        "POST", f"/presets/{name}/check", f'{{"rows": [{{"amount": {number}}}, {{"amount": "x"}}]}}'.encode()
+    )
+    assert [each["row"] for each in checked.json["errors"]] == [1]

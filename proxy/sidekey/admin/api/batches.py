@@ -128,6 +128,7 @@ ROUTES: Final = (
         permission="send",
         handle=check,
         body=CheckRequest,
+        exact=True,
         gives=Checked,
         codes=("invalid", "too_many", "stopping"),
     ),

@@ -206,7 +206,7 @@ class Dispatcher:
             found = await self._service.run(read_yaml, data)
             return replace(received, body=found.value, table=found.table)
         try:
-            return replace(received, body=await self._service.run(parse, data))
+            return replace(received, body=await self._service.run(partial(parse, exact=route.exact), data))
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
 

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -208,13 +209,23 @@ def _sent(sample: PresetTrial, preset: Preset) -> tuple[Submitted, list[ItemErro
     if preset.rules.has_body:
         text = "the preset has a body, which is filled with parameters"
         refused = {"payload", "content_type"}
-        data = json.dumps(sample.parameters, ensure_ascii=False)
+        data = _written(sample.parameters)
     else:
         text = "the preset has no body to be filled, so that callers send a payload"
         refused = {"parameters"}
         data = sample.payload
     errors = [ItemError(f"/{key}", f"must be left out: {text}") for key in sorted(refused & sample.model_fields_set)]
     return Submitted(data.encode(), sample.content_type), errors
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    """Write parameters as JSON. A decimal keeps its digits."""
+    # A decimal inside another value is no valid parameter, whatever it is written as.
+    dumps = partial(json.dumps, ensure_ascii=False, default=str)
+    members = [
+        f"{dumps(name)}:{value if isinstance(value, Decimal) else dumps(value)}" for name, value in parameters.items()
+    ]
+    return f"{{{','.join(members)}}}"
 
 
 def sample_of(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Route:
     codes: tuple[str, ...] = ()
     keyed: bool = False
     """Whether the request needs an Idempotency-Key."""
+    exact: bool = False
+    """Whether fractions of the body are decimals, which keep every digit."""
     needs_store: bool = True
     """Whether the response is 503 `store_unavailable` until Sidekey has read the store."""
     writes: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -22,7 +23,6 @@ from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.settings.values import Name
 from sidekey.store.audit import AuditEntry
-from sidekey.store.canonical import canonical
 from sidekey.store.errors import StoreError
 from sidekey.store.sends import NewSend, SendPage
 from sidekey.store.sends import Send as StoredSend
@@ -105,7 +105,8 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
     sent = await service.read(SendRequest, request)
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
     await check_grant(service, request)
-    content = canonical([operator.identity, name, sent.model_dump(include={"parameters", "payload"})])
+    submitted = sent.model_dump(include={"parameters", "payload"})
+    content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=str)
     # Before anything is filled: the preset may have changed since the first request, whose response was lost.
     existing = await or_unavailable(service.sending.find(operator.identity, request.key, content))
     if existing is not None:
@@ -242,6 +243,7 @@ ROUTES: Final = (
         body=SendRequest,
         gives=Send,
         keyed=True,
+        exact=True,
         codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
     ),
     Route(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -50,21 +51,25 @@ def pointer(place: Iterable[str | int]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
 
 
-def parse(data: bytes) -> dict[str, Any]:
+def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
     """Read JSON (RFC 8259) that must be an object. Raises MalformedError, also where a key is given twice.
 
-    The result has passed `check`.
+    The result has passed `check`. With `exact`, fractions are decimals, which keep every digit.
     """
     if _marks(data) > MOST_VALUES and _marks(_TEXT.sub(b"", data)) > MOST_VALUES:
         raise MalformedError(f"must not have more than {MOST_VALUES} values")
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse_constant)
+        parse_float = Decimal if exact else None
+        text = data.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_once, parse_float=parse_float, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise MalformedError("must be UTF-8") from None
     except RecursionError:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels") from None
     except MalformedError:
         raise
+    except InvalidOperation:
+        raise MalformedError("must not have a number with such an exponent") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedError(f"must be JSON (RFC 8259): see {place}") from None
