@@ -1,0 +1,250 @@
+"""A person logs in, sends presets once and from a CSV file, and reads what became of it: against a real Sidekey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import expect
+
+from support.api import TOKENS, basic
+from support.ui import Console
+
+NUMBERS: Final = count(1)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """A sender, the preset that it may send, and the IDs of both."""
+
+    console: Console
+    token: str
+    preset: str
+
+    def open(self, path: str = "", **window: Any) -> Any:
+        """Log in, in a browser of its own, and open a page of the preset."""
+        page = self.console.browser(None, **window)
+        page.goto(f"{self.console.base}/ui/login")
+        self.log_in(page)
+        page.get_by_role("heading", name="Send", exact=True).wait_for()
+        page.goto(f"{self.console.base}/ui/send/{self.preset}{path}")
+        return page
+
+    def log_in(self, page: Any) -> None:
+        page.get_by_label("Token", exact=True).fill(self.token)
+        page.get_by_role("button", name="Log in", exact=True).click()
+
+    @property
+    def phones(self) -> list[str]:
+        """The phone numbers that the upstream received, in order."""
+        return [each.json["to"] for each in self.console.upstream.received]
+
+
+@pytest.fixture
+def sender(console: Console) -> Iterator[Sender]:
+    number = next(NUMBERS)
+    api = console.api("admin")
+    api.post("/integrations", {"id": f"sms-{number}", **basic(console.upstream.port)})
+    preset = {
+        "id": f"welcome-{number}",
+        "title": f"Welcome {number}",
+        "integration": f"sms-{number}",
+        "url": f"{console.upstream.url}/v1/send",
+        "parameters": {
+            "phone": {"type": "text", "title": "Phone", "format": "phone", "max_length": 20},
+            "first": {"type": "text", "title": "First name"},
+            "amount": {"type": "number", "default": 0},
+            "language": {"type": "text", "enum": ["en", "sk"], "default": "en"},
+        },
+        "body": {
+            "json": {"to": "{{phone}}", "text": "Hello {{first}}", "amount": "{{amount}}", "language": "{{language}}"}
+        },
+    }
+    api.post("/presets", preset)
+    grants = {"role": "sender", "presets": [preset["id"]], "per_minute": 600, "per_day": 2000}
+    token = api.post("/tokens", {"name": f"mark-{number}", "own_token": TOKENS["admin"], **grants})["token"]
+    yield Sender(console, token, str(preset["id"]))
+
+
+def press(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def shown(page: Any, text: str) -> Any:
+    """Expect a text on the page, beside the live region that repeats it."""
+    return expect(page.locator("main").get_by_text(text))
+
+
+def test_sender_finds_fills_in_and_sends_a_preset(sender: Sender) -> None:
+    page = sender.open()
+    page.get_by_role("link", name="Send", exact=True).first.click()
+    page.get_by_role("link", name="Welcome").click()
+    page.get_by_label("Phone").fill("+44 7700 900123")
+    page.get_by_label("First name").fill("Zoë 🎉")
+    page.get_by_label("amount").fill("1.10")
+    page.get_by_label("sk").check()
+    press(page, "Send")
+    result = page.get_by_role("group", name="Result")
+    expect(result).to_contain_text("Accepted by 127.0.0.1 (200) in ")
+    (received,) = sender.console.upstream.received
+    assert received.body.decode() == '{"to":"+44 7700 900123","text":"Hello Zoë 🎉","amount":1.10,"language":"sk"}'
+    press(page, "Edit and send again")
+    page.get_by_label("Phone").fill("x" * 21)
+    press(page, "Send")
+    expect(page.get_by_label("Phone")).to_have_accessible_description("Must have at most 20 characters.")
+    sender.console.upstream.status = 422
+    page.get_by_label("Phone").fill("+44")
+    press(page, "Send")
+    expect(result).to_contain_text("127.0.0.1 did not accept the content (422).")
+    page.get_by_role("link", name="Your sends").click()
+    expect(page.get_by_role("listitem").filter(has_text="Accepted by 127.0.0.1 (200)")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="did not accept the content (422)")).to_be_visible()
+    page.get_by_role("link", name="Send", exact=True).first.click()
+    page.get_by_role("heading", name="Your last sends").wait_for()
+
+
+def test_lost_response_is_asked_for_and_nothing_is_sent_twice(sender: Sender) -> None:
+    page = sender.open()
+    page.get_by_label("Phone").fill("+44")
+    page.get_by_label("First name").fill("Zoë")
+
+    def lose(route: Any) -> None:
+        # Playwright sends the request itself, so it leaves out what only browsers add.
+        route.fetch(headers={**route.request.all_headers(), "Sec-Fetch-Site": "same-origin"})
+        route.abort()
+
+    page.route("**/sends", lose)
+    press(page, "Send")
+    expect(page.get_by_role("group", name="Result")).to_contain_text("Accepted by 127.0.0.1 (200)")
+    assert sender.phones == ["+44"]
+
+
+def test_session_ends_while_a_form_is_open_and_nothing_typed_is_lost(sender: Sender) -> None:
+    page = sender.open()
+    page.get_by_label("Phone").fill("+44")
+    page.get_by_label("First name").fill("Zoë")
+    page.context.clear_cookies()
+    press(page, "Send")
+    page.get_by_text("Your session has ended.").wait_for()
+    assert sender.phones == []
+    sender.log_in(page)
+    expect(page.get_by_role("group", name="Result")).to_contain_text("Accepted")
+    assert sender.phones == ["+44"]
+
+
+def csv(rows: int, **cells: str) -> dict[str, Any]:
+    """A file of so many rows; `cells` are other phone numbers, as `row7`."""
+    lines = [f"{cells.get(f'row{row}', f'+4477{row:08}')};Zoë {row};=1+1" for row in range(1, rows + 1)]
+    text = "\ufeff" + "\r\n".join(["phone;First name;note", *lines])
+    return {"name": "members.csv", "mimeType": "text/csv", "buffer": text.encode()}
+
+
+def phone(row: int) -> str:
+    return f"+4477{row:08}"
+
+
+def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    file = page.get_by_label("CSV file")
+    for text, error in (
+        (b"phone,phone\n1,2", "Two columns are called phone. Rename one."),
+        ("phone,first\n1,2".encode("utf-16"), "The file is not UTF-8. Save it as CSV UTF-8."),
+        (b"phone,first\n" + 1001 * b"1,2\n", "The file has more than 1,000 rows. Split it."),
+    ):
+        file.set_input_files({"name": "wrong.csv", "mimeType": "text/csv", "buffer": text})
+        expect(file).to_have_accessible_description(
+            f"Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here. {error}"
+        )
+    file.set_input_files(csv(120, row17="", row110="x" * 21, row40=phone(12)))
+    errors = page.locator("section").filter(has_text="2. Check")
+    expect(errors).to_contain_text("2 rows cannot be sent:")
+    expect(errors).to_contain_text("Row 17: Phone is required")
+    expect(errors).to_contain_text("Row 110: Phone must have at most 20 characters")
+    expect(page.get_by_role("heading", name="3. Send")).to_be_hidden()
+    with page.expect_download() as download:
+        press(page, "Download an empty file with the headings")
+    assert download.value.path().read_text(encoding="utf-8-sig") == "Phone,First name,amount,language\n"
+    assert sender.phones == []
+
+
+def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    page.get_by_label("CSV file").set_input_files(csv(60))
+    sender.console.upstream.delay = 0.02
+    press(page, "Send 60 rows")
+    press(page, "Pause")
+    shown(page, "Paused.").to_be_visible()
+    paused = len(sender.phones)
+    # Another tab of the page keeps the file and its place.
+    page.get_by_role("link", name="Your sends").click()
+    page.get_by_text("File of 60 rows: row").wait_for()
+    page.get_by_role("link", name="From a CSV file").click()
+    assert len(sender.phones) == paused < 60
+    press(page, "Go on")
+    press(page, "Stop")
+    shown(page, "Stopped.").to_be_visible()
+    at = len(sender.phones) + 1
+    expect(page.get_by_label("Start at row")).to_have_value(str(at))
+    with page.expect_download() as download:
+        press(page, "Download the result")
+    lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
+    assert (
+        lines[0]
+        == "Sidekey: row;phone;First name;note;Sidekey: outcome;Sidekey: status;Sidekey: time;Sidekey: request ID"
+    )
+    assert lines[1].startswith(f"1;'{phone(1)};Zoë 1;'=1+1;accepted;200;20")
+    assert lines[at] == f"{at};'{phone(at)};Zoë {at};'=1+1;not sent yet;;;"
+    press(page, f"Send {61 - at} rows")
+    shown(page, f"Done: {61 - at} of {61 - at} rows were accepted.").to_be_visible(timeout=30_000)
+    assert sender.phones == [phone(row) for row in range(1, 61)]
+
+
+def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    file = csv(300)
+    page.get_by_label("CSV file").set_input_files(file)
+    press(page, "Send 300 rows")
+    while len(sender.phones) < 150:
+        page.wait_for_timeout(20)
+    page.context.close()
+    page = sender.open("?tab=sends")
+    go_on = page.get_by_role("button", name="Go on at row")
+    go_on.wait_for()
+    page.reload()
+    start = int(go_on.inner_text().removeprefix("Go on at row "))
+    expect(page.get_by_text(f"File of 300 rows: rows 1 to {start - 1} were sent")).to_be_visible()
+    go_on.click()
+    # The last row is young: another window may still send.
+    page.get_by_role("dialog").get_by_role("button", name="Go on").click()
+    page.get_by_text("Choose the same file again. Sidekey does not keep it.").wait_for()
+    page.get_by_label("CSV file").set_input_files(file)
+    expect(page.get_by_label("Start at row")).to_have_value(str(start))
+    press(page, f"Send {301 - start} rows")
+    shown(page, "rows were accepted.").to_be_visible(timeout=60_000)
+    assert sender.phones == [phone(row) for row in range(1, 301)]
+
+
+def test_refused_credential_stops_a_file(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    page.get_by_label("CSV file").set_input_files(csv(5))
+    sender.console.upstream.status = 403
+    press(page, "Send 5 rows")
+    shown(page, "Stopped: 127.0.0.1 refused Sidekey's credential (403).").to_be_visible()
+    shown(page, "4 rows are left: the result says which.").to_be_visible()
+    assert sender.phones == [phone(1)]
+
+
+def test_session_ends_while_a_file_is_sent_and_no_row_is_lost(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    sender.console.upstream.delay = 0.05
+    page.get_by_label("CSV file").set_input_files(csv(20))
+    press(page, "Send 20 rows")
+    page.get_by_text("2 of 20").wait_for()
+    page.context.clear_cookies()
+    page.get_by_text("Your session has ended.").wait_for()
+    sender.log_in(page)
+    shown(page, "Done: 20 of 20 rows were accepted.").to_be_visible(timeout=30_000)
+    assert sender.phones == [phone(row) for row in range(1, 21)]
