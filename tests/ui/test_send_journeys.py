@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -200,6 +201,8 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     press(page, f"Send {61 - at} rows")
     shown(page, f"Done: {61 - at} of {61 - at} rows were accepted.").to_be_visible(timeout=30_000)
     assert sender.phones == [phone(row) for row in range(1, 61)]
+    page.get_by_label("CSV file").set_input_files(csv(60))
+    shown(page, "From this page you have sent the content of 60 of these rows before.").to_be_visible()
 
 
 def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
@@ -223,6 +226,7 @@ def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
     page.get_by_label("CSV file").set_input_files(file)
     expect(page.get_by_label("Start at row")).to_have_value(str(start))
     press(page, f"Send {301 - start} rows")
+    expect(page).to_have_url(re.compile(r"\?tab=csv$"))
     shown(page, "rows were accepted.").to_be_visible(timeout=60_000)
     assert sender.phones == [phone(row) for row in range(1, 301)]
 

@@ -19,6 +19,12 @@ const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
 
 export const wait = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+/** @param {Sent} sent Return True if the same content could arrive a second time. */
+export function mayHaveArrived(sent) {
+  if ("problem" in sent) return false;
+  return !("send" in sent) || ["accepted", "failed", "unknown"].includes(sent.send.outcome);
+}
+
 /** Return a new key. `randomUUID` exists in secure contexts only. */
 export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));

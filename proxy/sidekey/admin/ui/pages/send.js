@@ -5,7 +5,7 @@ import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js"
 import { Busy, Copy, Page, Problem, say, Tabs } from "../parts.js";
 import { ask as askInDialog } from "../dialog.js";
 import { leaveQuestion } from "../router.js";
-import { ask, newKey, send } from "../sending.js";
+import { ask, mayHaveArrived, newKey, send } from "../sending.js";
 import { may, me } from "../session.js";
 import { seconds } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
@@ -23,8 +23,6 @@ import { Sends } from "./sends.js";
  */
 
 const REMEMBERED = 60_000;
-/** Outcomes after which the content may have arrived. */
-const ARRIVED = ["accepted", "failed", "unknown"];
 
 /** When contents were sent that may have arrived, by preset and body. @type {Map<string, number>} */
 const recent = new Map();
@@ -103,7 +101,7 @@ function One({ form }) {
   /** @param {(onAsk: (connected: boolean) => void) => Promise<Sent>} request */
   const run = async (request) => {
     const sentNow = await request((connected) => setState({ phase: "asking", connected }));
-    if ("send" in sentNow && ARRIVED.includes(sentNow.send.outcome)) recent.set(content, Date.now());
+    if (mayHaveArrived(sentNow)) recent.set(content, Date.now());
     say(wordsOf(sentNow).text);
     setState({ phase: "ended", sent: sentNow });
   };

@@ -5,8 +5,8 @@ import { Run } from "../csv_run.js";
 import { Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
 import { Busy, Problem, say } from "../parts.js";
-import { leaveQuestion } from "../router.js";
-import { newKey, send, wait } from "../sending.js";
+import { leaveQuestion, setQuery } from "../router.js";
+import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
@@ -25,6 +25,8 @@ const LARGEST = 5 << 20;
 const CHECKED_AT_ONCE = 100;
 const MOST_SHOWN = 20;
 const PREVIEWED = 5;
+/** Spreadsheets separate cells by semicolons where people write 1,5. */
+const SPREADSHEET = (1.5).toLocaleString().includes(",") ? ";" : ",";
 /** Begins the headings of a result, which are no columns of a file that is sent again. */
 const OWN = "Sidekey: ";
 /** @type {Record<string, string>} */
@@ -41,6 +43,8 @@ export function SendCsv({ form, query }) {
   useEffect(() => setStart(begins), [begins]);
   /** @type {{ current: Map<number, RowResult> }} */
   const results = useRef(new Map());
+  /** Contents that may have arrived, of all files. @type {{ current: Set<string> }} */
+  const arrived = useRef(new Set());
   const [run, setRun] = useState(/** @type {Run | null} */ (null));
   const [, redraw] = useState(0);
   const isBusy = run !== null && run.isBusy;
@@ -68,9 +72,15 @@ export function SendCsv({ form, query }) {
   const chosen = items.filter(({ row }) => first > 0 && row >= first);
   const begin = () => {
     const batch = newKey();
-    const rows = chosen.map(({ row, values }) => ({ row, body: bodyOf(form, values, { batch: { id: batch, rows: last } }) }));
+    const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id: batch, rows: last } }) }));
+    // The next file begins at its first row.
+    setQuery({ start: null, rows: null }, { replace: true });
     const next = new Run(rows, results.current, {
-      send: ({ row, body }, onAsk, givenUp) => send(form.id, `${batch}-${row}`, body, { onAsk, givenUp }),
+      send: async ({ row, body, text }, onAsk, givenUp) => {
+        const sent = await send(form.id, `${batch}-${row}`, body, { onAsk, givenUp });
+        if (mayHaveArrived(sent)) arrived.current.add(text);
+        return sent;
+      },
       wait,
       now: Date.now,
       onChange: () => redraw((previous) => previous + 1),
@@ -92,7 +102,7 @@ export function SendCsv({ form, query }) {
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
         help="Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here." />
-      <button type="button" class="button" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))]))}>
+      <button type="button" class="button" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
         Download an empty file with the headings
       </button>
     </section>
@@ -108,7 +118,8 @@ export function SendCsv({ form, query }) {
         <h2>3. Send</h2>
         ${isBusy
           ? html`<${Progress} run=${run} goOn=${() => goOn(run)} />`
-          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${last} count=${chosen.length} begin=${begin} run=${run} />`}
+          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${last} count=${chosen.length} begin=${begin} run=${run}
+              again=${chosen.filter(({ text }) => arrived.current.has(text)).length} />`}
       </section>
     `}
     ${file && results.current.size > 0 && html`
@@ -169,15 +180,17 @@ function Lines({ title, lines, count, mood }) {
 }
 
 /** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, count: number, begin: () => void,
- *   run: Run | null }} props */
-function Begin({ form, start, setStart, first, last, count, begin, run }) {
+ *   run: Run | null, again: number }} props `again`: how many of the rows were sent before. */
+function Begin({ form, start, setStart, first, last, count, begin, run, again }) {
   const isInside = first > 0 && count > 0;
+  const isOpen = run === null || run.position < run.items.length;
   return html`
     ${run && html`<p class=${run.isFine ? "banner good" : "banner"}><strong>${ended(run)}</strong> ${left(run)}</p>`}
-    ${run?.phase !== "done" && html`
+    ${isOpen && html`
       <${Text} label="Start at row" type="number" value=${start} onInput=${setStart} help="Row 1 is the first row below the headings."
         error=${isInside ? "" : `Enter a row between 1 and ${last}.`} />
       <p>${pace(count)}</p>
+      ${again > 0 && html`<p class="banner">From this page you have sent the content of ${number(again)} of these rows before. They would be sent again.</p>`}
       <div class="actions">
         <button type="button" class="button primary" disabled=${!isInside || form.problem} onClick=${begin}>Send ${number(count)} ${count === 1 ? "row" : "rows"}</button>
         <span class="help">They go out at once and cannot be taken back.</span>
