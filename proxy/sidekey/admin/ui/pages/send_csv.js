@@ -157,7 +157,7 @@ function Checked({ form, file, columns, setColumns, items, mapping, check, check
       <h3>Preview of ${Math.min(PREVIEWED, items.length)} rows</h3>
       <div class="scroll" tabindex="0" role="region" aria-label="Preview">
         <table class="list">
-          <thead><tr><td></td>${used.map((parameter) => html`<th scope="col">${labelOf(parameter)}</th>`)}</tr></thead>
+          <thead><tr><th scope="col">Row</th>${used.map((parameter) => html`<th scope="col">${labelOf(parameter)}</th>`)}</tr></thead>
           <tbody>${items.slice(0, PREVIEWED).map(({ row, values }) => html`
             <tr><th scope="row">Row ${row}</th>${used.map((each) => html`<td data-label=${labelOf(each)}>${shown(values[each.name])}</td>`)}</tr>
           `)}</tbody>
@@ -254,7 +254,7 @@ function Results({ form, file, results }) {
   const name = `${file.name.replace(/\.csv$/i, "")}-result.csv`;
   return html`
     <p>${counts(results.values())}</p>
-    <button type="button" class="button" onClick=${() => download(name, resultOf(file.table, results))}>Download the result</button>
+    <div class="actions"><button type="button" class="button" onClick=${() => download(name, resultOf(file.table, results))}>Download the result</button></div>
     <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, row, result))} />
   `;
 }
