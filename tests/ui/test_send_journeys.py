@@ -184,7 +184,9 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     page.get_by_text("File of 60 rows: row").wait_for()
     page.get_by_role("link", name="From a CSV file").click()
     assert len(sender.phones) == paused < 60
-    press(page, "Go on")
+    press(page, "Stop")
+    expect(page.get_by_label("Start at row")).to_have_value(str(paused + 1))
+    press(page, f"Send {60 - paused} rows")
     press(page, "Stop")
     shown(page, "Stopped.").to_be_visible()
     at = len(sender.phones) + 1

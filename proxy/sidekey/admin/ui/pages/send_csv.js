@@ -58,6 +58,7 @@ export function SendCsv({ form, query }) {
   /** @param {File} chosen */
   const choose = async (chosen) => {
     setError("");
+    setFile(null);
     const table = chosen.size > LARGEST ? "The file is larger than 5 MB. Split it." : await contentOf(chosen);
     if (typeof table === "string") return setError(table);
     results.current = new Map();
@@ -83,7 +84,10 @@ export function SendCsv({ form, query }) {
       },
       wait,
       now: Date.now,
-      onChange: () => redraw((previous) => previous + 1),
+      onChange: () => {
+        if (next.phase === "stopped") setStart(String(next.items[next.position]?.row ?? last));
+        redraw((previous) => previous + 1);
+      },
       perMinute: me.value?.per_minute ?? null,
     });
     setRun(next);
@@ -92,7 +96,6 @@ export function SendCsv({ form, query }) {
   /** @param {Run} current */
   const goOn = async (current) => {
     await current.go();
-    if (current.phase === "stopped") setStart(String(current.items[current.position]?.row ?? last + 1));
     say(ended(current));
   };
 
