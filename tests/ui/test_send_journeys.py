@@ -87,7 +87,7 @@ def test_sender_finds_fills_in_and_sends_a_preset(sender: Sender) -> None:
     page.get_by_label("First name").fill("Zoë 🎉")
     page.get_by_label("amount").fill("1.10")
     page.get_by_label("sk").check()
-    press(page, "Send")
+    page.get_by_role("button", name="Send", exact=True).dblclick()
     result = page.get_by_role("group", name="Result")
     expect(result).to_contain_text("Accepted by 127.0.0.1 (200) in ")
     (received,) = sender.console.upstream.received
