@@ -240,7 +240,7 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
 
 PINNED: Final = '''
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -250,6 +250,9 @@ from sidekey.credentials.fields import Keys, Secret
 
 class PinnedSettings(KindSettings):
     """A pin, sent as `Authorization: Pin`."""
+
+    title: ClassVar[str] = "Pinned"
+    summary: ClassVar[str] = "A pin"
 
     type: Literal["pinned"] = Field(description="The kind: a pin.")
     pin: Secret = Field(description="The pin, as a reference.")

@@ -87,7 +87,7 @@ def test_a_kind_that_there_is_not_is_said_with_the_one_that_was_meant(written: s
     (message,) = messages_of(
         IntegrationSettings, f"auth: {{type: {written}}}\nendpoint_prefix: https://api.example.com\n"
     )
-    known = "must be one of aws_sigv4, basic, headers, jwt, mtls, oauth2, responsys, session, signature"
+    known = "must be one of basic, headers, oauth2, responsys, mtls, signature, session, jwt, aws_sigv4"
     assert message.endswith(f"{known}; did you mean {meant}?" if meant else known)
 
 

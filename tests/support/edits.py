@@ -174,6 +174,7 @@ def of_auth(document: dict[str, Any], **edit: Any) -> tuple[dict[str, Any], dict
 
 
 HARMLESS_EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "title": (BASIC, {"title": "Ours"}),
     "description": (BASIC, {"description": "ours"}),
     "tags": (BASIC, {"tags": ["crm"]}),
     "methods": (BASIC, {"methods": ["GET", "PUT"]}),

@@ -135,5 +135,5 @@ def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     assert "`grant.rotates`, `grant.key_id`, `grant.certificate`, `client_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page
-    freely = "`description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
+    freely = "`title`, `description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
     assert f"| the integration | {freely} |" in page

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -17,9 +17,11 @@ from sidekey.cli.store_session import in_store
 from sidekey.cli.terminal import fail, print_json
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.exporting import (
-    UNKNOWN_URL,
+    MARK,
     Exported,
     NotExported,
+    comment_of,
+    config_of,
     exported_caller,
     exported_integration,
     exported_preset,
@@ -30,9 +32,6 @@ from sidekey.store.state import State
 from sidekey.store.store import Store
 
 R = TypeVar("R")
-
-_MARK: Final = "Written by sidekey export:"
-"""What the first line of every file begins with: others are never replaced."""
 
 _LINE_LIMIT: Final = 400
 
@@ -96,7 +95,7 @@ class _Exporting:
         for name, row in sorted(rows.items()):
             try:
                 found = exported(row)
-                text = write(_document(**{f"{kind}s": {name: found.config}}), _comment(f"{kind} {name}", found.needs))
+                text = write(config_of(**{f"{kind}s": {name: found.config}}), comment_of(f"{kind} {name}", found.needs))
             except (NotExported, Inexpressible) as error:
                 self._left_out.append(f"{kind} {name}: {error}")
                 continue
@@ -111,35 +110,19 @@ class _Exporting:
         return Export(files, needs, tuple(self._left_out), tuple(self._notes))
 
     def _whole(self, needs: tuple[str, ...]) -> str:
-        document = _document(
+        document = config_of(
             callers={name: each.config for name, each in self._callers.items()},
             integrations={name: each.config for name, each in self._integrations.items()},
             presets={name: each.config for name, each in self._presets.items()},
         )
-        return write(document, _comment("integrations, presets and callers of the store", needs))
+        return write(document, comment_of("integrations, presets and callers of the store", needs))
 
     def _files(self) -> Iterator[tuple[str, str]]:
         yield from self._texts.items()
         if self._callers:
             callers = {name: each.config for name, each in self._callers.items()}
             needs = tuple(need for each in self._callers.values() for need in each.needs)
-            yield "callers.yaml", write(_document(callers=callers), _comment("callers of the store", needs))
-
-
-def _document(**sections: Mapping[str, Any]) -> dict[str, Any]:
-    return {"version": 1, **{name: section for name, section in sections.items() if section}}
-
-
-def _comment(what: str, needs: tuple[str, ...]) -> str:
-    """Write the comment above a document: what it is, and what to fill in."""
-    lines = [f"{_MARK} {what}{', without secrets' if needs else ''}"]
-    files = [need for need in needs if not need.startswith(UNKNOWN_URL)]
-    urls = [need for need in needs if need.startswith(UNKNOWN_URL)]
-    if files:
-        lines += ["Write each secret into its file, below the folder of this one:", *(f"  {file}" for file in files)]
-    if urls:
-        lines += ["Replace each of these URLs by the one that it stands for:", *(f"  {url}" for url in urls)]
-    return "\n".join(lines)
+            yield "callers.yaml", write(config_of(callers=callers), comment_of("callers of the store", needs))
 
 
 def _next_step(needs: tuple[str, ...], output: str) -> str:
@@ -184,7 +167,7 @@ def _is_ours(path: Path) -> bool:
     if not path.is_file() or path.is_symlink():
         return False
     with path.open("rb") as file:
-        return file.readline(_LINE_LIMIT).startswith(f"# {_MARK}".encode())
+        return file.readline(_LINE_LIMIT).startswith(f"# {MARK}".encode())
 
 
 @click.command()

@@ -451,6 +451,12 @@ class KindSettings(PartSettings):
     title: ClassVar[str]
     """What people call the kind."""
 
+    summary: ClassVar[str]
+    """The credential of the kind, in a few words for people who choose one."""
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other words by which people search for the kind."""
+
     also_called: ClassVar[frozenset[str]] = frozenset()
     """Other words for the kind that people write as its `type`, in lower case."""
 

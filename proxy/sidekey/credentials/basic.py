@@ -38,6 +38,14 @@ class BasicSettings(KindSettings):
     """User name and password, sent as `Authorization: Basic`."""
 
     title: ClassVar[str] = "Basic"
+    summary: ClassVar[str] = "User name and password"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "HTTP Basic",
+        "HTTP authentication",
+        "Basic Auth",
+        "log-in",
+        "login",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
     plain_secrets: ClassVar[frozenset[str]] = frozenset({"username"})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(

@@ -27,7 +27,17 @@ class HeadersSettings(InjectedSettings, KindSettings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 2})
 
-    title: ClassVar[str] = "Headers"
+    title: ClassVar[str] = "Custom headers"
+    summary: ClassVar[str] = "A bearer token or an API key"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "bearer",
+        "API key",
+        "API token",
+        "access token",
+        "HTTP header",
+        "query parameter",
+        "X-API-Key",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"api_key", "apikey", "bearer", "header", "query", "token"})
     brings_added: ClassVar[bool] = True
     starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType(

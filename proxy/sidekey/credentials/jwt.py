@@ -121,6 +121,11 @@ class JwtSettings(KindSettings):
     """A JSON Web Token that Sidekey signs, and replaces before it expires. Needs the extra `jwt`."""
 
     title: ClassVar[str] = "Signed JWT"
+    summary: ClassVar[str] = "A token that Sidekey signs"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "JSON Web Token",
+        "private key",
+    )
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})
 

@@ -23,7 +23,15 @@ from sidekey.credentials.fields import Keys
 class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake. Sidekey adds nothing to the request."""
 
-    title: ClassVar[str] = "Client certificate"
+    title: ClassVar[str] = "Client certificate (mTLS)"
+    summary: ClassVar[str] = "A certificate and its private key"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "mutual TLS",
+        "TLS",
+        "SSL",
+        "PEM",
+        "X.509",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})
 
     brings_certificate: ClassVar[bool] = True

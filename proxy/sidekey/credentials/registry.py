@@ -20,16 +20,17 @@ from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 
 KINDS: Final[dict[str, type[KindSettings]]] = {
-    "aws_sigv4": AwsSigV4Settings,
     "basic": BasicSettings,
     "headers": HeadersSettings,
-    "jwt": JwtSettings,
-    "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,
-    "session": SessionSettings,
+    "mtls": MtlsSettings,
     "signature": SignatureSettings,
+    "session": SessionSettings,
+    "jwt": JwtSettings,
+    "aws_sigv4": AwsSigV4Settings,
 }
+"""The kinds, in the order in which the console offers them."""
 
 SUPPLEMENTS: tuple[type[SupplementSettings], ...] = (AddedSettings, SignatureBesideSettings)
 """The parts beside `auth`, in the order in which they supplement a grant."""

@@ -232,6 +232,11 @@ class ResponsysSettings(KindSettings):
     """A token from a Responsys login, sent as `Authorization` to the host that the login returns."""
 
     title: ClassVar[str] = "Oracle Responsys"
+    summary: ClassVar[str] = "Log-in with user name and password"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "Oracle Marketing",
+        "login",
+    )
 
     needs_prefix = False
 

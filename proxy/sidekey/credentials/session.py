@@ -507,6 +507,11 @@ class SessionSettings(KindSettings):
     """A token from a platform-specific login. Sidekey logs in again if the upstream rejects the token."""
 
     title: ClassVar[str] = "Session"
+    summary: ClassVar[str] = "A log-in that returns a token"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "cookie",
+        "login",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"cookie", "login"})
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(

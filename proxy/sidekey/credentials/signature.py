@@ -23,7 +23,15 @@ from sidekey.credentials.signatures.settings import SignatureFields, below, erro
 class SignatureSettings(SignatureFields, KindSettings):
     """A signature over each request, as receivers of webhooks check it, without another credential."""
 
-    title: ClassVar[str] = "Signature"
+    title: ClassVar[str] = "Signed requests"
+    summary: ClassVar[str] = "A signature over each request"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "signature",
+        "HMAC",
+        "webhook",
+        "HTTP Message Signatures",
+        "RFC 9421",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")

@@ -76,6 +76,7 @@ class Integration:
     """The limit of its own of requests in flight; 0: they count against their origin's."""
     source_address: addresses.Address | None = None
     """What its connections leave from, in place of the network's; None where it names none."""
+    title: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None

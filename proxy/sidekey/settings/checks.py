@@ -442,7 +442,7 @@ _REFERABLE: Final = frozenset(
 )
 """The keys of an integration that {env: NAME} may stand under."""
 
-_FREE_TEXTS: Final = frozenset({"description", "tags", "value"})
+_FREE_TEXTS: Final = frozenset({"title", "description", "tags", "value"})
 """Texts for people, and secrets of stored documents, of which nothing is said."""
 
 

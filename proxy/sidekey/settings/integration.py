@@ -85,6 +85,7 @@ def build_integration(
         allow_private=tuple(settings.allow_private) if stored is None else stored,
         in_flight=settings.limits.in_flight or 0,
         source_address=settings.source_address,
+        title=settings.title,
         description=settings.description,
         tags=tuple(settings.tags),
         test=None if test is None else TestRequest(test.method, test.path),

@@ -424,6 +424,7 @@ class IntegrationLimits(Section):
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
+    title: Annotated[str, HARMLESS] = Field(default="", description="The name that people see in place of the ID.")
     description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
     tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
     endpoint_prefix: Annotated[values.EndpointPrefixes, ENTRIES, CountsAs(_as_set)] = Field(

@@ -208,6 +208,18 @@ class Profile(Section):
     def _has_secret(self, text: str) -> bool:
         return not self.secrets.keys().isdisjoint(_placeholders(text))
 
+    def suggestions(self, name: str) -> list[str]:
+        """Return known values of a parameter, the most common one first.
+
+        These are its default and its example, if its default is a value, and the values for which other parameters
+        have a default.
+        """
+        parameter = self.parameters[name]
+        known = [value for each in self.parameters.values() for value in each.defaults.get(name, {})]
+        if parameter.default is not None and not parameter.depends_on:
+            known += [parameter.default, str(parameter.example)]
+        return list(dict.fromkeys(known))
+
     @property
     def names(self) -> frozenset[str]:
         """The keys that it has beside `provider`."""

@@ -25,6 +25,42 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
     assert schemas[basic["component"]]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Authentication", list(KINDS)),
+        ("bearer", ["headers"]),
+        ("Bearer token", ["headers"]),
+        ("API key", ["headers"]),
+        ("http", ["basic", "headers", "signature"]),
+        ("certificate", ["mtls"]),
+        ("login", ["basic", "responsys", "session"]),
+        ("oauth2 authentication", ["oauth2"]),
+        ("nowhere", []),
+    ],
+)
+def test_kinds_are_found_by_the_words_people_use(viewer: Api, text: str, found: list[str]) -> None:
+    assert [each["kind"] for each in viewer.get(f"/kinds?{urlencode({'q': text})}")["items"]] == found
+
+
+def test_a_kind_has_a_title_and_a_summary(viewer: Api) -> None:
+    shown = {each["kind"]: (each["title"], each["summary"]) for each in viewer.get("/kinds")["items"]}
+    assert shown["headers"] == ("Custom headers", "A bearer token or an API key")
+    assert all(title and summary for title, summary in shown.values())
+
+
+def test_known_values_of_a_parameter_are_suggested(viewer: Api) -> None:
+    """The most common value first: a form begins with it."""
+    found = {
+        (each["provider"], parameter["name"]): parameter["suggestions"]
+        for each in viewer.get("/providers")["items"]
+        for parameter in each["parameters"]
+    }
+    assert found["microsoft-entra", "scope"][0] == "https://graph.microsoft.com/.default"
+    assert found["sendgrid", "host"] == ["api.sendgrid.com", "api.eu.sendgrid.com"]
+    assert (found["microsoft-entra", "tenant"], found["auth0", "audience"]) == ([], [])
+
+
 def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     """So that a form can check a value before it is sent."""
     found = {each["provider"]: each for each in viewer.get("/providers")["items"]}
@@ -47,6 +83,9 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     ("text", "providers"),
     [
         ("azure", ["microsoft-entra"]),
+        ("Azure Graph", ["microsoft-entra"]),
+        ("Criteo Marketing", ["criteo"]),
+        ("twilio SMS", ["sendgrid", "twilio", "twilio-api-key"]),
         ("EXACTTARGET", ["salesforce-marketing-cloud"]),
         ("okta", ["okta", "okta-api-token"]),
         ("composable com", ["commercetools"]),
@@ -54,6 +93,6 @@ def test_every_profile_is_listed_with_what_it_asks_for(viewer: Api) -> None:
     ],
 )
 def test_profiles_are_found_by_name_title_and_alias(viewer: Api, text: str, providers: list[str]) -> None:
-    """In any case, also by a part of it."""
+    """In any case, each word by itself."""
     found = viewer.get(f"/providers?{urlencode({'q': text})}")
     assert [each["provider"] for each in found["items"]] == providers

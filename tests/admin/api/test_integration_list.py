@@ -70,10 +70,11 @@ def test_a_document_of_another_version_is_left_out() -> None:
 
 def test_a_list_has_what_is_not_served_as_well() -> None:
     """By what was written."""
-    row = stored({**BASIC, "description": "Ours", "tags": ["a"]})
+    row = stored({**BASIC, "title": "The CRM", "description": "Ours", "tags": ["a"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
-    (item,) = page(state, standings(), q="ours", tag="a", kind="basic", status="unusable")
-    assert (item["id"], item["description"], item["tags"]) == ("crm", "Ours", ["a"])
+    (item,) = page(state, standings(), q="ours HTTP the", tag="a", kind="basic", status="unusable")
+    assert (item["id"], item["title"], item["description"], item["tags"]) == ("crm", "The CRM", "Ours", ["a"])
+    assert item["hosts"] == ["api.example.com"]
     assert page(state, standings(), status="ok") == []
     other = StoreState(
         integrations=MappingProxyType({"crm": replace(ROW, document='{"integration":{"tags":[7],"auth":{}}}')})

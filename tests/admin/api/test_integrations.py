@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -37,6 +38,22 @@ def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
     assert (secret["set"], secret["set_by"]) == (True, "editor-of-file")
     assert (shown["source"], shown["status"]) == ("store", "ok")
     assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
+
+
+def test_an_integration_is_found_by_any_of_its_names(editor: Api, named: Named) -> None:
+    """Each word by itself, in its title, its tags, its host, and all names of its kind and provider."""
+    name = named("crt")
+    auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "a-canary"}}
+    editor.make("/integrations", {"id": name, "title": f"Newsletter {name}", "tags": ["ads"], "auth": auth})
+    for words in ("criteo marketing", "NEWSLETTER", "OAuth ads", "client credentials", "api.criteo.com"):
+        (item,) = editor.get(f"/integrations?{urlencode({'q': f'{words} {name}'})}")["items"]
+        assert (item["id"], item["title"], item["hosts"]) == (name, f"Newsletter {name}", ["api.criteo.com"])
+    assert editor.get(f"/integrations?{urlencode({'q': f'authentication {name}'})}")["items"] == []
+
+
+def test_a_title_is_not_longer_than_lists_can_show(editor: Api, running: Running, named: Named) -> None:
+    document = {"id": named("long"), "title": "x" * 201, **basic(running.upstream)}
+    assert editor.ask("POST", "/integrations", document).pointers == {"/title"}
 
 
 def test_get_edit_put_keeps_the_secret_and_what_was_left_out_is_removed(

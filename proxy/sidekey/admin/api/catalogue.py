@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from inspect import getdoc
 from typing import Any, Final
@@ -16,11 +17,24 @@ from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.models import TestSettings
 
+_EVERY_KIND: Final = ("authentication", "authorization", "credential")
+"""Words that find every kind, though no integration."""
+
+_IN_CATEGORY: Final[Mapping[profiles.Category, str]] = {
+    "messaging": "SMS text message WhatsApp email",
+    "commerce": "shop",
+    "identity": "SSO",
+}
+"""Words that find the providers of a category."""
+
 
 class Kind(Body):
     """A kind of credential."""
 
     kind: str
+    title: str
+    summary: str
+    aliases: list[str] = Field(description="Other names of the kind.")
     description: str
     needs_endpoint_prefix: bool
     brings_certificate: bool
@@ -28,8 +42,14 @@ class Kind(Body):
     component: str = Field(description="The component of the OpenAPI document with the JSON schema of `auth`.")
 
 
+class KindFilter(Body):
+    """The query of the list of kinds."""
+
+    q: str = Field(default="", description="Words that title, summary or aliases contain, in any case.")
+
+
 class Kinds(Body):
-    """The kinds of credentials."""
+    """The kinds of credentials, the most common ones first."""
 
     items: list[Kind]
 
@@ -44,6 +64,7 @@ class ProviderParameter(Body):
     example: str | int
     type: str
     required: bool
+    suggestions: list[str] = Field(description="Known values, the most common one first; others are allowed too.")
 
 
 class ProviderSecret(Body):
@@ -76,7 +97,7 @@ class Provider(Body):
 class ProviderFilter(Body):
     """The query of the list of provider profiles."""
 
-    q: str = Field(default="", description="A text that name, title or an alias contains, in any case.")
+    q: str = Field(default="", description="Words that name, title, category or aliases contain, in any case.")
 
 
 class Providers(Body):
@@ -86,34 +107,60 @@ class Providers(Body):
 
 
 async def kinds(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with all kinds."""
-    del request
-    return await service.respond(_kinds)
+    """Respond with the kinds, or with those that contain each word of the query."""
+    return await service.respond(_kinds, request.query.q)
 
 
 async def providers(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the provider profiles, or with those whose name, title or alias contains a text."""
+    """Respond with the provider profiles, or with those that contain each word of the query."""
     return await service.respond(_providers, request.query.q)
 
 
-def _kinds() -> Kinds:
-    return Kinds(
-        items=[
-            Kind(
-                kind=name,
-                description=getdoc(kind) or "",
-                needs_endpoint_prefix=kind.needs_prefix,
-                brings_certificate=kind.brings_certificate,
-                providers=list(profiles.names_of(name)),
-                component=kind.__name__,
-            )
-            for name, kind in KINDS.items()
-        ]
+def _kinds(q: str) -> Kinds:
+    return Kinds(items=[each for each in _all_kinds() if contains(q, (*_EVERY_KIND, *_kind_texts(each)))])
+
+
+def _kind_texts(kind: Kind) -> tuple[str, ...]:
+    return (kind.kind, kind.title, kind.summary, *kind.aliases)
+
+
+@cache
+def _all_kinds() -> tuple[Kind, ...]:
+    return tuple(
+        Kind(
+            kind=name,
+            title=kind.title,
+            summary=kind.summary,
+            aliases=list(kind.aliases),
+            description=getdoc(kind) or "",
+            needs_endpoint_prefix=kind.needs_prefix,
+            brings_certificate=kind.brings_certificate,
+            providers=list(profiles.names_of(name)),
+            component=kind.__name__,
+        )
+        for name, kind in KINDS.items()
     )
 
 
 def _providers(q: str) -> Providers:
-    return Providers(items=[each for each in _all() if contains(q, (each.provider, each.title, *each.aliases))])
+    return Providers(items=[each for each in _all() if contains(q, _described(each))])
+
+
+def _described(provider: Provider) -> tuple[str, ...]:
+    return (*_provider_texts(provider), provider.category, _IN_CATEGORY.get(provider.category, ""))
+
+
+def _provider_texts(provider: Provider) -> tuple[str, ...]:
+    return (provider.provider, provider.title, *provider.aliases)
+
+
+@cache
+def search_texts() -> Mapping[str, tuple[str, ...]]:
+    """Return the texts by which people search for an integration, by the name of its kind or provider."""
+    return {
+        **{each.kind: _kind_texts(each) for each in _all_kinds()},
+        **{each.provider: _provider_texts(each) for each in _all()},
+    }
 
 
 @cache
@@ -134,17 +181,17 @@ def _provider(name: str, profile: profiles.Profile) -> Provider:
         test=None if profile.test is None else TestSettings(**profile.test.model_dump()),
         sources=profile.sources,
         unconfirmed=profile.unconfirmed,
-        parameters=[_parameter(key, each) for key, each in profile.parameters.items()],
+        parameters=[_parameter(key, each, profile) for key, each in profile.parameters.items()],
         secrets=[ProviderSecret(name=key, description=each) for key, each in profile.secrets.items()],
     )
 
 
-def _parameter(name: str, parameter: profiles.Parameter) -> ProviderParameter:
+def _parameter(name: str, parameter: profiles.Parameter, profile: profiles.Profile) -> ProviderParameter:
     shown: dict[str, Any] = {
         key: getattr(parameter, key) for key in ("description", "rule", "pattern", "example", "type")
     }
     required = parameter.required and parameter.default is None and not parameter.defaults
-    return ProviderParameter(name=name, **shown, required=required)
+    return ProviderParameter(name=name, **shown, required=required, suggestions=profile.suggestions(name))
 
 
 ROUTES: Final = (
@@ -155,6 +202,7 @@ ROUTES: Final = (
         summary="List the kinds of credentials, each with the name of its schema.",
         permission="viewer",
         handle=kinds,
+        query=KindFilter,
         gives=Kinds,
         needs_store=False,
     ),

@@ -97,7 +97,8 @@ def read_query(route: Route, query: Mapping[str, str]) -> Any:
         return route.query and route.query.model_validate(query)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ApiProblem("malformed", f"query parameter {first['loc'][0]} {first['ctx']['error']}") from None
+        reason = "is missing" if first["type"] == "missing" else first["ctx"]["error"]
+        raise ApiProblem("malformed", f"query parameter {first['loc'][0]} {reason}") from None
 
 
 class Dispatcher:

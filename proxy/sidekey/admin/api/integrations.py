@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
+from sidekey.admin.api.catalogue import search_texts
 from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
 from sidekey.admin.api.resources import (
     After,
@@ -42,8 +44,12 @@ from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.rows import NewRow
+from sidekey.settings.stored.saving import LONGEST_TITLE
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
+
+_MOST_HOSTS: Final = 10
+"""Hosts of an item of the list."""
 
 
 class IntegrationMembers(Members, Identified):
@@ -78,6 +84,10 @@ class IntegrationDocument(Described, IntegrationSettings, Sent):
 
     read_only = IntegrationMembers
 
+    title: Annotated[str, Field(max_length=LONGEST_TITLE)] = Field(
+        default="", description="The name that people see in place of the ID."
+    )
+
 
 class NewIntegration(IntegrationDocument, Identified):
     """An integration to create."""
@@ -86,6 +96,8 @@ class NewIntegration(IntegrationDocument, Identified):
 class IntegrationItem(IntegrationMembers):
     """An integration without its document."""
 
+    title: str
+    hosts: list[str] = Field(description="The hosts that its credential may go to, `*.` before a suffix; at most 10.")
     description: str
     tags: list[str]
 
@@ -97,7 +109,10 @@ class Integrations(Page[IntegrationItem]):
 class IntegrationFilter(After):
     """The query of the list of integrations."""
 
-    q: str = Field(default="", description="A text that ID, description, host or a tag contains, in any case.")
+    q: str = Field(
+        default="",
+        description="Words, each in ID, title, description, a host, a tag, or a name of its kind or provider.",
+    )
     tag: str = Field(default="", description="A tag.")
     kind: Annotated[str, OneOf(tuple(sorted(KINDS)))] = Field(default="", description="The kind of its credential.")
     status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
@@ -159,7 +174,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
     def shown_of_file(self, standings: Standings, name: str) -> Shown:
         """Show an integration of a file: its config is only for those who may read the file."""
         found = standings.snapshot.integrations[name]
-        document = {"description": found.description, "tags": list(found.tags)}
+        document = {"title": found.title, "description": found.description, "tags": list(found.tags)}
         return Shown(IntegrationMembers(**_of_file(found, standings)), document)
 
     def shown(self, row: IntegrationRow, standings: Standings) -> Shown:
@@ -270,9 +285,11 @@ class _Entry(NamedTuple):
     """The parts of an integration that a list is searched by. `row` is None for one of a file."""
 
     name: str
+    title: str
     description: str
     tags: Sequence[str]
     kind: str | None
+    provider: str | None
     hosts: Callable[[], Iterable[str]]
     row: IntegrationRow | None
 
@@ -283,11 +300,19 @@ def _entry(key: Key, state: State, standings: Standings) -> _Entry:
     found = served(standings.snapshot, name, stored=row is not None)
     if row is None or (found is not None and found.rebuild is None):
         found = standings.snapshot.integrations[name]
-        return _Entry(name, found.description, found.tags, found.kind, partial(_hosts, found.policy), row)
+        hosts = partial(_hosts, found.policy)
+        return _Entry(name, found.title, found.description, found.tags, found.kind, _provider(found), hosts, row)
     written = _written(row)
-    description = _text(written.get("description")) or ""
-    prefixes = partial(_texts, written.get("endpoint_prefix"))
-    return _Entry(name, description, _texts(written.get("tags")), _kind(row, found), prefixes, row)
+    title, description = (_text(written.get(key)) or "" for key in ("title", "description"))
+    provider = _text(mapping(written.get("auth")).get("provider"))
+    hosts = partial(_written_hosts, written)
+    return _Entry(name, title, description, _texts(written.get("tags")), _kind(row, found), provider, hosts, row)
+
+
+def _provider(integration: ServedIntegration) -> str | None:
+    """Return the provider of an integration that is served."""
+    settings = integration.written
+    return getattr(settings.auth, "provider", None) if isinstance(settings, IntegrationSettings) else None
 
 
 def _hosts(policy: Policy) -> Iterator[str]:
@@ -295,7 +320,13 @@ def _hosts(policy: Policy) -> Iterator[str]:
     for prefix in policy.prefixes:
         yield prefix.origin.host
     for domain in policy.domains:
-        yield domain.origin.host
+        yield f"*.{domain.origin.host}" if domain.wildcard else domain.origin.host
+
+
+def _written_hosts(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the hosts of a document that is not served: its URLs may be invalid."""
+    for url in (*_texts(document.get("endpoint_prefix")), *_texts(document.get("allowed_domains"))):
+        yield url.partition("://")[2].partition("/")[0]
 
 
 def _texts(written: object) -> list[str]:
@@ -309,7 +340,13 @@ def _item(entry: _Entry, standings: Standings) -> IntegrationItem:
         members = _of_row(entry.row, standings)
     else:
         members = _of_file(standings.snapshot.integrations[entry.name], standings)
-    return IntegrationItem(**members, description=entry.description, tags=list(entry.tags))
+    return IntegrationItem(
+        **members,
+        title=entry.title,
+        hosts=list(islice(dict.fromkeys(entry.hosts()), _MOST_HOSTS)),
+        description=entry.description,
+        tags=list(entry.tags),
+    )
 
 
 def _matches(entry: _Entry, query: IntegrationFilter) -> bool:
@@ -317,7 +354,14 @@ def _matches(entry: _Entry, query: IntegrationFilter) -> bool:
         return False
     if query.kind and query.kind != entry.kind:
         return False
-    return not query.q or contains(query.q, (entry.name, entry.description, *entry.tags, *entry.hosts()))
+    return not query.q or contains(query.q, _searched(entry))
+
+
+def _searched(entry: _Entry) -> Iterator[str]:
+    yield from (entry.name, entry.title, entry.description, *entry.tags)
+    yield from entry.hosts()
+    for name in (entry.kind, entry.provider):
+        yield from search_texts().get(name or "", ())
 
 
 INTEGRATIONS: Final = IntegrationCollection()

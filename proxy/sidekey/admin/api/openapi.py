@@ -118,9 +118,10 @@ def _parameters(route: Route) -> Iterator[Schema]:
 
 
 def _query_parameters(query: type[Body]) -> Iterator[Schema]:
-    for name, schema in definitions([query], "body")[query.__name__]["properties"].items():
-        description = schema.pop("description")
-        yield {"name": name, "in": "query", "description": description, "schema": schema}
+    found = definitions([query], "body")[query.__name__]
+    for name, schema in found["properties"].items():
+        parameter = {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
+        yield {**parameter, "required": True} if name in found.get("required", ()) else parameter
 
 
 def _responses(route: Route) -> Schema:
@@ -128,8 +129,8 @@ def _responses(route: Route) -> Schema:
     if route.gives is not None:
         good["content"] = {JSON: _content(route.gives)}
     if route.gives_yaml:
-        text = "The `id` and the document, without read-only members."
-        good["content"][YAML] = {"schema": {"type": "object", "description": text}}
+        text = "YAML." if route.gives is None else "The `id` and the document, without read-only members."
+        good.setdefault("content", {})[YAML] = {"schema": {"type": "object", "description": text}}
     if _has_etag(route):
         good["headers"] = {"ETag": _header("The value for `If-Match`; a resource without one is read-only.")}
     if route.status == _CREATED:

@@ -242,8 +242,9 @@ def page_of(found: Iterable[Key], after: str, make: Callable[[Key], T | None]) -
 
 
 def contains(q: str, texts: Iterable[str]) -> bool:
-    """Return True if one of the texts contains `q`, in any case."""
-    return q.casefold() in "\n".join(texts).casefold()
+    """Return True if each word of `q` is in one of the texts, in any case."""
+    text = "\n".join(texts).casefold()
+    return all(word in text for word in q.casefold().split())
 
 
 def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:

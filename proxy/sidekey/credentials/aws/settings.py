@@ -136,6 +136,13 @@ class AwsSigV4Settings(KindSettings):
     """Signs requests to AWS and compatible servers with an access key (Signature Version 4)."""
 
     title: ClassVar[str] = "AWS Signature Version 4"
+    summary: ClassVar[str] = "An access key that signs each request"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "Amazon Web Services",
+        "SigV4",
+        "S3",
+        "IAM",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
 
     # The order counts: each check sees the keys above its own.

@@ -127,6 +127,15 @@ class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint. Sidekey fetches and refreshes it."""
 
     title: ClassVar[str] = "OAuth 2.0"
+    summary: ClassVar[str] = "Client ID and secret for a token"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "OAuth2",
+        "client credentials",
+        "refresh token",
+        "access token",
+        "OIDC",
+        "OpenID Connect",
+    )
     also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
 
     # The order counts: each check sees the keys above its own.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ FOLDER: Final = "secrets"
 
 UNKNOWN_URL: Final = "https://fill-in.invalid/"
 """How a URL begins that must be written in place of this one: no name ends so (RFC 6761 6.4)."""
+
+MARK: Final = "Written by sidekey export:"
+"""The beginning of the first line of every export."""
 
 _LONGEST = 48
 _OTHER = re.compile("[^A-Za-z0-9_-]")
@@ -106,6 +109,23 @@ def exported_caller(row: CallerRow) -> Exported:
     if row.presets != ():
         granted["presets"] = _granted(row.presets)
     return Exported({"token": {"file": file}, **granted}, (file,))
+
+
+def config_of(**sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with the sections that are not empty."""
+    return {"version": 1, **{name: section for name, section in sections.items() if section}}
+
+
+def comment_of(title: str, needs: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """Write the comment above an export: its title, what to fill in, and notes."""
+    lines = [f"{MARK} {title}{', without secrets' if needs else ''}"]
+    files = [need for need in needs if not need.startswith(UNKNOWN_URL)]
+    urls = [need for need in needs if need.startswith(UNKNOWN_URL)]
+    if files:
+        lines += ["Write each secret into its file, below the folder of this one:", *(f"  {file}" for file in files)]
+    if urls:
+        lines += ["Replace each of these URLs by the one that it stands for:", *(f"  {url}" for url in urls)]
+    return "\n".join((*lines, *notes))
 
 
 def _granted(ids: tuple[str, ...] | None) -> Any:

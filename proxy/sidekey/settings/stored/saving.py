@@ -36,6 +36,7 @@ from sidekey.settings.validated import validate, validate_rest, validate_saved
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import Purpose
 
+LONGEST_TITLE: Final = 200
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
@@ -170,9 +171,11 @@ def _changes(former: Former | None, purpose: Purpose, kept: list[str]) -> Mappin
 
 def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Texts for people that are longer than lists of stored documents can show."""
-    description, tags = raw.get("description"), raw.get("tags")
-    if isinstance(description, str) and len(description) > LONGEST_DESCRIPTION:
-        yield ("description",), f"must have at most {LONGEST_DESCRIPTION} characters"
+    for key, longest in (("title", LONGEST_TITLE), ("description", LONGEST_DESCRIPTION)):
+        text = raw.get(key)
+        if isinstance(text, str) and len(text) > longest:
+            yield (key,), f"must have at most {longest} characters"
+    tags = raw.get("tags")
     if isinstance(tags, list) and (
         len(tags) > MOST_TAGS or any(isinstance(each, str) and len(each) > LONGEST_TAG for each in tags)
     ):
