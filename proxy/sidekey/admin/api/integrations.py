@@ -51,6 +51,9 @@ from sidekey.store.state import State
 _MOST_HOSTS: Final = 10
 """Hosts of an item of the list."""
 
+_MOST_TAGS: Final = 200
+"""Tags of a page of the list."""
+
 
 class IntegrationMembers(Members, Identified):
     """The members of an integration that its document does not have."""
@@ -67,6 +70,9 @@ class IntegrationMembers(Members, Identified):
     )
     kind: str | None
     base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
+    hosts: list[str] = Field(
+        description=f"The hosts that its credential may go to, `*.` before a suffix; at most {_MOST_HOSTS}."
+    )
     updated_at: Instant | None
     updated_by: str | None
 
@@ -97,13 +103,14 @@ class IntegrationItem(IntegrationMembers):
     """An integration without its document."""
 
     title: str
-    hosts: list[str] = Field(description="The hosts that its credential may go to, `*.` before a suffix; at most 10.")
     description: str
     tags: list[str]
 
 
 class Integrations(Page[IntegrationItem]):
-    """A page of integrations."""
+    """A page of integrations, and the tags to filter by."""
+
+    tags: list[str] = Field(description=f"The tags of all integrations, sorted; at most {_MOST_TAGS}.")
 
 
 class IntegrationFilter(After):
@@ -217,7 +224,15 @@ class IntegrationCollection(Collection[IntegrationRow]):
 
         files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
         items, following = page_of(keys(files, state.integrations), query.after, item)
-        return Integrations(items=items, next=following)
+        return Integrations(items=items, next=following, tags=_tags(state, standings))
+
+
+def _tags(state: State, standings: Standings) -> list[str]:
+    found = {tag for each in standings.snapshot.integrations.values() for tag in each.tags}
+    for row in state.integrations.values():
+        if served(standings.snapshot, row.id, stored=True) is None:
+            found.update(_texts(_written(row).get("tags")))
+    return sorted(found)[:_MOST_TAGS]
 
 
 def _of_row(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
@@ -229,6 +244,7 @@ def _of_row(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
         "id": row.id,
         "kind": _kind(row, integration),
         "base": _base(integration),
+        "hosts": _first(_hosts_of(row, integration)),
     }
 
 
@@ -240,6 +256,7 @@ def _of_file(integration: ServedIntegration, standings: Standings) -> dict[str, 
         "id": integration.id,
         "kind": integration.kind,
         "base": _base(integration),
+        "hosts": _first(_hosts(integration.policy)),
     }
 
 
@@ -323,6 +340,16 @@ def _hosts(policy: Policy) -> Iterator[str]:
         yield f"*.{domain.origin.host}" if domain.wildcard else domain.origin.host
 
 
+def _hosts_of(row: IntegrationRow, integration: ServedIntegration | None) -> Iterable[str]:
+    if integration is not None and integration.rebuild is None:
+        return _hosts(integration.policy)
+    return _written_hosts(_written(row))
+
+
+def _first(hosts: Iterable[str]) -> list[str]:
+    return list(islice(dict.fromkeys(hosts), _MOST_HOSTS))
+
+
 def _written_hosts(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the hosts of a document that is not served: its URLs may be invalid."""
     for url in (*_texts(document.get("endpoint_prefix")), *_texts(document.get("allowed_domains"))):
@@ -343,7 +370,6 @@ def _item(entry: _Entry, standings: Standings) -> IntegrationItem:
     return IntegrationItem(
         **members,
         title=entry.title,
-        hosts=list(islice(dict.fromkeys(entry.hosts()), _MOST_HOSTS)),
         description=entry.description,
         tags=list(entry.tags),
     )
