@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
-import { adviceFor, logInProblem, outcome, personName, sendProblem } from "../../proxy/sidekey/admin/ui/words.js";
+import { adviceFor, latencyText, logInProblem, outcome, personName, sendProblem } from "../../proxy/sidekey/admin/ui/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -44,10 +44,17 @@ test("people of the company log-in show the end of their subject", () => {
 });
 
 test("advice and log-in problems", () => {
-  assert.match(adviceFor({ status: 401, code: "" }), /replace the secret/);
-  assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
-  assert.equal(adviceFor({ status: 404, code: "" }), "");
+  assert.deepEqual(adviceFor({ status: 401, code: "" }), { text: "Most likely the secret was changed at the provider.", action: "secret" });
+  assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }).text, /host name/);
+  assert.equal(adviceFor({ status: 404, code: "" }).text, "");
   assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
+});
+
+test("durations are told by the buckets that are known", () => {
+  const counts = [40, 30, 20, 6, 4].map((count, index) => ({ to_ms: [50, 100, 250, 1000, null][index], count }));
+  assert.equal(latencyText(counts), "half within 100 ms, 95 % within 1 s");
+  assert.equal(latencyText([{ to_ms: 5000, count: 0 }, { to_ms: null, count: 1 }]), "half slower than 5 s, 95 % slower than 5 s");
+  assert.equal(latencyText([]), "");
 });
 
 test("times are short and local", () => {

@@ -51,6 +51,14 @@ def test_an_integration_is_found_by_any_of_its_names(editor: Api, named: Named) 
     assert editor.get(f"/integrations?{urlencode({'q': f'authentication {name}'})}")["items"] == []
 
 
+def test_a_page_has_the_tags_of_all_integrations(editor: Api, running: Running, named: Named) -> None:
+    """Of files and of the store, also if its items have none of them."""
+    editor.make("/integrations", {"id": named("tagged"), "tags": ["Zeta", "files"], **basic(running.upstream)})
+    page = editor.get("/integrations?q=nowhere")
+    assert page["items"] == []
+    assert [tag for tag in page["tags"] if tag in ("files", "Zeta")] == ["Zeta", "files"]
+
+
 def test_a_title_is_not_longer_than_lists_can_show(editor: Api, running: Running, named: Named) -> None:
     document = {"id": named("long"), "title": "x" * 201, **basic(running.upstream)}
     assert editor.ask("POST", "/integrations", document).pointers == {"/title"}

@@ -5,6 +5,10 @@ export const ROUTES = [
   { path: "/", page: () => import("./pages/home.js"), may: "sends" },
   { path: "/send", page: () => import("./pages/send_list.js"), may: "send" },
   { path: "/send/:id", page: () => import("./pages/send.js"), may: "send" },
+  { path: "/integrations", page: () => import("./pages/integrations.js"), may: "viewer" },
+  { path: "/integrations/add", page: () => import("./pages/add.js"), may: "editor" },
+  { path: "/integrations/:id", page: () => import("./pages/integration.js"), may: "viewer" },
+  { path: "/providers", page: () => import("./pages/providers.js"), may: "viewer" },
   { path: "/login", page: () => import("./pages/login.js") },
 ];
 

@@ -1,5 +1,5 @@
 // The only module with sentences about results, states, roles and people. A text of an upstream is never repeated.
-import { duration, number } from "./time.js";
+import { ago, clock, day, duration, number } from "./time.js";
 
 /**
  * @typedef {"good" | "warning" | "bad" | "quiet"} Mood
@@ -30,17 +30,21 @@ export const ROLES = {
   admin: { name: "Admin", does: "decides who may do what" },
 };
 
-/** @type {Record<string, string>} Kinds with names of their own; `kindName` has the rest. */
-const KINDS = {
+/** @type {Record<string, string>} Kinds in the order of the API, which has their titles too. */
+export const KINDS = {
   basic: "Basic",
   headers: "Custom headers",
   oauth2: "OAuth 2.0",
   responsys: "Oracle Responsys",
   mtls: "Client certificate (mTLS)",
+  signature: "Signed requests",
+  session: "Session",
+  jwt: "Signed JWT",
+  aws_sigv4: "AWS Signature Version 4",
 };
 
-/** @param {string} kind */
-export const kindName = (kind) => KINDS[kind] ?? kind;
+/** @param {string | null} kind */
+export const kindName = (kind) => KINDS[kind ?? ""] ?? kind ?? "";
 
 const TELL = "Tell a developer, with the request ID.";
 
@@ -173,25 +177,102 @@ export function logInProblem(problem) {
   }
 }
 
+/**
+ * The state of an integration in words.
+ * @param {{ status: string, expires_at: string | null, failing_since: string | null }} integration
+ */
+export function standingText({ status, expires_at: expires, failing_since: since }) {
+  if (status === "failing" && since) return `Failing since ${clock(since)}`;
+  if (status === "expiring" && expires) return `Expires ${ago(expires)}`;
+  return STATES[status]?.[1] ?? status;
+}
+
+/**
+ * Why an integration is in its state, and since when.
+ * @param {{ status: string, expires_at: string | null, failing_since: string | null, problem: string | null }} integration
+ * @param {{ at: string, status: number, code: string } | undefined} failure The newest failure.
+ */
+export function standingReason({ status, expires_at: expires, problem }, failure) {
+  if (problem) return `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`;
+  if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
+  if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
+  return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
+}
+
+/**
+ * The result of a test in words.
+ * @param {{ ok: boolean, status: number | null, code: string | null, milliseconds: number }} test
+ */
+export function testText({ ok, status, code, milliseconds }) {
+  if (ok) return `It works: ${status} in ${duration(milliseconds)}.`;
+  return `It does not work: ${failureText({ status: status ?? 0, code: code ?? "" })}.`;
+}
+
+/** @type {Record<string, string>} A failure without a response of the upstream, by its code. */
+const FAILURES = {
+  upstream_unreachable: "could not be reached",
+  upstream_tls_failed: "TLS failed",
+  upstream_timeout: "did not respond in time",
+  upstream_protocol_error: "sent an invalid response",
+  credential_unavailable: "Sidekey has no credential",
+  target_denied: "Sidekey refused the target",
+  method_denied: "Sidekey refused the method",
+  destination_denied: "Sidekey may not connect there",
+  overloaded: "Sidekey is at a limit",
+};
+
+/**
+ * A failed request in a few words: a status of the upstream, or what Sidekey reports in place of a response.
+ * @param {{ status: number, code: string }} failure
+ */
+export const failureText = ({ status, code }) => (code ? FAILURES[code] ?? code : status ? String(status) : "no response");
+
 /** @type {Record<string, string>} What to do, by the code of a failure. */
 const ADVICE = {
   upstream_unreachable: "The host cannot be reached: check the host name, and whether it is up.",
   upstream_tls_failed: "The TLS connection failed: check the certificate of the host, and which authority you trust.",
   upstream_timeout: "The host did not respond in time: check whether it is slow, or raise the timeout.",
+  upstream_protocol_error: "The host sent an invalid response: check the host name and the port.",
   credential_unavailable: "Sidekey could not get the credential: test the integration to see why.",
-  certificate_expired: "The certificate has expired: replace it.",
+  target_denied: "Services send to a URL that this integration does not allow: explain the URL below, or allow its domain.",
+  method_denied: "Services use a method that this integration does not allow.",
+  destination_denied: "Sidekey may not connect to this address: allow it in the config (allow_private).",
+  overloaded: "Too many requests at the same time: raise the limit, or send more slowly.",
 };
 
 /**
  * What most likely helps when an integration fails.
  * @param {{ status: number, code: string }} failure `status` 0: there was no response.
+ * @returns {{ text: string, action: "secret" | "" }} `action`: "secret" if a new secret helps.
  */
 export function adviceFor({ status, code }) {
-  if (code && ADVICE[code]) return ADVICE[code];
-  if (status === 401 || status === 403) return "Most likely the secret was changed at the provider: replace the secret.";
-  if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";
-  if (status >= 500) return "The provider reports an error of its own: ask the provider.";
-  return "";
+  if (code) return { text: ADVICE[code] ?? "", action: "" };
+  if (status === 401 || status === 403) {
+    return { text: "Most likely the secret was changed at the provider.", action: "secret" };
+  }
+  if (status === 429) return { text: "The provider limits the requests: ask the provider for a higher limit.", action: "" };
+  if (status >= 500) return { text: "The provider reports an error of its own: ask the provider.", action: "" };
+  return { text: "", action: "" };
+}
+
+/**
+ * How long requests take, in one sentence.
+ * @param {{ to_ms: number | null, count: number }[]} latency Counts by upper bound, fastest first.
+ */
+export function latencyText(latency) {
+  const total = latency.reduce((sum, { count }) => sum + count, 0);
+  if (total === 0) return "";
+  return [[0.5, "half"], [0.95, "95 %"]].map(([share, words]) => `${words} ${within(latency, total * Number(share))}`).join(", ");
+}
+
+/** @param {{ to_ms: number | null, count: number }[]} latency @param {number} least */
+function within(latency, least) {
+  let sum = 0;
+  for (const { to_ms: limit, count } of latency) {
+    sum += count;
+    if (sum >= least && limit !== null) return `within ${limit < 1000 ? `${limit} ms` : `${limit / 1000} s`}`;
+  }
+  return `slower than ${(latency.at(-2)?.to_ms ?? 0) / 1000} s`;
 }
 
 /**

@@ -1,0 +1,228 @@
+// /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
+import { get, post, remove, useCall } from "../api.js";
+import { Chart } from "../chart.js";
+import { ask } from "../dialog.js";
+import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
+import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, say } from "../parts.js";
+import { go } from "../router.js";
+import { may, store } from "../session.js";
+import { day, number } from "../time.js";
+import { Explain } from "./integration_explain.js";
+import { html, useState } from "../vendor/preact.js";
+import { adviceFor, failureText, kindName, latencyText, standingReason, testText } from "../words.js";
+
+/** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
+/** @typedef {{ at: string, who: string, preset: string, target: string, method: string, status: number, code: string,
+ *   milliseconds: number, request_id: string }} Failure */
+/** @typedef {{ step: number, from: string, points: { requests: number, failed: number }[], outcomes: Record<string, number>,
+ *   latency: { to_ms: number | null, count: number }[], last_used_at: string | null }} Usage */
+
+const POLL = 30_000;
+/** @type {[string, string][]} */
+const PERIODS = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"]];
+
+/** @param {{ params: { id: string }, query: URLSearchParams }} props */
+export default function IntegrationPage({ params: { id }, query }) {
+  const path = `/integrations/${encodeURIComponent(id)}`;
+  const period = query.get("period") ?? "24h";
+  const before = query.get("before");
+  const { body, result, problem, reload } = useCall(path, {}, { every: POLL });
+  const usage = useCall(body && `${path}/usage`, { period }, { every: POLL });
+  const failures = useCall(body && `${path}/failures`, { before }, { every: POLL });
+  const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
+  if (!body) return html`<${Page} title=${id} crumbs=${crumbs}>${problem ? html`<${Problem} problem=${problem} />` : html`<${Busy} />`}<//>`;
+  /** @type {Integration} */
+  const integration = { ...body, tags: body.tags ?? [] };
+  const canEdit = integration.source === "store" && may("editor") && store.value !== "absent";
+  const etag = result?.ok ? result.etag : null;
+  const name = nameOf(integration);
+  const heading = html`<span class="named"><${Tile} name=${name} /><bdi>${name}</bdi></span>`;
+  return html`
+    <${Page} title=${name} heading=${heading} crumbs=${crumbs}>
+      <${Verdict} integration=${integration} failure=${failures.body?.items[0]} canEdit=${canEdit} path=${path} />
+      <${About} integration=${integration} canEdit=${canEdit} etag=${etag} path=${path} />
+      <${Problem} problem=${problem} />
+      <section class="card pad" aria-labelledby="usage">
+        <h2 id="usage">Usage</h2>
+        <${Tabs} items=${PERIODS} value=${period} name="period" label="Period" />
+        ${usage.body ? html`<${UsageOf} usage=${usage.body} />` : usage.problem ? html`<${Problem} problem=${usage.problem} />` : html`<${Busy} />`}
+      </section>
+      <section class="card pad" aria-labelledby="failures">
+        <h2 id="failures">Failures</h2>
+        ${failures.body ? html`<${Failures} page=${failures.body} />` : failures.problem ? html`<${Problem} problem=${failures.problem} />` : html`<${Busy} />`}
+      </section>
+      <${Users} id=${id} />
+      <${Developers} id=${id} test=${integration.test} />
+      <${Details} summary="Explain a URL"><${Explain} path=${path} /><//>
+    <//>
+  `;
+}
+
+/** @param {{ integration: Integration, failure: Failure | undefined, canEdit: boolean, path: string }} props
+ * The first lines: what is wrong, since when, what to do. */
+function Verdict({ integration, failure, canEdit, path }) {
+  const [tested, setTested] = useState(/** @type {any} */ (null));
+  const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  const [busy, setBusy] = useState(false);
+  const isFailing = integration.status === "failing";
+  const advice = isFailing && failure ? adviceFor(failure) : { text: "", action: "" };
+  const hasTest = integration.source === "file" || Boolean(integration.test);
+  const edit = `/ui${path}/edit`;
+  const test = async () => {
+    setBusy(true);
+    const found = await post(`${path}/test`, undefined);
+    setBusy(false);
+    setTested(found.ok ? found.body : null);
+    setProblem(found.ok ? null : found.problem);
+    if (found.ok) say(testText(found.body));
+  };
+  return html`
+    <div class="verdict">
+      <p><${IntegrationState} item=${integration} /> ${standingReason(integration, failure)}</p>
+      ${advice.text && html`<p>${advice.text}${" "}
+        ${advice.action === "secret" && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
+      </p>`}
+      ${integration.status === "expiring" && canEdit && html`<p><a href=${edit}>Replace the certificate</a></p>`}
+      ${integration.source === "file" && html`<p class="soft">Set in a config file. Change it there.</p>`}
+      <div class="actions">
+        ${hasTest && html`<button type="button" class="button" aria-disabled=${busy ? "true" : undefined} onClick=${() => busy || test()}>Test integration</button>`}
+        ${!hasTest && canEdit && html`<a class="button" href=${edit}>Add a test</a>`}
+        ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
+      </div>
+      ${tested && html`<div class=${`banner ${tested.ok ? "good" : "bad"}`}>
+        <p><strong>${testText(tested)}</strong></p>
+        ${!tested.ok && html`<p>${tested.reason}</p><p>${adviceFor({ status: tested.status ?? 0, code: tested.code ?? "" }).text}</p>`}
+        ${tested.note && html`<p>${tested.note}</p>`}
+      </div>`}
+      <${Problem} problem=${problem} />
+    </div>
+  `;
+}
+
+/** @param {{ integration: Integration, canEdit: boolean, etag: string | null, path: string }} props */
+function About({ integration, canEdit, etag, path }) {
+  const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  const { id, description, tags, kind, hosts, base, expires_at: expires, auth, add } = integration;
+  const headers = Object.entries({ ...auth?.headers, ...add?.headers }).filter(([, value]) => typeof value === "string");
+  const exportIt = async () => {
+    const result = await get("/export", { query: { id } });
+    setProblem(result.ok ? null : result.problem);
+    if (!result.ok) return;
+    saveAs(`${id}.yaml`, result.body);
+    say("Exported. Secrets are not included.");
+  };
+  const deleteIt = async () => {
+    const text = "Its secrets are deleted too, and services that use it are refused.";
+    if (!(await ask({ title: `Delete ${nameOf(integration)}?`, text, yes: "Delete", danger: true }))) return;
+    const result = await remove(path, { etag });
+    if (result.ok) await go("/integrations");
+    else setProblem(result.problem);
+  };
+  return html`
+    <section class="card pad" aria-label="About">
+      <dl class="pairs">
+        <dt>ID</dt><dd><code>${id}</code> <${Copy} text=${id} label="Copy" /></dd>
+        ${description && html`<dt>Description</dt><dd><bdi>${description}</bdi></dd>`}
+        <dt>Kind</dt><dd>${kindName(kind)}</dd>
+        ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${base ? html`<code>${base}</code>` : hostsOf(hosts)}</dd>`}
+        ${headers.map(([name, value]) => html`<dt>Header</dt><dd><code><bdi>${name}: ${value}</bdi></code> (public)</dd>`)}
+        ${expires && html`<dt>Certificate</dt><dd>until <${Time} at=${expires} text=${day(expires)} />
+          ${canEdit && html`${" "}<a href=${`/ui${path}/edit`}>Replace</a>`}</dd>`}
+        ${tags.length > 0 && html`<dt>Tags</dt><dd><ul class="tags">${tags.map((tag) => html`<li key=${tag}>
+          <a href=${`/ui/integrations?tag=${encodeURIComponent(tag)}`}><bdi>${tag}</bdi></a></li>`)}</ul></dd>`}
+      </dl>
+      ${canEdit && html`<div class="actions">
+        <button type="button" class="button" onClick=${exportIt}>Export without secrets</button>
+        <button type="button" class="button danger" onClick=${deleteIt}>Delete</button>
+      </div>`}
+      <${Problem} problem=${problem} />
+      ${problem?.presets && html`<p>Presets use it: ${problem.presets.map((preset) => html`<a href=${`/ui/presets/${preset}`}>${preset}</a> `)}</p>`}
+    </section>
+  `;
+}
+
+/** @param {{ usage: Usage }} props */
+function UsageOf({ usage }) {
+  const total = usage.points.reduce((sum, { requests }) => sum + requests, 0);
+  const failed = usage.points.reduce((sum, point) => sum + point.failed, 0);
+  const outcomes = Object.entries(usage.outcomes).filter(([name]) => name !== "2xx");
+  if (total === 0) {
+    return html`<p>No requests in this time.${usage.last_used_at && html` Last used <${Time} at=${usage.last_used_at} />.`}</p>`;
+  }
+  return html`
+    <p><strong>${number(total)} requests · ${number(failed)} failed</strong></p>
+    <${Chart} points=${usage.points} step=${usage.step} from=${usage.from} label="Requests" />
+    ${outcomes.length > 0 && html`<p>Failed by result: ${outcomes.map(([name, amount]) => `${name} ${number(amount)}`).join(" · ")}</p>`}
+    ${latencyText(usage.latency) && html`<p>Duration: ${latencyText(usage.latency)}</p>`}
+  `;
+}
+
+/** @param {{ page: { items: Failure[], next: string | null } }} props */
+function Failures({ page: { items, next } }) {
+  if (items.length === 0) return html`<p>No failures are recorded.</p>`;
+  return html`
+    <table class="list">
+      <thead><tr>${["Time", "Result", "Request", "By", "Duration", "Request ID"].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+      <tbody>${items.map((failure) => html`
+        <tr key=${failure.at}>
+          <th scope="row"><${Time} at=${failure.at} /></th>
+          <td data-label="Result"><strong>${failureText(failure)}</strong></td>
+          <td data-label="Request"><span>${failure.method} <bdi>${failure.preset ? html`<a href=${`/ui/presets/${failure.preset}`}>${failure.preset}</a>` : failure.target}</bdi></span></td>
+          <td data-label="By">${failure.who && html`<bdi>${failure.who}</bdi>`}</td>
+          <td data-label="Duration"><span>${number(failure.milliseconds)} ms</span></td>
+          <td data-label="Request ID"><span><code>${failure.request_id}</code> <${Copy} text=${failure.request_id} /></span></td>
+        </tr>
+      `)}</tbody>
+    </table>
+    <p class="help">At most one failure a second is listed.</p>
+    <${More} next=${next} name="before" text="Older failures" />
+  `;
+}
+
+/** @param {{ id: string }} props The presets that use it, and for admins the callers and senders. */
+function Users({ id }) {
+  const { body } = useCall("/presets", { integration: id });
+  const callers = useCall(may("admin") ? "/callers" : null);
+  const tokens = useCall(may("admin") ? "/tokens" : null);
+  if (!body) return null;
+  /** @type {string[]} */
+  const presets = body.items.map((/** @type {{ id: string }} */ preset) => preset.id);
+  const inCallers = (callers.body?.items ?? []).filter((/** @type {any} */ caller) =>
+    caller.integrations === "*" || caller.integrations.includes(id) || caller.presets === "*" || presets.some((preset) => caller.presets.includes(preset)));
+  const senders = (tokens.body?.items ?? []).filter((/** @type {any} */ token) => presets.some((preset) => token.presets?.includes(preset)));
+  const people = [
+    ...inCallers.map((/** @type {any} */ { name }) => `${name} (caller)`),
+    ...senders.map((/** @type {any} */ { name }) => `${name} (sender)`),
+  ];
+  return html`
+    <section class="card pad" aria-labelledby="users">
+      <h2 id="users">Who uses it</h2>
+      <dl class="pairs">
+        <dt>Presets</dt><dd>${presets.length === 0 ? "None" : presets.map((preset) => html`<a key=${preset} href=${`/ui/presets/${preset}`}>${preset}</a> `)}
+          ${body.next && html`<a href=${`/ui/presets?integration=${id}`}>all</a>`}</dd>
+        ${callers.body && tokens.body && html`<dt>May use it</dt><dd>
+          ${people.length === 0 ? "No caller and no sender." : html`<bdi>${people.join(", ")}</bdi>`}
+          ${(callers.body.next || tokens.body.next) && html`${" "}<a href="/ui/access?tab=callers">There may be more</a>`}
+        </dd>`}
+      </dl>
+    </section>
+  `;
+}
+
+/** @param {{ id: string, test: { path?: string } | undefined }} props Ways to call it from a program. */
+function Developers({ id, test }) {
+  const proxy = "127.0.0.1:8080";
+  const url = `http://${proxy}/i/${id}${test?.path || "/"}`;
+  const ways = [
+    ["curl", `curl -H "Sidekey-Token: $SIDEKEY_TOKEN" '${url.replaceAll("'", "'\\''")}'`],
+    ["HTTP_PROXY", `export HTTP_PROXY="http://${id}:$SIDEKEY_TOKEN@${proxy}"`],
+    ["Python", `import os\n\nimport requests\n\nresponse = requests.get(${JSON.stringify(url)}, headers={"Sidekey-Token": os.environ["SIDEKEY_TOKEN"]})`],
+    ["Node", `const response = await fetch(${JSON.stringify(url)}, {headers: {"Sidekey-Token": process.env.SIDEKEY_TOKEN}})`],
+  ];
+  return html`
+    <${Details} summary="For developers: curl, HTTP_PROXY, Python, Node">
+      <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>. Leave the token out if Sidekey has no callers.</p>
+      ${ways.map(([name, text]) => html`<h3>${name} <${Copy} text=${text} label=${`Copy ${name}`} /></h3><pre>${text}</pre>`)}
+    <//>
+  `;
+}

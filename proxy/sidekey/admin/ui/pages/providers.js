@@ -1,0 +1,57 @@
+// /providers: the services that Sidekey knows, with what each needs.
+import { useCall } from "../api.js";
+import { Search } from "../fields.js";
+import { Busy, Details, Empty, Page, Problem, Tile } from "../parts.js";
+import { hrefWith, setQuery } from "../router.js";
+import { may, store } from "../session.js";
+import { html } from "../vendor/preact.js";
+import { kindName } from "../words.js";
+
+/** @typedef {{ provider: string, kind: string, title: string, aliases: string[], category: string, notes: string,
+ *   documentation: string }} Provider */
+
+/** @param {{ query: URLSearchParams }} props */
+export default function ProvidersPage({ query }) {
+  const q = query.get("q") ?? "";
+  const { body, problem } = useCall("/providers", { q });
+  /** @type {Provider[]} */
+  const providers = [...(body?.items ?? [])].sort((one, other) => one.title.localeCompare(other.title));
+  return html`
+    <${Page} title="Providers">
+      <p>Sidekey knows the addresses and the log-in of these services. You enter what is yours.</p>
+      <div class="filters"><${Search} label="Search" example="Search providers: Azure, shop, SMS" value=${q}
+        onInput=${(/** @type {string} */ value) => setQuery({ q: value }, { replace: true })} /></div>
+      <${Problem} problem=${problem} />
+      ${!body && !problem && html`<${Busy} />`}
+      ${body && providers.length === 0 && html`<${Empty}>
+        <p>No provider is called that. Most services use OAuth 2.0 or an API key.</p>
+        <p><a href=${hrefWith({ q: null })}>Clear the search</a></p>
+      <//>`}
+      <ul class="plain providers">${providers.map((provider) => html`<${Provider} key=${provider.provider} ...${provider} />`)}</ul>
+    <//>
+  `;
+}
+
+/** @param {Provider} props */
+function Provider({ provider, kind, title, aliases, category, notes, documentation }) {
+  const canAdd = may("editor") && store.value !== "absent";
+  return html`
+    <li class="card pad">
+      <div class="named"><${Tile} name=${title} /><div class="grow">
+        <h2>${title}</h2>
+        <p class="soft">${category} · ${kindName(kind)}</p>
+        ${aliases.length > 0 && html`<p class="soft">Also called ${aliases.join(", ")}</p>`}
+      </div>
+      ${canAdd && html`<a class="button" href=${`/ui/integrations/add/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
+      <${Details} summary="What you need">
+        <p>${marked(notes)}</p>
+        <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
+      <//>
+    </li>
+  `;
+}
+
+/** @param {string} notes Text in which code is between backticks. */
+function marked(notes) {
+  return notes.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
+}

@@ -1,0 +1,212 @@
+"""ui/pages/{integrations,add,providers,integration}.js: find, change and understand integrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.api import basic
+from support.ui import HOSTILE, WIDTHS, Console, axe
+
+
+def make(console: Console, name: str, **more: Any) -> None:
+    """Store an integration of the kind basic."""
+    console.api("editor").post("/integrations", {"id": name, **basic(console.upstream.port), **more})
+
+
+def test_an_integration_is_found_by_the_words_people_use(console: Console) -> None:
+    """Also after Back and a reload, since the search is in the URL."""
+    auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "canary"}}
+    make(console, "found-criteo", title="Newsletter", tags=["ads"], endpoint_prefix=[], auth=auth)
+    page = console.open("viewer", "/integrations")
+    rows = page.get_by_role("rowheader")
+    for words in ("Criteo Marketing", "newsletter", "oauth ads", "api.criteo.com"):
+        page.get_by_role("searchbox", name="Search").fill("nowhere")
+        page.get_by_text("Nothing matches.").wait_for()
+        page.get_by_role("searchbox", name="Search").fill(words)
+        rows.first.wait_for()
+        assert rows.all_inner_texts() == ["NE\nNewsletter\n\nfound-criteo"], words
+    row = page.get_by_role("row", name="Newsletter").inner_text()
+    assert "api.criteo.com" in row
+    assert "OAuth 2.0" in row
+    page.reload()
+    assert page.get_by_role("searchbox", name="Search").input_value() == "api.criteo.com"
+    page.get_by_role("link", name="Newsletter").click()
+    page.get_by_role("heading", name="Newsletter", level=1).wait_for()
+    assert page.url.endswith("/ui/integrations/found-criteo")
+    page.go_back()
+    rows.first.wait_for()
+    assert rows.count() == 1
+
+
+def test_filters_apply_on_selection_and_are_in_the_url(console: Console) -> None:
+    """The tag "Authentication" is one to choose, and its integrations are what is shown."""
+    make(console, "filtered", tags=["Authentication"])
+    page = console.open("viewer", "/integrations")
+    page.get_by_label("Tag").select_option("Authentication")
+    page.wait_for_url("**/integrations?tag=Authentication")
+    page.get_by_label("Kind").select_option("Basic")
+    page.get_by_label("Status").select_option("OK")
+    page.wait_for_url("**?tag=Authentication&kind=basic&status=ok")
+    page.get_by_role("link", name="filtered").wait_for()
+    page.get_by_label("Kind").select_option("OAuth 2.0")
+    page.get_by_role("link", name="Clear filters").click()
+    page.wait_for_url("**/integrations")
+    page.get_by_role("link", name="of-a-file").wait_for()
+
+
+def test_several_integrations_are_tagged_exported_and_deleted(console: Console, tmp_path: Path) -> None:
+    """Each with a result of its own: one that a preset uses stays."""
+    for name in ("bulk-a", "bulk-b"):
+        make(console, name, tags=["bulk"])
+    hook = {
+        "id": "bulk-hook",
+        "integration": "bulk-b",
+        "url": f"{console.upstream.url}/v1/x",
+        "content_type": "text/plain",
+    }
+    console.api("editor").post("/presets", hook)
+    page = console.open("editor", "/integrations?tag=bulk")
+    page.get_by_label("All on this page").check()
+    page.get_by_text("2 selected").wait_for()
+    page.get_by_role("button", name="Add tag").click()
+    page.get_by_role("dialog").get_by_label("Tag").fill("new")
+    page.get_by_role("dialog").get_by_role("button", name="Add tag").click()
+    page.get_by_text("bulk-b: has the tag new now.", exact=True).wait_for()
+    assert console.api("editor").get("/integrations/bulk-a")["tags"] == ["bulk", "new"]
+
+    page.get_by_label("All on this page").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    exported = tmp_path / "export.yaml"
+    download.value.save_as(exported)
+    assert list(yaml.safe_load(exported.read_text())["integrations"]) == ["bulk-a", "bulk-b"]
+    assert "a-canary-of-basic" not in exported.read_text()
+
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_text("bulk-a: is deleted.", exact=True).wait_for()
+    page.get_by_role("listitem").filter(has_text="bulk-b: Presets use it. preset bulk-hook").wait_for()
+    assert page.get_by_role("rowheader").count() == 1
+
+
+def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None:
+    make(console, "viewed")
+    page = console.open("viewer", "/integrations")
+    page.get_by_role("link", name="viewed").wait_for()
+    assert page.get_by_role("checkbox").count() == 0
+    assert page.get_by_role("link", name="Add integration").count() == 0
+    page.get_by_role("link", name="viewed").click()
+    page.get_by_role("button", name="Test integration").wait_for()
+    for name in ("Edit", "Delete", "Export without secrets", "Replace"):
+        assert page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).count() == 0, name
+    page.goto(f"{console.base}/ui/integrations/add")
+    page.get_by_role("heading", name="You may not see this page").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("words", "link", "target"),
+    [
+        ("Azure", "Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
+        ("azure graph", "Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
+        ("Criteo Marketing", "Criteo", "oauth2?provider=criteo"),
+        ("Authentication", "Client certificate (mTLS)", "mtls"),
+        ("bearer", "Custom headers", "headers"),
+        ("http", "Basic", "basic"),
+    ],
+)
+def test_adding_begins_with_the_words_people_know(console: Console, words: str, link: str, target: str) -> None:
+    page = console.open("editor", "/integrations/add")
+    page.locator("input:focus").type(words)
+    page.wait_for_url("**?q=*")
+    found = page.get_by_role("link", name=link, exact=True)
+    found.wait_for()
+    assert found.get_attribute("href") == f"/ui/integrations/add/{target}"
+
+
+def test_a_provider_that_is_not_known_has_a_way_on(console: Console) -> None:
+    page = console.open("editor", "/integrations/add?q=nowhere")
+    page.get_by_text("No provider is called that. Most services use").wait_for()
+    page.get_by_role("link", name="an API key").click()
+    page.wait_for_url("**/integrations/add/headers")
+
+
+def test_providers_say_what_they_need(console: Console) -> None:
+    page = console.open("editor", "/providers")
+    page.get_by_role("searchbox", name="Search").fill("sfmc")
+    page.get_by_text("Also called SFMC, ExactTarget").wait_for()
+    page.get_by_role("link", name="Add Braze").wait_for(state="detached")
+    assert page.get_by_role("heading", level=2).count() == 1
+    page.get_by_text("What you need").click()
+    assert page.get_by_role("link", name="Add Salesforce Marketing Cloud Engagement").is_visible()
+    assert page.get_by_role("link", name="Documentation of").get_attribute("rel") == "noreferrer"
+
+
+def test_a_test_shows_its_result_in_words(console: Console) -> None:
+    make(console, "tested")
+    page = console.open("viewer", "/integrations/tested")
+    page.get_by_role("button", name="Test integration").click()
+    page.get_by_text("It works: 200").first.wait_for()
+    console.upstream.status = 401
+    page.wait_for_timeout(1000)  # One test a second.
+    page.get_by_role("button", name="Test integration").click()
+    page.get_by_text("It does not work: 401.").first.wait_for()
+    page.get_by_text("Most likely the secret was changed at the provider.").wait_for()
+
+
+def test_an_integration_of_a_file_is_changed_there(console: Console) -> None:
+    page = console.open("editor", "/integrations/of-a-file")
+    page.get_by_text("Set in a config file. Change it there.").wait_for()
+    assert page.get_by_role("link", name="Edit").count() == 0
+
+
+def test_what_uses_an_integration_keeps_it(console: Console) -> None:
+    """An admin sees who may use it; deleting names the presets in the way."""
+    make(console, "used")
+    hook = {
+        "id": "used-hook",
+        "integration": "used",
+        "url": f"{console.upstream.url}/v1/x",
+        "content_type": "text/plain",
+    }
+    console.api("editor").post("/presets", hook)
+    page = console.open("admin", "/integrations/used")
+    page.get_by_text("of-a-file (caller)").wait_for()
+    assert page.get_by_role("link", name="used-hook").get_attribute("href") == "/ui/presets/used-hook"
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_text("Presets use it: used-hook").wait_for()
+
+
+def test_a_url_is_explained(console: Console) -> None:
+    make(console, "explained")
+    page = console.open("viewer", "/integrations/explained")
+    page.get_by_text("Explain a URL").click()
+    page.get_by_label("URL or path").fill("https://elsewhere.example/x")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("Denied", exact=True).wait_for()
+    page.get_by_label("URL or path").fill("/orders")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("Authorization (headers)").wait_for()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_are_for_everybody_with_hostile_texts(console: Console, width: int) -> None:
+    """Light and dark; nothing is wider than the page."""
+    for number, text in enumerate(HOSTILE):
+        make(console, f"hostile-{width}-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
+    for path in (
+        "/integrations",
+        f"/integrations/hostile-{width}-2",
+        "/integrations/add",
+        "/integrations/add?q=azure",
+        "/providers",
+    ):
+        page = console.open("editor", path, width=width)
+        page.get_by_role("heading", level=1).wait_for()
+        page.wait_for_load_state("networkidle")
+        assert axe(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
