@@ -155,12 +155,11 @@ def _provider_texts(provider: Provider) -> tuple[str, ...]:
 
 
 @cache
-def search_texts() -> Mapping[str, tuple[str, ...]]:
-    """Return the texts by which people search for an integration, by the name of its kind or provider."""
-    return {
-        **{each.kind: _kind_texts(each) for each in _all_kinds()},
-        **{each.provider: _provider_texts(each) for each in _all()},
-    }
+def search_texts() -> Mapping[str, str]:
+    """Return the words by which people search for an integration, by the name of its kind or provider."""
+    found = {each.kind: _kind_texts(each) for each in _all_kinds()}
+    found |= {each.provider: _provider_texts(each) for each in _all()}
+    return {name: "\n".join(texts) for name, texts in found.items()}
 
 
 @cache

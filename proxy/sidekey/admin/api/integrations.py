@@ -383,11 +383,10 @@ def _matches(entry: _Entry, query: IntegrationFilter) -> bool:
     return not query.q or contains(query.q, _searched(entry))
 
 
-def _searched(entry: _Entry) -> Iterator[str]:
-    yield from (entry.name, entry.title, entry.description, *entry.tags)
-    yield from entry.hosts()
-    for name in (entry.kind, entry.provider):
-        yield from search_texts().get(name or "", ())
+def _searched(entry: _Entry) -> tuple[str, ...]:
+    names = search_texts()
+    of_names = (names.get(entry.kind or "", ""), names.get(entry.provider or "", ""))
+    return (entry.name, entry.title, entry.description, *entry.tags, *entry.hosts(), *of_names)
 
 
 INTEGRATIONS: Final = IntegrationCollection()
