@@ -44,9 +44,9 @@ test("people of the company log-in show the end of their subject", () => {
 });
 
 test("advice and log-in problems", () => {
-  assert.deepEqual(adviceFor({ status: 401, code: "" }), { text: "Most likely the secret was changed at the provider.", action: "secret" });
-  assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }).text, /host name/);
-  assert.equal(adviceFor({ status: 404, code: "" }).text, "");
+  assert.match(adviceFor({ status: 401, code: "" }), /secret was changed/);
+  assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
+  assert.equal(adviceFor({ status: 404, code: "" }), "");
   assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
 });
 

@@ -158,6 +158,19 @@ function limit(problem, limits) {
   return most ? `You have sent ${number(most)} in ${period}, which is your limit.` : `Your limit in ${period} is reached.`;
 }
 
+/**
+ * The result of testing an integration in words.
+ * @param {{ ok: boolean, status: number | null, code: string | null, reason: string, note: string | null, milliseconds: number }} result
+ * @returns {Words}
+ */
+export function testWords({ ok, status, code, reason, note, milliseconds }) {
+  const more = note ? `${note.charAt(0).toUpperCase()}${note.slice(1)}.` : "";
+  if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
+  const advice = adviceFor({ status: status ?? 0, code: code ?? "" });
+  const text = code ? `It does not work: ${reason}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
+  return bad(text, [advice, more].filter(Boolean).join(" "));
+}
+
 /** @param {number} seconds The same content was sent a short time ago. @returns {Words} */
 export const sentJustNow = (seconds) => warning(`You sent the same content ${wait(seconds)} ago.`, "");
 
@@ -199,15 +212,6 @@ export function standingReason({ status, expires_at: expires, problem }, failure
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
 
-/**
- * The result of a test in words.
- * @param {{ ok: boolean, status: number | null, code: string | null, milliseconds: number }} test
- */
-export function testText({ ok, status, code, milliseconds }) {
-  if (ok) return `It works: ${status} in ${duration(milliseconds)}.`;
-  return `It does not work: ${failureText({ status: status ?? 0, code: code ?? "" })}.`;
-}
-
 /** @type {Record<string, string>} A failure without a response of the upstream, by its code. */
 const FAILURES = {
   upstream_unreachable: "could not be reached",
@@ -240,19 +244,19 @@ const ADVICE = {
   overloaded: "Too many requests at the same time: raise the limit, or send more slowly.",
 };
 
+/** @param {{ status: number, code: string }} failure Return True if the upstream rejected the credential. */
+export const isRejected = ({ status, code }) => !code && (status === 401 || status === 403);
+
 /**
  * What most likely helps when an integration fails.
  * @param {{ status: number, code: string }} failure `status` 0: there was no response.
- * @returns {{ text: string, action: "secret" | "" }} `action`: "secret" if a new secret helps.
  */
 export function adviceFor({ status, code }) {
-  if (code) return { text: ADVICE[code] ?? "", action: "" };
-  if (status === 401 || status === 403) {
-    return { text: "Most likely the secret was changed at the provider.", action: "secret" };
-  }
-  if (status === 429) return { text: "The provider limits the requests: ask the provider for a higher limit.", action: "" };
-  if (status >= 500) return { text: "The provider reports an error of its own: ask the provider.", action: "" };
-  return { text: "", action: "" };
+  if (code) return ADVICE[code] ?? "";
+  if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
+  if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";
+  if (status >= 500) return "The provider reports an error of its own: ask the provider.";
+  return "";
 }
 
 /**

@@ -9,7 +9,7 @@ import { may, store } from "../session.js";
 import { day, number } from "../time.js";
 import { Explain } from "./integration_explain.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, kindName, latencyText, standingReason, testText } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, standingReason, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {{ at: string, who: string, preset: string, target: string, method: string, status: number, code: string,
@@ -65,7 +65,7 @@ function Verdict({ integration, failure, canEdit, path }) {
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
   const isFailing = integration.status === "failing";
-  const advice = isFailing && failure ? adviceFor(failure) : { text: "", action: "" };
+  const advice = isFailing && failure ? adviceFor(failure) : "";
   const hasTest = integration.source === "file" || Boolean(integration.test);
   const edit = `/ui${path}/edit`;
   const test = async () => {
@@ -74,13 +74,13 @@ function Verdict({ integration, failure, canEdit, path }) {
     setBusy(false);
     setTested(found.ok ? found.body : null);
     setProblem(found.ok ? null : found.problem);
-    if (found.ok) say(testText(found.body));
+    if (found.ok) say(testWords(found.body).text);
   };
   return html`
     <div class="verdict">
       <p><${IntegrationState} item=${integration} /> ${standingReason(integration, failure)}</p>
-      ${advice.text && html`<p>${advice.text}${" "}
-        ${advice.action === "secret" && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
+      ${advice && html`<p>${advice}${" "}
+        ${isRejected(/** @type {Failure} */ (failure)) && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
       </p>`}
       ${integration.status === "expiring" && canEdit && html`<p><a href=${edit}>Replace the certificate</a></p>`}
       ${integration.source === "file" && html`<p class="soft">Set in a config file. Change it there.</p>`}
@@ -89,14 +89,16 @@ function Verdict({ integration, failure, canEdit, path }) {
         ${!hasTest && canEdit && html`<a class="button" href=${edit}>Add a test</a>`}
         ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
       </div>
-      ${tested && html`<div class=${`banner ${tested.ok ? "good" : "bad"}`}>
-        <p><strong>${testText(tested)}</strong></p>
-        ${!tested.ok && html`<p>${tested.reason}</p><p>${adviceFor({ status: tested.status ?? 0, code: tested.code ?? "" }).text}</p>`}
-        ${tested.note && html`<p>${tested.note}</p>`}
-      </div>`}
+      ${tested && html`<${Tested} test=${tested} />`}
       <${Problem} problem=${problem} />
     </div>
   `;
+}
+
+/** @param {{ test: Parameters<typeof testWords>[0] }} props */
+function Tested({ test }) {
+  const { mood, text, advice } = testWords(test);
+  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}</p></div>`;
 }
 
 /** @param {{ integration: Integration, canEdit: boolean, etag: string | null, path: string }} props */
@@ -132,6 +134,7 @@ function About({ integration, canEdit, etag, path }) {
           <a href=${`/ui/integrations?tag=${encodeURIComponent(tag)}`}><bdi>${tag}</bdi></a></li>`)}</ul></dd>`}
       </dl>
       ${canEdit && html`<div class="actions">
+        <a class="button" href=${`/ui/integrations/add/${kind}?from=${id}`}>Duplicate</a>
         <button type="button" class="button" onClick=${exportIt}>Export without secrets</button>
         <button type="button" class="button danger" onClick=${deleteIt}>Delete</button>
       </div>`}
