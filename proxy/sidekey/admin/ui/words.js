@@ -206,7 +206,7 @@ export function standingText({ status, expires_at: expires, failing_since: since
  * @param {{ at: string, status: number, code: string } | undefined} failure The newest failure.
  */
 export function standingReason({ status, expires_at: expires, problem }, failure) {
-  if (problem) return `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`;
+  if (status === "unusable" && problem) return `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`;
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";

@@ -108,7 +108,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
               </div></div></th>
               <td data-label="Sends to"><span>${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
-              <td data-label="Status"><div><${IntegrationState} item=${item} />${item.problem && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
+              <td data-label="Status"><div><${IntegrationState} item=${item} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">
