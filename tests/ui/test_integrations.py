@@ -89,7 +89,7 @@ def test_several_integrations_are_tagged_exported_and_deleted(console: Console, 
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("bulk-a: is deleted.", exact=True).wait_for()
-    page.get_by_role("listitem").filter(has_text="bulk-b: Presets use it. preset bulk-hook").wait_for()
+    page.get_by_role("listitem").filter(has_text="bulk-b: Not done: preset bulk-hook uses it").wait_for()
     assert page.get_by_role("rowheader").count() == 1
 
 
@@ -161,6 +161,13 @@ def test_an_integration_of_a_file_is_changed_there(console: Console) -> None:
     page = console.open("editor", "/integrations/of-a-file")
     page.get_by_text("Set in a config file. Change it there.").wait_for()
     assert page.get_by_role("link", name="Edit").count() == 0
+
+
+def test_an_integration_that_is_gone_has_a_way_on(console: Console) -> None:
+    page = console.open("viewer", "/integrations/gone")
+    page.get_by_text("No integration has this ID.").wait_for()
+    page.get_by_role("main").get_by_role("link", name="Integrations").last.click()
+    page.get_by_role("heading", name="Integrations", level=1).wait_for()
 
 
 def test_what_uses_an_integration_keeps_it(console: Console) -> None:

@@ -191,6 +191,16 @@ export function logInProblem(problem) {
 }
 
 /**
+ * Why a change of one object was refused, in one sentence.
+ * @param {import("./api.js").Problem} problem
+ */
+export function refusalText({ code, title, detail }) {
+  if (code === "changed") return "Not done: somebody else has changed it meanwhile.";
+  if (code === "not_found") return "It does not exist any more.";
+  return `Not done: ${detail || title}.`;
+}
+
+/**
  * The state of an integration in words.
  * @param {{ status: string, expires_at: string | null, failing_since: string | null }} integration
  */

@@ -30,7 +30,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   const usage = useCall(body && `${path}/usage`, { period }, { every: POLL });
   const failures = useCall(body && `${path}/failures`, { before }, { every: POLL });
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
-  if (!body) return html`<${Page} title=${id} crumbs=${crumbs}>${problem ? html`<${Problem} problem=${problem} />` : html`<${Busy} />`}<//>`;
+  if (!body) return html`<${Page} title=${id} crumbs=${crumbs}><${Unread} problem=${problem} /><//>`;
   /** @type {Integration} */
   const integration = { ...body, tags: body.tags ?? [] };
   const canEdit = integration.source === "store" && may("editor") && store.value !== "absent";
@@ -56,6 +56,12 @@ export default function IntegrationPage({ params: { id }, query }) {
       <${Details} summary="Explain a URL"><${Explain} path=${path} /><//>
     <//>
   `;
+}
+
+/** @param {{ problem: import("../api.js").Problem | null }} props */
+function Unread({ problem }) {
+  if (problem?.code !== "not_found") return problem ? html`<${Problem} problem=${problem} />` : html`<${Busy} />`;
+  return html`<p>No integration has this ID. Go to <a href="/ui/integrations">Integrations</a>.</p>`;
 }
 
 /** @param {{ integration: Integration, failure: Failure | undefined, canEdit: boolean, path: string }} props
@@ -115,10 +121,12 @@ function About({ integration, canEdit, etag, path }) {
   };
   const deleteIt = async () => {
     const text = "Its secrets are deleted too, and services that use it are refused.";
-    if (!(await ask({ title: `Delete ${nameOf(integration)}?`, text, yes: "Delete", danger: true }))) return;
+    const sure = await ask({ title: `Delete ${nameOf(integration)}?`, text, yes: "Delete", danger: true });
+    if (!sure) return undefined;
     const result = await remove(path, { etag });
-    if (result.ok) await go("/integrations");
-    else setProblem(result.problem);
+    if (!result.ok) return setProblem(result.problem);
+    say("Deleted.");
+    return go("/integrations");
   };
   return html`
     <section class="card pad" aria-label="About">
@@ -224,7 +232,7 @@ function Developers({ id, test }) {
   ];
   return html`
     <${Details} summary="For developers: curl, HTTP_PROXY, Python, Node">
-      <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>. Leave the token out if Sidekey has no callers.</p>
+      <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>, with the token of a caller.</p>
       ${ways.map(([name, text]) => html`<h3>${name} <${Copy} text=${text} label=${`Copy ${name}`} /></h3><pre>${text}</pre>`)}
     <//>
   `;

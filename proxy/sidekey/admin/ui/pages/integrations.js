@@ -8,7 +8,7 @@ import { hrefWith, setQuery } from "../router.js";
 import { may, store } from "../session.js";
 import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { KINDS, STATES, kindName } from "../words.js";
+import { KINDS, STATES, kindName, refusalText } from "../words.js";
 import { ago } from "../time.js";
 
 /** @typedef {import("../integration_parts.js").Item} Item */
@@ -39,7 +39,7 @@ export default function IntegrationsPage({ query }) {
     const found = [];
     for (const item of selected) {
       const result = await change(item);
-      found.push({ id: item.id, text: result.ok ? done : `${result.problem.title}. ${result.problem.detail}` });
+      found.push({ id: item.id, text: result.ok ? done : refusalText(result.problem) });
     }
     setResults(found);
     setChosen([]);
