@@ -27,7 +27,7 @@ export default function ProvidersPage({ query }) {
         <p>No provider is called that. Most services use OAuth 2.0 or an API key.</p>
         <p><a href=${hrefWith({ q: null })}>Clear the search</a></p>
       <//>`}
-      <ul class="plain providers">${providers.map((provider) => html`<${Provider} key=${provider.provider} ...${provider} />`)}</ul>
+      <ul class="providers">${providers.map((provider) => html`<${Provider} key=${provider.provider} ...${provider} />`)}</ul>
     <//>
   `;
 }
@@ -36,11 +36,11 @@ export default function ProvidersPage({ query }) {
 function Provider({ provider, kind, title, aliases, category, notes, documentation }) {
   const canAdd = may("editor") && store.value !== "absent";
   return html`
-    <li class="card pad">
+    <li class="card">
       <div class="named"><${Tile} name=${title} /><div class="grow">
         <h2>${title}</h2>
         <p class="soft">${category} · ${kindName(kind)}</p>
-        ${aliases.length > 0 && html`<p class="soft">Also called ${aliases.join(", ")}</p>`}
+        ${aliases.length > 0 && html`<p class="soft clamped">Also called ${aliases.join(", ")}</p>`}
       </div>
       ${canAdd && html`<a class="button" href=${`/ui/integrations/add/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
       <${Details} summary="What you need">
