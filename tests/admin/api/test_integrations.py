@@ -51,6 +51,19 @@ def test_an_integration_is_found_by_any_of_its_names(editor: Api, named: Named) 
     assert editor.get(f"/integrations?{urlencode({'q': f'authentication {name}'})}")["items"] == []
 
 
+def test_a_page_has_the_usage_of_its_items_on_request(editor: Api, running: Running, named: Named) -> None:
+    """Also what this process has not yet written into the store."""
+    name = named("seen")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    assert get(running.child.proxy_port, f"/i/{name}/x", TOKEN).status == 200
+    (item,) = editor.get(f"/integrations?q={name}&include=usage")["items"]
+    points = item["usage"]["points"]
+    assert (len(points), [sum(each) for each in zip(*points, strict=True)]) == (24, [1, 0])
+    assert item["usage"]["last_used_at"] is not None
+    assert "usage" not in editor.get(f"/integrations?q={name}")["items"][0]
+    assert editor.ask("GET", "/integrations?include=all").code == "malformed"
+
+
 def test_a_page_has_the_tags_of_all_integrations(editor: Api, running: Running, named: Named) -> None:
     """Of files and of the store, also if its items have none of them."""
     editor.make("/integrations", {"id": named("tagged"), "tags": ["Zeta", "files"], **basic(running.upstream)})

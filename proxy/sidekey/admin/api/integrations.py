@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
@@ -11,8 +12,10 @@ from pydantic import ConfigDict, Field
 
 from sidekey.admin.api.catalogue import search_texts
 from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
+from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.resources import (
     After,
+    Body,
     Described,
     Identified,
     Instant,
@@ -29,12 +32,14 @@ from sidekey.admin.api.resources import (
     page_of,
 )
 from sidekey.admin.api.saving import make_integration
+from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import Standings, served
 from sidekey.admin.api.uses import refuse_deletion
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import HIDDEN_FROM_VIEWERS, mapping
 from sidekey.credentials.registry import KINDS
+from sidekey.history import DayUsed
 from sidekey.runtime.snapshot import Integration as ServedIntegration
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES, Standing, Status
@@ -45,6 +50,7 @@ from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.rows import NewRow
 from sidekey.settings.stored.saving import LONGEST_TITLE
+from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
@@ -99,12 +105,20 @@ class NewIntegration(IntegrationDocument, Identified):
     """An integration to create."""
 
 
+class DayUsage(Body):
+    """Requests of the last 24 hours, in all processes."""
+
+    points: list[tuple[int, int]] = Field(description="Requests and failed requests of each hour, oldest first.")
+    last_used_at: Instant | None
+
+
 class IntegrationItem(IntegrationMembers):
     """An integration without its document."""
 
     title: str
     description: str
     tags: list[str]
+    usage: DayUsage | None = Field(default=None, description="With `include=usage`, unless the store cannot be used.")
 
 
 class Integrations(Page[IntegrationItem]):
@@ -123,6 +137,9 @@ class IntegrationFilter(After):
     tag: str = Field(default="", description="A tag.")
     kind: Annotated[str, OneOf(tuple(sorted(KINDS)))] = Field(default="", description="The kind of its credential.")
     status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
+    include: Annotated[str, OneOf(("usage",))] = Field(
+        default="", description="`usage` adds the requests of the last 24 hours to each item."
+    )
 
 
 class Hidden(NamedTuple):
@@ -212,6 +229,17 @@ class IntegrationCollection(Collection[IntegrationRow]):
         if not self.is_in_file(snapshot, row.id):
             refuse_deletion(row.id, state, snapshot)
 
+    async def browse(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Respond with a page of the list, with the usage of its items if the query includes it."""
+        page = await service.run(self.page, service.store.state, service.standings, request.query)
+        if request.query.include:
+            # While the store is away, the list can be read.
+            with suppress(StoreUnavailable, StoreRefused):
+                used = await service.history.usage_of(item.id for item in page.items)
+                items = [item.model_copy(update={"usage": _usage(used[item.id])}) for item in page.items]
+                page = page.model_copy(update={"items": items})
+        return await service.run(ApiResult.of, page)
+
     def page(self, state: State, standings: Standings, query: Any) -> Integrations:
         """Return a page of the list: an ID that a file and the store have is in it twice."""
 
@@ -225,6 +253,10 @@ class IntegrationCollection(Collection[IntegrationRow]):
         files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
         items, following = page_of(keys(files, state.integrations), query.after, item)
         return Integrations(items=items, next=following, tags=_tags(state, standings))
+
+
+def _usage(used: DayUsed) -> DayUsage:
+    return DayUsage(points=used.points, last_used_at=used.last_at or None)
 
 
 def _tags(state: State, standings: Standings) -> list[str]:

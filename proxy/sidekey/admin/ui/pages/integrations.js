@@ -21,7 +21,7 @@ const STATUSES = ["ok", "expiring", "failing", "unusable"];
 export default function IntegrationsPage({ query }) {
   const [q, tag, kind, status] = FILTERS.map((name) => query.get(name) ?? "");
   const after = query.get("after");
-  const { body, problem, loading, reload } = useCall("/integrations", { q, tag, kind, status, after }, { every: POLL });
+  const { body, problem, loading, reload } = useCall("/integrations", { q, tag, kind, status, after, include: "usage" }, { every: POLL });
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const [results, setResults] = useState(/** @type {{ id: string, text: string }[]} */ ([]));
   const canEdit = may("editor") && store.value !== "absent";
