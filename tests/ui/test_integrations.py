@@ -101,8 +101,9 @@ def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None
     assert page.get_by_role("link", name="Add integration").count() == 0
     page.get_by_role("link", name="viewed").click()
     page.get_by_role("button", name="Test integration").wait_for()
-    for name in ("Edit", "Delete", "Export without secrets", "Replace"):
+    for name in ("Edit", "Replace"):
         assert page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).count() == 0, name
+    assert page.get_by_text("More: duplicate, export, delete").count() == 0
     page.goto(f"{console.base}/ui/integrations/add")
     page.get_by_role("heading", name="You may not see this page").wait_for()
 
@@ -183,6 +184,9 @@ def test_what_uses_an_integration_keeps_it(console: Console) -> None:
     page = console.open("admin", "/integrations/used")
     page.get_by_text("of-a-file (caller)").wait_for()
     assert page.get_by_role("link", name="used-hook").get_attribute("href") == "/ui/presets/used-hook"
+    page.get_by_text("More: duplicate, export, delete").click()
+    duplicate = page.get_by_role("link", name="Duplicate")
+    assert duplicate.get_attribute("href") == "/ui/integrations/add/basic?from=used"
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("Presets use it: used-hook").wait_for()

@@ -276,7 +276,8 @@ export function adviceFor({ status, code }) {
 export function latencyText(latency) {
   const total = latency.reduce((sum, { count }) => sum + count, 0);
   if (total === 0) return "";
-  return [[0.5, "half"], [0.95, "95 %"]].map(([share, words]) => `${words} ${within(latency, total * Number(share))}`).join(", ");
+  const [half, most] = [0.5, 0.95].map((share) => within(latency, total * share));
+  return half === most ? `95 % ${most}` : `half ${half}, 95 % ${most}`;
 }
 
 /** @param {{ to_ms: number | null, count: number }[]} latency @param {number} least */

@@ -141,11 +141,11 @@ function About({ integration, canEdit, etag, path }) {
         ${tags.length > 0 && html`<dt>Tags</dt><dd><ul class="tags">${tags.map((tag) => html`<li key=${tag}>
           <a href=${`/ui/integrations?tag=${encodeURIComponent(tag)}`}><bdi>${tag}</bdi></a></li>`)}</ul></dd>`}
       </dl>
-      ${canEdit && html`<div class="actions">
+      ${canEdit && html`<${Details} summary="More: duplicate, export, delete"><div class="actions">
         <a class="button" href=${`/ui/integrations/add/${kind}?from=${id}`}>Duplicate</a>
         <button type="button" class="button" onClick=${exportIt}>Export without secrets</button>
         <button type="button" class="button danger" onClick=${deleteIt}>Delete</button>
-      </div>`}
+      </div><//>`}
       <${Problem} problem=${problem} />
       ${problem?.presets && html`<p>Presets use it: ${problem.presets.map((preset) => html`<a href=${`/ui/presets/${preset}`}>${preset}</a> `)}</p>`}
     </section>
