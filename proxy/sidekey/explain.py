@@ -138,7 +138,7 @@ class Explanation:
             "code": decision.code or None,
             "reason": decision.reason,
             "rule": decision.rule or None,
-            "credential": {"origin": self._origin, **_where(self.integration)} if decision.allowed else None,
+            "credential": {"origin": self._origin, **credential_places(self.integration)} if decision.allowed else None,
             "usable": self.integration.usable,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
             "profile": dict(self.integration.filled),
@@ -159,7 +159,7 @@ class Explanation:
         if decision.allowed:
             rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
             where = "; ".join(
-                f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names
+                f"{place}: {', '.join(names)}" for place, names in credential_places(self.integration).items() if names
             )
             rows.append(("credential", f"goes to {self._origin or 'the base URL in the token response'} in {where}"))
         else:
@@ -384,8 +384,8 @@ def _show(target: Target | None) -> str | None:
     return None if target is None else f"{target.origin}{target.request_target}"
 
 
-def _where(integration: Integration) -> dict[str, list[str]]:
-    """What would hold the credential, by name alone."""
+def credential_places(integration: Integration) -> dict[str, list[str]]:
+    """Return the names of the places that contain the credential in a request."""
     places = integration.traits.places
     found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
     signing = integration.traits.signing

@@ -40,7 +40,13 @@ def test_a_document_that_may_be_saved_says_where_its_credential_goes(editor: Api
     found = of(editor, {"id": "only-seen", **document})
     base = f"http://127.0.0.1:{running.upstream}/v1"
     assert (found["valid"], found["version"], found["errors"], found["reenter"]) == (True, None, [], [])
-    assert found["destination"] == {"base": base, "prefixes": [base], "domains": [], "learns": False}
+    assert found["destination"] == {
+        "base": base,
+        "prefixes": [base],
+        "domains": [],
+        "learns": False,
+        "places": {"headers": ["Authorization"], "query": [], "body": []},
+    }
     assert editor.ask("GET", "/integrations/only-seen").status == 404
     assert of(editor, document)["valid"] is True
 
@@ -116,6 +122,13 @@ def test_each_problem_of_a_certificate_has_its_own_words(editor: Api) -> None:
             words,
             found["errors"],
         )
+
+
+def test_a_certificate_is_described_before_its_key_is_there(editor: Api) -> None:
+    issued = soon(60)
+    found = of(editor, {"auth": {"type": "mtls", "certificate": {"inline": issued.pem.decode()}}})
+    assert found["certificate"]["not_after"] == f"{issued.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    assert found["valid"] is False
 
 
 def test_a_changed_certificate_asks_for_its_key(editor: Api, named: Named) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from pydantic import Field
@@ -18,11 +18,13 @@ from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import enter_again, overlap_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
+from sidekey.admin.api.trials import Places
 from sidekey.admin.api.yaml_documents import with_lines
 from sidekey.credentials.certificates.chain import extension, name_of
 from sidekey.credentials.certificates.material import leaf_of
 from sidekey.credentials.destination import pairs_in, references_in
-from sidekey.credentials.fields import WRITTEN
+from sidekey.credentials.fields import WRITTEN, mapping
+from sidekey.explain import credential_places
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.models import IntegrationSettings
@@ -46,6 +48,7 @@ class Targets(Body):
     prefixes: list[str]
     domains: list[str]
     learns: bool = Field(description="Whether the token response brings the base.")
+    places: Places = Field(description="The places of the credential in a request.")
 
 
 class ShownCertificate(Body):
@@ -107,7 +110,7 @@ def _preview(
             errors=shown(listed(errors)),
             warnings=shown(warnings),
             reenter=shown(again),
-            certificate=None if found.settings is None else _certificate(found.settings),
+            certificate=_certificate(_certificates(document, found.settings)),
             destination=None if found.errors else _targets(name, found, snapshot, now),
         )
     )
@@ -122,26 +125,38 @@ def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Ta
         prefixes=[str(each) for each in built.policy.prefixes],
         domains=[str(each) for each in built.policy.domains],
         learns=built.traits.learns,
+        places=Places(**credential_places(built)),
     )
 
 
-def _certificate(settings: IntegrationSettings) -> ShownCertificate | None:
-    """Describe the first certificate in the document; None if it has none that can be read."""
+def _certificate(texts: Iterable[str]) -> ShownCertificate | None:
+    """Describe the first certificate that can be read."""
+    for text in texts:
+        # Why it cannot be read is among the errors.
+        with suppress(ValueError):
+            leaf = leaf_of(text.encode())
+            names = extension(leaf, x509.SubjectAlternativeName)
+            return ShownCertificate(
+                subject=name_of(leaf.subject),
+                issuer=name_of(leaf.issuer),
+                alternative_names=[] if names is None else [str(each.value) for each in names],
+                not_after=leaf.not_valid_after_utc.timestamp(),
+            )
+    return None
+
+
+def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | None) -> Iterator[str]:
+    """Yield the certificates of a document, also of one that lacks a key: people paste the certificate first."""
+    if settings is None:
+        for section in ("auth", "client_certificate"):
+            inline = mapping(mapping(document.get(section)).get("certificate")).get("inline")
+            if isinstance(inline, str):
+                yield inline
+        return
     references = dict(references_in(settings))
     for place, _ in pairs_in(settings):
-        certificate = references[place]
-        if certificate.source in WRITTEN:
-            # Why it cannot be read is among the errors.
-            with suppress(ValueError):
-                leaf = leaf_of(certificate.value.encode())
-                names = extension(leaf, x509.SubjectAlternativeName)
-                return ShownCertificate(
-                    subject=name_of(leaf.subject),
-                    issuer=name_of(leaf.issuer),
-                    alternative_names=[] if names is None else [str(each.value) for each in names],
-                    not_after=leaf.not_valid_after_utc.timestamp(),
-                )
-    return None
+        if references[place].source in WRITTEN:
+            yield references[place].value
 
 
 ROUTES: Final = (

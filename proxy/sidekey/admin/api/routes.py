@@ -21,6 +21,7 @@ from sidekey.admin.api import (
     previews,
     sends,
     sessions,
+    starting,
     tokens,
     trials,
 )
@@ -57,6 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *callers.ROUTES,
     *catalogue.ROUTES,
     *export.ROUTES,
+    *starting.ROUTES,
     *tokens.ROUTES,
     *sessions.ROUTES,
     *audit.ROUTES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from sidekey.admin.api.starting import starting_integration
 from sidekey.admin.console.page import Page, View, Visit
-from sidekey.admin.console.starting import starting_integration
 from sidekey.admin.console.words import title_of
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles

@@ -10,10 +10,10 @@ from sidekey.admin.api.messages import JSON
 from sidekey.admin.api.preset_trials import sample_of
 from sidekey.admin.api.presets import PresetMembers
 from sidekey.admin.api.resources import document_in
+from sidekey.admin.api.starting import starting_preset
 from sidekey.admin.console.calling import Way, ways_to_send
 from sidekey.admin.console.page import Page, Redirect, View, Visit
 from sidekey.admin.console.pages.browsing import listed, version_of
-from sidekey.admin.console.starting import starting_preset
 from sidekey.admin.console.words import DONE, PRESET_WORDS, preset_standing
 from sidekey.settings.writing import write
 

@@ -1,14 +1,21 @@
-"""The YAML that a new integration or preset starts with: required keys, each with its description as a comment."""
+"""`/kinds/{kind}/template`: the document that a new integration starts with, as YAML and as a list of fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from textwrap import indent, wrap
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from sidekey.admin.api.integrations import NewIntegration
+from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.presets import NewPreset
+from sidekey.admin.api.problems import not_found
+from sidekey.admin.api.resources import Body
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
@@ -24,8 +31,78 @@ PEM: Final = "paste PEM here\n"
 _WIDTH: Final = 100
 _SECRET: Final = "#/components/schemas/Secret"  # noqa: S105  a schema's name
 
+_OF_ALL_KINDS: Final = frozenset({"id", "description"})
+"""The keys that every document starts with."""
+
 Schema = Mapping[str, Any]
 Described = Callable[[Loc], str]
+
+
+class TemplateFilter(Body):
+    """The query of a template."""
+
+    provider: str = Field(default="", description="A provider of the kind.")
+
+
+class TemplateField(Body):
+    """A key that a new integration must have."""
+
+    path: list[str] = Field(description="The keys that lead to the value.")
+    description: str
+    type: Literal["text", "secret", "pem", "certificate"] = Field(
+        description="How the value is written: a text; `{value: TEXT}`; the same with a private key in PEM; or "
+        "`{inline: PEM}`."
+    )
+    values: list[str] = Field(description="The allowed values; none: any.")
+
+
+class Template(Body):
+    """The document that a new integration starts with."""
+
+    text: str = Field(description="The document as YAML. Each key has its description as a comment.")
+    fields: list[TemplateField] = Field(description="The values to fill in, without `id` and `description`.")
+
+
+async def template(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with the template of a kind, or of a provider of this kind."""
+    kind, provider = request.names["kind"], request.query.provider
+    if kind not in KINDS or (provider and provider not in profiles.names_of(kind)):
+        raise not_found()
+    return await service.respond(_template, kind, provider)
+
+
+def _template(kind: str, provider: str) -> Template:
+    document, described = _start(kind, provider), _descriptions(kind, provider)
+    fields = [
+        TemplateField(path=[*map(str, loc)], description=described(loc), type=_type(value), values=_values(kind, loc))
+        for loc, value in _leaves(document)
+        if loc[0] not in _OF_ALL_KINDS and loc not in (("auth", "type"), ("auth", "provider"))
+    ]
+    return Template(text="".join(_lines(document, described)), fields=fields)
+
+
+def _leaves(document: Mapping[str, Any], place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    for key, value in document.items():
+        if _is_section(value):
+            yield from _leaves(value, (*place, key))
+        else:
+            yield (*place, key), value
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys().isdisjoint(("value", "inline"))
+
+
+def _type(value: Any) -> Literal["text", "secret", "pem", "certificate"]:
+    if not isinstance(value, Mapping):
+        return "text"
+    if "inline" in value:
+        return "certificate"
+    return "pem" if value["value"] == PEM else "secret"
+
+
+def _values(kind: str, loc: Loc) -> list[str]:
+    return next(([*each["enum"]] for each in _branches(_schema_at(kind, loc)) if "enum" in each), [])
 
 
 @cache
@@ -34,6 +111,11 @@ def _definitions() -> dict[str, dict[str, Any]]:
 
 
 def starting_integration(kind: str, provider: str = "") -> str:
+    """Return the start of an integration as YAML."""
+    return "".join(_lines(_start(kind, provider), _descriptions(kind, provider)))
+
+
+def _start(kind: str, provider: str) -> dict[str, Any]:
     """Build the start of an integration: add each key that validation reports as missing, until none is missing."""
     named = {"provider": provider} if provider else {}
     auth: dict[str, Any] = {"type": kind, **named, **({} if provider else KINDS[kind].starts_with)}
@@ -45,10 +127,13 @@ def starting_integration(kind: str, provider: str = "") -> str:
     ]:
         for loc in missing:
             _insert(document, loc, _placeholder(_schema_at(kind, loc)))
+    return {"id": "", "description": "", **{key: each for key, each in document.items() if key != "auth"}, "auth": auth}
+
+
+def _descriptions(kind: str, provider: str) -> Described:
+    """Return the function that describes the key at a place."""
     described: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
-    top = {"id": "", "description": "", **document}
-    ordered = {**{key: value for key, value in top.items() if key != "auth"}, "auth": auth}
-    return "".join(_lines(ordered, lambda loc: described.get(loc) or _description(_schema_at(kind, loc))))
+    return lambda loc: described.get(loc) or _description(_schema_at(kind, loc))
 
 
 def starting_preset() -> str:
@@ -76,7 +161,7 @@ def _lines(document: Mapping[str, Any], described: Described, place: Loc = ()) -
         loc = (*place, key)
         for line in () if key in ("type", "provider") else wrap(described(loc), _WIDTH):
             yield f"# {line}\n"
-        if isinstance(value, Mapping) and value.keys().isdisjoint(("value", "inline")):
+        if _is_section(value):
             yield f"{key}:\n"
             yield from (indent(each, "  ") for each in _lines(value, described, loc))
         else:
@@ -126,3 +211,19 @@ def _of_profile(provider: str) -> dict[str, str]:
     profile = profiles.profile(provider)
     parameters = {name: f"{each.description} Such as {each.example}." for name, each in profile.parameters.items()}
     return parameters | profile.secrets
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/kinds/{kind}/template",
+        name="getTemplate",
+        summary="Read the document that a new integration of a kind or provider starts with.",
+        permission="editor",
+        handle=template,
+        query=TemplateFilter,
+        gives=Template,
+        codes=("not_found",),
+        needs_store=False,
+    ),
+)

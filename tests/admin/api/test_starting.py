@@ -1,4 +1,4 @@
-"""admin/console/starting.py: what a new document starts with is valid once it is filled in."""
+"""admin/api/starting.py: what a new document starts with is valid once it is filled in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sidekey.admin.console.starting import PEM, starting_integration, starting_preset
+from sidekey.admin.api.starting import PEM, starting_integration, starting_preset
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from support.api import Api
@@ -95,3 +95,21 @@ def test_a_preset_is_valid_once_filled_in(api: Api) -> None:
     start = yaml.safe_load(starting_preset())
     said = api.ask("POST", "/drafts/preset/preview", {**start, "id": "x", "integration": "of-a-file", "url": url})
     assert said.json["request"]["body"] == '{"text":"Hello name"}'
+
+
+def test_the_fields_of_a_template_are_the_values_to_fill_in(editor: Api, viewer: Api) -> None:
+    found = editor.get("/kinds/oauth2/template?provider=docusign")
+    assert [(each["path"], each["type"]) for each in found["fields"]] == [
+        (["auth", "user_id"], "text"),
+        (["auth", "site"], "text"),
+        (["auth", "grant", "private_key"], "pem"),
+        (["auth", "client_id"], "text"),
+    ]
+    assert found["text"] == starting_integration("oauth2", "docusign")
+    by_name = {each["path"][-1]: each for each in editor.get("/kinds/signature/template")["fields"]}
+    assert by_name["secret"]["type"] == "secret"
+    assert "stripe" in by_name["scheme"]["values"]
+    assert [each["type"] for each in editor.get("/kinds/mtls/template")["fields"]] == ["text", "certificate", "pem"]
+    for path in ("/kinds/nonsense/template", "/kinds/basic/template?provider=docusign"):
+        assert editor.ask("GET", path).status == 404
+    assert viewer.ask("GET", "/kinds/basic/template").status == 403
