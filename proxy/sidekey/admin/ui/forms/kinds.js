@@ -1,0 +1,161 @@
+// The fields of each kind and provider, in the order in which people fill them in.
+
+/**
+ * @typedef {import("./model.js").Field} Field
+ * @typedef {{ path: string[], description: string, type: "text" | "secret" | "pem" | "certificate", values: string[] }} TemplateField
+ * @typedef {{ provider: string, kind: string, title: string, documentation: string, notes: string,
+ *   test: { method: string, path: string } | null,
+ *   parameters: { name: string, description: string, example: string | number, type: string, required: boolean, suggestions?: string[] }[] }} Provider
+ */
+
+/** @type {Field} */
+const PREFIX = {
+  key: "endpoint_prefix",
+  type: "prefixes",
+  path: ["endpoint_prefix"],
+  label: "Endpoint prefix",
+  required: true,
+  example: "https://api.example.com/v1",
+  help: "Requests may go to this URL and below it, and nowhere else.",
+};
+
+/** @type {Field} */
+const TEST = {
+  key: "test",
+  type: "test",
+  path: ["test"],
+  label: "Test",
+  help: "Sidekey sends this request with an empty body. 200 is success.",
+};
+
+/** @param {string} name @param {string} label @param {Partial<Field>} [more] @returns {Field} */
+function ofAuth(name, label, more = {}) {
+  return { key: name, type: "text", path: ["auth", name], label, ...more };
+}
+
+/** @type {[string, string][]} */
+const AUTHENTICATIONS = [
+  ["header", "In the Authorization header"],
+  ["body", "In the body"],
+  ["query", "In the query"],
+];
+
+/** @type {Record<string, Field[]>} */
+const FORMS = {
+  oauth2: [
+    ofAuth("token_endpoint", "Token endpoint", { required: true, input: "url", example: "https://login.example.com/oauth2/token" }),
+    {
+      key: "domains",
+      type: "domains",
+      path: ["allowed_domains"],
+      label: "Allow webhooks from domains other than the token's endpoint",
+      example: "https://api.example.com",
+    },
+    ofAuth("client_id", "Client ID", { required: true }),
+    ofAuth("client_secret", "Client secret", { type: "secret", required: true }),
+    ofAuth("client_authentication", "Client authentication", { type: "choice", options: AUTHENTICATIONS }),
+    {
+      key: "token_request",
+      type: "parameters",
+      path: ["auth", "token_request"],
+      label: "Additional fields",
+      help: "Sidekey sends them to the token endpoint, such as scope or audience.",
+    },
+    TEST,
+  ],
+  basic: [
+    PREFIX,
+    ofAuth("username", "User name", { type: "secret", required: true }),
+    ofAuth("password", "Password", { type: "secret", required: true }),
+    TEST,
+  ],
+  headers: [PREFIX, { key: "headers", type: "headers", path: ["auth", "headers"], label: "Headers", required: true }, TEST],
+  responsys: [
+    ofAuth("login_endpoint", "Login URL", { required: true, input: "url", example: "https://login2.responsys.net" }),
+    ofAuth("username", "User name", { type: "secret", required: true }),
+    ofAuth("password", "Password", { type: "secret", required: true }),
+    TEST,
+  ],
+  mtls: [
+    PREFIX,
+    ofAuth("certificate", "Certificate", { type: "pem", wrap: "inline", required: true, help: "Only PEM. It may contain its intermediates." }),
+    ofAuth("private_key", "Private key", { type: "pem", required: true, help: "Only PEM without a password." }),
+    TEST,
+  ],
+};
+
+export const RESPONSYS_ADVICE =
+  "Use a user for Sidekey alone, with the fewest roles and a strong password: a log-in elsewhere ends Sidekey's session.";
+
+/** @type {Field[]} */
+const NAMES = [
+  { key: "title", type: "text", path: ["title"], label: "Name", example: "Criteo Marketing" },
+  { key: "id", type: "text", path: ["id"], label: "ID", required: true, help: "Requests name it. It cannot change." },
+];
+
+/** @param {string} kind @param {string} [provider] Return True if a form was designed, so that no template is needed. */
+export function isDesigned(kind, provider) {
+  return !provider && Object.hasOwn(FORMS, kind);
+}
+
+/**
+ * Return the fields of a form.
+ * @param {string} kind @param {Provider | null} provider
+ * @param {TemplateField[]} template Of a provider, and of a kind for which no form was designed.
+ * @returns {Field[]}
+ */
+export function fieldsOf(kind, provider, template) {
+  if (provider === null && Object.hasOwn(FORMS, kind)) return [...NAMES, ...FORMS[kind]];
+  const parameters = (provider?.parameters ?? []).map((parameter) => ofParameter(parameter));
+  const known = new Set(parameters.map(({ key }) => key));
+  const rest = template.map(ofTemplate).filter(({ key }) => !known.has(key));
+  if (kind === "oauth2" && mayHaveSecret(rest)) rest.push(ofAuth("client_secret", "Client secret", { type: "secret" }));
+  return [...NAMES, ...parameters, ...rest, TEST];
+}
+
+/** @param {Provider["parameters"][number]} parameter @returns {Field} */
+function ofParameter({ name, description, example, type, required, suggestions = [] }) {
+  return ofAuth(name, labelOf(name), {
+    required,
+    help: description,
+    example: String(example),
+    suggestions,
+    input: type === "number" ? "number" : "text",
+    start: suggestions[0],
+  });
+}
+
+/** @param {TemplateField} field @returns {Field} */
+function ofTemplate({ path, description, type, values }) {
+  if (path.length === 1 && path[0] === "endpoint_prefix") return PREFIX;
+  const key = path[0] === "auth" ? path.slice(1).join(".") : path.join(".");
+  /** @type {Field} */
+  const field = { key, type: "text", path, label: labelOf(path[path.length - 1]), required: true, help: description };
+  if (type === "secret") return { ...field, type };
+  if (type === "pem") return { ...field, type, help: `${description} Only PEM without a password.` };
+  if (type === "certificate") return { ...field, type: "pem", wrap: "inline" };
+  // The list of a choice is in its description, too.
+  const help = description.replace(/ One of [^.]*\.$/, "");
+  return values.length > 0 ? { ...field, type: "choice", options: values.map((value) => [value, value]), help } : field;
+}
+
+/** @param {Field[]} fields Return True if a client may have a secret that its provider does not require. */
+function mayHaveSecret(fields) {
+  const keys = fields.map(({ key }) => key);
+  return keys.includes("client_id") && !keys.some((key) => key === "client_secret" || key.startsWith("client_authentication."));
+}
+
+const UPPER = new Set(["api", "aws", "dc", "id", "jwt", "pem", "sid", "uri", "url"]);
+
+/** @param {string} name Return the label for a key, such as "Client ID" for client_id. */
+export function labelOf(name) {
+  const words = name.split(/[_-]/).map((word) => (UPPER.has(word) ? word.toUpperCase() : word));
+  const text = words.join(" ").replace(/^username$/, "user name");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** @param {string} name Return an ID for a name, such as "criteo-marketing" for "Criteo Marketing". */
+export function idOf(name) {
+  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  return plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 63).replace(/-+$/, "");
+}

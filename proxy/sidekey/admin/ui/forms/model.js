@@ -1,0 +1,209 @@
+// A form is a view of a document: fields read values from it and write them back. Other keys stay as they are.
+import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withValue } from "./document.js";
+
+/**
+ * @typedef {import("./document.js").Path} Path
+ * @typedef {import("./document.js").Value} Value
+ * @typedef {"text" | "choice" | "secret" | "pem" | "prefixes" | "domains" | "parameters" | "headers" | "test"} FieldType
+ * @typedef {{ key: string, type: FieldType, path: Path, label: string, required?: boolean, help?: string,
+ *   example?: string, input?: "text" | "url" | "number", options?: [string, string][], suggestions?: string[],
+ *   wrap?: "value" | "inline", start?: any }} Field
+ *   `start`: the value in a new document. `wrap`: the key in which the document has a text in PEM.
+ * @typedef {{ text: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
+ *   `kept`: the secret that the store has. It is sent back unless it is being replaced.
+ * @typedef {{ name: string, place: string, isSecret: boolean, prefix: string, text: string, secret: SecretValue, raw: Value }} RowValue
+ *   `raw`: the public value as the document has it, such as a number.
+ * @typedef {Record<string, any>} Values By key of a field.
+ */
+
+/** @type {SecretValue} */
+const NO_SECRET = { text: "", by: "text", kept: null, replacing: true };
+/** @type {RowValue} */
+export const EMPTY_ROW = { name: "", place: "body", isSecret: false, prefix: "", text: "", secret: NO_SECRET, raw: undefined };
+/** @type {RowValue} */
+export const EMPTY_HEADER = { ...EMPTY_ROW, place: "headers", isSecret: true };
+
+/**
+ * @typedef {{ load: (document: Value, field: Field) => any, save: (document: Value, field: Field, value: any) => Value,
+ *   paths: (field: Field) => Path[] }} Type `paths`: the places that the field shows.
+ */
+
+/** @param {Field} field */
+const itself = ({ path }) => [path];
+
+/** @type {Record<FieldType, Type>} */
+const TYPES = {
+  text: {
+    load: (document, { path }) => textOf(valueAt(document, path)),
+    save: (document, { path, input }, text) =>
+      withValue(document, path, text === "" ? undefined : input === "number" && /^\d{1,15}$/.test(text) ? Number(text) : text),
+    paths: itself,
+  },
+  choice: {
+    load: (document, { path, options = [] }) => valueAt(document, path) ?? options[0][0],
+    save: (document, { path }, value) => withValue(document, path, value),
+    paths: itself,
+  },
+  secret: {
+    load: (document, { path }) => loadSecret(valueAt(document, path)),
+    save: (document, { path }, secret) => withValue(document, path, saveSecret(secret, "value")),
+    paths: itself,
+  },
+  pem: {
+    load: (document, { path }) => loadSecret(valueAt(document, path)),
+    save: (document, { path, wrap = "value" }, secret) => withValue(document, path, saveSecret(secret, wrap)),
+    paths: itself,
+  },
+  prefixes: {
+    load: (document, { path }) => {
+      const raw = valueAt(document, path);
+      return Array.isArray(raw) && raw.length > 0 ? raw.map(textOf) : [textOf(Array.isArray(raw) ? "" : raw)];
+    },
+    save: (document, { path }, items) => {
+      const filled = filledIn(items);
+      return withValue(document, path, filled.length > 1 ? filled : filled[0]);
+    },
+    paths: itself,
+  },
+  domains: {
+    load: (document) => {
+      const items = document.allowed_domains ?? [];
+      return { isOn: document.allow_other_domains === true, items: items.length > 0 ? items.map(textOf) : [""] };
+    },
+    save: (document, _, { isOn, items }) => {
+      const filled = filledIn(items);
+      const allowed = withValue(document, ["allow_other_domains"], isOn ? true : undefined);
+      return withValue(allowed, ["allowed_domains"], isOn && filled.length > 0 ? filled : undefined);
+    },
+    paths: () => [["allow_other_domains"], ["allowed_domains"]],
+  },
+  parameters: {
+    load: (document, { path }) => PLACES.flatMap((place) => loadRows(valueAt(document, [...path, place]), place)),
+    save: (document, { path }, rows) =>
+      PLACES.reduce((saved, place) => withValue(saved, [...path, place], saveRows(rows, place)), document),
+    paths: ({ path }) => PLACES.map((place) => [...path, place]),
+  },
+  headers: {
+    load: (document, { path }) => loadRows(valueAt(document, path), "headers"),
+    save: (document, { path }, rows) => withValue(document, path, saveRows(rows, "headers")),
+    paths: itself,
+  },
+  test: {
+    load: (document) => ({ method: document.test?.method ?? "GET", path: textOf(document.test?.path) }),
+    save: (document, _, { method, path }) =>
+      path === "" ? withValue(document, ["test"], undefined) : { ...document, test: { ...document.test, method, path } },
+    paths: () => [["test"]],
+  },
+};
+
+const PLACES = ["body", "query"];
+
+/** @param {Field[]} fields @param {Value} document @returns {Values} */
+export function load(fields, document) {
+  return Object.fromEntries(fields.map((field) => [field.key, TYPES[field.type].load(document, field)]));
+}
+
+/** @param {Field[]} fields @param {Value} document @param {Values} values @returns {Value} Write the values that were changed. */
+export function save(fields, document, values) {
+  const before = load(fields, document);
+  const changed = fields.filter(({ key }) => !isSame(before[key], values[key]));
+  return changed.reduce((saved, field) => TYPES[field.type].save(saved, field, values[field.key]), document);
+}
+
+/** @param {Field} field @returns {string[]} The JSON pointers of the places that a field shows. */
+export function pointersOf(field) {
+  return TYPES[field.type].paths(field).map(pointer);
+}
+
+/**
+ * Return False if the document has a value that the field cannot show, such as a mapping in place of a text.
+ * @param {Field} field @param {Value} document
+ */
+export function fits(field, document) {
+  const values = TYPES[field.type].paths(field).map((path) => valueAt(document, path));
+  if (field.type === "text") return values.every((value) => value === undefined || typeof value !== "object" || isNumber(value));
+  if (field.type === "choice") return values.every((value) => value === undefined || field.options?.some(([key]) => key === value));
+  if (field.type === "secret") return values.every((value) => !isSection(value) && !Array.isArray(value));
+  return true;
+}
+
+const NOT_SETTINGS = ['["id"]', '["auth","type"]', '["auth","provider"]'];
+
+/** @param {Field[]} fields @param {Value} document @returns {Path[]} The places of a document that no field shows. */
+export function hidden(fields, document) {
+  const shown = fields.flatMap((field) => TYPES[field.type].paths(field));
+  return leaves(document)
+    .filter(([, value]) => value !== "" && !(typeof value === "object" && value !== null && Object.keys(value).length === 0))
+    .map(([path]) => path)
+    .filter((path) => !NOT_SETTINGS.includes(JSON.stringify(path)))
+    .filter((path) => !shown.some((place) => place.every((key, index) => path[index] === key)));
+}
+
+/** @param {RowValue} row @param {Field} field @returns {string} */
+export function pointerOfRow(row, field) {
+  return pointer(field.type === "headers" ? [...field.path, row.name] : [...field.path, row.place, row.name]);
+}
+
+/** @param {RowValue[]} rows @returns {string[]} For each row, what is wrong with its name; a document cannot have such rows. */
+export function rowErrors(rows) {
+  return rows.map(({ name, place }, index) => {
+    if (name === "") return isEmptyRow(rows[index]) ? "" : "Enter a name.";
+    const first = rows.findIndex((row) => row.name === name && row.place === place);
+    return first === index ? "" : `Row ${first + 1} is called ${name}, too. Rename one.`;
+  });
+}
+
+/** @param {Value} raw @returns {SecretValue} */
+function loadSecret(raw) {
+  if (isStored(raw)) return { ...NO_SECRET, kept: raw, replacing: false };
+  if (typeof raw === "string") return { ...NO_SECRET, text: raw };
+  if (raw?.url !== undefined) return { ...NO_SECRET, text: raw.url, by: "url" };
+  return { ...NO_SECRET, text: raw?.value ?? raw?.inline ?? "" };
+}
+
+/** @param {SecretValue} secret @param {string} wrap @returns {Value} */
+function saveSecret({ kept, replacing, by, text }, wrap) {
+  if (kept !== null && !replacing) return kept;
+  if (text === "" && kept === null) return undefined;
+  return by === "url" ? { url: text } : { [wrap]: text };
+}
+
+/** @param {Value} section @param {string} place @returns {RowValue[]} */
+function loadRows(section, place) {
+  return Object.entries(section ?? {}).map(([name, raw]) => {
+    const row = { ...EMPTY_ROW, name, place };
+    const secret = place === "headers" ? raw?.secret : raw;
+    if (typeof secret === "object" && secret !== null && !isNumber(secret)) {
+      return { ...row, isSecret: true, prefix: textOf(raw.prefix), secret: loadSecret(secret) };
+    }
+    return { ...row, text: textOf(raw), raw };
+  });
+}
+
+/** @param {RowValue[]} rows @param {string} place @returns {Value} */
+function saveRows(rows, place) {
+  const found = rows.filter((row) => row.place === place && row.name !== "");
+  return found.length === 0 ? undefined : Object.fromEntries(found.map((row) => [row.name, saveRow(row)]));
+}
+
+/** @param {RowValue} row @returns {Value} */
+function saveRow({ place, isSecret, prefix, secret, text, raw }) {
+  if (!isSecret) return raw !== undefined && text === textOf(raw) ? raw : text;
+  const value = saveSecret(secret, "value") ?? { value: "" };
+  if (place !== "headers") return value;
+  return prefix === "" ? { secret: value } : { prefix, secret: value };
+}
+
+/** @param {RowValue} row */
+function isEmptyRow({ prefix, text, secret }) {
+  return prefix === "" && text === "" && secret.text === "" && secret.kept === null;
+}
+
+/** @param {Value} raw @returns {string} */
+function textOf(raw) {
+  if (typeof raw === "string") return raw;
+  return raw === undefined || raw === null || (typeof raw === "object" && !isNumber(raw)) ? "" : JSON.stringify(raw);
+}
+
+/** @param {string[]} items */
+const filledIn = (items) => items.map((text) => text.trim()).filter((text) => text !== "");

@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { diff, masked } from "../../proxy/sidekey/admin/ui/diff.js";
+import { differences, merge, withValue } from "../../proxy/sidekey/admin/ui/forms/document.js";
+import { fieldsOf, idOf, labelOf } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
+import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/admin/ui/forms/model.js";
+import { toYaml } from "../../proxy/sidekey/admin/ui/yaml.js";
+
+const STORED = { set: true, id: "s_1", set_at: "2026-05-03T10:00:00Z", set_by: "ann" };
+
+const OAUTH = {
+  id: "criteo",
+  auth: {
+    type: "oauth2",
+    token_endpoint: "https://a.example/token",
+    client_id: "c",
+    client_secret: STORED,
+    token_request: { format: "json", body: { scope: "x", tries: 3, key: STORED }, query: { q: "1" } },
+    token_lifetime: "15m",
+  },
+};
+
+/** @param {any} document @param {(values: any) => any} change */
+function edited(document, change) {
+  const fields = fieldsOf(document.auth.type, null, []);
+  const values = load(fields, document);
+  return save(fields, document, { ...values, ...change(values) });
+}
+
+test("a stored secret is sent back until it is replaced, and can be put back", () => {
+  const replaced = edited(OAUTH, ({ client_secret: secret }) => ({ client_secret: { ...secret, replacing: true, text: "new" } }));
+  assert.deepEqual(replaced.auth.client_secret, { value: "new" });
+  const back = edited(OAUTH, ({ client_secret: secret }) => ({ client_secret: { ...secret, replacing: false, text: "new" } }));
+  assert.deepEqual(back, OAUTH);
+});
+
+test("a row that is renamed or moved keeps the others, with their numbers and secrets", () => {
+  const after = edited(OAUTH, ({ token_request: rows }) => ({
+    token_request: rows.map((/** @type {any} */ row) => (row.name === "scope" ? { ...row, place: "query" } : row)),
+  }));
+  assert.deepEqual(after.auth.token_request, { format: "json", body: { tries: 3, key: STORED }, query: { scope: "x", q: "1" } });
+  const without = edited(OAUTH, () => ({ token_request: [] }));
+  assert.deepEqual(without.auth.token_request, { format: "json" });
+});
+
+test("names that a document cannot have twice, or at all, are errors of their rows", () => {
+  const rows = [{ ...EMPTY_ROW, name: "a" }, { ...EMPTY_ROW, name: "a" }, { ...EMPTY_ROW, text: "x" }, EMPTY_ROW];
+  assert.deepEqual(rowErrors(rows), ["", "Row 1 is called a, too. Rename one.", "Enter a name.", ""]);
+});
+
+test("keys that the form does not show are counted", () => {
+  const fields = fieldsOf("oauth2", null, []);
+  assert.deepEqual(hidden(fields, OAUTH).map((path) => path.join(".")), ["auth.token_request.format", "auth.token_lifetime"]);
+});
+
+test("a switch that is turned off removes the domains, and on again writes them", () => {
+  const on = edited(OAUTH, () => ({ domains: { isOn: true, items: ["https://b.example", " "] } }));
+  assert.deepEqual([on.allow_other_domains, on.allowed_domains], [true, ["https://b.example"]]);
+  assert.deepEqual(edited(on, ({ domains }) => ({ domains: { ...domains, isOn: false } })), OAUTH);
+});
+
+test("my changes are applied to a document that somebody else has changed", () => {
+  const mine = withValue(OAUTH, ["auth", "client_id"], "mine");
+  const theirs = withValue(withValue(OAUTH, ["auth", "client_secret"], { ...STORED, id: "s_2" }), ["tags"], ["t"]);
+  const merged = merge(OAUTH, mine, theirs);
+  assert.equal(merged.auth.client_id, "mine");
+  assert.equal(merged.auth.client_secret.id, "s_2");
+  assert.deepEqual(differences(mine, theirs).map((path) => path.join(".")), ["auth.client_id", "auth.client_secret", "tags"]);
+  assert.deepEqual(merge(OAUTH, withValue(OAUTH, ["auth", "token_lifetime"], undefined), theirs).auth.token_lifetime, undefined);
+});
+
+test("names such as __proto__ are names", () => {
+  const document = JSON.parse('{"auth": {"type": "oauth2", "token_request": {"body": {"__proto__": "x", "constructor": "y"}}}}');
+  const after = edited(document, ({ token_request: rows }) => ({ token_request: [...rows, { ...EMPTY_ROW, name: "z", text: "1" }] }));
+  assert.equal(JSON.stringify(after.auth.token_request.body), '{"__proto__":"x","constructor":"y","z":"1"}');
+  assert.match(toYaml(document), /__proto__: x/);
+});
+
+test("labels and IDs are made of names", () => {
+  assert.equal(labelOf("api_host"), "API host");
+  assert.equal(labelOf("client_id"), "Client ID");
+  assert.equal(idOf("Criteo Márketing (EU)"), "criteo-marketing-eu");
+  assert.equal(idOf("北京"), "");
+});
+
+test("a diff shows the changed lines, and no secret", () => {
+  const document = (/** @type {string} */ secret, /** @type {string} */ url) => ({
+    id: "a",
+    auth: {
+      type: "mtls",
+      certificate: { url },
+      private_key: { value: `-----BEGIN\n${secret}\n\nEND` },
+      login: { url: "https://shown.example" },
+      note: "n",
+    },
+  });
+  const before = toYaml(document("canary-one", "https://a.example/canary-two"));
+  const after = toYaml(document("canary-three", "https://a.example/canary-four"));
+  const lines = diff(before, after);
+  assert.equal(lines.filter(({ sign }) => sign === "-").length, 2);
+  assert.equal(lines.filter(({ sign }) => sign === "+").length, 2);
+  assert.ok(!JSON.stringify(lines).includes("canary"));
+  assert.ok(masked(after.split("\n")).some((line) => line.includes("https://shown.example")));
+  for (const line of ["a: {value: canary}", "a: {set: true, 'value': 'ca''nary'}", "- value: canary", "certificate: {url: https://canary}"]) {
+    assert.ok(!masked([line]).join("").includes("nary"), line);
+  }
+  assert.deepEqual(diff("a\nb\nc\nd\ne\nf\ng\n", "a\nb\nc\nX\ne\nf\ng\n").map(({ sign, text }) => sign + text), [" b", " c", "-d", "+X", " e", " f"]);
+});
