@@ -190,7 +190,9 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
   16 MiB within 10 seconds. Each token may send one test a second.
 - `/drafts/integration/preview` shows the result of saving a document without saving it: all errors and warnings,
   which secrets must be entered again, and where the credential would go. With the `id` of a stored integration, the
-  draft replaces it. The status is 200 even with errors.
+  draft replaces it. The status is 200 even with errors. A certificate is described before its key is there.
+- `/kinds/{{kind}}/template` shows the document that a new integration of a kind or provider starts with: as YAML with
+  comments, and as a list of the values to fill in.
 - `/explain` accepts targets as long as `limits.target`.
 
 ## Presets

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from sidekey.admin.api.openapi import document as openapi
 from sidekey.admin.api.routes import ROUTES
+from sidekey.credentials.registry import KINDS
+from support.api import Api
 from support.every_kind import documents_of_every_kind
+from support.ui import Shared
 from support.ui_modules import run_module
 
 EDIT: Final = """
@@ -56,3 +62,57 @@ def test_the_read_only_members_of_an_integration_are_known() -> None:
     read_only = {name for name, each in schema.items() if each.get("readOnly")}
     read_only_in_console = run_module('return (await import("./forms/document.js")).READ_ONLY;', None)
     assert {*read_only_in_console} == read_only - {"id"}
+
+
+FILL: Final = """
+const { fieldsOf } = await import("./forms/kinds.js");
+const { load, save } = await import("./forms/model.js");
+return input.map(({ kind, provider, fields, texts, key }) => {
+  const all = fieldsOf(kind, provider, fields);
+  const document = { id: "", auth: { type: kind, ...(provider && { provider: provider.provider }) } };
+  const values = load(all, document);
+  for (const { key: name, type, required, start, example, options } of all) {
+    if (!required) continue;
+    if (type === "secret") values[name] = { ...values[name], text: texts.secret };
+    else if (type === "pem") values[name] = { ...values[name], text: key };
+    else if (type === "prefixes") values[name] = [example];
+    else if (type === "choice") values[name] = options[0][0];
+    else if (type === "text") values[name] = texts[name] ?? start ?? example ?? `the-${name}`;
+  }
+  return save(all, document, { ...values, id: "filled-in" });
+});
+"""
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+RSA_KEY: Final = pem(rsa.generate_private_key(65537, 2048))
+EC_KEY: Final = pem(ec.generate_private_key(ec.SECP256R1()))
+TEXTS: Final = {
+    "secret": "0123456789abcdef" * 4,
+    "region": "eu-west-1",
+    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "login.url": "https://login.example.com/login",
+    "token.from": "token",
+}
+
+
+def test_the_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
+    """Of each kind, and of each provider."""
+    api = Api(shared.child.admin_port)
+    providers = {each["provider"]: each for each in api.get("/providers")["items"]}
+    kinds = [kind for kind in KINDS if kind not in ("mtls", "headers")]
+    cases = [*((kind, "") for kind in kinds), *((each["kind"], name) for name, each in providers.items())]
+    inputs = []
+    for kind, provider in cases:
+        texts = {**TEXTS, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"} if kind == "signature" else TEXTS
+        profile = providers.get(provider)
+        examples = {each["name"]: str(each["example"]) for each in (profile or {"parameters": []})["parameters"]}
+        fields = api.get(f"/kinds/{kind}/template?provider={provider}")["fields"]
+        key = EC_KEY if provider == "app-store-connect" else RSA_KEY
+        inputs.append({"kind": kind, "provider": profile, "fields": fields, "texts": {**texts, **examples}, "key": key})
+    for case, document in zip(cases, run_module(FILL, inputs), strict=True):
+        found = api.ask("POST", "/drafts/integration/preview", document).json
+        assert (case, found["errors"], found["valid"]) == (case, [], True)

@@ -9,7 +9,8 @@ import { logInAgain, store } from "./session.js";
  * @typedef {{ ok: false, status: number, problem: Problem, retryAfter: number | null }} Failure
  * @typedef {Success | Failure} Result
  * @typedef {Record<string, string | number | boolean | null | undefined>} Query
- * @typedef {{ query?: Query, body?: any, headers?: Record<string, string>, etag?: string | null, signal?: AbortSignal }} Options
+ * @typedef {{ query?: Query, body?: any, headers?: Record<string, string>, etag?: string | null, signal?: AbortSignal, exact?: boolean }} Options
+ *   `exact`: a number that JavaScript would change becomes a `JSON.rawJSON` object, which is sent back unchanged.
  */
 
 /**
@@ -88,7 +89,7 @@ export function useCall(path, query, { every } = {}) {
 }
 
 /** @param {string} method @param {string} path @param {Options} options @returns {Promise<Result>} */
-async function request(method, path, { query, body, headers, etag, signal }) {
+async function request(method, path, { query, body, headers, etag, signal, exact = false }) {
   /** @type {Record<string, string>} */
   const fields = { "Sidekey-Console": "1" };
   if (body !== undefined) fields["Content-Type"] = method === "PATCH" ? "application/merge-patch+json" : "application/json";
@@ -113,7 +114,7 @@ async function request(method, path, { query, body, headers, etag, signal }) {
   const retryAfter = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const common = { status, retryAfter: Number.isNaN(retryAfter) ? null : retryAfter };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/.test(response.headers.get("Content-Type") ?? "");
-  const content = isJson && text !== "" ? parse(text) : text || null;
+  const content = isJson && text !== "" ? parse(text, exact) : text || null;
   if (response.ok && content !== undefined) return { ok: true, body: content, etag: response.headers.get("ETag"), ...common };
   const problem = isJson && content?.code ? { errors: [], ...content } : unexpected(status);
   if (problem.code === "store_unavailable") store.value = "unavailable";
@@ -143,13 +144,15 @@ function search(query) {
 
 /**
  * Parse JSON. A number that JavaScript would change, such as 1.10 or one with 20 digits, stays text.
- * @param {string} text
+ * @param {string} text @param {boolean} exact
  * @returns {any} Undefined if it is not JSON.
  */
-function parse(text) {
+function parse(text, exact) {
   /** @param {string} _ @param {any} value @param {{ source?: string }} [context] */
-  const keep = (_, value, context) =>
-    typeof value === "number" && context?.source !== undefined && String(value) !== context.source ? context.source : value;
+  const keep = (_, value, context) => {
+    if (typeof value !== "number" || context?.source === undefined || String(value) === context.source) return value;
+    return exact ? /** @type {any} */ (JSON).rawJSON(context.source) : context.source;
+  };
   try {
     return JSON.parse(text, keep);
   } catch {

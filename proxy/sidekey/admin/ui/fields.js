@@ -29,6 +29,21 @@ export function Area({ rows = 4, code = false, onInput, example, value, ...props
   );
 }
 
+/** @param {FieldProps & { marked: Set<number>, area: { current: HTMLTextAreaElement | null } }} props
+ * Text with line numbers. A dot is beside the lines in `marked`. `area` gets the text area. */
+export function Code({ marked, area, onInput, value, example, ...props }) {
+  const lines = value.split("\n").length;
+  const numbers = Array.from({ length: lines }, (_, index) => `${marked.has(index + 1) ? "●" : ""}${index + 1}`);
+  return field(
+    props,
+    (tied) => html`<div class="code">
+      <pre class="numbers" aria-hidden="true">${numbers.join("\n")}</pre>
+      <textarea ...${tied} ref=${area} class="mono" rows=${lines + 1} wrap="off" value=${value} spellcheck=${false}
+        autocapitalize="off" autocomplete="off" onInput=${typed(onInput)}></textarea>
+    </div>`,
+  );
+}
+
 /** @param {FieldProps} props A secret on one line, hidden until **Show** is pressed. */
 export function Secret({ onInput, example, value, ...props }) {
   const [visible, setVisible] = useState(false);

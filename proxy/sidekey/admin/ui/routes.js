@@ -9,6 +9,8 @@ export const ROUTES = [
   { path: "/integrations/add", page: () => import("./pages/add.js"), may: "editor" },
   { path: "/integrations/:id", page: () => import("./pages/integration.js"), may: "viewer" },
   { path: "/providers", page: () => import("./pages/providers.js"), may: "viewer" },
+  { path: "/integrations/add/:kind", page: () => import("./pages/form.js"), may: "editor" },
+  { path: "/integrations/:id/edit", page: () => import("./pages/form.js"), may: "editor" },
   { path: "/login", page: () => import("./pages/login.js") },
 ];
 

@@ -25,9 +25,19 @@ export function documentOf(integration) {
   return { id, ...Object.fromEntries(Object.entries(members).filter(([key]) => !READ_ONLY.includes(key))) };
 }
 
+const FIRST = ["id", "title", "description", "tags"];
+const LAST = ["auth", "test"];
+
+/** @param {Value} document Return a document with its top-level keys in the order in which people read them. */
+export function inOrder(document) {
+  /** @param {string} key */
+  const rank = (key) => (FIRST.includes(key) ? FIRST.indexOf(key) : LAST.includes(key) ? FIRST.length + 1 : FIRST.length);
+  return Object.fromEntries(Object.entries(document).sort(([one], [other]) => rank(one) - rank(other)));
+}
+
 /** @param {Value} value @returns {boolean} True for a number with its spelling. */
 export function isNumber(value) {
-  return typeof value === "number" || JSON.isRawJSON?.(value) === true;
+  return typeof value === "number" || /** @type {any} */ (JSON).isRawJSON?.(value) === true;
 }
 
 /** @param {Value} value @returns {boolean} True for a secret that the store keeps. */
@@ -44,6 +54,14 @@ function isWhole(value) {
 /** @param {Value} value @returns {boolean} True for a mapping of keys to values. */
 export function isSection(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !isNumber(value) && !isWhole(value);
+}
+
+/** @param {Value} value @returns {Value} A document without the secrets that the store keeps: nobody can copy them. */
+export function withoutSecrets(value) {
+  if (Array.isArray(value)) return value.filter((each) => !isStored(each)).map(withoutSecrets);
+  if (!isSection(value)) return value;
+  const own = Object.entries(value).filter(([, each]) => !isStored(each));
+  return Object.fromEntries(own.map(([key, each]) => [key, withoutSecrets(each)]));
 }
 
 /** @param {Value} one @param {Value} other @returns {boolean} True if both are the same, in any order of keys. */

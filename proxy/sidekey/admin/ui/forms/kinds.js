@@ -1,4 +1,5 @@
 // The fields of each kind and provider, in the order in which people fill them in.
+import { pointer } from "./document.js";
 
 /**
  * @typedef {import("./model.js").Field} Field
@@ -78,8 +79,9 @@ const FORMS = {
   ],
   mtls: [
     PREFIX,
-    ofAuth("certificate", "Certificate", { type: "pem", wrap: "inline", required: true, help: "Only PEM. It may contain its intermediates." }),
-    ofAuth("private_key", "Private key", { type: "pem", required: true, help: "Only PEM without a password." }),
+    ofAuth("certificate", "Certificate", { type: "pem", wrap: "inline", byUrl: true, required: true, help: "Only PEM. It may contain its intermediates." }),
+    ofAuth("private_key", "Private key", { type: "pem", byUrl: true, required: true, help: "Only PEM without a password." }),
+    ofAuth("allow_private_ca", "The certificate may be self-signed, or of an authority that is not public", { type: "check" }),
     TEST,
   ],
 };
@@ -106,11 +108,17 @@ export function isDesigned(kind, provider) {
  */
 export function fieldsOf(kind, provider, template) {
   if (provider === null && Object.hasOwn(FORMS, kind)) return [...NAMES, ...FORMS[kind]];
-  const parameters = (provider?.parameters ?? []).map((parameter) => ofParameter(parameter));
+  const parameters = (provider?.parameters ?? []).map(ofParameter);
   const known = new Set(parameters.map(({ key }) => key));
-  const rest = template.map(ofTemplate).filter(({ key }) => !known.has(key));
+  const designed = FORMS[kind] ?? [];
+  const rest = template.map((field) => designed.find(({ path }) => pointer(path) === pointer(field.path)) ?? ofTemplate(field)).filter(({ key }) => !known.has(key));
   if (kind === "oauth2" && mayHaveSecret(rest)) rest.push(ofAuth("client_secret", "Client secret", { type: "secret" }));
   return [...NAMES, ...parameters, ...rest, TEST];
+}
+
+/** @param {Provider | null} provider Return a path to test with, as an example: that of the provider, or of its notes. */
+export function examplePath(provider) {
+  return provider?.test?.path ?? /`GET (\/[^`\s]+)`/.exec(provider?.notes ?? "")?.[1] ?? "/me";
 }
 
 /** @param {Provider["parameters"][number]} parameter @returns {Field} */
@@ -122,21 +130,22 @@ function ofParameter({ name, description, example, type, required, suggestions =
     suggestions,
     input: type === "number" ? "number" : "text",
     start: suggestions[0],
+    isOptional: !required,
   });
 }
 
 /** @param {TemplateField} field @returns {Field} */
 function ofTemplate({ path, description, type, values }) {
-  if (path.length === 1 && path[0] === "endpoint_prefix") return PREFIX;
+  if (pointer(path) === pointer(PREFIX.path)) return PREFIX;
   const key = path[0] === "auth" ? path.slice(1).join(".") : path.join(".");
   /** @type {Field} */
   const field = { key, type: "text", path, label: labelOf(path[path.length - 1]), required: true, help: description };
   if (type === "secret") return { ...field, type };
-  if (type === "pem") return { ...field, type, help: `${description} Only PEM without a password.` };
+  if (type === "pem") return { ...field, type };
   if (type === "certificate") return { ...field, type: "pem", wrap: "inline" };
   // The list of a choice is in its description, too.
   const help = description.replace(/ One of [^.]*\.$/, "");
-  return values.length > 0 ? { ...field, type: "choice", options: values.map((value) => [value, value]), help } : field;
+  return values.length > 0 ? { ...field, type: "choice", options: values.map((value) => [value, value]), start: values[0], help } : field;
 }
 
 /** @param {Field[]} fields Return True if a client may have a secret that its provider does not require. */

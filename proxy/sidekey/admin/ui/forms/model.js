@@ -4,12 +4,13 @@ import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withVa
 /**
  * @typedef {import("./document.js").Path} Path
  * @typedef {import("./document.js").Value} Value
- * @typedef {"text" | "choice" | "secret" | "pem" | "prefixes" | "domains" | "parameters" | "headers" | "test"} FieldType
+ * @typedef {"text" | "choice" | "secret" | "pem" | "check" | "prefixes" | "domains" | "parameters" | "headers" | "test"} FieldType
  * @typedef {{ key: string, type: FieldType, path: Path, label: string, required?: boolean, help?: string,
  *   example?: string, input?: "text" | "url" | "number", options?: [string, string][], suggestions?: string[],
- *   wrap?: "value" | "inline", start?: any }} Field
- *   `start`: the value in a new document. `wrap`: the key in which the document has a text in PEM.
- * @typedef {{ text: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
+ *   wrap?: "value" | "inline", byUrl?: boolean, start?: any, isOptional?: boolean }} Field
+ *   `start`: the value in a new document. `isOptional`: most people leave it out, so it is folded away. `wrap`: the key in which the document has a text in PEM. `byUrl`: Sidekey may
+ *   fetch it.
+ * @typedef {{ text: string, url: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
  *   `kept`: the secret that the store has. It is sent back unless it is being replaced.
  * @typedef {{ name: string, place: string, isSecret: boolean, prefix: string, text: string, secret: SecretValue, raw: Value }} RowValue
  *   `raw`: the public value as the document has it, such as a number.
@@ -17,7 +18,7 @@ import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withVa
  */
 
 /** @type {SecretValue} */
-const NO_SECRET = { text: "", by: "text", kept: null, replacing: true };
+const NO_SECRET = { text: "", url: "", by: "text", kept: null, replacing: true };
 /** @type {RowValue} */
 export const EMPTY_ROW = { name: "", place: "body", isSecret: false, prefix: "", text: "", secret: NO_SECRET, raw: undefined };
 /** @type {RowValue} */
@@ -40,7 +41,8 @@ const TYPES = {
     paths: itself,
   },
   choice: {
-    load: (document, { path, options = [] }) => valueAt(document, path) ?? options[0][0],
+    // What a document leaves out has the first value, unless it must not leave it out.
+    load: (document, { path, required, options = [] }) => valueAt(document, path) ?? (required ? "" : options[0][0]),
     save: (document, { path }, value) => withValue(document, path, value),
     paths: itself,
   },
@@ -52,6 +54,11 @@ const TYPES = {
   pem: {
     load: (document, { path }) => loadSecret(valueAt(document, path)),
     save: (document, { path, wrap = "value" }, secret) => withValue(document, path, saveSecret(secret, wrap)),
+    paths: itself,
+  },
+  check: {
+    load: (document, { path }) => valueAt(document, path) === true,
+    save: (document, { path }, isOn) => withValue(document, path, isOn ? true : undefined),
     paths: itself,
   },
   prefixes: {
@@ -90,8 +97,11 @@ const TYPES = {
   },
   test: {
     load: (document) => ({ method: document.test?.method ?? "GET", path: textOf(document.test?.path) }),
-    save: (document, _, { method, path }) =>
-      path === "" ? withValue(document, ["test"], undefined) : { ...document, test: { ...document.test, method, path } },
+    save: (document, _, { method, path }) => {
+      const isDefault = method === "GET" && document.test?.method === undefined;
+      const test = path === "" ? undefined : { ...document.test, ...(!isDefault && { method }), path };
+      return withValue(document, ["test"], test);
+    },
     paths: () => [["test"]],
   },
 };
@@ -157,15 +167,15 @@ export function rowErrors(rows) {
 function loadSecret(raw) {
   if (isStored(raw)) return { ...NO_SECRET, kept: raw, replacing: false };
   if (typeof raw === "string") return { ...NO_SECRET, text: raw };
-  if (raw?.url !== undefined) return { ...NO_SECRET, text: raw.url, by: "url" };
+  if (raw?.url !== undefined) return { ...NO_SECRET, url: raw.url, by: "url" };
   return { ...NO_SECRET, text: raw?.value ?? raw?.inline ?? "" };
 }
 
 /** @param {SecretValue} secret @param {string} wrap @returns {Value} */
-function saveSecret({ kept, replacing, by, text }, wrap) {
+function saveSecret({ kept, replacing, by, ...entered }, wrap) {
   if (kept !== null && !replacing) return kept;
-  if (text === "" && kept === null) return undefined;
-  return by === "url" ? { url: text } : { [wrap]: text };
+  if (entered[by] === "" && kept === null) return undefined;
+  return { [by === "url" ? by : wrap]: entered[by] };
 }
 
 /** @param {Value} section @param {string} place @returns {RowValue[]} */

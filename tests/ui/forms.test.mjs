@@ -106,3 +106,12 @@ test("a diff shows the changed lines, and no secret", () => {
   }
   assert.deepEqual(diff("a\nb\nc\nd\ne\nf\ng\n", "a\nb\nc\nX\ne\nf\ng\n").map(({ sign, text }) => sign + text), [" b", " c", "-d", "+X", " e", " f"]);
 });
+
+test("a certificate and its key come as text or from a URL", () => {
+  const document = { id: "bank", auth: { type: "mtls" } };
+  const pair = (/** @type {any} */ certificate, /** @type {any} */ key) =>
+    edited(document, (values) => ({ certificate: { ...values.certificate, ...certificate }, private_key: { ...values.private_key, ...key } })).auth;
+  assert.deepEqual(pair({ text: "PEM" }, { text: "KEY" }), { type: "mtls", certificate: { inline: "PEM" }, private_key: { value: "KEY" } });
+  const url = { by: "url", url: "https://a.example/pem", text: "PEM" };
+  assert.deepEqual(pair(url, url), { type: "mtls", certificate: { url: url.url }, private_key: { url: url.url } });
+});

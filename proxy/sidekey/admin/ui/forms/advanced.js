@@ -1,0 +1,66 @@
+// A document as YAML, with the server's errors at their lines.
+import { html, useRef } from "../vendor/preact.js";
+import { Code } from "../fields.js";
+import { Dialog, show } from "../dialog.js";
+import { diff } from "../diff.js";
+
+/** @typedef {import("../api.js").ItemError} ItemError */
+
+/** @param {{ text: string, onInput: (text: string) => void, errors: ItemError[], warnings: ItemError[] }} props */
+export function Advanced({ text, onInput, errors, warnings }) {
+  /** @type {{ current: HTMLTextAreaElement | null }} */
+  const area = useRef(null);
+  /** @param {ItemError} error */
+  const goTo = ({ line = 1, column = 1 }) => {
+    const before = text.split("\n").slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);
+    area.current?.focus();
+    area.current?.setSelectionRange(before + column - 1, before + column - 1);
+  };
+  return html`
+    <${Code} label="Document in YAML" area=${area} value=${text} onInput=${onInput}
+      marked=${new Set(errors.flatMap(({ line }) => line ?? []))}
+      help="A stored secret reads set: true. To replace it, write value: … in place of its lines. Comments are not kept." />
+    <${Items} title="Errors" mood="bad" items=${errors} goTo=${goTo} />
+    <${Items} title="Warnings" mood="warning" items=${warnings} goTo=${goTo} />
+  `;
+}
+
+/** @param {{ title: string, mood: string, items: ItemError[], goTo: (error: ItemError) => void }} props */
+function Items({ title, mood, items, goTo }) {
+  if (items.length === 0) return null;
+  return html`
+    <div class=${`banner ${mood}`}>
+      <p><strong>${title}</strong></p>
+      <ul>${items.map((item) => html`
+        <li>
+          ${item.line && html`<button type="button" class="link" onClick=${() => goTo(item)}>Line ${item.line}</button> `}
+          ${item.pointer && html`<code>${item.pointer}</code> `}${item.detail}
+        </li>
+      `)}</ul>
+    </div>
+  `;
+}
+
+/** @param {{ before: string, after: string }} props The lines that differ, with the values of secrets hidden. */
+export function Difference({ before, after }) {
+  /** @type {Record<string, string>} */
+  const words = { "-": "Removed: ", "+": "Added: " };
+  return html`
+    <pre class="diff">${diff(before, after).map(({ sign, text }) => html`<span class=${sign === "-" ? "old" : sign === "+" ? "new" : ""}>${
+      words[sign] && html`<span class="hidden">${words[sign]}</span>`}${`${sign} ${text}\n`}</span>`)}</pre>
+  `;
+}
+
+/** @param {string} before @param {string} after @returns {Promise<boolean>} Show the changes, and ask whether to save them. */
+export function confirmChanges(before, after) {
+  return show((close) => html`
+    <${Dialog} title="Save these changes?" onClose=${() => close(false)}>
+      <${Difference} before=${before} after=${after} />
+      <p class="help">Values of secrets are hidden. Comments are not kept.</p>
+      <div class="actions">
+        <button type="button" class="button primary" onClick=${() => close(true)}>Save these changes</button>
+        <button type="button" class="button" onClick=${() => close(false)}>Cancel</button>
+      </div>
+    <//>
+  `);
+}

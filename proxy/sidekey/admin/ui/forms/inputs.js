@@ -1,0 +1,246 @@
+// The fields of a form, each by its type.
+import { html } from "../vendor/preact.js";
+import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
+import { pointer as pointerTo } from "./document.js";
+import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors } from "./model.js";
+import { certificateText, enterAgain, setBy } from "./sentences.js";
+
+/**
+ * @typedef {import("./model.js").Field} Field
+ * @typedef {import("./model.js").SecretValue} SecretValue
+ * @typedef {import("./model.js").RowValue} RowValue
+ * @typedef {import("../api.js").ItemError} ItemError
+ * @typedef {{ errors: ItemError[], again: ItemError[], fields: Field[], isNew: boolean, attempted: boolean, certificate: any, base: string | null,
+ *   suggestion: { method: string, path: string } | null, example: string }} Context
+ *   `again`: the secrets that must be entered again. `suggestion`: a request to test with. `example`: a path for it.
+ * @typedef {{ field: Field, value: any, change: (value: any) => void, context: Context, error: string }} Props
+ */
+
+/** @param {string} text Draw a description of the API: keys are in backticks, and links lead to the documentation. */
+export function prose(text) {
+  const plain = text.replace(/ ?\(\[[^\]]*\]\([^)]*\)\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
+  return plain.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
+}
+
+/** @param {Props} props */
+export function FieldInput(props) {
+  const { field, value, change, error, context } = props;
+  const { label, required, example } = field;
+  const help = field.help && prose(field.help);
+  switch (field.type) {
+    case "choice":
+      return (field.options ?? []).length > 5
+        ? html`<${Choice} label=${label} required=${required} help=${help} error=${error} options=${field.options} value=${value} onInput=${change} />`
+        : html`<${Radios} label=${label} required=${required} help=${help} error=${error} options=${field.options} value=${value} onInput=${change} />`;
+    case "check":
+      return html`<${Check} label=${label} help=${help} error=${error} value=${value} onInput=${change} />`;
+    case "secret":
+      return html`<${SecretInput} label=${label} required=${required} help=${help} value=${value} change=${change} error=${error}
+        again=${againAt(context, pointerTo(field.path))} />`;
+    case "pem":
+      return html`<${PemInput} ...${props} />`;
+    case "prefixes":
+      return html`<${Texts} items=${value} onChange=${change} add="Add prefix" label=${label} required=${required} help=${help}
+        example=${example} context=${context} pointer=${pointerTo(field.path)} error=${error} />`;
+    case "domains":
+      return html`<${Domains} ...${props} />`;
+    case "parameters":
+      return html`<${Parameters} ...${props} />`;
+    case "headers":
+      return html`<${Headers} ...${props} />`;
+    case "test":
+      return html`<${TestRequest} ...${props} />`;
+    default: {
+      const goes = field.key === "token_endpoint" && context.base !== null ? `Webhooks go to ${context.base} and below.` : help;
+      return html`<${Text} label=${label} required=${required} help=${goes} example=${example} error=${error}
+        type=${field.input ?? "text"} suggestions=${field.suggestions} value=${value} onInput=${change} />`;
+    }
+  }
+}
+
+/** @param {Context} context @param {string} pointer @returns {string} Why a secret must be entered again, or empty. */
+function againAt({ again, fields }, pointer) {
+  const found = again.find((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));
+  return found === undefined ? "" : enterAgain(found, fields);
+}
+
+/**
+ * A secret: that of the store is never shown, and stays unless it is replaced.
+ * @param {{ label: string, value: SecretValue, change: (value: SecretValue) => void, required?: boolean, help?: string,
+ *   error: string, again: string, input?: any }} props `input`: draws the input in place of the usual one.
+ */
+function SecretInput({ label, value, change, required, help, error, again, input }) {
+  if (value.kept !== null && !value.replacing) {
+    return html`
+      <div class=${again || error ? "field wrong" : "field"} role="group" aria-label=${label}>
+        <p class="label">${label}</p>
+        <p>${setBy(value.kept)} <button type="button" class="button" aria-label=${`Replace ${label}`}
+          onClick=${() => change({ ...value, replacing: true })}>Replace</button></p>
+        ${(again || error) && html`<p class="error">${again || error}</p>`}
+      </div>
+    `;
+  }
+  const drawn = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text}
+    autofocus=${value.kept !== null} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
+  return html`
+    ${drawn}
+    ${value.kept !== null && html`<p class="put-back">${setBy(value.kept)} <button type="button" class="button"
+      aria-label=${`Put back ${label}`} onClick=${() => change({ ...value, replacing: false })}>Put back</button></p>`}
+  `;
+}
+
+/** @param {Props} props A certificate or key: from a file, as text, or from a URL. */
+function PemInput({ field, value, change, error, context }) {
+  const { label, required, wrap } = field;
+  const help = field.help && prose(field.help);
+  const isCertificate = wrap === "inline";
+  const url = html`<${Text} label=${`URL of the ${label.toLowerCase()}`} required=${required} type="url" error=${error} value=${value.url}
+    help="Sidekey fetches it, and again every hour." onInput=${(/** @type {string} */ address) => change({ ...value, url: address })} />`;
+  const text = html`<${FileText} label=${label} required=${required} accept=".pem,.crt,.cer,.key" help=${help} error=${error}
+    value=${value.text} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
+  const input = html`
+    ${field.byUrl && html`<${Radios} label=${`How to enter the ${label.toLowerCase()}`} options=${[["text", "From a file, or as text"], ["url", "From a URL"]]}
+      value=${value.by} onInput=${(/** @type {"text" | "url"} */ by) => change({ ...value, by })} />`}
+    ${value.by === "url" ? url : text}
+  `;
+  return html`
+    <${SecretInput} label=${label} value=${value} change=${change} error=${error} again=${againAt(context, pointerTo(field.path))} input=${input} />
+    ${isCertificate && context.certificate !== null && html`<p class="facts">${certificateText(context.certificate)}</p>`}
+  `;
+}
+
+/**
+ * Rows of one text each.
+ * @param {{ items: string[], onChange: (items: string[]) => void, add: string, label: string, required?: boolean, help?: string,
+ *   example?: string, context: Context, pointer: string, error: string }} props
+ */
+function Texts({ items, onChange, add, label, required, help, example, context, pointer, error }) {
+  /** @param {number} index */
+  const errorOf = (index) => {
+    if (error === "") return "";
+    const own = errorsAt(/** @type {any} */ ({ errors: context.errors }), items.length > 1 ? `${pointer}/${index}` : pointer);
+    return own || (index === 0 ? error : "");
+  };
+  /** @param {string} text @param {(text: string) => void} change @param {number} index */
+  const input = (text, change, index) => html`<${Text} label=${items.length > 1 ? `${label} ${index + 1}` : label} required=${required}
+    help=${index === 0 ? help : undefined} type="url" example=${example} error=${errorOf(index)} value=${text} onInput=${change} />`;
+  if (items.length > 1) return html`<${Rows} items=${items} onChange=${onChange} add=${add} empty="" row=${input} />`;
+  return html`
+    ${input(items[0] ?? "", (text) => onChange([text]), 0)}
+    <p><button type="button" class="link" onClick=${() => onChange([items[0] ?? "", ""])}>${add}</button></p>
+  `;
+}
+
+/** @param {Props} props */
+function Domains({ field, value, change, error, context }) {
+  return html`
+    <${Check} label=${field.label} value=${value.isOn} onInput=${(/** @type {boolean} */ isOn) => change({ ...value, isOn })} />
+    ${value.isOn && html`<div class="inner"><${Texts} items=${value.items} add="Add domain" label="Domain" required example=${field.example}
+      onChange=${(/** @type {string[]} */ items) => change({ ...value, items })} context=${context} pointer="/allowed_domains" error=${error} /></div>`}
+  `;
+}
+
+/** @type {[string, string][]} */
+const GOES_INTO = [["body", "body"], ["query", "query"]];
+
+/** @param {Props} props */
+function Parameters({ field, value, change, context, error }) {
+  const names = rowErrors(value);
+  return html`
+    <${Rows} items=${value} onChange=${change} add="Add field" label=${field.label} empty=${EMPTY_ROW}
+      row=${(/** @type {RowValue} */ row, /** @type {(row: RowValue) => void} */ edit, /** @type {number} */ index) => {
+        const place = pointerOfRow(row, field);
+        const wrong = errorOfRow(row, error, place, context);
+        return html`
+          <div class="row wrap">
+            <div class="grow"><${Text} label="Name" example="scope" value=${row.name} error=${names[index]} onInput=${(/** @type {string} */ name) => edit({ ...row, name })} /></div>
+            <div class="wide"><${RowValueInput} row=${row} edit=${edit} error=${wrong} again=${againAt(context, place)} /></div>
+            <${Choice} label="Goes into" options=${GOES_INTO} value=${row.place} onInput=${(/** @type {string} */ into) => edit({ ...row, place: into })} />
+            <${SecretSwitch} row=${row} edit=${edit} />
+          </div>
+        `;
+      }} />
+    ${field.help && html`<p class="help">${field.help}</p>`}
+  `;
+}
+
+/**
+ * @param {RowValue} row @param {string} error Of the whole field. @param {string} place @param {Context} context
+ * @returns {string} What is wrong with a row that was filled in, or with any after an attempt to save.
+ */
+function errorOfRow(row, error, place, context) {
+  const isFilled = context.attempted || row.text !== "" || row.secret.text !== "";
+  return error && row.name !== "" && isFilled ? errorsAt(/** @type {any} */ ({ errors: context.errors }), place) : "";
+}
+
+/** @param {{ row: RowValue, edit: (row: RowValue) => void, error: string, again: string }} props */
+function RowValueInput({ row, edit, error, again }) {
+  if (!row.isSecret) {
+    return html`<${Text} label="Value" value=${row.text} error=${error} onInput=${(/** @type {string} */ text) => edit({ ...row, text })} />`;
+  }
+  return html`<${SecretInput} label="Value" value=${row.secret} change=${(/** @type {SecretValue} */ secret) => edit({ ...row, secret })}
+    error=${error} again=${again} />`;
+}
+
+/** @param {{ row: RowValue, edit: (row: RowValue) => void }} props What was typed moves along; a stored secret never becomes public. */
+function SecretSwitch({ row, edit }) {
+  return html`<${Check} label="Secret" value=${row.isSecret} onInput=${(/** @type {boolean} */ isSecret) =>
+    edit(isSecret
+      ? { ...row, isSecret, text: "", raw: undefined, secret: { ...row.secret, text: row.text } }
+      : { ...row, isSecret, text: row.secret.text, secret: { ...row.secret, text: "" } })} />`;
+}
+
+/** @type {[string, string][]} */
+const HEADER_KINDS = [["bearer", "A bearer token"], ["key", "An API key"], ["other", "Something else"]];
+/** @type {Record<string, { name: string, prefix: string }>} */
+const FIRST_ROW = {
+  bearer: { name: "Authorization", prefix: "Bearer " },
+  key: { name: "X-API-Key", prefix: "" },
+  other: { name: "", prefix: "" },
+};
+
+/** @param {Props} props */
+function Headers({ field, value, change, context, error }) {
+  const names = rowErrors(value);
+  const [first] = value;
+  const kind = ["bearer", "key"].find((key) => first?.name === FIRST_ROW[key].name && first.prefix === FIRST_ROW[key].prefix) ?? "other";
+  return html`
+    ${context.isNew && first !== undefined && html`<${Radios} label="What do you have?" options=${HEADER_KINDS} value=${kind}
+      onInput=${(/** @type {string} */ key) => change(value.with(0, { ...first, ...FIRST_ROW[key], isSecret: true }))} />`}
+    <${Rows} items=${value} onChange=${change} add="Add header" label=${field.label} empty=${EMPTY_HEADER}
+      row=${(/** @type {RowValue} */ row, /** @type {(row: RowValue) => void} */ edit, /** @type {number} */ index) => {
+        const place = pointerOfRow(row, field);
+        const wrong = errorOfRow(row, error, place, context);
+        return html`
+          <div class="row wrap">
+            <div class="grow"><${Text} label="Name" example="X-API-Key" value=${row.name} error=${names[index]} onInput=${(/** @type {string} */ name) => edit({ ...row, name })} /></div>
+            ${row.isSecret && html`<div class="short"><${Text} label="Text before it" example="none" value=${row.prefix} onInput=${(/** @type {string} */ prefix) => edit({ ...row, prefix })} /></div>`}
+            <div class="wide"><${RowValueInput} row=${row} edit=${edit} error=${wrong} again=${againAt(context, place)} /></div>
+            <${SecretSwitch} row=${row} edit=${edit} />
+          </div>
+        `;
+      }} />
+    ${error && value.length === 0 && html`<p class="error">${error}</p>`}
+  `;
+}
+
+const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/** @param {Props} props */
+function TestRequest({ field, value, change, error, context }) {
+  const { suggestion } = context;
+  const methods = METHODS.includes(value.method) ? METHODS : [value.method, ...METHODS];
+  const isUsed = suggestion !== null && value.path === suggestion.path && value.method === suggestion.method;
+  return html`
+    <fieldset class="test">
+      <legend>${field.label}</legend>
+      <div class="row wrap">
+        <${Choice} label="Method" options=${methods} value=${value.method} onInput=${(/** @type {string} */ method) => change({ ...value, method })} />
+        <div class="grow" data-test-path><${Text} label="Path" example=${context.example} value=${value.path} error=${error}
+          onInput=${(/** @type {string} */ path) => change({ ...value, path })} /></div>
+      </div>
+      ${suggestion !== null && !isUsed && html`<button type="button" class="button" onClick=${() => change({ ...suggestion })}>Use the suggestion: ${suggestion.method} ${suggestion.path}</button>`}
+      <p class="help">${field.help}</p>
+    </fieldset>
+  `;
+}

@@ -1,0 +1,75 @@
+// Sentences about a document: where its credential goes, and why secrets must be entered again.
+import { clock, day } from "../time.js";
+import { pointersOf } from "./model.js";
+
+/**
+ * @typedef {{ base: string | null, prefixes: string[], domains: string[], learns: boolean,
+ *   places: Partial<Record<"headers" | "query" | "body" | "signature" | "handshake", string[]>> }} Destination
+ * @typedef {import("../api.js").ItemError} ItemError
+ */
+
+/** @type {["headers" | "query" | "body", string, string][]} */
+const PLACES = [
+  ["headers", "header", "headers"],
+  ["query", "query parameter", "query parameters"],
+  ["body", "body field", "body fields"],
+];
+
+/** @param {Destination} destination Return where a credential goes, such as "header Authorization, to https://api.example.com". */
+export function destinationText({ prefixes, domains, learns, places }) {
+  const parts = PLACES.flatMap(([key, one, several]) => {
+    const names = places[key] ?? [];
+    return names.length === 0 ? [] : [`${names.length > 1 ? several : one} ${names.join(", ")}`];
+  });
+  if (places.signature?.length) parts.push("a signature");
+  if (places.handshake?.length) parts.push("the TLS handshake");
+  const within = [...prefixes, ...domains].join(", ");
+  const hosts = learns ? `the host that the log-in names${within && `, within ${within}`}` : within;
+  return `${parts.join(" and ")}, to ${hosts || "no host yet"}`;
+}
+
+/**
+ * Return why a secret must be entered again, in the labels of the form.
+ * @param {ItemError} error @param {import("./model.js").Field[]} fields
+ */
+export function enterAgain({ detail }, fields) {
+  const reason = detail.replace(/^must be sent again, since /, "");
+  const named = reason.replace(/(?<=^|, )(\S+) ((?:beside it )?has changed)/g, (whole, name, rest) => {
+    const place = `/${name.replaceAll(".", "/")}`;
+    const isAt = (/** @type {string} */ pointer) => [place, `/auth${place}`].some((each) => each === pointer || each.startsWith(`${pointer}/`));
+    const field = fields.find((each) => pointersOf(each).some(isAt));
+    if (field === undefined) return whole;
+    return field.type === "parameters" ? `the field ${name.split(".").at(-1)} ${rest}` : `the ${nounOf(field)} ${rest}`;
+  });
+  return `Enter it again, because ${named}.`;
+}
+
+/** @param {import("./model.js").Field} field Return its label inside a sentence. */
+export function nounOf({ type, label }) {
+  if (type === "domains") return "list of domains";
+  return label.charAt(0).toLowerCase() + label.slice(1);
+}
+
+/** @param {{ set_at: string, set_by: string }} secret */
+export function setBy({ set_at: at, set_by: by }) {
+  return `Set by ${by} ${clock(at)}.`;
+}
+
+/** @param {{ subject: string, issuer: string, not_after: string }} certificate @param {number} [now] */
+export function certificateText({ subject, issuer, not_after: end }, now = Date.now()) {
+  const days = Math.floor((new Date(end).getTime() - now) / 86_400_000);
+  const left = days < 0 ? "it has expired" : days === 1 ? "1 day" : `${days} days`;
+  return `${subject}, issued by ${issuer}, until ${day(end)} (${left}).`;
+}
+
+/** @param {string} text Return a text of the API as a sentence. */
+export function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+/** @param {string} detail Return an error of the API as the form says it: keys have labels there. */
+export function errorText(detail) {
+  if (detail === "this key is missing" || detail.startsWith("this kind needs endpoint_prefix")) return "fill this in";
+  if (detail.startsWith("needs allowed_domains")) return "enter a domain, or clear the check box";
+  return detail.replace("if that is intended, write allow_private_ca: true", "if that is intended, check the box below");
+}

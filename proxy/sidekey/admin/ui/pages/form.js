@@ -1,0 +1,405 @@
+// Add and change an integration: a form, or its document as YAML.
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { get, post, put } from "../api.js";
+import { errorsAt, focusFirst, Submit } from "../fields.js";
+import { Busy, Details, Page, Problem, say, Tabs } from "../parts.js";
+import { go, here, hrefWith, leaveQuestion } from "../router.js";
+import { kindName, testWords } from "../words.js";
+import { toYaml } from "../yaml.js";
+import { Advanced, confirmChanges } from "../forms/advanced.js";
+import { Conflict } from "../forms/conflict.js";
+import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
+import { FieldInput, prose } from "../forms/inputs.js";
+import { examplePath, fieldsOf, idOf, isDesigned, RESPONSYS_ADVICE } from "../forms/kinds.js";
+import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save } from "../forms/model.js";
+import { destinationText, errorText, sentence } from "../forms/sentences.js";
+
+/**
+ * @typedef {import("../api.js").Problem} ApiProblem
+ * @typedef {import("../forms/model.js").Field} Field
+ * @typedef {import("../forms/kinds.js").Provider} Provider
+ * @typedef {{ id: string | null, kind: string, provider: Provider | null, document: any, etag: string | null,
+ *   fields: Field[] | null }} Start `id`: null for a new integration. `fields`: null if no form can show the document.
+ */
+
+const YAML = { headers: { "Content-Type": "application/yaml" } };
+const EXACT = { exact: true };
+
+/** @param {any} document */
+const yamlOf = (document) => toYaml(inOrder(document));
+
+/** @param {{ params: Record<string, string>, query: URLSearchParams }} props */
+export default function FormPage({ params, query }) {
+  /** @type {[{ start?: Start, problem?: ApiProblem, missing?: string }, (found: any) => void]} */
+  const [found, setFound] = useState({});
+  const [turn, setTurn] = useState(0);
+  const provider = query.get("provider") ?? "";
+  const source = query.get("from") ?? "";
+  useEffect(() => {
+    let isCurrent = true;
+    setFound({});
+    const begin = params.id ? beginEdit(params.id) : beginNew(params.kind, provider, source);
+    begin.then((result) => isCurrent && setFound(result));
+    return () => {
+      isCurrent = false;
+    };
+  }, [params.id, params.kind, provider, source, turn]);
+  const title = params.id ? `Edit ${params.id}` : "Add an integration";
+  if (found.start !== undefined) return html`<${Editor} key=${turn} start=${found.start} again=${() => setTurn(turn + 1)} />`;
+  return html`
+    <${Page} title=${title}>
+      ${found.problem && html`<${Problem} problem=${found.problem} /><p><button type="button" class="button" onClick=${() => setTurn(turn + 1)}>Try again</button></p>`}
+      ${found.missing && html`<p>${found.missing} <a href="/ui/integrations">All integrations</a></p>`}
+      ${found.problem || found.missing ? null : html`<${Busy} />`}
+    <//>
+  `;
+}
+
+/** @param {string} id @returns {Promise<{ start: Start } | { problem: ApiProblem } | { missing: string }>} */
+async function beginEdit(id) {
+  const result = await get(`/integrations/${encodeURIComponent(id)}`, EXACT);
+  if (!result.ok) return result.problem.code === "not_found" ? { missing: `There is no integration ${id}.` } : result;
+  if (result.body.source === "file") return { missing: `${id} is set in a config file. Change it there.` };
+  if (!result.body.auth) return { missing: `The document of ${id} cannot be read: ${result.body.problem}. Delete it, and add it again.` };
+  return describe(documentOf(result.body), id, result.etag);
+}
+
+/** @param {string} kind @param {string} provider @param {string} source The ID of an integration to copy, or empty. */
+async function beginNew(kind, provider, source) {
+  if (source === "") return describe({ id: "", auth: { type: kind, ...(provider && { provider }) } }, null, null);
+  const result = await get(`/integrations/${encodeURIComponent(source)}`, EXACT);
+  if (!result.ok) return result.problem.code === "not_found" ? { missing: `There is no integration ${source}.` } : result;
+  if (!result.body.auth) return { missing: `${source} cannot be copied.` };
+  const document = withoutSecrets(documentOf(result.body));
+  const title = document.title ? `${document.title} (copy)` : "";
+  return describe({ ...document, id: `${source.slice(0, 58)}-copy`, ...(title && { title }) }, null, null);
+}
+
+/** @param {any} document @param {string | null} id @param {string | null} etag */
+async function describe(document, id, etag) {
+  const { type: kind, provider: name = "" } = document.auth;
+  /** @type {Provider | null} */
+  let provider = null;
+  if (name !== "") {
+    const providers = await get("/providers", { query: { q: name } });
+    if (!providers.ok) return providers;
+    provider = providers.body.items.find((/** @type {Provider} */ each) => each.provider === name && each.kind === kind) ?? null;
+    if (provider === null) return { missing: `There is no provider ${name} of this kind.` };
+  }
+  if (isDesigned(kind, name)) return { start: { id, kind, provider, document, etag, fields: usable(fieldsOf(kind, null, []), document, id) } };
+  const template = await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
+  if (!template.ok) return template.problem.code === "not_found" ? { missing: `There is no kind ${kind}.` } : template;
+  return { start: { id, kind, provider, document, etag, fields: usable(fieldsOf(kind, provider, template.body.fields), document, id) } };
+}
+
+/**
+ * Return the fields, or null if the document has another shape: then only Advanced shows it.
+ * @param {Field[]} fields @param {any} document @param {string | null} id
+ */
+function usable(fields, document, id) {
+  const values = load(fields, document);
+  const lacks = (/** @type {Field} */ { key, type, required, path }) =>
+    required && path[0] === "auth" && ["text", "secret", "pem"].includes(type) && !document.auth.provider &&
+    (values[key] === "" || (values[key].kept === null && values[key].text === ""));
+  if (id !== null && !isDesigned(document.auth.type, document.auth.provider) && fields.some(lacks)) return null;
+  return fields;
+}
+
+/** @param {Start} start @returns {import("../forms/model.js").Values} The values that a form begins with. */
+function firstValues({ id, provider, document, fields }) {
+  const known = fields ?? [];
+  const values = load(known, document);
+  if (id !== null) return values;
+  for (const { key, start } of known) if (start !== undefined && values[key] === "") values[key] = start;
+  if (provider !== null && values.title === "") Object.assign(values, { title: provider.title, id: values.id || idOf(provider.title) });
+  if (provider?.test && values.test.path === "") values.test = { method: provider.test.method, path: provider.test.path };
+  if (values.headers?.length === 0) values.headers = [{ ...EMPTY_HEADER, name: "Authorization", prefix: "Bearer " }];
+  return values;
+}
+
+/** @param {{ start: Start, again: () => void }} props `again`: load everything again, and drop what was typed. */
+function Editor({ start, again }) {
+  const { id, kind, provider } = start;
+  const isNew = id === null;
+  const fields = start.fields ?? [];
+  const [base, setBase] = useState({ document: start.document, etag: start.etag });
+  const [initial] = useState(() => firstValues(start));
+  const [values, setValues] = useState(initial);
+  const [idTyped, setIdTyped] = useState(!isNew);
+  /** @type {[{ written: string, text: string } | null, (advanced: any) => void]} */
+  const [advanced, setAdvanced] = useState(/** @type {any} */ (null));
+  const [preview, setPreview] = useState(/** @type {any} */ (null));
+  const [attempted, setAttempted] = useState(false);
+  const [problem, setProblem] = useState(/** @type {ApiProblem | null} */ (null));
+  const [tested, setTested] = useState(/** @type {any} */ (null));
+  const [conflict, setConflict] = useState(/** @type {any} */ (null));
+  const [busy, setBusy] = useState(false);
+  // Somebody who does not want to log in now is asked again only when they save or test.
+  const loggedOut = useRef(false);
+  /** @type {{ current: HTMLFormElement | null }} */
+  const form = useRef(null);
+  const [focus, setFocus] = useState({ on: isNew ? "first" : "" });
+
+  const document = start.fields === null ? base.document : save(fields, base.document, values);
+  const isTextChanged = advanced !== null && advanced.text !== advanced.written;
+  const isChanged = isTextChanged || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
+  const wantsAdvanced = here.value.query.get("tab") === "advanced" || start.fields === null;
+  const isAdvanced = wantsAdvanced || isTextChanged;
+  leaveQuestion(() => isChanged && !busy);
+
+  // Advanced opens with what the form holds. Its text is gone when the form is shown again.
+  useLayoutEffect(() => {
+    if (wantsAdvanced && advanced === null) {
+      const text = yamlOf(document);
+      setAdvanced({ written: text, text });
+    }
+    if (!isAdvanced && advanced !== null) setAdvanced(null);
+  }, [wantsAdvanced, isAdvanced, advanced]);
+
+  const body = isAdvanced && advanced !== null ? advanced.text : JSON.stringify(document.id === "" ? { ...document, id: undefined } : document);
+  const options = isAdvanced ? YAML : {};
+  useEffect(() => {
+    if (loggedOut.current) return undefined;
+    const controller = new AbortController();
+    const timer = setTimeout(async () => {
+      const result = await post("/drafts/integration/preview", body, { ...options, signal: controller.signal });
+      if (controller.signal.aborted) return;
+      loggedOut.current = result.status === 401;
+      if (result.ok) setPreview(result.body);
+      // Text that is no YAML has errors, too. Other problems, such as a lost connection, are said when something is saved.
+      else if (result.problem.code === "malformed") setPreview({ errors: result.problem.errors, warnings: [], reenter: [], certificate: null, destination: null });
+    }, 400);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [body, isAdvanced]);
+
+  useEffect(() => {
+    if (focus.on === "test") /** @type {HTMLElement | null | undefined} */ (form.current?.querySelector("[data-test-path] input"))?.focus();
+    else if (focus.on === "first") focusFirst(form.current);
+  }, [focus]);
+
+  const known = preview ?? { errors: [], warnings: [], reenter: [], certificate: null, destination: null };
+  const taken = isNew && known.version ? [{ pointer: "/id", detail: "another integration has this ID: choose another one" }] : [];
+  // Secrets that somebody else has replaced are errors until the person has chosen.
+  /** @type {import("../api.js").ItemError[]} */
+  const errors = (conflict ? [] : [...known.errors, ...taken]).map((error) => ({ ...error, detail: isAdvanced ? error.detail : errorText(error.detail) }));
+  const context = {
+    errors,
+    again: known.reenter,
+    fields,
+    isNew,
+    attempted,
+    certificate: known.certificate,
+    base: known.destination?.base ?? null,
+    suggestion: provider?.test ?? null,
+    example: examplePath(provider),
+  };
+  /** @param {Field} field */
+  const errorOf = (field) => {
+    if (!attempted && isSame(values[field.key], initial[field.key])) return "";
+    if (field.key === "test" && tested === "missing" && values.test.path === "") return `Add a request to test with, such as GET ${context.example}.`;
+    if (field.key === "id" && values.id === "") return attempted ? "Fill this in." : "";
+    return pointersOf(field).map((pointer) => errorsAt(/** @type {any} */ ({ errors }), pointer)).filter(Boolean).join(" ");
+  };
+  /** @param {Field} field @param {any} value */
+  const change = (field, value) => {
+    setProblem(null);
+    setTested(null);
+    if (field.key === "id") setIdTyped(value !== "");
+    const derived = field.key === "title" && !idTyped ? { id: idOf(value) } : {};
+    setValues((/** @type {any} */ previous) => ({ ...previous, ...derived, [field.key]: value }));
+  };
+
+  /** @param {import("../api.js").Failure} result */
+  const refuse = async ({ problem: refused }) => {
+    setAttempted(true);
+    if (refused.code === "changed") return meet();
+    if (refused.code === "exists") refused = { ...refused, errors: [{ pointer: "/id", detail: refused.detail }] };
+    if (refused.errors.length > 0) {
+      const key = refused.code === "reenter" ? "reenter" : "errors";
+      setPreview({ ...known, [key]: refused.errors });
+    }
+    setProblem(refused);
+    setFocus({ on: "first" });
+    say(`${refused.title}.`);
+  };
+
+  /** Somebody else has saved the integration. */
+  const meet = async () => {
+    const result = await get(`/integrations/${id}`, EXACT);
+    if (!result.ok) return setProblem(result.problem);
+    setConflict({ theirs: documentOf(result.body), etag: result.etag, by: result.body.updated_by, at: result.body.updated_at });
+  };
+
+  const useMine = () => {
+    const { theirs, etag } = conflict;
+    if (!isAdvanced) {
+      const own = load(fields, theirs);
+      const merged = load(fields, merge(base.document, document, theirs));
+      // A secret that was typed here can still be put back.
+      for (const { key, type } of fields) {
+        if (["secret", "pem"].includes(type) && merged[key].kept === null) merged[key] = { ...merged[key], kept: own[key].kept };
+      }
+      setValues(merged);
+    }
+    setBase({ document: theirs, etag });
+    setConflict(null);
+  };
+
+  /** @returns {Promise<any>} The integration as it is saved, or null. */
+  const store = async () => {
+    setProblem(null);
+    setConflict(null);
+    const rows = isAdvanced ? [] : fields.filter(({ type }) => type === "headers" || type === "parameters");
+    if (rows.some(({ key }) => rowErrors(values[key]).some(Boolean)) || (!isAdvanced && values.id === "")) {
+      setAttempted(true);
+      setFocus({ on: "first" });
+      say("Not saved: check the fields.");
+      return null;
+    }
+    if (!isNew && isAdvanced && !(await confirmChanges(yamlOf(base.document), body))) return null;
+    setBusy(true);
+    const result = isNew ? await post("/integrations", body, options) : await put(`/integrations/${id}`, body, { ...options, etag: base.etag });
+    setBusy(false);
+    loggedOut.current = result.status === 401;
+    if (!result.ok) {
+      await refuse(result);
+      return null;
+    }
+    say("Saved.");
+    return result.body;
+  };
+
+  const submit = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (busy) return;
+    const saved = await store();
+    if (saved !== null) await go(`/integrations/${saved.id}`, { unasked: true });
+  };
+
+  const hasStored = isAdvanced ? /\bset: *true\b/.test(body) : leaves(document).some(([, value]) => isStored(value));
+  const test = async () => {
+    setProblem(null);
+    if (!isAdvanced && values.test.path === "") {
+      setTested("missing");
+      setAttempted(true);
+      setFocus({ on: "test" });
+      return;
+    }
+    if (hasStored && isChanged) return setTested("save");
+    setTested("running");
+    await sendTest(hasStored);
+  };
+  /** @param {boolean} isSaved */
+  const sendTest = async (isSaved) => {
+    const result = isSaved ? await post(`/integrations/${id}/test`, undefined) : await post("/drafts/integration/test", body, options);
+    loggedOut.current = result.status === 401;
+    setTested(result.ok ? result.body : null);
+    if (!result.ok) return refuse(result);
+    say(testWords(result.body).text);
+  };
+  const storeAndTest = async () => {
+    if ((await store()) === null) return;
+    // The form goes on with what is saved now.
+    const saved = await get(`/integrations/${id}`, EXACT);
+    if (!saved.ok) return setProblem(saved.problem);
+    const document = documentOf(saved.body);
+    setBase({ document, etag: saved.etag });
+    setValues(load(fields, document));
+    setAdvanced(null);
+    setTested("running");
+    await sendTest(true);
+  };
+
+  const name = isNew ? provider?.title ?? kindName(kind) : base.document.title || id;
+  const more = hidden(fields, document).length;
+  const unfit = fields.filter((field) => !fits(field, base.document));
+  const shown = fields.filter((field) => !(field.key === "id" && !isNew) && !unfit.includes(field));
+  const folded = shown.filter(({ isOptional }) => isOptional);
+  /** @param {Field} field */
+  const input = (field) => html`<${FieldInput} key=${field.key} field=${field} value=${values[field.key]} context=${context}
+    error=${errorOf(field)} change=${(/** @type {any} */ value) => change(field, value)} />`;
+  return html`
+    <${Page} title=${isNew ? `Add: ${name}` : `Edit ${name}`}
+      crumbs=${html`<a href="/ui/integrations">Integrations</a> / ${isNew ? html`<a href="/ui/integrations/add">Add</a>` : html`<a href=${`/ui/integrations/${id}`}>${name}</a>`}`}
+      actions=${html`<button type="button" class="button" onClick=${test} aria-disabled=${tested === "running"}>Test integration</button>`}>
+      ${start.fields !== null && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
+      ${isTextChanged && !wantsAdvanced && html`
+        <div class="banner" role="alert"><p>Save or discard this text to go back to the form.
+          <button type="button" class="button" onClick=${() => setAdvanced(null)}>Discard</button></p></div>`}
+      ${conflict && html`<${Conflict} ...${conflict} base=${base.document} mine=${document} canMerge=${conflict.theirs.auth?.type === kind && conflict.theirs.auth.provider === base.document.auth.provider}
+        texts=${isAdvanced ? { mine: body, theirs: yamlOf(conflict.theirs) } : null} useMine=${useMine} useTheirs=${again} />`}
+      <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : [...fields.flatMap(pointersOf)]} />
+      <${Tested} tested=${tested} storeAndTest=${storeAndTest} />
+      <div class="beside">
+      ${!isAdvanced && html`<${Advice} kind=${kind} provider=${provider} />`}
+      <form ref=${form} onSubmit=${submit} novalidate>
+        ${isAdvanced
+          ? advanced !== null && html`<${Advanced} text=${advanced.text} errors=${[...errors, ...known.reenter]} warnings=${known.warnings}
+              onInput=${(/** @type {string} */ text) => setAdvanced({ ...advanced, text })} />`
+          : html`
+            ${shown.filter(({ isOptional, type }) => !isOptional && type !== "test").map(input)}
+            ${folded.length > 0 && html`<${Details} summary="Optional" open=${folded.some((field) => errorOf(field) !== "" || initial[field.key] !== "")}>${folded.map(input)}<//>`}
+            ${shown.filter(({ type }) => type === "test").map(input)}
+            ${more + unfit.length > 0 && html`<p class="help">${more + unfit.length} more ${more + unfit.length === 1 ? "setting" : "settings"} under <a href=${hrefWith({ tab: "advanced" })}>Advanced</a>.</p>`}
+          `}
+        <div class="goes">
+          <${Submit} busy=${busy}>Save<//>
+          <${Goes} preview=${known} fields=${fields} attempted=${attempted} />
+        </div>
+      </form>
+      </div>
+    <//>
+  `;
+}
+
+/** @type {Record<string, string>} What to do in a form, whose fields show the errors. */
+const IN_A_FORM = {
+  invalid: "Check the fields that are marked.",
+  reenter: "A stored secret goes only where it was entered for.",
+};
+
+/** @param {{ problem: ApiProblem | null, isForm: boolean, shown: string[] }} props */
+function Refused({ problem, isForm, shown }) {
+  if (problem === null) return null;
+  const { code, presets } = problem;
+  const own = isForm && IN_A_FORM[code] ? IN_A_FORM[code] : problem.detail;
+  const detail = presets?.length ? `Presets use it: ${presets.join(", ")}. ${own}` : own;
+  return html`<${Problem} problem=${{ ...problem, detail }} shown=${shown} />`;
+}
+
+/** @param {{ kind: string, provider: Provider | null }} props */
+function Advice({ kind, provider }) {
+  if (kind === "responsys") return html`<aside class="card pad"><p>${RESPONSYS_ADVICE}</p></aside>`;
+  if (provider === null) return null;
+  return html`<aside class="card pad"><h2>About ${provider.title}</h2><p>${prose(provider.notes)}</p>
+    <p><a href=${provider.documentation} target="_blank" rel="noreferrer">Documentation of ${provider.title}</a></p></aside>`;
+}
+
+/** @param {{ tested: any, storeAndTest: () => void }} props */
+function Tested({ tested, storeAndTest }) {
+  if (tested === null || tested === "missing") return null;
+  if (tested === "running") return html`<${Busy} text="Testing…" />`;
+  if (tested === "save") {
+    return html`<div class="banner"><p>Save first: a stored secret is only used for what is saved.
+      <button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
+  }
+  const { mood, text, advice } = testWords(tested);
+  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}</p></div>`;
+}
+
+/** @param {{ preview: any, fields: Field[], attempted: boolean }} props What is always in sight: where the credential goes. */
+function Goes({ preview: { destination, reenter, warnings }, fields, attempted }) {
+  if (destination === null && reenter.length === 0) return null;
+  const again = reenter.map((/** @type {any} */ { pointer }) => fields.find((field) => pointersOf(field).some((place) => pointer === place || pointer.startsWith(`${place}/`))));
+  const names = [...new Set(again.map((/** @type {Field | undefined} */ field) => field?.label ?? "a secret"))];
+  return html`
+    <div>
+      ${destination !== null && html`<p>Where the credential goes: ${destinationText(destination)}.</p>`}
+      ${names.length > 0 && html`<p class="warned">Enter again: ${names.join(", ")}.</p>`}
+      ${attempted && warnings.map((/** @type {any} */ { detail }) => html`<p class="warned">${sentence(detail)}</p>`)}
+    </div>
+  `;
+}

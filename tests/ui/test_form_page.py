@@ -1,0 +1,401 @@
+"""The forms of integrations in Chromium, as a developer uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sidekey.runtime.admin_rules import Role
+from support.api import TOKENS, basic
+from support.certificates import issue
+from support.ui import HOSTILE, WIDTHS, Console, axe, problem
+
+
+@pytest.fixture(autouse=True)
+def tidy(console: Console) -> Iterator[None]:
+    """Delete what a test has saved: tests of other pages list everything."""
+    api = console.api("admin")
+    before = {each["id"] for each in api.get("/integrations")["items"]}
+    yield
+    for each in api.get("/integrations")["items"]:
+        if each["id"] not in before:
+            api.remove(f"/integrations/{each['id']}", f'"{each["version"]}"')
+
+
+def box(page: Any, label: str) -> Any:
+    """The input with a label, which ends with a star if it is required."""
+    return page.get_by_label(re.compile(rf"^{label}( \*)?$"))
+
+
+def documents(console: Console, name: str) -> Any:
+    return console.api("editor").get(f"/integrations/{name}")
+
+
+def saved(page: Any, name: str) -> None:
+    page.wait_for_url(f"**/ui/integrations/{name}")
+
+
+def press(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
+    """The order's form: endpoint, domains, client, additional fields and a test; a stored secret is never shown."""
+    console.upstream.body = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
+    page = console.open("editor", "/integrations/add/oauth2")
+    page.set_default_timeout(5000)
+    box(page, "Name").fill("Criteo Marketing")
+    assert box(page, "ID").input_value() == "criteo-marketing"
+    box(page, "Token endpoint").fill(f"{console.upstream.url}/token")
+    page.get_by_label("Allow webhooks from domains").check()
+    box(page, "Domain").fill(console.upstream.url)
+    box(page, "Client ID").fill("the-client")
+    box(page, "Client secret").fill("canary-of-the-client")
+    page.get_by_label("In the body").check()
+    press(page, "Add field")
+    box(page, "Name").last.fill("scope")
+    box(page, "Value").fill("read")
+    page.get_by_text(f"Webhooks go to {console.upstream.url} and below.").wait_for()
+    press(page, "Test integration")
+    page.get_by_text("Add a request to test with").wait_for()
+    page.keyboard.type("/me")
+    press(page, "Test integration")
+    page.locator("strong", has_text="It works: the response was 200").wait_for()
+    token, tested = console.upstream.received[-2:]
+    assert b"scope=read" in token.body
+    assert b"client_secret=canary-of-the-client" in token.body
+    assert (tested.path, tested.headers["Authorization"]) == ("/me", "Bearer t")
+    page.get_by_text("Where the credential goes: header Authorization, to").wait_for()
+    press(page, "Save")
+    saved(page, "criteo-marketing")
+    found = documents(console, "criteo-marketing")
+    assert found["auth"]["client_secret"]["set"] is True
+    assert found["auth"]["token_request"] == {"body": {"scope": "read"}}
+    assert found["test"] == {"path": "/me"}
+    assert found["allowed_domains"] == [console.upstream.url]
+
+
+def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/basic")
+    box(page, "ID").fill("crm")
+    box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
+    box(page, "User name").fill("canary-user")
+    box(page, "Password").fill("canary-password")
+    press(page, "Save")
+    saved(page, "crm")
+    page.goto(f"{console.base}/ui/integrations/crm/edit")
+    page.get_by_text("Set by editor-of-file").first.wait_for()
+    assert "canary" not in page.content()
+    box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v2")
+    page.get_by_text("Enter it again, because the endpoint prefix has changed.").first.wait_for()
+    page.get_by_text("Enter again: User name, Password.").wait_for()
+    press(page, "Replace Password")
+    box(page, "Password").fill("canary-new")
+    page.get_by_text("Enter again: User name.").wait_for()
+    assert axe(page) == []
+    press(page, "Put back Password")
+    page.get_by_text("Enter again: User name, Password.").wait_for()
+    box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
+    page.get_by_text("Enter again").wait_for(state="hidden")
+    box(page, "Path").fill("/me")
+    press(page, "Test integration")
+    page.get_by_text("Save first: a stored secret is only used for what is saved.").wait_for()
+    press(page, "Save and test")
+    page.locator("strong", has_text="It works: the response was 200").wait_for()
+    assert console.upstream.received[-1].path == "/v1/me"
+    assert console.upstream.received[-1].headers["Authorization"].startswith("Basic ")
+
+
+def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/headers")
+    box(page, "ID").fill("keys")
+    box(page, "Endpoint prefix").fill(console.upstream.url)
+    page.get_by_label("An API key").check()
+    box(page, "Value").fill("canary-key")
+    press(page, "Add header")
+    box(page, "Name").last.fill("X-Team")
+    page.get_by_label("Secret", exact=True).last.uncheck()
+    box(page, "Value").last.fill("marketing")
+    press(page, "Add header")
+    box(page, "Name").last.fill("X-Team")
+    page.get_by_text("Row 2 is called X-Team, too. Rename one.").wait_for()
+    press(page, "Save")
+    assert console.api("editor").ask("GET", "/integrations/keys").status == 404
+    press(page, "Remove row 3")
+    press(page, "Save")
+    saved(page, "keys")
+    headers = documents(console, "keys")["auth"]["headers"]
+    assert headers["X-Team"] == "marketing"
+    assert headers["X-API-Key"]["secret"]["set"] is True
+
+
+def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) -> None:
+    """Before the key is there, which must be entered again with another certificate."""
+    issued = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=199.5))
+    page = console.open("editor", "/integrations/add/mtls")
+    box(page, "ID").fill("bank")
+    box(page, "Endpoint prefix").fill("https://bank.example")
+    page.get_by_label("Read Certificate from a file").set_input_files(
+        {"name": "client.pem", "mimeType": "application/x-pem-file", "buffer": issued.pem}
+    )
+    page.get_by_text("CN=client.example.com, issued by").wait_for()
+    page.get_by_text("(198 days)").wait_for()
+    box(page, "Private key").fill(issued.key_as(passphrase="x").decode())
+    page.get_by_text("is encrypted").wait_for()
+    box(page, "Private key").fill(issued.key_pem.decode())
+    page.get_by_text("self-signed").first.wait_for()
+    page.get_by_label("The certificate may be self-signed").check()
+    page.get_by_text("self-signed (its issuer").wait_for(state="hidden")
+    press(page, "Save")
+    saved(page, "bank")
+    page.goto(f"{console.base}/ui/integrations/bank/edit")
+    other = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=30))
+    box(page, "Certificate").fill(other.pem.decode())
+    page.get_by_text("Enter it again, because the certificate beside it has changed.").wait_for()
+
+
+def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -> None:
+    """Name, ID and scope are filled in, and the first field that is empty has the focus."""
+    page = console.open("editor", "/integrations")
+    page.get_by_role("link", name="Add integration").click()
+    page.keyboard.type("Azure Graph")
+    page.get_by_role("link", name="Microsoft Azure (Entra ID)").click()
+    box(page, "Scope").wait_for()
+    assert box(page, "Name").input_value() == "Microsoft Azure (Entra ID)"
+    assert box(page, "ID").input_value() == "microsoft-azure-entra-id"
+    assert box(page, "Scope").input_value() == "https://graph.microsoft.com/.default"
+    page.keyboard.type("contoso.onmicrosoft.com")
+    page.keyboard.press("Tab")
+    assert box(page, "Tenant").input_value() == "contoso.onmicrosoft.com"
+    box(page, "Client ID").fill("the-client")
+    box(page, "Client secret").fill("canary-secret")
+    assert box(page, "Path").get_attribute("placeholder") == "/v1.0/organization"
+    assert not box(page, "API host").is_visible()
+    page.get_by_text("to https://graph.microsoft.com, https://login.microsoftonline.com").wait_for()
+    press(page, "Save")
+    saved(page, "microsoft-azure-entra-id")
+    found = documents(console, "microsoft-azure-entra-id")
+    assert found["auth"]["tenant"] == "contoso.onmicrosoft.com"
+
+
+def test_an_optional_value_that_is_needed_now_is_unfolded(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/oauth2?provider=microsoft-entra")
+    box(page, "Scope").fill("https://vault.azure.net/.default")
+    press(page, "Save")
+    box(page, "API host").wait_for()
+    page.get_by_text("microsoft-entra needs the host name of the API").wait_for()
+
+
+def test_advanced_has_what_was_typed_and_its_errors_have_lines(console: Console) -> None:
+    """A form is left for Advanced at any time. Back, a changed text is saved or discarded first."""
+    page = console.open("editor", "/integrations/add/responsys")
+    page.get_by_text("Use a user for Sidekey alone").wait_for()
+    box(page, "ID").fill("mails")
+    box(page, "Login URL").fill("https://login2.responsys.net")
+    box(page, "User name").fill("svc")
+    box(page, "Password").fill("canary: 'typed' here")
+    page.get_by_role("link", name="Advanced").click()
+    text = page.get_by_label("Document in YAML")
+    assert """value: "canary: 'typed' here\"""" in text.input_value()
+    text.fill(text.input_value().replace("login2.responsys.net", "login2.responsys.net/a path"))
+    press(page, "Line 4")
+    page.get_by_role("link", name="Form", exact=True).click()
+    page.get_by_text("Save or discard this text to go back to the form.").wait_for()
+    press(page, "Discard")
+    assert box(page, "Password").input_value() == "canary: 'typed' here"
+    assert box(page, "Login URL").input_value() == "https://login2.responsys.net"
+    press(page, "Save")
+    saved(page, "mails")
+    page.goto(f"{console.base}/ui/integrations/mails/edit?tab=advanced")
+    text = page.get_by_label("Document in YAML")
+    text.fill(text.input_value() + "description: Newsletters\n")
+    press(page, "Save")
+    assert "+ description: Newsletters" in page.get_by_role("dialog").inner_text()
+    press(page, "Save these changes")
+    saved(page, "mails")
+    assert documents(console, "mails")["description"] == "Newsletters"
+
+
+def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Console) -> None:
+    api = console.api("admin")
+    api.post("/integrations", {"id": "both", **basic(console.upstream.port), "description": "first"})
+    page = console.open("editor", "/integrations/both/edit")
+    box(page, "Path").fill("/mine")
+    api.patch("/integrations/both", {"title": "Theirs", "test": {"path": "/theirs"}}, '"1"')
+    press(page, "Save")
+    page.get_by_text("Not saved: admin-of-file saved this").wait_for()
+    rows = page.get_by_role("row").all_inner_texts()
+    assert {*rows[1:]} == {"title\t(unchanged)\tTheirs", "test.path\t/mine\t/theirs"}
+    assert axe(page) == []
+    press(page, "Use mine")
+    assert box(page, "Name").input_value() == "Theirs"
+    press(page, "Save")
+    saved(page, "both")
+    found = documents(console, "both")
+    assert (found["title"], found["test"]["path"], found["version"]) == ("Theirs", "/mine", 3)
+
+
+def test_two_editors_of_the_text_see_its_difference(console: Console) -> None:
+    api = console.api("admin")
+    api.post("/integrations", {"id": "texts", **basic(console.upstream.port), "description": "first"})
+    page = console.open("editor", "/integrations/texts/edit?tab=advanced")
+    text = page.get_by_label("Document in YAML")
+    text.fill(text.input_value().replace("first", "mine"))
+    api.patch("/integrations/texts", {"description": "theirs"}, '"1"')
+    press(page, "Save")
+    press(page, "Save these changes")
+    page.get_by_role("alert").get_by_text("- description: theirs").wait_for()
+    press(page, "Use mine")
+    press(page, "Save")
+    assert "- description: theirs" in page.get_by_role("dialog").inner_text()
+    press(page, "Save these changes")
+    saved(page, "texts")
+    assert documents(console, "texts")["description"] == "mine"
+
+
+def test_numbers_that_javascript_would_change_stay(console: Console) -> None:
+    body = {"ratio": 1.0, "many": 123456789012345678, "scope": "x"}
+    auth = {"type": "oauth2", "token_endpoint": "https://a.example/token", "client_id": "c"}
+    document = {
+        "auth": {**auth, "client_secret": {"value": "canary"}, "token_request": {"format": "json", "body": body}}
+    }
+    console.api("admin").post("/integrations", {"id": "exact", **document})
+    page = console.open("editor", "/integrations/exact/edit")
+    box(page, "Value").last.fill("y")
+    page.get_by_text("Enter it again, because the field scope has changed.").wait_for()
+    press(page, "Replace Client secret")
+    box(page, "Client secret").fill("canary")
+    press(page, "Save")
+    saved(page, "exact")
+    assert '"ratio":1.0,"many":123456789012345678,"scope":"y"' in json.dumps(
+        documents(console, "exact")["auth"]["token_request"]["body"], separators=(",", ":")
+    )
+    page.goto(f"{console.base}/ui/integrations/exact/edit?tab=advanced")
+    assert "ratio: 1.0\n" in page.get_by_label("Document in YAML").input_value()
+
+
+def log_in_again(page: Any, role: Role) -> None:
+    """The session has ended: the next call asks for a token, over the form."""
+    page.get_by_text("Log in again: what you typed is still here.").wait_for()
+    box(page, "Token").fill(TOKENS[role])
+    page.get_by_role("dialog").get_by_role("button", name="Log in", exact=True).click()
+
+
+def test_a_session_that_ends_over_a_form_loses_nothing(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/basic")
+    box(page, "ID").fill("again")
+    box(page, "Endpoint prefix").fill(console.upstream.url)
+    box(page, "User name").fill("svc")
+    box(page, "Password").fill("canary")
+    page.get_by_text("Where the credential goes").wait_for()
+    page.context.clear_cookies()
+    press(page, "Save")
+    log_in_again(page, "editor")
+    saved(page, "again")
+    assert documents(console, "again")["auth"]["password"]["set"] is True
+
+
+def test_what_was_typed_is_gone_if_another_person_logs_in(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/basic")
+    box(page, "ID").fill("others")
+    box(page, "Endpoint prefix").fill(console.upstream.url)
+    box(page, "User name").fill("svc")
+    box(page, "Password").fill("canary-of-another-person")
+    page.get_by_text("Where the credential goes").wait_for()
+    page.context.clear_cookies()
+    press(page, "Save")
+    log_in_again(page, "admin")
+    page.get_by_text("Somebody else has logged in, so what was typed here is gone.").wait_for()
+    box(page, "ID").wait_for()
+    assert (box(page, "ID").input_value(), box(page, "Password").input_value()) == ("", "")
+    assert console.api("editor").ask("GET", "/integrations/others").status == 404
+
+
+def test_a_store_that_is_away_loses_nothing(console: Console) -> None:
+    page = console.open("editor", "/integrations/add/basic")
+    box(page, "ID").fill("later")
+    box(page, "Endpoint prefix").fill(console.upstream.url)
+    box(page, "User name").fill("svc")
+    box(page, "Password").fill("canary")
+    bodies = {"POST /api/v1/integrations": problem(503, "store_unavailable")}
+    console.fixture(page, bodies)
+    press(page, "Save")
+    page.get_by_text("Detail of store_unavailable.").wait_for()
+    bodies.clear()
+    press(page, "Save")
+    saved(page, "later")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_forms_are_for_everybody(console: Console, scheme: str, width: int) -> None:
+    page = console.open("editor", "/integrations/add/oauth2", scheme=scheme, width=width)
+    page.get_by_label("Allow webhooks from domains").check()
+    press(page, "Add field")
+    page.get_by_label("Secret", exact=True).check()
+    press(page, "Save")
+    page.get_by_text("Fill this in.").first.wait_for()
+    # At the end of the page, where the bar with Save covers nothing.
+    page.keyboard.press("Control+End")
+    page.mouse.wheel(0, 5000)
+    page.get_by_text("200 is success").wait_for()
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("link", name="Advanced").click()
+    page.get_by_role("button", name="Line 1").first.wait_for()
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_texts(console: Console, text: str) -> None:
+    """In names, values and secrets; of a document that somebody else wrote, too."""
+    found = {
+        "id": "hostile", "title": text, "source": "store", "version": 1, "status": "ok", "problem": None,
+        "auth": {
+            "type": "oauth2", "token_endpoint": text, "client_id": text,
+            "client_secret": {"set": True, "id": "s_1", "set_at": "2026-05-03T10:00:00Z", "set_by": text},
+            "token_request": {"body": {text: text}},
+            text: text,
+        },
+    }  # fmt: skip
+    page = console.browser("editor")
+    console.fixture(page, {"GET /api/v1/integrations/hostile": found})
+    page.goto(f"{console.base}/ui/integrations/hostile/edit")
+    assert box(page, "Client ID").input_value() == text
+    page.get_by_text("1 more setting under").wait_for()
+    page.get_by_role("link", name="Advanced").first.click()
+    page.get_by_label("Document in YAML").wait_for()
+    page.get_by_text("Errors", exact=True).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_document_that_no_form_can_show_opens_as_yaml(console: Console) -> None:
+    auth = {"type": "jwt", "algorithm": "HS256", "secret": {"value": "canary-of-32-bytes-at-the-very-least"}}
+    console.api("admin").post("/integrations", {"id": "signed", "endpoint_prefix": "https://a.example", "auth": auth})
+    page = console.open("editor", "/integrations/signed/edit")
+    text = page.get_by_label("Document in YAML")
+    assert "algorithm: HS256" in text.input_value()
+    text.fill(text.input_value().replace("HS256", "HS512"))
+    press(page, "Save")
+    press(page, "Save these changes")
+    page.get_by_role("listitem").filter(has_text=re.compile(r"Line \d /auth/secret must be sent again")).wait_for()
+
+
+def test_a_copy_has_everything_but_the_secrets(console: Console) -> None:
+    document = {"id": "one", "title": "One", **basic(console.upstream.port, "canary"), "tags": ["ads"]}
+    console.api("admin").post("/integrations", document)
+    page = console.open("editor", "/integrations/add/basic?from=one")
+    assert box(page, "Name").input_value() == "One (copy)"
+    assert box(page, "ID").input_value() == "one-copy"
+    assert box(page, "Endpoint prefix").input_value() == document["endpoint_prefix"]
+    box(page, "User name").fill("svc")
+    box(page, "Password").fill("canary")
+    press(page, "Save")
+    saved(page, "one-copy")
+    assert documents(console, "one-copy")["tags"] == ["ads"]
