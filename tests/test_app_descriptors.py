@@ -12,7 +12,7 @@ import pytest
 from support.ask import get, within
 from support.child import WITHOUT_UVLOOP, Child, descriptors
 from support.plane import eventually
-from support.raw import connect
+from support.raw import RawConnection, connect
 from support.upstream import OK, RawUpstream, answering
 
 FEW = 64
@@ -84,6 +84,27 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(code: str | Non
         assert (await slow.response()).status == 200
         page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
         assert 'sidekey_requests_total{integration="unknown",outcome="overloaded"} 100.0\n' in page
+
+
+@both_loops
+async def test_a_peer_with_many_admin_connections_closes_nobody_else_s(code: str | None, tmp_path: Path) -> None:
+    """300 of them: 64 stay, and so does the idle connection that another had before."""
+    async with RawUpstream() as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, code=code))
+        probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+        async def enter(source: str | None = None) -> RawConnection:
+            connection = await stack.enter_async_context(connect(child.admin_port, source=source))
+            await connection.send(probe)
+            assert (await connection.response()).body == b"ok\n"
+            return connection
+
+        other = await enter("127.0.0.2")
+        many = [await enter() for _ in range(300)]
+        await asyncio.gather(*(each.until_ended() for each in many[:-64]))
+        assert not any(each.ended for each in many[-64:])
+        await other.send(probe)
+        assert (await other.response()).body == b"ok\n"
 
 
 @both_loops

@@ -182,13 +182,23 @@ class App:
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
-            most = process.side_connections(MOST)
+            most = process.side_connections(process.ADMIN_CONNECTIONS)
             exposition = Exposition(self.metrics)
             application = build_admin(self.health, exposition, self._extension(where.admin))
             tls = None if self._admin_tls is None else self._admin_tls.context
-            self._servers.append(await serve(application, where.admin, "listen.admin", most, tls))
+            self._servers.append(
+                await serve(
+                    application,
+                    where.admin,
+                    "listen.admin",
+                    most,
+                    is_shared=lambda: self.snapshot.admin.behind_tls,
+                    tls=tls,
+                )
+            )
             if where.metrics is not None:
                 application = build_metrics(self.health, exposition)
+                most = process.side_connections(MOST)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
             backlog = process.backlog()
             self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)

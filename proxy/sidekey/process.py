@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 _PR_SET_DUMPABLE = 4
-_DESCRIPTORS_ASIDE = 128
-"""Descriptors that are neither for connections of the data plane nor for calls: listeners, admin, logs, config files,
-lookups. Where there are few in all, half of them."""
+ADMIN_CONNECTIONS: Final = 256
+"""Connections of the admin listener, unless there are few descriptors."""
+_DESCRIPTORS_ASIDE = 160
+"""Descriptors that are neither for connections of the data plane nor for calls nor for the admin listener: metrics,
+logs, config files, lookups, and one for each of 64 requests that people send."""
 _BACKLOG = 1024
 _CALLS = 256
 _SWITCH = 0.0005
@@ -107,7 +109,8 @@ def afford(in_flight: int) -> Afforded:
     if soft == resource.RLIM_INFINITY:
         return Afforded(in_flight, sys.maxsize)
     # The loop accepts all that waits before a connection can be counted.
-    descriptors = max(2, soft - min(_DESCRIPTORS_ASIDE, soft // 2) - calls() - 2 * backlog())
+    aside = min(_DESCRIPTORS_ASIDE + side_connections(ADMIN_CONNECTIONS), soft // 2)
+    descriptors = max(2, soft - aside - calls() - 2 * backlog())
     return Afforded(min(in_flight, descriptors // 2), descriptors)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -205,6 +207,65 @@ async def test_who_reads_nothing_of_what_they_asked_for_makes_room_as_well() -> 
         await greedy.until_ended()
         assert len(greedy.received) < 32 << 20
     await server.close()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_peer_makes_room_for_its_own_connections(loop: str) -> None:
+    """It has its share, and more only behind a proxy, which is the peer of everybody."""
+    make = pytest.importorskip(loop).new_event_loop
+
+    async def open_of(count: int, **options: Any) -> list[bool]:
+        server = await serve(application(), Address(), "listen.admin", 8, **options)
+        port = server.addresses[0].port
+        async with AsyncExitStack() as stack:
+            other = await stack.enter_async_context(raw.connect(port, source="127.0.0.2"))
+            mine = [await stack.enter_async_context(raw.connect(port)) for _ in range(count)]
+            for each in (*mine[-3:], other):
+                await each.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await each.response()).body == b"hello"
+            found = [not each.ended for each in mine]
+        await server.close()
+        return found
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        assert runner.run(open_of(6, share=3)) == [False] * 3 + [True] * 3
+        assert runner.run(open_of(7, share=3, is_shared=lambda: True)) == [True] * 7
+
+
+async def test_a_connection_too_many_is_one_of_the_peer_with_most() -> None:
+    """Also if the further one makes it the peer with most."""
+    server = await serve(application(), Address(), "listen.admin", 5, share=4)
+    port = server.addresses[0].port
+    async with AsyncExitStack() as stack:
+
+        async def enter(source: str) -> raw.RawConnection:
+            connection = await stack.enter_async_context(raw.connect(port, source=source))
+            await connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await connection.response()).body == b"hello"
+            return connection
+
+        few = [await enter("127.0.0.2") for _ in range(2)]
+        many = [await enter("127.0.0.1") for _ in range(3)]
+        few.append(await enter("127.0.0.2"))
+        await many[0].until_ended()
+        another = await enter("127.0.0.3")
+        await few[0].until_ended()
+        assert not any(each.ended for each in (*few[1:], *many[1:], another))
+        few.append(await enter("127.0.0.2"))
+        await few[1].until_ended()
+        assert not any(each.ended for each in (*few[2:], *many[1:], another))
+    await server.close()
+
+
+def test_hosts_of_an_ipv6_network_are_one_peer() -> None:
+    """Each may use any of 2**64 addresses."""
+
+    class Connected(asyncio.Transport):
+        def __init__(self, host: str) -> None:
+            super().__init__({"peername": (host, 1, 0, 0)})
+
+    peers = [module._peer(Connected(f"2001:db8:0:{network}")) for network in ("1::1", "1:2:3:4:5", "2::1")]
+    assert peers[0] == peers[1] != peers[2]
 
 
 @pytest.mark.parametrize("expected", [b"", b"Expect: 100-continue\r\n"])

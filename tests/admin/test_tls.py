@@ -63,7 +63,7 @@ async def test_a_handshake_that_never_ends_takes_no_connection_from_others(
 ) -> None:
     """Whoever opens many and says nothing in them has as few descriptors as anybody, and each for a while only."""
     tls = AdminTls(certificate(ca.leaf("one.test")))
-    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls.context)
+    server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls=tls.context)
     port = server.addresses[0].port
     context = ca.client_context()
     context.check_hostname = False

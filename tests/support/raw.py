@@ -144,11 +144,15 @@ class RawConnection(asyncio.Protocol):
 
 @asynccontextmanager
 async def connect(
-    port: int, *, host: str = "127.0.0.1", ssl_context: ssl.SSLContext | None = None
+    port: int, *, host: str = "127.0.0.1", source: str | None = None, ssl_context: ssl.SSLContext | None = None
 ) -> AsyncIterator[RawConnection]:
-    """`async with connect(port) as caller`: a connection as a caller makes it, closed at the end."""
+    """`async with connect(port) as caller`: a connection as a caller makes it, closed at the end.
+
+    `source` is the address to connect from.
+    """
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(RawConnection, host, port, ssl=ssl_context)
+    local = None if source is None else (source, 0)
+    _, connection = await loop.create_connection(RawConnection, host, port, ssl=ssl_context, local_addr=local)
     try:
         yield connection
     finally:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from typing import cast
 
 from aiohttp import web, web_response
@@ -28,6 +30,9 @@ KEEP_ALIVE = 75.0
 
 MOST = 32
 """Connections of one listener, each of which takes a descriptor that the data plane may need."""
+
+SHARE = 64
+"""Connections of one peer, of those that a listener has: ten browsers, of six connections each."""
 
 _BACKLOG = 16
 """How many may wait to be accepted, at least: whom the kernel turns away comes back after a second, too late for a
@@ -60,9 +65,11 @@ def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamRe
 
 
 class _Handler(RequestHandler):
-    """A connection, whose malformed requests are told nothing of what they sent: aiohttp would repeat the line."""
+    """A connection of `peer`. The response to a malformed request does not repeat its line, as aiohttp's would."""
 
-    __slots__ = ()
+    __slots__ = ("peer",)
+
+    peer: bytes
 
     def handle_error(
         self,
@@ -71,29 +78,46 @@ class _Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The response to what is no request, or to a defect."""
+        """Build the response to a malformed request, or to a defect."""
         del message
         return super().handle_error(request, status, exc, "the request is malformed\n")
 
 
-class _Connections:
-    """Ends the connections that send no request head in time, and those that make room for others.
+class _Arrival(asyncio.Protocol):
+    """Chooses the protocol of a new connection once its peer is known."""
 
-    With `tls` each begins with a handshake, in which it counts as well: aiohttp learns of it only afterwards.
+    def __init__(self, admit: Callable[[asyncio.Transport], asyncio.BaseProtocol]) -> None:
+        self._admit = admit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand the connection over."""
+        protocol = self._admit(cast(asyncio.Transport, transport))
+        cast(asyncio.Transport, transport).set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+class _Connections:
+    """Ends the connections that send no request head in time, and those that make room for further ones.
+
+    With `tls` each begins with a handshake, in which it counts as well: aiohttp learns of it only afterwards. With
+    `is_shared` all connections belong to one peer, such as a reverse proxy, which has no share.
     """
 
-    def __init__(self, most: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, most: int, share: int, is_shared: Callable[[], bool], tls: ssl.SSLContext | None) -> None:
         self._most = most
+        self._share = share
+        self._is_shared = is_shared
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
         self._shaking: dict[RequestHandler, TlsTransport] = {}
         self._responding: set[RequestHandler] = set()
 
-    def open(self, server: web.Server) -> asyncio.BaseProtocol:
-        """The protocol of a new connection, which has its time for a first head."""
-        self._make_room(server.connections)
+    def admit(self, server: web.Server, transport: asyncio.Transport) -> asyncio.BaseProtocol:
+        """Return the protocol of a new connection, which has its time for a first head."""
         handler = _Handler(server, loop=self._loop, **server._kwargs)
+        handler.peer = b"" if self._is_shared() else _peer(transport)
+        self._make_room([*self._shaking, *server.connections], handler.peer)
         self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
         if self._tls is None:
             return handler
@@ -108,15 +132,28 @@ class _Connections:
         if ready.exception() is not None:
             self._forget(handler)
 
-    def _make_room(self, handlers: list[RequestHandler]) -> None:
-        """Close the oldest of these connections for a further one, those without a request under way first.
+    def _make_room(self, handlers: list[RequestHandler], peer: bytes) -> None:
+        """Close some of these connections for a further one of `peer`: its own if it has its share, then by `most`.
 
-        Whoever opens many must not keep others from the probes, nor the data plane from its descriptors.
+        Those that close anyway go first, and those with a request under way last, each the oldest first. So nobody who
+        opens many keeps others from the pages and the probes, nor the data plane from its descriptors.
         """
-        handlers.sort(key=self._responding.__contains__)
-        waiting = [*self._shaking, *handlers]
-        for each in waiting[: max(0, len(waiting) + 1 - self._most)]:
-            self._expire(each)
+        # The peer itself comes first: if another has as many, it keeps them.
+        peers: dict[bytes, list[RequestHandler]] = {peer: []}
+        for handler in sorted(handlers, key=self._worth):
+            peers.setdefault(cast(_Handler, handler).peer, []).append(handler)
+        excess = len(handlers) + 1 - self._most
+        while peer and len(peers[peer]) >= self._share:
+            self._expire(peers[peer].pop(0))
+            excess -= 1
+        for _ in range(excess):
+            self._expire(max(peers.values(), key=len).pop(0))
+
+    def _worth(self, handler: RequestHandler) -> int:
+        """Return 0 if a connection is not open yet, or not for long; 1 if it is idle, 2 with a request under way."""
+        if handler.transport is None or handler.transport.is_closing():
+            return 0
+        return 2 if handler in self._responding else 1
 
     @web.middleware
     async def arrived(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -147,8 +184,7 @@ class _Connections:
         self._forget(handler)
         layer = self._shaking.get(handler)
         if layer is not None:
-            # Its TCP may be connected only at the loop's next turn.
-            self._loop.call_soon(layer.abort)
+            layer.abort()
             return
         transport = handler.transport
         handler.force_close()
@@ -173,13 +209,27 @@ class Server:
         self._connections.close()
 
 
+def _peer(transport: asyncio.Transport) -> bytes:
+    """Return an IPv4 address, or the half of an IPv6 address that a network has, for hosts choose the rest at will."""
+    name = transport.get_extra_info("peername")
+    # A unix socket has no name of the peer, or an empty one.
+    return ip_address(name[0]).packed[:8] if isinstance(name, tuple) else b""
+
+
 async def serve(
-    app: web.Application, address: Address, key: str, most: int = MOST, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    address: Address,
+    key: str,
+    most: int = MOST,
+    *,
+    share: int = SHARE,
+    is_shared: Callable[[], bool] = lambda: False,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Serve the application at the address that `key` of the config gives, such as `listen.admin`; by TLS where given.
 
-    `most` is how many connections there may be; one more closes the oldest. Raises network.listen.ListenError, whose
-    message names the key.
+    There may be `most` connections, and `share` of one peer, unless `is_shared` reports a proxy in front; one more
+    closes the oldest that is idle. Raises network.listen.ListenError, whose message names the key.
     """
     runner = web.AppRunner(
         app,
@@ -192,12 +242,12 @@ async def serve(
         max_headers=64,
         auto_decompress=False,
     )
-    connections = _Connections(most, tls)
+    connections = _Connections(most, share, is_shared, tls)
     app.middlewares.insert(0, connections.arrived)
     await runner.setup()
-    make = cast(web.Server, runner.server)
+    admit = partial(connections.admit, cast(web.Server, runner.server))
     try:
-        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG))
+        listener = await listen(partial(_Arrival, admit), address, key, backlog=max(most, _BACKLOG))
     except BaseException:
         await runner.cleanup()
         raise
