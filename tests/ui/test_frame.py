@@ -24,6 +24,17 @@ WHO: Final = {
 NOBODY: Final = {"who": None, "oidc": False, "store": "ready"}
 ANN: Final = {**NOBODY, "who": WHO}
 
+SEARCH_AND_ADD: Final = """async () => {
+  const base = document.querySelector("script[type=module]").src.replace("main.js", "");
+  const names = ["vendor/preact.js", "fields.js", "parts.js", "router.js"];
+  const [{ html }, { Search }, { Page }, { view }] = await Promise.all(names.map((name) => import(base + name)));
+  view.value = { Page: () => html`<${Page} title="Integrations">
+    <${Search} label="Search" value="" onInput=${() => undefined} />
+    <a href="/ui/added" data-key="n">Add integration</a>
+  <//>` };
+}"""
+"""Show a page with a search and something to add."""
+
 
 def opened(console: Console, path: str, bodies: dict[str, Any], **window: Any) -> Any:
     """A page whose calls are answered by hand."""
@@ -73,12 +84,69 @@ def test_theme_is_switched_and_kept(console: Console) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
+def test_keys_search_add_and_list_themselves(console: Console) -> None:
+    page = opened(console, "/nowhere", {"GET /api/v1/session": ANN})
+    page.get_by_role("heading", name="This page does not exist").wait_for()
+    # With neither a search nor something to add, the keys do nothing.
+    for key in ("/", "n"):
+        page.keyboard.press(key)
+    page.evaluate(SEARCH_AND_ADD)
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("n/?")
+    expect(page.get_by_role("searchbox")).to_have_value("n/?")
+    page.get_by_role("heading", name="Integrations").click()
+    page.keyboard.press("n")
+    page.get_by_role("heading", name="This page does not exist").wait_for()
+    assert page.url.endswith("/ui/added")
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keys")
+    expect(dialog).to_contain_text("Search")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    page.get_by_role("button", name="Keys").click()
+    dialog.get_by_label("Use these keys").uncheck()
+    dialog.get_by_role("button", name="Close").click()
+    page.reload()
+    page.get_by_role("heading", name="This page does not exist").wait_for()
+    page.keyboard.press("?")
+    expect(dialog).to_have_count(0)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_frame_is_for_everybody(console: Console, width: int) -> None:
     page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}}, width=width)
     page.get_by_label("Token", exact=True).wait_for()
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("dialog", name="Keys").wait_for()
+    assert axe(page) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_a_page_reports_is_for_everybody(console: Console, width: int) -> None:
+    admin = {**WHO, "role": "admin", "identity": "oidc:https://idp.example.com#8f1c", "label": "\u05d0" * 100}
+    session = {**NOBODY, "who": admin, "store": "unavailable"}
+    page = opened(console, "/nowhere", {"GET /api/v1/session": session}, width=width)
+    page.get_by_role("button", name="Try again").wait_for()
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_page_says_that_the_store_is_away_until_it_is_back(console: Console) -> None:
+    bodies: dict[str, Any] = {"GET /api/v1/session": {**ANN, "store": "unavailable"}}
+    page = opened(console, "/nowhere", bodies)
+    page.get_by_text("The database cannot be reached. You can read.").wait_for()
+    bodies["GET /api/v1/session"] = ANN
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)
+
+
+def test_sidekey_that_only_serves_asks_nobody_to_log_in_again(console: Console) -> None:
+    page = opened(console, "/login", {"GET /api/v1/session": problem(403, "store_denied")})
+    page.get_by_text("This Sidekey only serves. Log in at the Sidekey that edits.").wait_for()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_without_javascript_a_sentence_names_the_alternatives(console: Console) -> None:

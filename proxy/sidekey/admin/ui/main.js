@@ -1,6 +1,7 @@
 // Starts the console: who is logged in, the bar at the top, and the page of the URL.
 import { effect, html, render, signal, useEffect, useState } from "./vendor/preact.js";
 import { Dialogs } from "./dialog.js";
+import { showKeys, startKeys } from "./keys.js";
 import { Details, Page, Problem, Spoken } from "./parts.js";
 import { go, here, match, start, view } from "./router.js";
 import { BAR, ROUTES } from "./routes.js";
@@ -38,6 +39,7 @@ function Bar() {
         <div class="who">
           ${me.value && html`<span>${personName(me.value)} (${ROLES[me.value.role].name.toLowerCase()})</span>`}
           <${Theme} />
+          <button type="button" class="link" onClick=${showKeys}>Keys</button>
           ${me.value && html`<button type="button" class="link" onClick=${async () => setProblem(await logOut())}>Log out</button>`}
         </div>
       </div>
@@ -112,5 +114,6 @@ await start(ROUTES, () => import("./pages/missing.js"));
 const root = /** @type {HTMLElement} */ (document.getElementById("root"));
 root.replaceChildren();
 render(html`<${App} />`, root);
+startKeys();
 setInterval(poll, POLL);
 document.addEventListener("visibilitychange", poll);

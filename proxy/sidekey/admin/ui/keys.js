@@ -1,0 +1,65 @@
+// Keys: / searches, n adds, ? lists the keys. They can be switched off, since speech input may type them (WCAG 2.1.4).
+import { html, signal } from "./vendor/preact.js";
+import { Dialog, show } from "./dialog.js";
+import { Check } from "./fields.js";
+
+const OFF = "sidekey-keys-off";
+const off = signal(localStorage.getItem(OFF) !== null);
+
+/** @type {Record<string, () => HTMLElement | null>} What a key reaches: a search gets the focus, all else a click. */
+const TARGETS = {
+  "/": () => document.querySelector("main input[type=search]"),
+  n: () => document.querySelector('main [data-key="n"]'),
+};
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  const { key, target } = event;
+  if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || off.value) return;
+  if (target instanceof Element && target.matches("input, textarea, select")) return;
+  if (document.querySelector("dialog[open]") !== null) return;
+  if (key === "?") {
+    showKeys();
+    return;
+  }
+  const found = TARGETS[key]?.();
+  if (!found) return;
+  // The search would get the key as a text.
+  event.preventDefault();
+  if (found instanceof HTMLInputElement) found.select();
+  else found.click();
+}
+
+/** @param {boolean} on */
+function use(on) {
+  off.value = !on;
+  if (on) localStorage.removeItem(OFF);
+  else localStorage.setItem(OFF, "1");
+}
+
+function Keys() {
+  return html`
+    <dl class="keys">
+      <dt><kbd>/</kbd></dt><dd>Search</dd>
+      <dt><kbd>n</kbd></dt><dd>Add</dd>
+      <dt><kbd>?</kbd></dt><dd>List the keys</dd>
+      <dt><kbd>Esc</kbd></dt><dd>Close a dialog</dd>
+    </dl>
+    <${Check} label="Use these keys" value=${!off.value} onInput=${use} />
+  `;
+}
+
+/** List the keys in a dialog. */
+export function showKeys() {
+  show((close) => html`
+    <${Dialog} title="Keys" onClose=${close}>
+      <${Keys} />
+      <div class="actions"><button type="button" class="button" onClick=${close}>Close</button></div>
+    <//>
+  `);
+}
+
+/** Listen to the keys. */
+export function startKeys() {
+  document.addEventListener("keydown", onKey);
+}
