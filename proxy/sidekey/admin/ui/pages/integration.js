@@ -26,7 +26,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   const path = `/integrations/${encodeURIComponent(id)}`;
   const period = query.get("period") ?? "24h";
   const before = query.get("before");
-  const { body, result, problem, reload } = useCall(path, {}, { every: POLL });
+  const { body, result, problem } = useCall(path, {}, { every: POLL });
   const usage = useCall(body && `${path}/usage`, { period }, { every: POLL });
   const failures = useCall(body && `${path}/failures`, { before }, { every: POLL });
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
