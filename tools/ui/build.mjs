@@ -1,5 +1,5 @@
-// Bundles libraries.js into FOLDER/preact.js, with the licences of what is in it: `node build.mjs FOLDER`.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+// Bundles libraries.js into FOLDER/preact.js, with its types and the licences of what is in it: `node build.mjs FOLDER`.
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -28,3 +28,4 @@ const licences = [...names].sort().map((name) => {
 });
 mkdirSync(folder, { recursive: true });
 writeFileSync(join(folder, "LICENSES.txt"), licences.join(`\n${"-".repeat(80)}\n\n`));
+copyFileSync(join(here, "preact.d.ts"), join(folder, "preact.d.ts"));

@@ -17,7 +17,7 @@ PREFIX: Final = "/ui"
 
 ASSETS: Final = f"{PREFIX}/assets/"
 
-_FOLDER: Final = Path(__file__).parent / "ui"
+FOLDER: Final = Path(__file__).parent / "ui"
 
 _INDEX: Final = "index.html"
 
@@ -60,8 +60,8 @@ class StaticPages:
     """
 
     def __init__(self) -> None:
-        paths = sorted(path for path in _FOLDER.rglob("*") if path.suffix in _TYPES)
-        files = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in paths}
+        paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in _TYPES)
+        files = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in paths}
         digest = hashlib.sha256()
         for name, body in files.items():
             digest.update(b"%d %s %d\n" % (len(name), name.encode(), len(body)) + body)

@@ -3,6 +3,7 @@ import { useEffect, useState } from "./vendor/preact.js";
 import { logInAgain, store } from "./session.js";
 
 /**
+ * @typedef {import("./openapi.js").components["schemas"]} Schemas Bodies of the API, by name: tests generate the types.
  * @typedef {{ pointer: string, detail: string, line?: number, column?: number }} ItemError
  * @typedef {{ code: string, title: string, detail: string, errors: ItemError[], presets?: string[] }} Problem
  * @typedef {{ ok: true, status: number, body: any, etag: string | null, retryAfter: number | null }} Success

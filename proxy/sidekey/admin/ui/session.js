@@ -6,11 +6,7 @@ import { Secret, Submit } from "./fields.js";
 import { LoginForm } from "./login_form.js";
 import { leaveSilently, mayLeave } from "./router.js";
 
-/**
- * @typedef {{ name: string, identity: string, label: string, role: "sender" | "viewer" | "editor" | "admin",
- *   source: string, expires_at: string | null, presets: string[] | null, per_minute: number | null,
- *   per_day: number | null, session_ends_at: string | null }} WhoAmI
- */
+/** @typedef {import("./api.js").Schemas["WhoAmI"]} WhoAmI */
 
 /** @type {import("./vendor/preact.js").Signal<WhoAmI | null>} */
 export const me = signal(null);

@@ -1,0 +1,60 @@
+"""How much a browser loads until it shows a page for the first time, gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import posixpath
+import re
+from collections.abc import Callable
+from http.client import HTTPConnection
+from typing import Final
+
+import pytest
+
+from support.ui import Shared
+
+ANY: Final = 120 << 10
+SEND: Final = 60 << 10
+"""Bytes. People send from phones."""
+
+Load = Callable[[str], tuple[str, int]]
+
+
+@pytest.fixture
+def load(shared: Shared) -> Load:
+    """Load a path: return its text, and how many bytes were transferred."""
+
+    def load(path: str) -> tuple[str, int]:
+        connection = HTTPConnection("127.0.0.1", shared.child.admin_port, timeout=10)
+        connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        assert (response.status, response.headers["Content-Encoding"]) == (200, "gzip"), path
+        return gzip.decompress(body).decode(), len(body)
+
+    return load
+
+
+def modules(load: Load, path: str, known: dict[str, int]) -> dict[str, int]:
+    """Return the sizes of a module and of all that it imports statically, beside those that are `known`."""
+    sizes = dict(known)
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current not in sizes:
+            text, sizes[current] = load(current)
+            imported = re.findall(r'^(?:import|export)\b[^"();]*"(\.[^"]+)";', text, re.MULTILINE)
+            waiting += [posixpath.normpath(posixpath.join(posixpath.dirname(current), name)) for name in imported]
+    return sizes
+
+
+def test_pages_are_small(load: Load) -> None:
+    index, size = load("/ui/")
+    assets = re.findall(r'(?:href|src)="(/ui/assets/[^"]+)"', index)
+    frame = {"/ui/": size, **{path: load(path)[1] for path in assets}}
+    folder = posixpath.dirname(assets[0])
+    routes = re.findall(r'path: "([^"]+)", page: \(\) => import\("\./([^"]+)"\)', load(f"{folder}/routes.js")[0])
+    assert ("/login", "pages/login.js") in routes
+    sizes = {path: sum(modules(load, f"{folder}/{page}", frame).values()) for path, page in routes}
+    assert {path: size for path, size in sizes.items() if size > (SEND if path.startswith("/send") else ANY)} == {}
