@@ -108,9 +108,9 @@ function poll() {
 }
 
 if (wasDropped()) notice.value = "Somebody else has logged in, so what was typed here is gone.";
-const problem = await loadSession();
+// At the same time: a slow line has a long way to go.
+const [problem] = await Promise.all([loadSession(), start(ROUTES, () => import("./pages/missing.js"))]);
 if (problem !== null) notice.value = logInProblem(problem);
-await start(ROUTES, () => import("./pages/missing.js"));
 const root = /** @type {HTMLElement} */ (document.getElementById("root"));
 root.replaceChildren();
 render(html`<${App} />`, root);
