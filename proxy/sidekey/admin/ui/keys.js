@@ -16,7 +16,7 @@ const TARGETS = {
 function onKey(event) {
   const { key, target } = event;
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || off.value) return;
-  if (target instanceof Element && target.matches("input, textarea, select")) return;
+  if (target instanceof Element && target.matches("input:not([type=checkbox], [type=radio]), textarea, select")) return;
   if (document.querySelector("dialog[open]") !== null) return;
   if (key === "?") {
     showKeys();
