@@ -28,7 +28,7 @@ CODES: Final[Mapping[str, Code]] = {
     "unauthenticated": Code(401, "The request needs an operator's token"),
     "forbidden": Code(403, "The operator's role does not allow this"),
     "store_denied": Code(403, "The database user of this Sidekey lacks a privilege"),
-    "not_found": Code(404, "There is no such thing"),
+    "not_found": Code(404, "Not found"),
     "method_denied": Code(405, "The method is not allowed here"),
     "exists": Code(409, "The name is in use"),
     "read_only": Code(409, "It is written in a config file"),

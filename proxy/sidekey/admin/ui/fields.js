@@ -1,6 +1,7 @@
 // The only module with inputs. Label, help and error belong to their input for everybody, also without sight.
 // Values are strings, of Check booleans. `required` marks a field; the server decides what is valid.
 import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+import { sentence } from "./words.js";
 
 /**
  * @typedef {{ label: string, value: string, onInput: (value: string) => void, required?: boolean, help?: any,
@@ -286,12 +287,6 @@ export function focusFirst(form) {
   const wrong = usable.find((each) => each.getAttribute("aria-invalid") === "true");
   const empty = usable.find((each) => !/^(?:checkbox|radio|file)$/.test(each.type) && each.value === "");
   (wrong ?? empty)?.focus();
-}
-
-/** @param {string} text */
-function sentence(text) {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
 /** @param {string | Option} choice @returns {Option} */

@@ -2,7 +2,7 @@
 import { html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { here, hrefWith, useTitle } from "./router.js";
 import { clock, utc } from "./time.js";
-import { STATES } from "./words.js";
+import { STATES, sentence } from "./words.js";
 
 /** @param {{ title: string, heading?: any, actions?: any, crumbs?: any, children?: any }} props
  * A page: its heading, which gets the focus after a navigation, and the buttons at the right. */
@@ -23,7 +23,7 @@ export function Problem({ problem, shown = [] }) {
   const errors = problem.errors.filter((error) => !isShown(error.pointer));
   return html`
     <div class="banner bad" role="alert">
-      <p><strong>${problem.title}.</strong> ${problem.detail}</p>
+      <p><strong>${problem.title}.</strong> ${sentence(problem.detail)}</p>
       ${errors.length > 0 && html`<ul>
         ${errors.map(({ pointer, detail, line }) => html`<li>${line && `Line ${line}: `}${pointer && html`<code>${pointer}</code> `}${detail}</li>`)}
       </ul>`}

@@ -146,7 +146,7 @@ export function sendProblem(problem, retryAfter, limits = { per_minute: null, pe
     case "not_found":
       return warning("Sidekey has not received it.", "Send (the same key: it is never sent twice)");
     default:
-      return bad(`Not sent: ${problem.title}.`, problem.detail);
+      return bad(`Not sent: ${problem.title}.`, sentence(problem.detail));
   }
 }
 
@@ -186,7 +186,7 @@ export function logInProblem(problem) {
     case "too_many":
       return "Many people are logging in. Try again in a minute.";
     default:
-      return `${problem.title}. ${problem.detail}`;
+      return `${problem.title}. ${sentence(problem.detail)}`;
   }
 }
 
@@ -296,6 +296,12 @@ function within(latency, least) {
  */
 export function personName({ name, label = "", identity = "" }) {
   return identity.startsWith("oidc:") ? `${label || name} (company account, …${identity.slice(-4)})` : name;
+}
+
+/** @param {string} text A detail of the API as a sentence. */
+export function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return first === "" || /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
 /** @param {number} seconds "14 s", "3 min". */
