@@ -3,11 +3,8 @@ import { Area, Check, Choice, errorsAt, Radios, Text } from "./fields.js";
 import { html } from "./vendor/preact.js";
 
 /**
- * @typedef {{ name: string, type: "text" | "number" | "boolean", required: boolean, default?: string | number | boolean | null,
- *   max_length?: number | null, enum?: (string | number)[] | null, title?: string, help?: string,
- *   example?: string | number | boolean | null, format?: "textarea" | "email" | "url" | "phone" | null }} Parameter
- * @typedef {{ id: string, title: string, help: string, takes: "parameters" | "payload", content_type: string | null,
- *   problem: boolean, parameters: Parameter[] }} Form
+ * @typedef {import("./api.js").Schemas["FormParameter"]} Parameter
+ * @typedef {import("./api.js").Schemas["Form"]} Form
  * @typedef {Record<string, string | boolean>} Values Texts, also of numbers, and booleans. A payload is the value of "".
  */
 

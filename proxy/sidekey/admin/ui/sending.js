@@ -9,9 +9,7 @@ const ASK_TIMES = 48;
 const NOTHING_SENT = new Set(["store_unavailable", "stopping"]);
 
 /**
- * @typedef {{ key: string, at: string, who: string, label: string, preset: string | null, integration?: string,
- *   batch: null | { id: string, row: number, rows: number }, outcome: string, status: number | null, code: string | null,
- *   host: string | null, milliseconds: number, request_id: string | null, retry_after?: number | null }} Send
+ * @typedef {import("./api.js").Schemas["Send"]} Send
  * @typedef {import("./api.js").Problem} Problem
  * @typedef {{ send: Send } | { problem: Problem, status: number, retryAfter: number | null } | { lost: true } | { away: true }} Sent
  *   `lost`: Sidekey has no such send. `away`: Sidekey could not be asked.

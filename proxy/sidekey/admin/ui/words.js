@@ -4,8 +4,7 @@ import { ago, clock, day, duration, number } from "./time.js";
 /**
  * @typedef {"good" | "warning" | "bad" | "quiet"} Mood
  * @typedef {{ mood: Mood, text: string, advice: string }} Words `advice`: what to do, or empty.
- * @typedef {{ outcome: string, status: number | null, code: string | null, host: string | null, milliseconds: number,
- *   retry_after?: number | null }} Send
+ * @typedef {Pick<import("./api.js").Schemas["Send"], "outcome" | "status" | "code" | "host" | "milliseconds" | "retry_after">} Send
  */
 
 /** @type {Record<string, [Mood, string]>} States of integrations and presets, and outcomes of sends. */

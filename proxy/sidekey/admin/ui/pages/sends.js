@@ -75,10 +75,7 @@ function File({ send, titles, goOn }) {
   `;
 }
 
-/**
- * @typedef {{ id: string, preset: string, begun_at: string, ended_at: string, rows: number, last_row: number, outcomes: Record<string, number>,
- *   others: { row: number, outcome: string, status: number | null }[] }} BatchResult
- */
+/** @typedef {import("../api.js").Schemas["Batch"]} BatchResult */
 
 /** @param {{ batch: BatchResult, goOn: boolean }} props */
 function Batch({ batch, goOn }) {
