@@ -34,3 +34,10 @@ def test_pages_of_a_role_are_for_everybody(console: Console, role: Role, width: 
         if search.count():
             page.keyboard.press("/")
             expect(search).to_be_focused()
+
+
+def test_key_adds_an_integration(console: Console) -> None:
+    page = console.open("editor", "/integrations")
+    page.get_by_role("link", name="Add integration").wait_for()
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Add an integration")

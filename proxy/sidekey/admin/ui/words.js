@@ -163,7 +163,7 @@ function limit(problem, limits) {
  * @returns {Words}
  */
 export function testWords({ ok, status, code, reason, note, milliseconds }) {
-  const more = note ? `${note.charAt(0).toUpperCase()}${note.slice(1)}.` : "";
+  const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
   const advice = adviceFor({ status: status ?? 0, code: code ?? "" });
   const text = code ? `It does not work: ${reason}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
@@ -215,7 +215,7 @@ export function standingText({ status, expires_at: expires, failing_since: since
  * @param {{ at: string, status: number, code: string } | undefined} failure The newest failure.
  */
 export function standingReason({ status, expires_at: expires, problem }, failure) {
-  if (status === "unusable" && problem) return `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`;
+  if (status === "unusable" && problem) return sentence(problem);
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
