@@ -3,12 +3,7 @@ import { State } from "./parts.js";
 import { html } from "./vendor/preact.js";
 import { standingText } from "./words.js";
 
-/**
- * @typedef {{ id: string, title?: string, description?: string, tags: string[], kind: string | null, base: string | null,
- *   hosts: string[], source: "file" | "store", version: number | null, status: string, problem: string | null,
- *   expires_at: string | null, failing_since: string | null,
- *   usage?: { points: [number, number][], last_used_at: string | null } }} Item
- */
+/** @typedef {import("./api.js").Schemas["IntegrationItem"]} Item */
 
 /** @param {{ id: string, title?: string }} item The name that people see. */
 export const nameOf = (item) => item.title || item.id;

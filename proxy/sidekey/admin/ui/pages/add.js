@@ -6,8 +6,8 @@ import { setQuery } from "../router.js";
 import { html } from "../vendor/preact.js";
 import { kindName } from "../words.js";
 
-/** @typedef {{ kind: string, title: string, summary: string }} Kind */
-/** @typedef {{ provider: string, kind: string, title: string, aliases: string[], popular: boolean }} Provider */
+/** @typedef {import("../api.js").Schemas["Kind"]} Kind */
+/** @typedef {import("../api.js").Schemas["Provider"]} Provider */
 
 /** Kinds in sight; the others are below "More". */
 const COMMON = 5;

@@ -12,10 +12,8 @@ import { html, useState } from "../vendor/preact.js";
 import { adviceFor, failureText, isRejected, kindName, latencyText, standingReason, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
-/** @typedef {{ at: string, who: string, preset: string, target: string, method: string, status: number, code: string,
- *   milliseconds: number, request_id: string }} Failure */
-/** @typedef {{ step: number, from: string, points: { requests: number, failed: number }[], outcomes: Record<string, number>,
- *   latency: { to_ms: number | null, count: number }[], last_used_at: string | null }} Usage */
+/** @typedef {import("../api.js").Schemas["Failure"]} Failure */
+/** @typedef {import("../api.js").Schemas["Usage"]} Usage */
 
 const POLL = 30_000;
 /** @type {[string, string][]} */

@@ -7,8 +7,7 @@ import { may, store } from "../session.js";
 import { html } from "../vendor/preact.js";
 import { kindName } from "../words.js";
 
-/** @typedef {{ provider: string, kind: string, title: string, aliases: string[], category: string, notes: string,
- *   documentation: string }} Provider */
+/** @typedef {import("../api.js").Schemas["Provider"]} Provider */
 
 /** @param {{ query: URLSearchParams }} props */
 export default function ProvidersPage({ query }) {
