@@ -126,6 +126,23 @@ def test_nothing_is_sent_without_a_row(upstream: Upstream, tmp_path: Path) -> No
     assert upstream.words == ["200"]
 
 
+def test_results_are_kept_although_more_sends_are_refused_than_fit(upstream: Upstream, tmp_path: Path) -> None:
+    """While the store can only be read. A refused send keeps nothing, neither its result nor its content."""
+    key = new_key()
+    with sending(tmp_path, upstream) as running:
+        with held(running, key), ThreadPoolExecutor(4) as threads:
+            for event in ("INSERT", "UPDATE"):
+                trigger = f"CREATE TRIGGER full_{event} BEFORE {event} ON sidekey_sends"
+                sql(tmp_path, f"{trigger} BEGIN SELECT RAISE(ABORT, 'full'); END")
+            anna = running.by("anna")
+            found = Counter(said.code for said in threads.map(lambda _: anna.send("welcome", phone="200"), range(1000)))
+            assert found == {"store_unavailable": 1000}
+        for event in ("INSERT", "UPDATE"):
+            sql(tmp_path, f"DROP TRIGGER full_{event}")
+        within(lambda: running.by("mark").get(f"/sends/{key}")["outcome"] == "accepted")
+    assert upstream.words == ["hold"]
+
+
 @contextmanager
 def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]]:
     """A relay, and where the store is: through it, and directly."""

@@ -12,11 +12,11 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, is locked, or has a full disk. Another attempt may succeed.
+    """The database cannot be reached, is locked, or has a full disk. Another attempt may succeed."""
 
-    Nothing has changed, unless the connection closed during a commit: then the outcome is unknown, and a caller must
-    read before it writes again.
-    """
+
+class CommitUncertain(StoreUnavailable):
+    """A commit failed, and may have taken effect all the same: a caller must read before it writes again."""
 
 
 class StoreUnusable(StoreUnavailable):

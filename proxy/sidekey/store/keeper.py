@@ -15,13 +15,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database, Transaction, as_number, as_text, shown
-from sidekey.store.errors import Changed, Exists, StoreRefused, StoreUnavailable
+from sidekey.store.errors import Changed, CommitUncertain, Exists, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import TOMBSTONE, Held, Line, Seals
 from sidekey.store.ring import KeyRing
 from sidekey.store.schema import create_tables, find_tables
@@ -145,23 +145,18 @@ class Keeper:
             return await work(transaction)
 
     async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Write tables other than the rows."""
-        async with self._one, self._database.writing() as transaction:
-            return await work(transaction)
+        """Write tables other than the rows. Raises CommitUncertain."""
+        async with self._one:
+            return await _within(self._database.writing(), work)
 
     async def append(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
         """Add to usage or failures.
 
-        An error of the commit itself is ignored: the database may have committed, and adding twice is worse.
+        An uncertain commit counts as a commit: adding twice is worse than losing a minute.
         """
-        done = False
-        try:
-            async with self._one, self._database.appending() as transaction:
-                await work(transaction)
-                done = True
-        except StoreUnavailable:
-            if not done:
-                raise
+        with suppress(CommitUncertain):
+            async with self._one:
+                await _within(self._database.appending(), work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
@@ -266,6 +261,20 @@ class Keeper:
             rows[name] = Held(line, written if isinstance(change, Put) else None)
         await _insert(transaction, new)
         return rows
+
+
+async def _within(begin: AbstractAsyncContextManager[Transaction], work: Callable[[Transaction], Awaitable[T]]) -> T:
+    """Do work in a transaction. Raises CommitUncertain if only its end failed."""
+    done = False
+    try:
+        async with begin as transaction:
+            result = await work(transaction)
+            done = True
+    except StoreUnavailable as error:
+        if done:
+            raise CommitUncertain(str(error), error.public) from None
+        raise
+    return result
 
 
 async def check_keys(transaction: Transaction, seals: Seals) -> None:

@@ -19,7 +19,7 @@ from sidekey.errors import Problem
 from sidekey.probe import Outcome, path_of
 from sidekey.runtime.snapshot import Preset
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import StoreDenied, StoreError
+from sidekey.store.errors import CommitUncertain, StoreError
 from sidekey.store.sends import ACCEPTED, SENDING, UNKNOWN, Existing, Limited, NewSend, OtherBatch, Result, Send
 from sidekey.store.store import Store
 
@@ -171,10 +171,8 @@ class Sending:
         new, entry = order.reserve(filled)
         try:
             found = await self._store().reserve_send(new, entry)
-        except StoreDenied:
-            raise
-        except StoreError:
-            # If the commit took effect all the same, the row of this attempt must not stay under way.
+        except CommitUncertain:
+            # If the commit took effect, the row of this attempt must not stay under way.
             self._keep(_Unrecorded(new, Result(_NOT_SENT, 0, "store_unavailable", 0, ""), None))
             raise
         if isinstance(found, Existing):
@@ -216,9 +214,9 @@ class Sending:
             raise _over(hold.limited._replace(retry_after=left), order.limits)
 
     def _keep(self, unrecorded: _Unrecorded) -> None:
-        """Record a result once the store can be written."""
+        """Record a result once the store can be written. Until then, keep nothing of what the person typed."""
         if len(self._unrecorded) < _MOST_UNRECORDED:
-            self._unrecorded.append(unrecorded)
+            self._unrecorded.append(unrecorded._replace(new=replace(unrecorded.new, content="")))
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.get_running_loop().create_task(self._retry())
 
