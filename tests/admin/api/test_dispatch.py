@@ -221,6 +221,30 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     assert grown == {made: 1, forbidden: 1, invalid: 1, let_in: 2}
 
 
+@pytest.mark.parametrize("by_session", [False, True])
+def test_token_that_is_revoked_while_the_body_comes_changes_nothing(
+    api: Api, running: Running, named: Named, by_session: bool
+) -> None:
+    """Otherwise a stolen token could make another one after it was revoked."""
+    port, name, made = running.child.admin_port, named("slow"), named("made")
+    token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
+    fields = f"Authorization: Bearer {token}"
+    if by_session:
+        said = api.ask("POST", "/session", {"token": token}, headers={"Authorization": "", "Sidekey-Console": "1"})
+        cookie = said.headers["Set-Cookie"].partition(";")[0]
+        fields = f"Cookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\nSidekey-Console: 1"
+    body = json.dumps({"name": made, "role": "admin", "own_token": token}).encode()
+    head = f"POST {PREFIX}/tokens HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{fields}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert api.ask("DELETE", f"/tokens/{name}", match="*").status == 204
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+    assert api.ask("GET", f"/tokens/{made}").code == "not_found"
+
+
 def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
     api: Api, running: Running, named: Named
 ) -> None:

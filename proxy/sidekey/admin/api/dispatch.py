@@ -14,7 +14,7 @@ from aiohttp.http import HttpVersion11
 from pydantic import ValidationError
 
 from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
-from sidekey.admin.api.operators import Operator, bearer
+from sidekey.admin.api.operators import Operator, bearer, unknown_token
 from sidekey.admin.api.problems import TYPE, ApiProblem
 from sidekey.admin.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route, needs_console
 from sidekey.admin.api.service import Service
@@ -187,12 +187,25 @@ class Dispatcher:
             raise ApiProblem("malformed", "a query parameter must not be repeated")
         query = read_query(route, dict(request.query))
         received = await self._body(request, route, received)
+        if route.body is not None and route.permission != "anonymous":
+            operator = await self._operator_now(request, received.operator)
+            require(operator, route.permission)
+            received = replace(received, known=operator)
         key = _key(request) if route.keyed else ""
         received = replace(received, query=query, key=key, as_yaml=route.gives_yaml and _prefers_yaml(request))
         if not route.conditional:
             return received
         condition = _condition(request, route)
         return replace(received, condition=condition, action="create" if condition.absent else received.action)
+
+    async def _operator_now(self, request: web.Request, operator: Operator) -> Operator:
+        """Return the operator as of now: the token may have been revoked while the body came. Raises ApiProblem."""
+        if operator.session_ends_at is not None:
+            return await self._service.session_operator(self._cookie(request))
+        found = self._service.operator(operator.digest)
+        if not isinstance(found, Operator):
+            raise unknown_token()
+        return found
 
     async def _body(self, request: web.Request, route: Route, received: ApiRequest) -> ApiRequest:
         if route.body is None:
