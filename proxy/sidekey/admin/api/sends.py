@@ -106,7 +106,8 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
     await check_grant(service, request)
     submitted = sent.model_dump(include={"parameters", "payload"})
-    content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=str)
+    # A decimal is written as a list, which no valid parameter is: 1.5 must differ from "1.5".
+    content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=lambda number: [str(number)])
     # Before anything is filled: the preset may have changed since the first request, whose response was lost.
     existing = await or_unavailable(service.sending.find(operator.identity, request.key, content))
     if existing is not None:
