@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -75,16 +75,14 @@ def _ids(snapshot: Snapshot, operator: Operator) -> Mapping[str, Preset] | froze
 
 
 def _page(snapshot: Snapshot, operator: Operator, query: FormFilter) -> Forms:
-    words = query.q.split()
     later = (name for name in sorted(_ids(snapshot, operator)) if name > query.after)
-    names = [*islice((name for name in later if _matches(name, snapshot.presets.get(name), words)), PAGE + 1)]
+    names = [*islice((name for name in later if _matches(name, snapshot.presets.get(name), query.q)), PAGE + 1)]
     items = [FormItem(**_members(snapshot, operator, name)) for name in names[:PAGE]]
     return Forms(items=items, next=names[PAGE - 1] if len(names) > PAGE else None)
 
 
-def _matches(name: str, preset: Preset | None, words: Sequence[str]) -> bool:
-    texts = (name,) if preset is None else (name, preset.title, preset.help)
-    return all(contains(word, texts) for word in words)
+def _matches(name: str, preset: Preset | None, q: str) -> bool:
+    return contains(q, (name,) if preset is None else (name, preset.title, preset.help))
 
 
 def _form(snapshot: Snapshot, operator: Operator, name: str) -> Form:
