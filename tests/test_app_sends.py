@@ -80,6 +80,14 @@ def test_store_that_is_away_during_record_gets_the_result_later(upstream: Upstre
     assert upstream.words == ["hold"]
 
 
+def test_end_of_a_process_reports_results_that_it_cannot_record(upstream: Upstream, tmp_path: Path) -> None:
+    with sending(tmp_path, upstream) as running:
+        with held(running, new_key()):
+            (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        assert running.child.stop() == 0
+        assert any('"results of sends are lost' in line and '"sends":1' in line for line in running.child.lines)
+
+
 @pytest.mark.parametrize("released", [True, False])
 def test_drain_lets_sends_end_or_records_that_they_were_cut(
     upstream: Upstream, tmp_path: Path, *, released: bool

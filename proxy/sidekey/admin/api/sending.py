@@ -16,6 +16,7 @@ from sidekey.admin.api.messages import ApiRequest
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.errors import Problem
+from sidekey.observe.logs import get_logger
 from sidekey.probe import Outcome, path_of
 from sidekey.runtime.snapshot import Preset
 from sidekey.store.audit import AuditEntry
@@ -147,7 +148,6 @@ class Sending:
     async def finish(self) -> None:
         """Wait a short time until sends that were cut have ended, and until results are recorded."""
         self.stop()
-        # Without its result, a send reads as unknown after 90 seconds.
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_LAST):
                 if self._tasks:
@@ -155,6 +155,8 @@ class Sending:
                 if self._retrying is not None:
                     self._retrying.cancel()
                 await self._record_all()
+        if self._unrecorded:
+            get_logger().warning("results of sends are lost: they will read as unknown", sends=len(self._unrecorded))
 
     async def _guarded(self, order: Order) -> Sent | Send:
         try:
