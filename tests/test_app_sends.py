@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import resource
 import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from support.api import Said
 from support.ask import within
 from support.postgres import Postgres
+from support.raw import DEADLINE
 from support.relay import Relay
 from support.sends import People, Sending, Upstream, new_key, sending
 
@@ -120,6 +124,26 @@ def locked(folder: Path) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
+
+
+def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstream, tmp_path: Path) -> None:
+    key = new_key()
+    with (
+        sending(tmp_path, upstream) as running,
+        closing(HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)) as connection,
+    ):
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        pid = running.child.process.pid
+        used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min({*range(max(used) + 2)} - used), limit[1]))
+        running.by("mark").request(connection, "welcome", key, phone="200")
+        found = json.loads(connection.getresponse().read())
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        assert (found["outcome"], found["code"]) == ("not_sent", "overloaded")
+        assert running.by("mark").get(f"/sends/{key}")["outcome"] == "not_sent"
+    assert upstream.words == []
 
 
 def test_nothing_is_sent_without_a_row(upstream: Upstream, tmp_path: Path) -> None:

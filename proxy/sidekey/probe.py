@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -126,7 +127,11 @@ class _Asked(NamedTuple):
 
 async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
     connect = plane.own_connection if asked.draft is None else partial(plane.draft_connection, asked.draft)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        reason = f"no connection could be opened: {os.strerror(error.errno or 0)}"
+        return Outcome(f"{asked.method} {asked.target}", 503, "overloaded", reason, maybe_sent=False)
     theirs.setblocking(False)
     try:
         await asyncio.get_running_loop().connect_accepted_socket(connect, theirs)

@@ -136,9 +136,13 @@ class People(Api):
     def begin(self, preset: str, key: str, **parameters: Any) -> HTTPConnection:
         """Send a preset on a connection that the caller may close before the response."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        self.request(connection, preset, key, **parameters)
+        return connection
+
+    def request(self, connection: HTTPConnection, preset: str, key: str, **parameters: Any) -> None:
+        """Send a preset on a connection, without reading the response."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "Idempotency-Key": key}
         connection.request("POST", f"{PREFIX}/presets/{preset}/sends", json.dumps({"parameters": parameters}), headers)
-        return connection
 
 
 def new_key() -> str:
