@@ -221,3 +221,23 @@ def test_pages_are_for_everybody_with_hostile_texts(console: Console, width: int
         page.wait_for_load_state("networkidle")
         assert axe(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_texts_of_a_file_leave_room_for_the_others(console: Console, width: int) -> None:
+    """The API limits texts of the store, and not those of files."""
+    item = console.api("viewer").get("/integrations?include=usage")["items"][0]
+    long = {
+        "title": HOSTILE[2],
+        "tags": [HOSTILE[2]],
+        "hosts": [HOSTILE[2]],
+        "problem": HOSTILE[2],
+        "status": "unusable",
+    }
+    page = console.browser("viewer", width=width)
+    console.fixture(page, {"GET /api/v1/integrations": {"items": [item | long], "next": None, "tags": [HOSTILE[2]]}})
+    page.goto(f"{console.base}/ui/integrations")
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader"))
+    row.wait_for()
+    assert row.bounding_box()["height"] < 400
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

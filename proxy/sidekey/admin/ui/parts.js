@@ -38,7 +38,7 @@ export function Empty({ children }) {
 
 /** @param {{ name: string }} props The initials of a name, for the eye only. */
 export function Tile({ name }) {
-  const words = name.split(/[^\p{L}\p{N}\p{M}]+/u).filter(Boolean);
+  const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const letters = (words.length > 1 ? words.slice(0, 2) : [...(words[0] ?? "?")].slice(0, 2)).map((word) => [...word][0] ?? "");
   return html`<span class="tile" aria-hidden="true">${letters.join("").toUpperCase()}</span>`;
 }

@@ -103,16 +103,16 @@ function Table({ items, canEdit, chosen, setChosen }) {
               ${canEdit && html`<td class="choose">${item.source === "store" &&
                 html`<${Check} label=${hidden(`Select ${nameOf(item)}`)} value=${chosen.includes(item.id)} onInput=${toggle(item.id)} />`}</td>`}
               <th scope="row"><div class="named"><${Tile} name=${nameOf(item)} /><div>
-                <a href=${`/ui/integrations/${item.id}`}><bdi>${nameOf(item)}</bdi></a>
+                <a class="clamped" href=${`/ui/integrations/${item.id}`}><bdi>${nameOf(item)}</bdi></a>
                 <p>${item.title && html`<bdi>${item.id}</bdi> `}${item.source === "file" && "Set in a config file"}</p>
               </div></div></th>
-              <td data-label="Sends to"><span>${hostsOf(item.hosts)}</span></td>
+              <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
               <td data-label="Status"><div><${IntegrationState} item=${item} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">
-                ${item.tags.map((tag) => html`<li key=${tag}><a href=${hrefWith({ tag, after: null })}><bdi>${tag}</bdi></a></li>`)}
+                ${item.tags.map((tag) => html`<li key=${tag}><a class="clamped" href=${hrefWith({ tag, after: null })}><bdi>${tag}</bdi></a></li>`)}
               </ul>`}</td>
             </tr>
           `)}
