@@ -10,7 +10,6 @@ from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.api.service import MOST_LISTED
-from sidekey.admin.serve import MOST as MOST_CONNECTIONS
 from sidekey.credentials.endpoint import LONGEST
 from sidekey.credentials.fields import ENTRIES, LONGEST_NAME, NAMES
 from sidekey.runtime.admin_rules import Permission, roles_with
@@ -52,13 +51,17 @@ PERMISSIONS
   sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
   editors change tags, and only admins grant.
 - `POST /tokens` needs the operator's own token again, as `own_token`.
+- Sidekey checks the operator's token before it reads a body, and again when the whole body has come.
 - Only the response that creates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
   proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz`
   and `/readyz` need none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
-- The listener accepts at most {MOST_CONNECTIONS} connections; one more closes the oldest.
+- The listener accepts 256 connections, and 64 from one IPv4 address or IPv6 /64. With `behind_tls` and on a unix socket
+  one client may have all of them. A balancer that passes TLS through is one client. One more connection closes the
+  oldest idle connection of the client with the most. A process that may open fewer than 4,096 files accepts a sixteenth
+  of that number.
 
 ## Sessions
 

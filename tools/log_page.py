@@ -302,6 +302,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
         Event(
+            "results of sends are lost: they will read as unknown",
+            "warning",
+            ("sends",),
+            "Sidekey stopped while the store could not be written. The people who sent have seen the results.",
+        ),
+        Event(
             "usage and failures wait for the store",
             "warning",
             ("reason",),
