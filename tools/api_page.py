@@ -18,6 +18,7 @@ from sidekey.settings.config_errors import MOST_ERRORS
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.stored.document import LARGEST, LONGEST_PATH, MOST_VALUES
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
+from sidekey.store.audit import WINDOW
 from tools.config_pages import harmless_keys
 
 _INTRODUCTION = f"""\
@@ -271,6 +272,8 @@ holds. `store.audit` sets how long entries are kept.
   cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
   and kind. If there are more, one further entry says so, with the `outcome` `more not listed`.
+- A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If its page is empty and has a `next`, older
+  entries were not searched yet.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
 """
 

@@ -58,10 +58,11 @@ def test_tokens_are_listed_and_revoked_by_name(config: Path) -> None:
     assert token(config, "revoke", "ann") == ""
     assert [each["name"] for each in json.loads(token(config, "list", "--json"))] == ["bob"]
     with closing(sqlite3.connect(config.parent / "store.db")) as database:
-        entries = [json.loads(entry) for (entry,) in database.execute("SELECT entry FROM sidekey_audit ORDER BY seq")]
-    assert [each["action"] for each in entries] == ["create", "create", "revoke"]
-    assert {each["who"] for each in entries} == {"command line"}
-    assert all(each["source"].startswith("user ") for each in entries)
+        found = database.execute("SELECT who, entry FROM sidekey_audit ORDER BY seq").fetchall()
+    entries = [json.loads(entry) for _, entry in found]
+    assert [action for action, *_ in entries] == ["create", "create", "revoke"]
+    assert {who for who, _ in found} == {"command line"}
+    assert all(source.startswith("user ") for _, _, source, _ in entries)
 
 
 def test_what_cannot_be_done_says_why(config: Path) -> None:

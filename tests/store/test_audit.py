@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.store.audit import MOST_FIELDS, AuditEntry
+from sidekey.store.audit import MOST_FIELDS, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import Exists
 from sidekey.store.records import new_row
 from sidekey.store.state import Put
@@ -26,6 +26,7 @@ def entry(number: int, row: str = "") -> AuditEntry:
         source="192.0.2.1",
         outcome="ok",
         at=100 + number,
+        label="Ann É",
     )
 
 
@@ -76,11 +77,46 @@ async def test_an_entry_has_a_bounded_number_of_fields(place: Place) -> None:
 async def test_an_entry_replaces_the_one_that_is_named_and_no_other(place: Place) -> None:
     """A database that was restored may have another entry under that number."""
     async with place.open() as store:
-        first = entry(1), entry(2)
+        first = entry(1), replace(entry(1), outcome="failed")
         number = await store.audit(first[0])
         other = await store.audit(entry(3))
         assert await store.audit(first[1], (number, first[0])) == number
         page = await store.audit_page()
-        assert page.entries == ((other, entry(3)), (number, replace(first[1], at=101)))
+        assert page.entries == ((other, entry(3)), (number, first[1]))
         assert await store.audit(entry(4), (other, entry(9))) == other + 1
         assert len((await store.audit_page()).entries) == 3
+
+
+async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: Place) -> None:
+    async with place.open() as store:
+        await store.commit([], *map(entry, range(3)))
+        other = AuditEntry(
+            who="ben", action="delete", kind="preset", id="crm_1", source="192.0.2.9", outcome="in_use", label="100%"
+        )
+        await store.audit(other)
+
+        async def numbers(**wanted: str) -> list[int]:
+            return [number for number, _ in (await store.audit_page(wanted=AuditFilter(**wanted))).entries]
+
+        assert await numbers() == [4, 3, 2, 1]
+        assert await numbers(who="ben") == await numbers(kind="preset") == await numbers(id="crm_1") == [4]
+        assert await numbers(q="IN_USE") == await numbers(q="100%") == await numbers(q="m_1") == [4]
+        assert await numbers(q="Password") == await numbers(q="ann ") == await numbers(kind="integration") == [3, 2, 1]
+        assert await numbers(q="ops 2", kind="integration") == [3]
+        for absent in ("source", "outcome", "fields", "0%0", "x_1", "\\", "' OR 1=1 --"):
+            assert await numbers(q=absent) == []
+
+
+async def test_a_search_reads_a_bounded_number_of_entries_and_says_where_to_go_on(place: Place) -> None:
+    async with place.open() as store:
+        await store.commit([], entry(0), *(AuditEntry(who="ben", action="update") for _ in range(5000)))
+
+        async def page(before: int | None, **wanted: str) -> AuditPage:
+            return await store.audit_page(before=before, wanted=AuditFilter(**wanted))
+
+        empty = await page(None, q="192.0.2.1")
+        assert (empty.entries, empty.next) == ((), 2)
+        last = await page(empty.next, q="192.0.2.1")
+        assert ([number for number, _ in last.entries], last.next) == ([1], None)
+        assert (await page(None, who="ben")).next == 4952
+        assert (await page(5001, q="nothing")).next is None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number
@@ -19,15 +20,19 @@ MOST_FIELDS: Final = 100
 LONGEST_FIELD: Final = 200
 """Maximum length of a field name, because documents limit the length of no key."""
 
+WINDOW: Final = 5000
+"""Maximum number of entries that one search reads."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
     """One event.
 
-    `who` is the name of a token, caller or command, and `action` a verb ("create", "update", ...). `kind`, `id` and
-    `row` name the row that it concerns, and are empty if there is none. `fields` are the names or JSON pointers of the
-    changed fields, and `source` is the address of the client. `outcome` is "ok", "failed" or "sent" for a test, a code
-    of the API, or "more not listed". `at` is in seconds since the epoch, and 0 means now.
+    `who` is the name of an operator, caller or command, and `action` a verb ("create", "update", ...). `label` is the
+    name that a person has at the OIDC issuer: users choose it, so nothing may compare it. `kind`, `id` and `row` name
+    the row that the entry concerns, and are empty if there is none. `fields` are the names or JSON pointers of the
+    changed fields, and `source` is the address of the client. `outcome` is "ok", "failed" or "sent" for a test or a
+    send, a code of the API, or "more not listed". `at` is in seconds since the epoch, and 0 means now.
     """
 
     who: str
@@ -39,11 +44,32 @@ class AuditEntry:
     source: str = ""
     outcome: str = "ok"
     at: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Restricts a search to entries with these values. An empty value matches every entry.
+
+    `q` is part of any text of the entry, in any case. `who`, `kind` and `id` match whole.
+    """
+
+    q: str = ""
+    who: str = ""
+    kind: str = ""
+    id: str = ""
+
+
+EVERY: Final = AuditFilter()
+"""The filter that matches every entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Entries with their numbers, newest first. `next` is the `before` of the next page, if any."""
+    """Entries with their numbers, newest first. `next` is the `before` of the next page, if any.
+
+    A page of a search may be empty and have a `next`: then older entries were not searched yet.
+    """
 
     entries: tuple[tuple[int, AuditEntry], ...]
     next: int | None
@@ -52,48 +78,79 @@ class AuditPage:
 async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
     """Write an entry and return its number; the transaction is the only one that writes.
 
-    The entry replaces the `previous` one, unless another text has that number by now: a database may be restored.
+    The entry replaces the action, outcome, source and fields of the `previous` one of the same operator, unless another
+    entry has that number by now: a database may be restored.
     """
     text = _text_of(entry)
     if previous is not None:
-        number, replaced = previous
-        statement = "UPDATE sidekey_audit SET entry = $1 WHERE seq = $2 AND entry = $3"
-        if await transaction.execute(statement, text, number, _text_of(replaced)):
+        number, former = previous
+        statement = "UPDATE sidekey_audit SET entry = $1 WHERE seq = $2 AND who = $3 AND entry = $4"
+        if await transaction.execute(statement, text, number, former.who, _text_of(former)):
             return number
     ((number,),) = await transaction.fetch("SELECT coalesce(max(seq), 0) + 1 FROM sidekey_audit")
     await transaction.execute(
-        "INSERT INTO sidekey_audit (seq, at, kind, id, row_id, entry) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO sidekey_audit (seq, at, kind, id, row_id, who, label, entry) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         number,
         entry.at or int(time.time()),
         entry.kind,
         entry.id,
         entry.row,
+        entry.who,
+        entry.label,
         text,
     )
     return as_number(number)
 
 
 def _text_of(entry: AuditEntry) -> str:
-    """Serialize the members that have no column."""
-    return canonical(
-        {
-            "action": entry.action,
-            "fields": [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]],
-            "outcome": entry.outcome,
-            "source": entry.source,
-            "who": entry.who,
-        }
-    )
+    """Serialize the members that have no column. An array: a search must not find the names of members."""
+    fields = [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]]
+    return canonical([entry.action, entry.outcome, entry.source, fields])
 
 
-async def page(transaction: Transaction, *, before: int | None = None, row: str | None = None) -> AuditPage:
-    """Return the entries before this number (None: the newest), of one row or of all rows."""
+_COLUMNS: Final = "seq, at, kind, id, row_id, who, label, entry"
+
+
+async def page(
+    transaction: Transaction, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+) -> AuditPage:
+    """Return entries before this number (None: the newest): those of one row, or `wanted` ones of the last `WINDOW`."""
     newest = (1 << 62) if before is None else before
-    select = "SELECT seq, at, kind, id, row_id, entry FROM sidekey_audit WHERE seq < $1"
-    if row is None:
-        found = await transaction.fetch(f"{select} ORDER BY seq DESC LIMIT $2", newest, PAGE + 1)
-    else:
-        found = await transaction.fetch(f"{select} AND row_id = $2 ORDER BY seq DESC LIMIT $3", newest, row, PAGE + 1)
+    if row is not None:
+        select = f"SELECT {_COLUMNS} FROM sidekey_audit WHERE seq < $1 AND row_id = $2 ORDER BY seq DESC LIMIT $3"  # noqa: S608
+        return _page(await transaction.fetch(select, newest, row, PAGE + 1))
+    found = await transaction.fetch(
+        f"SELECT {_COLUMNS} FROM (SELECT * FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT {WINDOW}) "  # noqa: S608
+        "AS recent WHERE (CAST($2 AS TEXT) = '' OR who = CAST($2 AS TEXT)) "
+        "AND (CAST($3 AS TEXT) = '' OR kind = CAST($3 AS TEXT)) AND (CAST($4 AS TEXT) = '' OR id = CAST($4 AS TEXT)) "
+        "AND (CAST($5 AS TEXT) = '' OR lower(who || ' ' || label || ' ' || kind || ' ' || id || ' ' || entry) "
+        f"LIKE CAST($5 AS TEXT) ESCAPE '\\') ORDER BY seq DESC LIMIT {PAGE + 1}",
+        newest,
+        wanted.who,
+        wanted.kind,
+        wanted.id,
+        _pattern(wanted.q),
+    )
+    if len(found) > PAGE:
+        return _page(found)
+    # The newest entry that was not read, if there is one.
+    ((unread,),) = await transaction.fetch(
+        "SELECT max(seq) FROM sidekey_audit WHERE seq < "
+        "(SELECT seq FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)",
+        newest,
+        WINDOW - 1,
+    )
+    return AuditPage(_page(found).entries, None if unread is None else as_number(unread) + 1)
+
+
+def _pattern(q: str) -> str:
+    """Return the LIKE pattern of a text, or "" for none. The database may fold the case of ASCII letters only."""
+    escaped = q.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%" if q else ""
+
+
+def _page(found: Sequence[tuple[Any, ...]]) -> AuditPage:
     entries = tuple((number, _entry(*columns)) for number, *columns in found[:PAGE])
     return AuditPage(entries, entries[-1][0] if len(found) > PAGE else None)
 
@@ -103,20 +160,12 @@ async def drop(transaction: Transaction, before: int) -> int:
     return await transaction.execute("DELETE FROM sidekey_audit WHERE at < $1", before)
 
 
-def _entry(at: int, kind: str, id: str, row: str, text: str) -> AuditEntry:  # noqa: A002
+def _entry(at: int, *texts: str) -> AuditEntry:
+    kind, id, row, who, label, text = texts  # noqa: A001
+    entry = AuditEntry(who=who, label=label, action="altered", kind=kind, id=id, row=row, at=at)
     try:
-        members = json.loads(text)
-        return AuditEntry(
-            who=members["who"],
-            action=members["action"],
-            kind=kind,
-            id=id,
-            row=row,
-            fields=tuple(members["fields"]),
-            source=members["source"],
-            outcome=members["outcome"],
-            at=at,
-        )
-    except (KeyError, TypeError, ValueError):
+        action, outcome, source, fields = json.loads(text)
+        return replace(entry, action=action, outcome=outcome, source=source, fields=tuple(fields))
+    except (TypeError, ValueError):
         # An entry has no MAC, so others can alter it. It keeps its place in the list.
-        return AuditEntry(who="", action="altered", kind=kind, id=id, row=row, at=at)
+        return entry

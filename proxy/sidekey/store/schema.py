@@ -26,7 +26,7 @@ _BASE: Final = (
     "body TEXT NOT NULL, PRIMARY KEY (kind, id))",
     "CREATE INDEX sidekey_rows_revision ON sidekey_rows (revision)",
     "CREATE TABLE sidekey_audit (seq BIGINT PRIMARY KEY, at BIGINT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, "
-    "row_id TEXT NOT NULL, entry TEXT NOT NULL)",
+    "row_id TEXT NOT NULL, who TEXT NOT NULL, label TEXT NOT NULL, entry TEXT NOT NULL)",
     "CREATE INDEX sidekey_audit_at ON sidekey_audit (at)",
     "CREATE INDEX sidekey_audit_row ON sidekey_audit (row_id, seq)",
     "CREATE TABLE sidekey_uses (row_id TEXT PRIMARY KEY, at BIGINT NOT NULL)",

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 
 from sidekey.runtime.store_rules import HISTORY
 from sidekey.store import audit, failures, leases, sends, sessions, upkeep, usage, uses
-from sidekey.store.audit import AuditEntry, AuditPage
+from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 from sidekey.store.failures import Failure
@@ -162,9 +162,11 @@ class Store:
         """Write an audit entry without a change, in place of the `previous` one if any. Return its number."""
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
-    async def audit_page(self, *, before: int | None = None, row: str | None = None) -> AuditPage:
-        """Return the audit entries before this number (None: the newest), of one row or of all rows."""
-        return await self._query(partial(audit.page, before=before, row=row))
+    async def audit_page(
+        self, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+    ) -> AuditPage:
+        """Return audit entries before this number (None: the newest), of one row or those that are `wanted`."""
+        return await self._query(partial(audit.page, before=before, row=row, wanted=wanted))
 
     async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
         """Take the lease for the renewal of a token, unless another process holds it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_an_integrations_own_changes_are_for_viewers(viewer: Api, editor: Api, r
     name = named("own")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     (entry,) = viewer.get(f"/integrations/{name}/activity")["items"]
-    assert entry.keys() == {"number", "at", "who", "action", "fields", "outcome"}
+    assert entry.keys() == {"number", "at", "who", "label", "action", "fields", "outcome"}
     assert viewer.ask("GET", "/integrations/of-a-file/activity").code == "not_found"
 
 
@@ -77,6 +78,23 @@ def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: N
     assert len(api.get("/audit")["items"]) == 50
     for wrong in ("0", "-1", "x", "1" * 30):
         assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"
+
+
+def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: Running, named: Named) -> None:
+    first, second = named("searched"), named("searched")
+    for name in (first, second):
+        editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.ask("PATCH", f"/integrations/{first}", {"endpoint_prefix": "https://other.example"}, match='"1"')
+
+    def found(**query: str) -> list[tuple[str, str]]:
+        return [(each["action"], each["name"]) for each in api.get(f"/audit?{urlencode(query)}")["items"]]
+
+    assert found(name=first) == [("update", first), ("create", first)]
+    assert found(q="REENTER", who="editor-of-file", object="integration")[0] == ("update", first)
+    assert found(q=f"{second[:-1]}%") == found(name=first, who="viewer-of-file") == found(name=first, object="x") == []
+    for wrong in (f"q={'x' * 101}", f"who={'x' * 501}", "q=%00", "who=%0a", "name=%C3%A9", "kind=token"):
+        assert api.ask("GET", f"/audit?{wrong}").code == "malformed"
+    assert editor.ask("GET", "/audit?q=x").code == "forbidden"
 
 
 def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, running: Running, named: Named) -> None:

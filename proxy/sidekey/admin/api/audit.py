@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body, Instant, Page
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
-from sidekey.store.audit import AuditEntry, AuditPage
+from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 
 _MOST: Final = 1 << 62
+
+_LONGEST_SEARCH: Final = 100
+
+_LONGEST_VALUE: Final = 500
+"""Maximum length of a whole value: identities of OIDC are long."""
 
 
 class Entry(Body):
@@ -22,12 +27,15 @@ class Entry(Body):
 
     number: int
     at: Instant
-    who: str = Field(description="The name of an operator's token, or of a command.")
+    who: str = Field(description="The name of an operator, or of a command.")
+    label: str = Field(
+        description="The name of a person at the OIDC issuer, else empty. People choose it: show `who` too."
+    )
     action: str
     fields: list[str] = Field(description="Names or JSON pointers of what was changed.")
     outcome: str = Field(
-        description="`ok`, the code of the problem, of a test `failed`, or `sent` until it ends, or `more not listed` "
-        "if further events of this token and hour have no entry."
+        description="`ok`, the code of the problem, of a test or a send `failed`, or `sent` until it ends, or "
+        "`more not listed` if further events of this token and hour have no entry."
     )
 
 
@@ -53,8 +61,28 @@ def _parse_before(raw: object) -> int:
     return int(raw)
 
 
+def _check_search(text: str) -> str:
+    if len(text) > _LONGEST_SEARCH or not text.isprintable():
+        raise ValueError(f"must be at most {_LONGEST_SEARCH} characters, none of them a control character")
+    return text
+
+
+def _check_value(text: str) -> str:
+    if len(text) > _LONGEST_VALUE or not text.isascii() or not text.isprintable():
+        raise ValueError(f"must be at most {_LONGEST_VALUE} printable characters of ASCII")
+    return text
+
+
+_Search = Annotated[
+    str, AfterValidator(_check_search), WithJsonSchema({"type": "string", "maxLength": _LONGEST_SEARCH})
+]
+_Value = Annotated[
+    str, AfterValidator(_check_value), WithJsonSchema({"type": "string", "pattern": f"^[ -~]{{0,{_LONGEST_VALUE}}}$"})
+]
+
+
 class Before(Body):
-    """The query of the audit."""
+    """The query of a list that goes back in time."""
 
     before: Annotated[
         int | None,
@@ -63,9 +91,20 @@ class Before(Body):
     ] = Field(default=None, description="`next` of the page before.")
 
 
+class Search(Before):
+    """The query of the audit. A search reads at most 5,000 entries: its page may be empty and have a `next`."""
+
+    q: _Search = Field(default="", description="Part of any text of the entry, in any case.")
+    who: _Value = Field(default="", description="The whole `who`.")
+    object: _Value = Field(default="", description="The whole `object`.")
+    name: _Value = Field(default="", description="The whole `name`.")
+
+
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of the audit, the newest entry first."""
-    return await service.respond(_audit, await _page(service, request, None))
+    query: Search = request.query
+    wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
+    return await service.respond(_audit, await _page(service, query.before, wanted=wanted))
 
 
 async def activity(service: Service, request: ApiRequest) -> ApiResult:
@@ -73,12 +112,12 @@ async def activity(service: Service, request: ApiRequest) -> ApiResult:
     row = service.store.state.integrations.get(request.names["id"])
     if row is None:
         raise not_found()
-    return await service.respond(_activity, await _page(service, request, row.row))
+    return await service.respond(_activity, await _page(service, request.query.before, row.row))
 
 
-async def _page(service: Service, request: ApiRequest, row: str | None) -> AuditPage:
+async def _page(service: Service, before: int | None, row: str | None = None, wanted: AuditFilter = EVERY) -> AuditPage:
     try:
-        return await service.store.audit_page(before=request.query.before, row=row)
+        return await service.store.audit_page(before=before, row=row, wanted=wanted)
     except (StoreUnavailable, StoreRefused) as error:
         raise unavailable(error) from None
 
@@ -101,6 +140,7 @@ def _entry(number: int, entry: AuditEntry) -> dict[str, Any]:
         "number": number,
         "at": entry.at,
         "who": entry.who,
+        "label": entry.label,
         "action": entry.action,
         "fields": list(entry.fields),
         "outcome": entry.outcome,
@@ -116,10 +156,10 @@ ROUTES: Final = (
         method="GET",
         path="/audit",
         name="listAudit",
-        summary="List the actions of operators, newest first.",
+        summary="List or search the actions of operators, newest first.",
         permission="admin",
         handle=browse,
-        query=Before,
+        query=Search,
         gives=Audit,
     ),
     Route(
