@@ -51,9 +51,9 @@ PERMISSIONS
 - `POST /tokens` with `role: sender` needs `presets`, IDs of presets with a `body`; `per_minute` and `per_day` limit its
   sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
   editors change tags, and only admins grant.
-- `POST /tokens` needs the operator's own token again, as `own_token`.
+- `POST /tokens` and each `rotate` need the operator's own token again, as `own_token`.
 - Sidekey checks the operator's token before it reads a body, and again when the whole body has come.
-- Only the response that creates a token, of an operator or of a caller, contains it.
+- Only the response that creates or rotates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
   proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz`
@@ -224,6 +224,9 @@ with the same object as `"sample"`; without a sample, a preview fills in example
 
 A caller has `integrations` and `presets`, each a list of IDs or `"*"`. If a POST or PUT has no `presets`, the caller
 may use none.
+
+`POST /callers/NAME/rotate` replaces the token and keeps the permissions. It needs the operator's `own_token`. The
+previous token ends at once. If its users need time to change over, create a second caller instead.
 
 ## Files and the store
 

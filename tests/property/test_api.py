@@ -85,6 +85,8 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"name": "second", "integrations": "*", "presets": "*"},
     ],
     "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
+    "Confirmation": [{"own_token": TOKENS["admin"]}, {"own_token": "wrong"}],
+    "TokenPatch": [{"presets": ["first"], "per_minute": 5, "per_day": 7, "own_token": TOKENS["admin"]}],
     "LogIn": [{"token": TOKENS["viewer"]}, {"token": "wrong"}],
     "ExplainRequest": [
         {"url": "/x"},

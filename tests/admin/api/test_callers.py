@@ -140,3 +140,24 @@ def test_put_creates_a_caller_with_its_token(api: Api, running: Running, named: 
     assert api.ask("PUT", "/callers/of-a-file", document, headers=create).code == "changed"
     same = api.ask("PUT", f"/callers/{name}", document, match="*")
     assert (same.status, same.etag, "token" in same.json) == (200, '"1"', False)
+
+
+def test_a_rotated_token_replaces_the_previous_one_at_once(api: Api, running: Running, named: Named) -> None:
+    name = named("rotated")
+    made = api.make("/callers", {"name": name, "presets": ["hook-of-a-file"]})
+    path, sent = f"/callers/{name}/rotate", {"own_token": api.token}
+    assert status(running, "of-a-file", made["token"]) == 403
+    assert api.ask("POST", path, sent).code == "precondition_required"
+    assert api.ask("POST", path, sent, match='"2"').code == "changed"
+    assert api.ask("POST", path, {}, match='"1"').pointers == {"/own_token"}
+    assert api.ask("POST", path, {"own_token": made["token"]}, match='"1"').code == "forbidden"
+    assert status(running, "of-a-file", made["token"]) == 403
+    said = api.ask("POST", path, sent, match='"1"')
+    assert (said.status, said.etag, said.json["presets"]) == (200, '"2"', ["hook-of-a-file"])
+    assert status(running, "of-a-file", said.json["token"]) == 403
+    assert status(running, "of-a-file", made["token"]) == 401
+    assert "token" not in api.get(f"/callers/{name}")
+    entry = api.get(f"/audit?name={name}")["items"][0]
+    assert (entry["action"], entry["fields"], entry["outcome"]) == ("rotate", ["token"], "ok")
+    assert api.ask("POST", "/callers/of-a-file/rotate", sent, match='"1"').code == "read_only"
+    assert api.ask("POST", "/callers/nobody/rotate", sent, match='"1"').code == "not_found"

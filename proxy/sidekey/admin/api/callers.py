@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
-from sidekey.admin.api.messages import JSON
+from sidekey.admin.api.confirmation import Confirmation, require_confirmation
+from sidekey.admin.api.messages import JSON, ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.resources import (
     ALTERED,
@@ -31,6 +32,8 @@ from sidekey.admin.api.resources import (
     read_body,
     stored_problem,
 )
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service, expect
 from sidekey.admin.api.standings import Standings
 from sidekey.credentials.fields import AtMost
 from sidekey.runtime.snapshot import Caller as ServedCaller
@@ -41,7 +44,7 @@ from sidekey.settings.stored.overlaps import overlap_for
 from sidekey.settings.stored.rows import NewRow, caller_fields
 from sidekey.settings.values import CallerGrants, Name
 from sidekey.store.records import CallerRow, new_row
-from sidekey.store.state import State
+from sidekey.store.state import Put, State
 from sidekey.store.tokens import new_token
 
 _INTEGRATIONS: Final = 'IDs of integrations, or `"*"` for all. IDs that do not exist yet count once they do.'
@@ -63,7 +66,7 @@ class Caller(CallerMembers):
 
 
 class CallerWithToken(Caller):
-    """A new caller with its token."""
+    """A caller with its new token."""
 
     token: str = Field(description="The token, shown in this response alone.")
 
@@ -173,6 +176,36 @@ class CallerCollection(Collection[CallerRow]):
 
         items, following = page_of(keys(files, stored), query.after, item)
         return Callers(items=items, next=following)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of the collection, and the rotation of a token."""
+        rotation = Route(
+            method="POST",
+            path=f"{self.path}/{{{self.key}}}/rotate",
+            name="rotateCaller",
+            summary="Replace the token of a caller. Only this response contains the new one.",
+            permission=self.writer,
+            handle=self.rotate,
+            body=Confirmation,
+            gives=CallerWithToken,
+            conditional=True,
+            codes=("read_only", "not_found", "invalid"),
+            writes=self.kind,
+            action="rotate",
+        )
+        return (*super().routes(), rotation)
+
+    async def rotate(self, service: Service, request: ApiRequest) -> ApiResult:
+        """Replace the token of a caller. The row stays, with its permissions."""
+        require_confirmation(request.operator, await service.read(Confirmation, request))
+        row, _ = await self._stored(service, request)
+        version = expect(row, request.condition)
+        if not row.token_sha256:
+            raise ApiProblem("read_only", ALTERED)
+        token, digest = new_token()
+        new = replace(row, token_sha256=digest, updated_at=int(time.time()), updated_by=request.operator.name)
+        state = await service.commit(request, [Put(new, version)], ("token",))
+        return await service.run(self._result, state.callers[row.id], service.standings, 200, token)
 
 
 def _file_callers(snapshot: Snapshot) -> dict[str, ServedCaller]:
