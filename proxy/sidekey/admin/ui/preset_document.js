@@ -1,0 +1,211 @@
+// The document of a preset as its form holds it, and back.
+import { Exact, numberOf, parseExact, writeExact } from "./exact.js";
+
+/**
+ * @typedef {{ name: string, type: "text" | "number" | "boolean", required: boolean, default: string, max_length: string, enum: string,
+ *   title: string, help: string, example: string, format: string }} Parameter Values as texts, `enum` with one a line.
+ * @typedef {{ name: string, value: string }} Pair
+ * @typedef {{ id: string, title: string, help: string, description: string, tags: string, integration: string,
+ *   method: string, url: string, headers: Pair[], parameters: Parameter[], takes: "json" | "form" | "text" | "payload",
+ *   json: string, form: Pair[], text: string, content_type: string, rest: Record<string, any> }} Draft
+ */
+
+/** @type {Parameter} */
+export const NEW_PARAMETER = {
+  name: "", type: "text", required: true, default: "", max_length: "", enum: "", title: "", help: "", example: "", format: "",
+};
+
+/** @type {Draft} */
+export const NEW_DRAFT = {
+  id: "", title: "", help: "", description: "", tags: "", integration: "", method: "POST", url: "", headers: [],
+  parameters: [], takes: "json", json: "{\n}", form: [], text: "", content_type: "", rest: {},
+};
+
+/** Members of a response that are no part of the document. */
+const READ_ONLY = ["source", "version", "status", "problem", "created_at", "updated_at", "updated_by"];
+
+/** @param {string} text A preset as the API responds with it. @returns {Draft} */
+export function draftOf(text) {
+  const { id = "", title = "", help = "", description = "", tags = [], integration = "", method = "POST", url = "", headers = {},
+    parameters = {}, body, content_type, ...rest } = parseExact(text);
+  for (const name of READ_ONLY) delete rest[name];
+  const takes = !body ? "payload" : "form" in body ? "form" : "text" in body ? "text" : "json";
+  return {
+    ...NEW_DRAFT,
+    id, title, help, description, integration, method, url, rest, takes,
+    tags: tags.join(", "),
+    headers: pairsOf(headers),
+    parameters: Object.entries(parameters).map(([name, parameter]) => parameterOf(name, parameter)),
+    json: takes === "json" ? writeExact(body.json ?? null, "  ") : NEW_DRAFT.json,
+    form: takes === "form" ? pairsOf(body.form ?? {}) : [],
+    text: body?.text ?? "",
+    content_type: body?.content_type ?? content_type ?? "",
+  };
+}
+
+/**
+ * Return the document as JSON; `wrongIn` must have found nothing.
+ * @param {Draft} draft @param {Record<string, any>} [more] Further members, such as a sample.
+ */
+export function documentOf(draft, more = {}) {
+  const hasBody = draft.takes !== "payload";
+  const tags = draft.tags.split(",").map((tag) => tag.trim()).filter(Boolean);
+  const document = {
+    ...draft.rest,
+    id: draft.id,
+    title: draft.title || undefined,
+    help: draft.help || undefined,
+    description: draft.description || undefined,
+    tags: tags.length > 0 ? tags : undefined,
+    integration: draft.integration,
+    method: draft.method,
+    url: draft.url,
+    headers: objectOf(draft.headers),
+    content_type: hasBody ? undefined : draft.content_type || undefined,
+    parameters: hasBody ? parametersOf(draft.parameters) : undefined,
+    body: hasBody ? bodyOf(draft) : undefined,
+    ...more,
+  };
+  return writeExact(document);
+}
+
+/**
+ * Return what no document can hold, as a sentence for each part of the form: names that occur twice, and text that is not JSON.
+ * @param {Draft} draft
+ * @returns {Partial<Record<"headers" | "parameters" | "form" | "json", string>>}
+ */
+export function wrongIn({ headers, parameters, form, json, takes }) {
+  /** @param {{ name: string }[]} rows @param {string} kind */
+  const twice = (rows, kind) => {
+    const name = rows.find((row, index) => row.name !== "" && rows.findIndex((each) => each.name === row.name) < index)?.name;
+    return name === undefined ? undefined : `Two ${kind} are called ${name}. Rename or remove one.`;
+  };
+  const hasBody = takes !== "payload";
+  const found = {
+    headers: twice(headers, "headers"),
+    parameters: hasBody ? twice(parameters, "parameters") : undefined,
+    form: takes === "form" ? twice(form, "fields") : undefined,
+    json: takes === "json" ? notJson(json) : undefined,
+  };
+  return Object.fromEntries(Object.entries(found).filter(([, text]) => text));
+}
+
+/** @param {string} text */
+function notJson(text) {
+  try {
+    parseExact(text);
+    return undefined;
+  } catch (error) {
+    return `This is not JSON. ${/** @type {Error} */ (error).message}.`;
+  }
+}
+
+/**
+ * Return the parameters as the form of a sender needs them.
+ * @param {Draft} draft
+ */
+export function formOf(draft) {
+  const { id, title, help, takes, content_type } = draft;
+  const shared = { id, title: title || id, help, problem: false, content_type: content_type || null };
+  if (takes === "payload") return { ...shared, takes: "payload", parameters: [] };
+  const parameters = draft.parameters.filter(({ name }) => name !== "");
+  return {
+    ...shared,
+    takes: "parameters",
+    parameters: parameters.map((each) => {
+      const typed = written(each);
+      const plain = (/** @type {any} */ value) => (value instanceof Exact ? value.text : value);
+      return {
+        ...each,
+        format: each.format || null,
+        max_length: Number(each.max_length) || null,
+        default: plain(typed.default) ?? null,
+        example: plain(typed.example) ?? null,
+        enum: typed.enum ? typed.enum.map(plain) : null,
+      };
+    }),
+  };
+}
+
+/** @param {Draft} draft The names in `{{name}}` that are no parameter yet. */
+export function undeclared({ url, headers, json, form, text, takes, parameters }) {
+  const body = takes === "json" ? [json] : takes === "form" ? form.map(({ value }) => value) : [text];
+  const texts = takes === "payload" ? [] : [url, ...headers.map(({ value }) => value), ...body];
+  // `{{{{` writes `{{`.
+  const found = texts.flatMap((each) => [...each.replaceAll("{{{{", "").matchAll(/\{\{([A-Za-z_][\w-]{0,62})\}\}/g)]);
+  const known = new Set(parameters.map(({ name }) => name));
+  return [...new Set(found.map(([, name]) => name))].filter((name) => !known.has(name));
+}
+
+/** @param {string} text An ID made of a title. */
+export function idOf(text) {
+  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  return plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+/, "").slice(0, 63).replace(/-+$/, "");
+}
+
+/** @param {Draft} draft */
+function bodyOf({ takes, json, form, text, content_type }) {
+  // Unchanged, since parsing would drop a key that occurs twice, which Sidekey reports.
+  if (takes === "json") return { json: new Exact(json) };
+  return takes === "form" ? { form: objectOf(form) ?? {} } : { text, content_type: content_type || undefined };
+}
+
+/** @param {Parameter[]} parameters */
+function parametersOf(parameters) {
+  return objectFrom(parameters.map((parameter) => [parameter.name, written(parameter)]));
+}
+
+/** @param {Parameter} parameter */
+function written(parameter) {
+  const { type, required, max_length, title, help, format } = parameter;
+  /** @param {string} text */
+  const typed = (text) => (type === "number" ? numberOf(text) : type === "boolean" && /^(?:true|false)$/.test(text) ? text === "true" : text);
+  const choices = parameter.enum.split("\n").map((line) => line.trim()).filter(Boolean);
+  // An optional parameter needs a default: a text is empty, and true or false is false.
+  const fallback = parameter.default === "" ? { text: "", boolean: false, number: undefined }[type] : typed(parameter.default);
+  return {
+    type,
+    required: required || fallback !== undefined ? undefined : false,
+    default: required ? undefined : fallback,
+    max_length: max_length === "" ? undefined : numberOf(max_length),
+    enum: choices.length > 0 ? choices.map(typed) : undefined,
+    title: title || undefined,
+    help: help || undefined,
+    example: parameter.example === "" ? undefined : typed(parameter.example),
+    format: format || undefined,
+  };
+}
+
+/** @param {string} name @param {any} parameter @returns {Parameter} */
+function parameterOf(name, parameter) {
+  const { type = "text", required, default: value, max_length, title = "", help = "", example, format } = parameter;
+  return {
+    name, type, title, help,
+    required: required ?? (value === undefined || value === null),
+    default: textOf(value),
+    max_length: textOf(max_length),
+    enum: (parameter.enum ?? []).map(textOf).join("\n"),
+    example: textOf(example),
+    format: format ?? "",
+  };
+}
+
+/** @param {any} value */
+function textOf(value) {
+  return value === undefined || value === null ? "" : value instanceof Exact ? value.text : String(value);
+}
+
+/** @param {Record<string, any>} values @returns {Pair[]} */
+function pairsOf(values) {
+  return Object.entries(values).map(([name, value]) => ({ name, value: textOf(value) }));
+}
+
+/** @param {Pair[]} pairs */
+function objectOf(pairs) {
+  return objectFrom(pairs.filter(({ name, value }) => name !== "" || value !== "").map(({ name, value }) => [name, value]));
+}
+
+/** @param {[string, any][]} entries Without rows, the key is left out. */
+function objectFrom(entries) {
+  return entries.length > 0 ? Object.fromEntries(entries) : undefined;
+}

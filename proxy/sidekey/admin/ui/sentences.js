@@ -1,0 +1,158 @@
+// Sentences of the audit: who did what to which object, and with which outcome.
+
+/**
+ * @typedef {{ number: number, at: string, who: string, label: string, action: string, fields: string[], outcome: string,
+ *   object?: string, name?: string, title?: string | null, from?: string }} Entry
+ * @typedef {string | { object: string, name: string, text: string }} Part A text, or an object to link to.
+ */
+
+/**
+ * Each action as a past and an infinitive; `{}` stands for the object. "create token" is more specific than "create".
+ * @type {Record<string, [string, string]>}
+ */
+export const ACTIONS = {
+  create: ["added {}", "add {}"],
+  "create token": ["gave {} a token", "give {} a token"],
+  update: ["changed {}", "change {}"],
+  delete: ["deleted {}", "delete {}"],
+  revoke: ["revoked the token of {}", "revoke the token of {}"],
+  rotate: ["gave {} a new token", "give {} a new token"],
+  login: ["logged in", "log in"],
+  test: ["tested {}", "test {}"],
+  "test draft": ["tested unsaved changes of {}", "test unsaved changes of {}"],
+  import: ["imported {}", "import {}"],
+  "rotate-key": ["made {} the key of the store", "make {} the key of the store"],
+  send: ["sent {}", "send {}"],
+  "send batch": ["started a batch of # rows with {}", "start a batch with {}"],
+};
+
+/** @type {Record<string, string>} What follows an action that ended so. */
+const TAILS = {
+  "send ok": ": accepted",
+  "send failed": ": not accepted",
+  "send sent": ": no result yet",
+  "test ok": ": it works",
+  "test failed": ": it failed",
+  "test sent": ": no result yet",
+  "rotate-key stuck": ", but some rows cannot be read",
+};
+
+/** @type {Record<string, string>} Why a change was refused, by code. */
+const REFUSALS = {
+  forbidden: "but may not",
+  not_found: "but it does not exist",
+  exists: "but the name is in use",
+  read_only: "but it is set in a config file",
+  in_use: "but presets use it",
+  overlaps: "but two integrations would cover the same target",
+  changed: "but somebody else changed it first",
+  invalid: "but the content was not valid",
+  reenter: "but did not enter the secrets again",
+  login_again: "but did not confirm it",
+};
+
+/** @type {Record<string, string>} Events of which only the first hundred in an hour are listed. */
+const UNLISTED = { login: "log-ins", "refused change": "refused changes", "test draft": "tests of unsaved integrations" };
+
+/** @type {Record<string, string>} */
+const KINDS = { integration: "the integration", preset: "the preset", caller: "the caller" };
+
+/** @type {Record<string, string>} The names of fields, by the last part of their pointer. */
+const FIELDS = {
+  allowed_domains: "the allowed domains",
+  allowed_methods: "the allowed methods",
+  body: "the body",
+  certificate: "the certificate",
+  client_id: "the client ID",
+  client_secret: "the client secret",
+  description: "the description",
+  domains: "the domains",
+  endpoint_prefix: "the endpoint prefix",
+  expires_at: "the expiry",
+  help: "the help text",
+  integration: "the integration",
+  integrations: "the integrations",
+  method: "the method",
+  parameters: "the parameters",
+  password: "the password",
+  per_day: "the limit of a day",
+  per_minute: "the limit of a minute",
+  presets: "the presets",
+  private_key: "the private key",
+  refresh_token: "the refresh token",
+  role: "the role",
+  scope: "the scope",
+  secret: "the secret",
+  tags: "the tags",
+  test: "the test",
+  title: "the title",
+  token_endpoint: "the token endpoint",
+  url: "the URL",
+  username: "the user name",
+};
+
+const SECRETS = new Set(["certificate", "client_secret", "password", "private_key", "refresh_token", "secret"]);
+const MOST_FIELDS = 3;
+
+/**
+ * Name a person. Users of the company log-in choose their names, so the end of the identity is always shown.
+ * @param {string} who @param {string} label
+ */
+export function personOf(who, label) {
+  return label === "" ? who : `${label} (company account, …${who.slice(-4)})`;
+}
+
+/** @param {Entry} entry @returns {Part[]} */
+export function sentenceOf(entry) {
+  const { action, outcome, object = "", name = "" } = entry;
+  const person = personOf(entry.who, entry.label);
+  if (action === "altered") return ["Something other than Sidekey altered this entry."];
+  if (outcome === "more not listed") return [`${person}: more ${UNLISTED[action] ?? action} in this hour are not listed.`];
+  const known = ACTIONS[`${action} ${object}`] ?? ACTIONS[action];
+  if (!known) return [`${person}: ${action} `, ...objectOf(entry), ` (${outcome}).`];
+  const refused = !(outcome === "ok" || `${action} ${outcome}` in TAILS || outcome === "failed");
+  if (refused) {
+    return [`${person} tried to `, ...filled(known[1], entry), `, ${REFUSALS[outcome] ?? `but Sidekey refused it (${outcome})`}.`];
+  }
+  const tail = TAILS[`${action.replace(" draft", "")} ${outcome}`] ?? (outcome === "ok" ? "" : `: ${outcome}`);
+  if (action === "test draft" && name === "") return [`${person} tested an unsaved ${object || "document"}${tail}.`];
+  const isChange = action === "update" && entry.fields.length > 0;
+  const did = isChange ? `${changeOf(entry.fields)} of {}` : known[0].replace("#", rowsIn(entry.fields));
+  return [`${person} `, ...filled(did, entry), `${tail}.`];
+}
+
+/** @param {Entry} entry */
+export function textOf(entry) {
+  return sentenceOf(entry)
+    .map((part) => (typeof part === "string" ? part : part.text))
+    .join("");
+}
+
+/** @param {string} words @param {Entry} entry @returns {Part[]} */
+function filled(words, entry) {
+  const [before, after] = words.split("{}");
+  return after === undefined ? [before] : [before, ...objectOf(entry), after].filter((part) => part !== "");
+}
+
+/** @param {Entry} entry @returns {Part[]} */
+function objectOf({ action, object = "", name = "", title }) {
+  if (name === "") return [object === "" ? "something" : `a ${object}`];
+  if (object === "") return [name];
+  const kind = action.startsWith("send") ? undefined : KINDS[object];
+  return [...(kind ? [`${kind} `] : []), { object, name, text: title || name }];
+}
+
+/** @param {string[]} pointers */
+function changeOf(pointers) {
+  const keys = pointers.map((pointer) => pointer.split("/").filter(Boolean));
+  const names = [...new Set(keys.map((parts) => FIELDS[parts.at(-1) ?? ""] ?? `“${parts.join(" › ")}”`))];
+  const more = names.length - MOST_FIELDS;
+  const shown = more > 1 ? [...names.slice(0, MOST_FIELDS), `${more} more settings`] : names;
+  const verb = keys.every((parts) => SECRETS.has(parts.at(-1) ?? "")) ? "replaced" : "changed";
+  return `${verb} ${new Intl.ListFormat("en", { type: "conjunction" }).format(shown)}`;
+}
+
+/** @param {string[]} fields */
+function rowsIn(fields) {
+  return fields.find((field) => field.startsWith("rows:"))?.slice("rows:".length) ?? "several";
+}
