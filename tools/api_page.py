@@ -51,7 +51,9 @@ PERMISSIONS
 - `POST /tokens` with `role: sender` needs `presets`, IDs of presets with a `body`; `per_minute` and `per_day` limit its
   sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
   editors change tags, and only admins grant.
-- `POST /tokens` and each `rotate` need the operator's own token again, as `own_token`.
+- `PATCH /tokens/NAME` changes the grants of a sender, and `POST /tokens/NAME/rotate` replaces a token. The identity
+  stays, so limits and history go on. The previous token and its sessions end at once.
+- `POST` and `PATCH` of `/tokens`, and each `rotate`, need the operator's own token again, as `own_token`.
 - Sidekey checks the operator's token before it reads a body, and again when the whole body has come.
 - Only the response that creates or rotates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.

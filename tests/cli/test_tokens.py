@@ -102,3 +102,28 @@ def test_a_token_that_was_altered_is_revoked_by_its_name(config: Path) -> None:
     assert token(config, "revoke", "ann") == ""
     assert token(config, "create", "ann").startswith("sidekey_")
     assert "no token has this name" in token(config, "revoke", "bob", status=1)
+
+
+PRESETS = """\
+version: 1
+store: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}
+integrations:
+  crm: {endpoint_prefix: https://api.example.com/v1, auth: {type: headers, headers: {X-A: b}}}
+presets:
+  welcome: {integration: crm, url: https://api.example.com/v1/x, body: {json: {}}}
+  payload: {integration: crm, url: https://api.example.com/v1/x}
+"""
+
+
+def test_a_sender_has_presets_and_limits(config: Path) -> None:
+    config.write_text(PRESETS)
+    token(config, "create", "ann", "--role", "admin")
+    sender = ("create", "mark", "--role", "sender")
+    made = json.loads(token(config, *sender, "--preset", "welcome", "--per-day", "50", "--json"))
+    assert (made["role"], made["presets"], made["per_minute"], made["per_day"]) == ("sender", ["welcome"], 60, 50)
+    assert token(config, "list").splitlines()[1].startswith("mark  sender of welcome")
+    assert "needs --preset" in token(config, *sender, status=2)
+    assert "welcom: no preset has this ID" in token(config, *sender, "--preset", "welcom", status=2)
+    assert "payload: has no body" in token(config, *sender, "--preset", "welcome", "--preset", "payload", status=2)
+    assert "--per-minute" in token(config, *sender, "--preset", "welcome", "--per-minute", "601", status=2)
+    assert "need --role sender" in token(config, "create", "bob", "--preset", "welcome", status=2)

@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "schema": Deferred("schema", "Print the JSON schema of the config file, for editors."),
     "store": Deferred("store", "Make and rotate keys of the store, and verify it."),
     "test": Deferred("testing", "Send an integration's test request to its upstream."),
-    "token": Deferred("tokens", "Make, list and revoke operators' tokens of the API."),
+    "token": Deferred("tokens", "Create, list and revoke operators' tokens of the API."),
 }
 """Each with the first line of its help."""
 

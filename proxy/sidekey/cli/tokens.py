@@ -1,21 +1,22 @@
-"""`sidekey token`: operators' tokens are made, listed and revoked in the store itself, without a running Sidekey."""
+"""`sidekey token`: create, list and revoke operators' tokens in the store itself, without a running Sidekey."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from sidekey.cli.groups import Group
-from sidekey.cli.loading import load_with_store, loader_of
+from sidekey.cli.loading import complete_preset_id, load_snapshot, load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, in_store, user
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.credentials.quantities import parse_duration
-from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, Role
 from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.admin import preset_errors
 from sidekey.settings.stored.reading import instant
 from sidekey.settings.values import check_name
 from sidekey.store.audit import AuditEntry
@@ -40,8 +41,17 @@ def lifetime(text: str) -> int:
     return seconds
 
 
-def create(rules: StoreRules, name: str, role: Role, life: int | None) -> dict[str, Any]:
-    """Make a token; what is known of it, and itself. Raises StoreError, TokenCommandError."""
+class Grants(NamedTuple):
+    """The role of a new token, and the grants of a sender."""
+
+    role: Role
+    presets: tuple[str, ...] = ()
+    per_minute: int = PER_MINUTE
+    per_day: int = PER_DAY
+
+
+def create(rules: StoreRules, name: str, grants: Grants, life: int | None) -> dict[str, Any]:
+    """Create a token, and describe it, with the token itself. Raises StoreError, TokenCommandError."""
     try:
         check_name(name)
     except ValueError as error:
@@ -51,16 +61,19 @@ def create(rules: StoreRules, name: str, role: Role, life: int | None) -> dict[s
     row = TokenRow(
         row=new_row(),
         id=name,
-        role=role,
+        **grants._asdict(),
         token_sha256=digest,
         expires_at=None if life is None else now + life,
         created_at=now,
         created_by=WHO,
     )
 
+    granted = ("presets", "per_minute", "per_day") if grants.role == "sender" else ()
+    fields = ("role", *granted, "expires_at", "token")
+
     async def put(store: Store) -> dict[str, Any]:
         try:
-            state = await store.commit([Put(row, None)], _entry("create", row, ("role", "expires_at", "token")))
+            state = await store.commit([Put(row, None)], _entry("create", row, fields))
         except Exists:
             raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
         return {**_shown(state.tokens[name], None), "token": token}
@@ -82,7 +95,7 @@ def lines(tokens: Sequence[Mapping[str, Any]], width: int | None = None) -> list
     """The list for people, for a terminal of a `width` if there is one."""
     return table(
         [
-            (each["name"], each["role"], _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
+            (each["name"], _may(each), _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
             for each in tokens
         ],
         width,
@@ -117,14 +130,22 @@ def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
     return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=user())
 
 
+def _may(token: Mapping[str, Any]) -> str:
+    return f"sender of {', '.join(token['presets'])}" if token["role"] == "sender" else str(token["role"])
+
+
 def _until(moment: str | None) -> str:
     return "for good" if moment is None else f"until {moment}"
 
 
 def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+    is_sender = row.role == "sender"
     return {
         "name": row.id,
         "role": row.role,
+        "presets": list(row.presets) if is_sender else None,
+        "per_minute": row.per_minute if is_sender else None,
+        "per_day": row.per_day if is_sender else None,
         "expires_at": None if row.expires_at is None else instant(row.expires_at),
         "created_at": instant(row.created_at),
         "created_by": row.created_by,
@@ -134,7 +155,7 @@ def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
 
 @click.group("token", cls=Group)
 def command() -> None:
-    """Make, list and revoke operators' tokens of the API."""
+    """Create, list and revoke operators' tokens of the API."""
 
 
 @command.command("create")
@@ -142,17 +163,39 @@ def command() -> None:
 @json_option
 @click.option(
     "--role",
-    type=click.Choice(["viewer", "editor", "admin"]),
+    type=click.Choice(["viewer", "editor", "admin", "sender"]),
     default="viewer",
     show_default=True,
-    help="What the token may do.",
+    help="What the token may do. A sender only sends the presets that it may use.",
 )
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_preset_id,
+    help="A preset that a sender may send. Repeat it for each one.",
+)
+@click.option(
+    "--per-minute", type=click.IntRange(1, 600), help=f"Sends of a sender in a minute. Default: {PER_MINUTE}."
+)
+@click.option("--per-day", type=click.IntRange(1, 10_000), help=f"Sends of a sender in 24 hours. Default: {PER_DAY}.")
 @click.option(
     "--expires", metavar="DURATION", help="For how long it counts, such as 90d. Default: until it is revoked."
 )
 @click.argument("name", metavar="NAME")
-def create_command(config: str | None, as_json: bool, role: Role, expires: str | None, name: str) -> None:
-    """Make a token and print it; it is shown this once.
+def create_command(
+    *,
+    config: str | None,
+    as_json: bool,
+    role: Role,
+    presets: tuple[str, ...],
+    per_minute: int | None,
+    per_day: int | None,
+    expires: str | None,
+    name: str,
+) -> None:
+    """Create a token and print it once.
 
     A running Sidekey knows it within two seconds.
     """
@@ -160,8 +203,20 @@ def create_command(config: str | None, as_json: bool, role: Role, expires: str |
         life = None if expires is None else lifetime(expires)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
-    made = _of_store(config, lambda rules: create(rules, name, role, life))
+    if role == "sender":
+        _check_presets(config, presets)
+    elif presets or per_minute or per_day:
+        raise click.UsageError("--preset, --per-minute and --per-day need --role sender")
+    grants = Grants(role, presets, per_minute or PER_MINUTE, per_day or PER_DAY)
+    made = _of_store(config, lambda rules: create(rules, name, grants, life))
     print_result(made, (made["token"],), as_json=as_json)
+
+
+def _check_presets(config: str | None, presets: tuple[str, ...]) -> None:
+    if not presets:
+        raise click.UsageError("--role sender needs --preset, once for each preset that it may send")
+    for index, text in preset_errors(presets, load_snapshot(config)):
+        raise click.BadParameter(f"{presets[index]}: {text}", param_hint="--preset")
 
 
 @command.command("list")

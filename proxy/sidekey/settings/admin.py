@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.certificates import LARGEST
 from sidekey.settings.config_errors import Reasons
 from sidekey.settings.models import AdminSettings, AdminTlsSettings, OperatorGrants
@@ -73,6 +74,20 @@ def grant_errors(grants: OperatorGrants) -> Iterator[tuple[str, str]]:
     for key in ("presets", "per_minute", "per_day"):
         if key in grants.model_fields_set:
             yield key, "only the role sender has this key: remove it, or set `role: sender`"
+
+
+def preset_errors(
+    presets: Sequence[str], snapshot: Snapshot, granted: Collection[str] = ()
+) -> Iterator[tuple[int, str]]:
+    """Yield the index and the error of each preset that a sender cannot send. Those `granted` already may stay."""
+    for index, name in enumerate(presets):
+        preset = snapshot.presets.get(name)
+        if name in granted:
+            continue
+        if preset is None:
+            yield index, "no preset has this ID"
+        elif not preset.rules.has_body:
+            yield index, "has no body, so a sender cannot fill it in"
 
 
 def _digest(token: str) -> bytes:

@@ -348,14 +348,9 @@ class StoreSettings(Section):
     )
 
 
-class OperatorGrants(Section):
-    """The role of an operator, and the grants of a sender."""
+class SenderGrants(Section):
+    """The grants of a sender."""
 
-    role: Role = Field(
-        description="`viewer` reads, explains and tests what is saved; `editor` also changes integrations and "
-        "presets, and sends presets; `admin` also changes callers and tokens, and reads the audit; `sender` only "
-        "sends the presets in `presets`."
-    )
     presets: Annotated[list[values.Name], AtMost(200)] = Field(
         default=[], description="IDs of the presets that a `sender` may send. Required for a `sender`."
     )
@@ -364,6 +359,16 @@ class OperatorGrants(Section):
     )
     per_day: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=PER_DAY, description="Sends of a `sender` in 24 hours."
+    )
+
+
+class OperatorGrants(SenderGrants):
+    """The role of an operator, and the grants of a sender."""
+
+    role: Role = Field(
+        description="`viewer` reads, explains and tests what is saved; `editor` also changes integrations and "
+        "presets, and sends presets; `admin` also changes callers and tokens, and reads the audit; `sender` only "
+        "sends the presets in `presets`."
     )
 
 

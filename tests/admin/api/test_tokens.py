@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from support.api import TOKENS, Api, Running, rewritten
+from support.api import TOKENS, Api, Running, Said, rewritten
 from support.ask import within
 
 Named = Callable[[str], str]
@@ -68,7 +69,7 @@ def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> N
     said = api.ask("POST", "/tokens", {**sender, "presets": presets})
     assert [(each["pointer"], each["detail"]) for each in said.json["errors"]] == [
         ("/presets/1", "has no body, so a sender cannot fill it in"),
-        ("/presets/2", "no preset has this ID: see `GET /presets`"),
+        ("/presets/2", "no preset has this ID"),
     ]
     said = api.ask("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
     assert said.pointers == {"/presets", "/per_day"}
@@ -141,3 +142,102 @@ def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Runnin
     document = {"name": "viewer-of-file", "role": "viewer", "own_token": api.token}
     assert api.ask("POST", "/tokens", document).code == "exists"
     assert api.ask("GET", "/tokens/nobody").code == "not_found"
+
+
+def sender(api: Api, name: str, **more: object) -> dict[str, Any]:
+    """A sender of one preset of a file."""
+    document = {"name": name, "role": "sender", "presets": ["hook-of-a-file"], "own_token": api.token, **more}
+    made: dict[str, Any] = api.make("/tokens", document)
+    return made
+
+
+def test_grants_of_a_sender_change_without_another_token(api: Api, named: Named) -> None:
+    name = named("mark")
+    theirs = api.by(sender(api, name)["token"])
+    own = {"own_token": api.token}
+    said = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **own}, match='"1"')
+    assert (said.status, said.etag) == (200, '"2"')
+    assert (said.json["presets"], said.json["per_minute"], said.json["per_day"]) == (["hook-of-a-file"], 5, 1000)
+    assert theirs.get("/whoami")["per_minute"] == 5
+    same = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, "presets": ["hook-of-a-file"], **own}, match='"2"')
+    assert (same.status, same.json["version"]) == (200, 2)
+    assert [(each["action"], each["fields"]) for each in api.get(f"/audit?object=token&name={name}")["items"]] == [
+        ("update", ["per_minute"]),
+        ("create", ["role", "presets", "per_minute", "per_day", "expires_at", "token"]),
+    ]
+    assert [each["name"] for each in api.get("/tokens?preset=hook-of-a-file")["items"]].count(name) == 1
+    assert api.get("/tokens?preset=outside-of-a-file")["items"] == []
+
+
+def test_a_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, named: Named) -> None:
+    name, reader = named("mark"), named("reader")
+    sender(api, name)
+    api.make("/tokens", {"name": reader, "role": "viewer", "own_token": api.token})
+    own = {"own_token": api.token}
+
+    def ask(body: dict[str, Any], who: str = name, by: Api = api) -> Said:
+        return by.ask("PATCH", f"/tokens/{who}", body, match='"1"')
+
+    assert ask({"per_minute": 5}).pointers == {"/own_token"}
+    assert ask({"per_minute": 5, "own_token": TOKENS["editor"]}).code == "forbidden"
+    assert ask({"per_minute": 5, **own}, by=editor).code == "forbidden"
+    assert ask({"per_minute": 0, "per_day": 10_001, "role": "admin", **own}).pointers == {
+        "/per_minute",
+        "/per_day",
+        "/role",
+    }
+    assert ask({"presets": [], **own}).pointers == {"/presets"}
+    wrong = ask({"presets": ["hook-of-a-file", "nothing", "outside-of-a-file"], **own})
+    assert wrong.pointers == {"/presets/1", "/presets/2"}
+    assert "has no body" in wrong.body.decode()
+    assert ask({"per_day": 5, **own}, who=reader).pointers == {"/per_day"}
+    assert ask({"per_day": 5, **own}, who="viewer-of-file").code == "read_only"
+    assert ask({"per_day": 5, **own}, who="nobody").code == "not_found"
+    assert api.ask("PATCH", f"/tokens/{name}", own, match='"2"').code == "changed"
+    assert api.get(f"/tokens/{name}")["version"] == 1
+
+
+def test_a_granted_preset_that_is_gone_does_not_prevent_other_changes(api: Api, named: Named) -> None:
+    name, preset = named("mark"), named("welcome")
+    document = {
+        "integration": "of-a-file",
+        "url": "http://127.0.0.1:1/v1/x",
+        "body": {"text": "x", "content_type": "text/plain"},
+    }
+    api.make("/presets", {"id": preset, **document})
+    sender(api, name, presets=[preset])
+    own = {"own_token": api.token}
+    without = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"}
+    assert api.ask("PUT", f"/presets/{preset}", without, match='"1"').status == 200
+    assert (
+        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset, "hook-of-a-file"], **own}, match='"1"').status == 200
+    )
+    assert api.ask("DELETE", f"/presets/{preset}", match='"2"').status == 204
+    assert api.ask("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **own}, match='"2"').status == 200
+
+
+def test_a_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: Api, named: Named) -> None:
+    name = named("mark")
+    before = api.by(sender(api, name, per_minute=7)["token"])
+    who = before.get("/whoami")
+    path, own = f"/tokens/{name}/rotate", {"own_token": api.token}
+    assert api.ask("POST", path, {"own_token": before.token}, match='"1"').code == "forbidden"
+    assert api.ask("POST", path, own, match='"2"').code == "changed"
+    assert before.get("/whoami") == who
+    said = api.ask("POST", path, own, match='"1"')
+    assert (said.status, said.etag) == (200, '"2"')
+    assert before.ask("GET", "/whoami").code == "unauthenticated"
+    assert api.by(said.json["token"]).get("/whoami") == who
+    assert "token" not in api.get(f"/tokens/{name}")
+    entry = api.get(f"/audit?object=token&name={name}")["items"][0]
+    assert (entry["action"], entry["fields"]) == ("rotate", ["token"])
+    assert api.ask("POST", "/tokens/viewer-of-file/rotate", own, match='"1"').code == "read_only"
+
+
+def test_an_expired_token_is_not_rotated(api: Api, named: Named) -> None:
+    name = named("mark")
+    soon = datetime.fromtimestamp(time.time() + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sender(api, name, expires_at=soon)
+    within(lambda: time.time() > datetime.fromisoformat(soon).timestamp())
+    said = api.ask("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
+    assert (said.code, "has expired" in said.json["detail"]) == ("invalid", True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 
+from sidekey.admin.api.confirmation import Confirmation, require_confirmation
 from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import (
+    ALTERED,
     After,
-    Body,
     Instant,
     Key,
     Members,
@@ -29,12 +31,12 @@ from sidekey.admin.api.resources import (
     page_of,
     stored_problem,
 )
-from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, expect, not_there, unavailable
 from sidekey.runtime.admin_rules import PERMISSIONS, AdminToken, Role
 from sidekey.runtime.snapshot import Snapshot
-from sidekey.settings.admin import grant_errors
-from sidekey.settings.models import OperatorGrants
+from sidekey.settings.admin import grant_errors, preset_errors
+from sidekey.settings.models import OperatorGrants, SenderGrants
 from sidekey.settings.values import Name
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import TokenRow, new_row
@@ -79,7 +81,13 @@ class Tokens(Page[Token]):
     """A page of operators' tokens."""
 
 
-class NewToken(OperatorGrants, Body):
+class TokenFilter(After):
+    """The query of the list of tokens."""
+
+    preset: Name = Field(default="", description="The ID of a preset: lists the senders that may send it.")
+
+
+class NewToken(Confirmation, OperatorGrants):
     """An operator's token to create."""
 
     name: Name
@@ -88,9 +96,10 @@ class NewToken(OperatorGrants, Body):
         PlainValidator(_parse_end),
         WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
     ] = Field(default=None, description="In UTC, such as `2030-01-31T00:00:00Z`; null: never.")
-    own_token: str = Field(
-        repr=False, description="The token of this request, again.", json_schema_extra={"writeOnly": True}
-    )
+
+
+class TokenPatch(Confirmation, SenderGrants):
+    """A change of the grants of a sender. Omitted keys stay."""
 
 
 class WhoAmI(Named):
@@ -145,11 +154,11 @@ async def _uses(service: Service) -> Mapping[str, int]:
 async def create(service: Service, request: ApiRequest) -> ApiResult:
     """Save a new token. Only this response contains it."""
     sent = await service.read(NewToken, request)
-    errors = [*_grant_errors(sent, service.snapshot)]
+    errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
+    errors += _preset_errors(sent, service.snapshot)
     if errors:
         raise invalid(errors)
-    if not request.operator.owns(sent.own_token):
-        raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
+    require_confirmation(request.operator, sent)
     if sent.name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
     token, digest = new_token()
@@ -173,15 +182,9 @@ async def create(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(created, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
 
 
-def _grant_errors(sent: NewToken, snapshot: Snapshot) -> Iterator[ItemError]:
-    for key, text in grant_errors(sent):
-        yield ItemError(f"/{key}", text)
-    for number, name in enumerate(sent.presets):
-        preset = snapshot.presets.get(name)
-        if preset is None:
-            yield ItemError(f"/presets/{number}", "no preset has this ID: see `GET /presets`")
-        elif not preset.rules.has_body:
-            yield ItemError(f"/presets/{number}", "has no body, so a sender cannot fill it in")
+def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[str] = ()) -> list[ItemError]:
+    found = preset_errors(sent.presets, snapshot, granted)
+    return [ItemError(f"/presets/{index}", text) for index, text in found]
 
 
 async def read(service: Service, request: ApiRequest) -> ApiResult:
@@ -197,15 +200,66 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(_shown_of_file(name, configured))
 
 
+async def patch(service: Service, request: ApiRequest) -> ApiResult:
+    """Change the grants of a sender. The token and the identity stay."""
+    row = await _stored(service, request)
+    sent = await service.read(TokenPatch, request)
+    changes: dict[str, Any] = {
+        key: value
+        for key in SenderGrants.model_fields
+        if key in sent.model_fields_set and (value := _frozen(getattr(sent, key))) != getattr(row, key)
+    }
+    errors = _preset_errors(sent, service.snapshot, row.presets)
+    if row.role != "sender":
+        sent_keys = SenderGrants.model_fields.keys() & sent.model_fields_set
+        errors = [ItemError(f"/{key}", f"only a sender has this: {row.id} is {row.role}") for key in sorted(sent_keys)]
+    elif changes.get("presets") == ():
+        errors.append(ItemError("/presets", "must list a preset: to take all of them away, revoke the token"))
+    if errors:
+        raise invalid(errors)
+    require_confirmation(request.operator, sent)
+    if changes:
+        state = await service.commit(request, [Put(replace(row, **changes), row.version)], changes)
+        row = state.tokens[row.id]
+    used = (await _uses(service)).get(row.row)
+    return ApiResult.of(_shown(row, row.id in service.snapshot.admin.tokens, used), version=row.version)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+async def rotate(service: Service, request: ApiRequest) -> ApiResult:
+    """Replace a token. The row stays, so limits and history go on; the previous token and its sessions end at once."""
+    row = await _stored(service, request)
+    require_confirmation(request.operator, await service.read(Confirmation, request))
+    if row.expires_at is not None and row.expires_at <= time.time():
+        raise ApiProblem("invalid", "it has expired, and so would the new token: revoke it, and create another")
+    token, digest = new_token()
+    state = await service.commit(request, [Put(replace(row, token_sha256=digest), row.version)], ("token",))
+    saved = state.tokens[row.id]
+    shown = _shown(saved, saved.id in service.snapshot.admin.tokens, None)
+    return ApiResult.of(TokenWithToken(**dict(shown), token=token), version=saved.version)
+
+
 async def delete(service: Service, request: ApiRequest) -> ApiResult:
     """Revoke a token."""
+    row = await _stored(service, request, altered=True)
+    await service.commit(request, [Delete(row, row.version)])
+    return ApiResult(204)
+
+
+async def _stored(service: Service, request: ApiRequest, *, altered: bool = False) -> TokenRow:
+    """Return the row that a change expects. Raises ApiProblem, also for an altered row unless those are allowed."""
     name = request.names["name"]
     row = _rows(await service.now()).get(name)
     if row is not None:
-        await service.commit(request, [Delete(row, expect(row, request.condition))])
-        return ApiResult(204)
+        expect(row, request.condition)
+        if not row.token_sha256 and not altered:
+            raise ApiProblem("read_only", ALTERED)
+        return row
     if name in service.snapshot.admin.tokens:
-        raise ApiProblem("read_only", "it is written in a config file: remove it there")
+        raise ApiProblem("read_only", "it is written in a config file: change it there")
     raise not_there(request.condition)
 
 
@@ -218,13 +272,16 @@ def _rows(state: State) -> dict[str, TokenRow]:
     return {**altered, **state.tokens}
 
 
-def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], query: After) -> BaseModel:
+def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], query: TokenFilter) -> BaseModel:
     stored = _rows(state)
 
-    def item(key: Key) -> Token:
-        if key.source == "file":
-            return _shown_of_file(key.name, configured[key.name])
-        row = stored[key.name]
+    def item(key: Key) -> Token | None:
+        token = configured[key.name] if key.source == "file" else stored[key.name]
+        if query.preset and query.preset not in token.presets:
+            return None
+        if isinstance(token, AdminToken):
+            return _shown_of_file(key.name, token)
+        row = token
         return _shown(row, key.name in configured, uses.get(row.row))
 
     items, following = page_of(keys(configured, stored), query.after, item)
@@ -293,7 +350,7 @@ ROUTES: Final = (
         name="listTokens",
         summary="List operators' tokens, by name.",
         handle=browse,
-        query=After,
+        query=TokenFilter,
         gives=Tokens,
     ),
     _ALL(
@@ -315,6 +372,32 @@ ROUTES: Final = (
         handle=read,
         gives=Token,
         codes=("not_found",),
+    ),
+    _ONE(
+        method="PATCH",
+        name="patchToken",
+        summary="Change the grants of a sender. Omitted keys stay.",
+        handle=patch,
+        body=TokenPatch,
+        accepts=(MERGE_PATCH,),
+        gives=Token,
+        conditional=True,
+        codes=("read_only", "not_found", "invalid"),
+        writes="token",
+        action="update",
+    ),
+    _ONE(
+        method="POST",
+        path="/tokens/{name}/rotate",
+        name="rotateToken",
+        summary="Replace an operator's token. Only this response contains the new one.",
+        handle=rotate,
+        body=Confirmation,
+        gives=TokenWithToken,
+        conditional=True,
+        codes=("read_only", "not_found", "invalid"),
+        writes="token",
+        action="rotate",
     ),
     _ONE(
         method="DELETE",
