@@ -97,6 +97,20 @@ def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, 
     assert editor.ask("GET", "/audit?q=x").code == "forbidden"
 
 
+def test_an_entry_has_the_title_of_a_preset_that_still_exists(editor: Api, api: Api, named: Named) -> None:
+    name = named("titled")
+    document = {"id": name, "integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "title": "Welcome"}
+
+    def titles() -> list[str | None]:
+        return [each["title"] for each in api.get(f"/audit?object=preset&name={name}")["items"]]
+
+    editor.make("/presets", document)
+    assert titles() == ["Welcome"]
+    assert editor.ask("DELETE", f"/presets/{name}", match='"1"').status == 204
+    editor.make("/presets", {**document, "title": "Another"})
+    assert titles() == ["Another", None, None]
+
+
 def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, running: Running, named: Named) -> None:
     """As far as the proxy itself has seen; elsewhere nobody is believed."""
 

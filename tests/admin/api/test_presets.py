@@ -157,7 +157,8 @@ def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: R
     """A text in ID, description, integration or tags; a tag, an integration, a status."""
     first, second, tag = named("find"), named("find"), named("tag")
     editor.make("/presets", {"id": first, **document(crm, running, description="An Event", tags=[tag])})
-    editor.make("/presets", {"id": second, **document(crm, running, tags=[tag])})
+    text = {"text": "x", "content_type": "text/plain"}
+    editor.make("/presets", {"id": second, **document(crm, running, title="Welcome message", tags=[tag], body=text)})
 
     def found(query: str) -> set[str]:
         return {each["id"] for each in viewer.get(f"/presets?{query}")["items"]}
@@ -165,12 +166,15 @@ def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: R
     assert found(f"integration={crm}") == found(f"tag={tag}") == {first, second}
     assert found(f"q={crm.upper()}") == {first, second}
     assert found(f"q=an+event&integration={crm}") == {first}
-    assert found(f"q={second}") == {second}
+    assert found(f"q={second}") == found(f"q=MESSAGE+{tag}+welcome") == {second}
     assert "outside-of-a-file" in found("status=unusable")
     assert first not in found("status=unusable")
     (item,) = viewer.get(f"/presets?q={first}")["items"]
     assert (item["method"], item["url"], item["integration"]) == ("POST", document(crm, running)["url"], crm)
     assert "body" not in item
+    assert (item["title"], item["takes"]) == ("", "payload")
+    (item,) = viewer.get(f"/presets?q={second}")["items"]
+    assert (item["title"], item["takes"]) == ("Welcome message", "parameters")
     assert editor.ask("GET", "/presets?status=sealed").code == "malformed"
     page = viewer.get(f"/presets?integration={crm}&after={first}:store")
     assert [each["id"] for each in page["items"]] == [name for name in (second,) if name > first]

@@ -11,6 +11,7 @@ from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body, Instant, Page
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 
@@ -44,6 +45,7 @@ class AuditedEntry(Entry):
 
     object: str = Field(description="integration, preset, caller, token, or nothing.")
     name: str
+    title: str | None = Field(description="The title of a preset that still exists, else null.")
     source: str = Field(alias="from", description="The client's address, and `by` which proxy (`admin.behind_tls`).")
 
 
@@ -104,7 +106,7 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of the audit, the newest entry first."""
     query: Search = request.query
     wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
-    return await service.respond(_audit, await _page(service, query.before, wanted=wanted))
+    return await service.respond(_audit, await _page(service, query.before, wanted=wanted), service.snapshot)
 
 
 async def activity(service: Service, request: ApiRequest) -> ApiResult:
@@ -126,13 +128,16 @@ def _activity(page: AuditPage) -> Activity:
     return Activity(items=[Entry(**_entry(*each)) for each in page.entries], next=_next(page))
 
 
-def _audit(page: AuditPage) -> Audit:
-    items = [AuditedEntry(**_entry(*each), **_resource(each[1])) for each in page.entries]
+def _audit(page: AuditPage, snapshot: Snapshot) -> Audit:
+    items = [AuditedEntry(**_entry(*each), **_resource(each[1], snapshot)) for each in page.entries]
     return Audit(items=items, next=_next(page))
 
 
-def _resource(entry: AuditEntry) -> dict[str, Any]:
-    return {"object": entry.kind, "name": entry.id, "from": entry.source}
+def _resource(entry: AuditEntry, snapshot: Snapshot) -> dict[str, Any]:
+    preset = snapshot.presets.get(entry.id) if entry.kind == "preset" else None
+    # Another preset may have the ID by now.
+    title = preset.title if preset is not None and preset.row == entry.row else ""
+    return {"object": entry.kind, "name": entry.id, "title": title or None, "from": entry.source}
 
 
 def _entry(number: int, entry: AuditEntry) -> dict[str, Any]:

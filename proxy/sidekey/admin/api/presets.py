@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
@@ -73,6 +73,10 @@ class NewPreset(PresetDocument, Identified):
 class PresetItem(PresetMembers):
     """A preset without its whole document."""
 
+    title: str
+    takes: Literal["parameters", "payload"] | None = Field(
+        description="What is sent to it: `payload` if it has no body to fill in. Null: it cannot be read."
+    )
     description: str
     tags: list[str]
     integration: str | None
@@ -87,7 +91,7 @@ class Presets(Page[PresetItem]):
 class PresetFilter(After):
     """The query of the list of presets."""
 
-    q: str = Field(default="", description="A text that ID, description, integration or a tag contains, in any case.")
+    q: str = Field(default="", description="Words that ID, title, description, integration or a tag contain.")
     tag: str = Field(default="", description="A tag.")
     integration: Name = Field(default="", description="The ID of its integration.")
     status: Annotated[str, OneOf(STATUSES)] = Field(default="", description="Its status.")
@@ -173,6 +177,8 @@ class _Entry(NamedTuple):
     """The parts of a preset that a list is searched by, and shows. `row` is None for one of a file."""
 
     name: str
+    title: str
+    takes: Literal["parameters", "payload"] | None
     description: str
     tags: tuple[str, ...]
     integration: str | None
@@ -196,8 +202,19 @@ def _entry(key: Key, state: State, snapshot: Snapshot) -> _Entry:
 
 def _of_built(preset: ServedPreset, problem: str, row: PresetRow | None) -> _Entry:
     rules = preset.rules
-    method = rules.method.decode()
-    return _Entry(preset.id, preset.description, preset.tags, rules.integration, method, preset.url, problem, row)
+    return _Entry(
+        name=preset.id,
+        title=preset.title,
+        # What stands for an unreadable row has no URL.
+        takes=("parameters" if rules.has_body else "payload") if preset.url else None,
+        description=preset.description,
+        tags=preset.tags,
+        integration=rules.integration,
+        method=rules.method.decode(),
+        url=preset.url,
+        problem=problem,
+        row=row,
+    )
 
 
 def _of_written(row: PresetRow, problem: str) -> _Entry:
@@ -205,8 +222,18 @@ def _of_written(row: PresetRow, problem: str) -> _Entry:
     document = _written(row)
     tags = document.get("tags")
     texts = tuple(each for each in tags if isinstance(each, str)) if isinstance(tags, list) else ()
-    integration, method, url = (_text(document, key) for key in ("integration", "method", "url"))
-    return _Entry(row.id, _text(document, "description") or "", texts, integration, method, url, problem, row)
+    return _Entry(
+        name=row.id,
+        title=_text(document, "title") or "",
+        takes=None,
+        description=_text(document, "description") or "",
+        tags=texts,
+        integration=_text(document, "integration"),
+        method=_text(document, "method"),
+        url=_text(document, "url"),
+        problem=problem,
+        row=row,
+    )
 
 
 def _text(document: Mapping[str, Any], key: str) -> str | None:
@@ -218,6 +245,8 @@ def _item(entry: _Entry) -> PresetItem:
     return PresetItem(
         **(members_of_file(entry.problem) if entry.row is None else members_of_row(entry.row, entry.problem)),
         id=entry.name,
+        title=entry.title,
+        takes=entry.takes,
         description=entry.description,
         tags=list(entry.tags),
         integration=entry.integration,
@@ -233,8 +262,8 @@ def _matches(entry: _Entry, query: PresetFilter) -> bool:
         return False
     if query.status and query.status != ("unusable" if entry.problem else "ok"):
         return False
-    texts = (entry.name, entry.description, entry.integration or "", *entry.tags)
-    return not query.q or contains(query.q, texts)
+    texts = (entry.name, entry.title, entry.description, entry.integration or "", *entry.tags)
+    return all(contains(word, texts) for word in query.q.split())
 
 
 PRESETS: Final = PresetCollection()
