@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, idOf, undeclared, wrongIn } from "../../proxy/sidekey/admin/ui/preset_document.js";
-import { Exact, parseExact, writeExact } from "../../proxy/sidekey/admin/ui/exact.js";
+import { Exact, writeExact } from "../../proxy/sidekey/admin/ui/exact.js";
 
 const MEMBERS = { source: "store", version: 3, status: "ok", problem: null, created_at: "", updated_at: "", updated_by: "ann" };
 const PRESET = {
@@ -16,12 +16,13 @@ const PARAMETERS = {
   note: { type: "text", default: "" },
 };
 
-const saved = (document) => JSON.parse(documentOf(draftOf(JSON.stringify({ id: "welcome", ...MEMBERS, ...document }))));
+const saved = (document) => JSON.parse(documentOf(draftOf({ id: "welcome", ...MEMBERS, ...document })));
 
 test("a document that is read and saved again does not change", () => {
   for (const body of [{ json: { text: "Hello {{user}}", n: 1.5, more: [null, true, {}] } }, { text: "<a/>", content_type: "text/xml" }, { form: { a: "{{user}}" } }]) {
     const document = { ...PRESET, parameters: PARAMETERS, body };
     assert.deepEqual(saved(document), { id: "welcome", ...document });
+    assert.equal(JSON.stringify(saved(document)), JSON.stringify({ id: "welcome", ...document }));
   }
   const payload = { ...PRESET, content_type: "application/json" };
   assert.deepEqual(saved(payload), { id: "welcome", ...payload });
@@ -33,7 +34,6 @@ test("numbers keep their digits", () => {
   const value = { a: [new Exact("1.10"), new Exact("12345678901234567890")], b: "x" };
   assert.equal(writeExact(value), text);
   assert.equal(writeExact({ a: [], b: {}, c: [1, { d: 2 }] }, "  "), '{\n  "a": [],\n  "b": {},\n  "c": [\n    1,\n    {\n      "d": 2\n    }\n  ]\n}');
-  assert.deepEqual(parseExact('{"a":1.5}'), { a: 1.5 });
   const draft = { ...NEW_DRAFT, parameters: [{ ...NEW_PARAMETER, name: "n", type: "number", required: false, default: "1.10", example: "x" }] };
   assert.match(documentOf(draft), /"n":\{"type":"number","default":1\.10,"example":"x"\}/);
 });
@@ -65,7 +65,7 @@ test("placeholders that are no parameter yet are found", () => {
 });
 
 test("the form of a sender follows the draft", () => {
-  const draft = draftOf(JSON.stringify({ id: "welcome", ...PRESET, parameters: PARAMETERS, body: { json: {} } }));
+  const draft = draftOf({ id: "welcome", ...PRESET, parameters: PARAMETERS, body: { json: {} } });
   const form = formOf(draft);
   assert.deepEqual([form.takes, form.title, form.parameters.map(({ name }) => name)], ["parameters", "Welcome", ["user", "points", "loud", "note"]]);
   assert.deepEqual([form.parameters[0].max_length, form.parameters[1].default, form.parameters[1].enum], [64, "0", ["0", "1"]]);

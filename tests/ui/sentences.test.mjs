@@ -35,6 +35,7 @@ test("sends, batches, tests and log-ins", () => {
   assert.equal(text({ action: "test", outcome: "failed" }), "ben tested the integration criteo: it failed.");
   assert.equal(text({ action: "test draft", name: "" }), "ben tested an unsaved integration: it works.");
   assert.equal(text({ action: "login", object: "", name: "" }), "ben logged in.");
+  assert.equal(text({ action: "end", object: "session", name: "mark" }), "ben ended a session of mark.");
   assert.equal(text({ action: "login", outcome: "more not listed" }), "ben: more log-ins in this hour are not listed.");
 });
 
@@ -49,7 +50,8 @@ test("a person of the company log-in cannot look like an operator", () => {
   assert.match(text({ who: "ops" }), /^ops changed /);
 });
 
-test("the object of a sentence can be a link", () => {
+test("the object of a sentence is a link while it exists", () => {
+  assert.deepEqual(sentenceOf({ ...ENTRY, action: "delete" }), ["ben ", "deleted ", "the integration criteo", "."]);
   assert.deepEqual(sentenceOf({ ...ENTRY, title: "Criteo" }), [
     "ben ",
     "changed ",

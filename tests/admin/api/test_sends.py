@@ -315,3 +315,18 @@ def test_number_keeps_its_digits(running: Sending, number: str) -> None:
         "POST", f"/presets/{name}/check", f'{{"rows": [{{"amount": {number}}}, {{"amount": "x"}}]}}'.encode()
     )
     assert [each["row"] for each in checked.json["errors"]] == [1]
+
+
+def test_a_grant_that_is_taken_away_stops_a_batch(running: Sending) -> None:
+    """The next row is refused like a preset that does not exist; the rows before stay readable."""
+    admin, batch = running.by("admin"), {"id": secrets.token_hex(16), "rows": 2}
+    grants = {"role": "sender", "presets": ["welcome"], "own_token": admin.token}
+    made = admin.make("/tokens", {"name": "granted", **grants})
+    sender = People(admin.port, made["token"])
+    assert sender.send("welcome", f"{batch['id']}-1", batch, phone="200").json["outcome"] == "accepted"
+    change = {"presets": ["closed"], "own_token": admin.token}
+    assert admin.ask("PATCH", "/tokens/granted", change, match='"1"').status == 200
+    refused = sender.send("welcome", f"{batch['id']}-2", batch, phone="200")
+    assert (refused.status, refused.code) == (403, "forbidden")
+    assert sender.get(f"/batches/{batch['id']}")["last_row"] == 1
+    assert [each["id"] for each in sender.get("/forms")["items"]] == ["closed"]

@@ -198,3 +198,20 @@ def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> No
         assert known.ask("GET", "/whoami").status == 200
         assert unknown.ask("POST", "/session", {"token": TOKENS["viewer"]}).code == "store_unavailable"
         assert known.ask("DELETE", "/session").code == "store_unavailable"
+
+
+def test_rotation_ends_the_sessions_of_the_previous_token_everywhere(tmp_path: Path) -> None:
+    """In another process after a second at most, without a log-out."""
+    with managed(tmp_path) as child:
+        other_folder = tmp_path / "other"
+        other_folder.mkdir()
+        with managed(other_folder, f"path: {tmp_path}/store.db") as other:
+            admin, here, there = Api(child.admin_port), Browser(child.admin_port), Browser(other.admin_port)
+            made = admin.make("/tokens", {"name": "ann", "role": "editor", "own_token": admin.token})
+            here.log_in(made["token"])
+            there.cookie = here.cookie
+            within(lambda: there.ask("GET", "/whoami").status == 200)
+            rotated = admin.ask("POST", "/tokens/ann/rotate", {"own_token": admin.token}, match='"1"')
+            assert here.ask("GET", "/whoami").code == "unauthenticated"
+            within(lambda: there.ask("GET", "/whoami").status == 401)
+            assert here.log_in(rotated.json["token"]).json["name"] == "ann"

@@ -38,5 +38,5 @@ class AuditBudget:
         if window.events <= self._limit:
             return entry
         if window.events == self._limit + 1:
-            return AuditEntry(who=entry.who, action=self._action, outcome="more not listed")
+            return AuditEntry(who=entry.who, label=entry.label, action=self._action, outcome="more not listed")
         return None

@@ -265,6 +265,7 @@ def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tup
     )
     entry = AuditEntry(
         who=operator.name,
+        label=operator.label,
         action="send",
         kind="preset",
         id=preset.id,

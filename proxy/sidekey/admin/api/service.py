@@ -284,7 +284,7 @@ class Service:
 
     async def log_in(self, operator: Operator, session: Session, source: str, previous: str | None = None) -> None:
         """Store a session of the console with its audit entry, and end the `previous` one. Raises StoreError."""
-        entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
+        entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=source)
         await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
 
     async def begin_session(self, operator: Operator, session: Session, source: str, previous_cookie: str) -> None:
@@ -329,7 +329,14 @@ class Service:
         many entries there can be.
         """
         entry = AuditEntry(
-            who=request.operator.name, action="test", kind=kind, id=name, row=row, source=request.source, outcome="sent"
+            who=request.operator.name,
+            label=request.operator.label,
+            action="test",
+            kind=kind,
+            id=name,
+            row=row,
+            source=request.source,
+            outcome="sent",
         )
         try:
             return BegunTest(await self.store.audit(entry), entry)
@@ -359,7 +366,12 @@ class Service:
 
 def _entry(request: ApiRequest, name: str) -> AuditEntry:
     return AuditEntry(
-        who=request.operator.name, action=request.action, kind=request.resource, id=name, source=request.source
+        who=request.operator.name,
+        label=request.operator.label,
+        action=request.action,
+        kind=request.resource,
+        id=name,
+        source=request.source,
     )
 
 

@@ -45,10 +45,10 @@ export const remove = (path, options) => call("DELETE", path, options);
  * is visible. While a changed query loads, `body` is that of the previous query.
  * @param {string | null} path Null: no call.
  * @param {Query} [query]
- * @param {{ every?: number }} [options]
+ * @param {{ every?: number, exact?: boolean }} [options]
  * @returns {{ loading: boolean, result: Result | null, body: any, problem: Problem | null, reload: () => void }}
  */
-export function useCall(path, query, { every } = {}) {
+export function useCall(path, query, { every, exact } = {}) {
   const key = path === null ? null : path + search(query);
   const [state, setState] = useState({ key: "", path: "", result: /** @type {Result | null} */ (null), body: undefined });
   const [turn, setTurn] = useState(0);
@@ -58,7 +58,7 @@ export function useCall(path, query, { every } = {}) {
     const { signal } = controller;
     let timer = 0;
     const load = async () => {
-      const result = await get(path, { query, signal });
+      const result = await get(path, { query, signal, exact });
       if (signal.aborted) return;
       setState((previous) => ({
         key: /** @type {string} */ (key),

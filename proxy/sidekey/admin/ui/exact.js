@@ -15,12 +15,10 @@ export function numberOf(text) {
   return NUMBER.test(text.trim()) ? new Exact(text.trim()) : text;
 }
 
-/** @param {string} text Parse JSON. Throws SyntaxError. Browsers without access to the source round numbers. */
-export function parseExact(text) {
-  /** @param {string} _ @param {any} value @param {{ source?: string }} [context] */
-  const keep = (_, value, context) =>
-    typeof value === "number" && context?.source !== undefined && String(value) !== context.source ? new Exact(context.source) : value;
-  return JSON.parse(text, keep);
+/** @param {any} value @returns {string | null} The text of an `Exact`, or of a number as `exact` of api.js reads it. */
+export function exactText(value) {
+  if (value instanceof Exact) return value.text;
+  return /** @type {any} */ (JSON).isRawJSON?.(value) ? value.rawJSON : null;
 }
 
 /**
@@ -34,7 +32,8 @@ export function writeExact(value, indent = "") {
 
 /** @param {any} value @param {string} indent @param {string} line @returns {string} */
 function write(value, indent, line) {
-  if (value instanceof Exact) return value.text;
+  const text = exactText(value);
+  if (text !== null) return text;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   const inner = line + indent;
   const [open, close] = Array.isArray(value) ? "[]" : "{}";

@@ -1,38 +1,43 @@
 // The document of a preset as its form holds it, and back.
-import { Exact, numberOf, parseExact, writeExact } from "./exact.js";
+import { Exact, exactText, numberOf, writeExact } from "./exact.js";
 
 /**
  * @typedef {{ name: string, type: "text" | "number" | "boolean", required: boolean, default: string, max_length: string, enum: string,
- *   title: string, help: string, example: string, format: string }} Parameter Values as texts, `enum` with one a line.
+ *   title: string, help: string, example: string, format: string, order: string[] }} Parameter Values as texts, `enum` with one a line.
  * @typedef {{ name: string, value: string }} Pair
  * @typedef {{ id: string, title: string, help: string, description: string, tags: string, integration: string,
  *   method: string, url: string, headers: Pair[], parameters: Parameter[], takes: "json" | "form" | "text" | "payload",
- *   json: string, form: Pair[], text: string, content_type: string, rest: Record<string, any> }} Draft
+ *   json: string, form: Pair[], text: string, content_type: string, rest: Record<string, any>, order: string[] }} Draft
+ *   `order`: the keys as they were read, since another order would be a change.
  */
+
+/** @type {Record<string, string>} */
+export const TYPES = { text: "Text", number: "Number", boolean: "Yes or no" };
 
 /** @type {Parameter} */
 export const NEW_PARAMETER = {
-  name: "", type: "text", required: true, default: "", max_length: "", enum: "", title: "", help: "", example: "", format: "",
+  name: "", type: "text", required: true, default: "", max_length: "", enum: "", title: "", help: "", example: "", format: "", order: [],
 };
 
 /** @type {Draft} */
 export const NEW_DRAFT = {
-  id: "", title: "", help: "", description: "", tags: "", integration: "", method: "POST", url: "", headers: [],
-  parameters: [], takes: "json", json: "{\n}", form: [], text: "", content_type: "", rest: {},
+  id: "", title: "", help: "", description: "", tags: "", integration: "", method: "", url: "", headers: [],
+  parameters: [], takes: "json", json: "{\n}", form: [], text: "", content_type: "", rest: {}, order: [],
 };
 
 /** Members of a response that are no part of the document. */
 const READ_ONLY = ["source", "version", "status", "problem", "created_at", "updated_at", "updated_by"];
 
-/** @param {string} text A preset as the API responds with it. @returns {Draft} */
-export function draftOf(text) {
-  const { id = "", title = "", help = "", description = "", tags = [], integration = "", method = "POST", url = "", headers = {},
-    parameters = {}, body, content_type, ...rest } = parseExact(text);
+/** @param {any} read A preset as the API responds with it, read with `exact`. @returns {Draft} */
+export function draftOf(read) {
+  const { id = "", title = "", help = "", description = "", tags = [], integration = "", method = "", url = "", headers = {},
+    parameters = {}, body, content_type, ...rest } = read;
   for (const name of READ_ONLY) delete rest[name];
   const takes = !body ? "payload" : "form" in body ? "form" : "text" in body ? "text" : "json";
   return {
     ...NEW_DRAFT,
     id, title, help, description, integration, method, url, rest, takes,
+    order: Object.keys(read),
     tags: tags.join(", "),
     headers: pairsOf(headers),
     parameters: Object.entries(parameters).map(([name, parameter]) => parameterOf(name, parameter)),
@@ -46,8 +51,9 @@ export function draftOf(text) {
 /**
  * Return the document as JSON; `wrongIn` must have found nothing.
  * @param {Draft} draft @param {Record<string, any>} [more] Further members, such as a sample.
+ * @param {string} [indent] Spaces of one level. Empty: all in one line.
  */
-export function documentOf(draft, more = {}) {
+export function documentOf(draft, more = {}, indent = "") {
   const hasBody = draft.takes !== "payload";
   const tags = draft.tags.split(",").map((tag) => tag.trim()).filter(Boolean);
   const document = {
@@ -58,7 +64,7 @@ export function documentOf(draft, more = {}) {
     description: draft.description || undefined,
     tags: tags.length > 0 ? tags : undefined,
     integration: draft.integration,
-    method: draft.method,
+    method: draft.method || undefined,
     url: draft.url,
     headers: objectOf(draft.headers),
     content_type: hasBody ? undefined : draft.content_type || undefined,
@@ -66,7 +72,7 @@ export function documentOf(draft, more = {}) {
     body: hasBody ? bodyOf(draft) : undefined,
     ...more,
   };
-  return writeExact(document);
+  return writeExact(inOrder(draft.order, document), indent);
 }
 
 /**
@@ -93,17 +99,14 @@ export function wrongIn({ headers, parameters, form, json, takes }) {
 /** @param {string} text */
 function notJson(text) {
   try {
-    parseExact(text);
+    JSON.parse(text);
     return undefined;
   } catch (error) {
     return `This is not JSON. ${/** @type {Error} */ (error).message}.`;
   }
 }
 
-/**
- * Return the parameters as the form of a sender needs them.
- * @param {Draft} draft
- */
+/** @param {Draft} draft @returns {import("./form_of_preset.js").Form} The form of a sender. */
 export function formOf(draft) {
   const { id, title, help, takes, content_type } = draft;
   const shared = { id, title: title || id, help, problem: false, content_type: content_type || null };
@@ -114,10 +117,10 @@ export function formOf(draft) {
     takes: "parameters",
     parameters: parameters.map((each) => {
       const typed = written(each);
-      const plain = (/** @type {any} */ value) => (value instanceof Exact ? value.text : value);
+      const plain = (/** @type {any} */ value) => exactText(value) ?? value;
       return {
         ...each,
-        format: each.format || null,
+        format: /** @type {any} */ (each.format || null),
         max_length: Number(each.max_length) || null,
         default: plain(typed.default) ?? null,
         example: plain(typed.example) ?? null,
@@ -163,7 +166,7 @@ function written(parameter) {
   const choices = parameter.enum.split("\n").map((line) => line.trim()).filter(Boolean);
   // An optional parameter needs a default: a text is empty, and true or false is false.
   const fallback = parameter.default === "" ? { text: "", boolean: false, number: undefined }[type] : typed(parameter.default);
-  return {
+  return inOrder(parameter.order, {
     type,
     required: required || fallback !== undefined ? undefined : false,
     default: required ? undefined : fallback,
@@ -173,7 +176,7 @@ function written(parameter) {
     help: help || undefined,
     example: parameter.example === "" ? undefined : typed(parameter.example),
     format: format || undefined,
-  };
+  });
 }
 
 /** @param {string} name @param {any} parameter @returns {Parameter} */
@@ -181,6 +184,7 @@ function parameterOf(name, parameter) {
   const { type = "text", required, default: value, max_length, title = "", help = "", example, format } = parameter;
   return {
     name, type, title, help,
+    order: Object.keys(parameter),
     required: required ?? (value === undefined || value === null),
     default: textOf(value),
     max_length: textOf(max_length),
@@ -192,7 +196,7 @@ function parameterOf(name, parameter) {
 
 /** @param {any} value */
 function textOf(value) {
-  return value === undefined || value === null ? "" : value instanceof Exact ? value.text : String(value);
+  return value === undefined || value === null ? "" : exactText(value) ?? String(value);
 }
 
 /** @param {Record<string, any>} values @returns {Pair[]} */
@@ -203,6 +207,11 @@ function pairsOf(values) {
 /** @param {Pair[]} pairs */
 function objectOf(pairs) {
   return objectFrom(pairs.filter(({ name, value }) => name !== "" || value !== "").map(({ name, value }) => [name, value]));
+}
+
+/** @param {string[]} order @param {Record<string, any>} members Those that have no order come last. */
+function inOrder(order, members) {
+  return { ...Object.fromEntries(order.map((key) => [key, undefined])), ...members };
 }
 
 /** @param {[string, any][]} entries Without rows, the key is left out. */

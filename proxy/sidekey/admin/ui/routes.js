@@ -12,6 +12,16 @@ export const ROUTES = [
   { path: "/integrations/add/:kind", page: () => import("./pages/form.js"), may: "editor" },
   { path: "/integrations/:id/edit", page: () => import("./pages/form.js"), may: "editor" },
   { path: "/login", page: () => import("./pages/login.js") },
+  { path: "/presets", page: () => import("./pages/presets.js"), may: "viewer" },
+  { path: "/presets/add", page: () => import("./pages/preset_form.js"), may: "editor" },
+  { path: "/presets/:id", page: () => import("./pages/preset.js"), may: "viewer" },
+  { path: "/presets/:id/edit", page: () => import("./pages/preset_form.js"), may: "editor" },
+  { path: "/access", page: () => import("./pages/access.js"), may: "admin" },
+  { path: "/access/people/add", page: () => import("./pages/person.js"), may: "admin" },
+  { path: "/access/people/:name", page: () => import("./pages/person.js"), may: "admin" },
+  { path: "/access/callers/add", page: () => import("./pages/caller.js"), may: "admin" },
+  { path: "/access/callers/:name", page: () => import("./pages/caller.js"), may: "admin" },
+  { path: "/activity", page: () => import("./pages/activity.js"), may: "admin" },
 ];
 
 /** The pages in the bar at the top: path, name, permission. */

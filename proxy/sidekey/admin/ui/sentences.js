@@ -1,4 +1,5 @@
 // Sentences of the audit: who did what to which object, and with which outcome.
+import { personName } from "./words.js";
 
 /**
  * @typedef {{ number: number, at: string, who: string, label: string, action: string, fields: string[], outcome: string,
@@ -10,7 +11,7 @@
  * Each action as a past and an infinitive; `{}` stands for the object. "create token" is more specific than "create".
  * @type {Record<string, [string, string]>}
  */
-export const ACTIONS = {
+const ACTIONS = {
   create: ["added {}", "add {}"],
   "create token": ["gave {} a token", "give {} a token"],
   update: ["changed {}", "change {}"],
@@ -18,6 +19,7 @@ export const ACTIONS = {
   revoke: ["revoked the token of {}", "revoke the token of {}"],
   rotate: ["gave {} a new token", "give {} a new token"],
   login: ["logged in", "log in"],
+  end: ["ended a session of {}", "end a session of {}"],
   test: ["tested {}", "test {}"],
   "test draft": ["tested unsaved changes of {}", "test unsaved changes of {}"],
   import: ["imported {}", "import {}"],
@@ -53,6 +55,9 @@ const REFUSALS = {
 
 /** @type {Record<string, string>} Events of which only the first hundred in an hour are listed. */
 const UNLISTED = { login: "log-ins", "refused change": "refused changes", "test draft": "tests of unsaved integrations" };
+
+/** Actions that have a sentence. */
+export const KNOWN = [...Object.keys(ACTIONS), ...Object.keys(UNLISTED), "altered"];
 
 /** @type {Record<string, string>} */
 const KINDS = { integration: "the integration", preset: "the preset", caller: "the caller" };
@@ -94,18 +99,10 @@ const FIELDS = {
 const SECRETS = new Set(["certificate", "client_secret", "password", "private_key", "refresh_token", "secret"]);
 const MOST_FIELDS = 3;
 
-/**
- * Name a person. Users of the company log-in choose their names, so the end of the identity is always shown.
- * @param {string} who @param {string} label
- */
-export function personOf(who, label) {
-  return label === "" ? who : `${label} (company account, …${who.slice(-4)})`;
-}
-
 /** @param {Entry} entry @returns {Part[]} */
 export function sentenceOf(entry) {
   const { action, outcome, object = "", name = "" } = entry;
-  const person = personOf(entry.who, entry.label);
+  const person = actorOf(entry);
   if (action === "altered") return ["Something other than Sidekey altered this entry."];
   if (outcome === "more not listed") return [`${person}: more ${UNLISTED[action] ?? action} in this hour are not listed.`];
   const known = ACTIONS[`${action} ${object}`] ?? ACTIONS[action];
@@ -116,10 +113,13 @@ export function sentenceOf(entry) {
   }
   const tail = TAILS[`${action.replace(" draft", "")} ${outcome}`] ?? (outcome === "ok" ? "" : `: ${outcome}`);
   if (action === "test draft" && name === "") return [`${person} tested an unsaved ${object || "document"}${tail}.`];
-  const isChange = action === "update" && entry.fields.length > 0;
+  const isChange = action === "update" && entry.fields.some((field) => field !== "");
   const did = isChange ? `${changeOf(entry.fields)} of {}` : known[0].replace("#", rowsIn(entry.fields));
   return [`${person} `, ...filled(did, entry), `${tail}.`];
 }
+
+/** @param {{ who: string, label: string }} entry Who did it. The name of an operator never begins as an identity does. */
+export const actorOf = ({ who, label }) => personName({ name: who, label, identity: who });
 
 /** @param {Entry} entry */
 export function textOf(entry) {
@@ -135,10 +135,12 @@ function filled(words, entry) {
 }
 
 /** @param {Entry} entry @returns {Part[]} */
-function objectOf({ action, object = "", name = "", title }) {
-  if (name === "") return [object === "" ? "something" : `a ${object}`];
+function objectOf({ action, outcome, object = "", name = "", title }) {
+  if (name === "") return [{ "": "something", session: "somebody" }[object] ?? `a ${object}`];
   if (object === "") return [name];
   const kind = action.startsWith("send") ? undefined : KINDS[object];
+  const isGone = outcome === "not_found" || (outcome === "ok" && (action === "delete" || action === "revoke"));
+  if (isGone) return [[kind, title || name].filter(Boolean).join(" ")];
   return [...(kind ? [`${kind} `] : []), { object, name, text: title || name }];
 }
 

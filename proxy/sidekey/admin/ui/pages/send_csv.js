@@ -1,6 +1,6 @@
 // Send the rows of a CSV file: choose it, check it, send it, download the result.
 import { post } from "../api.js";
-import { read, write } from "../csv.js";
+import { download, read, write } from "../csv.js";
 import { Run } from "../csv_run.js";
 import { Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
@@ -281,16 +281,6 @@ function resultOf({ headings, rows, separator }, results) {
   });
   const names = ["outcome", "status", "time", "request ID"].map((name) => OWN + name);
   return write([[`${OWN}row`, ...kept.map(({ heading }) => heading), ...names], ...lines], separator);
-}
-
-/** @param {string} name @param {string} text */
-function download(name, text) {
-  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(url);
 }
 
 /** @param {File} file @returns {Promise<Table | string>} */

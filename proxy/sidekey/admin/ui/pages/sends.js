@@ -5,7 +5,7 @@ import { Busy, Copy, Details, Empty, More, Problem, State, Time } from "../parts
 import { go } from "../router.js";
 import { may, me } from "../session.js";
 import { html } from "../vendor/preact.js";
-import { counted, outcome } from "../words.js";
+import { counted, outcome, personName } from "../words.js";
 
 /** @typedef {import("../sending.js").Send} Send */
 
@@ -33,22 +33,24 @@ export function Sends({ preset, query, titles = {}, goOn = false }) {
 /** @param {string | undefined} preset The sends of a preset are those of everybody, except for senders. */
 const ownSends = (preset) => (preset && may("viewer") ? me.value?.name : undefined);
 
-/** @param {{ sends: Send[], titles: Record<string, string> | null, goOn?: boolean, empty: string }} props */
-export function List({ sends, titles, goOn = false, empty }) {
+/** @param {{ sends: Send[], titles: Record<string, string> | null, goOn?: boolean, people?: boolean, empty: string }} props
+ * `people`: also who sent. */
+export function List({ sends, titles, goOn = false, people = false, empty }) {
   if (sends.length === 0) return html`<${Empty}><p>${empty}</p><//>`;
   return html`
     <ul class="card sends">
-      ${sends.map((send) => html`<li key=${send.key}>${send.batch ? html`<${File} send=${send} titles=${titles} goOn=${goOn} />` : html`<${Row} send=${send} titles=${titles} />`}</li>`)}
+      ${sends.map((send) => html`<li key=${send.key}>${send.batch ? html`<${File} send=${send} titles=${titles} goOn=${goOn} people=${people} />` : html`<${Row} send=${send} titles=${titles} people=${people} />`}</li>`)}
     </ul>
   `;
 }
 
-/** @param {{ send: Send, titles: Record<string, string> | null }} props */
-function Row({ send, titles }) {
+/** @param {{ send: Send, titles: Record<string, string> | null, people: boolean }} props */
+function Row({ send, titles, people }) {
   const words = outcome(send);
   return html`
     <span class="when"><${Time} at=${send.at} /></span>
     <div class="grow">
+      ${people && html`<${Sender} send=${send} />`}
       ${titles && html`<${Preset} id=${send.preset} titles=${titles} /> `}
       <span class=${words.mood === "good" ? "" : "error"}>${words.text}</span>
       ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${words.advice}</span>`}
@@ -57,19 +59,25 @@ function Row({ send, titles }) {
   `;
 }
 
+/** @param {{ send: Send }} props */
+function Sender({ send: { who, label } }) {
+  return html`<bdi>${personName({ name: who, label, identity: who })}</bdi>: `;
+}
+
 /** @param {{ id: string | null, titles: Record<string, string> }} props */
 function Preset({ id, titles }) {
   return id === null ? "A preset that was not saved:" : html`<a href=${`/ui/send/${encodeURIComponent(id)}`}>${titles[id] ?? id}</a>`;
 }
 
-/** @param {{ send: Send, titles: Record<string, string> | null, goOn: boolean }} props The newest row of a file stands for all. */
-function File({ send, titles, goOn }) {
+/** @param {{ send: Send, titles: Record<string, string> | null, goOn: boolean, people: boolean }} props The newest row of a file stands for all. */
+function File({ send, titles, goOn, people }) {
   const { id } = /** @type {{ id: string }} */ (send.batch);
   const isRecent = Date.now() - new Date(send.at).getTime() < RECENT;
   const { body: batch, problem } = useCall(`/batches/${id}`, undefined, { every: isRecent ? 30_000 : undefined });
   return html`
     <span class="when"><${Time} at=${send.at} /></span>
     <div class="grow">
+      ${people && html`<${Sender} send=${send} />`}
       ${titles && html`<${Preset} id=${send.preset} titles=${titles} />`} ${batch ? html`<${Batch} batch=${batch} goOn=${goOn} />` : problem ? html`<${Problem} problem=${problem} />` : html`A file.`}
     </div>
   `;

@@ -1,0 +1,82 @@
+// What people and callers may use, and the confirmation of changes of it.
+import { useCall } from "./api.js";
+import { Check, Search } from "./fields.js";
+import { Copy, Problem } from "./parts.js";
+import { Dialog, show } from "./dialog.js";
+import { confirmed } from "./session.js";
+import { html, useState } from "./vendor/preact.js";
+
+/** @typedef {{ id: string, title?: string, takes?: "parameters" | "payload" | null }} Item */
+
+/**
+ * Choose presets or integrations by search.
+ * @param {{ kind: "presets" | "integrations", chosen: string[], onChange: (ids: string[]) => void, label: string,
+ *   fillable?: boolean, error?: string }} props `fillable`: only presets that a sender can fill in.
+ */
+export function Picker({ kind, chosen, onChange, label, fillable = false, error }) {
+  const [q, setQ] = useState("");
+  const { body, problem } = useCall(`/${kind}`, { q });
+  /** @type {Item[]} */
+  const found = body?.items ?? [];
+  const others = chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => ({ id }));
+  /** @type {Item[]} */
+  const items = [...others, ...found];
+  /** @param {string} id @param {boolean} value */
+  const choose = (id, value) => onChange(value ? [...chosen, id] : chosen.filter((each) => each !== id));
+  return html`
+    <fieldset class=${error ? "field wrong picker" : "field picker"}>
+      <legend>${label} <span class="soft">${chosen.length} chosen</span></legend>
+      ${error && html`<p class="error">${error}</p>`}
+      <${Search} label=${`Find ${kind}`} value=${q} onInput=${setQ} />
+      <${Problem} problem=${problem} />
+      <div class="choices">
+        ${items.map((item) => {
+          const reason = fillable && item.takes === "payload" ? "has no body to fill in" : "";
+          const isChosen = chosen.includes(item.id);
+          return html`<${Check} key=${item.id} label=${nameOf(item)} value=${isChosen} help=${reason}
+            disabled=${reason !== "" && !isChosen} onInput=${(/** @type {boolean} */ value) => choose(item.id, value)} />`;
+        })}
+      </div>
+      ${body && items.length === 0 && html`<p class="help">${q === "" ? `There are no ${kind} yet.` : "Nothing matches."}</p>`}
+      ${body?.next && html`<p class="help">There are more. Search for them.</p>`}
+    </fieldset>
+  `;
+}
+
+/** @param {Item} item */
+function nameOf({ id, title }) {
+  return title && title !== id ? html`${title} <span class="soft">${id}</span>` : id;
+}
+
+/**
+ * Make a call that decides who may do what, once the person has confirmed it. Null: cancelled.
+ * @param {string} why @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
+ * @returns {Promise<import("./api.js").Result | null>}
+ */
+export async function privileged(why, call) {
+  const confirmation = await confirmed(why);
+  if (confirmation === null) return null;
+  const result = await call(confirmation);
+  if (result.ok || result.problem.code !== "forbidden") return result;
+  return { ...result, problem: { ...result.problem, title: "That is not your own token", detail: "Nothing was changed. Try again." } };
+}
+
+/**
+ * Show a new token until the person has copied it. Esc does not close it: nobody can show the token again.
+ * @param {string} name @param {string} token @param {"person" | "caller"} kind
+ */
+export function showToken(name, token, kind) {
+  const use = kind === "person" ? `${name} logs in with it at ${location.origin}/ui/.` : "The service sends it in the header Sidekey-Token.";
+  return show(
+    (close) => html`
+      <${Dialog} title=${`The token of ${name}`} onClose=${() => {}}>
+        <p>Copy it now. Nobody can show it again. ${use}</p>
+        <pre>${token}</pre>
+        <div class="actions">
+          <${Copy} text=${token} label="Copy the token" />
+          <button type="button" class="button primary" onClick=${() => close(null)}>I have copied it</button>
+        </div>
+      <//>
+    `,
+  );
+}

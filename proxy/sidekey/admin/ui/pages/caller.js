@@ -1,0 +1,90 @@
+// Add a caller, and change what it may use.
+import { post, put, useCall } from "../api.js";
+import { Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
+import { Picker, showToken } from "../grants.js";
+import { Busy, Page, Problem, say } from "../parts.js";
+import { go, leaveQuestion } from "../router.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact.js";
+
+/** @typedef {{ all: boolean, ids: string[] }} Granted */
+/** @typedef {{ name: string, integrations: Granted, presets: Granted }} Caller */
+
+/** @type {Caller} */
+const NEW = { name: "", integrations: { all: false, ids: [] }, presets: { all: false, ids: [] } };
+
+/** @param {{ params: { name?: string } }} props Without a name, a new caller. */
+export default function CallerPage({ params: { name } }) {
+  const { result, problem } = useCall(name === undefined ? null : `/callers/${encodeURIComponent(name)}`);
+  const title = name === undefined ? "Add a caller" : `What ${name} may use`;
+  const crumbs = html`<a href="/ui/access?tab=callers">Access</a> / ${name ?? "Add"}`;
+  const loaded = name === undefined ? NEW : result?.ok && callerOf(result.body);
+  return html`
+    <${Page} title=${title} crumbs=${crumbs}>
+      <${Problem} problem=${problem} />
+      ${loaded
+        ? html`<${Form} key=${name ?? ""} loaded=${loaded} etag=${result?.ok ? result.etag : null} isNew=${name === undefined} />`
+        : !problem && html`<${Busy} />`}
+    <//>
+  `;
+}
+
+/** @param {any} body @returns {Caller} */
+function callerOf({ name, integrations, presets }) {
+  /** @param {"*" | string[]} ids */
+  const granted = (ids) => (ids === "*" ? { all: true, ids: [] } : { all: false, ids });
+  return { name, integrations: granted(integrations), presets: granted(presets) };
+}
+
+/** @param {{ loaded: Caller, etag: string | null, isNew: boolean }} props */
+function Form({ loaded, etag, isNew }) {
+  const [caller, setCaller] = useState(loaded);
+  const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  const [busy, setBusy] = useState(false);
+  /** @type {{ current: HTMLFormElement | null }} */
+  const form = useRef(null);
+  leaveQuestion(() => caller !== loaded);
+  useEffect(() => {
+    if (problem?.code === "invalid") focusFirst(form.current);
+  }, [problem]);
+
+  /** @param {Event} event */
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    const { name } = caller;
+    /** @param {Granted} granted */
+    const sent = ({ all, ids }) => (all ? "*" : ids);
+    const body = { name, integrations: sent(caller.integrations), presets: sent(caller.presets) };
+    const result = await (isNew ? post("/callers", body) : put(`/callers/${encodeURIComponent(name)}`, body, { etag }));
+    setBusy(false);
+    if (!result.ok) return setProblem(result.problem);
+    if (isNew) await showToken(name, result.body.token, "caller");
+    say("Saved.");
+    go("/access?tab=callers", { unasked: true });
+  };
+
+  return html`
+    <form class="limited" ref=${form} onSubmit=${submit}>
+      <p>A caller is a service that sends requests through Sidekey. It needs only the preset to use one, not its integration.</p>
+      ${isNew && html`<${Text} label="Name" value=${caller.name} required autofocus error=${errorsAt(problem, "/name")}
+        onInput=${(/** @type {string} */ name) => setCaller({ ...caller, name })} help="Lower-case letters, digits, - and _. It cannot change." />`}
+      ${/** @type {const} */ (["presets", "integrations"]).map((kind) => html`
+        <${Grant} key=${kind} kind=${kind} granted=${caller[kind]} error=${errorsAt(problem, `/${kind}`)}
+          onChange=${(/** @type {Granted} */ granted) => setCaller({ ...caller, [kind]: granted })} />`)}
+      <${Problem} problem=${problem} shown=${["/name", "/integrations", "/presets"]} />
+      <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add the caller" : "Save"}<//><a class="button" href="/ui/access?tab=callers">Cancel</a></div>
+    </form>
+  `;
+}
+
+/** @param {{ kind: "presets" | "integrations", granted: Granted, error: string, onChange: (granted: Granted) => void }} props */
+function Grant({ kind, granted, error, onChange }) {
+  const label = kind === "presets" ? "Presets" : "Integrations";
+  return html`
+    <${Radios} label=${label} value=${granted.all ? "all" : "some"} error=${granted.all ? error : ""}
+      options=${[["some", `Only the chosen ${kind}`], ["all", `All ${kind}, also those that are added later`]]}
+      onInput=${(/** @type {string} */ value) => onChange({ ...granted, all: value === "all" })} />
+    ${!granted.all && html`<${Picker} kind=${kind} label=${`Which ${kind}`} chosen=${granted.ids} error=${error}
+      onChange=${(/** @type {string[]} */ ids) => onChange({ ...granted, ids })} />`}
+  `;
+}

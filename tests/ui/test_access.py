@@ -1,0 +1,153 @@
+"""Access: an admin decides who may send which presets, and hands out tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from support.api import TOKENS
+from support.ask import get, within
+from support.ui import HOSTILE, WIDTHS, Console, axe
+
+PRESET = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "body": {"json": {}}}
+
+
+def confirm(page: Page, token: str = TOKENS["admin"]) -> None:
+    dialog = page.get_by_role("dialog", name="Confirm")
+    dialog.get_by_role("textbox").fill(token)
+    dialog.get_by_role("button", name="Confirm", exact=True).click()
+
+
+def take_token(page: Page) -> str:
+    """Return the token that is shown once, and close its dialog."""
+    dialog = page.get_by_role("dialog", name="The token of")
+    token = dialog.locator("pre").inner_text()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="I have copied it").click()
+    expect(dialog).to_be_hidden()
+    return token
+
+
+def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> None:
+    admin = console.api("admin")
+    admin.post("/presets", {"id": "greeting", "title": "Greeting by SMS", **PRESET})
+    page = console.open("admin", "/access")
+    page.get_by_role("link", name="Add a person").click()
+    page.get_by_label("Name").fill("mark")
+    expect(page.get_by_label("outside-of-a-file")).to_be_disabled()
+    expect(page.get_by_text("has no body to fill in").first).to_be_visible()
+    page.get_by_role("searchbox", name="Find presets").fill("greeting")
+    page.get_by_label("Greeting by SMS").check()
+    page.get_by_role("button", name="Add the person").click()
+    confirm(page, "not the token of this person")
+    page.get_by_text("That is not your own token.").wait_for()
+    page.get_by_role("button", name="Add the person").click()
+    confirm(page)
+    mark = admin.by(take_token(page))
+    who = mark.get("/whoami")
+    assert (who["name"], who["role"], who["presets"], who["per_minute"]) == ("mark", "sender", ["greeting"], 60)
+
+    page.get_by_role("link", name="Edit mark").click()
+    page.get_by_label("hook-of-a-file").check()
+    page.get_by_text("Limits: 60 a minute").click()
+    page.get_by_label("Sends a minute").fill("0")
+    page.get_by_role("button", name="Save").click()
+    confirm(page)
+    expect(page.get_by_label("Sends a minute")).to_be_focused()
+    page.get_by_label("Sends a minute").fill("5")
+    page.get_by_role("button", name="Save").click()
+    confirm(page)
+    page.get_by_text("Sends greeting, hook-of-a-file · 5 a minute, 1,000 a day").wait_for()
+    assert mark.get("/whoami")["presets"] == ["greeting", "hook-of-a-file"]
+
+    page.get_by_role("button", name="New token for mark").click()
+    confirm(page)
+    new = admin.by(take_token(page))
+    assert mark.ask("GET", "/whoami").status == 401
+    assert new.get("/whoami")["identity"] == who["identity"]
+    page.get_by_role("button", name="Revoke mark").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("button", name="Revoke mark")).to_be_hidden()
+    assert new.ask("GET", "/whoami").status == 401
+
+
+def test_what_is_set_in_the_config_says_where_to_change_it(console: Console) -> None:
+    page = console.open("admin", "/access")
+    row = page.get_by_role("row", name="viewer-of-file")
+    expect(row.get_by_text("Set in the config file. Change it there.")).to_be_visible()
+    expect(row.get_by_role("button")).to_have_count(0)
+
+
+def test_a_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> None:
+    def status(token: str) -> int:
+        return get(shared.child.proxy_port, "/i/of-a-file/x", {"Sidekey-Token": token}).status
+
+    page = console.open("admin", "/access?tab=callers")
+    page.get_by_role("link", name="Add a caller").click()
+    page.get_by_label("Name").fill("journeys")
+    page.get_by_label("hook-of-a-file").check()
+    page.get_by_label("All integrations").check()
+    page.get_by_role("button", name="Add the caller").click()
+    token = take_token(page)
+    row = page.get_by_role("row", name="journeys")
+    expect(row).to_contain_text("All integrations")
+    expect(row).to_contain_text("hook-of-a-file")
+    within(lambda: status(token) != 401)
+    row.get_by_role("button", name="New token for journeys").click()
+    confirm(page)
+    new = take_token(page)
+    within(lambda: (status(token), status(new) == 401) == (401, False))
+    row.get_by_role("link", name="Edit journeys").click()
+    page.get_by_label("Only the chosen integrations").check()
+    page.get_by_role("button", name="Save").click()
+    expect(row).to_contain_text("No integrations")
+    row.get_by_role("button", name="Delete journeys").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_be_hidden()
+    within(lambda: status(new) == 401)
+
+
+def test_a_person_of_the_company_account_cannot_look_like_an_operator(console: Console) -> None:
+    session = {
+        "role": "sender",
+        "begun_at": "2026-11-30T09:02:00Z",
+        "ends_at": "2026-11-30T21:02:00Z",
+        "current": False,
+    }
+    identity = "oidc:https://idp.example.com#a91b8f1c"
+    items = [
+        {"id": "1", "who": "ops", "identity": "config:ops", "label": "", **session, "role": "admin"},
+        {"id": "2", "who": identity, "identity": identity, "label": "ops", **session},
+    ]
+    page = console.browser("admin")
+    console.fixture(page, {"GET /api/v1/sessions": {"items": items, "next": None}})
+    page.goto(f"{console.base}/ui/access?tab=sessions")
+    expect(page.get_by_role("rowheader", name="ops (company account, …8f1c)")).to_be_visible()
+    page.get_by_text("Identity").last.click()
+    expect(page.get_by_text(identity)).to_be_visible()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", ["", "?tab=callers", "/people/add", "/callers/add"])
+def test_access_is_for_everybody(console: Console, path: str, width: int) -> None:
+    page = console.open("admin", f"/access{path}", width=width)
+    page.get_by_text("of-a-file").first.wait_for()
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_hostile_texts_are_shown_as_they_are(console: Console, width: int) -> None:
+    token = {
+        "source": "store", "version": 1, "status": "ok", "problem": None, "role": "sender", "per_minute": 60,
+        "per_day": 1000, "expires_at": None, "created_at": None, "created_by": None, "last_used_at": None,
+    }  # fmt: skip
+    items = [{**token, "name": text, "presets": [text] * 9} for text in HOSTILE]
+    page = console.browser("admin", width=width)
+    console.fixture(page, {"GET /api/v1/tokens": {"items": items, "next": None}})
+    page.goto(f"{console.base}/ui/access")
+    page.get_by_text(HOSTILE[0]).first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
