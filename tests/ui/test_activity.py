@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 import sidekey
 from sidekey.admin.api.routes import ROUTES
+from support.api import basic
 from support.peers import require
 from support.ui import HOSTILE, WIDTHS, Console, axe
 
@@ -79,6 +80,18 @@ def test_sentences_are_searched_and_filtered_by_the_url(console: Console) -> Non
     page.get_by_text("Nothing matches.").wait_for()
     page.get_by_role("link", name="Clear filters").click()
     expect(lines.filter(has_text="the caller searcher")).to_be_visible()
+
+
+def test_an_integration_shows_its_changes(console: Console) -> None:
+    editor = console.api("editor")
+    editor.post("/integrations", {"id": "changed", **basic(console.upstream.port)})
+    editor.patch("/integrations/changed", {"auth": {"password": {"value": "another"}}}, match='"1"')
+    page = console.open("admin", "/integrations/changed")
+    page.get_by_text("editor-of-file replaced the password of the integration changed.").wait_for()
+    page.get_by_text("editor-of-file added the integration changed.").wait_for()
+    page.get_by_role("link", name="All changes").click()
+    page.get_by_text("Only entries about changed.").wait_for()
+    expect(page.get_by_role("listitem").filter(has_text="from 127.0.0.1")).to_have_count(2)
 
 
 def test_an_empty_page_offers_older_entries(console: Console) -> None:

@@ -1,5 +1,6 @@
 // /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
 import { get, post, remove, useCall } from "../api.js";
+import { Changes } from "../changes.js";
 import { Chart } from "../chart.js";
 import { ask } from "../dialog.js";
 import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
@@ -50,6 +51,7 @@ export default function IntegrationPage({ params: { id }, query }) {
         ${failures.body ? html`<${Failures} page=${failures.body} />` : failures.problem ? html`<${Problem} problem=${failures.problem} />` : html`<${Busy} />`}
       </section>
       <${Users} id=${id} />
+      ${integration.source === "store" && html`<${Changes} id=${id} title=${name} />`}
       <${Developers} id=${id} test=${integration.test} />
       <${Details} summary="Explain a URL"><${Explain} path=${path} /><//>
     <//>
