@@ -22,11 +22,11 @@ import sidekey
 from sidekey.store.store import LOOK_EVERY
 from support.api import PREFIX, TOKENS, Api, basic, config, managed
 from support.ask import get, within
+from support.browsing import Browser
 from support.ca import Authority
 from support.child import HEAD, Child, run_cli
 from support.files import replace
 from support.nginx import Nginx
-from support.pages import SecurePages
 from support.postgres import Postgres
 from support.raw import DEADLINE
 
@@ -343,13 +343,10 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
         assert ask("/metrics")[0] == 401
         assert ask("/metrics", TOKENS["viewer"])[0] == 200
         assert ask("/metrics", TOKENS["sender"])[0] == 403
-        pages = SecurePages(child.admin_port, "sidekey.example.com", context)
-        fields = {"Content-Type": "application/json", "Sidekey-Console": "1"}
-        begun = pages.ask("POST", f"{PREFIX}/session", json.dumps({"token": TOKENS["viewer"]}), fields)
-        assert re.fullmatch(
-            "__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", begun.headers["Set-Cookie"]
-        )
-        assert pages.ask("GET", f"{PREFIX}/whoami", headers={**fields, "Sec-Fetch-Site": "same-origin"}).status == 200
+        browser = Browser(child.admin_port, host="sidekey.example.com", trusted=context)
+        cookie = browser.log_in(TOKENS["viewer"]).headers["Set-Cookie"]
+        assert re.fullmatch("__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", cookie)
+        assert browser.ask("GET", "/whoami").status == 200
         assert ask(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
         assert ask("/healthz", host="other.example.com")[0] == 421
         with (

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from support.api import TOKENS, Api, managed
+from support.api import Api, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.certificates import issue
 from support.child import Child, run_cli, run_process
 from support.files import replace
 from support.mounted import asking, current, mount, shown
-from support.pages import Pages
 from support.raw import RawConnection
 from support.scraping import value_of
 from support.upstream import RawUpstream, always_ok
@@ -210,7 +209,7 @@ async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(c
 
 
 async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority, tmp_path: Path) -> None:
-    """Until then API and console say why, and the API does not offer the integration to a preset."""
+    """Until then the API says why, and does not offer the integration to a preset."""
     issued, answers = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
     body = issued.pem + issued.key_pem
 
@@ -221,7 +220,7 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
     async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
         text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
         with managed(tmp_path, more=text, head=HEAD) as child:
-            api, page = Api(child.admin_port), Pages(child.admin_port)
+            api = Api(child.admin_port)
 
             def bank() -> dict[str, Any]:
                 found: dict[str, Any] = api.get("/integrations/bank")
@@ -231,7 +230,6 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
                 return "bank" in [each["id"] for each in api.get("/integrations?status=ok")["items"]]
 
             def not_fetched() -> None:
-                page.log_in(TOKENS["admin"])
                 within(lambda: "404" in bank()["problem"])
                 reason = "its client certificate was not fetched yet: auth.pem: the server returned 404"
                 assert {**bank(), "status": "unusable", "problem": reason} == bank()

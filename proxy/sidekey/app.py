@@ -231,7 +231,7 @@ class App:
             history=self._history,
             report=report_defect,
         )
-        return Managing(self._service, address, lambda: self.proxy_address)
+        return Managing(self._service, address)
 
     async def probe(self, name: str, test: TestRequest) -> Outcome:
         """Send the test request of an integration through the data plane."""
@@ -251,9 +251,9 @@ class App:
         finally:
             await trial.close()
 
-    async def probe_preset(self, preset: Preset, data: bytes, content_type: str, draft: bool) -> Outcome:
-        """Send a preset, or the `draft` of one, through the data plane: by the integration's own credential."""
-        return await probe_preset(self.plane, preset, data, content_type, draft=draft)
+    async def probe_preset(self, preset: Preset, data: bytes, content_type: str) -> Outcome:
+        """Send a preset as it is through the data plane, with the credential of the integration that is served."""
+        return await probe_preset(self.plane, preset, data, content_type, draft=True)
 
     def install_signal_handlers(self) -> None:
         """Let SIGTERM or SIGINT end `serve`, and a second one the process.

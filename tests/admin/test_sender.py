@@ -6,17 +6,15 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sidekey.admin.api.routes import ROUTES
-from sidekey.admin.console.pages.table import PAGES
 from sidekey.runtime.admin_rules import PERMISSIONS
 from support.api import TOKENS, Api, Running, basic, serving
-from support.pages import Pages
+from support.browsing import PAGE, Browser
 
 IGNORED = {"sidekey_audit", "sidekey_uses", "sidekey_sessions"}
 """Tables that note refusals, the last use of a token, and log-ins."""
@@ -41,7 +39,7 @@ def at(path: str, name: str) -> str:
 
 
 def test_sender_reaches_nothing_else(running: Running) -> None:
-    """403 at every route of the API without the permissions of a sender, and at every page of the former console."""
+    """403 at every route of the API without the permissions of a sender, by token and by cookie."""
     port = running.child.admin_port
     admin = Api(port)
     admin.make("/integrations", {"id": "watched", **basic(running.upstream)})
@@ -57,11 +55,9 @@ def test_sender_reaches_nothing_else(running: Running) -> None:
     before = contents(store)
     assert before["sidekey_rows"]
 
-    cookie = log_in(sender, token)
-    ways: tuple[dict[str, str], ...] = (
-        {},
-        {"Authorization": "", "Cookie": cookie, "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"},
-    )
+    browser = Browser(port)
+    browser.log_in(token)
+    ways: tuple[dict[str, str], ...] = ({}, {"Authorization": "", "Cookie": f"sidekey-ui={browser.cookie}", **PAGE})
     refused = 0
     for route in ROUTES:
         if route.permission in PERMISSIONS["sender"]:
@@ -75,26 +71,26 @@ def test_sender_reaches_nothing_else(running: Running) -> None:
             if route.method == "GET":
                 assert sender.ask("HEAD", at(route.path, "watched"), headers=headers).status == 403, route
     assert refused >= 2 * 30
-
-    pages = Pages(port)
-    seen = pages.log_in(token)
-    assert (seen.status, "Open /ui/ to send." in seen.text) == (403, True)
-    assert "sidekey" not in pages.cookies
-    # The former console has the same sessions.
-    pages.cookies = {"sidekey": cookie.partition("=")[2].partition(".")[0]}
-    for page in PAGES:
-        for method in {page.method, "HEAD" if page.method == "GET" else page.method}:
-            seen = pages.ask(method, at(page.path, "watched"), {"version": "1"} if method == "POST" else None)
-            assert seen.status == 403, page
     assert contents(store) == before
 
 
-def log_in(sender: Api, token: str) -> str:
-    """Return the cookie of a new session."""
-    said = sender.ask("POST", "/session", {"token": token}, headers={"Authorization": "", "Sidekey-Console": "1"})
-    assert said.status == 201, said
-    ((name, morsel),) = SimpleCookie(said.headers["Set-Cookie"]).items()
-    return f"{name}={morsel.value}"
+def test_viewer_changes_nothing(running: Running) -> None:
+    """Neither what a viewer may do nor what is refused."""
+    admin = Api(running.child.admin_port)
+    admin.make("/integrations", {"id": "seen", **basic(running.upstream)})
+    store = running.child.config.parent / "store.db"
+    before = contents(store)
+    viewer, refused = admin.by(TOKENS["viewer"]), 0
+    for route in ROUTES:
+        if route.permission in ("anonymous", "self"):
+            continue
+        body = {"id": "new", "name": "new", **basic(running.upstream)} if route.body else None
+        said = viewer.ask(route.method, at(route.path, "seen"), body, match='"1"' if route.conditional else None)
+        if route.permission not in PERMISSIONS["viewer"]:
+            assert (said.status, said.code) == (403, "forbidden"), route.name
+            refused += 1
+    assert refused >= 12
+    assert contents(store) == before
 
 
 def test_a_sender_of_the_config_is_described_with_its_grants(running: Running) -> None:

@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPResponse
 import pytest
 
 from support.api import managed
+from support.ask import get, post
 from support.child import Child
 from support.raw import DEADLINE
 
@@ -96,3 +97,19 @@ def test_other_sites_may_link_to_pages_and_load_no_asset(child: Child) -> None:
     with closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as connection:
         connection.request("GET", "/ui/assets/0000000000000000/main.js", headers=link)
         assert connection.getresponse().status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?q=x", "/login", "/add", "/integrations/crm", "/presets", "/access", "/activity", "/login/%0A"]
+)
+def test_bookmarks_of_the_former_console_lead_to_the_pages(child: Child, path: str) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for method, headers in (("GET", link), ("GET", {}), ("HEAD", {})):
+        response, body = fetch(child, path, headers, method)
+        assert (response.status, response.headers["Location"], body) == (302, "/ui/", b"")
+
+
+def test_nothing_else_is_served(child: Child) -> None:
+    for path in ("/static/console.css", "/session/api/v1/whoami", "/nothing", "/access-log", "/logout", "//login"):
+        assert get(child.admin_port, path).status == 404
+    assert post(child.admin_port, "/login", {}, b"token=x").status == 405

@@ -25,10 +25,10 @@ from support import helm, peers
 from support.api import Api
 from support.ask import get, within
 from support.authorities import cert_manager_secret
+from support.browsing import Browser
 from support.ca import Authority
 from support.child import Child, run_cli
 from support.nginx import Nginx
-from support.pages import Pages, SecurePages
 from support.ports import free_port
 from support.postgres import Postgres
 
@@ -379,54 +379,48 @@ def as_an_ingress(scheme: str, port: int) -> str:
 """
 
 
-def typed(name: str) -> str:
-    """What somebody writes in the console's editor."""
-    auth = f"{{type: basic, username: {{value: svc}}, password: {{value: {PASSWORD}}}}}"
-    return f"id: {name}\nendpoint_prefix: https://shop.example.com\nauth: {auth}\n"
+def typed(name: str) -> dict[str, Any]:
+    """The document that somebody enters."""
+    auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": PASSWORD}}
+    return {"id": name, "endpoint_prefix": "https://shop.example.com", "auth": auth}
 
 
-def token_made_in(child: Child, pages: Pages) -> str:
-    """An operator's token, as by `kubectl exec`, once the API at the console's host takes it."""
+def token_made_in(child: Child, browser: Browser) -> str:
+    """An operator's token, as by `kubectl exec`, once the API at the console's host accepts it."""
     made = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
-    bearer = {"Authorization": f"Bearer {made.stdout.strip()}"}
-    within(lambda: pages.ask("GET", "/api/v1/whoami", headers=bearer).status == 200)
+    within(lambda: browser.ask("GET", "/whoami", headers=bearer(made.stdout.strip())).status == 200)
     return made.stdout.strip()
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
 
 
 @pytest.mark.parametrize("tls", [None, {"secretName": "sidekey-console"}], ids=["http to the pod", "https to the pod"])
 def test_a_browser_uses_the_console_through_an_ingress(
     tls: helm.Values | None, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """Pages, forms and cookies are of the host; other sites, other names and plain HTTP change nothing."""
+    """Pages and cookies are of the host; other sites and other names change nothing."""
     folder = tmp_path / "ingress"
     folder.mkdir()
     with running(helm.CHART, consoled("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
         ended = as_an_ingress("https" if tls else "http", child.admin_port)
         with Nginx(folder, ended, leaf=ca.leaf(HOST)) as ingress:
-            pages = SecurePages(ingress.tls_port, HOST, ca.client_context())
-            admin = token_made_in(child, pages)
-            assert pages.log_in(admin).path == "/"
-            assert [name for name in pages.cookies if not name.startswith("__Host-")] == []
+            browser = Browser(ingress.tls_port, host=HOST, trusted=ca.client_context())
+            admin = token_made_in(child, browser)
+            assert browser.log_in(admin).headers["Set-Cookie"].startswith("__Host-sidekey-ui=")
             refused = [
-                pages.call(
-                    "POST", "/integrations", typed("shop"), headers={"Origin": origin, "Sec-Fetch-Site": site}
-                ).status
-                for origin, site in (
-                    ("https://evil.example", ""),
-                    (f"http://{HOST}", ""),
-                    (f"https://{HOST}.evil.example", ""),
-                    (pages.origin, "cross-site"),
-                    ("", ""),
-                )
+                browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": site}).status
+                for site in ("cross-site", "same-site", "none", "")
             ]
-            misdirected = pages.ask("GET", "/login", headers={"Host": "evil.example"}).status
-            saved = pages.call("POST", "/integrations", typed("shop"))
-            page = pages.get("/integrations/shop")
-            said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {admin}"})
-    assert refused == [403] * 5
+            misdirected = browser.ask("GET", "/session", headers={"Host": "evil.example"}).status
+            saved = browser.ask("POST", "/integrations", typed("shop"))
+            shown = browser.get("/integrations/shop")
+            said = browser.get("/audit")
+    assert refused == [403] * 4
     assert misdirected == 421
-    assert (saved.status, "shop" in page.text) == (201, True)
-    entries = [entry for entry in json.loads(said.body)["items"] if entry["object"] == "integration"]
+    assert (saved.status, shown["id"]) == (201, "shop")
+    entries = [entry for entry in said["items"] if entry["object"] == "integration"]
     assert [(entry["name"], entry["from"]) for entry in entries] == [("shop", "127.0.0.1 by 127.0.0.1")]
 
 
@@ -437,32 +431,24 @@ def test_a_browser_uses_the_console_by_a_certificate_of_sidekeys_own(
     trusted = ssl.create_default_context(cadata=ISSUER.cert_pem.bytes().decode())
     values = consoled("gateway-console-tls", service=None)
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
-        pages = SecurePages(child.admin_port, HOST, trusted)
-        assert pages.log_in(token("ops")).path == "/"
-        refused = pages.call("POST", "/integrations", typed("shop"), headers={"Origin": "https://evil.example"})
+        browser = Browser(child.admin_port, host=HOST, trusted=trusted)
+        browser.log_in(token("ops"))
+        refused = browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": "cross-site"})
         forwarded = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"}
-        sent = pages.call("POST", "/integrations", typed("shop"), headers=forwarded)
-        said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {token('ops')}"})
+        sent = browser.ask("POST", "/integrations", typed("shop"), forwarded)
+        said = browser.get("/audit")
         with pytest.raises(OSError):
-            Pages(child.admin_port, HOST).get("/login")
+            get(child.admin_port, "/ui/", {"Host": HOST})
     assert (refused.status, sent.status) == (403, 201)
-    assert {entry["from"] for entry in json.loads(said.body)["items"]} == {"127.0.0.1"}
+    assert {entry["from"] for entry in said["items"]} == {"127.0.0.1"}
 
 
-class Balanced(Pages):
-    """A browser behind an ingress that ends TLS and gives each request to the next of the pods."""
+class Balanced(Browser):
+    """A browser behind an ingress that terminates TLS and gives each request to the next pod."""
 
-    def __init__(self, ports: list[int]) -> None:
-        super().__init__(ports[0], HOST)
+    def __init__(self, ports: list[int], cookie: str = "") -> None:
+        super().__init__(ports[0], cookie, host=HOST)
         self._ports = cycle(ports)
-
-    @property
-    def origin(self) -> str:
-        return f"https://{HOST}"
-
-    @property
-    def authority(self) -> str:
-        return HOST
 
     def connect(self) -> HTTPConnection:
         self.port = next(self._ports)
@@ -481,20 +467,18 @@ def test_any_pod_serves_a_session_that_began_on_another(
             (tmp_path / name).mkdir()
             pod = running(helm.CHART, values, tmp_path / name, ca, base(upstream), url)
             pods.append(stack.enter_context(pod)[0].admin_port)
-        pages = Balanced(pods)
-        # The form of the log-in is of the first pod, the log-in of the second, and so on.
-        assert pages.log_in(token("ops")).path == "/"
+        browser = Balanced(pods)
+        browser.log_in(token("ops"))
         for name in ("shop", "till", "desk"):
-            assert pages.call("POST", "/integrations", typed(name)).status == 201
+            assert browser.ask("POST", "/integrations", typed(name)).status == 201
             # Another pod has it within 2 seconds.
             path = f"/integrations/{name}"
-            within(lambda path=path, name=name: all(name in pages.get(path).text for _ in pods))
-        kept = dict(pages.cookies)
-        assert pages.send(pages.get("/").form("/logout")).path == "/login"
+            within(lambda path=path: all(browser.ask("GET", path).status == 200 for _ in pods))
+        cookie = browser.cookie
+        assert browser.ask("DELETE", "/session").status == 204
         for port in pods:
-            left = Balanced([port])
-            left.cookies = dict(kept)
-            within(lambda left=left: left.get("/").path == "/login")
+            left = Balanced([port], cookie)
+            within(lambda left=left: left.ask("GET", "/whoami").status == 401)
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:

@@ -68,6 +68,10 @@ class Api:
         """The same, by another token."""
         return Api(self.port, token)
 
+    def connect(self) -> HTTPConnection:
+        """A connection for one request."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+
     def ask(
         self,
         method: str,
@@ -85,7 +89,7 @@ class Api:
         if match is not None:
             fields["If-Match"] = match
         fields |= headers or {}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+        with closing(self.connect()) as connection:
             connection.request(method, PREFIX + path, data, {key: value for key, value in fields.items() if value})
             response = connection.getresponse()
             return Said(response.status, response.headers, response.read())

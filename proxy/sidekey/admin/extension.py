@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import ip_address
 
 from aiohttp import hdrs, web
@@ -12,8 +11,6 @@ from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.api.service import Service
-from sidekey.admin.console.console import Console
-from sidekey.admin.console.pages.table import PAGES
 from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.listeners import Extension
 from sidekey.admin.static import ASSETS, StaticPages
@@ -23,14 +20,10 @@ _CODES = {421: "misdirected", 403: "forbidden"}
 
 
 class Managing(Extension):
-    """What `service` does, for programs and for people. `address` is where the listener is asked to listen.
+    """What `service` does, for programs and for people. `address` is where the listener is asked to listen."""
 
-    `proxy` tells where the proxy listener is bound.
-    """
-
-    def __init__(self, service: Service, address: Address, proxy: Callable[[], Address]) -> None:
+    def __init__(self, service: Service, address: Address) -> None:
         self._service = service
-        self._console = Console(service, ROUTES, PAGES, proxy)
         self._dispatcher = Dispatcher(service, ROUTES)
         self._pages = StaticPages()
         self._open = address.path is None and not ip_address(address.host).is_loopback
@@ -60,9 +53,8 @@ class Managing(Extension):
         return None
 
     def add_to(self, app: web.Application) -> None:
-        """Add the API, the pages, and the former console for everything else that has no route yet."""
+        """Add the API and the pages."""
         self._pages.add_to(app)
         # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
-        api, pages = f"{PREFIX}{{path:(/(?s:.*))?}}", "/{path:(?!api(?:/|$))(?s:.*)}"
-        for path, serve in ((api, self._dispatcher.serve), (pages, self._console.serve)):
-            app.router.add_route("*", path, serve, expect_handler=expect_later)
+        path = f"{PREFIX}{{path:(/(?s:.*))?}}"
+        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)

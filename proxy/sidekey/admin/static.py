@@ -19,6 +19,9 @@ ASSETS: Final = f"{PREFIX}/assets/"
 
 FOLDER: Final = Path(__file__).parent / "ui"
 
+_FORMER: Final = "/{path:(?:(?:login|add|integrations|presets|access|activity)(?:/(?s:.*))?)?}"
+"""`/`, and the pages of the former console, which people may have as bookmarks."""
+
 _INDEX: Final = "index.html"
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -77,6 +80,12 @@ class StaticPages:
         """Add the routes. A path is decoded before it is matched, so it may contain any character."""
         app.router.add_get(f"{ASSETS}{{hash:[^/]*}}/{{name:(?s:.*)}}", self._asset)
         app.router.add_get(f"{PREFIX}{{path:(?:/(?s:.*))?}}", self._page)
+        app.router.add_get(_FORMER, self._redirect)
+
+    async def _redirect(self, _: web.Request) -> web.Response:
+        return web.Response(
+            status=302, headers={**_HEADERS, hdrs.LOCATION: f"{PREFIX}/", hdrs.CACHE_CONTROL: "no-cache"}
+        )
 
     async def _page(self, request: web.Request) -> web.Response:
         if request.path.startswith(ASSETS):

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from support.api import TOKENS, Api, Running, basic, rewritten, serving
+from support.api import Api, Running, basic, rewritten, serving
 from support.ask import within
-from support.pages import Pages
+from support.browsing import Browser
 
 Named = Callable[[str], str]
 
@@ -151,7 +151,7 @@ def test_many_logins_do_not_hide_a_test(api: Api, editor: Api, running: Running,
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     visitor = operator(api, who, "viewer")
     for _ in range(103):
-        assert Pages(api.port).log_in(visitor.token).status == 200
+        Browser(api.port).log_in(visitor.token)
     assert visitor.ask("POST", f"/integrations/{name}/test").json["ok"] is True
     found = entries(api, who)
     assert [(each["action"], each["name"], each["outcome"]) for each in found[:2]] == [
@@ -160,9 +160,6 @@ def test_many_logins_do_not_hide_a_test(api: Api, editor: Api, running: Running,
     ]
     assert [(each["action"], each["outcome"]) for each in found[2:]] == [("login", "ok")] * 100
     assert [each["action"] for each in api.get(f"/integrations/{name}/activity")["items"]] == ["test", "create"]
-    console = Pages(api.port)
-    console.log_in(TOKENS["admin"])
-    assert "more not listed" in console.get("/activity").text
 
 
 def test_refused_changes_beyond_the_limit_are_not_listed(api: Api, named: Named) -> None:

@@ -7,38 +7,15 @@ import sqlite3
 import time
 from contextlib import closing
 from datetime import UTC, datetime
-from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from admin.conftest import Named
 from sidekey.store.sessions import MOST
-from support.api import TOKENS, Api, Running, Said, managed
+from support.api import TOKENS, Api, Running, managed
 from support.ask import within
-
-PAGE = {"Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
-
-
-class Browser:
-    """A browser on which pages of the console run."""
-
-    def __init__(self, port: int, cookie: str = "") -> None:
-        self.port = port
-        self.cookie = cookie
-
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Said:
-        fields = {"Authorization": "", "Cookie": self.cookie and f"sidekey-ui={self.cookie}", **PAGE, **(headers or {})}
-        said = Api(self.port).ask(method, path, body, headers=fields)
-        for each in said.headers.get_all("Set-Cookie", []):
-            self.cookie = SimpleCookie(each)["sidekey-ui"].value
-        return said
-
-    def log_in(self, token: str) -> Said:
-        said = self.ask("POST", "/session", {"token": token})
-        assert said.status == 201, said
-        return said
+from support.browsing import Browser
 
 
 @pytest.fixture

@@ -51,9 +51,6 @@ _NOT_SAME_ORIGIN: Final = (
     "localhost; a script sends a token instead"
 )
 
-Authenticate = Callable[[web.Request], Awaitable[Operator]]
-"""Finds the operator who sends a request. Raises ApiProblem."""
-
 
 async def perform(
     service: Service, route: Route, request: ApiRequest, read: Callable[[ApiRequest], Awaitable[ApiRequest]]
@@ -111,12 +108,10 @@ class Dispatcher:
         self._service = service
         self._routes = PathTable(routes)
 
-    async def serve(
-        self, request: web.Request, prefix: str = PREFIX, authenticate: Authenticate | None = None
-    ) -> web.Response:
-        """Respond to any request below a prefix."""
+    async def serve(self, request: web.Request) -> web.Response:
+        """Respond to any request below `PREFIX`."""
         try:
-            return _response(await self._result(request, prefix, authenticate or self._authenticate))
+            return _response(await self._result(request))
         except ApiProblem as problem:
             return respond_problem(problem)
         except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender learns nothing of it
@@ -139,28 +134,28 @@ class Dispatcher:
     def _cookie(self, request: web.Request) -> str:
         return request.cookies.get(cookie_name(self._service.snapshot.admin), "")
 
-    async def _operator_if_any(self, request: web.Request, authenticate: Authenticate) -> Operator | None:
+    async def _operator_if_any(self, request: web.Request) -> Operator | None:
         """Return the operator of a request of an anonymous route. Raises ApiProblem."""
         if hdrs.AUTHORIZATION not in request.headers and not self._cookie(request):
             return None
         try:
-            return await authenticate(request)
+            return await self._authenticate(request)
         except ApiProblem as problem:
             if problem.code not in ("unauthenticated", "store_unavailable"):
                 raise
             return None
 
-    async def _result(self, request: web.Request, prefix: str, authenticate: Authenticate) -> ApiResult:
+    async def _result(self, request: web.Request) -> ApiResult:
         try:
-            route, names = self._find(request, prefix)
+            route, names = self._find(request)
         except ApiProblem:
             # Only operators learn which routes exist.
-            await authenticate(request)
+            await self._authenticate(request)
             raise
         if needs_console(route):
             _require_console(request)
         anonymous = route.permission == "anonymous"
-        operator = await (self._operator_if_any(request, authenticate) if anonymous else authenticate(request))
+        operator = await (self._operator_if_any(request) if anonymous else self._authenticate(request))
         if route.needs_store:
             self._service.require_store()
         source = source_of(self._service, request)
@@ -170,9 +165,9 @@ class Dispatcher:
             return ApiResult(304, headers={"ETag": result.headers["ETag"]})
         return result
 
-    def _find(self, request: web.Request, prefix: str) -> tuple[Route, Mapping[str, str]]:
+    def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
         """Return the route of a request, by the bytes of its path: no name needs an escape."""
-        found, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(prefix))
+        found, names = self._routes.find(request.raw_path.partition("?")[0].removeprefix(PREFIX))
         if not found:
             raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
         method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
@@ -215,7 +210,7 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await read_body(request, _ANONYMOUS if route.permission == "anonymous" else LARGEST)
+        data = await _read_body(request, _ANONYMOUS if route.permission == "anonymous" else LARGEST)
         if request.content_type == YAML:
             found = await self._service.run(read_yaml, data)
             return replace(received, body=found.value, table=found.table)
@@ -339,7 +334,7 @@ def _expects(request: web.Request) -> bool:
     return expected and request.version >= HttpVersion11 and not is_whole(request)
 
 
-async def read_body(request: web.Request, most: int = LARGEST) -> bytes:
+async def _read_body(request: web.Request, most: int) -> bytes:
     """Read a body of at most `most` bytes. Raises ApiProblem if it is larger, or does not come."""
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)

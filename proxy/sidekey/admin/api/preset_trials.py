@@ -1,4 +1,4 @@
-"""`/presets/{id}/preview` and `/test`, also of drafts: the request that a preset makes, to look at or to send."""
+"""`/presets/{id}/preview`, and previews and tests of drafts: the request that a preset makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidekey.admin.api.resources import Body, document_in, name_in, read_body
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.sending import Filled, Order, Sent, limits_of, new_send
 from sidekey.admin.api.service import Service, unavailable
-from sidekey.admin.api.trials import Places, TestResult, send
+from sidekey.admin.api.trials import Places, TestResult
 from sidekey.core.parameters import FORM
 from sidekey.core.templates import essence_of
 from sidekey.credentials.fields import mapping
@@ -81,21 +81,12 @@ class PresetPreview(Body):
 
 async def preview(service: Service, request: ApiRequest) -> ApiResult:
     """Show the request of a preset."""
-    preset = _served(service, request)
+    preset = service.snapshot.presets.get(request.names["id"])
+    if preset is None:
+        raise not_found()
     sample = await service.read(PresetTrial, request)
     _, found = await service.validate(fill, service.snapshot, preset, sample)
     return ApiResult.of(_shown(preset.id, found))
-
-
-async def test(service: Service, request: ApiRequest) -> ApiResult:
-    """Send the request of a preset."""
-    preset = _served(service, request)
-    sample = await service.read(PresetTrial, request)
-    sent, _ = await service.validate(fill, service.snapshot, preset, sample)
-    probe = partial(service.probe_preset, preset, sent.data, sent.content_type, False)
-    result = await send(service, request, preset, probe)
-    service.last_preset_tests.note(preset, request.operator.name, result)
-    return ApiResult.of(result)
 
 
 async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
@@ -133,13 +124,6 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
         raise unavailable(error) from None
     assert isinstance(result, Sent)  # noqa: S101  for mypy: no other request has this key
     return ApiResult.of(TestResult.of(result.outcome, began))
-
-
-def _served(service: Service, request: ApiRequest) -> Preset:
-    found = service.snapshot.presets.get(request.names["id"])
-    if found is None:
-        raise not_found()
-    return found
 
 
 class _Draft(NamedTuple):
@@ -261,28 +245,21 @@ def _shown(name: str | None, preview: Preview) -> PresetPreview:
     return PresetPreview.model_validate(found)
 
 
-_TRIAL: Final = partial(Route, method="POST", body=PresetTrial, codes=("not_found", "invalid"))
 _DRAFT: Final = partial(
     Route, method="POST", permission="editor", body=PresetDraftTrial, accepts=(JSON, YAML), codes=("invalid",)
 )
 
 ROUTES: Final = (
-    _TRIAL(
+    Route(
+        method="POST",
         path="/presets/{id}/preview",
         name="previewPreset",
         summary="Show the request that a preset makes from parameters or a payload, without sending it.",
         permission="viewer",
         handle=preview,
+        body=PresetTrial,
         gives=PresetPreview,
-    ),
-    _TRIAL(
-        path="/presets/{id}/test",
-        name="testPreset",
-        summary="Send the request of a preset, on which the upstream may act. Any 2xx is success.",
-        permission="editor",
-        handle=test,
-        gives=TestResult,
-        codes=("not_found", "invalid", "too_many"),
+        codes=("not_found", "invalid"),
     ),
     _DRAFT(
         path="/drafts/preset/preview",

@@ -98,7 +98,7 @@ class Sending:
     def __init__(
         self,
         store: Callable[[], Store],
-        probe: Callable[[Preset, bytes, str, bool], Awaitable[Outcome]],
+        probe: Callable[[Preset, bytes, str], Awaitable[Outcome]],
         report: Callable[[BaseException], str],
     ) -> None:
         self._store = store
@@ -198,7 +198,7 @@ class Sending:
         if problem is None and self._stopping:
             problem = Problem("overloaded", "Sidekey is stopping: nothing was sent")
         if problem is None:
-            return await self._probe(filled.preset, filled.data, filled.content_type, True)
+            return await self._probe(filled.preset, filled.data, filled.content_type)
         return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
 
     def _hold(self, order: Order, limited: Limited) -> None:

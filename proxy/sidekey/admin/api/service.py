@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from pydantic import BaseModel
@@ -48,9 +48,6 @@ T = TypeVar("T")
 B = TypeVar("B", bound=Body)
 Arguments = TypeVarTuple("Arguments")
 
-MOST_TESTS = 1000
-"""Integrations, and presets, whose last test is kept."""
-
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
@@ -61,15 +58,6 @@ _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """A test of an integration or preset: when (seconds since the epoch), by which operator, and its result."""
-
-    at: int
-    by: str
-    result: BaseModel
-
-
 class BegunTest(NamedTuple):
     """The number and the audit entry of a test that may be sent."""
 
@@ -77,31 +65,12 @@ class BegunTest(NamedTuple):
     entry: AuditEntry
 
 
-class LastTests:
-    """The last test of each integration, or preset, by this process, of as many as were tested last."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[Integration | Preset, Tested]] = {}
-
-    def note(self, served: Integration | Preset, by: str, result: BaseModel) -> None:
-        """Keep the result of a test that just ended, `by` this operator."""
-        self._found.pop(served.id, None)
-        self._found[served.id] = served, Tested(int(time.time()), by, result)
-        if len(self._found) > MOST_TESTS:
-            del self._found[next(iter(self._found))]
-
-    def of(self, served: Integration | Preset) -> Tested | None:
-        """The last test of one as it is now: once it is changed, it is another object."""
-        tested, result = self._found.get(served.id, (None, None))
-        return result if tested is served else None
-
-
 class Service:
     """The state and the services that the handlers of one process share. `snapshot` returns the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
-    else may use, `probe_preset` the request of a preset for a payload of this Content-Type (empty: the preset's own),
-    whether it is served or a draft. `report` logs a defect, returns its ID, and must not raise.
+    else may use, `probe_preset` the request of a preset as it is, with a payload of this Content-Type (empty: the
+    preset's own). `report` logs a defect, returns its ID, and must not raise.
     """
 
     def __init__(
@@ -111,7 +80,7 @@ class Service:
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
-        probe_preset: Callable[[Preset, bytes, str, bool], Awaitable[Outcome]],
+        probe_preset: Callable[[Preset, bytes, str], Awaitable[Outcome]],
         metrics: Metrics,
         history: History,
         report: Callable[[BaseException], str],
@@ -119,7 +88,6 @@ class Service:
         self.managed = managed
         self.probe = probe
         self.probe_draft = probe_draft
-        self.probe_preset = probe_preset
         self.sending = Sending(lambda: managed.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
@@ -129,24 +97,14 @@ class Service:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._validations = ThreadPoolExecutor(1, thread_name_prefix="admin-validation")
         self._tests = Paces(_TEST_EVERY)
-        self.last_tests = LastTests()
-        self.last_preset_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
         self._refusals = AuditBudget("refused change", MOST_LISTED)
         self._logins = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
-        self.traffic = history.traffic
         self.history = history
         self.sessions = Sessions(managed.store)
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        try:
-            await self.traffic.watch()
-        except Exception as defect:  # noqa: BLE001  the edge of a task
-            self.report(defect)
 
     @property
     def store(self) -> Store:
@@ -165,7 +123,6 @@ class Service:
 
     def close(self) -> None:
         """End the threads; what is under way in them ends first."""
-        self._watching.cancel()
         self._thread.shutdown(wait=False)
         self._validations.shutdown(wait=False)
 
@@ -282,16 +239,12 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def log_in(self, operator: Operator, session: Session, source: str, previous: str | None = None) -> None:
-        """Store a session of the console with its audit entry, and end the `previous` one. Raises StoreError."""
-        entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=source)
-        await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
-
     async def begin_session(self, operator: Operator, session: Session, source: str, previous_cookie: str) -> None:
         """Store a session, and end the session of the previous cookie. Raises ApiProblem."""
+        entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=source)
         try:
             previous = self.store.session_id(previous_cookie)
-            await self.log_in(operator, session, source, previous)
+            await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
         if previous is not None:
@@ -322,8 +275,8 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def begin_test(self, request: ApiRequest, kind: str, name: str, row: str) -> BegunTest:
-        """Write the audit entry of a test with a credential that Sidekey holds, before the test is sent.
+    async def begin_test(self, request: ApiRequest, tested: Integration) -> BegunTest:
+        """Write the audit entry of a test with a stored credential, before the test is sent.
 
         Raises ApiProblem if the store cannot take the entry: the test must not be sent then. `admit_test` bounds how
         many entries there can be.
@@ -332,9 +285,9 @@ class Service:
             who=request.operator.name,
             label=request.operator.label,
             action="test",
-            kind=kind,
-            id=name,
-            row=row,
+            kind="integration",
+            id=tested.id,
+            row=tested.row,
             source=request.source,
             outcome="sent",
         )

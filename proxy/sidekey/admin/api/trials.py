@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -20,7 +18,7 @@ from sidekey.admin.api.standings import problem_of
 from sidekey.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
-from sidekey.runtime.snapshot import Integration, Preset, Snapshot, Stored
+from sidekey.runtime.snapshot import Integration, Snapshot, Stored
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.source import build_draft
 
@@ -128,22 +126,12 @@ async def test(service: Service, request: ApiRequest) -> ApiResult:
     found = _served(service, request.names["id"])
     if found.test is None:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
-    result = await send(service, request, found, partial(service.probe, found.id, found.test))
-    service.last_tests.note(found, request.operator.name, result)
-    return ApiResult.of(result)
-
-
-async def send(
-    service: Service, request: ApiRequest, tested: Integration | Preset, probe: Callable[[], Awaitable[Outcome]]
-) -> TestResult:
-    """Send a test with a stored credential, and write it into the audit before and after. Raises ApiProblem."""
     service.admit_test(request.operator)
-    kind = "integration" if isinstance(tested, Integration) else "preset"
-    begun = await service.begin_test(request, kind, tested.id, tested.row)
+    begun = await service.begin_test(request, found)
     began = time.perf_counter()
-    result = TestResult.of(await probe(), began)
+    result = TestResult.of(await service.probe(found.id, found.test), began)
     await service.end_test(begun, ok=result.ok)
-    return result
+    return ApiResult.of(result)
 
 
 async def explain(service: Service, request: ApiRequest) -> ApiResult:

@@ -1,1 +1,0 @@
-"""The pages of the console, each for a part of what the API gives."""
