@@ -122,7 +122,7 @@ class History:
 
     def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._metrics = metrics
-        self.traffic = Traffic(metrics)
+        self._traffic = Traffic(metrics)
         self._snapshot = snapshot
         self._usage = Usage(metrics)
         self._store: Store | None = None
@@ -152,7 +152,7 @@ class History:
 
     def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
         """Note a request that failed; its outcome was counted already."""
-        self.traffic.failed(stats, line.code, line.status)
+        self._traffic.failed(stats, line.code, line.status)
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
             return
@@ -174,7 +174,7 @@ class History:
 
     def failing(self) -> Mapping[str, int]:
         """Return since when integrations are failing, in seconds since the epoch. Threads may read it."""
-        return _FailingIntegrations(lambda: self._suspects.keys() | self.traffic.failing().keys(), self._failing_since)
+        return _FailingIntegrations(lambda: self._suspects.keys() | self._traffic.failing().keys(), self._failing_since)
 
     async def usage(self, kind: str, name: str, hours: int) -> Used:
         """Return the usage of an integration or preset in so many hours until now. Raises StoreError."""
@@ -329,11 +329,11 @@ class History:
         since = self._failing_since(name)
         if not since:
             return Failing(now, 0)
-        return Failing(max(self.traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
+        return Failing(max(self._traffic.failures_of(name)[1], self._last_at.get(name, 0)), since)
 
     def _failing_since(self, name: str) -> int:
         """Return since when an integration is failing, or 0: by this process or the store, whichever is newer."""
-        own, failed_at = self.traffic.failures_of(name)
+        own, failed_at = self._traffic.failures_of(name)
         suspect = self._suspects.get(name)
         shared = suspect.since if suspect is not None and self._counts(name, suspect) else 0
         if own and (suspect is not None or failed_at >= self._last_at.get(name, 0)):
