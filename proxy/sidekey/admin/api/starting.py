@@ -11,7 +11,6 @@ from pydantic import Field
 
 from sidekey.admin.api.integrations import NewIntegration
 from sidekey.admin.api.messages import ApiRequest, ApiResult
-from sidekey.admin.api.presets import NewPreset
 from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body
 from sidekey.admin.api.route import Route
@@ -107,12 +106,7 @@ def _values(kind: str, loc: Loc) -> list[str]:
 
 @cache
 def _definitions() -> dict[str, dict[str, Any]]:
-    return definitions([NewIntegration, NewPreset, *DOCUMENT_VALUES], "body")
-
-
-def starting_integration(kind: str, provider: str = "") -> str:
-    """Return the start of an integration as YAML."""
-    return "".join(_lines(_start(kind, provider), _descriptions(kind, provider)))
+    return definitions([NewIntegration, *DOCUMENT_VALUES], "body")
 
 
 def _start(kind: str, provider: str) -> dict[str, Any]:
@@ -134,20 +128,6 @@ def _descriptions(kind: str, provider: str) -> Described:
     """Return the function that describes the key at a place."""
     described: dict[Loc, str] = {("auth", name): text for name, text in _of_profile(provider).items()}
     return lambda loc: described.get(loc) or _description(_schema_at(kind, loc))
-
-
-def starting_preset() -> str:
-    """Build the start of a preset: the required keys, with one parameter in a JSON body."""
-    document = {
-        "id": "",
-        "description": "",
-        "integration": "",
-        "url": "",
-        "parameters": {"name": {"type": "text"}},
-        "body": {"json": {"text": "Hello {{name}}"}},
-    }
-    properties = _definitions()["NewPreset"]["properties"]
-    return "".join(_lines(document, lambda loc: _description(properties[str(loc[0])]) if len(loc) == 1 else ""))
 
 
 def _insert(document: dict[str, Any], loc: Loc, value: Any) -> None:
