@@ -106,8 +106,8 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         def ask(method: str, path: str, *arguments: Any, **more: Any) -> Any:
             found = api.ask(method, path, *arguments, **more)
             said.append(found.body + str(found.headers).encode())
-            collection, _, rest = path.removeprefix("/").partition("/")
-            key = {"callers": "name", "tokens": "name", "sends": "key"}.get(collection, "id")
+            collection, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
+            key = {"callers": "name", "tokens": "name", "sends": "key", "kinds": "kind"}.get(collection, "id")
             name, _, action = rest.partition("/")
             known = rest if collection == "drafts" else "/".join(filter(None, (name and f"{{{key}}}", action)))
             asked.add((method.lower(), "/".join(filter(None, ("/api/v1", collection, known)))))
@@ -128,7 +128,8 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             ask("POST", "/drafts/integration/preview", {**shown, "endpoint_prefix": "https://evil.example.com"})
             ask("PUT", f"/integrations/{name}", {**shown, "tags": ["edited"]}, match="*")
             ask("GET", f"/integrations/{name}", headers={"Accept": "application/yaml"})
-            ask("GET", f"/integrations/{name}/activity")
+            for list_of in ("activity", "usage", "failures"):
+                ask("GET", f"/integrations/{name}/{list_of}")
         preset = {"integration": "basic", "url": f"http://127.0.0.1:{upstream}/v1/x", "content_type": "text/plain"}
         for each in ({"id": "hook", **preset}, {"id": "wrong", **preset, "headers": {"Authorization": USER}}):
             ask("POST", "/presets", each)
@@ -137,6 +138,8 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         for method in ("GET", "PUT", "PATCH"):
             ask(method, "/presets/hook", None if method == "GET" else preset, match="*")
         ask("POST", "/presets/hook/preview", {"parameters": {}})
+        for path in ("/presets/hook/usage", "/kinds/basic/template", f"/export?id={','.join(made)}"):
+            assert ask("GET", path).status == 200
         batch = "b" * 32
         part = {"payload": SENT, "batch": {"id": batch, "rows": 1}}
         sent = ask("POST", "/presets/hook/sends", part, headers={"Idempotency-Key": f"{batch}-1"})

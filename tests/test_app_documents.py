@@ -144,7 +144,7 @@ def test_first_errors_are_listed_and_the_last_line_says_that_there_are_more(chil
     assert (saving.code, saving.json["detail"]) == ("invalid", "more than 200 values are not valid: see errors")
     for errors in (preview["errors"], saving.json["errors"]):
         assert [each["pointer"] for each in errors] == [*(f"/key{number}" for number in range(200)), ""]
-        assert errors[0]["detail"].startswith("unknown key; known: description, tags,")
+        assert errors[0]["detail"].startswith("unknown key; known: title, description, tags,")
         assert errors[-1]["detail"] == "there are more errors than the first 200: correct these first"
 
 
