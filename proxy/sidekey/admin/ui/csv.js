@@ -1,6 +1,6 @@
 // Read and write CSV files (RFC 4180) of people: comma or semicolon, UTF-8.
 
-export const MOST_ROWS = 1000;
+const MOST_ROWS = 1000;
 
 /** Spreadsheets run a cell that begins so as a formula. */
 const FORMULA = /^[=+\-@\t\r]/;

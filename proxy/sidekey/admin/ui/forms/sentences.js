@@ -45,7 +45,7 @@ export function enterAgain({ detail }, fields) {
 }
 
 /** @param {import("./model.js").Field} field Return its label inside a sentence. */
-export function nounOf({ type, label }) {
+function nounOf({ type, label }) {
   if (type === "domains") return "list of domains";
   return label.charAt(0).toLowerCase() + label.slice(1);
 }
