@@ -120,8 +120,8 @@ ui: ## Bundle the libraries of the console's pages (needs node and npm); VENDOR=
 	@npm ci --prefix tools/ui --ignore-scripts --silent --no-audit --no-fund
 	@node tools/ui/build.mjs '$(VENDOR)'
 
-pictures: $(VENV)/.dev ## Take the pictures of the console in the docs from the browser tests
-	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/browser/test_browser_pictures.py
+pictures: $(VENV)/.dev ## Take the pictures of docs/console.md
+	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/ui/test_pictures.py
 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
