@@ -229,6 +229,7 @@ class App:
             probe_preset=self.probe_preset,
             metrics=self.metrics,
             history=self._history,
+            fetcher=self._fetcher,
             report=report_defect,
         )
         return Managing(self._service, address)

@@ -87,6 +87,8 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
     "Confirmation": [{"own_token": TOKENS["admin"]}, {"own_token": "wrong"}],
     "TokenPatch": [{"presets": ["first"], "per_minute": 5, "per_day": 7, "own_token": TOKENS["admin"]}],
+    "StartLogIn": [{}, {"again": True}],
+    "FinishLogIn": [{"code": "x", "state": "x"}, {"code": "x", "state": "x", "iss": "https://idp.example"}],
     "LogIn": [{"token": TOKENS["viewer"]}, {"token": "wrong"}],
     "ExplainRequest": [
         {"url": "/x"},

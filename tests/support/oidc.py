@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
+from contextlib import closing
+from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +23,11 @@ SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithm
 """Of the client `hmac`."""
 
 
-def clients() -> list[dict[str, Any]]:
-    """One client for each way of authentication: `basic`, `post`, `hmac` and `jwt` (by the key of `oauth.signer`)."""
+def clients(callback: str) -> list[dict[str, Any]]:
+    """One client for each way of authentication: `basic`, `post`, `hmac` and `jwt` (by the key of `oauth.signer`).
+
+    People log in with `basic`, and are redirected to `callback`.
+    """
     jwks = {"keys": [oauth.signer().public_jwk]}
     return [
         {
@@ -30,8 +36,8 @@ def clients() -> list[dict[str, Any]]:
             "token_endpoint_auth_method": "client_secret_basic",
             "grant_types": ["client_credentials", "refresh_token", "authorization_code"],
             "response_types": ["code"],
-            "redirect_uris": ["https://localhost/unused"],
-            "scope": "orders offline_access",
+            "redirect_uris": [callback],
+            "scope": "orders offline_access openid profile",
         },
         {"client_id": "post", "client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"},
         {"client_id": "hmac", "client_secret": SIGNING_SECRET, "token_endpoint_auth_method": "client_secret_jwt"},
@@ -43,16 +49,24 @@ class OidcProvider:
     """`with OidcProvider(tmp_path, leaf) as oidc`: `leaf` is a certificate for 127.0.0.1, where it listens.
 
     Tokens live `lifetime` seconds, and their only scope is `orders`. Whatever lies below `/api/` answers 200 to a
-    valid token. Entering blocks until it listens.
+    valid token. People log in for `callback` (tests/peers/oidc/people.js). Entering blocks until it listens.
     """
 
-    def __init__(self, folder: Path, leaf: Leaf, *, lifetime: int = 3600, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        leaf: Leaf,
+        *,
+        lifetime: int = 3600,
+        port: int = 0,
+        callback: str = "https://localhost/unused",
+    ) -> None:
         self._node = peers.require("node")
         if not (PROGRAM / "node_modules").is_dir():
             peers.missing("oidc-provider", "its packages are not installed (make peers, where npm is)")
         self._log = folder / "oidc.log"
         self._clients = folder / "clients.json"
-        self._clients.write_text(json.dumps(clients()))
+        self._clients.write_text(json.dumps(clients(callback)))
         self._options = {
             "port": str(port),
             "certificate": str(leaf.certificate),
@@ -72,6 +86,28 @@ class OidcProvider:
     def token_endpoint(self) -> str:
         """Where tokens are asked for."""
         return f"{self.issuer}/token"
+
+    def person(self, person: dict[str, Any] | None) -> None:
+        """Set who logs in from now on; None: the page asks."""
+        self._control("PUT", "/person", person)
+
+    def forge(self, **forgery: Any) -> None:
+        """Set what is forged from now on; by default nothing."""
+        self._control("PUT", "/forgery", forgery)
+
+    def fetched(self) -> dict[str, int]:
+        """How often discovery, keys and the token endpoint were asked."""
+        found: dict[str, int] = self._control("GET", "/fetched")
+        return found
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with closing(HTTPSConnection("127.0.0.1", self.port, context=context, timeout=DEADLINE)) as connection:
+            connection.request(method, path, json.dumps(body))
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            return json.loads(response.read())
 
     def __enter__(self) -> Self:
         options = [word for name, value in self._options.items() for word in (f"--{name}", value)]

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from sidekey.core.addresses import Network
 from sidekey.credentials.base import Sealed
+from sidekey.runtime.trust import Trust
 
 Role = Literal["viewer", "editor", "admin", "sender"]
 
@@ -59,17 +61,45 @@ class ServerCertificate(Sealed):
         return f"ServerCertificate({hashlib.sha256(self.chain).hexdigest()[:16]})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class OidcRules(Sealed):
+    """How people log in with OpenID Connect. `session` is in seconds.
+
+    `roles` and `presets` are by the values of the claims `roles_claim` and `presets_claim`. `digest` identifies
+    everything but the client's secret and the CAs: a session ends when it changes.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    redirect_url: str
+    scopes: tuple[str, ...]
+    trust: Trust
+    allow_private: tuple[Network, ...]
+    roles_claim: str
+    roles: Mapping[str, Role]
+    presets_claim: str
+    presets: Mapping[str, tuple[str, ...]]
+    session: int
+    digest: str
+
+    def __repr__(self) -> str:
+        return f"OidcRules({self.issuer})"
+
+
 @dataclass(frozen=True, slots=True)
 class AdminRules:
     """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
 
-    `certificate` is what the listener's TLS presents; None: it is plain HTTP. `behind_tls`: who connects is a proxy.
+    `certificate` is what the listener's TLS presents, None for plain HTTP. `behind_tls`: the only client is a proxy.
+    `oidc` is None if people log in with tokens alone.
     """
 
     tokens: Mapping[str, AdminToken] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     certificate: ServerCertificate | None = None
     behind_tls: bool = False
+    oidc: OidcRules | None = None
 
     @property
     def over_tls(self) -> bool:

@@ -26,25 +26,7 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.store_rules import StoreRules
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system, file (then with `path`) or inline.
-
-    `pem` is what the config or the file held when it was loaded, so that every part uses the same content, and
-    `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
-    """
-
-    source: str = "mozilla"
-    path: str | None = None
-    digest: str = ""
-    pem: str | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is something to verify with."""
-        return self.source != "file" or self.pem is not None
+from sidekey.runtime.trust import Trust as Trust  # noqa: PLC0414  exported
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +50,7 @@ class Integration:
     base: Prefix | None
     secrets: SecretLoader
     traits: Traits
-    trust: Trust = Trust()
+    trust: Trust = field(default_factory=Trust)
     certificate: CertificateLoader | None = None
     """The client certificate, where there is one."""
     allow_private: AllowPrivate = ()
@@ -309,7 +291,7 @@ class Stored:
     callers: Mapping[bytes, Caller] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
-    trust: Trust = Trust()
+    trust: Trust = field(default_factory=Trust)
     allow_private: Only = field(default_factory=Only)
     read: bool = True
     """Whether the store was read; until then nothing else is known of it."""
@@ -366,7 +348,7 @@ class Snapshot:
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""
-    trust: Trust = Trust()
+    trust: Trust = field(default_factory=Trust)
     """By which upstreams are verified whose integration names no CAs."""
     awaits_store: bool = False
     """Whether the process has not read its store yet: what no file covers is refused for now, and not for good."""
@@ -385,7 +367,8 @@ class Snapshot:
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
         passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
-        needed = passes or any(each.needs_mozilla for each in self.integrations.values())
+        oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
+        needed = passes or oidc or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
 
     def preset_problem(self, name: str) -> str:

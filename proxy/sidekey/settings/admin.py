@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
-from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
+from sidekey.runtime.admin_rules import AdminRules, AdminToken, OidcRules, ServerCertificate
 from sidekey.runtime.snapshot import Snapshot
+from sidekey.runtime.trust import Trust
 from sidekey.settings.certificates import LARGEST
 from sidekey.settings.config_errors import Reasons
-from sidekey.settings.models import AdminSettings, AdminTlsSettings, OperatorGrants
-from sidekey.settings.secrets import SecretReader
+from sidekey.settings.models import AdminSettings, AdminTlsSettings, OidcSettings, OperatorGrants
+from sidekey.settings.secrets import NotingReader, SecretReader
+from sidekey.settings.trust import TrustOf
 
 SHORTEST_TOKEN = 16
 """Characters of a token: whoever reaches the listener may guess as often as they like."""
@@ -29,11 +32,13 @@ class BuiltAdmin(NamedTuple):
     errors: Reasons
 
 
-def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules) -> BuiltAdmin:
-    """Read the tokens and the certificate. `former` are the rules of the last good load.
+def build_admin(
+    settings: AdminSettings, read: NotingReader, former: AdminRules, trust: Trust, trust_of: TrustOf
+) -> BuiltAdmin:
+    """Read the tokens, the certificate, and the issuer's secret. `former` are the rules of the last good load.
 
-    A token that cannot be read now stays what it was, and so does the certificate. Where there was none, that it cannot
-    be read is an error: tokens would travel in the clear.
+    A token, secret or certificate that cannot be read now stays as it was. Without a former certificate this is an
+    error, because tokens would travel in the clear. `trust` is that of `network.trusted_ca`.
     """
     unreadable: Reasons = []
     errors: Reasons = []
@@ -61,8 +66,57 @@ def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules)
             errors += reasons
         else:
             unreadable += reasons
-    rules = AdminRules(tokens, frozenset(settings.names), certificate, settings.behind_tls)
+    oidc = None
+    if settings.oidc is not None:
+        oidc, reasons = _oidc(settings.oidc, read, former.oidc, trust, trust_of)
+        unreadable += reasons
+    rules = AdminRules(tokens, frozenset(settings.names), certificate, settings.behind_tls, oidc)
     return BuiltAdmin(rules, unreadable, errors)
+
+
+def _oidc(
+    settings: OidcSettings, read: NotingReader, former: OidcRules | None, trust: Trust, trust_of: TrustOf
+) -> tuple[OidcRules | None, Reasons]:
+    """Return the rules, or None if there is no secret; and what cannot be read."""
+    reasons: Reasons = []
+    if settings.trusted_ca is not None:
+        if settings.trusted_ca.path is not None:
+            read.note(settings.trusted_ca.path)
+        trust, reason = trust_of(settings.trusted_ca)
+        if reason is not None:
+            reasons.append((("admin", "oidc", "trusted_ca"), reason))
+            if former is not None and (former.trust.source, former.trust.path) == (trust.source, trust.path):
+                trust = former.trust
+    try:
+        secret = read(settings.client_secret)
+    except ValueError as error:
+        reasons.append((("admin", "oidc", "client_secret"), str(error)))
+        if former is None or (former.issuer, former.client_id) != (settings.issuer, settings.client_id):
+            return None, reasons
+        secret = former.client_secret
+    presets = settings.presets
+    rules = OidcRules(
+        issuer=settings.issuer,
+        client_id=settings.client_id,
+        client_secret=secret,
+        redirect_url=settings.redirect_url,
+        scopes=tuple(settings.scopes),
+        trust=trust,
+        allow_private=tuple(settings.allow_private),
+        roles_claim=settings.roles.claim,
+        roles=settings.roles.map,
+        presets_claim="" if presets is None else presets.claim,
+        presets={} if presets is None else {value: tuple(names) for value, names in presets.map.items()},
+        session=int(settings.session),
+        digest=_digest_of(settings),
+    )
+    return rules, reasons
+
+
+def _digest_of(settings: OidcSettings) -> str:
+    """Return the SHA-256 of all keys but the secret and the CAs, in hexadecimal."""
+    document = settings.model_dump(mode="json", exclude={"client_secret", "trusted_ca"})
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def grant_errors(grants: OperatorGrants) -> Iterator[tuple[str, str]]:

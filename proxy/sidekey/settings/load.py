@@ -223,7 +223,8 @@ class _Loading:
         )
         self._trust_folder = ca.rules.trust_folder
         store = self._store(settings)
-        admin = build_admin(settings.admin, self._noting, AdminRules() if previous is None else previous.admin)
+        former = AdminRules() if previous is None else previous.admin
+        admin = build_admin(settings.admin, self._noting, former, trust, self._trust_of)
         self._noting.noted()
         self._note("unreadable", (*ca.unreadable, *admin.unreadable))
         self._note("error", (*admin.errors, *self._changed_tls(settings)))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
+from sidekey.core.urls import InvalidTarget, parse_target
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
@@ -385,11 +386,119 @@ class AdminTlsSettings(Section):
     private_key: PemSecret = Field(description="Its private key in PEM, not encrypted.")
 
 
+CALLBACK = "/ui/callback"
+"""The page to which the issuer redirects browsers."""
+
+LONGEST_SESSION = 12 * 3600.0
+"""Seconds of a session of the console."""
+
+
+def _check_text(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("must not be empty or contain control characters")
+    return text
+
+
+def _check_issuer(url: str) -> str:
+    if not url.startswith("https://") or _path_of(url) is None or "?" in url:
+        raise ValueError("must be an https URL without a query, as the issuer's discovery document has it")
+    return url
+
+
+def _check_redirect_url(url: str) -> str:
+    local = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+    if _path_of(url) != CALLBACK or not url.startswith(("https://", *local)):
+        raise ValueError(
+            f"must be https://HOST{CALLBACK} with the host where browsers open the console; http only for localhost"
+        )
+    return url
+
+
+def _path_of(url: str) -> str | None:
+    """Return path and query of a URL, or None if it is not valid."""
+    try:
+        return parse_target(url).request_target
+    except InvalidTarget:
+        return None
+
+
+def _check_scopes(scopes: list[str]) -> list[str]:
+    if "openid" not in scopes:
+        raise ValueError("must contain openid: without it the issuer sends no ID token")
+    return scopes
+
+
+def _check_session(seconds: float) -> float:
+    if not 60 <= seconds <= LONGEST_SESSION:
+        raise ValueError("must be at least 1m and at most 12h")
+    return seconds
+
+
+Claim = Annotated[str, AfterValidator(_check_text)]
+
+
+class OidcRolesSettings(Section):
+    """The roles of people, by a claim of the ID token."""
+
+    claim: Claim = Field(description="Name of the claim, such as `groups`. Its value is a text or a list of texts.")
+    map: dict[str, Role] = Field(
+        description="The role of each value. Somebody with several values has the highest role: `admin`, then "
+        "`editor`, `viewer` and `sender`. Somebody without a role cannot log in."
+    )
+
+
+class OidcPresetsSettings(Section):
+    """The presets that senders may send, by a claim of the ID token."""
+
+    claim: Claim = Field(description="Name of the claim, as in `roles`.")
+    map: dict[str, Annotated[list[values.Name], AtMost(200)]] = Field(
+        description="IDs of presets for each value. A sender may send those of all values, and at least one is needed."
+    )
+
+
+class OidcSettings(Section):
+    """Log-in to the console with OpenID Connect. Needs the extra `oidc`."""
+
+    issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
+        description="The issuer's URL, exactly as its discovery document and its ID tokens have it."
+    )
+    client_id: Claim = Field(description="The ID of Sidekey's client at the issuer.")
+    client_secret: SecretElsewhere = Field(description="The secret of the client.")
+    redirect_url: Annotated[str, AfterValidator(_check_redirect_url)] = Field(
+        description=f"The URL of the page `{CALLBACK}` as browsers open it, registered at the issuer."
+    )
+    scopes: Annotated[list[Claim], AfterValidator(_check_scopes)] = Field(
+        default=["openid", "profile"], description="Scopes to request. `openid` is required."
+    )
+    trusted_ca: values.TrustedCA | None = Field(
+        default=None, description="Like `network.trusted_ca`, instead of it, for calls to the issuer."
+    )
+    allow_private: list[values.PrivateNetwork] = Field(
+        default=[], description="Like `network.allow_private`, in addition to it, for calls to the issuer."
+    )
+    roles: OidcRolesSettings
+    presets: OidcPresetsSettings | None = Field(default=None, description="Required if the role `sender` is mapped.")
+    session: Annotated[Duration, AfterValidator(_check_session)] = Field(
+        default=LONGEST_SESSION, description="How long a session lasts, at most 12h."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if find_spec("joserfc") is None:
+            raise ValueError("admin.oidc needs joserfc: install from the checkout with the extra `oidc`")
+        if "sender" in self.roles.map.values() and self.presets is None:
+            raise ValueError("roles.map has the role sender: set `presets`, without which a sender may send nothing")
+        return self
+
+
 class AdminSettings(Section):
     """The admin listener if there is a `store`. Without a store, these keys have no effect."""
 
     tokens: dict[values.Name, AdminTokenSettings] = Field(
         default={}, description="Operators' tokens by name, in addition to those of `sidekey token create`."
+    )
+    oidc: OidcSettings | None = Field(
+        default=None, description="Log-in to the console with a company account. Without it, people use tokens."
     )
     names: list[values.HostName] = Field(
         default=[], description="Further host names of the admin listener, such as a Service's."

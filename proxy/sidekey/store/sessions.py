@@ -1,7 +1,7 @@
-"""Sessions of the console. Each belongs to the operator's token that logged in.
+"""Sessions of the console. Each belongs to the operator's token, or the person of the company, that logged in.
 
 A session has an HMAC, so write access to the database is not enough to make one. A restored session ends when it would
-have ended, and at the latest when the operator's token becomes invalid.
+have ended, and at the latest when the operator's token becomes invalid or the rules of the company log-in change.
 """
 
 from __future__ import annotations
@@ -29,10 +29,17 @@ MOST: Final = 20
 
 _INFO: Final = b"sidekey session v2"
 _COOKIE_INFO: Final = b"sidekey cookie v1"
+_IDENTITY_INFO: Final = b"sidekey oidc identity v1"
 _COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([a-z0-9][a-z0-9_-]{0,62})\.([0-9a-f]{32})")
 """32 random bytes, the ID of a store key, and half an HMAC."""
 
 _TAG: Final = 32
+PAGE: Final = 50
+"""Maximum number of sessions in a page."""
+
+SHOWN: Final = 32
+"""Hexadecimal digits of a session's ID that people see: half of them."""
+
 _SELECT: Final = 'SELECT id, token_sha256, begun_at, auth_at, ends_at, grant_text, "key", mac FROM sidekey_sessions'
 
 
@@ -40,8 +47,9 @@ _SELECT: Final = 'SELECT id, token_sha256, begun_at, auth_at, ends_at, grant_tex
 class Session:
     """One session. `id` is the SHA-256 of the cookie's random part, `token_sha256` that of the operator's token.
 
-    Both are in hexadecimal. `auth_at` is when the operator last proved who they are. Times are in seconds since the
-    epoch. `grant_text` is empty if the operator's token decides what the session may do.
+    Both are in hexadecimal. For a company log-in, `token_sha256` is an HMAC of the identity. `auth_at` is when the
+    operator last proved who they are. Times are in seconds since the epoch. `grant_text` is what the claims of a
+    company log-in gave, and empty if the operator's token decides what the session may do.
     """
 
     id: str = field(repr=False)
@@ -80,6 +88,11 @@ def id_in(seals: Seals, cookie: str) -> str | None:
     return digest_of(random)
 
 
+def digest_of_identity(seals: Seals, identity: str) -> str:
+    """Return what a session has in place of the SHA-256 of a token."""
+    return seals.mac(seals.ring.first, _IDENTITY_INFO, identity)
+
+
 async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
     """Store a session. Delete sessions that have ended, and the oldest of its token if there are too many."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
@@ -101,6 +114,25 @@ async def find(transaction: Transaction, seals: Seals, session: str) -> Session 
 async def end(transaction: Transaction, session: str) -> None:
     """Delete the session with this ID."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
+
+
+async def page(transaction: Transaction, seals: Seals, before: tuple[int, str]) -> list[Session]:
+    """Return up to a page and one of the sessions that began before this time and ID, newest first."""
+    rows = await transaction.fetch(
+        f"{_SELECT} WHERE (begun_at < $1 OR begun_at = $1 AND id < $2) AND ends_at > $3 "
+        "ORDER BY begun_at DESC, id DESC LIMIT $4",
+        *before,
+        int(await transaction.now()),
+        PAGE + 1,
+    )
+    return [found for row in rows if (found := _intact(seals, row)) is not None]
+
+
+async def find_shown(transaction: Transaction, seals: Seals, shown: str) -> Session | None:
+    """Return the session whose ID begins with this, or None if it does not exist, has ended, or was altered."""
+    rows = await transaction.fetch("SELECT id FROM sidekey_sessions WHERE id >= $1 ORDER BY id LIMIT 1", shown)
+    found = as_text(rows[0][0]) if rows else ""
+    return await find(transaction, seals, found) if found.startswith(shown) else None
 
 
 async def sign_again(transaction: Transaction, seals: Seals) -> None:

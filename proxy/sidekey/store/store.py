@@ -261,9 +261,27 @@ class Store:
         """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
         return await self._query(lambda transaction: sessions.find(transaction, self._keeper.seals, session))
 
-    async def log_out(self, session: str) -> None:
-        """End a session."""
-        await self._write(partial(sessions.end, session=session))
+    async def session_of(self, shown: str) -> Session | None:
+        """Return the session of whose ID people see this part, or None if it does not exist."""
+        return await self._query(lambda transaction: sessions.find_shown(transaction, self._keeper.seals, shown))
+
+    async def log_out(self, session: str, entry: AuditEntry | None = None) -> None:
+        """End a session, with an audit entry, if any."""
+
+        async def end(transaction: Transaction) -> None:
+            await sessions.end(transaction, session)
+            if entry is not None:
+                await audit.add(transaction, entry)
+
+        await self._write(end)
+
+    def digest_of_identity(self, identity: str) -> str:
+        """Return the digest of a company log-in's identity, for its sessions."""
+        return sessions.digest_of_identity(self._keeper.seals, identity)
+
+    async def session_page(self, before: tuple[int, str]) -> list[Session]:
+        """Return up to a page and one of the sessions that began before this time and ID, newest first."""
+        return await self._query(lambda transaction: sessions.page(transaction, self._keeper.seals, before))
 
     async def find_send(self, identity: str, key: str, content: str) -> Existing | None:
         """Return the send of an identity that has this key, if any, and compare its content."""

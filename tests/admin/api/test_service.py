@@ -18,6 +18,8 @@ from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service, expect
 from sidekey.history import History
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
 from sidekey.probe import Outcome
 from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.records import CallerRow, new_row
@@ -49,6 +51,7 @@ async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseExcept
             probe_preset=never,
             metrics=running.metrics,
             history=History(running.metrics, lambda: running.snapshot),
+            fetcher=Fetcher(Dialer(running.snapshot.network), 1),
             report=running.report,
         )
         try:

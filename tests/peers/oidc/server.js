@@ -13,6 +13,8 @@
  * next; one that is used again revokes its whole family (RFC 9700 4.14.2). GET /families says how many uses there were,
  * and how many families were revoked. POST /hold keeps back the responses of the token endpoint from then on, until
  * POST /release; both answer {"held": N}, the responses that are kept back now.
+ *
+ * people.js has the other half: people log in, and ID tokens and discovery are forged.
  */
 
 import { readFileSync } from 'node:fs';
@@ -21,6 +23,8 @@ import { parseArgs } from 'node:util';
 
 import Provider from 'oidc-provider';
 
+import { People } from './people.js';
+
 const text = { type: 'string' };
 const { values } = parseArgs({ options: { port: text, certificate: text, key: text, lifetime: text, clients: text } });
 
@@ -28,7 +32,10 @@ const counts = { issued: 0, accepted: 0, refused: 0 };
 
 const families = { renewed: 0, revoked: 0 };
 
+const people = await People.make();
+
 const settings = {
+  ...people.settings,
   clients: JSON.parse(readFileSync(values.clients, 'utf8')).map((client) => ({
     grant_types: ['client_credentials'],
     response_types: [],
@@ -37,8 +44,8 @@ const settings = {
     ...client,
   })),
   features: { clientCredentials: { enabled: true }, devInteractions: { enabled: false } },
-  // Clients may have the first only; a scope that is not in the list at all would be ignored.
-  scopes: ['orders', 'invoices', 'offline_access'],
+  // Clients of the API may have the first only; a scope that is not in the list at all would be ignored.
+  scopes: ['orders', 'invoices', 'offline_access', 'openid', 'profile'],
   rotateRefreshToken: true,
   ttl: { ClientCredentials: Number(values.lifetime), AccessToken: Number(values.lifetime) },
 };
@@ -108,12 +115,16 @@ function start(port) {
       await control(provider, ctx);
       return;
     }
+    if (await people.respond(provider, ctx)) {
+      return;
+    }
     if (ctx.path.startsWith('/api/')) {
       await api(provider, ctx);
     } else if (ctx.path === '/counts') {
       ctx.body = counts;
     } else {
       await next();
+      await people.forge(ctx);
       if (ctx.path === '/token' && gate.closed) {
         gate.held += 1;
         await gate.closed;

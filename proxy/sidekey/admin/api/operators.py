@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.runtime.admin_rules import PERMISSIONS, AdminToken, Permission, Role
+from sidekey.admin.oidc.grants import grant_in
+from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, PERMISSIONS, AdminRules, AdminToken, Permission, Role
 from sidekey.store.records import TokenRow
+from sidekey.store.sessions import Session
 from sidekey.store.tokens import digest_of
 
 CHALLENGE: Final = 'Bearer realm="sidekey"'
@@ -23,10 +25,12 @@ NOTE_EVERY: Final = 60.0
 class Operator:
     """An authenticated operator.
 
-    `identity` is `token:ROW` or `config:NAME` and never changes hands; `label` is a name for people, if it differs.
-    `digest` is the SHA-256 of the token, in hexadecimal. `row` is the ID of a stored token's row, empty for a token of
-    the config. `presets` are the IDs that a sender was granted, None for other roles. `per_minute` and `per_day` limit
-    sends, None for a viewer. `expires_at` and `session_ends_at` are in seconds since the epoch.
+    `identity` is `token:ROW`, `config:NAME` or `oidc:ISSUER#SUBJECT`, and never changes hands; for a company log-in,
+    `name` is the same. `label` is a name for people, if it differs. `digest` is the SHA-256 of the token, or an HMAC of
+    the identity, in hexadecimal. `row` is the ID of a stored token's row, empty for others. `presets` are the IDs that
+    a sender was granted, None for other roles. `per_minute` and `per_day` limit sends, None for a viewer. `expires_at`
+    and `session_ends_at` are in seconds since the epoch, and so is `auth_at`: when a person last proved to the issuer
+    who they are, None for a token.
     """
 
     name: str
@@ -40,14 +44,15 @@ class Operator:
     per_day: int | None = None
     expires_at: int | None = None
     session_ends_at: int | None = None
+    auth_at: int | None = None
 
     def may(self, permission: Permission) -> bool:
         """Return True if the operator's role has a permission."""
         return permission in PERMISSIONS[self.role]
 
     def owns(self, token: str) -> bool:
-        """Whether this is its token."""
-        return hmac.compare_digest(self.digest, digest_of(token))
+        """Return True if this is the operator's token."""
+        return self.auth_at is None and hmac.compare_digest(self.digest, digest_of(token))
 
 
 Login = Literal["ok", "missing", "invalid", "expired"]
@@ -93,6 +98,29 @@ def operator_of(
     if found is None:
         return "invalid"
     return "expired" if found.expires_at is not None and found.expires_at <= now else found
+
+
+def operator_of_session(
+    session: Session, rules: AdminRules, stored: Mapping[str, TokenRow], now: float
+) -> Operator | None:
+    """Return the operator of a session, or None if the token or the rules that it depends on have changed."""
+    if not session.grant_text:
+        found = operator_of(session.token_sha256, rules.tokens, stored, now)
+        return replace(found, session_ends_at=session.ends_at) if isinstance(found, Operator) else None
+    grant = grant_in(session.grant_text, rules.oidc)
+    if grant is None:
+        return None
+    operator = Operator(
+        grant.identity,
+        grant.role,
+        session.token_sha256,
+        grant.identity,
+        label=grant.label,
+        presets=grant.presets,
+        session_ends_at=session.ends_at,
+        auth_at=session.auth_at,
+    )
+    return replace(operator, per_minute=PER_MINUTE, per_day=PER_DAY) if operator.may("send") else operator
 
 
 def _operator(name: str, digest: str, token: AdminToken | TokenRow, identity: str) -> Operator:

@@ -26,7 +26,10 @@ class Code(NamedTuple):
 CODES: Final[Mapping[str, Code]] = {
     "malformed": Code(400, "The request is malformed"),
     "unauthenticated": Code(401, "The request needs an operator's token"),
+    "oidc_failed": Code(401, "The company log-in did not succeed"),
     "forbidden": Code(403, "The operator's role does not allow this"),
+    "no_role": Code(403, "The company account has no role in Sidekey"),
+    "login_again": Code(403, "The change needs a new log-in"),
     "store_denied": Code(403, "The database user of this Sidekey lacks a privilege"),
     "not_found": Code(404, "Not found"),
     "method_denied": Code(405, "The method is not allowed here"),
@@ -48,6 +51,7 @@ CODES: Final[Mapping[str, Code]] = {
     "internal_error": Code(500, "A defect of Sidekey"),
     "store_unavailable": Code(503, "The store cannot be used now"),
     "stopping": Code(503, "Sidekey is stopping"),
+    "oidc_unavailable": Code(503, "The issuer of the company log-in cannot be used now"),
 }
 
 

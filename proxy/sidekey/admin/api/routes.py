@@ -16,6 +16,7 @@ from sidekey.admin.api import (
     forms,
     history,
     integrations,
+    oidc,
     preset_trials,
     presets,
     previews,
@@ -61,6 +62,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *starting.ROUTES,
     *tokens.ROUTES,
     *sessions.ROUTES,
+    *oidc.ROUTES,
     *audit.ROUTES,
     *history.ROUTES,
     Route(

@@ -22,16 +22,19 @@ from sidekey.admin.api.operators import (
     authenticate,
     bearer,
     operator_of,
+    operator_of_session,
     unauthenticated,
 )
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.resources import Body, read_body
 from sidekey.admin.api.sending import Sending
 from sidekey.admin.api.standings import Standings
+from sidekey.admin.oidc.company import CompanyLogins
 from sidekey.admin.sessions import Sessions
 from sidekey.core.routing import valid_id
 from sidekey.history import History
 from sidekey.managed import Managed
+from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
@@ -83,6 +86,7 @@ class Service:
         probe_preset: Callable[[Preset, bytes, str], Awaitable[Outcome]],
         metrics: Metrics,
         history: History,
+        fetcher: Fetcher,
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
@@ -105,6 +109,7 @@ class Service:
         self._notes: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = Sessions(managed.store)
+        self.company = CompanyLogins(fetcher)
 
     @property
     def store(self) -> Store:
@@ -258,10 +263,15 @@ class Service:
             session = await self.sessions.find(cookie)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
-        operator = None if session is None else self.operator(session.token_sha256)
-        if session is None or not isinstance(operator, Operator):
+        operator = None if session is None else self.operator_of(session)
+        if operator is None:
             raise unauthenticated("the session has ended: log in again")
-        return replace(operator, session_ends_at=session.ends_at)
+        self._use(operator)
+        return operator
+
+    def operator_of(self, session: Session) -> Operator | None:
+        """Return the operator of a session, or None if it has ended with its token or the rules."""
+        return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
     async def end_session(self, cookie: str) -> None:
         """End the session of a cookie. Raises ApiProblem."""
@@ -274,6 +284,18 @@ class Service:
                 self.sessions.forget(name)
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
+
+    async def end_other_session(self, request: ApiRequest) -> None:
+        """End the session of the ID in the path. Raises ApiProblem."""
+        try:
+            session = await self.store.session_of(request.names["id"])
+            if session is None:
+                raise not_found()
+            operator = self.operator_of(session)
+            await self.store.log_out(session.id, _entry(request, "" if operator is None else operator.name))
+        except (StoreUnavailable, StoreRefused) as error:
+            raise unavailable(error) from None
+        self.sessions.forget(session.id)
 
     async def begin_test(self, request: ApiRequest, tested: Integration) -> BegunTest:
         """Write the audit entry of a test with a stored credential, before the test is sent.

@@ -1,24 +1,26 @@
-"""`/session`: log in with an operator's token for a cookie, and log out."""
+"""`/session`: log in with an operator's token for a cookie, and log out. `/sessions`: those of everybody."""
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.operators import Operator, unknown_token
-from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.resources import Body, read_body
+from sidekey.admin.api.problems import ApiProblem, not_found
+from sidekey.admin.api.resources import Body, Instant, Page, read_body
 from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.service import Service, unavailable
 from sidekey.admin.api.tokens import WhoAmI, describe
 from sidekey.admin.sessions import LIFE
-from sidekey.runtime.admin_rules import AdminRules
-from sidekey.store.sessions import Session
+from sidekey.runtime.admin_rules import AdminRules, Role
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.sessions import PAGE, SHOWN, Session
 from sidekey.store.tokens import digest_of
 
 _PATH: Final = "/session"
@@ -40,11 +42,44 @@ class SessionState(Body):
     )
 
 
+class ConsoleSession(Body):
+    """A session of the console."""
+
+    id: str
+    who: str = Field(description="The name of the operator.")
+    identity: str
+    label: str = Field(description="A name to show, if it differs from `who`.")
+    role: Role
+    begun_at: Instant
+    ends_at: Instant
+    current: bool = Field(description="Whether it is the session of this request.")
+
+
+class SessionPage(Page[ConsoleSession]):
+    """A page of sessions, newest first. It may be empty although there is a next one."""
+
+
+def _check_after(after: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,15}\.[0-9a-f]{32}", after, re.ASCII):
+        raise ValueError("must be `next` of the page before")
+    return after
+
+
+class SessionsAfter(Body):
+    """The query of the list of sessions."""
+
+    after: Annotated[str, AfterValidator(_check_after)] = Field(default="", description="`next` of the page before.")
+
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
 async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Describe the operator, if any, and the state of the store."""
     who = None if request.known is None else describe(request.known)
+    oidc = service.snapshot.admin.oidc is not None
     ready = service.store.health.up and not service.managed.unread
-    return ApiResult.of(SessionState(who=who, oidc=False, store="ready" if ready else "unavailable"))
+    return ApiResult.of(SessionState(who=who, oidc=oidc, store="ready" if ready else "unavailable"))
 
 
 async def log_in(service: Service, request: ApiRequest) -> ApiResult:
@@ -62,10 +97,15 @@ async def log_in(service: Service, request: ApiRequest) -> ApiResult:
     ends_at = min(now + LIFE, operator.expires_at or now + LIFE)
     cookie = service.store.new_cookie()
     session = Session(cookie.session, digest, begun_at=now, auth_at=now, ends_at=ends_at)
+    return await begin(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
+
+
+async def begin(service: Service, request: ApiRequest, operator: Operator, session: Session, value: str) -> ApiResult:
+    """Begin a session in place of that of the request's cookie. `value` is for the new cookie. Raises ApiProblem."""
     rules = service.snapshot.admin
     await service.begin_session(operator, session, request.source, request.cookies.get(cookie_name(rules), ""))
-    result = ApiResult.of(describe(replace(operator, session_ends_at=ends_at)), status=201, location=f"{PREFIX}{_PATH}")
-    return replace(result, cookies=(_cookie(rules, cookie.value),))
+    result = ApiResult.of(describe(operator), status=201, location=f"{PREFIX}{_PATH}")
+    return replace(result, cookies=(set_cookie(rules, cookie_name(rules), value),))
 
 
 async def log_out(service: Service, request: ApiRequest) -> ApiResult:
@@ -74,20 +114,61 @@ async def log_out(service: Service, request: ApiRequest) -> ApiResult:
         raise ApiProblem("not_found", "this request has a token and no session: revoke the token instead")
     rules = service.snapshot.admin
     await service.end_session(request.cookies[cookie_name(rules)])
-    return ApiResult(204, cookies=(f"{_cookie(rules, '')}; Max-Age=0",))
+    return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", life=0),))
 
 
-def cookie_name(rules: AdminRules) -> str:
-    """Return the name of the session's cookie."""
-    return "__Host-sidekey-ui" if rules.over_tls else "sidekey-ui"
+async def browse(service: Service, request: ApiRequest) -> ApiResult:
+    """Respond with a page of the sessions of everybody."""
+    at, _, name = request.query.after.partition(".")
+    try:
+        found = await service.store.session_page((int(at or 1 << 62), name))
+    except (StoreUnavailable, StoreRefused) as error:
+        raise unavailable(error) from None
+    own = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
+    shown = [
+        _shown(session, operator, current=session.id == own)
+        for session in found[:PAGE]
+        if (operator := service.operator_of(session)) is not None
+    ]
+    last = found[PAGE - 1] if len(found) > PAGE else None
+    return ApiResult.of(SessionPage(items=shown, next=None if last is None else f"{last.begun_at}.{last.id[:SHOWN]}"))
 
 
-def _cookie(rules: AdminRules, value: str) -> str:
+def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSession:
+    return ConsoleSession(
+        id=session.id[:SHOWN],
+        who=operator.name,
+        identity=operator.identity,
+        label=operator.label,
+        role=operator.role,
+        begun_at=session.begun_at,
+        ends_at=session.ends_at,
+        current=current,
+    )
+
+
+async def end(service: Service, request: ApiRequest) -> ApiResult:
+    """End any session."""
+    if not _ID.fullmatch(request.names["id"]):
+        raise not_found()
+    await service.end_other_session(request)
+    return ApiResult(204)
+
+
+def cookie_name(rules: AdminRules, name: str = "sidekey-ui") -> str:
+    """Return the name of a cookie; by default that of the session."""
+    return f"__Host-{name}" if rules.over_tls else name
+
+
+def set_cookie(rules: AdminRules, name: str, value: str, life: int | None = None) -> str:
+    """Return the value of Set-Cookie. `life` is in seconds; None: until the browser closes."""
+    age = "" if life is None else f"; Max-Age={life}"
     secure = "; Secure" if rules.over_tls else ""
-    return f"{cookie_name(rules)}={value}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{age}{secure}"
 
 
 _ONE: Final = partial(Route, path=_PATH)
+_ALL: Final = partial(Route, permission="admin")
 
 ROUTES: Final = (
     _ONE(
@@ -120,5 +201,25 @@ ROUTES: Final = (
         status=204,
         sets_cookie=True,
         codes=("not_found",),
+    ),
+    _ALL(
+        method="GET",
+        path="/sessions",
+        name="listSessions",
+        summary="List the sessions of the console, newest first.",
+        handle=browse,
+        query=SessionsAfter,
+        gives=SessionPage,
+    ),
+    _ALL(
+        method="DELETE",
+        path="/sessions/{id}",
+        name="endSession",
+        summary="End a session of the console.",
+        handle=end,
+        status=204,
+        codes=("not_found",),
+        writes="session",
+        action="end",
     ),
 )

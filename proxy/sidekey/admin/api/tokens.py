@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 
@@ -20,12 +20,12 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import (
     ALTERED,
     After,
+    Body,
     Instant,
     Key,
     Members,
     Named,
     Page,
-    Source,
     altered_in,
     keys,
     page_of,
@@ -102,13 +102,14 @@ class TokenPatch(Confirmation, SenderGrants):
     """A change of the grants of a sender. Omitted keys stay."""
 
 
-class WhoAmI(Named):
+class WhoAmI(Body):
     """The operator of a request."""
 
+    name: str = Field(description="The name of the token; for a company log-in, the identity.")
     identity: str = Field(description="A lasting ID of the operator, which no other operator has.")
     label: str = Field(description="A name to show, if it differs from `name`.")
     role: Role
-    source: Source
+    source: Literal["file", "store", "oidc"]
     presets: list[str] | None = Field(description="IDs of the presets that a sender may send; null for other roles.")
     per_minute: int | None = Field(description="Sends in a minute; null for a viewer.")
     per_day: int | None = Field(description="Sends in 24 hours; null for a viewer.")
@@ -129,7 +130,7 @@ def describe(operator: Operator) -> WhoAmI:
         identity=operator.identity,
         label=operator.label,
         role=operator.role,
-        source="store" if operator.row else "file",
+        source="oidc" if operator.auth_at is not None else "store" if operator.row else "file",
         presets=None if operator.presets is None else sorted(operator.presets),
         per_minute=operator.per_minute,
         per_day=operator.per_day,

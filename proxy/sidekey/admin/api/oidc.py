@@ -1,0 +1,150 @@
+"""`/session/oidc`: log in with the company account, by OpenID Connect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from pydantic import Field
+
+from sidekey.admin.api.messages import ApiRequest, ApiResult
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.resources import Body, read_body
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service
+from sidekey.admin.api.sessions import begin, cookie_name, set_cookie
+from sidekey.admin.api.tokens import WhoAmI
+from sidekey.admin.oidc.attempt import LIFE
+from sidekey.admin.oidc.company import Authenticated, Redirect
+from sidekey.admin.oidc.errors import IssuerUnavailable, LoginError, NoRole, TooManyLogins
+from sidekey.observe.logs import get_logger
+from sidekey.runtime.admin_rules import OidcRules
+from sidekey.store.sessions import Session
+
+_COOKIE: Final = "sidekey-oidc"
+
+T = TypeVar("T")
+
+
+class StartLogIn(Body):
+    """A company log-in to begin."""
+
+    again: bool = Field(default=False, description="Whether the issuer must ask the person, although it knows them.")
+
+
+class StartedLogIn(Body):
+    """A company log-in that was begun."""
+
+    url: str = Field(description="Where the browser goes on.")
+
+
+class FinishLogIn(Body):
+    """The parameters with which the issuer has redirected the browser to the callback page."""
+
+    code: str = Field(repr=False, json_schema_extra={"writeOnly": True})
+    state: str = Field(repr=False, json_schema_extra={"writeOnly": True})
+    iss: str | None = None
+
+
+async def start(service: Service, request: ApiRequest) -> ApiResult:
+    """Begin a log-in, which only this browser can finish."""
+    sent = await service.run(read_body, StartLogIn, request.document)
+    begun = await _problems(service, service.company.begin(_rules(service), again=sent.again))
+    rules = service.snapshot.admin
+    cookie = set_cookie(rules, cookie_name(rules, _COOKIE), begun.cookie, LIFE)
+    return replace(ApiResult.of(StartedLogIn(url=begun.url)), cookies=(cookie,))
+
+
+async def finish(service: Service, request: ApiRequest) -> ApiResult:
+    """Finish a log-in. Whatever becomes of it, the browser forgets the attempt."""
+    admin = service.snapshot.admin
+    name = cookie_name(admin, _COOKIE)
+    forget = set_cookie(admin, name, "", life=0)
+    try:
+        sent = await service.run(read_body, FinishLogIn, request.document)
+        redirect = Redirect(sent.code, sent.state, sent.iss)
+        rules, cookie = _rules(service), request.cookies.get(name, "")
+        found = await _problems(service, service.company.finish(rules, cookie, redirect, request.source))
+        result = await _begin(service, request, rules, found)
+    except ApiProblem as problem:
+        problem.headers["Set-Cookie"] = forget
+        raise
+    return replace(result, cookies=(*result.cookies, forget))
+
+
+async def _begin(service: Service, request: ApiRequest, rules: OidcRules, found: Authenticated) -> ApiResult:
+    now = int(time.time())
+    cookie = service.store.new_cookie()
+    session = Session(
+        cookie.session,
+        service.store.digest_of_identity(found.grant.identity),
+        begun_at=now,
+        auth_at=found.auth_at,
+        ends_at=now + rules.session,
+        grant_text=found.grant.text(rules),
+    )
+    operator = service.operator_of(session)
+    if not isinstance(operator, Operator):
+        raise ApiProblem("oidc_failed", "the log-in failed: the config has changed meanwhile: start again")
+    service.count_login("ok")
+    return await begin(service, request, operator, session, cookie.value)
+
+
+def _rules(service: Service) -> OidcRules:
+    rules = service.snapshot.admin.oidc
+    if rules is None:
+        raise ApiProblem("not_found", "nobody logs in with a company account here: log in with a token")
+    return rules
+
+
+async def _problems(service: Service, work: Awaitable[T]) -> T:
+    """Turn errors of a log-in into problems, and log those that an operator must know of."""
+    try:
+        return await work
+    except TooManyLogins as error:
+        headers = {"Retry-After": str(error.retry_after)}
+        raise ApiProblem("too_many", f"{error.reason}: try again later", headers=headers) from None
+    except IssuerUnavailable as error:
+        get_logger().warning("company log-in is not available", reason=error.reason)
+        text = f"the issuer cannot be used: {error.reason}"
+        raise ApiProblem("oidc_unavailable", text, headers={"Retry-After": "10"}) from None
+    except LoginError as error:
+        service.count_login("invalid")
+        get_logger().warning("company log-in refused", reason=error.reason)
+        raise ApiProblem(_code(error), error.reason) from None
+
+
+def _code(error: LoginError) -> str:
+    return "no_role" if isinstance(error, NoRole) else "oidc_failed"
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/session/oidc/start",
+        name="startCompanyLogIn",
+        summary="Begin a log-in with the company account.",
+        permission="anonymous",
+        handle=start,
+        body=StartLogIn,
+        gives=StartedLogIn,
+        sets_cookie=True,
+        codes=("invalid", "not_found", "oidc_unavailable"),
+    ),
+    Route(
+        method="POST",
+        path="/session/oidc",
+        name="finishCompanyLogIn",
+        summary="Exchange the parameters of the issuer's redirect for the cookie of a session.",
+        permission="anonymous",
+        handle=finish,
+        body=FinishLogIn,
+        gives=WhoAmI,
+        status=201,
+        sets_cookie=True,
+        codes=("invalid", "not_found", "oidc_failed", "no_role", "too_many", "oidc_unavailable"),
+    ),
+)

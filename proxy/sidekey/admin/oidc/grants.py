@@ -1,0 +1,83 @@
+"""What the claims of an ID token give a person, and the text in which a session keeps it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidekey.admin.oidc.errors import NoRole
+from sidekey.runtime.admin_rules import OidcRules, Role
+from sidekey.store.canonical import canonical
+
+PREFIX: Final = "oidc:"
+"""Begins an identity. The name of an operator's token cannot contain a colon."""
+
+_LONGEST_LABEL: Final = 100
+_RANKS: Final[tuple[Role, ...]] = ("sender", "viewer", "editor", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class PersonGrant:
+    """A person, and what the maps give them. `presets` are None unless the role is sender."""
+
+    identity: str
+    label: str
+    role: Role
+    presets: frozenset[str] | None
+
+    def text(self, rules: OidcRules) -> str:
+        """Serialize the grant for a session."""
+        return canonical(
+            {
+                "identity": self.identity,
+                "label": self.label,
+                "presets": None if self.presets is None else sorted(self.presets),
+                "role": self.role,
+                "rules": rules.digest,
+            }
+        )
+
+
+def grant_in(text: str, rules: OidcRules | None) -> PersonGrant | None:
+    """Return the grant of a session, or None if `admin.oidc` has changed since. The text was authenticated."""
+    members = json.loads(text)
+    if rules is None or members["rules"] != rules.digest:
+        return None
+    presets = members["presets"]
+    return PersonGrant(
+        members["identity"], members["label"], members["role"], None if presets is None else frozenset(presets)
+    )
+
+
+def grant_by(claims: Mapping[str, Any], rules: OidcRules) -> PersonGrant:
+    """Apply the maps to the claims of a verified ID token. Raises NoRole."""
+    held = {rules.roles[value] for value in _values(claims, rules.roles_claim) if value in rules.roles}
+    if not held:
+        raise NoRole("no value of the claim in `admin.oidc.roles` has a role")
+    role = max(held, key=_RANKS.index)
+    presets = None
+    if role == "sender":
+        values = (value for value in _values(claims, rules.presets_claim) if value in rules.presets)
+        presets = frozenset(name for value in values for name in rules.presets[value])
+        if not presets:
+            raise NoRole("no value of the claim in `admin.oidc.presets` has a preset, which a sender needs")
+    label = next((text for name in ("name", "email") if (text := _label(claims.get(name)))), "")
+    return PersonGrant(f"{PREFIX}{rules.issuer}#{claims['sub']}", label, role, presets)
+
+
+def _values(claims: Mapping[str, Any], name: str) -> Iterator[str]:
+    value = claims.get(name)
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            yield item
+
+
+def _label(value: object) -> str:
+    """Return a name to show. Without control and formatting characters, it cannot reorder the text beside it."""
+    if not isinstance(value, str):
+        return ""
+    shown = (char for char in value if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029")
+    return "".join(shown).strip()[:_LONGEST_LABEL]
