@@ -8,14 +8,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from admin.test_sender import contents
 from sidekey.admin.api.routes import ROUTES
 from sidekey.runtime.admin_rules import PERMISSIONS
-from support.api import Api, Said
+from support.api import Api, Said, basic
 from support.ask import within
 from support.ca import Authority
 from support.child import Child
@@ -315,6 +315,21 @@ def test_a_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> 
     finally:
         firm.child.rewrite(before)
         within(lambda: browser.ask("GET", "/whoami").status == 401)
+
+
+def test_a_person_changes_and_sends(firm: Company, browser: Browser) -> None:
+    """Everything that notes who did it takes an identity, which is no name of a token."""
+    firm.issuer.person({**ANN, "groups": "admins"})
+    who = browser.log_in().json["identity"]
+    created = browser.ask("POST", "/integrations", {"id": "by-ann", **basic(1)})
+    assert (created.status, created.json["updated_by"]) == (201, who), created
+    sent = browser.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, key="a-key-of-ann-0001")
+    assert sent.status == 200, sent
+    assert (sent.json["who"], sent.json["label"]) == (who, "Ann Roe")
+    found = browser.ask("GET", f"/sends?who={quote(who, safe='')}").json["items"]
+    assert [each["key"] for each in found] == ["a-key-of-ann-0001"]
+    audited = {each["action"] for each in browser.ask("GET", "/audit").json["items"] if each["who"] == who}
+    assert {"login", "create", "send"} <= audited
 
 
 def test_an_oidc_sender_reaches_nothing_else(firm: Company, browser: Browser) -> None:

@@ -36,6 +36,7 @@ class Window:
     width: int = 1280
     height: int = 900
     script: bool = True
+    any_certificate: bool = False
 
     @property
     def size(self) -> dict[str, int]:
@@ -62,6 +63,7 @@ class Chromium:
             reduced_motion="reduce",
             viewport=window.size,
             java_script_enabled=window.script,
+            ignore_https_errors=window.any_certificate,
             permissions=["clipboard-read", "clipboard-write"],
         )
         context.set_default_timeout(30_000)

@@ -86,11 +86,13 @@ class Browser:
     cookies: dict[str, str] = field(default_factory=dict)
     issuer: requests.Session = field(default_factory=requests.Session)
 
-    def ask(self, method: str, path: str, body: Any = None, *, match: str | None = None) -> Said:
-        """Call the API as a page does."""
+    def ask(
+        self, method: str, path: str, body: Any = None, *, match: str | None = None, key: str | None = None
+    ) -> Said:
+        """Call the API as a page does. `key` is the Idempotency-Key."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         proxy = {"X-Forwarded-For": self.address} if self.address else {}
-        fields = {"Authorization": "", "Cookie": cookie, **PAGE, **proxy}
+        fields = {"Authorization": "", "Cookie": cookie, **PAGE, **proxy, "Idempotency-Key": key or ""}
         said = Api(self.company.child.admin_port).ask(method, path, body, match=match, headers=fields)
         for each in said.headers.get_all("Set-Cookie", []):
             for name, morsel in SimpleCookie(each).items():

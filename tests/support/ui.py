@@ -151,6 +151,8 @@ class Console:
         self.upstream = shared.upstream
         self.base = f"http://127.0.0.1:{shared.child.admin_port}"
         self.complaints: list[str] = []
+        self.issuer = ""
+        """The issuer of a company's log-in, where pages may go, whatever its certificate."""
         self._port = shared.child.admin_port
         self._browser = browser
         self._pages: list[Any] = []
@@ -169,7 +171,9 @@ class Console:
 
     def browser(self, role: Role | None, *, width: int = 1280, scheme: str = "light", script: bool = True) -> Any:
         """Return an empty page in a browser of its own, for `fixture` before anything is loaded."""
-        page = self._browser.take(Window(scheme=scheme, width=width, script=script), new=True)
+        page = self._browser.take(
+            Window(scheme=scheme, width=width, script=script, any_certificate=bool(self.issuer)), new=True
+        )
         self._pages.append(page)
         page.context.on("console", self._note)
         page.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
@@ -206,14 +210,14 @@ class Console:
         """Close the browsers, and assert that nothing complained."""
         for page in self._pages:
             page.context.close()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
     def _note(self, message: Any) -> None:
         if message.type != "verbose" and not message.text.startswith("Failed to load resource"):
             self.complaints.append(message.text)
 
     def _watch(self, request: Any) -> None:
-        if not request.url.startswith(f"{self.base}/"):
+        if not request.url.startswith((f"{self.base}/", f"{self.issuer or self.base}/")):
             self.complaints.append(f"a request for {request.url}")
 
 

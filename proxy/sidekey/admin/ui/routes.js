@@ -22,6 +22,7 @@ export const ROUTES = [
   { path: "/access/callers/add", page: () => import("./pages/caller.js"), may: "admin" },
   { path: "/access/callers/:name", page: () => import("./pages/caller.js"), may: "admin" },
   { path: "/activity", page: () => import("./pages/activity.js"), may: "admin" },
+  { path: "/callback", page: () => import("./pages/callback.js") },
 ];
 
 /** The pages in the bar at the top: path, name, permission. */

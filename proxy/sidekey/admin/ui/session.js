@@ -1,6 +1,7 @@
 // Who is logged in, and what they may do. The server decides: pages only leave out what it would refuse.
 import { html, signal, useState } from "./vendor/preact.js";
 import { get, remove } from "./api.js";
+import { openLogInWindow, useLogInWindow } from "./company.js";
 import { Dialog, show } from "./dialog.js";
 import { Secret, Submit } from "./fields.js";
 import { LoginForm } from "./login_form.js";
@@ -106,7 +107,23 @@ async function askToLogIn() {
  * @returns {Promise<{ own_token?: string } | null>} Members for the body of the call. Null: cancelled.
  */
 export function confirmed(why) {
-  return show((close) => html`<${Confirm} why=${why} close=${close} />`);
+  const form = me.value?.identity.startsWith("oidc:") ? ConfirmByLogIn : Confirm;
+  return show((close) => html`<${form} why=${why} close=${close} />`);
+}
+
+/** @param {{ why: string, close: (result: {} | null) => void }} props A person of the company has no token. */
+function ConfirmByLogIn({ why, close }) {
+  useLogInWindow((who) => (who.identity === me.value?.identity ? close({}) : dropEverything()));
+  return html`
+    <${Dialog} title="Confirm" onClose=${() => close(null)}>
+      <p>${why}</p>
+      <p>Confirm it is you.</p>
+      <div class="actions">
+        <button type="button" class="button primary" onClick=${() => openLogInWindow(true)}>Log in again</button>
+        <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
+      </div>
+    <//>
+  `;
 }
 
 /** @param {{ why: string, close: (result: { own_token: string } | null) => void }} props */

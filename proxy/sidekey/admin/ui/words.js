@@ -184,6 +184,14 @@ export function logInProblem(problem) {
       return "Sidekey's database cannot be reached. Try again in a minute.";
     case "too_many":
       return "Many people are logging in. Try again in a minute.";
+    case "no_role":
+      return "Your account may not use Sidekey. Ask an admin for a role.";
+    case "oidc_unavailable":
+      return "The company log-in cannot be reached. Try again in a minute.";
+    case "oidc_failed":
+      return `The company log-in failed: ${problem.detail}.`;
+    case "login_again":
+      return "Confirm it is you first.";
     default:
       return `${problem.title}. ${sentence(problem.detail)}`;
   }
@@ -294,7 +302,7 @@ function within(latency, least) {
  * @param {{ name: string, label?: string, identity?: string }} person
  */
 export function personName({ name, label = "", identity = "" }) {
-  return identity.startsWith("oidc:") ? `${label || name} (company account, …${identity.slice(-4)})` : name;
+  return identity.startsWith("oidc:") ? `${label || "Somebody"} (company account, …${identity.slice(-4)})` : name;
 }
 
 /** @param {string} text A detail of the API as a sentence. */

@@ -1,9 +1,11 @@
-// /login?next=PATH
-import { html } from "../vendor/preact.js";
+// /login?next=PATH, and /login?window=1 in a window beside a page, which goes to the company's log-in at once.
+import { html, useEffect, useState } from "../vendor/preact.js";
+import { startCompanyLogIn } from "../company.js";
 import { LoginForm } from "../login_form.js";
-import { Page } from "../parts.js";
+import { Busy, Page } from "../parts.js";
 import { go } from "../router.js";
 import { me } from "../session.js";
+import { logInProblem } from "../words.js";
 
 /** @param {{ query: URLSearchParams }} props */
 export default function LoginPage({ query }) {
@@ -18,7 +20,22 @@ export default function LoginPage({ query }) {
   };
   return html`
     <div class="narrow">
-      <${Page} title="Log in to Sidekey"><${LoginForm} onDone=${enter} /><//>
+      ${query.has("window") ? html`<${LogInWindow} again=${query.has("again")} />` : html`
+        <${Page} title="Log in to Sidekey"><${LoginForm} onDone=${enter} next=${next} /><//>
+      `}
     </div>
+  `;
+}
+
+/** @param {{ again: boolean }} props */
+function LogInWindow({ again }) {
+  const [error, setError] = useState("");
+  useEffect(() => {
+    startCompanyLogIn({ again, inWindow: true }).then((problem) => problem && setError(logInProblem(problem)));
+  }, []);
+  return html`
+    <${Page} title="Log in to Sidekey">
+      ${error ? html`<div class="banner bad" role="alert">${error}</div><p>Close this window, and try again.</p>` : html`<${Busy} />`}
+    <//>
   `;
 }
