@@ -27,7 +27,10 @@ _INTRODUCTION = f"""\
 # The API
 
 With the config key `store`, the admin listener (`listen.admin`, by default `127.0.0.1:9090`) serves the API at
-`{PREFIX}`. [store.md](store.md#the-first-integration) has the first requests. `GET {PREFIX}/openapi.json` is the
+`{PREFIX}`. Without a store it does so if `admin.tokens` or `admin.oidc` has operators, who can read and test; every
+change and every send is then 409 `store_required`.
+
+[store.md](store.md#the-first-integration) has the first requests. `GET {PREFIX}/openapi.json` is the
 OpenAPI 3.1 document of the running version, with the schema of every body. The schemas of integrations are those of
 the config ([config.md](config.md)), without what only a file may contain.
 
@@ -83,6 +86,11 @@ PERMISSIONS
 - While the store is away, sessions that this process has seen can read. Nobody can log in or out.
 - If the database user may not read sessions, the response is 403 `store_denied`. Use a process that may.
 - `GET /session` needs no operator, and describes the operator of the request, if any.
+- With [`admin.oidc`](oidc.md), `POST /session/oidc/start` returns the URL where the browser logs in, and
+  `POST /session/oidc` exchanges the parameters of the redirect for a session. Where a route needs `own_token`, such a
+  session sends none, but needs a log-in of the last ten minutes: otherwise the response is 403 `login_again`.
+- Admins list and end the sessions of everybody: `GET /sessions`, `DELETE /sessions/{{id}}`. The `id` is a part of a
+  hash, and useless as a cookie.
 
 ## Integrations
 

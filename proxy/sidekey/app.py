@@ -137,7 +137,8 @@ class App:
         self._reloader.start()
         if self.managed is not None:
             self.managed.follow(self._reloader, self.metrics)
-            self._history.start(self.managed.store, report_defect)
+        if self._service is not None:
+            self._history.start(None if self.managed is None else self.managed.store, report_defect)
 
     def _kept_files(self) -> set[Path]:
         """The files that parts read again by themselves."""
@@ -218,8 +219,8 @@ class App:
         )
 
     def _extension(self, address: Address) -> Extension | None:
-        """Return what the admin listener serves where there is a store, else None."""
-        if self.managed is None:
+        """Return the API and the console, or None if nobody could log in."""
+        if not self.snapshot.has_api:
             return None
         self._service = Service(
             self.managed,
@@ -350,9 +351,9 @@ class App:
 
 
 def _admin_tls(snapshot: Snapshot) -> AdminTls | None:
-    """The TLS of the admin listener, where there is a store and the config asks for it."""
+    """Return the TLS of the admin listener if it serves the API over TLS."""
     certificate = snapshot.admin.certificate
-    if snapshot.store is None or certificate is None:
+    if not snapshot.has_api or certificate is None:
         return None
     try:
         return AdminTls(certificate)

@@ -397,6 +397,21 @@ def test_a_new_key_of_the_issuer_is_fetched(tmp_path: Path, ca: Authority) -> No
         assert firm.issuer.fetched() == {"discovery": 1, "keys": 1, "token": 5}
 
 
+def test_people_look_without_a_store(tmp_path: Path, ca: Authority) -> None:
+    """Their sessions are in memory, and end with a change of the maps all the same."""
+    with company(tmp_path, ca, has_store=False) as firm:
+        firm.issuer.person({**ANN, "groups": "admins"})
+        browser = firm.browser()
+        assert browser.log_in().json["role"] == "admin"
+        assert browser.ask("GET", "/session").json["store"] == "absent"
+        (session,) = browser.ask("GET", "/sessions").json["items"]
+        assert (session["label"], session["current"]) == ("Ann Roe", True)
+        assert browser.ask("POST", "/tokens", {"name": "x", "role": "viewer"}).code == "store_required"
+        firm.rewrite({**ROLES, "admins": "viewer"})
+        within(lambda: browser.ask("GET", "/whoami").status == 401)
+        assert not (tmp_path / "store.db").exists()
+
+
 def test_an_issuer_that_is_down_is_asked_once_in_ten_seconds(tmp_path: Path, ca: Authority) -> None:
     """The console and log-ins with tokens go on."""
     with company(tmp_path, ca) as firm:

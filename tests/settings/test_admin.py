@@ -136,9 +136,9 @@ def test_a_listener_that_others_reach_needs_tls_with_a_store() -> None:
     assert [loc for loc, _ in checks.global_errors({**raw, "admin": {"behind_tls": False}})] == [("listen", "admin")]
 
 
-def test_the_section_does_nothing_without_a_store(tmp_path: Path) -> None:
-    """Which is said."""
+def test_the_section_does_nothing_without_operators_or_a_store(tmp_path: Path) -> None:
+    """A warning says so."""
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
     loaded = load(path, {})
-    assert any("admin: does nothing without a store" in str(each) for each in loaded.warnings)
+    assert any("admin: does nothing without operators or a store" in str(each) for each in loaded.warnings)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 
@@ -35,6 +35,7 @@ class Company:
     ca: Authority
     folder: Path
     more: str
+    has_store: bool = True
 
     def rewrite(self, roles: Mapping[str, str] = ROLES, admin: str = "") -> None:
         """Change the maps of the config, or add keys to `admin`."""
@@ -60,18 +61,22 @@ def text(company: Company, roles: Mapping[str, str] = ROLES, admin: str = "") ->
         "session": "1h",
     }
     body = config(company.folder, more=company.more)
+    if not company.has_store:
+        body = body.partition("\n")[2]
     head = HEAD.format(proxy=company.child.proxy_port, admin=port)
     return head + body.replace("admin: {", f"admin: {{oidc: {json.dumps(oidc)}, {admin}", 1)
 
 
 @contextmanager
-def company(folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "") -> Iterator[Company]:
+def company(
+    folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "", has_store: bool = True
+) -> Iterator[Company]:
     """Run both. `admin` are further keys of that section."""
     (folder / "client-secret").write_text(SECRET)
     child = Child("", folder)
     callback = f"http://127.0.0.1:{child.admin_port}/ui/callback"
     issuer = OidcProvider(folder, ca.leaf("127.0.0.1"), port=free_port(), callback=callback)
-    found = Company(child, issuer, ca, folder, more)
+    found = Company(child, issuer, ca, folder, more, has_store)
     found.rewrite(admin=admin)
     with issuer, child:
         yield found
@@ -115,7 +120,7 @@ class Browser:
         for _ in range(10):
             response = self.issuer.get(url, allow_redirects=False, verify=str(self.company.ca.bundle), timeout=30)
             assert response.is_redirect, response.text
-            url = requests.compat.urljoin(url, response.headers["Location"])
+            url = urljoin(url, response.headers["Location"])
             if url.startswith(callback):
                 return dict(parse_qsl(urlsplit(url).query))
         raise AssertionError(f"the issuer redirects for ever: {url}")

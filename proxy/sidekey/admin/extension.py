@@ -1,4 +1,4 @@
-"""What the admin listener serves where there is a store: the API, and the console."""
+"""The API and the console on the admin listener."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+from sidekey.store.absent import AbsentStore
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.sessions import Session
 from sidekey.store.store import Store
@@ -27,7 +28,7 @@ class _Cached(NamedTuple):
 class Sessions:
     """Finds sessions by their cookies. While the store is away, cached sessions stay in use."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store | AbsentStore) -> None:
         self._store = store
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         self._forgotten = 0

@@ -121,7 +121,7 @@ def ask(snapshot: Snapshot) -> Running:
     """What the running Sidekey of this config says, by the metrics listener, else by the admin one."""
     where, tls = snapshot.listen.metrics, False
     if where is None:
-        where, tls = snapshot.listen.admin, snapshot.store is not None and snapshot.admin.certificate is not None
+        where, tls = snapshot.listen.admin, snapshot.has_api and snapshot.admin.certificate is not None
     if where.path is None and where.port == 0:
         return Running(reason="port 0 is chosen at start: write another port for listen.metrics or listen.admin")
     try:

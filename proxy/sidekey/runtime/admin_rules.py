@@ -92,7 +92,8 @@ class AdminRules:
     """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
 
     `certificate` is what the listener's TLS presents, None for plain HTTP. `behind_tls`: the only client is a proxy.
-    `oidc` is None if people log in with tokens alone.
+    `oidc` is None if people log in with tokens alone. `has_operators` is True if the config names operators, even if it
+    cannot read their tokens now.
     """
 
     tokens: Mapping[str, AdminToken] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class AdminRules:
     certificate: ServerCertificate | None = None
     behind_tls: bool = False
     oidc: OidcRules | None = None
+    has_operators: bool = False
 
     @property
     def over_tls(self) -> bool:

@@ -371,6 +371,11 @@ class Snapshot:
         needed = passes or oidc or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
 
+    @property
+    def has_api(self) -> bool:
+        """Return True if the admin listener serves the API and the console."""
+        return self.store is not None or self.admin.has_operators
+
     def preset_problem(self, name: str) -> str:
         """Return why the store's preset of this ID cannot be used; empty: it can."""
         served = self.presets.get(name)

@@ -70,7 +70,14 @@ def build_admin(
     if settings.oidc is not None:
         oidc, reasons = _oidc(settings.oidc, read, former.oidc, trust, trust_of)
         unreadable += reasons
-    rules = AdminRules(tokens, frozenset(settings.names), certificate, settings.behind_tls, oidc)
+    rules = AdminRules(
+        tokens,
+        frozenset(settings.names),
+        certificate,
+        settings.behind_tls,
+        oidc,
+        has_operators=settings.has_operators,
+    )
     return BuiltAdmin(rules, unreadable, errors)
 
 

@@ -106,9 +106,13 @@ def _globals(snapshot: Snapshot) -> dict[str, Any]:
     """Build the global keys: the settings, and in place of references what was read from them."""
     settings, admin, store = _fields(snapshot.written), snapshot.admin, snapshot.store
     tokens = {name: _token(each) for name, each in admin.tokens.items()}
+    oidc = settings["admin"].oidc
+    if oidc is not None and admin.oidc is not None:
+        read = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.trust}
+        oidc = {**_fields(oidc), **read}
     return {
         **settings,
-        "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate},
+        "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
         "ca": {**_fields(settings["ca"]), "certificate": snapshot.ca.own, "extra_roots": snapshot.ca.extra_roots},
         "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
         "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},

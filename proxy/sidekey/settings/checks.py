@@ -227,7 +227,7 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     seen: dict[str, str] = {}
     for name, address in listeners.items():
         if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
-            way_out = "name callers" if name == "proxy" else "only a store has tokens for it: add one"
+            way_out = "name callers" if name == "proxy" else "add admin.tokens"
             text = f"other machines can reach this listener: {way_out}, or set allow_unauthenticated: true"
             yield ("listen", name), text
         first = seen.setdefault(str(address), name)
@@ -282,10 +282,10 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
 def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
     """An admin listener whose tokens others could read on the way. `allow_unauthenticated` says nothing about that."""
     admin = mapping(raw.get("admin"))
-    if raw.get("store") is None or address is None or _is_local(address):
+    if not _has_api(raw) or address is None or _is_local(address):
         return
     if admin.get("tls") is None and admin.get("behind_tls") is not True:
-        text = "with a store an admin listener that other machines can reach needs admin.tls, or admin.behind_tls: true"
+        text = "other machines can reach the API at this listener: it needs admin.tls, or admin.behind_tls: true"
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
@@ -351,7 +351,13 @@ def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     if name == "metrics" or _is_local(address) or raw.get("store") is not None:
         # With a store callers and operators are always judged, even where there is none yet.
         return False
-    return name == "admin" or (not raw.get("callers") and raw.get("store") is None)
+    return not (_has_api(raw) if name == "admin" else raw.get("callers"))
+
+
+def _has_api(raw: Mapping[str, Any]) -> bool:
+    """Return True if the admin listener serves the API, which needs an operator."""
+    admin = mapping(raw.get("admin"))
+    return raw.get("store") is not None or bool(admin.get("tokens") or admin.get("oidc"))
 
 
 def _is_local(address: Address) -> bool:
@@ -368,8 +374,8 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
     yield from insecure_values(mapping(raw.get("ca")), ("ca",))
     yield from insecure_values(mapping(raw.get("admin")), ("admin",))
     yield from unexpanded(raw, ())
-    if raw.get("admin") is not None and raw.get("store") is None:
-        yield ("admin",), "does nothing without a store: add one, or remove this key"
+    if raw.get("admin") is not None and not _has_api(raw):
+        yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
 
 
 def integration_warnings(raw: Mapping[str, Any]) -> Found:

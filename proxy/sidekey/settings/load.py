@@ -278,11 +278,18 @@ class _Loading:
         return previous
 
     def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """Refuse to start or to stop TLS on the admin listener."""
+        """Refuse to start or to stop TLS or, without a store, the API on the admin listener."""
         if self._previous is not None and (self._previous.admin.certificate is None) is not (
             settings.admin.tls is None
         ):
             yield ("admin", "tls"), "needs a restart of Sidekey: listeners cannot be changed while it runs"
+        previous = self._previous
+        if (
+            previous is not None
+            and settings.store is None
+            and previous.admin.has_operators is not settings.admin.has_operators
+        ):
+            yield ("admin",), "needs a restart of Sidekey: without operators and a store it does not serve the API"
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
         """Build the rules of the store."""

@@ -492,7 +492,10 @@ class OidcSettings(Section):
 
 
 class AdminSettings(Section):
-    """The admin listener if there is a `store`. Without a store, these keys have no effect."""
+    """The API and the console on the admin listener. With a `store`, or with operators here, the listener has them.
+
+    Without a store they are read-only.
+    """
 
     tokens: dict[values.Name, AdminTokenSettings] = Field(
         default={}, description="Operators' tokens by name, in addition to those of `sidekey token create`."
@@ -505,13 +508,18 @@ class AdminSettings(Section):
     )
     tls: AdminTlsSettings | None = Field(
         default=None,
-        description="With a store, an admin listener that is neither loopback nor a unix socket needs this, or "
+        description="An admin listener with the API that is neither loopback nor a unix socket needs this, or "
         "`behind_tls`.",
     )
     behind_tls: bool = Field(
         default=False,
         description="Whether the only client of the admin listener is a proxy that terminates TLS.",
     )
+
+    @property
+    def has_operators(self) -> bool:
+        """Return True if somebody can log in without a store."""
+        return bool(self.tokens) or self.oidc is not None
 
 
 class TestSettings(Section):
@@ -707,7 +715,7 @@ class GlobalSettings(Section):
         default=None,
         description="The store of integrations that people change while Sidekey runs; default: no store, and no API.",
     )
-    admin: AdminSettings = Field(default=AdminSettings(), description="The admin listener, if there is a `store`.")
+    admin: AdminSettings = Field(default=AdminSettings(), description="The API and the console on the admin listener.")
 
 
 class Config(GlobalSettings):

@@ -63,6 +63,8 @@ async def perform(
     try:
         if route.permission != "anonymous":
             require(request.operator, route.permission)
+        if route.writes not in ("", "session"):
+            service.require_writable()
         request = await read(request)
         result = await route.handle(service, request)
     except ApiProblem as problem:

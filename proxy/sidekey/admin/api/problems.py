@@ -34,6 +34,7 @@ CODES: Final[Mapping[str, Code]] = {
     "not_found": Code(404, "Not found"),
     "method_denied": Code(405, "The method is not allowed here"),
     "exists": Code(409, "The name is in use"),
+    "store_required": Code(409, "This Sidekey has no store"),
     "read_only": Code(409, "It is written in a config file"),
     "in_use": Code(409, "Presets use it"),
     "overlaps": Code(409, "Two integrations of one caller would cover the same target"),

@@ -92,7 +92,8 @@ class _Hold(NamedTuple):
 class Sending:
     """Sends presets for the people of one process.
 
-    `store` returns the store, `probe` sends a filled preset, and `report` logs a defect and returns its ID.
+    `store` returns the store, or raises ApiProblem without one. `probe` sends a filled preset, and `report` logs a
+    defect and returns its ID.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple, TypeVar, TypeVarTuple
+from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 from pydantic import BaseModel
 
@@ -39,6 +39,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Integration, Preset, Snapshot, TestRequest
+from sidekey.store.absent import AbsentStore
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
@@ -56,6 +57,8 @@ _TEST_EVERY = 1.0
 
 MOST_LISTED = 100
 """Events of one budget and token that the audit lists in an hour, so that nobody can fill the database."""
+
+_NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
 
 _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
@@ -78,7 +81,7 @@ class Service:
 
     def __init__(
         self,
-        managed: Managed,
+        managed: Managed | None,
         *,
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
@@ -89,10 +92,11 @@ class Service:
         fetcher: Fetcher,
         report: Callable[[BaseException], str],
     ) -> None:
-        self.managed = managed
+        self._managed = managed
+        self.store: Final[Store | AbsentStore] = AbsentStore() if managed is None else managed.store
         self.probe = probe
         self.probe_draft = probe_draft
-        self.sending = Sending(lambda: managed.store, probe_preset, report)
+        self.sending = Sending(lambda: self.managed.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
@@ -108,13 +112,25 @@ class Service:
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
         self.history = history
-        self.sessions = Sessions(managed.store)
+        self.sessions = Sessions(self.store)
         self.company = CompanyLogins(fetcher)
 
     @property
-    def store(self) -> Store:
-        """The store."""
-        return self.managed.store
+    def unread(self) -> str:
+        """Why nothing of the store is in use yet; empty once its content is in use, or without a store."""
+        return "" if self._managed is None else self._managed.unread
+
+    @property
+    def has_store(self) -> bool:
+        """Return True if this process has a store."""
+        return self._managed is not None
+
+    @property
+    def managed(self) -> Managed:
+        """The store with what it has put in use. Raises ApiProblem without a store."""
+        if self._managed is None:
+            raise ApiProblem("store_required", _NO_STORE)
+        return self._managed
 
     @property
     def snapshot(self) -> Snapshot:
@@ -151,7 +167,7 @@ class Service:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
         token = bearer(header)
-        if token is not None and self.managed.unread and not isinstance(self.operator(digest_of(token)), Operator):
+        if token is not None and self.unread and not isinstance(self.operator(digest_of(token)), Operator):
             # The store may have it.
             self.require_store()
         operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
@@ -160,16 +176,20 @@ class Service:
 
     def require_store(self) -> None:
         """Raise ApiProblem until the store was read."""
-        unread = self.managed.unread
-        if unread:
-            raise _unavailable(unread)
+        if self.unread:
+            raise _unavailable(self.unread)
+
+    def require_writable(self) -> None:
+        """Raise ApiProblem without a store."""
+        if self._managed is None:
+            raise ApiProblem("store_required", _NO_STORE)
 
     async def look_for(self, token: str) -> None:
         """Read the store for a token that is not known: it may have been made a moment ago, by a command.
 
         Once a second at most, whoever asks; what else is new is noticed by the watch.
         """
-        if self.managed.unread or isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
+        if self.unread or isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
             return
         try:
             await self.store.read()

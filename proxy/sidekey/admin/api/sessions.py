@@ -25,6 +25,8 @@ from sidekey.store.tokens import digest_of
 
 _PATH: Final = "/session"
 
+Store = Literal["ready", "absent", "unavailable"]
+
 
 class LogIn(Body):
     """An operator's token to log in with."""
@@ -37,9 +39,7 @@ class SessionState(Body):
 
     who: WhoAmI | None = Field(description="The operator; null: the request has no valid token and no session.")
     oidc: bool = Field(description="Whether operators can log in with the company's account.")
-    store: Literal["ready", "absent", "unavailable"] = Field(
-        description="`absent`: Sidekey has no store. `unavailable`: the store cannot be used now."
-    )
+    store: Store = Field(description="`absent`: Sidekey has no store. `unavailable`: the store cannot be used now.")
 
 
 class ConsoleSession(Body):
@@ -78,8 +78,9 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Describe the operator, if any, and the state of the store."""
     who = None if request.known is None else describe(request.known)
     oidc = service.snapshot.admin.oidc is not None
-    ready = service.store.health.up and not service.managed.unread
-    return ApiResult.of(SessionState(who=who, oidc=oidc, store="ready" if ready else "unavailable"))
+    ready = service.store.health.up and not service.unread
+    store: Store = ("ready" if ready else "unavailable") if service.has_store else "absent"
+    return ApiResult.of(SessionState(who=who, oidc=oidc, store=store))
 
 
 async def log_in(service: Service, request: ApiRequest) -> ApiResult:

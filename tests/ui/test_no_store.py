@@ -1,0 +1,41 @@
+"""The console without a store in Chromium: people log in and look, and every page says that they cannot change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from admin.test_no_store import without_store
+from support.api import TOKENS
+from support.browser import Chromium
+from support.child import Child
+from support.ui import Console, Shared, Upstream, axe
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    folder = tmp_path_factory.mktemp("without")
+    with Child(without_store(folder), folder) as found:
+        yield found
+
+
+@pytest.fixture
+def console(child: Child, browser: Chromium) -> Iterator[Console]:
+    found = Console(Shared(child, Upstream()), browser)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_console_says_that_people_can_only_look(console: Console, width: int) -> None:
+    page = console.open(None, "/login", width=width)
+    page.get_by_label("Token", exact=True).fill(TOKENS["viewer"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("viewer-of-file (viewer)").wait_for()
+    page.get_by_text("This Sidekey has no store. You can look, but not change or send.").wait_for()
+    page.get_by_text("Why?").click()
+    page.get_by_text("Integrations and presets come from the config files alone.").wait_for()
+    assert axe(page) == []
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("heading", name="Log in to Sidekey").wait_for()
