@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -388,13 +389,34 @@ def test_a_new_key_of_the_issuer_is_fetched(tmp_path: Path, ca: Authority) -> No
     """At most every 30 seconds: a key that nobody publishes must not make Sidekey ask for each log-in."""
     with company(tmp_path, ca) as firm:
         firm.issuer.person(ANN)
-        assert firm.browser().log_in().status == 201
+        for _ in range(2):
+            assert firm.browser().log_in().status == 201
         assert firm.issuer.fetched()["keys"] == 1
-        assert firm.browser().log_in().status == 201
+        firm.issuer.forge(keys="rotated")
+        for _ in range(2):
+            assert firm.browser().log_in().status == 201
+        assert firm.issuer.fetched()["keys"] == 2
         firm.issuer.forge(header={"kid": "gone"})
         for _ in range(3):
             refused(firm.browser().log_in())
-        assert firm.issuer.fetched() == {"discovery": 1, "keys": 1, "token": 5}
+        assert firm.issuer.fetched() == {"discovery": 2, "keys": 2, "token": 7}
+
+
+def test_an_address_has_four_log_ins_at_once(firm: Company) -> None:
+    """A fifth waits five seconds. People at other addresses do not."""
+    browsers = [firm.browser("192.0.2.200") for _ in range(5)]
+    redirects = [each.visit(each.start()) for each in browsers]
+    other = firm.browser("192.0.2.201")
+    redirect = other.visit(other.start())
+    with ThreadPoolExecutor(6) as pool, firm.issuer.holding() as held:
+        finishing = [pool.submit(each.finish, found) for each, found in zip(browsers, redirects, strict=True)]
+        within(lambda: held() == 4)
+        elsewhere = pool.submit(other.finish, redirect)
+        within(lambda: held() == 5)
+        ended = next(each for each in as_completed(finishing))
+        assert ended.result().code == "too_many"
+    assert sorted(each.result().status for each in finishing) == [201] * 4 + [429]
+    assert elsewhere.result().status == 201
 
 
 def test_people_look_without_a_store(tmp_path: Path, ca: Authority) -> None:

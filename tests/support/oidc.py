@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +95,15 @@ class OidcProvider:
     def forge(self, **forgery: Any) -> None:
         """Set what is forged from now on; by default nothing."""
         self._control("PUT", "/forgery", forgery)
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[], int]]:
+        """Keep back responses of the token endpoint; yields what counts them."""
+        self._control("POST", "/hold")
+        try:
+            yield lambda: int(self._control("POST", "/hold")["held"])
+        finally:
+            self._control("POST", "/release")
 
     def fetched(self) -> dict[str, int]:
         """How often discovery, keys and the token endpoint were asked."""

@@ -56,16 +56,19 @@ class Issuer:
         self._lock = asyncio.Lock()
         self._metadata: Metadata | None = None
         self._fetched_at = 0.0
+        self._renewed_at = -_AFTER_UNKNOWN_KEY
         self._failure: IssuerUnavailable | None = None
         self._failed_at = 0.0
 
-    async def metadata(self, keys_suffice: Callable[[Keys], bool] = bool) -> Metadata:
+    async def metadata(self, keys_suffice: Callable[[Keys], bool] | None = None) -> Metadata:
         """Return the metadata. Fetch it again after an hour, and sooner if the keys do not suffice."""
         async with self._lock:
             now = time.monotonic()
-            cached, age = self._metadata, now - self._fetched_at
-            if cached is not None and age < _LIFE and (keys_suffice(cached.keys) or age < _AFTER_UNKNOWN_KEY):
-                return cached
+            cached = self._metadata
+            if cached is not None and now - self._fetched_at < _LIFE:
+                if keys_suffice is None or keys_suffice(cached.keys) or now - self._renewed_at < _AFTER_UNKNOWN_KEY:
+                    return cached
+                self._renewed_at = now
             if self._failure is not None and now - self._failed_at < _AFTER_FAILURE:
                 raise IssuerUnavailable(self._failure.reason)
             try:
