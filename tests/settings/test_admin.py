@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from base64 import b64encode
 from pathlib import Path
 
@@ -142,3 +143,70 @@ def test_the_section_does_nothing_without_operators_or_a_store(tmp_path: Path) -
     path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
     loaded = load(path, {})
     assert any("admin: does nothing without operators or a store" in str(each) for each in loaded.warnings)
+
+
+OIDC = {
+    "issuer": "https://idp.example",
+    "client_id": "sidekey",
+    "client_secret": {"file": "client"},
+    "redirect_url": "https://sidekey.example/ui/callback",
+    "roles": {"claim": "groups", "map": {"ops": "admin"}},
+}
+
+
+def oidc(folder: Path, **changes: object) -> Path:
+    return write(folder, f"oidc: {json.dumps({**OIDC, **changes})}")
+
+
+def test_the_company_log_in_has_defaults(tmp_path: Path) -> None:
+    (tmp_path / "client").write_text("s3cret")
+    loaded = load(oidc(tmp_path), ENVIRON)
+    found = good(loaded).admin.oidc
+    assert found is not None
+    assert (found.client_secret, found.scopes, found.session) == ("s3cret", ("openid", "profile"), 12 * 3600)
+    assert (found.trust.source, found.presets, "s3cret" in repr(found)) == ("mozilla", {}, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"issuer": "http://idp.example"}, "issuer: must be an https URL"),
+        ({"issuer": "https://idp.example?x"}, "issuer: must be an https URL"),
+        ({"issuer": "https://idp.example#x"}, "issuer: must be an https URL"),
+        ({"redirect_url": "https://sidekey.example/ui/"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"redirect_url": "http://sidekey.example/ui/callback"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"redirect_url": "http://localhost.example/ui/callback"}, "redirect_url: must be https://HOST/ui/callback"),
+        ({"client_secret": "s3cret"}, "client_secret"),
+        ({"scopes": ["profile"]}, "scopes: must contain openid"),
+        ({"session": "13h"}, "session: must be at least 1m and at most 12h"),
+        ({"roles": {"claim": "", "map": {}}}, "roles.claim: must not be empty"),
+        ({"roles": {"claim": "groups", "map": {"a": "owner"}}}, "roles.map.a"),
+        ({"roles": {"claim": "groups", "map": {"a": "sender"}}}, "set `presets`"),
+    ],
+    ids=str,
+)
+def test_a_company_log_in_that_cannot_be_safe_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
+    (error,) = load(oidc(tmp_path, **changes), ENVIRON).errors
+    assert text in str(error)
+
+
+def test_the_secret_of_the_company_log_in_stays_while_it_cannot_be_read(tmp_path: Path) -> None:
+    """As tokens do. Without one from before, nobody logs in by it, and tokens go on."""
+    path = oidc(tmp_path)
+    loader = Loader(path, ENVIRON)
+    loaded = loader.load()
+    assert good(loaded).admin.oidc is None
+    (error,) = loaded.of("unreadable")
+    assert "admin.oidc.client_secret" in str(error)
+    (tmp_path / "client").write_text("s3cret")
+    first = good(loader.load()).admin.oidc
+    (tmp_path / "client").unlink()
+    kept = good(loader.load()).admin.oidc
+    assert first is not None
+    assert kept == first
+    oidc(tmp_path, roles={"claim": "groups", "map": {"ops": "viewer"}})
+    changed = good(loader.load()).admin.oidc
+    assert changed is not None
+    assert changed.digest != first.digest
+    oidc(tmp_path, issuer="https://other.example")
+    assert good(loader.load()).admin.oidc is None

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
-from sidekey.core.urls import InvalidTarget, parse_target
+from sidekey.core.urls import InvalidTarget, Origin, Target, parse_target
 from sidekey.credentials.added import AddedSettings
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.certificates.settings import CertificateSettings
@@ -400,24 +400,29 @@ def _check_text(text: str) -> str:
 
 
 def _check_issuer(url: str) -> str:
-    if not url.startswith("https://") or _path_of(url) is None or "?" in url:
+    target = _target_of(url)
+    if target is None or target.origin.scheme != "https" or target.query is not None:
         raise ValueError("must be an https URL without a query, as the issuer's discovery document has it")
     return url
 
 
 def _check_redirect_url(url: str) -> str:
-    local = ("http://127.0.0.1", "http://localhost", "http://[::1]")
-    if _path_of(url) != CALLBACK or not url.startswith(("https://", *local)):
+    target = _target_of(url)
+    if target is None or target.request_target != CALLBACK or not _is_private(target.origin):
         raise ValueError(
             f"must be https://HOST{CALLBACK} with the host where browsers open the console; http only for localhost"
         )
     return url
 
 
-def _path_of(url: str) -> str | None:
-    """Return path and query of a URL, or None if it is not valid."""
+def _is_private(origin: Origin) -> bool:
+    """Return True if nobody on the way can read the code of a redirect."""
+    return origin.scheme == "https" or origin.host in ("127.0.0.1", "localhost", "::1")
+
+
+def _target_of(url: str) -> Target | None:
     try:
-        return parse_target(url).request_target
+        return parse_target(url)
     except InvalidTarget:
         return None
 
