@@ -61,7 +61,7 @@ def test_every_read_has_a_response(admin: Api) -> None:
     for route in ROUTES:
         if route.method == "GET":
             said = admin.ask("GET", re.sub(r"\{[^}]+\}", "of-a-file", route.path))
-            assert said.status in (200, 404), (route.path, said)
+            assert said.status in (200, 400, 404), (route.path, said)
 
 
 def test_every_change_is_refused(admin: Api, child: Child) -> None:

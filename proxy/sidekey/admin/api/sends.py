@@ -97,9 +97,7 @@ class SendFilter(Before):
     """The query of the list of sends."""
 
     preset: Name = Field(default="", description="The ID of a preset: its sends, by anybody whom the operator may see.")
-    who: Annotated[str, Field(max_length=1000)] = Field(
-        default="", description="The name of a person. Not for senders."
-    )
+    who: str = Field(default="", description="The name of a person. Not for senders.")
 
 
 async def send(service: Service, request: ApiRequest) -> ApiResult:
