@@ -1,8 +1,7 @@
-// Log-in with the company account: in this window, or in one beside a page whose contents must not be lost.
-import { useEffect } from "./vendor/preact.js";
-import { get, post } from "./api.js";
+// Log-in with the company account in this window.
+import { post } from "./api.js";
+import { announceLogIn } from "./login_window.js";
 
-const CHANNEL = "sidekey-login";
 const NEXT = "sidekey-next";
 const WINDOW = "sidekey-window";
 
@@ -35,7 +34,7 @@ export async function finishCompanyLogIn(query) {
   const result = await post("/session/oidc", Object.fromEntries(fields.filter(([, value]) => value !== null)));
   if (!result.ok) return { problem: result.problem };
   if (isWindow()) {
-    new BroadcastChannel(CHANNEL).postMessage(null);
+    announceLogIn();
     return { who: result.body, next: null };
   }
   const next = sessionStorage.getItem(NEXT) ?? "/";
@@ -46,23 +45,6 @@ export async function finishCompanyLogIn(query) {
 /** Return True in a window that was opened beside a page. */
 export function isWindow() {
   return sessionStorage.getItem(WINDOW) === "1";
-}
-
-/** @param {boolean} again Open a window beside this page. Call it on a click: browsers block other windows. */
-export function openLogInWindow(again) {
-  window.open(`/ui/login?window=1${again ? "&again=1" : ""}`, "_blank", "popup,width=520,height=680");
-}
-
-/** @param {(who: import("./session.js").WhoAmI) => void} onDone Notice that somebody has logged in in a window. A hook. */
-export function useLogInWindow(onDone) {
-  useEffect(() => {
-    const channel = new BroadcastChannel(CHANNEL);
-    channel.onmessage = async () => {
-      const result = await get("/session");
-      if (result.ok && result.body.who !== null) onDone(result.body.who);
-    };
-    return () => channel.close();
-  }, []);
 }
 
 /** @param {string} error A code of RFC 6749 4.1.2.1, or anything else. @returns {import("./api.js").Problem} */

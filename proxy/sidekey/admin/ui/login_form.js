@@ -1,15 +1,14 @@
 // The form with which people log in, on its page and in the dialog over other pages.
 import { html, useState } from "./vendor/preact.js";
 import { post } from "./api.js";
-import { openLogInWindow, startCompanyLogIn, useLogInWindow } from "./company.js";
 import { Secret, Submit } from "./fields.js";
+import { openLogInWindow, useLogInWindow } from "./login_window.js";
 import { oidc } from "./session.js";
 import { logInProblem } from "./words.js";
 
-/** @param {{ onDone: (who: import("./session.js").WhoAmI) => void, next?: string, children?: any }} props
- * `next`: the path below /ui to open then. Without it, the company's log-in opens in a window beside this page, which
- * stays as it is. Children: further buttons. */
-export function LoginForm({ onDone, next, children }) {
+/** @param {{ onDone: (who: import("./session.js").WhoAmI) => void, onCompany?: () => void, children?: any }} props
+ * `onCompany` begins the company's log-in, by default in a window beside this page. Children: further buttons. */
+export function LoginForm({ onDone, onCompany = () => openLogInWindow(), children }) {
   const [token, setToken] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
@@ -24,7 +23,10 @@ export function LoginForm({ onDone, next, children }) {
     return result.ok ? onDone(result.body) : setError(logInProblem(result.problem));
   };
   return html`
-    ${oidc.value && html`<${CompanyButton} next=${next} /><p class="or">or with a token</p>`}
+    ${oidc.value && html`
+      <button type="button" class="button primary" onClick=${onCompany}>Log in with your company account</button>
+      <p class="or">or with a token</p>
+    `}
     <form onSubmit=${submit}>
       <${Secret} label="Token" value=${token} onInput=${setToken} error=${error} autofocus=${!oidc.value} />
       <div class="actions"><${Submit} busy=${busy}>Log in<//>${children}</div>
@@ -33,19 +35,5 @@ export function LoginForm({ onDone, next, children }) {
         <p>Ask an admin, or run: <code>sidekey token create NAME --role editor</code></p>
       </details>
     </form>
-  `;
-}
-
-/** @param {{ next?: string }} props */
-function CompanyButton({ next }) {
-  const [error, setError] = useState("");
-  const start = async () => {
-    if (next === undefined) return openLogInWindow(false);
-    const problem = await startCompanyLogIn({ next });
-    return problem && setError(logInProblem(problem));
-  };
-  return html`
-    <button type="button" class="button primary" onClick=${start}>Log in with your company account</button>
-    ${error && html`<p class="error" role="alert">${error}</p>`}
   `;
 }

@@ -1,7 +1,7 @@
 // Who is logged in, and what they may do. The server decides: pages only leave out what it would refuse.
 import { html, signal, useState } from "./vendor/preact.js";
 import { get, remove } from "./api.js";
-import { openLogInWindow, useLogInWindow } from "./company.js";
+import { openLogInWindow, useLogInWindow } from "./login_window.js";
 import { Dialog, show } from "./dialog.js";
 import { Secret, Submit } from "./fields.js";
 import { LoginForm } from "./login_form.js";

@@ -9,6 +9,7 @@ import { logInProblem } from "../words.js";
 
 /** @param {{ query: URLSearchParams }} props */
 export default function LoginPage({ query }) {
+  const [error, setError] = useState("");
   const asked = query.get("next") ?? "";
   const next = asked.startsWith("/") ? asked : "/";
   /** @param {import("../session.js").WhoAmI} who */
@@ -18,10 +19,17 @@ export default function LoginPage({ query }) {
     me.value = who;
     return go(next, { replace: true });
   };
+  const company = async () => {
+    const problem = await startCompanyLogIn({ next });
+    if (problem !== null) setError(logInProblem(problem));
+  };
   return html`
     <div class="narrow">
       ${query.has("window") ? html`<${LogInWindow} again=${query.has("again")} />` : html`
-        <${Page} title="Log in to Sidekey"><${LoginForm} onDone=${enter} next=${next} /><//>
+        <${Page} title="Log in to Sidekey">
+          ${error && html`<div class="banner bad" role="alert">${error}</div>`}
+          <${LoginForm} onDone=${enter} onCompany=${company} />
+        <//>
       `}
     </div>
   `;
