@@ -181,6 +181,10 @@ def test_a_redirect_for_another_browser_logs_nobody_in(browser: Browser, firm: C
         again.cookies = dict(browser.cookies)
         assert "another browser" in refused(again.finish(wrong))
         assert again.cookies == {}
+    for name in ("code", "state", "iss"):
+        again = firm.browser(browser.address)
+        again.cookies = dict(browser.cookies)
+        assert again.finish({**redirect, name: "\ud800"}).status in (400, 401, 422), name
     attempt = dict(browser.cookies)
     assert browser.finish(redirect).status == 201
     other.cookies = attempt
