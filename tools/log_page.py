@@ -290,6 +290,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             ("request_id", "integration", "host"),
         ),
     ),
+    "Log-in": (
+        Event(
+            "company log-in is not available", "warning", ("reason",), "See [oidc.md](oidc.md#when-it-does-not-work)."
+        ),
+        Event("company log-in refused", "warning", ("reason",), "Nobody was logged in."),
+    ),
     "Store": (
         Event("the store is in use", "info", ("revision",), "After a failure."),
         Event("there was no store: an empty one was made", "info", ("store",)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sidekey.store import sessions
-from sidekey.store.audit import AuditEntry, AuditPage
+from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.integrity import Seals
 from sidekey.store.ring import KEY_BYTES, KeyRing
 from sidekey.store.sends import Send, SendPage
@@ -45,9 +45,11 @@ class AbsentStore:
         del entry, previous
         return 0
 
-    async def audit_page(self, *, before: int | None = None, row: str | None = None) -> AuditPage:
+    async def audit_page(
+        self, *, before: int | None = None, row: str | None = None, wanted: AuditFilter = EVERY
+    ) -> AuditPage:
         """Return an empty page."""
-        del before, row
+        del before, row, wanted
         return AuditPage((), None)
 
     async def send(self, identity: str, key: str) -> Send | None:
