@@ -29,11 +29,13 @@ CONTENT_TYPE: Final = re.compile(rf'{_WORD}/{_WORD}(?: *; *{_WORD}=(?:{_WORD}|"[
 """A media type with its parameters (RFC 9110 8.3.1)."""
 
 _MOST_ERRORS: Final = 64
+_MOST_CHOICES: Final = 200
+"""Characters of the values that an error lists."""
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NAME: Final = re.compile(NAME)
 _TYPES: Final = {
     "text": (str, "must be a text"),
-    "number": (Decimal, "must be a number"),
+    "number": (Decimal, "must be a number, such as 12.50"),
     "boolean": (bool, "must be true or false"),
 }
 
@@ -59,6 +61,11 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
+def _join(choices: Sequence[Value]) -> str:
+    text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
+    return text if len(text) <= _MOST_CHOICES else "the values that the preset allows"
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter of a preset. Callers must send it if it has no default; `max_length` 0 and no `enum`: any value."""
@@ -79,7 +86,7 @@ class Parameter:
             if not value.isascii() and _SURROGATE.search(value):
                 return "must not contain lone surrogates, which have no UTF-8"
         if self.enum and value not in self.enum:
-            return "must be one of the values that the preset allows"
+            return f"must be one of {_join(self.enum)}"
         return None
 
 
