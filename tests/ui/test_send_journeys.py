@@ -162,13 +162,61 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     file.set_input_files(csv(120, row17="", row110="x" * 21, row40=phone(12)))
     errors = page.locator("section").filter(has_text="2. Check")
     expect(errors).to_contain_text("2 rows cannot be sent:")
-    expect(errors).to_contain_text("Row 17: Phone is required")
-    expect(errors).to_contain_text("Row 110: Phone must have at most 20 characters")
+    expect(errors).to_contain_text("Row 17 (Zoë 17): Phone is required")
+    expect(errors).to_contain_text(f"Row 110 ({'x' * 21}, Zoë 110): Phone must have at most 20 characters")
+    expect(errors).to_contain_text("Correct the file and choose it again, or leave these rows out.")
+    expect(errors).to_contain_text("Without a column: amount is 0, language is en.")
     expect(page.get_by_role("heading", name="3. Send")).to_be_hidden()
     with page.expect_download() as download:
-        press(page, "Download an empty file with the headings")
+        press(page, "Download an empty file")
     assert download.value.path().read_text(encoding="utf-8-sig") == "Phone,First name,amount,language\n"
     assert sender.phones == []
+
+
+def test_rows_with_errors_are_left_out_and_accepted_rows_are_not_sent_again(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    file = page.get_by_label("CSV file")
+    page.get_by_label("CSV file").set_input_files(csv(6, row2="", row5="x" * 21))
+    assert file.evaluate("input => input.files[0].name") == "members.csv"
+    page.get_by_label("Leave 2 rows out and send the rest").check()
+    sender.console.upstream.status = 422
+    press(page, "Send 4 rows")
+    result = page.locator("section").filter(has_text="4. Result")
+    shown(page, "Done: 0 of 4 rows were accepted.").to_be_visible()
+    expect(result).to_contain_text(f"Row 1 ({phone(1)}, Zoë 1): 127.0.0.1 did not accept the content (422).")
+    expect(result).to_contain_text("Row 2 (Zoë 2): left out. Phone is required")
+    expect(result).to_contain_text("Compare each field with its help and example.")
+    sender.console.upstream.status = 200
+    file.set_input_files(csv(4))
+    press(page, "Send 4 rows")
+    shown(page, "Done: 4 of 4 rows were accepted.").to_be_visible()
+    with page.expect_download() as download:
+        press(page, "Download the result")
+    result_file = download.value.path()
+    # The page remembers contents, and after a reload the file has the results of its rows.
+    file.set_input_files(csv(6))
+    before = page.get_by_label("Leave out 4 rows that were accepted before")
+    expect(before).to_be_checked()
+    expect(page.get_by_role("button", name="Send 2 rows")).to_be_enabled()
+    page.reload()
+    file.set_input_files(csv(4))
+    shown(page, "You sent rows of a file with 4 rows").to_be_visible()
+    file.set_input_files(result_file)
+    expect(before).to_be_checked()
+    expect(page.get_by_role("button", name="Send 0 rows")).to_be_disabled()
+    before.uncheck()
+    expect(page.get_by_role("button", name="Send 4 rows")).to_be_enabled()
+
+
+def test_field_of_a_column_is_kept_for_the_next_file(sender: Sender) -> None:
+    page = sender.open("?tab=csv")
+    file = {"name": "members.csv", "mimeType": "text/csv", "buffer": b"Phone,Name\n1,Ann\n"}
+    page.get_by_label("CSV file").set_input_files(file)
+    shown(page, "No column goes to First name, which is required.").to_be_visible()
+    page.get_by_label("Column Name").select_option("First name")
+    expect(page.get_by_role("button", name="Send 1 row")).to_be_enabled()
+    page.get_by_label("CSV file").set_input_files(file)
+    expect(page.get_by_role("button", name="Send 1 row")).to_be_enabled()
 
 
 def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) -> None:
@@ -181,9 +229,13 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     paused = len(sender.phones)
     # Another tab of the page keeps the file and its place.
     page.get_by_role("link", name="Your sends").click()
-    page.get_by_text("File of 60 rows: row").wait_for()
-    page.get_by_role("link", name="From a CSV file").click()
     assert len(sender.phones) == paused < 60
+    # It goes on from there without another question.
+    press(page, f"Go on at row {paused + 1}")
+    press(page, "Pause")
+    shown(page, "Paused.").to_be_visible()
+    assert paused < len(sender.phones) < 60
+    paused = len(sender.phones)
     press(page, "Stop")
     expect(page.get_by_label("Start at row")).to_have_value(str(paused + 1))
     press(page, f"Send {60 - paused} rows")
@@ -204,7 +256,7 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     shown(page, f"Done: {61 - at} of {61 - at} rows were accepted.").to_be_visible(timeout=30_000)
     assert sender.phones == [phone(row) for row in range(1, 61)]
     page.get_by_label("CSV file").set_input_files(csv(60))
-    shown(page, "From this page you have sent the content of 60 of these rows before.").to_be_visible()
+    expect(page.get_by_label("Leave out 60 rows that were accepted before")).to_be_checked()
 
 
 def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
@@ -220,7 +272,7 @@ def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
     go_on.wait_for()
     page.reload()
     start = int(go_on.inner_text().removeprefix("Go on at row "))
-    expect(page.get_by_text(f"File of 300 rows: rows 1 to {start - 1} were sent")).to_be_visible()
+    expect(page.get_by_text(f"File of 300 rows: {start - 1} rows were sent, up to row {start - 1}")).to_be_visible()
     go_on.click()
     # The last row is young: another window may still send.
     page.get_by_role("dialog").get_by_role("button", name="Go on").click()

@@ -10,7 +10,7 @@ test("every outcome says what happened, and what to do", () => {
   const rows = [
     [{}, "Accepted by api.example.com (200) in 0.4 s.", ""],
     [{ outcome: "refused", status: 401 }, "api.example.com refused Sidekey's credential (401).", "Tell a developer: the integration's password may have changed."],
-    [{ outcome: "refused", status: 422 }, "api.example.com did not accept the content (422).", "Check the fields. If they are right, tell a developer."],
+    [{ outcome: "refused", status: 422 }, "api.example.com did not accept the content (422).", "Compare each field with its help and example. If all are right, tell a developer, with the request ID."],
     [{ outcome: "refused", status: 429, retry_after: 14 }, "api.example.com asks you to slow down (429).", "Try again in 14 s."],
     [{ outcome: "refused", status: 302 }, "api.example.com did not accept it (302).", "Tell a developer, with the request ID."],
     [{ outcome: "failed", status: 500 }, "api.example.com reported an error (500). It may have acted on it.", "Check there before you send it again."],
@@ -66,5 +66,5 @@ test("times are short and local", () => {
   assert.equal(ago(now - 125_000, now), "2 min ago");
   assert.equal(ago(now + 3 * 86_400_000, now), "in 3 days");
   assert.equal(utc("2026-11-30T10:42:07.5Z"), "2026-11-30 10:42:07 UTC");
-  assert.deepEqual([8, 412, 14_000, 240_000, 7_200_000].map(duration), ["0.01 s", "0.4 s", "14 s", "4 min", "2 h"]);
+  assert.deepEqual([8, 412, 14_000, 240_000, 7_200_000].map(duration), ["less than 0.01 s", "0.4 s", "14 s", "4 min", "2 h"]);
 });

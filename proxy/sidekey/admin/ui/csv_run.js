@@ -6,7 +6,8 @@ const LONGEST_WAIT = 120;
 
 /**
  * @typedef {import("./sending.js").Send} Send
- * @typedef {Pick<Send, "outcome"> & Partial<Send> & { errors?: { pointer: string, detail: string }[] }} RowResult
+ * @typedef {Send["outcome"] | "left_out" | "accepted_before"} Outcome
+ * @typedef {{ outcome: Outcome } & Partial<Omit<Send, "outcome">> & { errors?: { pointer: string, detail: string }[] }} RowResult
  * @typedef {{ row: number, text: string, body: string }} Item The number of a row in its file, its content, and the body of its send.
  * @typedef {"running" | "pausing" | "paused" | "stopping" | "stopped" | "done"} Phase
  */

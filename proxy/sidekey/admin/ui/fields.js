@@ -190,20 +190,28 @@ export function FileText({ accept, rows = 6, label, value, example, onInput, err
 /** @param {{ label: string, onFile: (file: File) => void, accept?: string, help?: any, error?: string, disabled?: boolean }} props
  * A file that is chosen or dropped here. */
 export function FileInput({ onFile, accept, ...props }) {
+  /** @type {{ current: HTMLElement | null }} */
+  const element = useRef(null);
   /** @param {File | undefined} file */
   const choose = (file) => file !== undefined && !props.disabled && onFile(file);
+  /** @param {FileList | undefined} files */
+  const drop = (files) => {
+    const input = element.current?.querySelector("input");
+    if (!files?.length || !input || props.disabled) return;
+    input.files = files;
+    choose(files[0]);
+  };
   return html`
-    <div class="drop" onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
+    <div class="drop" ref=${element} onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
       event.preventDefault();
-      choose(event.dataTransfer?.files[0]);
+      drop(event.dataTransfer?.files);
     }}>
       ${field(
         props,
-        (tied) => html`<input type="file" ...${tied} accept=${accept} onChange=${(/** @type {any} */ event) => {
-          choose(event.target.files[0]);
+        (tied) => html`<input type="file" ...${tied} accept=${accept} onClick=${(/** @type {any} */ event) => {
           // The same file may have been changed, and is chosen again.
           event.target.value = "";
-        }} />`,
+        }} onChange=${(/** @type {any} */ event) => choose(event.target.files[0])} />`,
       )}
     </div>
   `;

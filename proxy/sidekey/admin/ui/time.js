@@ -39,9 +39,10 @@ export const day = (at) => YEAR.format(new Date(at));
 /** @param {Moment} at "2026-11-30 10:42:07 UTC" */
 export const utc = (at) => new Date(at).toISOString().replace("T", " ").replace(/\.\d+Z$|Z$/, " UTC");
 
-/** @param {number} milliseconds "0.4 s", "14 s", "3 min", "2 h". */
+/** @param {number} milliseconds "less than 0.01 s", "0.4 s", "14 s", "3 min", "2 h". */
 export function duration(milliseconds) {
   const amount = milliseconds / 1000;
+  if (amount < 0.01) return "less than 0.01 s";
   if (amount < 10) return `${amount < 0.05 ? amount.toFixed(2) : amount.toFixed(1)} s`;
   if (amount < 120) return `${Math.round(amount)} s`;
   return amount < 7200 ? `${Math.round(amount / 60)} min` : `${Math.round(amount / 3600)} h`;

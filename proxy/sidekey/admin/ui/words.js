@@ -78,6 +78,8 @@ const COUNTED = {
   not_sent: "not sent",
   unknown: "unknown",
   sending: "under way",
+  left_out: "left out",
+  accepted_before: "accepted before",
 };
 
 /** @param {Record<string, number>} outcomes Numbers of sends by outcome: "236 accepted · 4 refused". */
@@ -90,7 +92,7 @@ function refused(host, status, retryAfter) {
     return bad(`${host} refused Sidekey's credential (${status}).`, "Tell a developer: the integration's password may have changed.");
   }
   if (status === 400 || status === 404 || status === 409 || status === 422) {
-    return bad(`${host} did not accept the content (${status}).`, "Check the fields. If they are right, tell a developer.");
+    return bad(`${host} did not accept the content (${status}).`, "Compare each field with its help and example. If all are right, tell a developer, with the request ID.");
   }
   if (status === 429) {
     return warning(`${host} asks you to slow down (429).`, retryAfter ? `Try again in ${wait(retryAfter)}.` : "Try again later.");

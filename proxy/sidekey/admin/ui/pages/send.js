@@ -10,7 +10,6 @@ import { may, me } from "../session.js";
 import { seconds } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { outcome, sendProblem, sentJustNow } from "../words.js";
-import { SendCsv } from "./send_csv.js";
 import { Sends } from "./sends.js";
 
 /**
@@ -58,9 +57,19 @@ function Views({ form, query }) {
     <${Tabs} items=${shown} value=${tab} />
     ${form.problem && tab !== "sends" && html`<${CannotBeSent} form=${form} />`}
     <div hidden=${tab !== "one"}><${One} form=${form} /></div>
-    ${hasCsv && html`<div hidden=${tab !== "csv"}><${SendCsv} form=${form} query=${query} /></div>`}
+    ${hasCsv && html`<div hidden=${tab !== "csv"}><${File} form=${form} query=${query} /></div>`}
     ${tab === "sends" && html`<${Sends} preset=${form.id} query=${query} goOn=${hasCsv} />`}
   `;
+}
+
+/** @param {{ form: Form, query: URLSearchParams }} props Files are a third of this page's size, and few people need them at once. */
+function File({ form, query }) {
+  const [loaded, setLoaded] = useState(/** @type {typeof import("./send_csv.js") | "failed" | null} */ (null));
+  useEffect(() => {
+    import("./send_csv.js").then(setLoaded, () => setLoaded("failed"));
+  }, []);
+  if (loaded === "failed") return html`<p class="banner bad">This part of the page could not be loaded. Reload the page.</p>`;
+  return loaded ? html`<${loaded.SendCsv} form=${form} query=${query} />` : html`<${Busy} />`;
 }
 
 /** @param {{ form: Form }} props */

@@ -1,16 +1,17 @@
 // Send the rows of a CSV file: choose it, check it, send it, download the result.
-import { post } from "../api.js";
+import { post, useCall } from "../api.js";
 import { download, read, write } from "../csv.js";
 import { Run } from "../csv_run.js";
-import { Choice, FileInput, Text } from "../fields.js";
+import { Check as CheckBox, Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
-import { Busy, Problem, say } from "../parts.js";
+import { Busy, Problem, say, Time } from "../parts.js";
 import { leaveQuestion, setQuery } from "../router.js";
 import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { counted, outcome } from "../words.js";
+import { openRuns, ownSends } from "./sends.js";
 
 /**
  * @typedef {import("../form_of_preset.js").Form} Form
@@ -18,7 +19,8 @@ import { counted, outcome } from "../words.js";
  * @typedef {import("../csv.js").Table} Table
  * @typedef {import("../csv_run.js").RowResult} RowResult
  * @typedef {{ row: number, values: Values, text: string }} Item `text`: its parameters as JSON.
- * @typedef {{ checked: number, errors: { row: number, text: string }[], problem: import("../api.js").Problem | null, isDone: boolean }} Check
+ * @typedef {{ row: number, pointer: string, detail: string }} RowError
+ * @typedef {{ checked: number, errors: RowError[], problem: import("../api.js").Problem | null, isDone: boolean }} Check
  */
 
 const LARGEST = 5 << 20;
@@ -31,7 +33,13 @@ const SPREADSHEET = (1.5).toLocaleString().includes(",") ? ";" : ",";
 const OWN = "Sidekey: ";
 /** @type {Record<string, string>} */
 const NAMES = { ",": "comma", ";": "semicolon" };
+/** Values that tell a person which row is meant. */
+const NAMING = 2;
+const LONGEST_NAME = 40;
 const BOOLEANS = { true: true, yes: true, 1: true, false: false, no: false, 0: false };
+
+/** Outcomes of contents that may have arrived, by preset and content, as long as the page is open. @type {Map<string, RowResult>} */
+const arrived = new Map();
 
 /** @param {{ form: Form, query: URLSearchParams }} props */
 export function SendCsv({ form, query }) {
@@ -43,8 +51,12 @@ export function SendCsv({ form, query }) {
   useEffect(() => setStart(begins), [begins]);
   /** @type {{ current: Map<number, RowResult> }} */
   const results = useRef(new Map());
-  /** Contents that may have arrived, of all files. @type {{ current: Set<string> }} */
-  const arrived = useRef(new Set());
+  /** Contents that may have arrived before this file was chosen. @type {{ current: typeof arrived }} */
+  const known = useRef(new Map());
+  /** The fields of headings that a person chose, for the next file. @type {{ current: Map<string, string> }} */
+  const chosenFields = useRef(new Map());
+  const [leavesWrong, setLeavesWrong] = useState(false);
+  const [leavesSent, setLeavesSent] = useState(true);
   const [run, setRun] = useState(/** @type {Run | null} */ (null));
   const [, redraw] = useState(0);
   const isBusy = run !== null && run.isBusy;
@@ -55,6 +67,9 @@ export function SendCsv({ form, query }) {
   const mapping = file ? mappingErrors(form, file.table, columns) : [];
   const [check, checkAgain] = useCheck(form, mapping.length === 0 ? items : NO_ITEMS);
 
+  // With other columns, other rows are wrong.
+  useEffect(() => setLeavesWrong(false), [items]);
+
   /** @param {File} chosen */
   const choose = async (chosen) => {
     setError("");
@@ -62,41 +77,67 @@ export function SendCsv({ form, query }) {
     const table = chosen.size > LARGEST ? "The file is larger than 5 MB. Split it." : await contentOf(chosen);
     if (typeof table === "string") return setError(table);
     results.current = new Map();
+    known.current = new Map(arrived);
     setRun(null);
-    setColumns(table.headings.map((heading) => matching(form, heading)));
+    setLeavesSent(true);
+    setColumns(table.headings.map((heading) => chosenFields.current.get(heading) ?? matching(form, heading)));
     setFile({ name: chosen.name, table });
     setStart(begins);
     return say(`${chosen.name}: ${table.rows.length} rows.`);
   };
   const last = file?.table.rows.at(-1)?.row ?? 0;
   const first = /^[0-9]{1,4}$/.test(start.trim()) ? Number(start) : 0;
-  const chosen = items.filter(({ row }) => first > 0 && row >= first);
+  const marked = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
+  const key = (/** @type {string} */ text) => `${form.id}\n${text}`;
+  /** @param {Item} item @returns {RowResult | undefined} The result of an earlier send that may have arrived. */
+  const earlier = ({ row, text }) => [results.current.get(row), marked.get(row), known.current.get(key(text))].find((each) => each && mayRepeat(each));
+  /** @type {Map<number, RowError[]>} */
+  const errorsOf = new Map();
+  for (const each of check.errors) errorsOf.set(each.row, [...(errorsOf.get(each.row) ?? []), each]);
+  const fine = items.filter(({ row }) => !errorsOf.has(row));
+  const ahead = fine.filter(({ row }) => first > 0 && row >= first);
+  const before = new Set(ahead.filter((item) => isAccepted(earlier(item))));
+  const chosen = leavesSent ? ahead.filter((item) => !before.has(item)) : ahead;
   const begin = () => {
-    const batch = newKey();
-    const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id: batch, rows: last } }) }));
+    const id = newKey();
+    const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id, rows: last } }) }));
+    for (const [row, errors] of errorsOf) if (row >= first) results.current.set(row, { outcome: "left_out", errors });
+    if (leavesSent) {
+      for (const item of before) {
+        if (!results.current.has(item.row)) results.current.set(item.row, { ...earlier(item), outcome: "accepted_before" });
+      }
+    }
     // The next file begins at its first row.
     setQuery({ start: null, rows: null }, { replace: true });
     const next = new Run(rows, results.current, {
       send: async ({ row, body, text }, onAsk, givenUp) => {
-        const sent = await send(form.id, `${batch}-${row}`, body, { onAsk, givenUp });
-        if (mayHaveArrived(sent)) arrived.current.add(text);
+        const sent = await send(form.id, `${id}-${row}`, body, { onAsk, givenUp });
+        if (mayHaveArrived(sent)) arrived.set(key(text), "send" in sent ? sent.send : { outcome: "unknown" });
         return sent;
       },
       wait,
       now: Date.now,
       onChange: () => {
+        if (!next.isBusy) openRuns.delete(id);
         if (next.phase === "stopped") setStart(String(next.items[next.position]?.row ?? last));
         redraw((previous) => previous + 1);
       },
       perMinute: me.value?.per_minute ?? null,
     });
+    openRuns.set(id, () => next.phase === "paused" && goOn(next));
     setRun(next);
     goOn(next);
   };
   /** @param {Run} current */
   const goOn = async (current) => {
+    say("Sending…");
     await current.go();
     say(ended(current));
+  };
+  /** @param {number} index @param {string} name */
+  const setColumn = (index, name) => {
+    chosenFields.current.set(/** @type {Table} */ (file?.table).headings[index], name);
+    setColumns(columns.with(index, name));
   };
 
   return html`
@@ -105,56 +146,67 @@ export function SendCsv({ form, query }) {
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
         help="Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here." />
-      <button type="button" class="button" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
-        Download an empty file with the headings
+      <button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
+        Download an empty file
       </button>
     </section>
     ${file && html`
       <section class="card pad">
         <h2>2. Check</h2>
-        <${Checked} form=${form} file=${file} columns=${columns} setColumns=${setColumns} items=${items} mapping=${mapping}
-          check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
+        <${Checked} form=${form} file=${file} columns=${columns} items=${items} fine=${fine} mapping=${mapping}
+          setColumn=${setColumn} leavesWrong=${leavesWrong} setLeavesWrong=${setLeavesWrong} check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
       </section>
     `}
-    ${file && (isBusy || (check.isDone && check.errors.length === 0)) && html`
+    ${file && (isBusy || (check.isDone && fine.length > 0 && (check.errors.length === 0 || leavesWrong))) && html`
       <section class="card pad">
         <h2>3. Send</h2>
         ${isBusy
           ? html`<${Progress} run=${run} goOn=${() => goOn(run)} />`
           : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${last} count=${chosen.length} begin=${begin} run=${run}
-              again=${chosen.filter(({ text }) => arrived.current.has(text)).length} />`}
+              before=${before.size} leavesSent=${leavesSent} setLeavesSent=${setLeavesSent}
+              uncertain=${chosen.filter((item) => earlier(item) && !before.has(item)).length} />`}
       </section>
     `}
     ${file && results.current.size > 0 && html`
       <section class="card pad">
         <h2>4. Result</h2>
-        <${Results} form=${form} file=${file} results=${results.current} />
+        <${Results} form=${form} file=${file} results=${results.current} naming=${naming(form, items, columns)} />
       </section>
     `}
   `;
 }
 
-/** @param {{ form: Form, file: { name: string, table: Table }, columns: string[], setColumns: (columns: string[]) => void, items: Item[],
- *   mapping: string[], check: Check, checkAgain: () => void, disabled: boolean, expected: number }} props */
-function Checked({ form, file, columns, setColumns, items, mapping, check, checkAgain, disabled, expected }) {
+/** @param {{ form: Form, file: { name: string, table: Table }, columns: string[], setColumn: (index: number, name: string) => void, items: Item[],
+ *   fine: Item[], mapping: string[], leavesWrong: boolean, setLeavesWrong: (leaves: boolean) => void, check: Check, checkAgain: () => void,
+ *   disabled: boolean, expected: number }} props `fine`: items without an error. */
+function Checked({ form, file, columns, setColumn, items, fine, mapping, leavesWrong, setLeavesWrong, check, checkAgain, disabled, expected }) {
   const { headings, rows, separator } = file.table;
   /** @type {[string, string][]} */
   const options = [["", "(not used)"], ...form.parameters.map((parameter) => /** @type {[string, string]} */ ([parameter.name, labelOf(parameter)]))];
   const used = form.parameters.filter(({ name }) => columns.includes(name));
-  const same = useMemo(() => repeated(items), [items]);
+  const same = useMemo(() => (check.isDone ? repeated(fine) : []), [check]);
+  const wrong = items.length - fine.length;
+  const name = naming(form, items, columns);
+  const absent = form.parameters.filter(({ name: each, default: value }) => !columns.includes(each) && value !== null && value !== "");
   const last = rows.at(-1)?.row ?? 0;
   return html`
     <p><strong>${file.name}</strong>: ${number(rows.length)} ${rows.length === 1 ? "row" : "rows"}, ${NAMES[separator]}, UTF-8.</p>
     ${expected > 0 && expected !== last && html`<p class="banner">The file that you began with had ${expected} rows. This one has ${last}.</p>`}
+    <h3>Which column goes into which field?</h3>
     <div class="mapping">
-      ${headings.map((heading, index) => html`<${Choice} key=${index} label=${heading} value=${columns[index]} options=${options} disabled=${disabled}
-        onInput=${(/** @type {string} */ name) => setColumns(columns.with(index, name))} />`)}
+      ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
+        options=${options} disabled=${disabled} onInput=${(/** @type {string} */ field) => setColumn(index, field)} />`)}
     </div>
+    ${absent.length > 0 && html`<p class="help">Without a column: ${absent.map((parameter) => `${labelOf(parameter)} is ${parameter.default}`).join(", ")}.</p>`}
     ${mapping.map((text) => html`<p class="error">${text}</p>`)}
     ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
     ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
-    <${Lines} title=${(/** @type {number} */ count) => `${count} ${count === 1 ? "row" : "rows"} cannot be sent:`} mood="bad"
-      lines=${mapping.length === 0 ? check.errors.map(({ row, text }) => `Row ${row}: ${text}`) : []} count=${new Set(check.errors.map(({ row }) => row)).size} />
+    <${Lines} title=${(/** @type {number} */ count) => `${count} ${count === 1 ? "row" : "rows"} cannot be sent:`} mood="bad" count=${wrong}
+      lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []}>
+      <p>Correct the file and choose it again${check.isDone && fine.length > 0 ? ", or leave these rows out." : "."}</p>
+      ${check.isDone && fine.length > 0 && html`<${CheckBox} label=${`Leave ${counting(wrong)} out and send the rest`} value=${leavesWrong}
+        onInput=${setLeavesWrong} disabled=${disabled} />`}
+    <//>
     <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
     ${used.length > 0 && html`
       <h3>Preview of ${Math.min(PREVIEWED, items.length)} rows</h3>
@@ -170,37 +222,55 @@ function Checked({ form, file, columns, setColumns, items, mapping, check, check
   `;
 }
 
-/** @param {{ title: (count: number) => string, lines: string[], count: number, mood: string }} props */
-function Lines({ title, lines, count, mood }) {
+/** @param {{ title: (count: number) => string, lines: string[], count: number, mood: string, children?: any }} props */
+function Lines({ title, lines, count, mood, children }) {
   if (lines.length === 0) return null;
   return html`
     <div class=${`banner ${mood}`}>
       <p>${title(count)}</p>
       <ul>${lines.slice(0, MOST_SHOWN).map((line) => html`<li>${line}</li>`)}</ul>
       ${lines.length > MOST_SHOWN && html`<p>And ${lines.length - MOST_SHOWN} more.</p>`}
+      ${children}
     </div>
   `;
 }
 
 /** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, count: number, begin: () => void,
- *   run: Run | null, again: number }} props `again`: how many of the rows were sent before. */
-function Begin({ form, start, setStart, first, last, count, begin, run, again }) {
-  const isInside = first > 0 && count > 0;
+ *   run: Run | null, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
+ * `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
+function Begin({ form, start, setStart, first, last, count, begin, run, before, leavesSent, setLeavesSent, uncertain }) {
+  const isInside = first > 0 && first <= last;
   const isOpen = run === null || run.position < run.items.length;
   return html`
     ${run && html`<p class=${run.isFine ? "banner good" : "banner"}><strong>${ended(run)}</strong> ${left(run)}</p>`}
     ${isOpen && html`
       <${Text} label="Start at row" type="number" value=${start} onInput=${setStart} help="Row 1 is the first row below the headings."
         error=${isInside ? "" : `Enter a row between 1 and ${last}.`} />
+      ${before > 0 && html`
+        <${CheckBox} label=${`Leave out ${counting(before)} that ${before === 1 ? "was" : "were"} accepted before`} value=${leavesSent} onInput=${setLeavesSent}
+          help="The file marks them as accepted, or you have sent the same content from this page." />
+      `}
+      ${uncertain > 0 && html`<p class="banner">${counting(uncertain)} may have arrived before, with an error or an unknown result. Check at the service before you send again.</p>`}
+      ${run === null && first === 1 && before === 0 && html`<${Earlier} form=${form} rows=${last} />`}
       <p>${pace(count)}</p>
-      ${again > 0 && html`<p class="banner">From this page you have sent the content of ${number(again)} of these rows before. They would be sent again.</p>`}
       <div class="actions">
-        <button type="button" class="button primary" disabled=${!isInside || form.problem} onClick=${begin}>Send ${number(count)} ${count === 1 ? "row" : "rows"}</button>
+        <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem} onClick=${begin}>Send ${counting(count)}</button>
         <span class="help">They go out at once and cannot be taken back.</span>
       </div>
     `}
   `;
 }
+
+/** @param {{ form: Form, rows: number }} props Warn of an earlier file with as many rows: Sidekey does not know its contents. */
+function Earlier({ form, rows }) {
+  const { body } = useCall("/sends", { preset: form.id, who: ownSends(form.id) });
+  const found = body?.items.find((/** @type {import("../sending.js").Send} */ { batch }) => batch?.rows === rows);
+  return found && html`<p class="banner">You sent rows of a file with ${counting(rows)} <${Time} at=${found.at} />. If it is this file, they would be sent again:
+    <a href=${`/ui/send/${encodeURIComponent(form.id)}?tab=sends`}>see Your sends</a>.</p>`;
+}
+
+/** @param {number} count "1 row", "1,000 rows". */
+const counting = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
 
 /** @param {Run} run */
 function ended({ phase, note, items, results }) {
@@ -251,22 +321,45 @@ function counts(results) {
   return counted(found);
 }
 
-/** @param {{ form: Form, file: { name: string, table: Table }, results: Map<number, RowResult> }} props */
-function Results({ form, file, results }) {
-  const others = [...results].filter(([, result]) => result.outcome !== "accepted");
-  const name = `${file.name.replace(/\.csv$/i, "")}-result.csv`;
+/** @param {{ form: Form, file: { name: string, table: Table }, results: Map<number, RowResult>, naming: (row: number) => string }} props */
+function Results({ form, file, results, naming: name }) {
+  const others = [...results].filter(([, result]) => !isAccepted(result)).sort(([a], [b]) => a - b);
+  const advice = new Set(others.map(([, result]) => (result.outcome === "refused" ? wordsOf(result).advice : "")).filter(Boolean));
+  const target = `${file.name.replace(/\.csv$/i, "")}-result.csv`;
   return html`
     <p>${counts(results.values())}</p>
-    <div class="actions"><button type="button" class="button" onClick=${() => download(name, resultOf(file.table, results))}>Download the result</button></div>
-    <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, row, result))} />
+    <div class="actions"><button type="button" class="button" onClick=${() => download(target, resultOf(file.table, results))}>Download the result</button></div>
+    <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, name(row), result))}>
+      ${[...advice].map((text) => html`<p>${text}</p>`)}
+    <//>
   `;
 }
 
-/** @param {Form} form @param {number} row @param {RowResult} result */
+/** @param {RowResult} result */
+const wordsOf = (result) => outcome(/** @type {import("../words.js").Send} */ (result));
+
+/** @param {RowResult | undefined} result */
+const isAccepted = (result) => result?.outcome === "accepted" || result?.outcome === "accepted_before";
+
+/** @param {RowResult} result Return True if the row could arrive a second time. */
+const mayRepeat = (result) => isAccepted(result) || result.outcome === "failed" || result.outcome === "unknown";
+
+/** @param {Form} form @param {Item[]} items @param {string[]} columns Return a function that names a row by its first values. */
+function naming({ parameters }, items, columns) {
+  const used = columns.filter((name) => parameters.some((parameter) => parameter.name === name));
+  const byRow = new Map(items.map((item) => [item.row, item]));
+  return (/** @type {number} */ row) => {
+    const texts = used.map((name) => String(byRow.get(row)?.values[name] ?? "").trim()).filter(Boolean).slice(0, NAMING);
+    const cut = texts.map((text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text));
+    return cut.length > 0 ? `Row ${row} (${cut.join(", ")})` : `Row ${row}`;
+  };
+}
+
+/** @param {Form} form @param {string} row @param {RowResult} result */
 function sentence(form, row, result) {
-  if (result.errors) return `Row ${row}: not sent. ${result.errors.map((error) => errorText(form, error)).join(" ")}`;
-  if (result.outcome === "unknown") return `Check row ${row} at ${result.host || "the service"} before you send it again.`;
-  return `Row ${row}: ${outcome(/** @type {import("../words.js").Send} */ (result)).text}`;
+  if (result.errors) return `${row}: ${result.outcome === "left_out" ? "left out" : "not sent"}. ${result.errors.map((error) => errorText(form, error)).join(" ")}`;
+  if (result.outcome === "unknown") return `${row}: check at ${result.host || "the service"} before you send it again.`;
+  return `${row}: ${wordsOf(result).text}`;
 }
 
 /** @param {Table} table @param {Map<number, RowResult>} results The rows from the first that was sent. */
@@ -281,6 +374,18 @@ function resultOf({ headings, rows, separator }, results) {
   });
   const names = ["outcome", "status", "time", "request ID"].map((name) => OWN + name);
   return write([[`${OWN}row`, ...kept.map(({ heading }) => heading), ...names], ...lines], separator);
+}
+
+/** @param {Table} table @returns {Map<number, RowResult>} The results that a file has, if it is a result itself. */
+function resultsIn({ headings, rows }) {
+  const [outcomes, statuses, times, requests] = ["outcome", "status", "time", "request ID"].map((name) => headings.indexOf(OWN + name));
+  if (outcomes < 0) return new Map();
+  return new Map(rows.map(({ row, cells }) => [row, {
+    outcome: /** @type {import("../csv_run.js").Outcome} */ (cells[outcomes].replace(" ", "_")),
+    status: Number(cells[statuses] ?? 0),
+    at: cells[times] ?? "",
+    request_id: cells[requests] ?? "",
+  }]));
 }
 
 /** @param {File} file @returns {Promise<Table | string>} */
@@ -377,7 +482,7 @@ function useCheck(form, items) {
           continue;
         }
         if (!result.ok) return setCheck({ ...none, problem: result.problem });
-        for (const { row, ...error } of result.body.errors) errors.push({ row: part[row].row, text: errorText(form, error) });
+        for (const { row, ...error } of result.body.errors) errors.push({ row: part[row].row, ...error });
         from += part.length;
         setCheck({ checked: from, errors: [...errors], problem: null, isDone: from === items.length });
       }

@@ -20,7 +20,7 @@ export default function SendListPage({ query }) {
   const forms = body?.items ?? [];
   const titles = Object.fromEntries(forms.map(({ id, title }) => [id, title]));
   if (all) {
-    return html`<${Page} title="Your sends" crumbs=${html`<a href="/ui/send">Send</a> / Your sends`}><${Sends} query=${query} titles=${titles} /><//>`;
+    return html`<${Page} title="Your sends" crumbs=${html`<a href="/ui/send">Send</a> / Your sends`}><${Sends} query=${query} titles=${titles} goOn /><//>`;
   }
   const search = html`<${Search} label="Search" value=${q} onInput=${(/** @type {string} */ text) => setQuery({ q: text, after: null }, { replace: true })} />`;
   return html`
@@ -31,7 +31,7 @@ export default function SendListPage({ query }) {
       ${body && forms.length === 0 && html`<${NoForms} q=${q} />`}
       <ul class="tiles">${forms.map((form) => html`<${Card} key=${form.id} form=${form} />`)}</ul>
       <${More} next=${body?.next} />
-      <${Latest} titles=${titles} />
+      ${q === "" && html`<${Latest} titles=${titles} />`}
     <//>
   `;
 }
@@ -62,7 +62,7 @@ function Latest({ titles }) {
   if (!body || body.items.length === 0) return null;
   return html`
     <h2>Your last sends</h2>
-    <${List} sends=${body.items.slice(0, LATEST)} titles=${titles} empty="" />
+    <${List} sends=${body.items.slice(0, LATEST)} titles=${titles} goOn empty="" />
     <p><a href="/ui/send?tab=sends">See all</a></p>
   `;
 }

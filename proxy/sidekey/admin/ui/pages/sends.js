@@ -14,6 +14,9 @@ const RECENT = 120_000;
 /** Outcomes after which a person must look before sending again. */
 const MAY_HAVE_ACTED = new Set(["failed", "unknown"]);
 
+/** Continue a paused run of this page, by its batch. @type {Map<string, () => void>} */
+export const openRuns = new Map();
+
 /** @param {{ preset?: string, query: URLSearchParams, titles?: Record<string, string>, goOn?: boolean }} props
  * The sends of this person, of one preset or of all. `goOn`: the preset takes CSV files. */
 export function Sends({ preset, query, titles = {}, goOn = false }) {
@@ -26,12 +29,12 @@ export function Sends({ preset, query, titles = {}, goOn = false }) {
     <${List} sends=${body.items} titles=${preset ? null : titles} goOn=${goOn}
       empty=${preset ? "You have sent nothing with this yet." : "You have sent nothing yet."} />
     <${More} name="before" next=${body.next} />
-    <p class="help">Sidekey keeps results, not contents.</p>
+    <p class="help">Sidekey keeps results, not contents: it does not know to whom you sent.</p>
   `;
 }
 
 /** @param {string | undefined} preset The sends of a preset are those of everybody, except for senders. */
-const ownSends = (preset) => (preset && may("viewer") ? me.value?.name : undefined);
+export const ownSends = (preset) => (preset && may("viewer") ? me.value?.name : undefined);
 
 /** @param {{ sends: Send[], titles: Record<string, string> | null, goOn?: boolean, people?: boolean, empty: string }} props
  * `people`: also who sent. */
@@ -90,13 +93,18 @@ function Batch({ batch, goOn }) {
   const { rows, last_row: last, outcomes, others } = batch;
   const next = last + 1;
   const start = async () => {
+    const resume = openRuns.get(batch.id);
+    if (resume) {
+      go(`/send/${encodeURIComponent(batch.preset)}?tab=csv`);
+      return resume();
+    }
     const question = {
       title: "Go on?",
       text: "The last row was sent a short time ago. If another window still sends this file, rows would be sent twice.",
       yes: "Go on",
     };
     if (Date.now() - new Date(batch.ended_at).getTime() < RECENT && !(await ask(question))) return;
-    go(`/send/${encodeURIComponent(batch.preset)}?tab=csv&start=${next}&rows=${rows}`);
+    return go(`/send/${encodeURIComponent(batch.preset)}?tab=csv&start=${next}&rows=${rows}`);
   };
   return html`
     <p>${summary(batch)}</p>
@@ -110,15 +118,14 @@ function Batch({ batch, goOn }) {
   `;
 }
 
-/** @param {BatchResult} batch Rows are sent in order, and each that was sent has a result. */
+/** @param {BatchResult} batch Rows are sent in order, and some may be left out. */
 function summary({ rows, last_row: last, outcomes, others }) {
   const sent = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
-  const first = last - sent + 1;
   const end = others.at(-1);
   const isOpen = end?.row === last && (end.outcome === "unknown" || end.outcome === "sending");
-  const known = isOpen ? last - 1 : last;
+  const known = isOpen ? sent - 1 : sent;
   const file = `File of ${rows === 1 ? "1 row" : `${rows} rows`}`;
-  const range = known === first ? `row ${first} was sent` : `rows ${first} to ${known} were sent`;
+  const range = `${known === 1 ? "1 row was" : `${known} rows were`} sent, up to row ${isOpen ? last - 1 : last}`;
   const open = isOpen && `row ${last} is ${end.outcome === "unknown" ? "unknown" : "under way"}`;
-  return `${file}: ${[known >= first && range, open].filter(Boolean).join(", ")}`;
+  return `${file}: ${[known > 0 && range, open].filter(Boolean).join(", ")}`;
 }
