@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import pytest
 
 from sidekey.admin.api.route import PathTable, names_in
 from sidekey.admin.api.routes import ROUTES
 
-
-class Item(NamedTuple):
-    """A route for these tests."""
-
-    method: str
-    path: str
-
-
-TABLE = PathTable([Item("GET", "/things/{id}"), Item("PUT", "/things/{id}"), Item("GET", "/things/all/{name}/x")])
+TABLE = PathTable(
+    [
+        replace(ROUTES[0], method=method, path=path)
+        for method, path in (("GET", "/things/{id}"), ("PUT", "/things/{id}"), ("GET", "/things/all/{name}/x"))
+    ]
+)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -65,49 +65,34 @@ class Route:
     """The change, for the audit."""
 
 
-class HasPath(Protocol):
-    """A route of the API, or a page of the console."""
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-
-    @property
-    def path(self) -> str:
-        """The path, with names in braces."""
-
-
-P = TypeVar("P", bound=HasPath)
-
-
 @dataclass(slots=True)
-class _Node(Generic[P]):
-    """One segment of the tree of paths: `names` are those of the path that ends here, `found` its items by method."""
+class _Node:
+    """One segment of the tree of paths: `names` are those of the path that ends here, `found` its routes by method."""
 
-    literal: dict[str, _Node[P]] = field(default_factory=dict)
-    named: _Node[P] | None = None
+    literal: dict[str, _Node] = field(default_factory=dict)
+    named: _Node | None = None
     names: tuple[str, ...] = ()
-    found: dict[str, P] = field(default_factory=dict)
+    found: dict[str, Route] = field(default_factory=dict)
 
 
-class PathTable(Generic[P]):
-    """Finds routes or pages by path. A name in braces matches any segment that is not empty and has no own entry."""
+class PathTable:
+    """Finds routes by path. A name in braces matches any segment that is not empty and has no own entry."""
 
-    def __init__(self, items: Iterable[P]) -> None:
-        self._root: _Node[P] = _Node()
-        for item in items:
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
+        for route in routes:
             node = self._root
-            for segment in item.path.split("/")[1:]:
+            for segment in route.path.split("/")[1:]:
                 if segment.startswith("{"):
                     node.named = node.named or _Node()
                     node = node.named
                 else:
                     node = node.literal.setdefault(segment, _Node())
-            node.found[item.method] = item
-            node.names = names_in(item.path)
+            node.found[route.method] = route
+            node.names = names_in(route.path)
 
-    def find(self, path: str) -> tuple[Mapping[str, P], dict[str, str]]:
-        """Return the items of a path by method, none if there is no such path, and the names in the path."""
+    def find(self, path: str) -> tuple[Mapping[str, Route], dict[str, str]]:
+        """Return the routes of a path by method, none if there is no such path, and the names in the path."""
         node, values = self._root, []
         for segment in path.split("/")[1:]:
             below = node.literal.get(segment)
