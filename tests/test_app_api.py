@@ -110,7 +110,6 @@ def test_no_key_of_the_config_opens_the_api(tmp_path: Path, upstream: int) -> No
         nobody = Api(child.admin_port, "")
         for path in ("/integrations", "/whoami", "/openapi.json"):
             assert nobody.ask("GET", path).code == "unauthenticated"
-        assert get(child.admin_port, "/").headers["Location"] == "/login"
         Api(child.admin_port).make("/integrations", {"id": "crm", **basic(upstream)})
         assert sent(child.proxy_port, "crm", "nobody")[0] == 401
 
