@@ -109,7 +109,9 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             collection, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
             key = {"callers": "name", "tokens": "name", "sends": "key", "kinds": "kind"}.get(collection, "id")
             name, _, action = rest.partition("/")
-            known = rest if collection == "drafts" else "/".join(filter(None, (name and f"{{{key}}}", action)))
+            known = (
+                rest if collection in ("drafts", "session") else "/".join(filter(None, (name and f"{{{key}}}", action)))
+            )
             asked.add((method.lower(), "/".join(filter(None, ("/api/v1", collection, known)))))
             return found
 
@@ -163,7 +165,11 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         session = {**console, "Cookie": begun.headers["Set-Cookie"].partition(";")[0]}
         cookie = session["Cookie"].partition("=")[2].partition(".")[0]
         assert ask("GET", "/session", headers=session).json["who"]["name"] == "ann"
+        ask("GET", "/sessions")
+        ask("DELETE", "/sessions/unknown")
         assert ask("DELETE", "/session", headers=session).status == 204
+        ask("POST", "/session/oidc/start", {"again": False}, headers=console)
+        ask("POST", "/session/oidc", {"code": SENT, "state": SENT}, headers=console)
         for name in made:
             answer = get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
             # The upstream of these tests repeats what it was sent.
