@@ -44,20 +44,13 @@ class Window:
 
 
 class Chromium:
-    """Opens windows. One that was given back is opened again: a new one costs processes, and what they compile.
-
-    The console stores nothing in a browser but its cookies.
-    """
+    """Opens windows."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
-        self._free: dict[Window, list[Any]] = {}
 
-    def take(self, window: Window, *, new: bool = False) -> Any:
-        """A page that is empty, in a context that has no cookies; with `new` in one that never had."""
-        free = self._free.get(window)
-        if free and not new:
-            return free.pop()
+    def take(self, window: Window) -> Any:
+        """A page that is empty, in a context of its own."""
         context = self._browser.new_context(
             color_scheme=window.scheme,
             reduced_motion="reduce",
@@ -68,16 +61,6 @@ class Chromium:
         )
         context.set_default_timeout(30_000)
         return context.new_page()
-
-    def give_back(self, window: Window, page: Any) -> None:
-        """Let another have it, as if it were new."""
-        for each in page.context.pages:
-            if each is not page:
-                each.close()
-        page.context.clear_cookies()
-        page.emulate_media(color_scheme=window.scheme)
-        page.set_viewport_size(window.size)
-        self._free.setdefault(window, []).append(page)
 
 
 @contextmanager

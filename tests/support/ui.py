@@ -171,9 +171,8 @@ class Console:
 
     def browser(self, role: Role | None, *, width: int = 1280, scheme: str = "light", script: bool = True) -> Any:
         """Return an empty page in a browser of its own, for `fixture` before anything is loaded."""
-        page = self._browser.take(
-            Window(scheme=scheme, width=width, script=script, any_certificate=bool(self.issuer)), new=True
-        )
+        window = Window(scheme=scheme, width=width, script=script, any_certificate=bool(self.issuer))
+        page = self._browser.take(window)
         self._pages.append(page)
         page.context.on("console", self._note)
         page.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
