@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
-import { adviceFor, latencyText, logInProblem, outcome, personName, sendProblem } from "../../proxy/sidekey/admin/ui/words.js";
+import { adviceFor, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, stateOf, testWords } from "../../proxy/sidekey/admin/ui/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -48,6 +48,29 @@ test("advice and log-in problems", () => {
   assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
   assert.equal(adviceFor({ status: 404, code: "" }), "");
   assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
+});
+
+test("a state is OK only after a request that succeeded", () => {
+  const item = { status: "ok", expires_at: null, failing_since: null };
+  const used = (...points) => ({ points, last_used_at: "2026-11-30T12:00:00Z" });
+  const statuses = [{ points: [[0, 0]], last_used_at: null }, used([2, 0], [2, 2], [0, 0]), used([2, 2], [3, 2]), used([0, 0]), null];
+  assert.deepEqual(statuses.map((usage) => stateOf(item, usage).status), ["unused", "failed_last", "ok", "ok", "ok"]);
+  assert.equal(stateOf({ ...item, status: "unusable" }, statuses[0]).status, "unusable");
+});
+
+test("a failure before the last change asks for a test", () => {
+  const item = { status: "ok", expires_at: null, problem: null, updated_at: "2026-11-30T12:00:00Z" };
+  const failure = { at: "2026-11-30T11:00:00Z", status: 502, code: "credential_unavailable" };
+  assert.match(standingReason(item, failure), /after its last failure. Test it/);
+  assert.match(standingReason({ ...item, updated_at: "2026-11-30T10:00:00Z" }, failure), /^Last failure/);
+});
+
+test("a test says why there is no credential, and what to do", () => {
+  const result = { ok: false, status: 502, code: "credential_unavailable", note: null, milliseconds: 5 };
+  const advice = (reason) => testWords({ ...result, reason }).advice;
+  assert.match(advice("token endpoint returned 401 invalid_client"), /secret is refused/);
+  assert.match(advice("token endpoint: its host name has no address in DNS"), /^Check its URL/);
+  assert.equal(advice("a secret cannot be read"), "");
 });
 
 test("durations are told by the buckets that are known", () => {

@@ -47,11 +47,12 @@ export function Chart({ points, step, from, label }) {
   const at = (/** @type {number} */ index) => format.format(start + index * step * 1000);
   const title = (/** @type {Point} */ point, /** @type {number} */ index) =>
     `${at(index)}: ${count(point.requests, "request")}, ${number(point.failed)} failed`;
+  const end = start + points.length * step * 1000 > Date.now() ? "now" : at(points.length);
   return html`<figure class="chart">
     <div class="chart-most" aria-hidden="true">${number(largest(points))}</div>
     <${Bars} points=${points} label=${`${label}: ${summary(points)}`} title=${title} />
     <div class="chart-times" aria-hidden="true">
-      <span>${at(0)}</span><span>${at(Math.floor(points.length / 2))}</span><span>${at(points.length)}</span>
+      <span>${at(0)}</span><span>${at(Math.floor(points.length / 2))}</span><span>${end}</span>
     </div>
     <figcaption><span class="chart-key">Requests</span> <span class="chart-key failed">Failed</span></figcaption>
   </figure>`;
@@ -89,6 +90,6 @@ function largest(points) {
 }
 
 /** @param {number} amount @param {string} noun */
-function count(amount, noun) {
+export function count(amount, noun) {
   return `${number(amount)} ${noun}${amount === 1 ? "" : "s"}`;
 }

@@ -58,7 +58,7 @@ export function ask({ title, text, yes, no = "Cancel", danger = false }) {
         <p>${text}</p>
         <div class="actions">
           <button type="button" class=${danger ? "button danger" : "button primary"} onClick=${() => close(true)}>${yes}</button>
-          <button type="button" class="button" autofocus=${danger} onClick=${() => close(false)}>${no}</button>
+          <button type="button" class=${danger ? "button primary" : "button"} autofocus=${danger} onClick=${() => close(false)}>${no}</button>
         </div>
       <//>
     `,

@@ -1,7 +1,7 @@
 // What the list and the page of one integration have in common.
-import { State } from "./parts.js";
+import { Details, State } from "./parts.js";
 import { html } from "./vendor/preact.js";
-import { standingText } from "./words.js";
+import { stateOf } from "./words.js";
 
 /** @typedef {import("./api.js").Schemas["IntegrationItem"]} Item */
 
@@ -14,9 +14,27 @@ export function hostsOf(hosts) {
   return hosts.length === 1 ? hosts[0] : `${hosts[0]} and ${hosts.length - 1} more`;
 }
 
-/** @param {{ item: Pick<Item, "status" | "expires_at" | "failing_since"> }} props */
-export function IntegrationState({ item }) {
-  return html`<${State} status=${item.status} text=${standingText(item)} />`;
+/** @param {{ item: Parameters<typeof stateOf>[0], usage: Parameters<typeof stateOf>[1] }} props */
+export function IntegrationState({ item, usage }) {
+  return html`<${State} ...${stateOf(item, usage)} />`;
+}
+
+/** @param {{ text: string }} props Notes of a provider, one sentence a line. Sentences about keys are for few people. */
+export function Notes({ text }) {
+  const sentences = text.split(/(?<=[.!?]) (?=[A-Z`])/);
+  const isSpecial = (/** @type {string} */ each) => /`[a-z]+_[a-z_]+`/.test(each);
+  const special = sentences.filter(isSpecial);
+  return html`
+    <ul class="notes">${sentences.filter((each) => !isSpecial(each)).map((each) => html`<li>${marked(each)}</li>`)}</ul>
+    ${special.length > 0 && html`<${Details} summary="Special cases, under Advanced">
+      <ul class="notes">${special.map((each) => html`<li>${marked(each)}</li>`)}</ul>
+    <//>`}
+  `;
+}
+
+/** @param {string} text Draw what is between backticks as code. */
+export function marked(text) {
+  return text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
 }
 
 /** @param {string} name @param {string} text Save a text as a file of this name. */

@@ -120,10 +120,24 @@ const spoken = signal("");
 /** @param {string} text Let screen readers say a result. */
 export function say(text) {
   // The same text twice is read twice.
+  isShown.value = false;
   spoken.value = spoken.value === text ? `${text}\u00a0` : text;
 }
 
-/** The live region of `say`. */
+const isShown = signal(false);
+let hiding = 0;
+
+/** @param {string} text Confirm what was done: for the ear, and for some seconds for the eye. */
+export function done(text) {
+  say(text);
+  isShown.value = true;
+  clearTimeout(hiding);
+  hiding = window.setTimeout(() => {
+    isShown.value = false;
+  }, 6000);
+}
+
+/** The live region of `say` and `done`. */
 export function Spoken() {
-  return html`<div class="hidden" role="status" aria-live="polite">${spoken.value}</div>`;
+  return html`<div class=${isShown.value ? "done" : "hidden"} role="status" aria-live="polite">${spoken.value}</div>`;
 }

@@ -140,7 +140,7 @@ function isUnsaved() {
 /** @returns {Promise<boolean>} Ask the question of `leaveQuestion` if something is unsaved. */
 export async function mayLeave() {
   const found = [...questions].find(([question]) => question());
-  return found === undefined || ask({ title: "Leave this page?", text: found[1], yes: "Leave", no: "Stay" });
+  return found === undefined || ask({ title: "Leave this page?", text: found[1], yes: "Leave", no: "Stay", danger: true });
 }
 
 /** @param {{ pathname: string }} url The path below /ui, without a slash at its end. */

@@ -13,6 +13,8 @@ export const STATES = {
   expiring: ["warning", "Expires soon"],
   failing: ["bad", "Failing"],
   unusable: ["bad", "Cannot be used"],
+  unused: ["quiet", "Not used yet"],
+  failed_last: ["bad", "Last requests failed"],
   accepted: ["good", "Accepted"],
   refused: ["bad", "Not accepted"],
   failed: ["bad", "Error"],
@@ -167,9 +169,15 @@ function limit(problem, limits) {
 export function testWords({ ok, status, code, reason, note, milliseconds }) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
-  const advice = adviceFor({ status: status ?? 0, code: code ?? "" });
+  const advice = code === "credential_unavailable" ? credentialAdvice(reason) : adviceFor({ status: status ?? 0, code: code ?? "" });
   const text = code ? `It does not work: ${reason}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
   return bad(text, [advice, more].filter(Boolean).join(" "));
+}
+
+/** @param {string} reason Why Sidekey could not get a credential. */
+function credentialAdvice(reason) {
+  if (/ returned 40[013]\b/.test(reason)) return "The client ID, the user or the secret is refused: check them, and enter the secret again.";
+  return /endpoint|login/.test(reason) ? "Check its URL, and whether its host is up." : "";
 }
 
 /** @param {number} seconds The same content was sent a short time ago. @returns {Words} */
@@ -210,24 +218,30 @@ export function refusalText({ code, title, detail }) {
 }
 
 /**
- * The state of an integration in words.
+ * The state of an integration. `ok` only means that nothing is wrong with its settings, so usage decides.
  * @param {{ status: string, expires_at: string | null, failing_since: string | null }} integration
+ * @param {{ points: [requests: number, failed: number][], last_used_at: string | null } | null | undefined} usage
+ * @returns {{ status: string, text?: string }}
  */
-export function standingText({ status, expires_at: expires, failing_since: since }) {
-  if (status === "failing" && since) return `Failing since ${clock(since)}`;
-  if (status === "expiring" && expires) return `Expires ${ago(expires)}`;
-  return STATES[status]?.[1] ?? status;
+export function stateOf({ status, expires_at: expires, failing_since: since }, usage) {
+  if (status === "failing" && since) return { status, text: `Failing since ${clock(since)}` };
+  if (status === "expiring" && expires) return { status, text: `Expires ${ago(expires)}` };
+  if (status !== "ok" || !usage) return { status };
+  if (usage.last_used_at === null) return { status: "unused" };
+  const last = usage.points.findLast(([requests]) => requests > 0);
+  return last && last[0] === last[1] ? { status: "failed_last" } : { status };
 }
 
 /**
  * Why an integration is in its state, and since when.
- * @param {{ status: string, expires_at: string | null, failing_since: string | null, problem: string | null }} integration
+ * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
  * @param {{ at: string, status: number, code: string } | undefined} failure The newest failure.
  */
-export function standingReason({ status, expires_at: expires, problem }, failure) {
+export function standingReason({ status, expires_at: expires, problem, updated_at: changed }, failure) {
   if (status === "unusable" && problem) return sentence(problem);
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
+  if (failure && changed && changed > failure.at) return `It was changed ${ago(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
 
@@ -249,6 +263,23 @@ const FAILURES = {
  * @param {{ status: number, code: string }} failure
  */
 export const failureText = ({ status, code }) => (code ? FAILURES[code] ?? code : status ? String(status) : "no response");
+
+/** @type {Record<string, string>} Failed requests in usage, by result. */
+const RESULTS = {
+  "401/403": "credential refused (401, 403)",
+  "4xx": "not accepted (4xx)",
+  429: "too many requests (429)",
+  "5xx": "error of the provider (5xx)",
+  unreachable: "host not reached",
+  tls: "TLS failed",
+  protocol: "invalid response",
+  timeout: "no response in time",
+  credential: "no credential to send",
+  other: "refused by Sidekey",
+};
+
+/** @param {string} name @param {number} amount */
+export const resultText = (name, amount) => `${RESULTS[name] ?? name}: ${number(amount)}`;
 
 /** @type {Record<string, string>} What to do, by the code of a failure. */
 const ADVICE = {

@@ -1,16 +1,16 @@
 // /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
 import { get, post, remove, useCall } from "../api.js";
 import { Changes } from "../changes.js";
-import { Chart } from "../chart.js";
+import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
-import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
-import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, say } from "../parts.js";
+import { IntegrationState, nameOf, saveAs } from "../integration_parts.js";
+import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, done, say } from "../parts.js";
 import { go } from "../router.js";
 import { may, store } from "../session.js";
 import { day, number } from "../time.js";
 import { Explain } from "./integration_explain.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, standingReason, testWords } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, standingReason, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
@@ -38,7 +38,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   const heading = html`<span class="named"><${Tile} name=${name} /><bdi>${name}</bdi></span>`;
   return html`
     <${Page} title=${name} heading=${heading} crumbs=${crumbs}>
-      <${Verdict} integration=${integration} failure=${failures.body?.items[0]} canEdit=${canEdit} path=${path} />
+      <${Verdict} integration=${integration} usage=${usage.body} failure=${failures.body?.items[0]} canEdit=${canEdit} path=${path} />
       <${About} integration=${integration} canEdit=${canEdit} etag=${etag} path=${path} />
       <${Problem} problem=${problem} />
       <section class="card pad" aria-labelledby="usage">
@@ -64,14 +64,15 @@ function Unread({ problem }) {
   return html`<p>No integration has this ID. Go to <a href="/ui/integrations">Integrations</a>.</p>`;
 }
 
-/** @param {{ integration: Integration, failure: Failure | undefined, canEdit: boolean, path: string }} props
+/** @param {{ integration: Integration, usage: Usage | undefined, failure: Failure | undefined, canEdit: boolean, path: string }} props
  * The first lines: what is wrong, since when, what to do. */
-function Verdict({ integration, failure, canEdit, path }) {
+function Verdict({ integration, usage, failure, canEdit, path }) {
   const [tested, setTested] = useState(/** @type {any} */ (null));
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
   const isFailing = integration.status === "failing";
-  const advice = isFailing && failure ? adviceFor(failure) : "";
+  // The result of a test says more.
+  const advice = isFailing && failure && !tested ? adviceFor(failure) : "";
   const hasTest = integration.source === "file" || Boolean(integration.test);
   const edit = `/ui${path}/edit`;
   const test = async () => {
@@ -84,7 +85,7 @@ function Verdict({ integration, failure, canEdit, path }) {
   };
   return html`
     <div class="verdict">
-      <p><${IntegrationState} item=${integration} /> ${standingReason(integration, failure)}</p>
+      <p><${IntegrationState} item=${integration} usage=${usage && { last_used_at: usage.last_used_at, points: usage.points.map((point) => [point.requests, point.failed]) }} /> ${standingReason(integration, failure)}</p>
       ${advice && html`<p>${advice}${" "}
         ${isRejected(/** @type {Failure} */ (failure)) && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
       </p>`}
@@ -95,29 +96,31 @@ function Verdict({ integration, failure, canEdit, path }) {
         ${!hasTest && canEdit && html`<a class="button" href=${edit}>Add a test</a>`}
         ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
       </div>
-      ${tested && html`<${Tested} test=${tested} />`}
+      ${tested && html`<${Tested} test=${tested} edit=${canEdit && edit} />`}
       <${Problem} problem=${problem} />
     </div>
   `;
 }
 
-/** @param {{ test: Parameters<typeof testWords>[0] }} props */
-function Tested({ test }) {
+/** @param {{ test: Parameters<typeof testWords>[0], edit: string | false }} props */
+function Tested({ test, edit }) {
   const { mood, text, advice } = testWords(test);
-  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}</p></div>`;
+  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}${!test.ok && edit && html`${" "}<a href=${edit}>Edit the integration</a>`}</p></div>`;
 }
 
 /** @param {{ integration: Integration, canEdit: boolean, etag: string | null, path: string }} props */
 function About({ integration, canEdit, etag, path }) {
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const { id, description, tags, kind, hosts, base, expires_at: expires, auth, add } = integration;
+  const others = hosts.filter((host) => !base || host !== new URL(base).hostname);
+  const logIn = auth?.token_endpoint ?? auth?.login_endpoint;
   const headers = Object.entries({ ...auth?.headers, ...add?.headers }).filter(([, value]) => typeof value === "string");
   const exportIt = async () => {
     const result = await get("/export", { query: { id } });
     setProblem(result.ok ? null : result.problem);
     if (!result.ok) return;
     saveAs(`${id}.yaml`, result.body);
-    say("Exported. Secrets are not included.");
+    done("Exported. Secrets are not included.");
   };
   const deleteIt = async () => {
     const text = "Its secrets are deleted too, and services that use it are refused.";
@@ -125,7 +128,7 @@ function About({ integration, canEdit, etag, path }) {
     if (!sure) return undefined;
     const result = await remove(path, { etag });
     if (!result.ok) return setProblem(result.problem);
-    say("Deleted.");
+    done("Deleted.");
     return go("/integrations");
   };
   return html`
@@ -134,7 +137,8 @@ function About({ integration, canEdit, etag, path }) {
         <dt>ID</dt><dd><code>${id}</code> <${Copy} text=${id} label="Copy" /></dd>
         ${description && html`<dt>Description</dt><dd><bdi>${description}</bdi></dd>`}
         <dt>Kind</dt><dd>${kindName(kind)}</dd>
-        ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${base ? html`<code>${base}</code>` : hostsOf(hosts)}</dd>`}
+        ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${base && html`<code>${base}</code>`} ${others.join(", ")}</dd>`}
+        ${logIn && html`<dt>Logs in at</dt><dd><code><bdi>${logIn}</bdi></code></dd>`}
         ${headers.map(([name, value]) => html`<dt>Header</dt><dd><code><bdi>${name}: ${value}</bdi></code> (public)</dd>`)}
         ${expires && html`<dt>Certificate</dt><dd>until <${Time} at=${expires} text=${day(expires)} />
           ${canEdit && html`${" "}<a href=${`/ui${path}/edit`}>Replace</a>`}</dd>`}
@@ -161,9 +165,9 @@ function UsageOf({ usage }) {
     return html`<p>No requests in this time.${usage.last_used_at && html` Last used <${Time} at=${usage.last_used_at} />.`}</p>`;
   }
   return html`
-    <p><strong>${number(total)} requests · ${number(failed)} failed</strong></p>
+    <p><strong>${count(total, "request")} · ${number(failed)} failed</strong></p>
     <${Chart} points=${usage.points} step=${usage.step} from=${usage.from} label="Requests" />
-    ${outcomes.length > 0 && html`<p>Failed by result: ${outcomes.map(([name, amount]) => `${name} ${number(amount)}`).join(" · ")}</p>`}
+    ${outcomes.length > 0 && html`<p>Failed by result: ${outcomes.map(([name, amount]) => resultText(name, amount)).join(" · ")}</p>`}
     ${latencyText(usage.latency) && html`<p>Duration: ${latencyText(usage.latency)}</p>`}
   `;
 }
@@ -179,7 +183,7 @@ function Failures({ page: { items, next } }) {
           <th scope="row"><${Time} at=${failure.at} /></th>
           <td data-label="Result"><strong>${failureText(failure)}</strong></td>
           <td data-label="Request"><span>${failure.method} <bdi>${failure.preset ? html`<a href=${`/ui/presets/${failure.preset}`}>${failure.preset}</a>` : failure.target}</bdi></span></td>
-          <td data-label="By">${failure.who && html`<bdi>${failure.who}</bdi>`}</td>
+          <td data-label="By">${failure.who ? html`<bdi>${failure.who}</bdi>` : html`<span class="soft">${failure.preset ? "a send, or no caller" : "a test, or no caller"}</span>`}</td>
           <td data-label="Duration"><span>${number(failure.milliseconds)} ms</span></td>
           <td data-label="Request ID"><span><code>${failure.request_id}</code> <${Copy} text=${failure.request_id} /></span></td>
         </tr>
@@ -232,8 +236,11 @@ function Developers({ id, test }) {
   ];
   return html`
     <${Details} summary="For developers: curl, HTTP_PROXY, Python, Node">
-      <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>, with the token of a caller.</p>
-      ${ways.map(([name, text]) => html`<h3>${name} <${Copy} text=${text} label=${`Copy ${name}`} /></h3><pre>${text}</pre>`)}
+      <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>. Sidekey adds the credential. <code>SIDEKEY_TOKEN</code> is the token of
+        a caller: ${may("admin") ? html`add one under <a href="/ui/access?tab=callers">Access, Callers</a>` : "an admin adds one under Access, Callers"}.</p>
+      ${ways.map(([name, text]) => html`<h3>${name} <${Copy} text=${text} label=${`Copy ${name}`} /></h3><pre>${text}</pre>${name === "HTTP_PROXY" && html`<p class="help">For URLs that begin with
+        http://; Sidekey sends them on by https if the integration does. For https:// set HTTPS_PROXY alike, and let the program trust
+        Sidekey's own certificate authority: <code>sidekey exec ${id} -- PROGRAM</code> does both.</p>`}`)}
     <//>
   `;
 }

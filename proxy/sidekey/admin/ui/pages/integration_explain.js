@@ -3,6 +3,7 @@ import { post } from "../api.js";
 import { Area, Submit, Text, errorsAt } from "../fields.js";
 import { Details, Problem, State, say } from "../parts.js";
 import { html, useState } from "../vendor/preact.js";
+import { sentence } from "../words.js";
 
 const SHOWN = ["/url", "/method", "/headers", "/body"];
 
@@ -48,14 +49,14 @@ function Explanation({ explained }) {
   const places = ["headers", "query", "body", "signature", "handshake"].flatMap((place) =>
     (credential?.[place] ?? []).map((/** @type {string} */ name) => `${name} (${place})`));
   return html`
-    <p><${State} status=${allowed ? "accepted" : "not_sent"} text=${allowed ? "Allowed" : "Denied"} /> ${reason}</p>
+    <p><${State} status=${allowed ? "accepted" : "not_sent"} text=${allowed ? "Allowed" : "Denied"} /> ${sentence(reason)}</p>
     <dl class="pairs">
-      ${sentOn && html`<dt>Sent to</dt><dd><code>${sentOn}</code></dd>`}
+      ${allowed && sentOn && html`<dt>Sent to</dt><dd><code>${sentOn}</code></dd>`}
       ${rule && html`<dt>Rule</dt><dd>${rule}</dd>`}
       ${places.length > 0 && html`<dt>Credential</dt><dd>${places.join(", ")}</dd>`}
       ${(signed ?? []).map((/** @type {string} */ text) => html`<dt>Signed</dt><dd><code>${text}</code></dd>`)}
       ${unsigned && html`<dt>Not signed</dt><dd>${unsigned}</dd>`}
-      ${note && html`<dt>Note</dt><dd>${note}</dd>`}
     </dl>
+    ${note && html`<${Details} summary="Note for developers"><p>${sentence(note)}</p><//>`}
   `;
 }

@@ -3,7 +3,7 @@ import { Spark } from "../chart.js";
 import { get, patch, remove, useCall } from "../api.js";
 import { Dialog, ask, show } from "../dialog.js";
 import { Check, Choice, Search, Submit, Text } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Tile, Time, say } from "../parts.js";
+import { Busy, Empty, More, Page, Problem, Tile, Time, done, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { may, store } from "../session.js";
 import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
@@ -108,7 +108,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
               </div></div></th>
               <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
-              <td data-label="Status"><div><${IntegrationState} item=${item} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
+              <td data-label="Status"><div><${IntegrationState} item=${item} usage=${item.usage} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">
@@ -146,7 +146,7 @@ function Bulk({ selected, tags, changeEach }) {
     setProblem(result.ok ? null : result.problem);
     if (!result.ok) return;
     saveAs("sidekey-integrations.yaml", result.body);
-    say("Exported. Secrets are not included.");
+    done("Exported. Secrets are not included.");
   };
   return html`
     <div class="bulk card pad" role="group" aria-label="Selected integrations">

@@ -2,6 +2,7 @@
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Busy, Details, Empty, Page, Problem, Tile } from "../parts.js";
+import { Notes } from "../integration_parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { may, store } from "../session.js";
 import { html } from "../vendor/preact.js";
@@ -43,14 +44,9 @@ function Provider({ provider, kind, title, aliases, category, notes, documentati
       </div>
       ${canAdd && html`<a class="button" href=${`/ui/integrations/add/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
       <${Details} summary="What you need">
-        <p>${marked(notes)}</p>
+        <${Notes} text=${notes} />
         <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
       <//>
     </li>
   `;
-}
-
-/** @param {string} notes Text in which code is between backticks. */
-function marked(notes) {
-  return notes.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
 }
