@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { diff, masked } from "../../proxy/sidekey/admin/ui/diff.js";
 import { differences, merge, withValue } from "../../proxy/sidekey/admin/ui/forms/document.js";
-import { fieldsOf, idOf, labelOf } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
+import { fieldsOf, idOf, labelOf, nextId, suggestedTest } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
 import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/admin/ui/forms/model.js";
 import { toYaml } from "../../proxy/sidekey/admin/ui/yaml.js";
 
@@ -114,4 +114,16 @@ test("a certificate and its key come as text or from a URL", () => {
   assert.deepEqual(pair({ text: "PEM" }, { text: "KEY" }), { type: "mtls", certificate: { inline: "PEM" }, private_key: { value: "KEY" } });
   const url = { by: "url", url: "https://a.example/pem", text: "PEM" };
   assert.deepEqual(pair(url, url), { type: "mtls", certificate: { url: url.url }, private_key: { url: url.url } });
+});
+
+test("the next ID counts on, and stays short enough", () => {
+  assert.deepEqual(["criteo", "criteo-2", "a".repeat(63)].map(nextId), ["criteo-2", "criteo-3", `${"a".repeat(61)}-2`]);
+});
+
+test("a test is suggested only if it needs no change", () => {
+  const path = (notes, test = null) => suggestedTest({ notes, test })?.path ?? null;
+  assert.equal(path("Use `GET /v1.0/organization`."), "/v1.0/organization");
+  assert.equal(path("Use `GET /PROJECT_KEY`."), null);
+  assert.equal(path("Use `GET /Accounts/AC.../x.json`."), null);
+  assert.equal(path("None.", { method: "GET", path: "/me" }), "/me");
 });

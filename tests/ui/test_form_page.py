@@ -98,7 +98,7 @@ def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(conso
     box(page, "Password").fill("canary-new")
     page.get_by_text("Enter again: User name.").wait_for()
     assert axe(page) == []
-    press(page, "Put back Password")
+    press(page, "Keep the saved Password")
     page.get_by_text("Enter again: User name, Password.").wait_for()
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
     page.get_by_text("Enter again").wait_for(state="hidden")
@@ -174,13 +174,50 @@ def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -
     assert box(page, "Tenant").input_value() == "contoso.onmicrosoft.com"
     box(page, "Client ID").fill("the-client")
     box(page, "Client secret").fill("canary-secret")
-    assert box(page, "Path").get_attribute("placeholder") == "/v1.0/organization"
+    assert box(page, "Path").input_value() == "/v1.0/organization"
     assert not box(page, "API host").is_visible()
     page.get_by_text("to https://graph.microsoft.com, https://login.microsoftonline.com").wait_for()
     press(page, "Save")
     saved(page, "microsoft-azure-entra-id")
     found = documents(console, "microsoft-azure-entra-id")
     assert found["auth"]["tenant"] == "contoso.onmicrosoft.com"
+
+
+def test_the_proposed_id_is_free_and_a_taken_one_hides_no_other_error(console: Console) -> None:
+    console.api("editor").post("/integrations", {"id": "microsoft-azure-entra-id", **basic(console.upstream.port)})
+    page = console.open("editor", "/integrations/add/oauth2?provider=microsoft-entra")
+    page.wait_for_function("() => [...document.querySelectorAll('input')].some((each) => each.value.endsWith('-id-2'))")
+    box(page, "ID").fill("microsoft-azure-entra-id")
+    press(page, "Save")
+    page.get_by_text("The ID is in use. Check the fields that are marked.").wait_for()
+    page.get_by_text("Another integration has this ID: choose another one.", exact=True).wait_for()
+    assert page.get_by_text("Fill this in.").count() == 2
+    page.get_by_text("Enter a GUID or a domain name").wait_for()
+
+
+def test_a_secret_is_marked_only_after_save_and_broken_text_is_not_saved(console: Console) -> None:
+    console.api("editor").post(
+        "/integrations", {"id": "marked", "test": {"path": "/x"}, **basic(console.upstream.port)}
+    )
+    page = console.open("editor", "/integrations/marked/edit")
+    page.get_by_text("The credential travels in the clear.").wait_for()
+    press(page, "Replace User name")
+    press(page, "Replace Password")
+    # The errors of a response are drawn before the next one is there.
+    for text in ("canary", "canary-user"):
+        with page.expect_response("**/drafts/integration/preview"):
+            box(page, "User name").fill(text)
+    assert page.get_by_text("must not be empty").count() == 0
+    box(page, "Password").fill("canary-password")
+    press(page, "Test integration")
+    page.locator("strong", has_text="It works: the response was 200").wait_for()
+    page.get_by_text("This is not saved yet.").wait_for()
+    page.get_by_role("link", name="Advanced").first.click()
+    page.get_by_text("A secret that you have typed can be read here until it is saved.").wait_for()
+    page.get_by_label("Document in YAML").fill("auth: [")
+    press(page, "Save")
+    page.get_by_text("Not saved. Correct the errors below.").wait_for()
+    assert page.get_by_role("dialog").count() == 0
 
 
 def test_an_optional_value_that_is_needed_now_is_unfolded(console: Console) -> None:

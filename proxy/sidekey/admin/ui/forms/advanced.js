@@ -17,9 +17,10 @@ export function Advanced({ text, onInput, errors, warnings }) {
     area.current?.setSelectionRange(before + column - 1, before + column - 1);
   };
   return html`
+    <p class="help">A secret that you have typed can be read here until it is saved. A saved one reads <code>set: true</code>:
+      to replace it, write <code>value: …</code> in place of its lines. Comments are not kept.</p>
     <${Code} label="Document in YAML" area=${area} value=${text} onInput=${onInput}
-      marked=${new Set(errors.flatMap(({ line }) => line ?? []))}
-      help="A stored secret reads set: true. To replace it, write value: … in place of its lines. Comments are not kept." />
+      marked=${new Set(errors.flatMap(({ line }) => line ?? []))} />
     <${Items} title="Errors" mood="bad" items=${errors} goTo=${goTo} />
     <${Items} title="Warnings" mood="warning" items=${warnings} goTo=${goTo} />
   `;

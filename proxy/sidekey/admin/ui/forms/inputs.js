@@ -1,6 +1,7 @@
 // The fields of a form, each by its type.
 import { html } from "../vendor/preact.js";
 import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
+import { marked } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
 import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors } from "./model.js";
 import { certificateText, enterAgain, setBy } from "./sentences.js";
@@ -19,7 +20,7 @@ import { certificateText, enterAgain, setBy } from "./sentences.js";
 /** @param {string} text Draw a description of the API: keys are in backticks, and links lead to the documentation. */
 export function prose(text) {
   const plain = text.replace(/ ?\(\[[^\]]*\]\([^)]*\)\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
-  return plain.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
+  return marked(plain);
 }
 
 /** @param {Props} props */
@@ -85,7 +86,7 @@ function SecretInput({ label, value, change, required, help, error, again, input
   return html`
     ${drawn}
     ${value.kept !== null && html`<p class="put-back">${setBy(value.kept)} <button type="button" class="button"
-      aria-label=${`Put back ${label}`} onClick=${() => change({ ...value, replacing: false })}>Put back</button></p>`}
+      aria-label=${`Keep the saved ${label}`} onClick=${() => change({ ...value, replacing: false, text: "", url: "" })}>Keep the saved one</button></p>`}
   `;
 }
 
@@ -236,7 +237,7 @@ function TestRequest({ field, value, change, error, context }) {
       <legend>${field.label}</legend>
       <div class="row wrap">
         <${Choice} label="Method" options=${methods} value=${value.method} onInput=${(/** @type {string} */ method) => change({ ...value, method })} />
-        <div class="grow" data-test-path><${Text} label="Path" example=${context.example} value=${value.path} error=${error}
+        <div class="grow" data-test-path><${Text} label="Path" example=${`such as ${context.example}`} value=${value.path} error=${error}
           onInput=${(/** @type {string} */ path) => change({ ...value, path })} /></div>
       </div>
       ${suggestion !== null && !isUsed && html`<button type="button" class="button" onClick=${() => change({ ...suggestion })}>Use the suggestion: ${suggestion.method} ${suggestion.path}</button>`}

@@ -92,7 +92,7 @@ export const RESPONSYS_ADVICE =
 /** @type {Field[]} */
 const NAMES = [
   { key: "title", type: "text", path: ["title"], label: "Name", example: "Criteo Marketing" },
-  { key: "id", type: "text", path: ["id"], label: "ID", required: true, help: "Requests name it. It cannot change." },
+  { key: "id", type: "text", path: ["id"], label: "ID", required: true, help: "Programs and presets use this ID. It cannot be changed later." },
 ];
 
 /** @param {string} kind @param {string} [provider] Return True if a form was designed, so that no template is needed. */
@@ -116,9 +116,15 @@ export function fieldsOf(kind, provider, template) {
   return [...NAMES, ...parameters, ...rest, TEST];
 }
 
-/** @param {Provider | null} provider Return a path to test with, as an example: that of the provider, or of its notes. */
-export function examplePath(provider) {
-  return provider?.test?.path ?? /`GET (\/[^`\s]+)`/.exec(provider?.notes ?? "")?.[1] ?? "/me";
+/**
+ * Return a request to test with, which needs no change: that of the provider, or of its notes.
+ * @param {Provider | null} provider @returns {{ method: string, path: string } | null}
+ */
+export function suggestedTest(provider) {
+  if (provider?.test) return { method: provider.test.method, path: provider.test.path };
+  // Paths with parts in upper case or dots in a row contain what only the person knows.
+  const [, path] = /`GET (\/[^`\s]+)`/.exec(provider?.notes ?? "") ?? [];
+  return path === undefined || /[A-Z_]{2}|\.\./.test(path) ? null : { method: "GET", path };
 }
 
 /** @param {Provider["parameters"][number]} parameter @returns {Field} */
@@ -167,4 +173,11 @@ export function labelOf(name) {
 export function idOf(name) {
   const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   return plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 63).replace(/-+$/, "");
+}
+
+/** @param {string} id Return the next ID to propose if this one is taken, such as "criteo-2" for "criteo". */
+export function nextId(id) {
+  const [, stem, number] = /^(.*?)(?:-(\d{1,4}))?$/.exec(id) ?? [];
+  const end = `-${Number(number ?? 1) + 1}`;
+  return `${stem.slice(0, 63 - end.length)}${end}`;
 }

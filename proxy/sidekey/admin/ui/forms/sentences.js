@@ -71,5 +71,8 @@ export function sentence(text) {
 export function errorText(detail) {
   if (detail === "this key is missing" || detail.startsWith("this kind needs endpoint_prefix")) return "fill this in";
   if (detail.startsWith("needs allowed_domains")) return "enter a domain, or clear the check box";
-  return detail.replace("if that is intended, write allow_private_ca: true", "if that is intended, check the box below");
+  // Of a provider: it needs a value of this form.
+  const needs = /^this key is missing: \S+ needs (.*)$/s.exec(detail);
+  if (needs) return `enter ${needs[1]}`;
+  return detail.replace(", and not be unknown", "").replace("if that is intended, write allow_private_ca: true", "if that is intended, check the box below");
 }

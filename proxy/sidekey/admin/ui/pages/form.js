@@ -2,20 +2,22 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { get, post, put } from "../api.js";
 import { errorsAt, focusFirst, Submit } from "../fields.js";
-import { Busy, Details, Page, Problem, say, Tabs } from "../parts.js";
+import { Busy, Details, Page, Problem, done, say, Tabs } from "../parts.js";
 import { go, here, hrefWith, leaveQuestion } from "../router.js";
 import { kindName, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
 import { Advanced, confirmChanges } from "../forms/advanced.js";
 import { Conflict } from "../forms/conflict.js";
 import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
-import { FieldInput, prose } from "../forms/inputs.js";
-import { examplePath, fieldsOf, idOf, isDesigned, RESPONSYS_ADVICE } from "../forms/kinds.js";
+import { FieldInput } from "../forms/inputs.js";
+import { Notes } from "../integration_parts.js";
+import { fieldsOf, idOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
 import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save } from "../forms/model.js";
 import { destinationText, errorText, sentence } from "../forms/sentences.js";
 
 /**
  * @typedef {import("../api.js").Problem} ApiProblem
+ * @typedef {import("../api.js").ItemError} ItemError
  * @typedef {import("../forms/model.js").Field} Field
  * @typedef {import("../forms/kinds.js").Provider} Provider
  * @typedef {{ id: string | null, kind: string, provider: Provider | null, document: any, etag: string | null,
@@ -24,6 +26,8 @@ import { destinationText, errorText, sentence } from "../forms/sentences.js";
 
 const YAML = { headers: { "Content-Type": "application/yaml" } };
 const EXACT = { exact: true };
+const UNCHECKED = { errors: [], warnings: [], reenter: [], certificate: null, destination: null };
+const TAKEN = "another integration has this ID: choose another one";
 
 /** @param {any} document */
 const yamlOf = (document) => toYaml(inOrder(document));
@@ -112,7 +116,8 @@ function firstValues({ id, provider, document, fields }) {
   if (id !== null) return values;
   for (const { key, start } of known) if (start !== undefined && values[key] === "") values[key] = start;
   if (provider !== null && values.title === "") Object.assign(values, { title: provider.title, id: values.id || idOf(provider.title) });
-  if (provider?.test && values.test.path === "") values.test = { method: provider.test.method, path: provider.test.path };
+  const suggestion = suggestedTest(provider);
+  if (suggestion !== null && values.test.path === "") values.test = suggestion;
   if (values.headers?.length === 0) values.headers = [{ ...EMPTY_HEADER, name: "Authorization", prefix: "Bearer " }];
   return values;
 }
@@ -158,17 +163,20 @@ function Editor({ start, again }) {
 
   const body = isAdvanced && advanced !== null ? advanced.text : JSON.stringify(document.id === "" ? { ...document, id: undefined } : document);
   const options = isAdvanced ? YAML : {};
+  /** @param {AbortSignal} [signal] @returns {Promise<ItemError[]>} Check what was typed, and return its errors. */
+  const check = async (signal) => {
+    const result = await post("/drafts/integration/preview", body, { ...options, signal });
+    if (signal?.aborted) return [];
+    loggedOut.current = result.status === 401;
+    // Text that is no YAML has errors, too. Other problems, such as a lost connection, are said when something is saved.
+    const checked = result.ok ? result.body : result.problem.code === "malformed" ? { ...UNCHECKED, errors: result.problem.errors } : null;
+    if (checked !== null) setPreview(checked);
+    return checked?.errors ?? [];
+  };
   useEffect(() => {
     if (loggedOut.current) return undefined;
     const controller = new AbortController();
-    const timer = setTimeout(async () => {
-      const result = await post("/drafts/integration/preview", body, { ...options, signal: controller.signal });
-      if (controller.signal.aborted) return;
-      loggedOut.current = result.status === 401;
-      if (result.ok) setPreview(result.body);
-      // Text that is no YAML has errors, too. Other problems, such as a lost connection, are said when something is saved.
-      else if (result.problem.code === "malformed") setPreview({ errors: result.problem.errors, warnings: [], reenter: [], certificate: null, destination: null });
-    }, 400);
+    const timer = setTimeout(() => check(controller.signal), 400);
     return () => {
       clearTimeout(timer);
       controller.abort();
@@ -180,10 +188,15 @@ function Editor({ start, again }) {
     else if (focus.on === "first") focusFirst(form.current);
   }, [focus]);
 
-  const known = preview ?? { errors: [], warnings: [], reenter: [], certificate: null, destination: null };
-  const taken = isNew && known.version ? [{ pointer: "/id", detail: "another integration has this ID: choose another one" }] : [];
+  const known = preview ?? UNCHECKED;
+  const isTaken = isNew && Boolean(known.version);
+  useEffect(() => {
+    // An ID that the form proposed makes way for a free one.
+    if (isTaken && !idTyped && !isAdvanced) setValues((/** @type {any} */ previous) => ({ ...previous, id: nextId(previous.id) }));
+  }, [preview]);
+  const taken = isTaken ? [{ pointer: "/id", detail: TAKEN }] : [];
   // Secrets that somebody else has replaced are errors until the person has chosen.
-  /** @type {import("../api.js").ItemError[]} */
+  /** @type {ItemError[]} */
   const errors = (conflict ? [] : [...known.errors, ...taken]).map((error) => ({ ...error, detail: isAdvanced ? error.detail : errorText(error.detail) }));
   const context = {
     errors,
@@ -193,14 +206,16 @@ function Editor({ start, again }) {
     attempted,
     certificate: known.certificate,
     base: known.destination?.base ?? null,
-    suggestion: provider?.test ?? null,
-    example: examplePath(provider),
+    suggestion: suggestedTest(provider),
+    example: suggestedTest(provider)?.path ?? "/me",
   };
   /** @param {Field} field */
   const errorOf = (field) => {
     if (!attempted && isSame(values[field.key], initial[field.key])) return "";
     if (field.key === "test" && tested === "missing" && values.test.path === "") return `Add a request to test with, such as GET ${context.example}.`;
     if (field.key === "id" && values.id === "") return attempted ? "Fill this in." : "";
+    // The input for a new secret has just been opened.
+    if (!attempted && values[field.key].replacing && values[field.key][values[field.key].by] === "") return "";
     return pointersOf(field).map((pointer) => errorsAt(/** @type {any} */ ({ errors }), pointer)).filter(Boolean).join(" ");
   };
   /** @param {Field} field @param {any} value */
@@ -216,7 +231,7 @@ function Editor({ start, again }) {
   const refuse = async ({ problem: refused }) => {
     setAttempted(true);
     if (refused.code === "changed") return meet();
-    if (refused.code === "exists") refused = { ...refused, errors: [{ pointer: "/id", detail: refused.detail }] };
+    if (refused.code === "exists") refused = { ...refused, title: "The ID is in use", errors: [...known.errors, { pointer: "/id", detail: TAKEN }] };
     if (refused.errors.length > 0) {
       const key = refused.code === "reenter" ? "reenter" : "errors";
       setPreview({ ...known, [key]: refused.errors });
@@ -259,6 +274,11 @@ function Editor({ start, again }) {
       say("Not saved: check the fields.");
       return null;
     }
+    if (isAdvanced && (await check()).length > 0) {
+      setProblem(NOT_SAVED);
+      say("Not saved: correct the errors.");
+      return null;
+    }
     if (!isNew && isAdvanced && !(await confirmChanges(yamlOf(base.document), body))) return null;
     setBusy(true);
     const result = isNew ? await post("/integrations", body, options) : await put(`/integrations/${id}`, body, { ...options, etag: base.etag });
@@ -268,7 +288,7 @@ function Editor({ start, again }) {
       await refuse(result);
       return null;
     }
-    say("Saved.");
+    done("Saved.");
     return result.body;
   };
 
@@ -332,22 +352,27 @@ function Editor({ start, again }) {
       ${conflict && html`<${Conflict} ...${conflict} base=${base.document} mine=${document} canMerge=${conflict.theirs.auth?.type === kind && conflict.theirs.auth.provider === base.document.auth.provider}
         texts=${isAdvanced ? { mine: body, theirs: yamlOf(conflict.theirs) } : null} useMine=${useMine} useTheirs=${again} />`}
       <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : [...fields.flatMap(pointersOf)]} />
-      <${Tested} tested=${tested} storeAndTest=${storeAndTest} />
+      <${Tested} tested=${tested} isChanged=${isChanged} storeAndTest=${storeAndTest} />
       <div class="beside">
       ${!isAdvanced && html`<${Advice} kind=${kind} provider=${provider} />`}
       <form ref=${form} onSubmit=${submit} novalidate>
         ${isAdvanced
           ? advanced !== null && html`<${Advanced} text=${advanced.text} errors=${[...errors, ...known.reenter]} warnings=${known.warnings}
-              onInput=${(/** @type {string} */ text) => setAdvanced({ ...advanced, text })} />`
+              onInput=${(/** @type {string} */ text) => {
+                setProblem(null);
+                setTested(null);
+                setAdvanced({ ...advanced, text });
+              }} />`
           : html`
             ${shown.filter(({ isOptional, type }) => !isOptional && type !== "test").map(input)}
             ${folded.length > 0 && html`<${Details} summary="Optional" open=${folded.some((field) => errorOf(field) !== "" || initial[field.key] !== "")}>${folded.map(input)}<//>`}
             ${shown.filter(({ type }) => type === "test").map(input)}
             ${more + unfit.length > 0 && html`<p class="help">${more + unfit.length} more ${more + unfit.length === 1 ? "setting" : "settings"} under <a href=${hrefWith({ tab: "advanced" })}>Advanced</a>.</p>`}
           `}
+        ${!isAdvanced && known.warnings.map((/** @type {ItemError} */ { detail }) => html`<p class="warned">${sentence(detail)}</p>`)}
         <div class="goes">
           <${Submit} busy=${busy}>Save<//>
-          <${Goes} preview=${known} fields=${fields} attempted=${attempted} />
+          <${Goes} preview=${known} fields=${fields} />
         </div>
       </form>
       </div>
@@ -355,9 +380,13 @@ function Editor({ start, again }) {
   `;
 }
 
+/** @type {ApiProblem} */
+const NOT_SAVED = { code: "invalid", title: "Not saved", detail: "correct the errors below", errors: [] };
+
 /** @type {Record<string, string>} What to do in a form, whose fields show the errors. */
 const IN_A_FORM = {
   invalid: "Check the fields that are marked.",
+  exists: "Check the fields that are marked.",
   reenter: "A stored secret goes only where it was entered for.",
 };
 
@@ -374,12 +403,12 @@ function Refused({ problem, isForm, shown }) {
 function Advice({ kind, provider }) {
   if (kind === "responsys") return html`<aside class="card pad"><p>${RESPONSYS_ADVICE}</p></aside>`;
   if (provider === null) return null;
-  return html`<aside class="card pad"><h2>About ${provider.title}</h2><p>${prose(provider.notes)}</p>
+  return html`<aside class="card pad"><h2>About ${provider.title}</h2><${Notes} text=${provider.notes} />
     <p><a href=${provider.documentation} target="_blank" rel="noreferrer">Documentation of ${provider.title}</a></p></aside>`;
 }
 
-/** @param {{ tested: any, storeAndTest: () => void }} props */
-function Tested({ tested, storeAndTest }) {
+/** @param {{ tested: any, isChanged: boolean, storeAndTest: () => void }} props */
+function Tested({ tested, isChanged, storeAndTest }) {
   if (tested === null || tested === "missing") return null;
   if (tested === "running") return html`<${Busy} text="Testing…" />`;
   if (tested === "save") {
@@ -387,11 +416,11 @@ function Tested({ tested, storeAndTest }) {
       <button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
   }
   const { mood, text, advice } = testWords(tested);
-  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}</p></div>`;
+  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}${isChanged && " This is not saved yet."}</p></div>`;
 }
 
-/** @param {{ preview: any, fields: Field[], attempted: boolean }} props What is always in sight: where the credential goes. */
-function Goes({ preview: { destination, reenter, warnings }, fields, attempted }) {
+/** @param {{ preview: any, fields: Field[] }} props What is always in sight: where the credential goes. */
+function Goes({ preview: { destination, reenter }, fields }) {
   if (destination === null && reenter.length === 0) return null;
   const again = reenter.map((/** @type {any} */ { pointer }) => fields.find((field) => pointersOf(field).some((place) => pointer === place || pointer.startsWith(`${place}/`))));
   const names = [...new Set(again.map((/** @type {Field | undefined} */ field) => field?.label ?? "a secret"))];
@@ -399,7 +428,6 @@ function Goes({ preview: { destination, reenter, warnings }, fields, attempted }
     <div>
       ${destination !== null && html`<p>Where the credential goes: ${destinationText(destination)}.</p>`}
       ${names.length > 0 && html`<p class="warned">Enter again: ${names.join(", ")}.</p>`}
-      ${attempted && warnings.map((/** @type {any} */ { detail }) => html`<p class="warned">${sentence(detail)}</p>`)}
     </div>
   `;
 }
