@@ -25,8 +25,8 @@ from sidekey.settings.addresses import address_refusal
 from sidekey.settings.values import check_method
 
 CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY): they must trust the local CA, by which the TLS of such a "
-    "tunnel ends in Sidekey"
+    "for an https:// URL, set HTTPS_PROXY in the client and let it trust Sidekey's local CA, because Sidekey "
+    "terminates the TLS of such a tunnel (CONNECT)"
 )
 
 PASSED_CONNECT_NOTE = (
@@ -34,7 +34,10 @@ PASSED_CONNECT_NOTE = (
     "forward.pass_ports, and their TLS ends at the host itself"
 )
 
-STORED_NOTE = "it is stored: a tunnel (CONNECT) may use it only at the hosts in ca.hosts, and under them"
+STORED_NOTE = (
+    "the store has this integration: through HTTPS_PROXY, it works only at the hosts in ca.hosts of the config, and "
+    "below them"
+)
 
 LEARNT_NOTE = (
     "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"

@@ -280,3 +280,19 @@ def judge(page: Any) -> None:
     """Assert that axe finds nothing, and that nothing is wider than the page."""
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_only_people_who_see_integrations_are_warned_that_one_is_failing(console: Console) -> None:
+    failing = {
+        "GET /api/v1/presets/welcome": {"id": "welcome", "integration": "sms"},
+        "GET /api/v1/integrations/sms": {"id": "sms", "status": "failing"},
+    }
+    warning = "The integration of this preset is failing"
+    page = opened(console, "/send/welcome", bodies(**failing))
+    page.get_by_label("Phone").wait_for()
+    assert page.get_by_text(warning).count() == 0
+    session = {**SESSION, "who": {**MARK, "role": "editor", "presets": None}}
+    page = opened(console, "/send/welcome", bodies(**failing, **{"GET /api/v1/session": session}))
+    page.get_by_text(warning).wait_for()
+    assert page.get_by_role("link", name="See why").get_attribute("href") == "/ui/integrations/sms"
+    assert axe(page) == []

@@ -241,7 +241,7 @@ export function standingReason({ status, expires_at: expires, problem, updated_a
   if (status === "unusable" && problem) return sentence(problem);
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
-  if (failure && changed && changed > failure.at) return `It was changed ${ago(changed)}, after its last failure. Test it to see whether it works now.`;
+  if (failure && changed && changed > failure.at) return `Changed ${clock(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
 

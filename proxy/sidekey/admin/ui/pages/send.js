@@ -56,6 +56,7 @@ function Views({ form, query }) {
     ${form.help && html`<p class="lead">${form.help}</p>`}
     <${Tabs} items=${shown} value=${tab} />
     ${form.problem && tab !== "sends" && html`<${CannotBeSent} form=${form} />`}
+    ${!form.problem && tab !== "sends" && may("viewer") && html`<${Failing} id=${form.id} />`}
     <div hidden=${tab !== "one"}><${One} form=${form} /></div>
     ${hasCsv && html`<div hidden=${tab !== "csv"}><${File} form=${form} query=${query} /></div>`}
     ${tab === "sends" && html`<${Sends} preset=${form.id} query=${query} goOn=${hasCsv} />`}
@@ -76,6 +77,15 @@ function File({ form, query }) {
 function CannotBeSent({ form }) {
   const link = html`<a href=${`/ui/presets/${encodeURIComponent(form.id)}`}>See why</a>`;
   return html`<p class="banner bad" role="alert">Cannot be sent now. ${may("viewer") ? link : "Tell a developer."}</p>`;
+}
+
+/** @param {{ id: string }} props A warning for people who may see integrations. */
+function Failing({ id }) {
+  const preset = useCall(`/presets/${encodeURIComponent(id)}`).body;
+  const path = preset && `/integrations/${encodeURIComponent(preset.integration)}`;
+  const { body } = useCall(path, undefined, { every: 30_000 });
+  if (body?.status !== "failing") return null;
+  return html`<p class="banner" role="alert">The integration of this preset is failing, so this may not arrive. <a href=${`/ui${path}`}>See why</a></p>`;
 }
 
 /** @param {{ form: Form }} props */
