@@ -42,7 +42,7 @@ def test_only_a_sender_has_grants(tmp_path: Path) -> None:
     found = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
     assert (found.presets, found.per_minute, found.per_day) == (("welcome",), 5, 1000)
     for token, text in (
-        ("role: sender", "presets: must list the IDs"),
+        ("role: sender", "presets: must list at least one"),
         ("role: editor, presets: [welcome]", "presets: only the role sender has this key"),
         ("role: viewer, per_day: 1000", "per_day: only the role sender has this key"),
     ):

@@ -81,7 +81,7 @@ def parse(text: str, known: Collection[str]) -> Text:
         elif found[2] is None:
             raise InvalidTemplate("{{ must begin a placeholder such as {{name}}: write {{{{ for {{ itself")
         elif found[2] not in known:
-            raise InvalidTemplate("a placeholder must name one of the parameters")
+            raise InvalidTemplate(f"{{{{{found[2]}}}}} must name a parameter")
         else:
             literals.append(literal)
             names.append(found[2])

@@ -130,7 +130,7 @@ def grant_errors(grants: OperatorGrants) -> Iterator[tuple[str, str]]:
     """Yield the key and the error of each grant that does not fit the role."""
     if grants.role == "sender":
         if not grants.presets:
-            yield "presets", "must list the IDs of the presets that this sender may send"
+            yield "presets", "must list at least one preset"
         return
     for key in ("presets", "per_minute", "per_day"):
         if key in grants.model_fields_set:

@@ -43,8 +43,10 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 def check_name(text: str) -> str:
     """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
-    if not _NAME.fullmatch(text) or text == "unknown":
-        raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, begin with a letter or digit, and not be unknown")
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit")
+    if text == "unknown":
+        raise ValueError("unknown is reserved: choose another name")
     return text
 
 
