@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { sentenceOf, textOf } from "../../proxy/sidekey/admin/ui/sentences.js";
+import { searchOf, sentenceOf, textOf } from "../../proxy/sidekey/admin/ui/sentences.js";
 
 const ENTRY = { number: 1, at: "", who: "ben", label: "", action: "update", fields: [], outcome: "ok", object: "integration", name: "criteo" };
 const text = (entry) => textOf({ ...ENTRY, ...entry });
@@ -20,8 +20,16 @@ test("a change names its fields, and says that secrets were replaced", () => {
 test("a refused change says what was tried and why it was refused", () => {
   assert.equal(text({ action: "delete", outcome: "in_use" }), "ben tried to delete the integration criteo, but presets use it.");
   const token = { object: "token", name: "mark" };
-  assert.equal(text({ ...token, action: "create", outcome: "forbidden" }), "ben tried to give mark a token, but may not.");
+  assert.equal(text({ ...token, action: "create", outcome: "forbidden" }), "ben tried to give mark a token, but may not, or did not confirm it with their own token.");
+  assert.match(text({ object: "token", name: "", action: "create", outcome: "invalid" }), /^ben tried to give somebody a token, /);
+  assert.equal(text({ outcome: "forbidden" }), "ben tried to change the integration criteo, but may not.");
   assert.equal(text({ outcome: "new_code" }), "ben tried to change the integration criteo, but Sidekey refused it (new_code).");
+});
+
+test("a search by the words of sentences finds the actions", () => {
+  assert.equal(searchOf("Sent welcome"), "send welcome");
+  assert.equal(searchOf("dana sent conversion not accepted"), "dana send conversion failed");
+  assert.equal(searchOf("replaced sentence"), "update sentence");
 });
 
 test("sends, batches, tests and log-ins", () => {
@@ -51,6 +59,8 @@ test("a person of the company log-in cannot look like an operator", () => {
 });
 
 test("the object of a sentence is a link while it exists", () => {
+  const refused = sentenceOf({ ...ENTRY, action: "create", outcome: "invalid" });
+  assert.ok(refused.every((part) => typeof part === "string"));
   assert.deepEqual(sentenceOf({ ...ENTRY, action: "delete" }), ["ben ", "deleted ", "the integration criteo", "."]);
   assert.deepEqual(sentenceOf({ ...ENTRY, title: "Criteo" }), [
     "ben ",

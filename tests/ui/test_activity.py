@@ -61,6 +61,8 @@ def test_sentences_are_searched_and_filtered_by_the_url(console: Console) -> Non
     page = console.open("admin", "/activity")
     lines = page.get_by_role("listitem").filter(has_text="from 127.0.0.1")
     expect(lines.filter(has_text="admin-of-file added the caller searcher.")).to_be_visible()
+    page.get_by_role("searchbox", name="Search").fill("added searcher")
+    expect(lines).to_have_count(1)
     page.get_by_role("searchbox", name="Search").fill("not_found")
     expect(lines).to_have_count(1)
     expect(lines).to_contain_text(["editor-of-file tried to delete the preset nothing, but it does not exist."])

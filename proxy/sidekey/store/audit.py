@@ -51,7 +51,7 @@ class AuditEntry:
 class AuditFilter:
     """Restricts a search to entries with these values. An empty value matches every entry.
 
-    `q` is part of any text of the entry, in any case. `who`, `kind` and `id` match whole.
+    The entry contains each word of `q`, in any case. `who`, `kind` and `id` match whole.
     """
 
     q: str = ""
@@ -120,17 +120,19 @@ async def page(
     if row is not None:
         select = f"SELECT {_COLUMNS} FROM sidekey_audit WHERE seq < $1 AND row_id = $2 ORDER BY seq DESC LIMIT $3"  # noqa: S608
         return _page(await transaction.fetch(select, newest, row, PAGE + 1))
+    words = wanted.q.split()
+    text = "lower(who || ' ' || label || ' ' || kind || ' ' || id || ' ' || entry)"
+    contains = "".join(f"AND {text} LIKE CAST(${index} AS TEXT) ESCAPE '\\' " for index in range(5, 5 + len(words)))
     found = await transaction.fetch(
         f"SELECT {_COLUMNS} FROM (SELECT * FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT {WINDOW}) "  # noqa: S608
         "AS recent WHERE (CAST($2 AS TEXT) = '' OR who = CAST($2 AS TEXT)) "
         "AND (CAST($3 AS TEXT) = '' OR kind = CAST($3 AS TEXT)) AND (CAST($4 AS TEXT) = '' OR id = CAST($4 AS TEXT)) "
-        "AND (CAST($5 AS TEXT) = '' OR lower(who || ' ' || label || ' ' || kind || ' ' || id || ' ' || entry) "
-        f"LIKE CAST($5 AS TEXT) ESCAPE '\\') ORDER BY seq DESC LIMIT {PAGE + 1}",
+        f"{contains}ORDER BY seq DESC LIMIT {PAGE + 1}",
         newest,
         wanted.who,
         wanted.kind,
         wanted.id,
-        _pattern(wanted.q),
+        *map(_pattern, words),
     )
     if len(found) > PAGE:
         return _page(found)
@@ -144,10 +146,10 @@ async def page(
     return AuditPage(_page(found).entries, None if unread is None else as_number(unread) + 1)
 
 
-def _pattern(q: str) -> str:
-    """Return the LIKE pattern of a text, or "" for none. The database may fold the case of ASCII letters only."""
-    escaped = q.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    return f"%{escaped}%" if q else ""
+def _pattern(word: str) -> str:
+    """Return the LIKE pattern of a word. The database may fold the case of ASCII letters only."""
+    escaped = word.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
 
 
 def _page(found: Sequence[tuple[Any, ...]]) -> AuditPage:

@@ -96,7 +96,7 @@ class Before(Body):
 class Search(Before):
     """The query of the audit. A search reads at most 5,000 entries: its page may be empty and have a `next`."""
 
-    q: _Search = Field(default="", description="Part of any text of the entry, in any case.")
+    q: _Search = Field(default="", description="Words that the texts of the entry contain, in any case.")
     who: _Value = Field(default="", description="The whole `who`.")
     object: _Value = Field(default="", description="The whole `object`.")
     name: _Value = Field(default="", description="The whole `name`.")

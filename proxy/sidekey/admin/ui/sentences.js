@@ -42,6 +42,7 @@ const TAILS = {
 /** @type {Record<string, string>} Why a change was refused, by code. */
 const REFUSALS = {
   forbidden: "but may not",
+  unconfirmed: "but may not, or did not confirm it with their own token",
   not_found: "but it does not exist",
   exists: "but the name is in use",
   read_only: "but it is set in a config file",
@@ -109,7 +110,9 @@ export function sentenceOf(entry) {
   if (!known) return [`${person}: ${action} `, ...objectOf(entry), ` (${outcome}).`];
   const refused = !(outcome === "ok" || `${action} ${outcome}` in TAILS || outcome === "failed");
   if (refused) {
-    return [`${person} tried to `, ...filled(known[1], entry), `, ${REFUSALS[outcome] ?? `but Sidekey refused it (${outcome})`}.`];
+    // An entry does not say which of the two it was.
+    const reason = outcome === "forbidden" && (object === "token" || action === "rotate") ? "unconfirmed" : outcome;
+    return [`${person} tried to `, ...filled(known[1], entry), `, ${REFUSALS[reason] ?? `but Sidekey refused it (${outcome})`}.`];
   }
   const tail = TAILS[`${action.replace(" draft", "")} ${outcome}`] ?? (outcome === "ok" ? "" : `: ${outcome}`);
   if (action === "test draft" && name === "") return [`${person} tested an unsaved ${object || "document"}${tail}.`];
@@ -117,6 +120,14 @@ export function sentenceOf(entry) {
   const did = isChange ? `${changeOf(entry.fields)} of {}` : known[0].replace("#", rowsIn(entry.fields));
   return [`${person} `, ...filled(did, entry), `${tail}.`];
 }
+
+/** @type {Record<string, string>} The action of the API for each verb of a sentence. */
+const VERBS = { replaced: "update" };
+for (const [action, [past]] of Object.entries(ACTIONS)) VERBS[past.split(" ")[0]] = action.split(" ")[0];
+
+/** @param {string} q Return the search with the verbs of sentences as the API names their actions. */
+export const searchOf = (q) =>
+  q.replace(/\bnot accepted\b/gi, "failed").split(" ").map((word) => VERBS[word.toLowerCase()] ?? word).join(" ");
 
 /** @param {{ who: string, label: string }} entry Who did it. The name of an operator never begins as an identity does. */
 export const actorOf = ({ who, label }) => personName({ name: who, label, identity: who });
@@ -136,11 +147,12 @@ function filled(words, entry) {
 
 /** @param {Entry} entry @returns {Part[]} */
 function objectOf({ action, outcome, object = "", name = "", title }) {
-  if (name === "") return [{ "": "something", session: "somebody" }[object] ?? `a ${object}`];
+  if (name === "") return [{ "": "something", session: "somebody", token: "somebody", integration: "an integration" }[object] ?? `a ${object}`];
   if (object === "") return [name];
   const kind = action.startsWith("send") ? undefined : KINDS[object];
-  const isGone = outcome === "not_found" || (outcome === "ok" && (action === "delete" || action === "revoke"));
-  if (isGone) return [[kind, title || name].filter(Boolean).join(" ")];
+  const isGone = outcome === "ok" && (action === "delete" || action === "revoke");
+  const wasNeverThere = outcome === "not_found" || (action === "create" && outcome !== "ok" && outcome !== "exists");
+  if (isGone || wasNeverThere) return [[kind, title || name].filter(Boolean).join(" ")];
   return [...(kind ? [`${kind} `] : []), { object, name, text: title || name }];
 }
 

@@ -4,7 +4,7 @@ import { download, write } from "../csv.js";
 import { Choice, Search } from "../fields.js";
 import { Busy, Empty, More, Page, Problem, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
-import { actorOf, sentenceOf, textOf } from "../sentences.js";
+import { actorOf, searchOf, sentenceOf, textOf } from "../sentences.js";
 import { number } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
@@ -19,9 +19,11 @@ const COLUMNS = ["time", "who", "identity", "sentence", "action", "object", "nam
 /** @param {{ query: URLSearchParams }} props */
 export default function ActivityPage({ query }) {
   const [q, who, object, name, before] = ["q", "who", "object", "name", "before"].map((key) => query.get(key) ?? "");
-  const filter = { q, who, object, name };
+  const filter = { q: searchOf(q), who, object, name };
   const { body, problem, loading } = useCall("/audit", { ...filter, before }, { every: before === "" ? EVERY : undefined });
   const { body: tokens } = useCall("/tokens");
+  // A filter must not take away the people of the other entries.
+  const people = useRef(/** @type {Map<string, string>} */ (new Map())).current;
   /** @type {Entry[]} */
   const items = body?.items ?? [];
   const isFiltered = [q, who, object, name].some((each) => each !== "");
@@ -31,7 +33,7 @@ export default function ActivityPage({ query }) {
     <${Page} title="Activity" actions=${html`<${Export} filter=${filter} />`}>
       <div class="filters">
         <${Search} label="Search" value=${q} onInput=${set("q")} />
-        <${Choice} label="Person" value=${who} onInput=${set("who")} options=${peopleIn(items, tokens?.items ?? [], who)} />
+        <${Choice} label="Person" value=${who} onInput=${set("who")} options=${peopleIn(people, items, tokens?.items ?? [], who)} />
         <${Choice} label="What" value=${object} onInput=${set("object")} options=${OBJECTS} />
       </div>
       ${name !== "" && html`<p>Only entries about <bdi>${name}</bdi>. <a href=${hrefWith({ name: null, before: null })}>Show all</a></p>`}
@@ -55,11 +57,12 @@ function Nothing({ next, isFiltered }) {
 function Line({ entry }) {
   const parts = sentenceOf(entry).map((part) =>
     typeof part === "string" ? html`<bdi>${part}</bdi>` : html`<a href=${linkTo(part)}><bdi>${part.text}</bdi></a>`);
-  const batch = entry.action === "send batch" && html` <a href=${`/ui/presets/${encodeURIComponent(entry.name)}?tab=sends`}>open</a>`;
+  const text = entry.action === "send batch" ? "open" : entry.action === "send" && entry.outcome === "failed" ? "See why" : "";
+  const sends = text && html` <a href=${`/ui/presets/${encodeURIComponent(entry.name)}?tab=sends`}>${text}</a>`;
   return html`
     <li>
       <span class="when"><${Time} at=${entry.at} /></span>
-      <span class="grow">${parts}${batch}</span>
+      <span class="grow">${parts}${sends}</span>
       ${entry.from && html`<span class="soft">from <bdi>${entry.from}</bdi></span>`}
     </li>
   `;
@@ -73,12 +76,12 @@ function linkTo({ object, name }) {
 }
 
 /**
- * List the people to filter by: those who have a token, and those on this page.
- * @param {Entry[]} items @param {{ name: string }[]} tokens @param {string} chosen
+ * List the people to filter by: those who have a token, and those of entries that were shown (`people`).
+ * @param {Map<string, string>} people @param {Entry[]} items @param {{ name: string }[]} tokens @param {string} chosen
  * @returns {[string, string][]}
  */
-function peopleIn(items, tokens, chosen) {
-  const people = new Map(tokens.map(({ name }) => [name, name]));
+function peopleIn(people, items, tokens, chosen) {
+  for (const { name } of tokens) people.set(name, name);
   for (const entry of items) people.set(entry.who, actorOf(entry));
   if (chosen !== "" && !people.has(chosen)) people.set(chosen, chosen);
   people.delete("");
