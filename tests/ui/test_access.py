@@ -36,7 +36,11 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     admin.post("/presets", {"id": "greeting", "title": "Greeting by SMS", **PRESET})
     page = console.open("admin", "/access")
     page.get_by_role("link", name="Add a person").click()
-    page.get_by_label("Name").fill("mark")
+    page.get_by_label("Name").fill("Mark")
+    expect(page.get_by_label("Name")).to_have_value("mark")
+    page.get_by_role("button", name="Add the person").click()
+    page.get_by_text("Must list at least one preset.").wait_for()
+    expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_label("outside-of-a-file")).to_be_disabled()
     expect(page.get_by_text("has no body to fill in").first).to_be_visible()
     page.get_by_role("searchbox", name="Find presets").fill("greeting")
@@ -55,8 +59,8 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     page.get_by_text("Limits: 60 a minute").click()
     page.get_by_label("Sends a minute").fill("0")
     page.get_by_role("button", name="Save").click()
-    confirm(page)
     expect(page.get_by_label("Sends a minute")).to_be_focused()
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_label("Sends a minute").fill("5")
     page.get_by_role("button", name="Save").click()
     confirm(page)
@@ -71,7 +75,23 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     page.get_by_role("button", name="Revoke mark").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("button", name="Revoke mark")).to_be_hidden()
+    expect(page.get_by_text("The token of mark is revoked.")).to_be_in_viewport()
     assert new.ask("GET", "/whoami").status == 401
+
+
+def test_only_a_sender_has_limits_to_edit(console: Console) -> None:
+    page = console.open("admin", "/access/people/editor-of-file")
+    page.get_by_text("Only senders have presets and limits.").wait_for()
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+
+
+def test_a_search_for_presets_lists_what_it_found(console: Console) -> None:
+    page = console.open("admin", "/access/people/add")
+    page.get_by_label("hook-of-a-file").check()
+    page.get_by_role("searchbox", name="Find presets").fill("zzz")
+    page.get_by_text("Nothing matches.").wait_for()
+    expect(page.get_by_label("hook-of-a-file")).to_have_count(0)
+    expect(page.get_by_text("1 chosen")).to_be_visible()
 
 
 def test_what_is_set_in_the_config_says_where_to_change_it(console: Console) -> None:

@@ -4,7 +4,7 @@ import { Check, Search } from "./fields.js";
 import { Copy, Problem } from "./parts.js";
 import { Dialog, show } from "./dialog.js";
 import { confirmed } from "./session.js";
-import { html, useState } from "./vendor/preact.js";
+import { html, useRef, useState } from "./vendor/preact.js";
 
 /** @typedef {{ id: string, title?: string, takes?: "parameters" | "payload" | null }} Item */
 
@@ -18,8 +18,10 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
   const { body, problem } = useCall(`/${kind}`, { q });
   /** @type {Item[]} */
   const found = body?.items ?? [];
-  const others = chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => ({ id }));
-  /** @type {Item[]} */
+  // Each page of results has some titles only.
+  const known = useRef(/** @type {Map<string, Item>} */ (new Map())).current;
+  for (const item of found) known.set(item.id, item);
+  const others = q === "" ? chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => known.get(id) ?? { id }) : [];
   const items = [...others, ...found];
   /** @param {string} id @param {boolean} value */
   const choose = (id, value) => onChange(value ? [...chosen, id] : chosen.filter((each) => each !== id));
@@ -46,6 +48,19 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
 /** @param {Item} item */
 function nameOf({ id, title }) {
   return title && title !== id ? html`${title} <span class="soft">${id}</span>` : id;
+}
+
+/**
+ * Make the call of a form that decides who may do what: first without a confirmation, so that all other errors come before the question.
+ * @param {string} why @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
+ * @returns {Promise<import("./api.js").Result | null>}
+ */
+export async function checkedAndPrivileged(why, call) {
+  const result = await call({});
+  if (result.ok || (result.problem.code !== "invalid" && result.problem.code !== "login_again")) return result;
+  const errors = result.problem.errors.filter(({ pointer }) => pointer !== "/own_token");
+  if (errors.length > 0) return { ...result, problem: { ...result.problem, detail: "Correct the marked fields", errors } };
+  return privileged(why, call);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
 import { privileged, showToken } from "../grants.js";
-import { Busy, Empty, More, Page, Problem, State, Tabs, Time, say } from "../parts.js";
+import { Busy, Empty, More, Page, Problem, State, Tabs, Time, done } from "../parts.js";
 import { me } from "../session.js";
 import { ago, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
@@ -57,7 +57,9 @@ function Person({ token, act }) {
     });
   const revoke = () =>
     act(`The token of ${name} is revoked.`, async () => {
-      const text = `${name} can no longer log in. Open sessions end at once.`;
+      const text = isMe
+        ? "This is your own token: you are logged out at once, and can log in with another one only."
+        : `${name} can no longer log in. Open sessions end at once.`;
       const sure = await ask({ title: `Revoke the token of ${name}?`, text, yes: "Revoke", danger: true });
       return sure ? remove(path, { etag: etagOf(token) }) : null;
     });
@@ -87,8 +89,8 @@ function Grants({ token: { presets, per_minute: minute, per_day: day } }) {
 
 /** @param {{ after: string | null }} props */
 function Callers({ after }) {
-  const empty = "A caller is a service that sends requests through Sidekey with a token of its own. Add the first one.";
-  return html`<${Listed} path="/callers" after=${after} columns=${["Name", "Integrations", "Presets"]} empty=${empty} row=${
+  return html`<p>A caller is a service that sends requests through Sidekey with a token of its own.</p>
+    <${Listed} path="/callers" after=${after} columns=${["Name", "Integrations", "Presets"]} empty="There are no callers yet. Add the first one." row=${
     (/** @type {Caller} */ caller, /** @type {Act} */ act) => html`<${OneCaller} key=${caller.source + caller.name} caller=${caller} act=${act} />`
   } />`;
 }
@@ -155,7 +157,7 @@ function OneSession({ session, act }) {
 }
 
 /**
- * @typedef {(done: string, work: () => Promise<import("../api.js").Result | null>) => Promise<void>} Act
+ * @typedef {(text: string, work: () => Promise<import("../api.js").Result | null>) => Promise<void>} Act
  * Runs an action of a row, then reloads the list. Null: the person cancelled it.
  */
 
@@ -164,11 +166,11 @@ function Listed({ path, after, columns, empty, row }) {
   const { body, problem, loading, reload } = useCall(path, { after }, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   /** @type {Act} */
-  const act = async (done, work) => {
+  const act = async (text, work) => {
     setFailed(null);
     const result = await work();
     if (result === null) return;
-    if (result.ok) say(done);
+    if (result.ok) done(text);
     else setFailed(result.problem);
     reload();
   };

@@ -2,7 +2,7 @@
 import { post, put, useCall } from "../api.js";
 import { Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
 import { Picker, showToken } from "../grants.js";
-import { Busy, Page, Problem, say } from "../parts.js";
+import { Busy, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
@@ -51,6 +51,7 @@ function Form({ loaded, etag, isNew }) {
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
+    setProblem(null);
     const { name } = caller;
     /** @param {Granted} granted */
     const sent = ({ all, ids }) => (all ? "*" : ids);
@@ -59,7 +60,7 @@ function Form({ loaded, etag, isNew }) {
     setBusy(false);
     if (!result.ok) return setProblem(result.problem);
     if (isNew) await showToken(name, result.body.token, "caller");
-    say("Saved.");
+    done("Saved.");
     go("/access?tab=callers", { unasked: true });
   };
 
@@ -67,7 +68,7 @@ function Form({ loaded, etag, isNew }) {
     <form class="limited" ref=${form} onSubmit=${submit}>
       <p>A caller is a service that sends requests through Sidekey. It needs only the preset to use one, not its integration.</p>
       ${isNew && html`<${Text} label="Name" value=${caller.name} required autofocus error=${errorsAt(problem, "/name")}
-        onInput=${(/** @type {string} */ name) => setCaller({ ...caller, name })} help="Lower-case letters, digits, - and _. It cannot change." />`}
+        onInput=${(/** @type {string} */ name) => setCaller({ ...caller, name: name.toLowerCase() })} help="Lower-case letters, digits, - and _. It cannot change." />`}
       ${/** @type {const} */ (["presets", "integrations"]).map((kind) => html`
         <${Grant} key=${kind} kind=${kind} granted=${caller[kind]} error=${errorsAt(problem, `/${kind}`)}
           onChange=${(/** @type {Granted} */ granted) => setCaller({ ...caller, [kind]: granted })} />`)}

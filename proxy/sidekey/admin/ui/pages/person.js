@@ -1,8 +1,8 @@
 // Add a person, and change what a sender may send.
 import { patch, post, useCall } from "../api.js";
 import { Choice, Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
-import { Picker, privileged, showToken } from "../grants.js";
-import { Busy, Details, Page, Problem, say } from "../parts.js";
+import { Picker, checkedAndPrivileged, showToken } from "../grants.js";
+import { Busy, Details, Empty, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { ROLES } from "../words.js";
@@ -25,7 +25,10 @@ export default function PersonPage({ params: { name } }) {
   return html`
     <${Page} title=${title} crumbs=${crumbs}>
       <${Problem} problem=${problem} />
-      ${loaded
+      ${loaded && loaded.role !== "sender"
+        ? html`<${Empty}><p>${ROLES[loaded.role].name}: ${ROLES[loaded.role].does}. Only senders have presets and limits.</p>
+            <p>To change the role, revoke the token and add the person again.</p><a class="button" href="/ui/access">Back to Access</a><//>`
+        : loaded
         ? html`<${Form} key=${name ?? ""} loaded=${loaded} etag=${result?.ok ? result.etag : null} isNew=${name === undefined} />`
         : !problem && html`<${Busy} />`}
     <//>
@@ -58,35 +61,36 @@ function Form({ loaded, etag, isNew }) {
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
+    setProblem(null);
     const grants = isSender
       ? { presets: person.presets, per_minute: numberIn(person.per_minute), per_day: numberIn(person.per_day) }
       : {};
     const { name, role, days } = person;
     const expires = days === "" ? null : new Date(Date.now() + Number(days) * DAY).toISOString().replace(/\.\d+/, "");
     const result = await (isNew
-      ? privileged(`${name || "The new person"} gets a token with the role ${ROLES[role].name}.`, (own) =>
+      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}.`, (own) =>
           post("/tokens", { name, role, ...grants, expires_at: expires, ...own }))
-      : privileged(`${name} may send ${person.presets.length} presets.`, (own) =>
+      : checkedAndPrivileged(`${name} may send ${person.presets.length} presets.`, (own) =>
           patch(`/tokens/${encodeURIComponent(name)}`, { ...grants, ...own }, { etag })));
     setBusy(false);
     if (result === null) return;
     if (!result.ok) return setProblem(result.problem);
     if (isNew) await showToken(name, result.body.token, "person");
-    say("Saved.");
+    done("Saved.");
     go("/access", { unasked: true });
   };
 
   return html`
     <form class="limited" ref=${form} onSubmit=${submit}>
       ${isNew && html`
-        <${Text} label="Name" value=${person.name} onInput=${set("name")} error=${at("/name")} required autofocus
+        <${Text} label="Name" value=${person.name} onInput=${(/** @type {string} */ text) => set("name")(text.toLowerCase())} error=${at("/name")} required autofocus
           help="Lower-case letters, digits, - and _. It cannot change." />
         <${Radios} label="Role" value=${person.role} onInput=${set("role")} error=${at("/role")}
           options=${Object.entries(ROLES).map(([role, { name, does }]) => [role, `${name}: ${does}`])} />
       `}
       ${isSender && html`
         <${Picker} kind="presets" label="Presets" fillable chosen=${person.presets} onChange=${set("presets")} error=${at("/presets")} />
-        <p class="help">Anybody who may edit a preset decides what it sends.</p>
+        <p class="help">Editors can change what a preset sends, also after you allowed it.</p>
         <${Details} summary=${`Limits: ${person.per_minute} a minute, ${person.per_day} a day`} open=${Boolean(at("/per_minute") || at("/per_day"))}>
           <${Text} type="number" label="Sends a minute" value=${person.per_minute} onInput=${set("per_minute")} error=${at("/per_minute")} />
           <${Text} type="number" label="Sends in 24 hours" value=${person.per_day} onInput=${set("per_day")} error=${at("/per_day")} />
@@ -100,4 +104,4 @@ function Form({ loaded, etag, isNew }) {
 }
 
 /** @param {string} text The number, or the text for Sidekey to refuse. */
-const numberIn = (text) => (/^\d+$/.test(text.trim()) ? Number(text) : text);
+const numberIn = (text) => (/^-?\d+$/.test(text.trim()) ? Number(text) : text);
