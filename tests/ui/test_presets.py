@@ -66,6 +66,7 @@ def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
     page = console.open("editor", "/presets/add")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("textbox", name="ID", exact=True)).to_be_focused()
+    page.get_by_text("Choose an integration.").wait_for()
     page.get_by_label("Title").fill("Wrong")
     page.get_by_label("Integration").select_option(crm)
     page.get_by_label("URL").fill("https://elsewhere.example/")
@@ -103,9 +104,22 @@ def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Cons
     assert console.api("editor").get("/presets/contested")["help"] == "Mine"
 
 
+def test_a_preset_says_that_its_integration_is_failing(console: Console, crm: str) -> None:
+    preset(console, "broken", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
+    page = console.browser("viewer")
+    integration = {**console.api("viewer").get(f"/integrations/{crm}"), "status": "failing"}
+    console.fixture(page, {f"GET /api/v1/integrations/{crm}": integration})
+    page.goto(f"{console.base}/ui/presets/broken")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Its integration is failing")
+
+
 def test_a_preset_shows_who_sent_it_and_who_cannot(console: Console, crm: str) -> None:
     admin = console.api("admin")
     preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
+    page = console.open("admin", "/presets/sent")
+    page.get_by_text("Senders: nobody yet.").wait_for()
+    expect(page.get_by_role("link", name="Allow somebody to send it")).to_be_visible()
+    expect(page.get_by_text('"to": "{{phone}}"')).to_be_visible()
     admin.post("/tokens", {"name": "jane", "role": "sender", "presets": ["sent"], "own_token": TOKENS["admin"]})
     key = {"Idempotency-Key": "one-of-the-tests-of-presets"}
     assert admin.ask("POST", "/presets/sent/sends", {"parameters": {"phone": "1"}}, headers=key).status == 200

@@ -22,6 +22,8 @@ export default function PresetPage({ params: { id }, query }) {
   const path = `/presets/${encodeURIComponent(id)}`;
   const { result, body: preset, problem } = useCall(path, undefined, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  const { body: integration } = useCall(preset ? `/integrations/${encodeURIComponent(preset.integration)}` : null, undefined, { every: EVERY });
+  const isFailing = preset?.status === "ok" && integration?.status === "failing";
   const tab = query.get("tab") ?? "overview";
   const drop = async () => {
     const text = "People and services that send it are refused from then on.";
@@ -31,7 +33,7 @@ export default function PresetPage({ params: { id }, query }) {
     say("Deleted.");
     go("/presets");
   };
-  const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${preset.status} />`}`;
+  const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${isFailing ? "failing" : preset.status} text=${isFailing ? "Its integration is failing" : undefined} />`}`;
   return html`
     <${Page} title=${preset?.title || id} heading=${heading} crumbs=${html`<a href="/ui/presets">Presets</a> / ${id}`}
       actions=${preset && html`<${Actions} preset=${preset} drop=${drop} />`}>
@@ -69,6 +71,7 @@ function Overview({ preset, period }) {
         <dt>Sends</dt><dd><code><bdi>${method} ${url}</bdi></code></dd>
         ${integration && html`<dt>With</dt><dd><a href=${`/ui/integrations/${encodeURIComponent(integration)}`}><bdi>${integration}</bdi></a></dd>`}
         ${names.length > 0 && html`<dt>Headers</dt><dd>${names.map((name) => html`<p><code><bdi>${name}: ${headers[name]}</bdi></code></p>`)}</dd>`}
+        ${body && html`<dt>Body</dt><dd><pre><bdi>${bodyText(body)}</bdi></pre></dd>`}
         ${tags.length > 0 && html`<dt>Tags</dt><dd><ul class="tags">${tags.map((/** @type {string} */ tag) => html`<li><bdi>${tag}</bdi></li>`)}</ul></dd>`}
         ${source === "file" && html`<dt>Source</dt><dd>Set in a config file. Change it there, at <code>presets.${id}</code>.</dd>`}
       </dl>
@@ -81,10 +84,17 @@ function Overview({ preset, period }) {
   `;
 }
 
+/** @param {{ json?: unknown, form?: Record<string, unknown>, text?: string }} body */
+function bodyText({ json, form, text }) {
+  if (text !== undefined) return text;
+  return form ? Object.entries(form).map(([name, value]) => `${name}: ${value}`).join("\n") : JSON.stringify(json, null, 2);
+}
+
 /** @param {{ id: string, hasBody: boolean }} props Only admins may know who has which grants. */
 function Senders({ id, hasBody }) {
   const { body } = useCall("/tokens", { preset: id });
-  if (!body || body.items.length === 0) return null;
+  if (!body) return null;
+  if (body.items.length === 0) return hasBody && html`<p>Senders: nobody yet. <a href="/ui/access">Allow somebody to send it</a></p>`;
   const names = body.items.map((/** @type {{ name: string }} */ { name }) => name).join(", ") + (body.next ? " and more" : "");
   if (!hasBody) return html`<p class="banner">Cannot be sent by: <bdi>${names}</bdi>.</p>`;
   return html`<p>Senders: <bdi>${names}</bdi>. <a href="/ui/access">Access</a></p>`;

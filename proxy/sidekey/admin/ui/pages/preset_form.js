@@ -115,7 +115,7 @@ function Form({ start, etag }) {
         </section>
         <section class="card pad" aria-labelledby="request">
           <h2 id="request">Request</h2>
-          <${Integration} draft=${draft} change=${change} error=${at("/integration", draft.integration)} />
+          <${Integration} draft=${draft} change=${change} error=${tried && draft.integration === "" ? "Choose an integration." : at("/integration", draft.integration)} />
           <${Choice} label="Method" value=${draft.method} onInput=${set("method")} error=${at("/method")}
             options=${methodsFor(draft.method)} />
           <${Text} label="URL" value=${draft.url} onInput=${set("url")} error=${at("/url", draft.url)} required
@@ -147,7 +147,7 @@ function Form({ start, etag }) {
             ${wrong.parameters && html`<p class="error">${wrong.parameters}</p>`}
           </section>
         `}
-        <${Problem} problem=${tried && (hasWrong ? NOT_COMPLETE : problem)} shown=${SHOWN} />
+        <${Problem} problem=${tried && (hasWrong ? NOT_COMPLETE : problem?.code === "invalid" ? { ...NOT_COMPLETE, errors: problem.errors } : problem)} shown=${SHOWN} />
         ${theirs && html`<${Conflict} theirs=${theirs} draft=${draft}
           useTheirs=${() => { setDraft(theirs.draft); setVersion(theirs.etag); setTheirs(null); }}
           useMine=${() => { setVersion(theirs.etag); setTheirs(null); }} />`}
