@@ -100,11 +100,11 @@ def test_keys_search_add_and_list_themselves(console: Console) -> None:
     page.get_by_role("heading", name="This page does not exist").wait_for()
     assert page.url.endswith("/ui/added")
     page.keyboard.press("?")
-    dialog = page.get_by_role("dialog", name="Keys")
+    dialog = page.get_by_role("dialog", name="Shortcuts")
     expect(dialog).to_contain_text("Search")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Shortcuts").click()
     dialog.get_by_label("Use these keys").uncheck()
     dialog.get_by_role("button", name="Close").click()
     page.reload()
@@ -119,8 +119,8 @@ def test_frame_is_for_everybody(console: Console, width: int) -> None:
     page.get_by_label("Token", exact=True).wait_for()
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.get_by_role("button", name="Keys").click()
-    page.get_by_role("dialog", name="Keys").wait_for()
+    page.get_by_role("button", name="Shortcuts").click()
+    page.get_by_role("dialog", name="Shortcuts").wait_for()
     assert axe(page) == []
 
 

@@ -52,7 +52,7 @@ function Keys() {
 /** List the keys in a dialog. */
 export function showKeys() {
   show((close) => html`
-    <${Dialog} title="Keys" onClose=${close}>
+    <${Dialog} title="Shortcuts" onClose=${close}>
       <${Keys} />
       <div class="actions"><button type="button" class="button" onClick=${close}>Close</button></div>
     <//>

@@ -39,7 +39,7 @@ function Bar() {
         <div class="who">
           ${me.value && html`<span>${personName(me.value)} (${ROLES[me.value.role].name.toLowerCase()})</span>`}
           <${Theme} />
-          <button type="button" class="link" onClick=${showKeys}>Keys</button>
+          <button type="button" class="link" onClick=${showKeys}>Shortcuts</button>
           ${me.value && html`<button type="button" class="link" onClick=${async () => setProblem(await logOut())}>Log out</button>`}
         </div>
       </div>
