@@ -8,7 +8,7 @@ import pytest
 
 from sidekey.store.audit import AuditEntry
 from sidekey.store.ring import KeyRing
-from sidekey.store.sessions import MOST, Session
+from sidekey.store.sessions import MOST, PAGE, Session
 from support.stores import KEYS, Place
 
 LOGIN = AuditEntry(who="ann", action="login")
@@ -47,6 +47,30 @@ async def test_a_token_has_so_many_and_the_oldest_makes_room(place: Place) -> No
             await store.log_in(session(f"s{number}", life=HOUR + number), LOGIN)
         kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
         assert kept == {f"s{number}" for number in range(3, MOST + 3)} | {"other"}
+
+
+async def test_the_oldest_makes_room_if_all_end_at_once(place: Place) -> None:
+    """They do if the token expires before them. A longer `session` of the company log-in is no sign of a later one."""
+    now = int(time.time())
+    async with place.open() as store:
+        for number in (*range(1, MOST), 0, MOST):
+            end = now + (2 if number == 0 else 1) * HOUR
+            await store.log_in(Session(f"s{number}", "t1", now - MOST + number, now, end), LOGIN)
+        kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
+        assert kept == {f"s{number}" for number in range(1, MOST + 1)}
+
+
+async def test_altered_sessions_hide_no_others(place: Place) -> None:
+    """A page of altered sessions alone has a next one all the same."""
+    now = int(time.time())
+    async with place.open() as store:
+        for number in range(PAGE + 1):
+            await store.log_in(Session(f"s{number}", f"t{number}", now + number, now, now + HOUR), LOGIN)
+        await place.sql("UPDATE sidekey_sessions SET mac = '' WHERE id <> 's0'")
+        first = await store.session_page((now + HOUR, ""))
+        assert first == ((), (now + 1, "s1"))
+        second = await store.session_page((now + 1, "s1"))
+        assert ([each.id for each in second.sessions], second.next) == (["s0"], None)
 
 
 @pytest.mark.parametrize(

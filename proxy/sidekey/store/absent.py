@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from sidekey.store import sessions
@@ -12,7 +12,7 @@ from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.integrity import Seals
 from sidekey.store.ring import KEY_BYTES, KeyRing
 from sidekey.store.sends import Send, SendPage
-from sidekey.store.sessions import MOST, PAGE, NewCookie, Session
+from sidekey.store.sessions import MOST, PAGE, NewCookie, Position, Session, SessionPage
 from sidekey.store.state import State
 from sidekey.store.store import Health
 
@@ -41,7 +41,7 @@ class AbsentStore:
         del row
 
     async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
-        """Do nothing: without a store, the log is all that there is."""
+        """Do nothing: the audit is in the store."""
         del entry, previous
         return 0
 
@@ -104,11 +104,13 @@ class AbsentStore:
         """Return the session of whose ID people see this part, or None if it does not exist."""
         return next((each for name, each in self._sessions.items() if name.startswith(shown)), None)
 
-    async def session_page(self, before: tuple[int, str]) -> Sequence[Session]:
-        """Return up to a page and one of the sessions that began before this time and ID, newest first."""
+    async def session_page(self, before: Position) -> SessionPage:
+        """Return the sessions that began before this time and ID."""
         now = time.time()
-        found = [each for each in self._sessions.values() if (each.begun_at, each.id) < before and each.ends_at > now]
-        return sorted(found, key=lambda each: (each.begun_at, each.id), reverse=True)[: PAGE + 1]
+        found = {(each.begun_at, each.id): each for each in self._sessions.values() if each.ends_at > now}
+        positions = sorted((each for each in found if each < before), reverse=True)
+        last = positions[PAGE - 1] if len(positions) > PAGE else None
+        return SessionPage(tuple(found[each] for each in positions[:PAGE]), last)
 
     async def log_out(self, session: str, entry: AuditEntry | None = None) -> None:
         """End a session."""

@@ -64,6 +64,20 @@ class Session:
         return canonical([*astuple(self), key])
 
 
+Position = tuple[int, str]
+"""When a session began, and its ID."""
+
+
+class SessionPage(NamedTuple):
+    """Sessions, newest first. `next` is the position of the last one, if there are more.
+
+    A page may be empty and have a `next`, if its sessions were altered.
+    """
+
+    sessions: tuple[Session, ...]
+    next: Position | None
+
+
 class NewCookie(NamedTuple):
     """The value of a new session's cookie, and the ID of the session."""
 
@@ -97,7 +111,8 @@ async def begin(transaction: Transaction, seals: Seals, session: Session) -> Non
     """Store a session. Delete sessions that have ended, and the oldest of its token if there are too many."""
     await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
     older = await transaction.fetch(
-        "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY ends_at DESC", session.token_sha256
+        "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY begun_at DESC, ends_at DESC",
+        session.token_sha256,
     )
     for (found,) in older[MOST - 1 :]:
         await end(transaction, as_text(found))
@@ -116,8 +131,8 @@ async def end(transaction: Transaction, session: str) -> None:
     await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
 
 
-async def page(transaction: Transaction, seals: Seals, before: tuple[int, str]) -> list[Session]:
-    """Return up to a page and one of the sessions that began before this time and ID, newest first."""
+async def page(transaction: Transaction, seals: Seals, before: Position) -> SessionPage:
+    """Return the sessions that began before this time and ID, without those that were altered."""
     rows = await transaction.fetch(
         f"{_SELECT} WHERE (begun_at < $1 OR begun_at = $1 AND id < $2) AND ends_at > $3 "
         "ORDER BY begun_at DESC, id DESC LIMIT $4",
@@ -125,7 +140,9 @@ async def page(transaction: Transaction, seals: Seals, before: tuple[int, str]) 
         int(await transaction.now()),
         PAGE + 1,
     )
-    return [found for row in rows if (found := _intact(seals, row)) is not None]
+    sessions = tuple(found for row in rows[:PAGE] if (found := _intact(seals, row)) is not None)
+    last = rows[PAGE - 1] if len(rows) > PAGE else None
+    return SessionPage(sessions, None if last is None else (as_number(last[2]), as_text(last[0])))
 
 
 async def find_shown(transaction: Transaction, seals: Seals, shown: str) -> Session | None:

@@ -22,7 +22,7 @@ from sidekey.store.keeper import Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, Send, SendPage
-from sidekey.store.sessions import NewCookie, Session
+from sidekey.store.sessions import NewCookie, Position, Session, SessionPage
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import PurposeOf, Rotated, Verified
 from sidekey.store.usage import Failing, Hour, Point
@@ -279,8 +279,8 @@ class Store:
         """Return the digest of a company log-in's identity, for its sessions."""
         return sessions.digest_of_identity(self._keeper.seals, identity)
 
-    async def session_page(self, before: tuple[int, str]) -> list[Session]:
-        """Return up to a page and one of the sessions that began before this time and ID, newest first."""
+    async def session_page(self, before: Position) -> SessionPage:
+        """Return the sessions that began before this time and ID."""
         return await self._query(lambda transaction: sessions.page(transaction, self._keeper.seals, before))
 
     async def find_send(self, identity: str, key: str, content: str) -> Existing | None:

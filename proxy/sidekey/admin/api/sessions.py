@@ -20,7 +20,7 @@ from sidekey.admin.api.tokens import WhoAmI, describe
 from sidekey.admin.sessions import LIFE
 from sidekey.runtime.admin_rules import AdminRules, Role
 from sidekey.store.errors import StoreRefused, StoreUnavailable
-from sidekey.store.sessions import PAGE, SHOWN, Session
+from sidekey.store.sessions import SHOWN, Session
 from sidekey.store.tokens import digest_of
 
 _PATH: Final = "/session"
@@ -128,11 +128,11 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     own = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
     shown = [
         _shown(session, operator, current=session.id == own)
-        for session in found[:PAGE]
+        for session in found.sessions
         if (operator := service.operator_of(session)) is not None
     ]
-    last = found[PAGE - 1] if len(found) > PAGE else None
-    return ApiResult.of(SessionPage(items=shown, next=None if last is None else f"{last.begun_at}.{last.id[:SHOWN]}"))
+    after = None if found.next is None else f"{found.next[0]}.{found.next[1][:SHOWN]}"
+    return ApiResult.of(SessionPage(items=shown, next=after))
 
 
 def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSession:
