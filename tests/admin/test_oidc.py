@@ -386,6 +386,21 @@ def test_a_process_finishes_what_another_began(firm: Company, browser: Browser, 
             (tmp_path / file.name).symlink_to(file)
     other = replace(firm, child=Child("", tmp_path))
     port = f":{other.child.admin_port}/ui"
+def test_an_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
+    """A host chooses the lower half of its address at will. An IPv4-mapped address is one of IPv4."""
+
+    def guess(address: str) -> str:
+        script = firm.browser(address)
+        state = parse_qs(urlsplit(script.start()).query)["state"][0]
+        return str(script.finish({"code": "guess", "state": state, "iss": firm.issuer.issuer}).code)
+
+    codes = [guess(f"2001:db8:7:7::{number:x}") for number in range(11)]
+    assert codes == ["oidc_failed"] * 10 + ["too_many"]
+    assert guess("2001:db8:7:8::1") == "oidc_failed"
+    codes = [guess(f"::ffff:203.0.113.{number}") for number in range(200, 211)]
+    assert codes == ["oidc_failed"] * 11
+
+
     written = text(other, admin="behind_tls: true, ").replace(port, f":{firm.child.admin_port}/ui")
     other.child.config.write_text(written.replace("path: store.db", f"path: {firm.folder}/store.db"))
     with other.child:

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Final
 
 from sidekey.admin.oidc.errors import TooManyLogins
+from sidekey.core.addresses import literal, unwrap
 
 _AT_ONCE: Final = 4
 _IN_A_MINUTE: Final = 10
@@ -30,16 +31,17 @@ class _Address:
 
 
 class LoginLimits:
-    """Counts the log-ins of the addresses that were seen last."""
+    """Counts the log-ins of the addresses that were seen last. An IPv6 /64 counts as one address."""
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[str, _Address] = OrderedDict()
+        self._addresses: OrderedDict[str | bytes, _Address] = OrderedDict()
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
         """Let one log-in of an address go on. Raises TooManyLogins."""
-        found = self._addresses.setdefault(address, _Address())
-        self._addresses.move_to_end(address)
+        network = _network(address)
+        found = self._addresses.setdefault(network, _Address())
+        self._addresses.move_to_end(network)
         if len(self._addresses) > _MOST_ADDRESSES:
             self._addresses.popitem(last=False)
         now = time.monotonic()
@@ -57,3 +59,9 @@ class LoginLimits:
             yield
         finally:
             found.turns.release()
+
+
+def _network(source: str) -> str | bytes:
+    """Return an IPv4 address, or the half of an IPv6 address that a network has, for hosts choose the rest at will."""
+    address = literal(source.partition(" ")[0].partition("%")[0])
+    return source if address is None else unwrap(address).packed[:8]
