@@ -108,13 +108,19 @@ async def _problems(service: Service, work: Awaitable[T]) -> T:
         headers = {"Retry-After": str(error.retry_after)}
         raise ApiProblem("too_many", f"{error.reason}: try again later", headers=headers) from None
     except IssuerUnavailable as error:
-        get_logger().warning("company log-in is not available", reason=error.reason)
+        _warn(service, "company log-in is not available", error)
         text = f"the issuer cannot be used: {error.reason}"
         raise ApiProblem("oidc_unavailable", text, headers={"Retry-After": "10"}) from None
     except LoginError as error:
         service.count_login("invalid")
-        get_logger().warning("company log-in refused", reason=error.reason)
+        _warn(service, "company log-in refused", error)
         raise ApiProblem(_code(error), error.reason) from None
+
+
+def _warn(service: Service, event: str, error: LoginError) -> None:
+    """Log an error, each reason at most every ten seconds: anybody could fill the log."""
+    if service.login_warnings.admit(error.reason):
+        get_logger().warning(event, reason=error.reason)
 
 
 def _code(error: LoginError) -> str:

@@ -60,6 +60,9 @@ MOST_LISTED = 100
 
 _NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
 
+_WARN_EVERY = 10.0
+"""Seconds between two warnings of the same reason, for log-ins that anybody may try."""
+
 _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
 
@@ -114,6 +117,7 @@ class Service:
         self.history = history
         self.sessions = Sessions(self.store)
         self.company = CompanyLogins(fetcher)
+        self.login_warnings: Final = Paces(_WARN_EVERY)
 
     @property
     def unread(self) -> str:
