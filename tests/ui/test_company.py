@@ -73,6 +73,8 @@ def test_a_refusal_says_what_to_do(console: Console, firm: Company) -> None:
     page.get_by_text("The company log-in failed: the company did not let you in (access_denied).").wait_for()
     page.goto(f"{console.base}/ui/callback?error=%3Cb%3E&state=x")
     page.get_by_text("the company did not let you in.").wait_for()
+    page.goto(f"{console.base}/ui/callback")
+    page.get_by_text("this page needs the company's redirect: start again").wait_for()
     page.goto(f"{console.base}/ui/callback?code=x&state=x")
     page.get_by_text("it took too long, or began in another browser").wait_for()
 

@@ -29,7 +29,8 @@ export async function startCompanyLogIn({ next = "/", again = false, inWindow = 
  */
 export async function finishCompanyLogIn(query) {
   const error = query.get("error");
-  if (error !== null) return { problem: refusal(error) };
+  if (error !== null) return { problem: refusal(`the company did not let you in${codeIn(error)}`) };
+  if (!query.has("code") || !query.has("state")) return { problem: refusal("this page needs the company's redirect: start again") };
   const fields = ["code", "state", "iss"].map((name) => [name, query.get(name)]);
   const result = await post("/session/oidc", Object.fromEntries(fields.filter(([, value]) => value !== null)));
   if (!result.ok) return { problem: result.problem };
@@ -47,8 +48,12 @@ export function isWindow() {
   return sessionStorage.getItem(WINDOW) === "1";
 }
 
-/** @param {string} error A code of RFC 6749 4.1.2.1, or anything else. @returns {import("./api.js").Problem} */
-function refusal(error) {
-  const code = /^[a-z_]{1,40}$/.test(error) ? ` (${error})` : "";
-  return { code: "oidc_failed", title: "", detail: `the company did not let you in${code}`, errors: [] };
+/** @param {string} detail @returns {import("./api.js").Problem} */
+function refusal(detail) {
+  return { code: "oidc_failed", title: "", detail, errors: [] };
+}
+
+/** @param {string} error A code of RFC 6749 4.1.2.1, or anything else. */
+function codeIn(error) {
+  return /^[a-z_]{1,40}$/.test(error) ? ` (${error})` : "";
 }
