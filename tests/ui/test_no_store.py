@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +40,24 @@ def test_the_console_says_that_people_can_only_look(console: Console, width: int
     assert axe(page) == []
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("heading", name="Log in to Sidekey").wait_for()
+
+
+def test_no_page_offers_a_change_or_a_send(console: Console) -> None:
+    """Nobody fills in a form only to read that it cannot be sent."""
+    page = console.open(None, "/login")
+    page.get_by_label("Token", exact=True).fill(TOKENS["admin"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Integrations").wait_for()
+    for path, title in (
+        ("/integrations", "Integrations"),
+        ("/presets", "Presets"),
+        ("/presets/hook-of-a-file", "hook-of-a-file"),
+        ("/access", "Access"),
+        ("/access?tab=callers", "Access"),
+    ):
+        page.goto(f"{console.base}/ui{path}")
+        page.get_by_role("heading", name=title).wait_for()
+        offers = page.locator("main").get_by_role("link", name=re.compile("^(Add|Send$|Duplicate|Edit)"))
+        assert offers.all() == [], path
+    page.goto(f"{console.base}/ui/send/hook-of-a-file")
+    page.get_by_role("button", name="Send", exact=True, disabled=True).wait_for()

@@ -30,6 +30,11 @@ export function may(permission) {
   return me.value !== null && (PERMISSIONS[me.value.role] ?? []).includes(permission);
 }
 
+/** @param {string} permission Return True if the role of this person has the permission, and there is a store to change. */
+export function mayChange(permission) {
+  return may(permission) && store.value !== "absent";
+}
+
 const DROPPED = "sidekey-dropped";
 
 /**

@@ -3,7 +3,7 @@ import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
 import { privileged, showToken } from "../grants.js";
 import { Busy, Empty, More, Page, Problem, State, Tabs, Time, done } from "../parts.js";
-import { me } from "../session.js";
+import { mayChange, me } from "../session.js";
 import { ago, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
 import { ROLES, personName } from "../words.js";
@@ -29,7 +29,7 @@ export default function AccessPage({ query }) {
   const List = { people: People, callers: Callers, sessions: Sessions }[tab] ?? People;
   const add = { people: ["/ui/access/people/add", "Add a person"], callers: ["/ui/access/callers/add", "Add a caller"] }[tab];
   return html`
-    <${Page} title="Access" actions=${add && html`<a class="button primary" href=${add[0]} data-key="n">${add[1]}</a>`}>
+    <${Page} title="Access" actions=${add && mayChange("admin") && html`<a class="button primary" href=${add[0]} data-key="n">${add[1]}</a>`}>
       <${Tabs} items=${TABS} value=${tab} />
       <${List} key=${tab} after=${query.get("after")} />
     <//>

@@ -6,7 +6,7 @@ import { ask } from "../dialog.js";
 import { IntegrationState, nameOf, saveAs } from "../integration_parts.js";
 import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, done, say } from "../parts.js";
 import { go } from "../router.js";
-import { may, store } from "../session.js";
+import { may } from "../session.js";
 import { day, number } from "../time.js";
 import { Explain } from "./integration_explain.js";
 import { html, useState } from "../vendor/preact.js";
@@ -32,7 +32,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   if (!body) return html`<${Page} title=${id} crumbs=${crumbs}><${Unread} problem=${problem} /><//>`;
   /** @type {Integration} */
   const integration = { ...body, tags: body.tags ?? [] };
-  const canEdit = integration.source === "store" && may("editor") && store.value !== "absent";
+  const canEdit = integration.source === "store" && may("editor");
   const etag = result?.ok ? result.etag : null;
   const name = nameOf(integration);
   const heading = html`<span class="named"><${Tile} name=${name} /><bdi>${name}</bdi></span>`;

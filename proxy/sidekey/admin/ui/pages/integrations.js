@@ -5,7 +5,7 @@ import { Dialog, ask, show } from "../dialog.js";
 import { Check, Choice, Search, Submit, Text } from "../fields.js";
 import { Busy, Empty, More, Page, Problem, Tile, Time, done, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
-import { may, store } from "../session.js";
+import { mayChange } from "../session.js";
 import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { KINDS, STATES, kindName, refusalText } from "../words.js";
@@ -24,7 +24,7 @@ export default function IntegrationsPage({ query }) {
   const { body, problem, loading, reload } = useCall("/integrations", { q, tag, kind, status, after, include: "usage" }, { every: POLL });
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const [results, setResults] = useState(/** @type {{ id: string, text: string }[]} */ ([]));
-  const canEdit = may("editor") && store.value !== "absent";
+  const canEdit = mayChange("editor");
   /** @type {Item[]} */
   const items = body?.items ?? [];
   const filtered = Boolean(q || tag || kind || status);

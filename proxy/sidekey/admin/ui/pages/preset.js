@@ -6,7 +6,7 @@ import { Choice } from "../fields.js";
 import { Busy, Copy, Details, More, Page, Problem, State, Tabs, say } from "../parts.js";
 import { TYPES } from "../preset_document.js";
 import { go, setQuery } from "../router.js";
-import { may } from "../session.js";
+import { may, mayChange } from "../session.js";
 import { html, useState } from "../vendor/preact.js";
 import { personName } from "../words.js";
 import { List } from "./sends.js";
@@ -53,9 +53,9 @@ function Actions({ preset: { id, source }, drop }) {
   const name = encodeURIComponent(id);
   const isStored = source === "store";
   return html`
-    ${may("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
+    ${mayChange("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
     ${may("editor") && isStored && html`<a class="button" href=${`/ui/presets/${name}/edit`}>Edit</a>`}
-    ${may("editor") && html`<a class="button" href=${`/ui/presets/add?from=${name}`}>Duplicate</a>`}
+    ${mayChange("editor") && html`<a class="button" href=${`/ui/presets/add?from=${name}`}>Duplicate</a>`}
     ${may("editor") && isStored && html`<button type="button" class="button danger" onClick=${drop}>Delete</button>`}
   `;
 }

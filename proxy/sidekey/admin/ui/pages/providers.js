@@ -4,7 +4,7 @@ import { Search } from "../fields.js";
 import { Busy, Details, Empty, Page, Problem, Tile } from "../parts.js";
 import { Notes } from "../integration_parts.js";
 import { hrefWith, setQuery } from "../router.js";
-import { may, store } from "../session.js";
+import { mayChange } from "../session.js";
 import { html } from "../vendor/preact.js";
 import { kindName } from "../words.js";
 
@@ -34,7 +34,7 @@ export default function ProvidersPage({ query }) {
 
 /** @param {Provider} props */
 function Provider({ provider, kind, title, aliases, category, notes, documentation }) {
-  const canAdd = may("editor") && store.value !== "absent";
+  const canAdd = mayChange("editor");
   return html`
     <li class="card">
       <div class="named"><${Tile} name=${title} /><div class="grow">

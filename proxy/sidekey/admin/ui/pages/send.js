@@ -6,7 +6,7 @@ import { Busy, Copy, Page, Problem, say, Tabs } from "../parts.js";
 import { ask as askInDialog } from "../dialog.js";
 import { leaveQuestion } from "../router.js";
 import { ask, mayHaveArrived, newKey, send } from "../sending.js";
-import { may, me } from "../session.js";
+import { may, mayChange, me } from "../session.js";
 import { seconds } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { outcome, sendProblem, sentJustNow } from "../words.js";
@@ -165,7 +165,7 @@ function One({ form }) {
           if (state.phase === "repeated") setState({ phase: "edit" });
         }} />
       ${state.phase !== "repeated" && isOpen && html`
-        <div class="actions"><${Submit} disabled=${form.problem}>Send<//><span class="help">It goes out at once and cannot be taken back.</span></div>
+        <div class="actions"><${Submit} disabled=${form.problem || !mayChange("send")}>Send<//><span class="help">It goes out at once and cannot be taken back.</span></div>
       `}
       ${state.phase === "repeated" && html`
         <${Result} words=${sentJustNow(state.ago)}>

@@ -7,7 +7,7 @@ import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
 import { Busy, Problem, say, Time } from "../parts.js";
 import { leaveQuestion, setQuery } from "../router.js";
 import { mayHaveArrived, newKey, send, wait } from "../sending.js";
-import { me } from "../session.js";
+import { me, mayChange } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { counted, outcome } from "../words.js";
@@ -254,7 +254,7 @@ function Begin({ form, start, setStart, first, last, count, begin, run, before, 
       ${run === null && first === 1 && before === 0 && html`<${Earlier} form=${form} rows=${last} />`}
       <p>${pace(count)}</p>
       <div class="actions">
-        <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem} onClick=${begin}>Send ${counting(count)}</button>
+        <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem || !mayChange("send")} onClick=${begin}>Send ${counting(count)}</button>
         <span class="help">They go out at once and cannot be taken back.</span>
       </div>
     `}

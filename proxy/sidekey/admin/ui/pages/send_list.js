@@ -3,7 +3,7 @@ import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Busy, Empty, More, Page, Problem, Tile } from "../parts.js";
 import { setQuery } from "../router.js";
-import { may } from "../session.js";
+import { mayChange } from "../session.js";
 import { html } from "../vendor/preact.js";
 import { List, Sends } from "./sends.js";
 
@@ -52,7 +52,7 @@ function Card({ form: { id, title, help, problem } }) {
 /** @param {{ q: string }} props */
 function NoForms({ q }) {
   if (q !== "") return html`<${Empty}><p>Nothing matches. <a href="/ui/send">Clear the search</a></p><//>`;
-  if (may("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/presets/add">Add a preset</a></p><//>`;
+  if (mayChange("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/presets/add">Add a preset</a></p><//>`;
   return html`<${Empty}><p>You may not send anything yet. Ask an admin for a preset.</p><//>`;
 }
 
