@@ -86,7 +86,7 @@ def test_only_a_sender_has_limits_to_edit(console: Console) -> None:
 
 
 def test_a_search_for_presets_lists_what_it_found(console: Console) -> None:
-    page = console.open("admin", "/access/people/add")
+    page = console.open("admin", "/add/access/people")
     page.get_by_label("hook-of-a-file").check()
     page.get_by_role("searchbox", name="Find presets").fill("zzz")
     page.get_by_text("Nothing matches.").wait_for()
@@ -151,9 +151,9 @@ def test_a_person_of_the_company_account_cannot_look_like_an_operator(console: C
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("path", ["", "?tab=callers", "/people/add", "/callers/add"])
+@pytest.mark.parametrize("path", ["/access", "/access?tab=callers", "/add/access/people", "/add/access/callers"])
 def test_access_is_for_everybody(console: Console, path: str, width: int) -> None:
-    page = console.open("admin", f"/access{path}", width=width)
+    page = console.open("admin", path, width=width)
     page.get_by_text("of-a-file").first.wait_for()
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -47,7 +47,7 @@ def press(page: Any, name: str) -> None:
 def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     """The order's form: endpoint, domains, client, additional fields and a test; a stored secret is never shown."""
     console.upstream.body = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
-    page = console.open("editor", "/integrations/add/oauth2")
+    page = console.open("editor", "/add/integrations/oauth2")
     page.set_default_timeout(5000)
     box(page, "Name").fill("Criteo Marketing")
     assert box(page, "ID").input_value() == "criteo-marketing"
@@ -81,7 +81,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
 
 
 def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/basic")
+    page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("crm")
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
     box(page, "User name").fill("canary-user")
@@ -112,7 +112,7 @@ def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(conso
 
 
 def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/headers")
+    page = console.open("editor", "/add/integrations/headers")
     box(page, "ID").fill("keys")
     box(page, "Endpoint prefix").fill(console.upstream.url)
     page.get_by_label("An API key").check()
@@ -137,7 +137,7 @@ def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Consol
 def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) -> None:
     """Before the key is there, which must be entered again with another certificate."""
     issued = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=199.5))
-    page = console.open("editor", "/integrations/add/mtls")
+    page = console.open("editor", "/add/integrations/mtls")
     box(page, "ID").fill("bank")
     box(page, "Endpoint prefix").fill("https://bank.example")
     page.get_by_label("Read Certificate from a file").set_input_files(
@@ -185,7 +185,7 @@ def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -
 
 def test_the_proposed_id_is_free_and_a_taken_one_hides_no_other_error(console: Console) -> None:
     console.api("editor").post("/integrations", {"id": "microsoft-azure-entra-id", **basic(console.upstream.port)})
-    page = console.open("editor", "/integrations/add/oauth2?provider=microsoft-entra")
+    page = console.open("editor", "/add/integrations/oauth2?provider=microsoft-entra")
     page.wait_for_function("() => [...document.querySelectorAll('input')].some((each) => each.value.endsWith('-id-2'))")
     box(page, "ID").fill("microsoft-azure-entra-id")
     press(page, "Save")
@@ -221,7 +221,7 @@ def test_a_secret_is_marked_only_after_save_and_broken_text_is_not_saved(console
 
 
 def test_an_optional_value_that_is_needed_now_is_unfolded(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/oauth2?provider=microsoft-entra")
+    page = console.open("editor", "/add/integrations/oauth2?provider=microsoft-entra")
     box(page, "Scope").fill("https://vault.azure.net/.default")
     press(page, "Save")
     box(page, "API host").wait_for()
@@ -230,7 +230,7 @@ def test_an_optional_value_that_is_needed_now_is_unfolded(console: Console) -> N
 
 def test_advanced_has_what_was_typed_and_its_errors_have_lines(console: Console) -> None:
     """A form is left for Advanced at any time. Back, a changed text is saved or discarded first."""
-    page = console.open("editor", "/integrations/add/responsys")
+    page = console.open("editor", "/add/integrations/responsys")
     page.get_by_text("Use a user for Sidekey alone").wait_for()
     box(page, "ID").fill("mails")
     box(page, "Login URL").fill("https://login2.responsys.net")
@@ -324,7 +324,7 @@ def log_in_again(page: Any, role: Role) -> None:
 
 
 def test_a_session_that_ends_over_a_form_loses_nothing(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/basic")
+    page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("again")
     box(page, "Endpoint prefix").fill(console.upstream.url)
     box(page, "User name").fill("svc")
@@ -338,7 +338,7 @@ def test_a_session_that_ends_over_a_form_loses_nothing(console: Console) -> None
 
 
 def test_what_was_typed_is_gone_if_another_person_logs_in(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/basic")
+    page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("others")
     box(page, "Endpoint prefix").fill(console.upstream.url)
     box(page, "User name").fill("svc")
@@ -354,7 +354,7 @@ def test_what_was_typed_is_gone_if_another_person_logs_in(console: Console) -> N
 
 
 def test_a_store_that_is_away_loses_nothing(console: Console) -> None:
-    page = console.open("editor", "/integrations/add/basic")
+    page = console.open("editor", "/add/integrations/basic")
     box(page, "ID").fill("later")
     box(page, "Endpoint prefix").fill(console.upstream.url)
     box(page, "User name").fill("svc")
@@ -371,7 +371,7 @@ def test_a_store_that_is_away_loses_nothing(console: Console) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_forms_are_for_everybody(console: Console, scheme: str, width: int) -> None:
-    page = console.open("editor", "/integrations/add/oauth2", scheme=scheme, width=width)
+    page = console.open("editor", "/add/integrations/oauth2", scheme=scheme, width=width)
     page.get_by_label("Allow webhooks from domains").check()
     press(page, "Add field")
     page.get_by_label("Secret", exact=True).check()
@@ -427,7 +427,7 @@ def test_a_document_that_no_form_can_show_opens_as_yaml(console: Console) -> Non
 def test_a_copy_has_everything_but_the_secrets(console: Console) -> None:
     document = {"id": "one", "title": "One", **basic(console.upstream.port, "canary"), "tags": ["ads"]}
     console.api("admin").post("/integrations", document)
-    page = console.open("editor", "/integrations/add/basic?from=one")
+    page = console.open("editor", "/add/integrations/basic?from=one")
     assert box(page, "Name").input_value() == "One (copy)"
     assert box(page, "ID").input_value() == "one-copy"
     assert box(page, "Endpoint prefix").input_value() == document["endpoint_prefix"]

@@ -105,7 +105,7 @@ def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None
     for name in ("Edit", "Replace"):
         assert page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).count() == 0, name
     assert page.get_by_text("More: duplicate, export, delete").count() == 0
-    page.goto(f"{console.base}/ui/integrations/add")
+    page.goto(f"{console.base}/ui/add/integrations")
     page.get_by_role("heading", name="You may not see this page").wait_for()
 
 
@@ -121,19 +121,30 @@ def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None
     ],
 )
 def test_adding_begins_with_the_words_people_know(console: Console, words: str, link: str, target: str) -> None:
-    page = console.open("editor", "/integrations/add")
+    page = console.open("editor", "/add/integrations")
     page.locator("input:focus").type(words)
     page.wait_for_url("**?q=*")
     found = page.get_by_role("link", name=link, exact=True)
     found.wait_for()
-    assert found.get_attribute("href") == f"/ui/integrations/add/{target}"
+    assert found.get_attribute("href") == f"/ui/add/integrations/{target}"
+
+
+def test_an_integration_that_is_called_add_can_be_opened(console: Console) -> None:
+    make(console, "add")
+    page = console.open("editor", "/integrations/add")
+    page.get_by_role("heading", name="add", exact=True).wait_for()
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_role("heading", name="Edit add").wait_for()
+    page.goto(f"{console.base}/ui/add/integrations")
+    page.get_by_role("heading", name="Add an integration").wait_for()
+    assert page.get_by_role("link", name="Integrations").first.get_attribute("aria-current") == "true"
 
 
 def test_a_provider_that_is_not_known_has_a_way_on(console: Console) -> None:
-    page = console.open("editor", "/integrations/add?q=nowhere")
+    page = console.open("editor", "/add/integrations?q=nowhere")
     page.get_by_text("No provider is called that. Most services use").wait_for()
     page.get_by_role("link", name="an API key").click()
-    page.wait_for_url("**/integrations/add/headers")
+    page.wait_for_url("**/add/integrations/headers")
 
 
 def test_providers_say_what_they_need(console: Console) -> None:
@@ -187,7 +198,7 @@ def test_what_uses_an_integration_keeps_it(console: Console) -> None:
     assert page.get_by_role("link", name="used-hook").get_attribute("href") == "/ui/presets/used-hook"
     page.get_by_text("More: duplicate, export, delete").click()
     duplicate = page.get_by_role("link", name="Duplicate")
-    assert duplicate.get_attribute("href") == "/ui/integrations/add/basic?from=used"
+    assert duplicate.get_attribute("href") == "/ui/add/integrations/basic?from=used"
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("Presets use it: used-hook").wait_for()
@@ -213,8 +224,8 @@ def test_pages_are_for_everybody_with_hostile_texts(console: Console, width: int
     for path in (
         "/integrations",
         f"/integrations/hostile-{width}-2",
-        "/integrations/add",
-        "/integrations/add?q=azure",
+        "/add/integrations",
+        "/add/integrations?q=azure",
         "/providers",
     ):
         page = console.open("editor", path, width=width)

@@ -63,7 +63,7 @@ def test_a_preset_is_made_tried_and_saved(console: Console, crm: str) -> None:
 
 
 def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
-    page = console.open("editor", "/presets/add")
+    page = console.open("editor", "/add/presets")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("textbox", name="ID", exact=True)).to_be_focused()
     page.get_by_text("Choose an integration.").wait_for()

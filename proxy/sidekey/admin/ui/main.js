@@ -29,12 +29,13 @@ function Bar() {
   const [problem, setProblem] = useState(/** @type {import("./api.js").Problem | null} */ (null));
   const links = BAR.filter(([path, , permission]) => may(permission) && match(ROUTES, path));
   const { path } = here.value;
+  const below = `${path.replace(/^\/add\//, "/")}/`;
   return html`
     <header class="top">
       <div class="bar">
         <a class="brand" href="/ui/"><svg width="22" height="22" viewBox="0 0 24 24" aria-hidden="true" class="key"><circle cx="7" cy="12" r="4.5" /><path d="M11.5 12H22M18 12v4" /></svg>Sidekey</a>
         ${links.length > 0 && html`<nav aria-label="Pages"><ul>
-          ${links.map(([to, name]) => html`<li><a href=${`/ui${to}`} aria-current=${path === to ? "page" : path.startsWith(`${to}/`) ? "true" : undefined}>${name}</a></li>`)}
+          ${links.map(([to, name]) => html`<li><a href=${`/ui${to}`} aria-current=${path === to ? "page" : below.startsWith(`${to}/`) ? "true" : undefined}>${name}</a></li>`)}
         </ul></nav>`}
         <div class="who">
           ${me.value && html`<span>${personName(me.value)} (${ROLES[me.value.role].name.toLowerCase()})</span>`}

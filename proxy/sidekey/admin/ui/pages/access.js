@@ -27,7 +27,7 @@ const SHOWN = 5;
 export default function AccessPage({ query }) {
   const tab = query.get("tab") ?? "people";
   const List = { people: People, callers: Callers, sessions: Sessions }[tab] ?? People;
-  const add = { people: ["/ui/access/people/add", "Add a person"], callers: ["/ui/access/callers/add", "Add a caller"] }[tab];
+  const add = { people: ["/ui/add/access/people", "Add a person"], callers: ["/ui/add/access/callers", "Add a caller"] }[tab];
   return html`
     <${Page} title="Access" actions=${add && mayChange("admin") && html`<a class="button primary" href=${add[0]} data-key="n">${add[1]}</a>`}>
       <${Tabs} items=${TABS} value=${tab} />

@@ -1,4 +1,4 @@
-// /integrations/add: choose how a service authenticates, or the service itself, in the words that people know.
+// /add/integrations: choose how a service authenticates, or the service itself, in the words that people know.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
 import { Busy, Details, Page, Problem, Tile } from "../parts.js";
@@ -49,8 +49,8 @@ function All({ kinds, providers }) {
 function Found({ kinds, providers }) {
   if (providers.length === 0 && kinds.length === 0) {
     return html`<div role="status">
-      <p>No provider is called that. Most services use <a href="/ui/integrations/add/oauth2">OAuth 2.0</a> or
-        <a href="/ui/integrations/add/headers">an API key</a>.</p>
+      <p>No provider is called that. Most services use <a href="/ui/add/integrations/oauth2">OAuth 2.0</a> or
+        <a href="/ui/add/integrations/headers">an API key</a>.</p>
     </div>`;
   }
   return html`
@@ -63,7 +63,7 @@ function Found({ kinds, providers }) {
 /** @param {{ kinds: Kind[] }} props */
 function Kinds({ kinds }) {
   return html`<ul class="tiles">${kinds.map(({ kind, title, summary }) => html`
-    <li class="card" key=${kind}><div><a href=${`/ui/integrations/add/${kind}`}>${title}</a><p class="soft">${summary}</p></div></li>
+    <li class="card" key=${kind}><div><a href=${`/ui/add/integrations/${kind}`}>${title}</a><p class="soft">${summary}</p></div></li>
   `)}</ul>`;
 }
 
@@ -71,7 +71,7 @@ function Kinds({ kinds }) {
 function Providers({ providers }) {
   return html`<ul class="tiles">${providers.map(({ provider, kind, title, aliases }) => html`
     <li class="card" key=${provider}><${Tile} name=${title} /><div>
-      <a href=${`/ui/integrations/add/${kind}?provider=${provider}`}>${title}</a>
+      <a href=${`/ui/add/integrations/${kind}?provider=${provider}`}>${title}</a>
       <p class="soft">${[kindName(kind), ...aliases.slice(0, 2)].join(" · ")}</p>
     </div></li>
   `)}</ul>`;

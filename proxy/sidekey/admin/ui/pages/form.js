@@ -343,7 +343,7 @@ function Editor({ start, again }) {
     error=${errorOf(field)} change=${(/** @type {any} */ value) => change(field, value)} />`;
   return html`
     <${Page} title=${isNew ? `Add: ${name}` : `Edit ${name}`}
-      crumbs=${html`<a href="/ui/integrations">Integrations</a> / ${isNew ? html`<a href="/ui/integrations/add">Add</a>` : html`<a href=${`/ui/integrations/${id}`}>${name}</a>`}`}
+      crumbs=${html`<a href="/ui/integrations">Integrations</a> / ${isNew ? html`<a href="/ui/add/integrations">Add</a>` : html`<a href=${`/ui/integrations/${id}`}>${name}</a>`}`}
       actions=${html`<button type="button" class="button" onClick=${test} aria-disabled=${tested === "running"}>Test integration</button>`}>
       ${start.fields !== null && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
       ${isTextChanged && !wantsAdvanced && html`

@@ -146,7 +146,7 @@ function About({ integration, canEdit, etag, path }) {
           <a href=${`/ui/integrations?tag=${encodeURIComponent(tag)}`}><bdi>${tag}</bdi></a></li>`)}</ul></dd>`}
       </dl>
       ${canEdit && html`<${Details} summary="More: duplicate, export, delete"><div class="actions">
-        <a class="button" href=${`/ui/integrations/add/${kind}?from=${id}`}>Duplicate</a>
+        <a class="button" href=${`/ui/add/integrations/${kind}?from=${id}`}>Duplicate</a>
         <button type="button" class="button" onClick=${exportIt}>Export without secrets</button>
         <button type="button" class="button danger" onClick=${deleteIt}>Delete</button>
       </div><//>`}

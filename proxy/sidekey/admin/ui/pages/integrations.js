@@ -47,7 +47,7 @@ export default function IntegrationsPage({ query }) {
     reload();
   };
 
-  const add = canEdit && html`<a class="button primary" href="/ui/integrations/add" data-key="n">Add integration</a>`;
+  const add = canEdit && html`<a class="button primary" href="/ui/add/integrations" data-key="n">Add integration</a>`;
   return html`
     <${Page} title="Integrations" actions=${add}>
       <div class="filters">

@@ -55,7 +55,7 @@ function Actions({ preset: { id, source }, drop }) {
   return html`
     ${mayChange("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
     ${may("editor") && isStored && html`<a class="button" href=${`/ui/presets/${name}/edit`}>Edit</a>`}
-    ${mayChange("editor") && html`<a class="button" href=${`/ui/presets/add?from=${name}`}>Duplicate</a>`}
+    ${mayChange("editor") && html`<a class="button" href=${`/ui/add/presets?from=${name}`}>Duplicate</a>`}
     ${may("editor") && isStored && html`<button type="button" class="button danger" onClick=${drop}>Delete</button>`}
   `;
 }

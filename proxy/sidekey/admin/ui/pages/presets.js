@@ -23,7 +23,7 @@ export default function PresetsPage({ query }) {
   const isFiltered = FILTERS.some((key) => filter[key] !== "");
   /** @param {string} key */
   const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, after: null }, { replace: key === "q" });
-  const add = mayChange("editor") && html`<a class="button primary" href="/ui/presets/add" data-key="n">Add a preset</a>`;
+  const add = mayChange("editor") && html`<a class="button primary" href="/ui/add/presets" data-key="n">Add a preset</a>`;
   return html`
     <${Page} title="Presets" actions=${add}>
       <div class="filters">

@@ -42,7 +42,7 @@ function Provider({ provider, kind, title, aliases, category, notes, documentati
         <p class="soft">${category} · ${kindName(kind)}</p>
         ${aliases.length > 0 && html`<p class="soft clamped">Also called ${aliases.join(", ")}</p>`}
       </div>
-      ${canAdd && html`<a class="button" href=${`/ui/integrations/add/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
+      ${canAdd && html`<a class="button" href=${`/ui/add/integrations/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
       <${Details} summary="What you need">
         <${Notes} text=${notes} />
         <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>

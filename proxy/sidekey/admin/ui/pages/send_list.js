@@ -52,7 +52,7 @@ function Card({ form: { id, title, help, problem } }) {
 /** @param {{ q: string }} props */
 function NoForms({ q }) {
   if (q !== "") return html`<${Empty}><p>Nothing matches. <a href="/ui/send">Clear the search</a></p><//>`;
-  if (mayChange("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/presets/add">Add a preset</a></p><//>`;
+  if (mayChange("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/add/presets">Add a preset</a></p><//>`;
   return html`<${Empty}><p>You may not send anything yet. Ask an admin for a preset.</p><//>`;
 }
 
