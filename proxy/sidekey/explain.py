@@ -388,9 +388,11 @@ def _show(target: Target | None) -> str | None:
 
 
 def credential_places(integration: Integration) -> dict[str, list[str]]:
-    """Return the names of the places that contain the credential in a request."""
+    """Return the names of the places that contain the credential in a request. Public headers do not."""
     places = integration.traits.places
-    found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    public = dict(integration.public_headers)
+    headers = [name for name in places.headers if name not in public]
+    found = {"headers": headers, "query": list(places.query), "body": list(places.body)}
     signing = integration.traits.signing
     if signing is not None:
         found["signature"] = sorted(name.decode() for name in signing.names)

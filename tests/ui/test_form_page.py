@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, basic
@@ -70,7 +71,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     assert b"scope=read" in token.body
     assert b"client_secret=canary-of-the-client" in token.body
     assert (tested.path, tested.headers["Authorization"]) == ("/me", "Bearer t")
-    page.get_by_text("Where the credential goes: header Authorization, to").wait_for()
+    page.get_by_text("Where the access token goes: header Authorization, to").wait_for()
     press(page, "Save")
     saved(page, "criteo-marketing")
     found = documents(console, "criteo-marketing")
@@ -116,6 +117,9 @@ def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Consol
     box(page, "ID").fill("keys")
     box(page, "Endpoint prefix").fill(console.upstream.url)
     page.get_by_label("An API key").check()
+    box(page, "Name").last.fill("X-API-Keys")
+    expect(page.get_by_label("An API key")).to_be_checked()
+    box(page, "Name").last.fill("X-API-Key")
     box(page, "Value").fill("canary-key")
     press(page, "Add header")
     box(page, "Name").last.fill("X-Team")
@@ -132,6 +136,59 @@ def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Consol
     headers = documents(console, "keys")["auth"]["headers"]
     assert headers["X-Team"] == "marketing"
     assert headers["X-API-Key"]["secret"]["set"] is True
+    page.get_by_text("X-Team: marketing (public)").wait_for()
+    page.get_by_text("X-API-Key (secret)").wait_for()
+
+
+def test_a_stored_secret_does_not_become_an_empty_public_header(console: Console) -> None:
+    headers = {"X-Api-Key": {"secret": {"value": "canary"}}, "X-Team": "marketing"}
+    console.api("editor").post(
+        "/integrations",
+        {"id": "loyal", "endpoint_prefix": console.upstream.url, "auth": {"type": "headers", "headers": headers}},
+    )
+    page = console.open("editor", "/integrations/loyal/edit")
+    page.get_by_text("Where the credential goes: header X-Api-Key, to").wait_for()
+    page.get_by_label("Secret", exact=True).first.uncheck()
+    page.get_by_text("The stored secret does not become public.").wait_for()
+    page.get_by_text("A value that usually is secret is public: check Secret.").wait_for()
+    box(page, "Value").last.fill("")
+    press(page, "Save")
+    page.get_by_text("Enter a value.").wait_for()
+    assert axe(page) == []
+    assert documents(console, "loyal")["auth"]["headers"]["X-Api-Key"]["secret"]["set"] is True
+    page.get_by_label("Secret", exact=True).first.check()
+    box(page, "Value").last.fill("sales")
+    press(page, "Save")
+    saved(page, "loyal")
+    assert documents(console, "loyal")["auth"]["headers"]["X-Team"] == "sales"
+
+
+def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console) -> None:
+    auth = {
+        "type": "oauth2",
+        "token_endpoint": "https://auth.shop.example/token",
+        "client_id": "c",
+        "client_secret": {"value": "canary"},
+    }
+    console.api("editor").post("/integrations", {"id": "shop", "auth": auth})
+    page = console.open("editor", "/integrations/shop/edit")
+    box(page, "Token endpoint").fill("https://login.shop.example/token")
+    page.get_by_text("Enter again: Client secret.").wait_for()
+    press(page, "Save")
+    page.locator("strong", has_text="Secrets must be entered again").wait_for()
+    expect(page.get_by_role("button", name="Replace Client secret")).to_be_focused()
+
+
+def test_a_domain_is_not_wrong_before_it_is_typed(console: Console) -> None:
+    page = console.open("editor", "/add/integrations/oauth2")
+    # The errors of a response are drawn before the next one is there.
+    with page.expect_response("**/drafts/integration/preview"):
+        page.get_by_label("Allow webhooks from domains").check()
+    with page.expect_response("**/drafts/integration/preview"):
+        box(page, "Client ID").fill("c")
+    assert page.locator(".error").count() == 0
+    box(page, "Domain").fill("api.shop.example")
+    page.get_by_text("Begin with https://, such as https://api.example.com.").wait_for()
 
 
 def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) -> None:

@@ -45,9 +45,9 @@ export function Code({ marked, area, onInput, value, example, ...props }) {
   );
 }
 
-/** @param {FieldProps} props A secret on one line, hidden until **Show** is pressed. */
-export function Secret({ onInput, example, value, ...props }) {
-  const [visible, setVisible] = useState(false);
+/** @param {FieldProps & { visible?: boolean }} props A secret on one line, hidden until **Show** is pressed, unless it begins `visible`. */
+export function Secret({ onInput, example, value, visible: begins = false, ...props }) {
+  const [visible, setVisible] = useState(begins);
   return field(
     props,
     (tied) => html`
@@ -290,10 +290,11 @@ export function errorsAt(problem, pointer) {
 
 /** @param {Element | null | undefined} form Focus the first field with an error, else the first one that is empty. */
 export function focusFirst(form) {
-  const fields = [.../** @type {NodeListOf<HTMLInputElement>} */ (form?.querySelectorAll("input, textarea, select") ?? [])];
+  const fields = [.../** @type {NodeListOf<HTMLInputElement>} */ (form?.querySelectorAll("input, textarea, select, .wrong button") ?? [])];
   const usable = fields.filter((each) => !each.disabled && each.checkVisibility());
-  const wrong = usable.find((each) => each.getAttribute("aria-invalid") === "true");
-  const empty = usable.find((each) => !/^(?:checkbox|radio|file)$/.test(each.type) && each.value === "");
+  // A stored secret has a button to replace it, and no input.
+  const wrong = usable.find((each) => each.getAttribute("aria-invalid") === "true" || each.closest('[role="group"].wrong'));
+  const empty = usable.find((each) => !/^(?:checkbox|radio|file|button)$/.test(each.type) && each.value === "");
   (wrong ?? empty)?.focus();
 }
 

@@ -122,6 +122,11 @@ export function say(text) {
   // The same text twice is read twice.
   isShown.value = false;
   spoken.value = spoken.value === text ? `${text}\u00a0` : text;
+  clearTimeout(hiding);
+  hiding = window.setTimeout(() => {
+    isShown.value = false;
+    spoken.value = "";
+  }, 6000);
 }
 
 const isShown = signal(false);
@@ -131,10 +136,6 @@ let hiding = 0;
 export function done(text) {
   say(text);
   isShown.value = true;
-  clearTimeout(hiding);
-  hiding = window.setTimeout(() => {
-    isShown.value = false;
-  }, 6000);
 }
 
 /** The live region of `say` and `done`. */

@@ -1,9 +1,9 @@
 // The fields of a form, each by its type.
-import { html } from "../vendor/preact.js";
+import { html, useState } from "../vendor/preact.js";
 import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
 import { marked } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
-import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors } from "./model.js";
+import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors, valueError } from "./model.js";
 import { certificateText, enterAgain, setBy } from "./sentences.js";
 
 /**
@@ -36,7 +36,7 @@ export function FieldInput(props) {
     case "check":
       return html`<${Check} label=${label} help=${help} error=${error} value=${value} onInput=${change} />`;
     case "secret":
-      return html`<${SecretInput} label=${label} required=${required} help=${help} value=${value} change=${change} error=${error}
+      return html`<${SecretInput} label=${label} required=${required} help=${help} value=${value} change=${change} error=${error} isReadable=${field.isReadable}
         again=${againAt(context, pointerTo(field.path))} />`;
     case "pem":
       return html`<${PemInput} ...${props} />`;
@@ -68,9 +68,10 @@ function againAt({ again, fields }, pointer) {
 /**
  * A secret: that of the store is never shown, and stays unless it is replaced.
  * @param {{ label: string, value: SecretValue, change: (value: SecretValue) => void, required?: boolean, help?: string,
- *   error: string, again: string, input?: any }} props `input`: draws the input in place of the usual one.
+ *   error: string, again: string, input?: any, isReadable?: boolean }} props `input`: draws the input in place of the usual one.
+ *   `isReadable`: what is typed can be read.
  */
-function SecretInput({ label, value, change, required, help, error, again, input }) {
+function SecretInput({ label, value, change, required, help, error, again, input, isReadable }) {
   if (value.kept !== null && !value.replacing) {
     return html`
       <div class=${again || error ? "field wrong" : "field"} role="group" aria-label=${label}>
@@ -81,7 +82,7 @@ function SecretInput({ label, value, change, required, help, error, again, input
       </div>
     `;
   }
-  const drawn = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text}
+  const drawn = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text} visible=${isReadable}
     autofocus=${value.kept !== null} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
   return html`
     ${drawn}
@@ -171,6 +172,8 @@ function Parameters({ field, value, change, context, error }) {
  */
 function errorOfRow(row, error, place, context) {
   const isFilled = context.attempted || row.text !== "" || row.secret.text !== "";
+  const own = context.attempted || row.secret.kept !== null ? valueError(row) : "";
+  if (own !== "") return own;
   return error && row.name !== "" && isFilled ? errorsAt(/** @type {any} */ ({ errors: context.errors }), place) : "";
 }
 
@@ -204,10 +207,14 @@ const FIRST_ROW = {
 function Headers({ field, value, change, context, error }) {
   const names = rowErrors(value);
   const [first] = value;
-  const kind = ["bearer", "key"].find((key) => first?.name === FIRST_ROW[key].name && first.prefix === FIRST_ROW[key].prefix) ?? "other";
+  const fits = (/** @type {string} */ key) => first?.name === FIRST_ROW[key].name && first.prefix === FIRST_ROW[key].prefix;
+  const [kind, setKind] = useState(["bearer", "key"].find(fits) ?? "other");
   return html`
     ${context.isNew && first !== undefined && html`<${Radios} label="What do you have?" options=${HEADER_KINDS} value=${kind}
-      onInput=${(/** @type {string} */ key) => change(value.with(0, { ...first, ...FIRST_ROW[key], isSecret: true }))} />`}
+      onInput=${(/** @type {string} */ key) => {
+        setKind(key);
+        change(value.with(0, { ...first, ...FIRST_ROW[key], isSecret: true }));
+      }} />`}
     <${Rows} items=${value} onChange=${change} add="Add header" label=${field.label} empty=${EMPTY_HEADER}
       row=${(/** @type {RowValue} */ row, /** @type {(row: RowValue) => void} */ edit, /** @type {number} */ index) => {
         const place = pointerOfRow(row, field);

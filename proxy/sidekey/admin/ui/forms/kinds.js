@@ -66,22 +66,22 @@ const FORMS = {
   ],
   basic: [
     PREFIX,
-    ofAuth("username", "User name", { type: "secret", required: true }),
+    ofAuth("username", "User name", { type: "secret", required: true, isReadable: true }),
     ofAuth("password", "Password", { type: "secret", required: true }),
     TEST,
   ],
   headers: [PREFIX, { key: "headers", type: "headers", path: ["auth", "headers"], label: "Headers", required: true }, TEST],
   responsys: [
     ofAuth("login_endpoint", "Login URL", { required: true, input: "url", example: "https://login2.responsys.net" }),
-    ofAuth("username", "User name", { type: "secret", required: true }),
+    ofAuth("username", "User name", { type: "secret", required: true, isReadable: true }),
     ofAuth("password", "Password", { type: "secret", required: true }),
     TEST,
   ],
   mtls: [
     PREFIX,
     ofAuth("certificate", "Certificate", { type: "pem", wrap: "inline", byUrl: true, required: true, help: "Only PEM. It may contain its intermediates." }),
-    ofAuth("private_key", "Private key", { type: "pem", byUrl: true, required: true, help: "Only PEM without a password." }),
     ofAuth("allow_private_ca", "The certificate may be self-signed, or of an authority that is not public", { type: "check" }),
+    ofAuth("private_key", "Private key", { type: "pem", byUrl: true, required: true, help: "Only PEM without a password." }),
     TEST,
   ],
 };
@@ -91,7 +91,7 @@ export const RESPONSYS_ADVICE =
 
 /** @type {Field[]} */
 const NAMES = [
-  { key: "title", type: "text", path: ["title"], label: "Name", example: "Criteo Marketing" },
+  { key: "title", type: "text", path: ["title"], label: "Name" },
   { key: "id", type: "text", path: ["id"], label: "ID", required: true, help: "Programs and presets use this ID. It cannot be changed later." },
 ];
 

@@ -7,9 +7,9 @@ import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withVa
  * @typedef {"text" | "choice" | "secret" | "pem" | "check" | "prefixes" | "domains" | "parameters" | "headers" | "test"} FieldType
  * @typedef {{ key: string, type: FieldType, path: Path, label: string, required?: boolean, help?: string,
  *   example?: string, input?: "text" | "url" | "number", options?: [string, string][], suggestions?: string[],
- *   wrap?: "value" | "inline", byUrl?: boolean, start?: any, isOptional?: boolean }} Field
+ *   wrap?: "value" | "inline", byUrl?: boolean, start?: any, isOptional?: boolean, isReadable?: boolean }} Field
  *   `start`: the value in a new document. `isOptional`: most people leave it out, so it is folded away. `wrap`: the key in which the document has a text in PEM. `byUrl`: Sidekey may
- *   fetch it.
+ *   fetch it. `isReadable`: a secret that can be read while it is typed.
  * @typedef {{ text: string, url: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
  *   `kept`: the secret that the store has. It is sent back unless it is being replaced.
  * @typedef {{ name: string, place: string, isSecret: boolean, prefix: string, text: string, secret: SecretValue, raw: Value }} RowValue
@@ -161,6 +161,13 @@ export function rowErrors(rows) {
     const first = rows.findIndex((row) => row.name === name && row.place === place);
     return first === index ? "" : `Row ${first + 1} is called ${name}, too. Rename one.`;
   });
+}
+
+/** @param {RowValue} row @returns {string} What is wrong with a public value. Values that a document leaves empty may stay so. */
+export function valueError({ name, isSecret, text, secret, raw }) {
+  if (isSecret || name === "" || text !== "" || (raw !== undefined && textOf(raw) === "")) return "";
+  if (secret.kept === null) return "Enter a value.";
+  return "The stored secret does not become public. Enter a public value, or check Secret again.";
 }
 
 /** @param {Value} raw @returns {SecretValue} */

@@ -74,5 +74,7 @@ export function errorText(detail) {
   // Of a provider: it needs a value of this form.
   const needs = /^this key is missing: \S+ needs (.*)$/s.exec(detail);
   if (needs) return `enter ${needs[1]}`;
-  return detail.replace(", and not be unknown", "").replace("if that is intended, write allow_private_ca: true", "if that is intended, check the box below");
+  if (detail.startsWith("must be an absolute URL such as")) return "begin with https://, such as https://api.example.com";
+  if (detail.startsWith("this is public text: write a secret as")) return "a value that usually is secret is public: check Secret";
+  return detail.replace(", and not be unknown", "").replace("write allow_private_ca: true", "check the box below");
 }

@@ -12,7 +12,7 @@ import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } 
 import { FieldInput } from "../forms/inputs.js";
 import { Notes } from "../integration_parts.js";
 import { fieldsOf, idOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
-import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save } from "../forms/model.js";
+import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save, valueError } from "../forms/model.js";
 import { destinationText, errorText, sentence } from "../forms/sentences.js";
 
 /**
@@ -214,8 +214,9 @@ function Editor({ start, again }) {
     if (!attempted && isSame(values[field.key], initial[field.key])) return "";
     if (field.key === "test" && tested === "missing" && values.test.path === "") return `Add a request to test with, such as GET ${context.example}.`;
     if (field.key === "id" && values.id === "") return attempted ? "Fill this in." : "";
-    // The input for a new secret has just been opened.
-    if (!attempted && values[field.key].replacing && values[field.key][values[field.key].by] === "") return "";
+    // The input for a new secret or domain has just been opened.
+    const { replacing, by, isOn, items } = values[field.key];
+    if (!attempted && ((replacing && values[field.key][by] === "") || (isOn && items.join("") === ""))) return "";
     return pointersOf(field).map((pointer) => errorsAt(/** @type {any} */ ({ errors }), pointer)).filter(Boolean).join(" ");
   };
   /** @param {Field} field @param {any} value */
@@ -231,7 +232,7 @@ function Editor({ start, again }) {
   const refuse = async ({ problem: refused }) => {
     setAttempted(true);
     if (refused.code === "changed") return meet();
-    if (refused.code === "exists") refused = { ...refused, title: "The ID is in use", errors: [...known.errors, { pointer: "/id", detail: TAKEN }] };
+    if (refused.code === "exists") refused = { ...refused, title: "The ID is in use", errors: isTaken ? known.errors : [...known.errors, { pointer: "/id", detail: TAKEN }] };
     if (refused.errors.length > 0) {
       const key = refused.code === "reenter" ? "reenter" : "errors";
       setPreview({ ...known, [key]: refused.errors });
@@ -268,7 +269,7 @@ function Editor({ start, again }) {
     setProblem(null);
     setConflict(null);
     const rows = isAdvanced ? [] : fields.filter(({ type }) => type === "headers" || type === "parameters");
-    if (rows.some(({ key }) => rowErrors(values[key]).some(Boolean)) || (!isAdvanced && values.id === "")) {
+    if (rows.some(({ key }) => [...rowErrors(values[key]), ...values[key].map(valueError)].some(Boolean)) || (!isAdvanced && values.id === "")) {
       setAttempted(true);
       setFocus({ on: "first" });
       say("Not saved: check the fields.");
@@ -369,10 +370,9 @@ function Editor({ start, again }) {
             ${shown.filter(({ type }) => type === "test").map(input)}
             ${more + unfit.length > 0 && html`<p class="help">${more + unfit.length} more ${more + unfit.length === 1 ? "setting" : "settings"} under <a href=${hrefWith({ tab: "advanced" })}>Advanced</a>.</p>`}
           `}
-        ${!isAdvanced && known.warnings.map((/** @type {ItemError} */ { detail }) => html`<p class="warned">${sentence(detail)}</p>`)}
         <div class="goes">
           <${Submit} busy=${busy}>Save<//>
-          <${Goes} preview=${known} fields=${fields} />
+          <${Goes} kind=${kind} preview=${known} warnings=${isAdvanced ? [] : known.warnings} fields=${fields} />
         </div>
       </form>
       </div>
@@ -419,15 +419,17 @@ function Tested({ tested, isChanged, storeAndTest }) {
   return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}${isChanged && " This is not saved yet."}</p></div>`;
 }
 
-/** @param {{ preview: any, fields: Field[] }} props What is always in sight: where the credential goes. */
-function Goes({ preview: { destination, reenter }, fields }) {
-  if (destination === null && reenter.length === 0) return null;
+/** @param {{ kind: string, preview: any, warnings: ItemError[], fields: Field[] }} props
+ * What is always in sight: where the credential goes, and what is risky. */
+function Goes({ kind, preview: { destination, reenter }, warnings, fields }) {
+  if (destination === null && reenter.length + warnings.length === 0) return null;
   const again = reenter.map((/** @type {any} */ { pointer }) => fields.find((field) => pointersOf(field).some((place) => pointer === place || pointer.startsWith(`${place}/`))));
   const names = [...new Set(again.map((/** @type {Field | undefined} */ field) => field?.label ?? "a secret"))];
   return html`
     <div>
-      ${destination !== null && html`<p>Where the credential goes: ${destinationText(destination)}.</p>`}
+      ${destination !== null && html`<p>Where the ${kind === "oauth2" ? "access token" : "credential"} goes: ${destinationText(destination)}.</p>`}
       ${names.length > 0 && html`<p class="warned">Enter again: ${names.join(", ")}.</p>`}
+      ${warnings.map(({ detail }) => html`<p class="warned">${sentence(errorText(detail))}</p>`)}
     </div>
   `;
 }

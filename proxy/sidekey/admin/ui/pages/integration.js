@@ -114,7 +114,7 @@ function About({ integration, canEdit, etag, path }) {
   const { id, description, tags, kind, hosts, base, expires_at: expires, auth, add } = integration;
   const others = hosts.filter((host) => !base || host !== new URL(base).hostname);
   const logIn = auth?.token_endpoint ?? auth?.login_endpoint;
-  const headers = Object.entries({ ...auth?.headers, ...add?.headers }).filter(([, value]) => typeof value === "string");
+  const headers = Object.entries({ ...auth?.headers, ...add?.headers });
   const exportIt = async () => {
     const result = await get("/export", { query: { id } });
     setProblem(result.ok ? null : result.problem);
@@ -139,7 +139,7 @@ function About({ integration, canEdit, etag, path }) {
         <dt>Kind</dt><dd>${kindName(kind)}</dd>
         ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${base && html`<code>${base}</code>`} ${others.join(", ")}</dd>`}
         ${logIn && html`<dt>Logs in at</dt><dd><code><bdi>${logIn}</bdi></code></dd>`}
-        ${headers.map(([name, value]) => html`<dt>Header</dt><dd><code><bdi>${name}: ${value}</bdi></code> (public)</dd>`)}
+        ${headers.map(([name, value]) => html`<dt>Header</dt><dd>${typeof value === "string" ? html`<code><bdi>${name}: ${value}</bdi></code> (public)` : html`<code><bdi>${name}</bdi></code> (secret)`}</dd>`)}
         ${expires && html`<dt>Certificate</dt><dd>until <${Time} at=${expires} text=${day(expires)} />
           ${canEdit && html`${" "}<a href=${`/ui${path}/edit`}>Replace</a>`}</dd>`}
         ${tags.length > 0 && html`<dt>Tags</dt><dd><ul class="tags">${tags.map((tag) => html`<li key=${tag}>
