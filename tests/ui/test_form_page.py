@@ -64,6 +64,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     page.get_by_text(f"Webhooks go to {console.upstream.url} and below.").wait_for()
     press(page, "Test integration")
     page.get_by_text("Add a request to test with").wait_for()
+    expect(box(page, "Path")).to_be_focused()
     page.keyboard.type("/me")
     press(page, "Test integration")
     page.locator("strong", has_text="It works: the response was 200").wait_for()
