@@ -388,11 +388,9 @@ def _show(target: Target | None) -> str | None:
 
 
 def credential_places(integration: Integration) -> dict[str, list[str]]:
-    """Return the names of the places that contain the credential in a request. Public headers do not."""
+    """Return the names of the places that contain the credential in a request."""
     places = integration.traits.places
-    public = dict(integration.public_headers)
-    headers = [name for name in places.headers if name not in public]
-    found = {"headers": headers, "query": list(places.query), "body": list(places.body)}
+    found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
     signing = integration.traits.signing
     if signing is not None:
         found["signature"] = sorted(name.decode() for name in signing.names)

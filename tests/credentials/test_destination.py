@@ -94,7 +94,7 @@ def test_a_list_of_secrets_counts_as_one() -> None:
 
 def test_what_every_integration_may_change_freely() -> None:
     """All else needs the secrets again."""
-    assert harmless(IntegrationSettings) == {"description", "tags", "methods"}
+    assert harmless(IntegrationSettings) == {"title", "description", "tags", "methods"}
     assert harmless(IntegrationLimits) == {"in_flight"}
     assert harmless(TestSettings) == {"method", "path"}
     assert harmless(CertificateSettings) == {"certificate", "allow_private_ca", "refresh"}

@@ -341,7 +341,7 @@ def test_what_is_added_to_a_stored_integration_is_sealed_and_sent(tmp_path: Path
         send()
         explained = api.ask("POST", "/integrations/it/explain", {"url": "/a"}).json
         assert explained["credential"]["query"] == ["key"]
-        assert explained["credential"]["headers"] == ["X-Key", "Authorization"]
+        assert explained["credential"]["headers"] == ["X-Tenant", "X-Key", "Authorization"]
         first, second = upstream.requests
     assert first == second
     assert first.target == b"/v1/a?b=c&key=canary-query"

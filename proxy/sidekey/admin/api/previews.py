@@ -48,7 +48,7 @@ class Targets(Body):
     prefixes: list[str]
     domains: list[str]
     learns: bool = Field(description="Whether the token response brings the base.")
-    places: Places = Field(description="The places of the credential in a request.")
+    places: Places = Field(description="The places of the credential in a request, without public headers.")
 
 
 class ShownCertificate(Body):
@@ -120,12 +120,15 @@ def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Ta
     if found.settings is None:
         return None
     built = build_unserved(name, found.settings, found.entered, snapshot.stored or Stored(), now)
+    places = credential_places(built)
+    public = dict(built.public_headers)
+    places["headers"] = [name for name in places["headers"] if name not in public]
     return Targets(
         base=None if built.base is None or built.traits.learns else str(built.base),
         prefixes=[str(each) for each in built.policy.prefixes],
         domains=[str(each) for each in built.policy.domains],
         learns=built.traits.learns,
-        places=Places(**credential_places(built)),
+        places=Places(**places),
     )
 
 
