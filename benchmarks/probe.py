@@ -18,6 +18,7 @@ TLS = "tls"
 """The path, below the base, at which the nginx upstream responds with TLS version and group of its connection."""
 
 TOKEN = "of-an-operator-and-a-caller-not-a-secret"
+SENDER_TOKEN = "of-a-sender-of-presets-not-a-secret"
 TOKEN_FIELD = "Sidekey-Token"
 
 _GROUPS = {"0x11ec": "X25519MLKEM768"}

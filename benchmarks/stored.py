@@ -1,11 +1,11 @@
-"""Stored integrations: a store filled as Sidekey itself saves, and an operator who changes and lists them."""
+"""A store filled as Sidekey itself saves, and an operator who changes and lists its integrations."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -15,13 +15,18 @@ from typing import Any, Self
 from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
 from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.presets import read_preset
 from sidekey.settings.stored.opening import Vault
-from sidekey.settings.stored.rows import saved_row
+from sidekey.settings.stored.presets import PresetDraft
+from sidekey.settings.stored.rows import saved_preset, saved_row
 from sidekey.settings.stored.saving import assess
 from sidekey.store.audit import AuditEntry
+from sidekey.store.failures import MOST, Failure
 from sidekey.store.place import open_store
-from sidekey.store.records import IntegrationRow
+from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import Put
+from sidekey.store.store import Store
+from sidekey.store.usage import COUNTERS, HOUR, Hour
 
 KEY_ID = "k1"
 KEY = b"32 bytes that seal nothing real."
@@ -31,37 +36,62 @@ _WHO = "benchmarks"
 _SECONDS = 30.0
 _API = "/api/v1/integrations"
 
+_DAY = 24
+_MONTH = 30 * _DAY
+_AUDITED = 10_000
+"""Entries of the audit: twice as many as a search reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filled:
     """A database with `count` integrations, one of which is `bench`: an SQLite file, or the URL of PostgreSQL.
 
-    Each process has a copy of the file, unless the store is `shared`.
+    Each process has a copy of the file, unless the store is `shared`. There are `presets`, p0 and on.
     """
 
     database: Path | str
     count: int
     shared: bool = False
+    presets: int = 0
 
 
-def fill(database: Path | str, base: str, count: int, *, shared: bool = False) -> Filled:
+def fill(database: Path | str, base: str, count: int, *, shared: bool = False, presets: int = 0) -> Filled:
     """Make a store with so many integrations, each with a password of its own, below `base`.
 
-    They are prepared and sealed one by one as the API does, and saved in one transaction, as it could not.
+    They are prepared and sealed one by one as the API does, and saved in one transaction, as it could not. With
+    `presets`, each integration also has usage of a day, and `bench` usage of a month and failures.
     """
-    asyncio.run(_fill(database, base, count))
-    return Filled(database, count, shared)
+    asyncio.run(_fill(database, base, count, presets))
+    return Filled(database, count, shared, presets)
 
 
-async def _fill(database: Path | str, base: str, count: int) -> None:
+async def _fill(database: Path | str, base: str, count: int, presets: int) -> None:
     path, url = (None, database) if isinstance(database, str) else (database, None)
     store = await open_store(StoreRules(path, url, ((KEY_ID, KEY),), audit=3600))
     try:
         vault, now = Vault(store.id, store.ring), int(time.time())
         rows = [Put(_row(name, prefix, vault, now), None) for name, prefix in _prefixes(base, count)]
         await store.commit(rows, AuditEntry(who=_WHO, action="create"))
+        if presets:
+            audited = [
+                AuditEntry(who=_WHO, action="update", kind="integration", id="bench", fields=("/tags",))
+            ] * _AUDITED
+            await store.commit([Put(_preset(number, base, now), None) for number in range(presets)], *audited)
+            await _add_history(store, [name for name, _ in _prefixes(base, count)], now)
     finally:
         await store.close()
+
+
+async def _add_history(store: Store, names: Sequence[str], now: int) -> None:
+    counters = tuple(
+        100 if name in ("requests", "b50") else 3 if name in ("failed", "s5xx") else 0 for name in COUNTERS
+    )
+    this = now // HOUR
+    for hour in range(this - _MONTH, this):
+        used = names if hour >= this - _DAY else ["bench"]
+        await store.add_usage(sorted(Hour("integration", name, hour, hour * HOUR, 0, counters) for name in used))
+    failures = (now - second for second in range(MOST))
+    await store.add_failures([Failure("bench", at, _WHO, "", "", "POST", 503, "", 40, "request") for at in failures])
 
 
 def _prefixes(base: str, count: int) -> Iterator[tuple[str, str]]:
@@ -80,6 +110,20 @@ def _row(name: str, prefix: str, vault: Vault, now: int) -> IntegrationRow:
     draft = assess(document, None, in_flight=_IN_FLIGHT, now=now).draft
     assert draft is not None
     return saved_row(vault, name, draft, None, None, by=_WHO, now=now).row
+
+
+def _preset(number: int, base: str, now: int) -> PresetRow:
+    document = {
+        "title": f"Message {number}",
+        "integration": "bench",
+        "url": f"{base}/hook",
+        "parameters": {"phone": {"type": "text", "title": "Phone"}, "name": {"type": "text"}},
+        "body": {"json": {"to": "{{phone}}", "text": "Hello {{name}}"}},
+    }
+    name = f"p{number}"
+    preset = read_preset(name, document).preset
+    assert preset is not None
+    return saved_preset(name, PresetDraft(preset, json.dumps(document)), None, by=_WHO, now=now).row
 
 
 class Operator:

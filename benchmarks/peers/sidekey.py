@@ -18,7 +18,7 @@ from benchmarks.issuer import HOST as TOKEN_HOST
 from benchmarks.issuer import SECRET, TokenEndpoint
 from benchmarks.machine import find_program
 from benchmarks.peers.base import Job
-from benchmarks.probe import PASSWORD, TOKEN, TOKEN_FIELD, USER
+from benchmarks.probe import PASSWORD, SENDER_TOKEN, TOKEN, TOKEN_FIELD, USER
 from benchmarks.stored import KEY, KEY_ID, Filled
 from benchmarks.upstream import HOST, Upstream
 
@@ -26,11 +26,15 @@ CA_FOLDER = "ca"
 """Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
 
 _DATABASE = "store.db"
+_SENDER = "sender"
 _URL = "store-url"
 
 _WEBHOOK_SECRET = f"whsec_{b64encode(bytes(range(32))).decode()}"
 
 _TOKEN_FILE = {"token": {"file": "token"}}
+
+GRANTED = 100
+"""Presets of the sender."""
 
 GROUP = 10
 """Hosts of one integration: few, since each is a prefix that is looked at; what is done once counts little for each."""
@@ -54,8 +58,9 @@ class Sidekey:
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
     of integrations g0 and on, each with GROUP of them. `store` gives it a store, of which `bench` is where
-    that is filled, and one caller and one operator, whose token is TOKEN. `callers`
-    gives it that caller without a store. With `signed`, requests of `bench` are signed as Standard Webhooks says.
+    that is filled, and one caller and one operator, whose token is TOKEN; and a sender with SENDER_TOKEN, where the
+    store has presets. `callers` gives it that caller without a store. With `signed`, requests of `bench` are signed as
+    Standard Webhooks says.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -97,6 +102,7 @@ class Sidekey:
                 shutil.copyfile(self.store.database, job.folder / _DATABASE)
         if self._has_callers:
             secrets["token"] = TOKEN
+            secrets[_SENDER] = SENDER_TOKEN
         for name, value in secrets.items():
             secret = config.parent / name
             secret.write_text(value, encoding="utf-8")
@@ -177,8 +183,15 @@ def _store(store: Filled, folder: Path) -> dict[str, Any]:
     keys = [{"id": KEY_ID, "key": {"file": KEY_ID}}]
     return {
         "store": {**place, "keys": keys, "allow_private": ["127.0.0.0/8"]},
-        "admin": {"tokens": {"bench": {**_TOKEN_FILE, "role": "admin"}}},
+        "admin": {"tokens": {"bench": {**_TOKEN_FILE, "role": "admin"}, **_sender(store)}},
     }
+
+
+def _sender(store: Filled) -> dict[str, Any]:
+    if not store.presets:
+        return {}
+    granted = [f"p{number}" for number in range(GRANTED)]
+    return {"sender": {"token": {"file": _SENDER}, "role": "sender", "presets": granted, "per_minute": 600}}
 
 
 def _integration(prefix: str | list[str]) -> dict[str, Any]:
