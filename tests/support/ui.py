@@ -141,10 +141,11 @@ WIDTHS: Final = (390, 1280)
 
 
 class Console:
-    """The console as people see it. A CSP violation, an uncaught error or a request to another origin fails the test.
+    """The console as people see it. A CSP violation or an uncaught error fails the test.
 
-    So does anything else that a page logs, except that a response was an error: pages show those. The policy forbids
-    `wait_for_function`, which evaluates text: wait for locators, or let `evaluate` await a promise.
+    So does a request for anything but a page or a path of the API, and anything else that a page logs, except that a
+    response was an error: pages show those. The policy forbids `wait_for_function`, which evaluates text: wait for
+    locators, or let `evaluate` await a promise.
     """
 
     def __init__(self, shared: Shared, browser: Chromium) -> None:
@@ -216,7 +217,8 @@ class Console:
             self.complaints.append(message.text)
 
     def _watch(self, request: Any) -> None:
-        if not request.url.startswith((f"{self.base}/", f"{self.issuer or self.base}/")):
+        ours = (f"{self.base}/ui", f"{self.base}{PREFIX}/", f"{self.issuer or f'{self.base}/ui'}/")
+        if not request.url.startswith(ours):
             self.complaints.append(f"a request for {request.url}")
 
 

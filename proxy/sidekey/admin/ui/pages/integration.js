@@ -26,8 +26,8 @@ export default function IntegrationPage({ params: { id }, query }) {
   const period = query.get("period") ?? "24h";
   const before = query.get("before");
   const { body, result, problem } = useCall(path, {}, { every: POLL });
-  const usage = useCall(body && `${path}/usage`, { period }, { every: POLL });
-  const failures = useCall(body && `${path}/failures`, { before }, { every: POLL });
+  const usage = useCall(`${path}/usage`, { period }, { every: POLL });
+  const failures = useCall(`${path}/failures`, { before }, { every: POLL });
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
   if (!body) return html`<${Page} title=${id} crumbs=${crumbs}><${Unread} problem=${problem} /><//>`;
   /** @type {Integration} */
