@@ -14,6 +14,7 @@ import pytest
 from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
 from support import peers
+from support.browsing import Browser
 from support.child import SIDEKEY, clean_environment, run_process
 from support.ports import free_port
 
@@ -84,7 +85,7 @@ def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
 
 
 def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
-    """Every curl line does by hand what the demo did; Ctrl-C ends it with exit 0."""
+    """Each curl line does what the demo did, and the console accepts its token. Ctrl-C ends the demo with exit 0."""
     curl = peers.require("curl")
     with subprocess.Popen(
         [*SIDEKEY, "demo"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -102,8 +103,13 @@ def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
             ).stdout
             for line in by_hand
         ]
+        (port, token) = re.findall(r"http://127\.0\.0\.1:(\d+)/ui/ .* token (\S+)", "\n".join(lines))[0]
+        console = Browser(int(port))
+        console.log_in(token)
+        tested = console.ask("POST", "/integrations/demo/test").json
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+    assert tested["ok"] is True
     assert [AUTHORIZATION in answer for answer in answers] == [True, True, True, False, False]
     assert "target_denied" in answers[3]
     assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in answers[4]

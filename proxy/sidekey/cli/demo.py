@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from ipaddress import ip_network
 from itertools import zip_longest
 from typing import Any
@@ -26,8 +27,9 @@ from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.admin_rules import AdminRules, AdminToken
 from sidekey.runtime.rules import Limits
-from sidekey.runtime.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
+from sidekey.runtime.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot, TestRequest
 
 ID = "demo"
 HOST = "api.example"
@@ -194,7 +196,9 @@ class Show:
               http_proxy=http://{ID}:x@{self._door} curl {self._base}/hello
               curl -i -x http://{self._door} -H 'X-Integration-Id: {ID}' {self._base}/hello
               curl -i -x http://{ID}:x@{self._door} http://{HOST}:{self.upstream.port}/v2/hello    # denied
-              curl http://{self.app.admin_address}/metrics""")
+              curl http://{self.app.admin_address}/metrics
+            The console, read-only as there is no store:
+              http://{self.app.admin_address}/ui/    # log in with the token {PASSWORD}""")
 
 
 def side_by_side(sent: list[str], received: list[str]) -> Iterator[str]:
@@ -223,13 +227,15 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
     loader = SecretLoader(partial(auth.credential, values))
     loader.load()
     prefix = parse_prefix(f"http://{HOST}:{upstream_port}/v1")
-    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, loader, auth.traits())
+    policy, test = Policy(prefixes=(prefix,)), TestRequest("GET", "/hello")
+    integration = Integration(ID, auth.type, policy, prefix, loader, auth.traits(), title="Demo", test=test)
     return Snapshot(
         {ID: integration},
         listen=Listen(proxy=Address(), admin=Address()),
         network=NetworkRules(hosts={HOST: ("127.0.0.1",)}, allow_private=(ip_network("127.0.0.1/32"),)),
         limits=Limits(in_flight=100),
         log=Log(level="warning", access="off"),
+        admin=AdminRules(tokens={ID: AdminToken(sha256(PASSWORD.encode()).digest(), "viewer")}, has_operators=True),
     )
 
 
