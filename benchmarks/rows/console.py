@@ -235,7 +235,7 @@ def _batch(person: _Person) -> Callable[[], str]:
     rows = count(1)
 
     def send() -> str:
-        time.sleep(0.1)
+        time.sleep(0.12)
         body = {"parameters": {"phone": "+44", "name": "Ada"}, "batch": {"id": batch, "rows": 1000}}
         return person.call("POST", "/presets/p0/sends", body, f"{batch}-{next(rows)}")
 
