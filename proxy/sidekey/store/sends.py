@@ -65,7 +65,7 @@ _NUMBERS: Final = frozenset({"seq", "at", "batch_rows", "status", "ms"})
 class NewSend:
     """A send to reserve. `content` is what the person submitted, of which the row keeps an HMAC only.
 
-    `attempt` is random. `batch` is the ID of a CSV file's sends, which has `batch_rows` rows, or empty.
+    `attempt` is random. `batch` is the ID of a CSV file's sends, whose last row is `batch_rows`, or empty.
     """
 
     identity: str

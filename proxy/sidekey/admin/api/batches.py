@@ -57,7 +57,7 @@ class Batch(Body):
     label: str
     begun_at: Instant
     ended_at: Instant = Field(description="When the last row was sent.")
-    rows: int = Field(description="The number of rows of the file.")
+    rows: int = Field(description="The number of the last row to send.")
     last_row: int = Field(description="The highest number of a row that was sent.")
     outcomes: dict[str, int] = Field(description="How many rows have each outcome.")
     others: list[OtherRow] = Field(description="The rows that were not accepted.")

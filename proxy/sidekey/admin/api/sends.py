@@ -47,7 +47,7 @@ class NewBatch(Body):
     id: Annotated[
         str, AfterValidator(_check_batch_id), WithJsonSchema({"type": "string", "pattern": f"^{_BATCH}$"})
     ] = Field(description="A random ID: 32 hexadecimal digits.")
-    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)] = Field(description="The number of rows of the file.")
+    rows: Annotated[int, Field(ge=1, le=_MOST_ROWS)] = Field(description="The number of the last row to send.")
 
 
 class SendRequest(Content):

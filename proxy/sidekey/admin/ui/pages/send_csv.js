@@ -4,7 +4,7 @@ import { download, read, write } from "../csv.js";
 import { Run } from "../csv_run.js";
 import { Check as CheckBox, Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
-import { Busy, Problem, say, Time } from "../parts.js";
+import { Busy, Details, Problem, say, Time } from "../parts.js";
 import { leaveQuestion, setQuery } from "../router.js";
 import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me, mayChange } from "../session.js";
@@ -55,10 +55,11 @@ export function SendCsv({ form, query }) {
   const known = useRef(new Map());
   /** The fields of headings that a person chose, for the next file. @type {{ current: Map<string, string> }} */
   const chosenFields = useRef(new Map());
-  const [leavesWrong, setLeavesWrong] = useState(false);
   const [leavesSent, setLeavesSent] = useState(true);
   const [run, setRun] = useState(/** @type {Run | null} */ (null));
   const [, redraw] = useState(0);
+  /** @type {{ current: HTMLElement | null }} */
+  const input = useRef(null);
   const isBusy = run !== null && run.isBusy;
   leaveQuestion(() => isBusy, "The file is still being sent. If you leave, it stops after this row.");
   useEffect(() => () => run?.isBusy && run.stop(), [run]);
@@ -66,9 +67,6 @@ export function SendCsv({ form, query }) {
   const items = useMemo(() => (file ? itemsOf(form, file.table, columns) : []), [file, columns, parameters]);
   const mapping = file ? mappingErrors(form, file.table, columns) : [];
   const [check, checkAgain] = useCheck(form, mapping.length === 0 ? items : NO_ITEMS);
-
-  // With other columns, other rows are wrong.
-  useEffect(() => setLeavesWrong(false), [items]);
 
   /** @param {File} chosen */
   const choose = async (chosen) => {
@@ -85,7 +83,6 @@ export function SendCsv({ form, query }) {
     setStart(begins);
     return say(`${chosen.name}: ${table.rows.length} rows.`);
   };
-  const last = file?.table.rows.at(-1)?.row ?? 0;
   const first = /^[0-9]{1,4}$/.test(start.trim()) ? Number(start) : 0;
   const marked = useMemo(() => (file ? resultsIn(file.table) : new Map()), [file]);
   const key = (/** @type {string} */ text) => `${form.id}\n${text}`;
@@ -98,9 +95,11 @@ export function SendCsv({ form, query }) {
   const ahead = fine.filter(({ row }) => first > 0 && row >= first);
   const before = new Set(ahead.filter((item) => isAccepted(earlier(item))));
   const chosen = leavesSent ? ahead.filter((item) => !before.has(item)) : ahead;
+  /** The last row of a run. Rows below it are left out, so nobody is asked to go on with them. */
+  const end = chosen.at(-1)?.row ?? 0;
   const begin = () => {
     const id = newKey();
-    const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id, rows: last } }) }));
+    const rows = chosen.map(({ row, values, text }) => ({ row, text, body: bodyOf(form, values, { batch: { id, rows: end } }) }));
     for (const [row, errors] of errorsOf) if (row >= first) results.current.set(row, { outcome: "left_out", errors });
     if (leavesSent) {
       for (const item of before) {
@@ -119,7 +118,7 @@ export function SendCsv({ form, query }) {
       now: Date.now,
       onChange: () => {
         if (!next.isBusy) openRuns.delete(id);
-        if (next.phase === "stopped") setStart(String(next.items[next.position]?.row ?? last));
+        if (next.phase === "stopped") setStart(String(next.items[next.position]?.row ?? 1));
         redraw((previous) => previous + 1);
       },
       perMinute: me.value?.per_minute ?? null,
@@ -141,7 +140,7 @@ export function SendCsv({ form, query }) {
   };
 
   return html`
-    <section class="card pad">
+    <section class="card pad" ref=${input}>
       <h2>1. Choose a file</h2>
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
@@ -154,16 +153,16 @@ export function SendCsv({ form, query }) {
       <section class="card pad">
         <h2>2. Check</h2>
         <${Checked} form=${form} file=${file} columns=${columns} items=${items} fine=${fine} mapping=${mapping}
-          setColumn=${setColumn} leavesWrong=${leavesWrong} setLeavesWrong=${setLeavesWrong} check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
+          setColumn=${setColumn} check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
       </section>
     `}
-    ${file && (isBusy || (check.isDone && fine.length > 0 && (check.errors.length === 0 || leavesWrong))) && html`
+    ${file && (isBusy || (check.isDone && fine.length > 0)) && html`
       <section class="card pad">
         <h2>3. Send</h2>
         ${isBusy
           ? html`<${Progress} run=${run} goOn=${() => goOn(run)} />`
-          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${last} count=${chosen.length} begin=${begin} run=${run}
-              before=${before.size} leavesSent=${leavesSent} setLeavesSent=${setLeavesSent}
+          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${fine.at(-1)?.row ?? 0} end=${end} count=${chosen.length} begin=${begin} run=${run}
+              wrong=${errorsOf.size} another=${() => input.current?.querySelector("input")?.click()} before=${before.size} leavesSent=${leavesSent} setLeavesSent=${setLeavesSent}
               uncertain=${chosen.filter((item) => earlier(item) && !before.has(item)).length} />`}
       </section>
     `}
@@ -177,9 +176,9 @@ export function SendCsv({ form, query }) {
 }
 
 /** @param {{ form: Form, file: { name: string, table: Table }, columns: string[], setColumn: (index: number, name: string) => void, items: Item[],
- *   fine: Item[], mapping: string[], leavesWrong: boolean, setLeavesWrong: (leaves: boolean) => void, check: Check, checkAgain: () => void,
+ *   fine: Item[], mapping: string[], check: Check, checkAgain: () => void,
  *   disabled: boolean, expected: number }} props `fine`: items without an error. */
-function Checked({ form, file, columns, setColumn, items, fine, mapping, leavesWrong, setLeavesWrong, check, checkAgain, disabled, expected }) {
+function Checked({ form, file, columns, setColumn, items, fine, mapping, check, checkAgain, disabled, expected }) {
   const { headings, rows, separator } = file.table;
   /** @type {[string, string][]} */
   const options = [["", "(not used)"], ...form.parameters.map((parameter) => /** @type {[string, string]} */ ([parameter.name, labelOf(parameter)]))];
@@ -188,10 +187,15 @@ function Checked({ form, file, columns, setColumn, items, fine, mapping, leavesW
   const wrong = items.length - fine.length;
   const name = naming(form, items, columns);
   const absent = form.parameters.filter(({ name: each, default: value }) => !columns.includes(each) && value !== null && value !== "");
-  const last = rows.at(-1)?.row ?? 0;
+  const last = fine.at(-1)?.row;
   return html`
-    <p><strong>${file.name}</strong>: ${number(rows.length)} ${rows.length === 1 ? "row" : "rows"}, ${NAMES[separator]}, UTF-8.</p>
-    ${expected > 0 && expected !== last && html`<p class="banner">The file that you began with had ${expected} rows. This one has ${last}.</p>`}
+    <p><strong>${file.name}</strong>: ${counting(rows.length)}, ${NAMES[separator]}, UTF-8.</p>
+    ${expected > 0 && check.isDone && expected !== last && html`<p class="banner">This may be another file: its last row without an error is ${last ?? "none"}, but that of the file that you began with is ${expected}.</p>`}
+    ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
+    ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
+    <${Lines} title=${(/** @type {number} */ count) => `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
+      lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []} />
+    <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
     <h3>Which column goes into which field?</h3>
     <div class="mapping">
       ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
@@ -199,15 +203,6 @@ function Checked({ form, file, columns, setColumn, items, fine, mapping, leavesW
     </div>
     ${absent.length > 0 && html`<p class="help">Without a column: ${absent.map((parameter) => `${labelOf(parameter)} is ${parameter.default}`).join(", ")}.</p>`}
     ${mapping.map((text) => html`<p class="error">${text}</p>`)}
-    ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
-    ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
-    <${Lines} title=${(/** @type {number} */ count) => `${count} ${count === 1 ? "row" : "rows"} cannot be sent:`} mood="bad" count=${wrong}
-      lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []}>
-      <p>Correct the file and choose it again${check.isDone && fine.length > 0 ? ", or leave these rows out." : "."}</p>
-      ${check.isDone && fine.length > 0 && html`<${CheckBox} label=${`Leave ${counting(wrong)} out and send the rest`} value=${leavesWrong}
-        onInput=${setLeavesWrong} disabled=${disabled} />`}
-    <//>
-    <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
     ${used.length > 0 && html`
       <h3>Preview of ${Math.min(PREVIEWED, items.length)} rows</h3>
       <div class="scroll" tabindex="0" role="region" aria-label="Preview">
@@ -235,37 +230,41 @@ function Lines({ title, lines, count, mood, children }) {
   `;
 }
 
-/** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, count: number, begin: () => void,
- *   run: Run | null, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
- * `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
-function Begin({ form, start, setStart, first, last, count, begin, run, before, leavesSent, setLeavesSent, uncertain }) {
+/** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, end: number, count: number, begin: () => void,
+ *   run: Run | null, wrong: number, another: () => void, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
+ * `wrong`: how many rows have errors. `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
+function Begin({ form, start, setStart, first, last, end, count, begin, run, wrong, another, before, leavesSent, setLeavesSent, uncertain }) {
   const isInside = first > 0 && first <= last;
   const isOpen = run === null || run.position < run.items.length;
   return html`
     ${run && html`<p class=${run.isFine ? "banner good" : "banner"}><strong>${ended(run)}</strong> ${left(run)}</p>`}
     ${isOpen && html`
-      <${Text} label="Start at row" type="number" value=${start} onInput=${setStart} help="Row 1 is the first row below the headings."
-        error=${isInside ? "" : `Enter a row between 1 and ${last}.`} />
       ${before > 0 && html`
         <${CheckBox} label=${`Leave out ${counting(before)} that ${before === 1 ? "was" : "were"} accepted before`} value=${leavesSent} onInput=${setLeavesSent}
           help="The file marks them as accepted, or you have sent the same content from this page." />
       `}
       ${uncertain > 0 && html`<p class="banner">${counting(uncertain)} may have arrived before, with an error or an unknown result. Check at the service before you send again.</p>`}
-      ${run === null && first === 1 && before === 0 && html`<${Earlier} form=${form} rows=${last} />`}
+      ${run === null && first === 1 && before === 0 && html`<${Earlier} form=${form} rows=${end} />`}
       <p>${pace(count)}</p>
       <div class="actions">
-        <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem || !mayChange("send")} onClick=${begin}>Send ${counting(count)}</button>
+        <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem || !mayChange("send")} onClick=${begin}>${wrong > 0
+          ? `Send the ${number(count)} good ${count === 1 ? "row" : "rows"}` : `Send ${counting(count)}`}</button>
+        ${wrong > 0 && html`<button type="button" class="button" onClick=${another}>Choose another file</button>`}
         <span class="help">They go out at once and cannot be taken back.</span>
       </div>
+      <${Details} summary="Start at another row" open=${!isInside || start !== "1"}>
+        <${Text} label="Start at row" type="number" value=${start} onInput=${setStart} help="Row 1 is the first row below the headings."
+          error=${isInside ? "" : `Enter a row between 1 and ${last}.`} />
+      <//>
     `}
   `;
 }
 
-/** @param {{ form: Form, rows: number }} props Warn of an earlier file with as many rows: Sidekey does not know its contents. */
+/** @param {{ form: Form, rows: number }} props Warn of an earlier file that ended at the same row: Sidekey does not know its contents. */
 function Earlier({ form, rows }) {
   const { body } = useCall("/sends", { preset: form.id, who: ownSends(form.id) });
   const found = body?.items.find((/** @type {import("../sending.js").Send} */ { batch }) => batch?.rows === rows);
-  return found && html`<p class="banner">You sent rows of a file with ${counting(rows)} <${Time} at=${found.at} />. If it is this file, they would be sent again:
+  return found && html`<p class="banner">You sent a file up to row ${rows} <${Time} at=${found.at} />. If it is this file, they would be sent again:
     <a href=${`/ui/send/${encodeURIComponent(form.id)}?tab=sends`}>see Your sends</a>.</p>`;
 }
 
@@ -344,14 +343,14 @@ const isAccepted = (result) => result?.outcome === "accepted" || result?.outcome
 /** @param {RowResult} result Return True if the row could arrive a second time. */
 const mayRepeat = (result) => isAccepted(result) || result.outcome === "failed" || result.outcome === "unknown";
 
-/** @param {Form} form @param {Item[]} items @param {string[]} columns Return a function that names a row by its first values. */
+/** @param {Form} form @param {Item[]} items @param {string[]} columns Return a function that names a row by its line in a spreadsheet and its first values. */
 function naming({ parameters }, items, columns) {
   const used = columns.filter((name) => parameters.some((parameter) => parameter.name === name));
   const byRow = new Map(items.map((item) => [item.row, item]));
   return (/** @type {number} */ row) => {
     const texts = used.map((name) => String(byRow.get(row)?.values[name] ?? "").trim()).filter(Boolean).slice(0, NAMING);
     const cut = texts.map((text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text));
-    return cut.length > 0 ? `Row ${row} (${cut.join(", ")})` : `Row ${row}`;
+    return `Row ${row} (${[`line ${row + 1}`, ...cut].join(", ")})`;
   };
 }
 

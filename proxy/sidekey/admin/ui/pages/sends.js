@@ -124,8 +124,8 @@ function summary({ rows, last_row: last, outcomes, others }) {
   const end = others.at(-1);
   const isOpen = end?.row === last && (end.outcome === "unknown" || end.outcome === "sending");
   const known = isOpen ? sent - 1 : sent;
-  const file = `File of ${rows === 1 ? "1 row" : `${rows} rows`}`;
-  const range = `${known === 1 ? "1 row was" : `${known} rows were`} sent, up to row ${isOpen ? last - 1 : last}`;
+  const to = isOpen ? last - 1 : last;
+  const range = `${known === 1 ? "1 row was" : `${known} rows were`} sent, up to row ${to === rows ? to : `${to} of ${rows}`}`;
   const open = isOpen && `row ${last} is ${end.outcome === "unknown" ? "unknown" : "under way"}`;
-  return `${file}: ${[known > 0 && range, open].filter(Boolean).join(", ")}`;
+  return `A file: ${[known > 0 && range, open].filter(Boolean).join(", ")}`;
 }
