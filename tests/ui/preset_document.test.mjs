@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, idOf, undeclared, wrongIn } from "../../proxy/sidekey/admin/ui/preset_document.js";
+import { NEW_DRAFT, NEW_PARAMETER, documentOf, draftOf, formOf, undeclared, wrongIn } from "../../proxy/sidekey/admin/ui/preset_document.js";
 import { Exact, writeExact } from "../../proxy/sidekey/admin/ui/exact.js";
 
 const MEMBERS = { source: "store", version: 3, status: "ok", problem: null, created_at: "", updated_at: "", updated_by: "ann" };
@@ -70,11 +70,4 @@ test("the form of a sender follows the draft", () => {
   assert.deepEqual([form.takes, form.title, form.parameters.map(({ name }) => name)], ["parameters", "Welcome", ["user", "points", "loud", "note"]]);
   assert.deepEqual([form.parameters[0].max_length, form.parameters[1].default, form.parameters[1].enum], [64, "0", ["0", "1"]]);
   assert.equal(formOf({ ...draft, takes: "payload" }).takes, "payload");
-});
-
-test("an ID is made of a title", () => {
-  assert.equal(idOf("Welcome text message!"), "welcome-text-message");
-  assert.equal(idOf("  Überraschung für Zoë "), "uberraschung-fur-zoe");
-  assert.equal(idOf("42"), "42");
-  assert.equal(idOf("你好"), "");
 });

@@ -36,8 +36,8 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     admin.post("/presets", {"id": "greeting", "title": "Greeting by SMS", **PRESET})
     page = console.open("admin", "/access")
     page.get_by_role("link", name="Add a person").click()
-    page.get_by_label("Name").fill("Mark")
-    expect(page.get_by_label("Name")).to_have_value("mark")
+    page.get_by_label("Name").fill("Márk Lee")
+    page.get_by_text("Saved as mark-lee.").wait_for()
     page.get_by_role("button", name="Add the person").click()
     page.get_by_text("Must list at least one preset.").wait_for()
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -52,11 +52,10 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     confirm(page)
     mark = admin.by(take_token(page))
     who = mark.get("/whoami")
-    assert (who["name"], who["role"], who["presets"], who["per_minute"]) == ("mark", "sender", ["greeting"], 60)
+    assert (who["name"], who["role"], who["presets"], who["per_minute"]) == ("mark-lee", "sender", ["greeting"], 60)
 
-    page.get_by_role("link", name="Edit mark").click()
+    page.get_by_role("link", name="Edit mark-lee").click()
     page.get_by_label("hook-of-a-file").check()
-    page.get_by_text("Limits: 60 a minute").click()
     page.get_by_label("Sends a minute").fill("0")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_label("Sends a minute")).to_be_focused()
@@ -67,15 +66,15 @@ def test_a_sender_gets_presets_a_new_token_and_is_revoked(console: Console) -> N
     page.get_by_text("Sends greeting, hook-of-a-file · 5 a minute, 1,000 a day").wait_for()
     assert mark.get("/whoami")["presets"] == ["greeting", "hook-of-a-file"]
 
-    page.get_by_role("button", name="New token for mark").click()
+    page.get_by_role("button", name="New token for mark-lee").click()
     confirm(page)
     new = admin.by(take_token(page))
     assert mark.ask("GET", "/whoami").status == 401
     assert new.get("/whoami")["identity"] == who["identity"]
-    page.get_by_role("button", name="Revoke mark").click()
+    page.get_by_role("button", name="Revoke mark-lee").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-    expect(page.get_by_role("button", name="Revoke mark")).to_be_hidden()
-    expect(page.get_by_text("The token of mark is revoked.")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Revoke mark-lee")).to_be_hidden()
+    expect(page.get_by_text("The token of mark-lee is revoked.")).to_be_in_viewport()
     assert new.ask("GET", "/whoami").status == 401
 
 
@@ -92,6 +91,16 @@ def test_a_search_for_presets_lists_what_it_found(console: Console) -> None:
     page.get_by_text("Nothing matches.").wait_for()
     expect(page.get_by_label("hook-of-a-file")).to_have_count(0)
     expect(page.get_by_text("1 chosen")).to_be_visible()
+
+
+def test_a_chosen_preset_has_its_title_beyond_the_first_page(console: Console) -> None:
+    admin = console.api("admin")
+    admin.post("/presets", {"id": "distant", "title": "Far down the list", **PRESET})
+    admin.post("/tokens", {"name": "far", "role": "sender", "presets": ["distant"], "own_token": TOKENS["admin"]})
+    page = console.browser("admin")
+    console.fixture(page, {"GET /api/v1/presets": {"items": [], "next": "m:store"}})
+    page.goto(f"{console.base}/ui/access/people/far")
+    expect(page.get_by_label("Far down the list distant")).to_be_checked()
 
 
 def test_what_is_set_in_the_config_says_where_to_change_it(console: Console) -> None:

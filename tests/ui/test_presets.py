@@ -117,14 +117,21 @@ def test_a_preset_shows_who_sent_it_and_who_cannot(console: Console, crm: str) -
     admin = console.api("admin")
     preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("admin", "/presets/sent")
-    page.get_by_text("Senders: nobody yet.").wait_for()
-    expect(page.get_by_role("link", name="Allow somebody to send it")).to_be_visible()
+    senders = page.get_by_role("region", name="Who may send it")
+    expect(senders).to_contain_text("Nobody yet.")
     expect(page.get_by_text('"to": "{{phone}}"')).to_be_visible()
-    admin.post("/tokens", {"name": "jane", "role": "sender", "presets": ["sent"], "own_token": TOKENS["admin"]})
+    grants = {"role": "sender", "presets": ["hook-of-a-file"], "own_token": TOKENS["admin"]}
+    jane = admin.by(admin.post("/tokens", {"name": "jane", **grants})["token"])
+    page.reload()
+    senders.get_by_label("Allow a sender").select_option("jane")
+    senders.get_by_role("button", name="Allow").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill(TOKENS["admin"])
+    page.get_by_role("dialog").get_by_role("button", name="Confirm", exact=True).click()
+    expect(senders.locator("bdi")).to_have_text("jane")
+    expect(senders.get_by_role("option", name="jane")).to_have_count(0)
+    assert jane.get("/whoami")["presets"] == ["hook-of-a-file", "sent"]
     key = {"Idempotency-Key": "one-of-the-tests-of-presets"}
     assert admin.ask("POST", "/presets/sent/sends", {"parameters": {"phone": "1"}}, headers=key).status == 200
-    page = console.open("admin", "/presets/sent")
-    page.get_by_text("Senders: jane.").wait_for()
     expect(page.get_by_role("row", name="Phone")).to_contain_text("It is required")
     page.get_by_role("link", name="Sends").click()
     expect(page.get_by_role("listitem").filter(has_text="admin-of-file: Accepted by 127.0.0.1 (200)")).to_be_visible()

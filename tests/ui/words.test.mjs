@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
-import { adviceFor, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, stateOf, testWords } from "../../proxy/sidekey/admin/ui/words.js";
+import { adviceFor, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, stateOf, testWords } from "../../proxy/sidekey/admin/ui/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -90,4 +90,10 @@ test("times are short and local", () => {
   assert.equal(ago(now + 3 * 86_400_000, now), "in 3 days");
   assert.equal(utc("2026-11-30T10:42:07.5Z"), "2026-11-30 10:42:07 UTC");
   assert.deepEqual([8, 412, 14_000, 240_000, 7_200_000].map(duration), ["less than 0.01 s", "0.4 s", "14 s", "4 min", "2 h"]);
+});
+
+test("an ID is made of a name", () => {
+  const rows = [["Welcome text message!", "welcome-text-message"], ["  Überraschung für Zoë ", "uberraschung-fur-zoe"], ["Criteo Márketing (EU)", "criteo-marketing-eu"],
+    ["ann_lee-2", "ann_lee-2"], ["42", "42"], ["你好", ""]];
+  for (const [name, id] of rows) assert.equal(idOf(name), id);
 });

@@ -1,10 +1,11 @@
 // What people and callers may use, and the confirmation of changes of it.
 import { useCall } from "./api.js";
-import { Check, Search } from "./fields.js";
+import { Check, Search, Text } from "./fields.js";
 import { Copy, Problem } from "./parts.js";
 import { Dialog, show } from "./dialog.js";
 import { confirmed } from "./session.js";
-import { html, useRef, useState } from "./vendor/preact.js";
+import { html, useState } from "./vendor/preact.js";
+import { idOf } from "./words.js";
 
 /** @typedef {{ id: string, title?: string, takes?: "parameters" | "payload" | null }} Item */
 
@@ -18,10 +19,8 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
   const { body, problem } = useCall(`/${kind}`, { q });
   /** @type {Item[]} */
   const found = body?.items ?? [];
-  // Each page of results has some titles only.
-  const known = useRef(/** @type {Map<string, Item>} */ (new Map())).current;
-  for (const item of found) known.set(item.id, item);
-  const others = q === "" ? chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => known.get(id) ?? { id }) : [];
+  const others = q === "" ? chosen.filter((id) => !found.some((item) => item.id === id)).map((id) => ({ id })) : [];
+  /** @type {Item[]} */
   const items = [...others, ...found];
   /** @param {string} id @param {boolean} value */
   const choose = (id, value) => onChange(value ? [...chosen, id] : chosen.filter((each) => each !== id));
@@ -35,7 +34,7 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
         ${items.map((item) => {
           const reason = fillable && item.takes === "payload" ? "has no body to fill in" : "";
           const isChosen = chosen.includes(item.id);
-          return html`<${Check} key=${item.id} label=${nameOf(item)} value=${isChosen} help=${reason}
+          return html`<${Check} key=${item.id} label=${html`<${Label} kind=${kind} item=${item} />`} value=${isChosen} help=${reason}
             disabled=${reason !== "" && !isChosen} onInput=${(/** @type {boolean} */ value) => choose(item.id, value)} />`;
         })}
       </div>
@@ -45,9 +44,24 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
   `;
 }
 
-/** @param {Item} item */
-function nameOf({ id, title }) {
-  return title && title !== id ? html`${title} <span class="soft">${id}</span>` : id;
+/** @param {{ kind: string, item: Item }} props The chosen items that are not among the results have no title yet. */
+function Label({ kind, item: { id, title } }) {
+  const { body } = useCall(title === undefined ? `/${kind}/${encodeURIComponent(id)}` : null);
+  const text = title ?? body?.title;
+  return text && text !== id ? html`${text} <span class="soft">${id}</span>` : id;
+}
+
+/** @param {{ onInput: (name: string) => void, error: string }} props
+ * The name of a new person or caller. It calls `onInput` with the form that Sidekey accepts, which it shows. */
+export function Name({ onInput, error }) {
+  const [text, setText] = useState("");
+  const name = idOf(text);
+  const help = name === text ? "It cannot change." : name ? html`Saved as <strong>${name}</strong>. It cannot change.` : "Use letters from a to z, or digits.";
+  return html`<${Text} label="Name" value=${text} error=${error} required autofocus help=${help}
+    onInput=${(/** @type {string} */ next) => {
+      setText(next);
+      onInput(idOf(next));
+    }} />`;
 }
 
 /**

@@ -140,12 +140,6 @@ export function undeclared({ url, headers, json, form, text, takes, parameters }
   return [...new Set(found.map(([, name]) => name))].filter((name) => !known.has(name));
 }
 
-/** @param {string} text An ID made of a title. */
-export function idOf(text) {
-  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-  return plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+/, "").slice(0, 63).replace(/-+$/, "");
-}
-
 /** @param {Draft} draft */
 function bodyOf({ takes, json, form, text, content_type }) {
   // Unchanged, since parsing would drop a key that occurs twice, which Sidekey reports.

@@ -141,7 +141,7 @@ function Confirm({ why, close }) {
         if (token.trim() !== "") close({ own_token: token.trim() });
       }}>
         <p>${why}</p>
-        <${Secret} label="Confirm with your own token" value=${token} onInput=${setToken} required />
+        <${Secret} label="Your own token" value=${token} onInput=${setToken} required />
         <div class="actions">
           <${Submit}>Confirm<//>
           <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>

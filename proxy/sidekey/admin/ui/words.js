@@ -338,6 +338,12 @@ export function personName({ name, label = "", identity = "" }) {
   return identity.startsWith("oidc:") ? `${label || "Somebody"} (company account, …${identity.slice(-4)})` : name;
 }
 
+/** @param {string} name Return an ID for a name, such as "criteo-marketing" for "Criteo Marketing". */
+export function idOf(name) {
+  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  return plain.replace(/[^a-z0-9_]+/g, "-").replace(/^[-_]+/, "").slice(0, 63).replace(/-+$/, "");
+}
+
 /** @param {string} text A detail of the API as a sentence. */
 export function sentence(text) {
   const first = text.charAt(0).toUpperCase() + text.slice(1);

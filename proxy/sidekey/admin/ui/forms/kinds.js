@@ -169,12 +169,6 @@ export function labelOf(name) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** @param {string} name Return an ID for a name, such as "criteo-marketing" for "Criteo Marketing". */
-export function idOf(name) {
-  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-  return plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 63).replace(/-+$/, "");
-}
-
 /** @param {string} id Return the next ID to propose if this one is taken, such as "criteo-2" for "criteo". */
 export function nextId(id) {
   const [, stem, number] = /^(.*?)(?:-(\d{1,4}))?$/.exec(id) ?? [];

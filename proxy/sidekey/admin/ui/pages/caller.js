@@ -1,7 +1,7 @@
 // Add a caller, and change what it may use.
 import { post, put, useCall } from "../api.js";
-import { Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
-import { Picker, showToken } from "../grants.js";
+import { Radios, Submit, errorsAt, focusFirst } from "../fields.js";
+import { Name, Picker, showToken } from "../grants.js";
 import { Busy, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
@@ -67,8 +67,7 @@ function Form({ loaded, etag, isNew }) {
   return html`
     <form class="limited" ref=${form} onSubmit=${submit}>
       <p>A caller is a service that sends requests through Sidekey. It needs only the preset to use one, not its integration.</p>
-      ${isNew && html`<${Text} label="Name" value=${caller.name} required autofocus error=${errorsAt(problem, "/name")}
-        onInput=${(/** @type {string} */ name) => setCaller({ ...caller, name: name.toLowerCase() })} help="Lower-case letters, digits, - and _. It cannot change." />`}
+      ${isNew && html`<${Name} error=${errorsAt(problem, "/name")} onInput=${(/** @type {string} */ name) => setCaller({ ...caller, name })} />`}
       ${/** @type {const} */ (["presets", "integrations"]).map((kind) => html`
         <${Grant} key=${kind} kind=${kind} granted=${caller[kind]} error=${errorsAt(problem, `/${kind}`)}
           onChange=${(/** @type {Granted} */ granted) => setCaller({ ...caller, [kind]: granted })} />`)}

@@ -1,8 +1,8 @@
 // Add a person, and change what a sender may send.
 import { patch, post, useCall } from "../api.js";
 import { Choice, Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
-import { Picker, checkedAndPrivileged, showToken } from "../grants.js";
-import { Busy, Details, Empty, Page, Problem, done } from "../parts.js";
+import { Name, Picker, checkedAndPrivileged, showToken } from "../grants.js";
+import { Busy, Empty, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { ROLES } from "../words.js";
@@ -83,18 +83,17 @@ function Form({ loaded, etag, isNew }) {
   return html`
     <form class="limited" ref=${form} onSubmit=${submit}>
       ${isNew && html`
-        <${Text} label="Name" value=${person.name} onInput=${(/** @type {string} */ text) => set("name")(text.toLowerCase())} error=${at("/name")} required autofocus
-          help="Lower-case letters, digits, - and _. It cannot change." />
+        <${Name} onInput=${set("name")} error=${at("/name")} />
         <${Radios} label="Role" value=${person.role} onInput=${set("role")} error=${at("/role")}
           options=${Object.entries(ROLES).map(([role, { name, does }]) => [role, `${name}: ${does}`])} />
       `}
       ${isSender && html`
         <${Picker} kind="presets" label="Presets" fillable chosen=${person.presets} onChange=${set("presets")} error=${at("/presets")} />
         <p class="help">Editors can change what a preset sends, also after you allowed it.</p>
-        <${Details} summary=${`Limits: ${person.per_minute} a minute, ${person.per_day} a day`} open=${Boolean(at("/per_minute") || at("/per_day"))}>
+        <div class="row field">
           <${Text} type="number" label="Sends a minute" value=${person.per_minute} onInput=${set("per_minute")} error=${at("/per_minute")} />
           <${Text} type="number" label="Sends in 24 hours" value=${person.per_day} onInput=${set("per_day")} error=${at("/per_day")} />
-        <//>
+        </div>
       `}
       ${isNew && html`<${Choice} label="The token works" value=${person.days} onInput=${set("days")} options=${PERIODS} error=${at("/expires_at")} />`}
       <${Problem} problem=${problem} shown=${SHOWN} />

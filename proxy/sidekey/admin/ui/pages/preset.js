@@ -1,9 +1,10 @@
 // One preset: what it sends, who may send it, and what was sent.
-import { remove, useCall } from "../api.js";
+import { patch, remove, useCall } from "../api.js";
 import { Chart } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Choice } from "../fields.js";
-import { Busy, Copy, Details, More, Page, Problem, State, Tabs, say } from "../parts.js";
+import { privileged } from "../grants.js";
+import { Busy, Copy, Details, More, Page, Problem, State, Tabs, done, say } from "../parts.js";
 import { TYPES } from "../preset_document.js";
 import { go, setQuery } from "../router.js";
 import { may, mayChange } from "../session.js";
@@ -90,14 +91,44 @@ function bodyText({ json, form, text }) {
   return form ? Object.entries(form).map(([name, value]) => `${name}: ${value}`).join("\n") : JSON.stringify(json, null, 2);
 }
 
+/** @typedef {{ name: string, source: string, version: number, presets: string[] }} Token */
+
 /** @param {{ id: string, hasBody: boolean }} props Only admins may know who has which grants. */
 function Senders({ id, hasBody }) {
-  const { body } = useCall("/tokens", { preset: id });
+  const { body, reload } = useCall("/tokens", { preset: id });
+  const { body: all, reload: reloadAll } = useCall(mayChange("admin") ? "/tokens" : null);
+  const [chosen, setChosen] = useState("");
+  const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   if (!body) return null;
-  if (body.items.length === 0) return hasBody && html`<p>Senders: nobody yet. <a href="/ui/access">Allow somebody to send it</a></p>`;
-  const names = body.items.map((/** @type {{ name: string }} */ { name }) => name).join(", ") + (body.next ? " and more" : "");
-  if (!hasBody) return html`<p class="banner">Cannot be sent by: <bdi>${names}</bdi>.</p>`;
-  return html`<p>Senders: <bdi>${names}</bdi>. <a href="/ui/access">Access</a></p>`;
+  const names = body.items.map((/** @type {Token} */ { name }) => name).join(", ") + (body.next ? " and more" : "");
+  if (!hasBody) return names && html`<p class="banner">Cannot be sent by: <bdi>${names}</bdi>.</p>`;
+  /** @type {Token[]} */
+  const others = (all?.items ?? []).filter((/** @type {Token} */ { source, presets }) => source === "store" && presets && !presets.includes(id));
+  const token = others.find(({ name }) => name === chosen);
+  /** @param {Token} token */
+  const allow = async ({ name, presets, version }) => {
+    setProblem(null);
+    const result = await privileged(`${name} may send ${id}.`, (own) =>
+      patch(`/tokens/${encodeURIComponent(name)}`, { presets: [...presets, id], ...own }, { etag: `"${version}"` }));
+    if (result === null) return;
+    if (result.ok) done(`${name} may send it.`);
+    else setProblem(result.problem);
+    reload();
+    reloadAll();
+  };
+  return html`
+    <section class="card pad" aria-labelledby="senders">
+      <h2 id="senders">Who may send it</h2>
+      <p><bdi>${names || "Nobody yet."}</bdi></p>
+      <${Problem} problem=${problem} />
+      ${others.length > 0 && html`
+        <div class="filters">
+          <${Choice} label="Allow a sender" value=${token ? chosen : ""} onInput=${setChosen} options=${[["", "Choose…"], ...others.map(({ name }) => name)]} />
+          <button type="button" class="button" disabled=${!token} onClick=${() => token && allow(token)}>Allow</button>
+        </div>`}
+      <p class="help">Change people and limits under <a href="/ui/access">Access</a>.</p>
+    </section>
+  `;
 }
 
 /** @param {{ parameters: Record<string, any> }} props */

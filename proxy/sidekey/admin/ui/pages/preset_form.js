@@ -5,10 +5,11 @@ import { Area, Check, Choice, Pairs, Radios, Rows, Search, Submit, Text, errorsA
 import { FormOfPreset, parametersOf } from "../form_of_preset.js";
 import { Exact } from "../exact.js";
 import { Busy, Details, Page, Problem, State, say } from "../parts.js";
-import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, idOf, undeclared, wrongIn } from "../preset_document.js";
+import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, undeclared, wrongIn } from "../preset_document.js";
 import { go, leaveQuestion } from "../router.js";
 import { ago, duration } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
+import { idOf } from "../words.js";
 
 /**
  * @typedef {import("../preset_document.js").Draft} Draft
