@@ -100,6 +100,8 @@ async def test_a_search_matches_texts_of_entries_and_no_names_of_members(place: 
 
         assert await numbers() == [4, 3, 2, 1]
         assert await numbers(who="ben") == await numbers(kind="preset") == await numbers(id="crm_1") == [4]
+        assert await numbers(who="BE") == await numbers(who="0%") == [4]
+        assert await numbers(who="ann") == [3, 2, 1]
         assert await numbers(q="IN_USE") == await numbers(q="100%") == await numbers(q="m_1") == [4]
         assert await numbers(q="Password") == await numbers(q="ann ") == await numbers(kind="integration") == [3, 2, 1]
         assert await numbers(q="password ANN", kind="integration") == [3, 2, 1]

@@ -59,5 +59,7 @@ def test_no_page_offers_a_change_or_a_send(console: Console) -> None:
         page.get_by_role("heading", name=title).wait_for()
         offers = page.locator("main").get_by_role("link", name=re.compile("^(Add|Send$|Duplicate|Edit)"))
         assert offers.all() == [], path
+    page.goto(f"{console.base}/ui/activity")
+    page.get_by_text("Sidekey records activity in its store, and this Sidekey has none.").wait_for()
     page.goto(f"{console.base}/ui/send/hook-of-a-file")
     page.get_by_role("button", name="Send", exact=True, disabled=True).wait_for()

@@ -51,7 +51,8 @@ class AuditEntry:
 class AuditFilter:
     """Restricts a search to entries with these values. An empty value matches every entry.
 
-    The entry contains each word of `q`, in any case. `who`, `kind` and `id` match whole.
+    The entry contains each word of `q`, and its `who` or `label` contains `who`, in any case. `kind` and `id` match
+    whole.
     """
 
     q: str = ""
@@ -125,11 +126,11 @@ async def page(
     contains = "".join(f"AND {text} LIKE CAST(${index} AS TEXT) ESCAPE '\\' " for index in range(5, 5 + len(words)))
     found = await transaction.fetch(
         f"SELECT {_COLUMNS} FROM (SELECT * FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT {WINDOW}) "  # noqa: S608
-        "AS recent WHERE (CAST($2 AS TEXT) = '' OR who = CAST($2 AS TEXT)) "
+        "AS recent WHERE lower(who || ' ' || label) LIKE CAST($2 AS TEXT) ESCAPE '\\' "
         "AND (CAST($3 AS TEXT) = '' OR kind = CAST($3 AS TEXT)) AND (CAST($4 AS TEXT) = '' OR id = CAST($4 AS TEXT)) "
         f"{contains}ORDER BY seq DESC LIMIT {PAGE + 1}",
         newest,
-        wanted.who,
+        _pattern(wanted.who),
         wanted.kind,
         wanted.id,
         *map(_pattern, words),
@@ -146,9 +147,9 @@ async def page(
     return AuditPage(_page(found).entries, None if unread is None else as_number(unread) + 1)
 
 
-def _pattern(word: str) -> str:
-    """Return the LIKE pattern of a word. The database may fold the case of ASCII letters only."""
-    escaped = word.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+def _pattern(text: str) -> str:
+    """Return the LIKE pattern of what contains a text. The database may fold the case of ASCII letters only."""
+    escaped = text.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
 
 

@@ -17,10 +17,7 @@ from sidekey.store.errors import StoreRefused, StoreUnavailable
 
 _MOST: Final = 1 << 62
 
-_LONGEST_SEARCH: Final = 100
-
-_LONGEST_VALUE: Final = 500
-"""Maximum length of a whole value: identities of OIDC are long."""
+_LONGEST_SEARCH: Final = 200
 
 
 class Entry(Body):
@@ -69,17 +66,8 @@ def _check_search(text: str) -> str:
     return text
 
 
-def _check_value(text: str) -> str:
-    if len(text) > _LONGEST_VALUE or not text.isascii() or not text.isprintable():
-        raise ValueError(f"must be at most {_LONGEST_VALUE} printable characters of ASCII")
-    return text
-
-
 _Search = Annotated[
     str, AfterValidator(_check_search), WithJsonSchema({"type": "string", "maxLength": _LONGEST_SEARCH})
-]
-_Value = Annotated[
-    str, AfterValidator(_check_value), WithJsonSchema({"type": "string", "pattern": f"^[ -~]{{0,{_LONGEST_VALUE}}}$"})
 ]
 
 
@@ -97,9 +85,9 @@ class Search(Before):
     """The query of the audit. A search reads at most 5,000 entries: its page may be empty and have a `next`."""
 
     q: _Search = Field(default="", description="Words that the texts of the entry contain, in any case.")
-    who: _Value = Field(default="", description="The whole `who`.")
-    object: _Value = Field(default="", description="The whole `object`.")
-    name: _Value = Field(default="", description="The whole `name`.")
+    who: _Search = Field(default="", description="A part of `who` or `label`, in any case.")
+    object: _Search = Field(default="", description="The whole `object`.")
+    name: _Search = Field(default="", description="The whole `name`.")
 
 
 async def browse(service: Service, request: ApiRequest) -> ApiResult:

@@ -137,7 +137,7 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
     onInput(next);
   };
   return html`
-    <form role="search" class="search" onSubmit=${(/** @type {Event} */ event) => {
+    <form role="search" aria-label=${label} class="search" onSubmit=${(/** @type {Event} */ event) => {
       event.preventDefault();
       send(text.trim());
     }}>

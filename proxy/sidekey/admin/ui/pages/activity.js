@@ -5,6 +5,7 @@ import { Choice, Search } from "../fields.js";
 import { Busy, Empty, More, Page, Problem, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { actorOf, searchOf, sentenceOf, textOf } from "../sentences.js";
+import { store } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
@@ -21,19 +22,17 @@ export default function ActivityPage({ query }) {
   const [q, who, object, name, before] = ["q", "who", "object", "name", "before"].map((key) => query.get(key) ?? "");
   const filter = { q: searchOf(q), who, object, name };
   const { body, problem, loading } = useCall("/audit", { ...filter, before }, { every: before === "" ? EVERY : undefined });
-  const { body: tokens } = useCall("/tokens");
-  // A filter must not take away the people of the other entries.
-  const people = useRef(/** @type {Map<string, string>} */ (new Map())).current;
   /** @type {Entry[]} */
   const items = body?.items ?? [];
   const isFiltered = [q, who, object, name].some((each) => each !== "");
   /** @param {string} key */
-  const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, before: null }, { replace: key === "q" });
+  const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, before: null }, { replace: key !== "object" });
+  if (store.value === "absent") return html`<${Page} title="Activity"><${Empty}><p>Sidekey records activity in its store, and this Sidekey has none.</p><//><//>`;
   return html`
     <${Page} title="Activity" actions=${html`<${Export} filter=${filter} />`}>
       <div class="filters">
         <${Search} label="Search" value=${q} onInput=${set("q")} />
-        <${Choice} label="Person" value=${who} onInput=${set("who")} options=${peopleIn(people, items, tokens?.items ?? [], who)} />
+        <${Search} label="Person" value=${who} onInput=${set("who")} />
         <${Choice} label="What" value=${object} onInput=${set("object")} options=${OBJECTS} />
       </div>
       ${name !== "" && html`<p>Only entries about <bdi>${name}</bdi>. <a href=${hrefWith({ name: null, before: null })}>Show all</a></p>`}
@@ -73,19 +72,6 @@ function linkTo({ object, name }) {
   const id = encodeURIComponent(name);
   if (object === "integration" || object === "preset") return `/ui/${object}s/${id}`;
   return object === "token" ? "/ui/access" : `/ui/access?tab=${object}s`;
-}
-
-/**
- * List the people to filter by: those who have a token, and those of entries that were shown (`people`).
- * @param {Map<string, string>} people @param {Entry[]} items @param {{ name: string }[]} tokens @param {string} chosen
- * @returns {[string, string][]}
- */
-function peopleIn(people, items, tokens, chosen) {
-  for (const { name } of tokens) people.set(name, name);
-  for (const entry of items) people.set(entry.who, actorOf(entry));
-  if (chosen !== "" && !people.has(chosen)) people.set(chosen, chosen);
-  people.delete("");
-  return [["", "Everybody"], ...[...people].sort(([, one], [, other]) => one.localeCompare(other))];
 }
 
 /** @param {{ filter: Record<string, string> }} props */
