@@ -447,6 +447,24 @@ def test_forms_are_for_everybody(console: Console, scheme: str, width: int) -> N
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_the_button_that_stays_in_sight_covers_no_focused_field(console: Console) -> None:
+    console.api("editor").post("/integrations", {"id": "barred", **basic(console.upstream.port)})
+    page = console.open("editor", "/integrations/barred/edit", width=390)
+    page.get_by_text("Where the credential goes").wait_for()
+    save = page.get_by_role("button", name="Save")
+    # The lowest 64 pixels have room for the button alone.
+    assert page.evaluate("document.elementFromPoint(innerWidth / 2, innerHeight - 64).closest('.goes')") is None
+    field = page.locator("input:focus, select:focus, textarea:focus")
+    reached = 0
+    while not save.evaluate("button => button === document.activeElement"):
+        page.keyboard.press("Tab")
+        if field.count():
+            box = field.bounding_box()
+            assert box["y"] + box["height"] <= save.bounding_box()["y"]
+            reached += 1
+    assert reached >= 3
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_texts(console: Console, text: str) -> None:
     """In names, values and secrets; of a document that somebody else wrote, too."""

@@ -150,7 +150,7 @@ function OneSession({ session, act }) {
       <th scope="row"><bdi>${name}</bdi>${current && html` <span class="soft">(this one)</span>`}
         <details class="help"><summary>Identity</summary><code>${identity}</code></details></th>
       <td data-label="May">${ROLES[role].name}</td>
-      <td data-label="Session">since <${Time} at=${begun} />, until <${Time} at=${ends} /></td>
+      <td data-label="Session"><span>since <${Time} at=${begun} />, until <${Time} at=${ends} /></span></td>
       <td class="acts"><button type="button" class="button danger" aria-label=${`End the session of ${name}`} onClick=${end}>End</button></td>
     </tr>
   `;

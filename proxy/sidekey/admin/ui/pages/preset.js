@@ -143,7 +143,7 @@ function Parameters({ parameters }) {
           <th scope="row"><bdi>${title || name}</bdi>${title && html`<p>${name}</p>`}${help && html`<p><bdi>${help}</bdi></p>`}</th>
           <td data-label="Type">${TYPES[type] ?? type}</td>
           <td data-label="If it is empty">${value === undefined || value === null ? "It is required" : value === "" ? "It stays empty" : html`<bdi>${String(value)}</bdi>`}</td>
-          <td data-label="Allowed values"><bdi>${choices ? choices.join(", ") : length ? `At most ${length} characters` : ""}</bdi></td>
+          <td data-label="Allowed values">${choices ? html`<bdi>${choices.join(", ")}</bdi>` : length && `At most ${length} characters`}</td>
         </tr>`)}</tbody>
     </table></div>
   `;
