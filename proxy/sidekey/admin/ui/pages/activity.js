@@ -56,7 +56,7 @@ function Nothing({ next, isFiltered }) {
 function Line({ entry }) {
   const parts = sentenceOf(entry).map((part) =>
     typeof part === "string" ? html`<bdi>${part}</bdi>` : html`<a href=${linkTo(part)}><bdi>${part.text}</bdi></a>`);
-  const text = entry.action === "send batch" ? "open" : entry.action === "send" && entry.outcome === "failed" ? "See why" : "";
+  const text = entry.action === "send batch" ? "See results" : entry.action === "send" && entry.outcome === "failed" ? "See why" : "";
   const sends = text && html` <a href=${`/ui/presets/${encodeURIComponent(entry.name)}?tab=sends`}>${text}</a>`;
   return html`
     <li>

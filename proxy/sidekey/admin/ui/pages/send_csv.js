@@ -26,7 +26,7 @@ import { openRuns, ownSends } from "./sends.js";
 const LARGEST = 5 << 20;
 const CHECKED_AT_ONCE = 100;
 const MOST_SHOWN = 20;
-const PREVIEWED = 5;
+const PREVIEWED = 3;
 /** Spreadsheets separate cells by semicolons where people write 1,5. */
 const SPREADSHEET = (1.5).toLocaleString().includes(",") ? ";" : ",";
 /** Begins the headings of a result, which are no columns of a file that is sent again. */
