@@ -159,9 +159,11 @@ async def create(service: Service, request: ApiRequest) -> ApiResult:
     errors += _preset_errors(sent, service.snapshot)
     if errors:
         raise invalid(errors)
-    require_confirmation(request.operator, sent)
     if sent.name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
+    if sent.name in (await service.now()).tokens:
+        raise ApiProblem("exists", "another token has this name: choose another name, or revoke that token first")
+    require_confirmation(request.operator, sent)
     token, digest = new_token()
     row = TokenRow(
         row=new_row(),
