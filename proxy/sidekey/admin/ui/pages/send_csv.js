@@ -145,9 +145,9 @@ export function SendCsv({ form, query }) {
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
         help="Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here." />
-      <button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
+      ${!file && html`<button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
         Download an empty file
-      </button>
+      </button>`}
     </section>
     ${file && html`
       <section class="card pad">
@@ -180,6 +180,8 @@ export function SendCsv({ form, query }) {
  *   disabled: boolean, expected: number }} props `fine`: items without an error. */
 function Checked({ form, file, columns, setColumn, items, fine, mapping, check, checkAgain, disabled, expected }) {
   const { headings, rows, separator } = file.table;
+  // It stays open once the person has chosen the fields.
+  const [opens] = useState(headings.some((heading, index) => columns[index] === "" && !heading.startsWith(OWN)));
   /** @type {[string, string][]} */
   const options = [["", "(not used)"], ...form.parameters.map((parameter) => /** @type {[string, string]} */ ([parameter.name, labelOf(parameter)]))];
   const used = form.parameters.filter(({ name }) => columns.includes(name));
@@ -196,11 +198,12 @@ function Checked({ form, file, columns, setColumn, items, fine, mapping, check, 
     <${Lines} title=${(/** @type {number} */ count) => `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
       lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []} />
     <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
-    <h3>Which column goes into which field?</h3>
-    <div class="mapping">
-      ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
-        options=${options} disabled=${disabled} onInput=${(/** @type {string} */ field) => setColumn(index, field)} />`)}
-    </div>
+    <${Details} summary="Which column goes into which field?" open=${opens}>
+      <div class="mapping">
+        ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
+          options=${options} disabled=${disabled} onInput=${(/** @type {string} */ field) => setColumn(index, field)} />`)}
+      </div>
+    <//>
     ${absent.length > 0 && html`<p class="help">Without a column: ${absent.map((parameter) => `${labelOf(parameter)} is ${parameter.default}`).join(", ")}.</p>`}
     ${mapping.map((text) => html`<p class="error">${text}</p>`)}
     ${used.length > 0 && html`
