@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 import sqlite3
 import tempfile
 from collections import Counter
@@ -21,7 +22,7 @@ from support.ask import within
 from support.postgres import Postgres
 from support.raw import DEADLINE
 from support.relay import Relay
-from support.sends import People, Sending, Upstream, new_key, sending
+from support.sends import HEAD, People, Sending, Upstream, new_key, sending
 
 
 @pytest.fixture
@@ -115,6 +116,18 @@ def test_drain_lets_sends_end_or_records_that_they_were_cut(
     ((entry,),) = sql(tmp_path, "SELECT entry FROM sidekey_audit")
     assert str(entry).startswith(f'["send","{"ok" if released else "failed"}"')
     assert upstream.words == ["hold"]
+
+
+def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: Upstream, tmp_path: Path) -> None:
+    """As requests to the proxy are: balancers still route to this process."""
+    head = HEAD.replace("{{drain:", "{{drain_delay: 120s, drain:")
+    with sending(tmp_path, upstream, head=head) as running:
+        running.child.process.send_signal(signal.SIGTERM)
+        running.child.wait_for_line(lambda line: "draining" in line)
+        assert running.by("mark").send("welcome", phone="200").json["outcome"] == "accepted"
+        # A second signal ends the process.
+        assert running.child.stop() == 128 + signal.SIGTERM
+    assert upstream.words == ["200"]
 
 
 @contextmanager

@@ -316,9 +316,9 @@ class App:
         timeouts = self.snapshot.timeouts
         self.health.draining = True
         self.plane.drain()
+        await asyncio.sleep(timeouts.drain_delay)
         if self._service is not None:
             self._service.sending.stop()
-        await asyncio.sleep(timeouts.drain_delay)
         if self._listener is not None:
             await self._listener.stop()
         clean = await self.plane.finish(timeouts.drain)

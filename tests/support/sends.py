@@ -169,8 +169,8 @@ def text_of(folder: Path, upstream: Upstream, place: str = "", limits: str = "",
 
 
 @contextmanager
-def sending(folder: Path, upstream: Upstream, place: str = "", limits: str = "") -> Iterator[Sending]:
+def sending(folder: Path, upstream: Upstream, place: str = "", limits: str = "", head: str = HEAD) -> Iterator[Sending]:
     """Run a process."""
     folder.mkdir(exist_ok=True)
-    with Child(text_of(folder, upstream, place, limits), folder, head=HEAD) as child:
+    with Child(text_of(folder, upstream, place, limits), folder, head=head) as child:
         yield Sending(child, upstream, folder)
