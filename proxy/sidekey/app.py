@@ -23,7 +23,7 @@ from sidekey.admin.tls import AdminTls
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
-from sidekey.errors import StartError
+from sidekey.errors import ProblemError, StartError
 from sidekey.history import History
 from sidekey.managed import Managed
 from sidekey.network.dial import Dialer
@@ -41,7 +41,7 @@ from sidekey.observe.output import open_standard_error
 from sidekey.observe.printed import is_of_output
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
-from sidekey.probe import Outcome, probe, probe_preset
+from sidekey.probe import Outcome, probe, probe_preset, target_of
 from sidekey.reloading.log_load import log_load
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher, Refused
@@ -52,6 +52,7 @@ from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.service import Tokens
+from sidekey.sources.tokens.token_source import TokenSource
 
 T = TypeVar("T")
 
@@ -236,7 +237,17 @@ class App:
         return Managing(self._service, address)
 
     async def probe(self, name: str, test: TestRequest) -> Outcome:
-        """Send the test request of an integration through the data plane."""
+        """Send the test request of an integration through the data plane, if its secrets obtain a token."""
+        integration = self.snapshot.integrations.get(name)
+        source = None if integration is None else self._source(integration)
+        if isinstance(source, TokenSource):
+            try:
+                await source.prove()
+            except ProblemError as failed:
+                # Without a token the data plane reports the same problem, and records it.
+                if source.held is not None:
+                    problem, request = failed.problem, f"{test.method} {target_of(name, test)}"
+                    return Outcome(request, problem.status, problem.code, problem.detail, maybe_sent=False)
         return await probe(self.plane, name, test)
 
     async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:

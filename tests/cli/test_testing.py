@@ -204,7 +204,9 @@ def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
     assert str(outcome) == text
 
 
-def rotating(folder: Path, ca: Authority, port: int, *, scope: str = "orders", store: bool = True) -> str:
+def rotating(
+    folder: Path, ca: Authority, port: int, *, secret: str = "one", scope: str = "orders", store: bool = True
+) -> str:
     """The path of a config with a refresh token, in whose place another comes with each use."""
     (folder / "key").write_text(b64encode(bytes(range(32))).decode())
     path = folder / "sidekey.yaml"
@@ -216,6 +218,7 @@ network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 integrations:
   crm:
     auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id,
+           client_secret: {{insecure_value: {secret}}},
            grant: {{type: refresh_token, refresh_token: {{insecure_value: r0}}}},
            token_request: {{body: {{scope: {scope}}}}}}}
     test: {{method: GET, path: /whoami}}
@@ -263,11 +266,12 @@ async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_
         for _ in range(2):
             result = await sidekey_test(path)
             assert (result.returncode, result.stderr) == (0, ""), result
-        # Another token, of the newest refresh token.
-        result = await sidekey_test(rotating(tmp_path, ca, upstream.port, scope="invoices"))
-        assert result.returncode == 0
-    assert issuer.presented == ["r0", "r1"]
-    assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2"]
+        # Another scope or secret obtains another token, with the newest refresh token.
+        for secret in ("one", "two"):
+            result = await sidekey_test(rotating(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
+            assert result.returncode == 0
+    assert issuer.presented == ["r0", "r1", "r2"]
+    assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2", b"Bearer t3"]
 
 
 async def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:

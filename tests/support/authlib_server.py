@@ -7,7 +7,7 @@ be ordered as with the fakes of platforms.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_urlsafe
 from types import TracebackType
 from typing import Any, Self
@@ -55,12 +55,13 @@ class Client(ClientMixin):
     method: str
     certificate: str | None = None
     """For tls_client_auth, as it is named in the header SEEN."""
+    secret: str = SECRET
 
     def get_allowed_scope(self, scope: Collection[str] | str) -> str:
         return SCOPE if scope in (None, "", SCOPE) else ""
 
     def check_client_secret(self, client_secret: str) -> bool:
-        return client_secret == SECRET
+        return client_secret == self.secret
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
         return method == self.method
@@ -264,6 +265,11 @@ class AuthlibServer:
         self._state.refresh_tokens[value] = _RefreshToken(client_id)
         self._state.rotates = rotates
         return value
+
+    def revoke_secret(self) -> None:
+        """Replace the secret of the client `basic`. Its tokens stay valid."""
+        client = self._state.clients["basic"]
+        self._state.clients["basic"] = replace(client, secret="another")
 
     def register_certificate(self, name: str) -> None:
         """The certificate of the client `tls`, as a server in front names it in the header SEEN."""

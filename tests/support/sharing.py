@@ -161,8 +161,8 @@ class Rotating(Kind):
 
     calls_a_minute: ClassVar[int | None] = None
 
-    def __init__(self, endpoint: Endpoint, token: str = "r0", *, scope: str = "") -> None:
-        super().__init__(endpoint, Lineage(("client", token), (scope,), ("proof",)))
+    def __init__(self, endpoint: Endpoint, token: str = "r0", *, scope: str = "", secret: str = "") -> None:
+        super().__init__(endpoint, Lineage(("client", token), (scope,), (secret,)))
         self.token = token
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:

@@ -202,11 +202,11 @@ class FixedCredential(Sealed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Lineage(Sealed):
-    """Whose a token is, what it is for, and how it was asked for: decides what of it outlives a change of the config.
+    """The client, the scope and the secret of a token, which decide what a change of the config keeps.
 
-    It may hold secrets, is never shown, and serves only to be compared. Where `client` is the same, what the last call
-    left for the next (`Issued.memory`) is used; where `token` is the same as well, the token itself; where `proof` is
-    the same too, the endpoint is not called before the time that it asked for.
+    It may hold secrets, is never shown, and is only compared. With the same `client`, a source keeps what the last call
+    left for the next (`Issued.memory`). With the same `token` as well, it keeps the token. If `proof` differs, it
+    replaces that token at once; otherwise it calls the endpoint no earlier than the endpoint allows.
     """
 
     client: tuple[Hashable, ...]

@@ -10,7 +10,7 @@ from sidekey.credentials.base import Grant
 from sidekey.sources.tokens.ledger import Chain, Closed, Left, SharedToken, Unavailable
 
 CHAIN = Chain("file:crm", "canary")
-TOKEN = SharedToken("n1", "canary", Grant((("Authorization", "canary"),)), 1.0, 2.0)
+TOKEN = SharedToken("n1", "canary", "canary", Grant((("Authorization", "canary"),)), 1.0, 2.0)
 
 
 @pytest.mark.parametrize("secret", [CHAIN, TOKEN, Left("canary", TOKEN)], ids=["chain", "token", "left"])

@@ -48,16 +48,16 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
     [
         (HERE, True, True, True),
         (HERE._replace(kind=replace(LINEAGE, proof=("x",))), True, True, False),
-        (HERE._replace(kind=replace(LINEAGE, token=("x",))), True, False, False),
-        (HERE._replace(kind=replace(LINEAGE, client=("x",))), False, False, False),
-        (HERE._replace(trust=("file", "digest")), False, False, False),
-        (HERE._replace(certificate="x"), False, False, False),
-        (HERE._replace(destinations=("x",)), False, False, False),
+        (HERE._replace(kind=replace(LINEAGE, token=("x",))), True, False, True),
+        (HERE._replace(kind=replace(LINEAGE, client=("x",))), False, False, True),
+        (HERE._replace(trust=("file", "digest")), False, False, True),
+        (HERE._replace(certificate="x"), False, False, True),
+        (HERE._replace(destinations=("x",)), False, False, True),
     ],
 )
-def test_what_is_the_same_leaves_the_more_the_more_it_is(other: Origin, client: bool, token: bool, proof: bool) -> None:
-    """Client, token and proof, one upon the other."""
-    assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.asks_like(other)) == (client, token, proof)
+def test_change_keeps_client_token_or_secret(other: Origin, client: bool, token: bool, proof: bool) -> None:
+    """The same token needs the same client; the secret is compared by itself."""
+    assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.proves_like(other)) == (client, token, proof)
 
 
 def test_a_token_goes_on_to_every_destination_that_its_own_may_become() -> None:

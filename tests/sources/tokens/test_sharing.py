@@ -499,6 +499,32 @@ async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World)
     assert world.presented == ["r0", "r1"]
 
 
+async def test_new_secret_obtains_a_new_token_that_processes_with_the_old_secret_may_use(world: World) -> None:
+    """While a new secret reaches the processes, they do not end each other's tokens."""
+    world.endpoint.valid = None
+    first, second = world.node(traits=SINGLE_LIVE), world.node(traits=SINGLE_LIVE)
+    assert [await first.token(), await second.token()] == ["t1", "t1"]
+    first.change(Rotating(world.endpoint, secret="new"))
+    assert await first.token() == "t2"
+    assert second.source.report_rejection(await second.source.obtain(), 401, b"")
+    assert await second.token() == "t2"
+    second.change(Rotating(world.endpoint, secret="new"))
+    assert await second.token() == "t2"
+    assert len(world.endpoint.calls) == 2
+
+
+async def test_wrong_secret_gets_no_token_that_another_secret_obtained(world: World) -> None:
+    """After a restart it has none, and does not take the one in the store."""
+    world.endpoint.valid = None
+    node = world.node(traits=SINGLE_LIVE)
+    assert await node.token() == "t1"
+    world.endpoint.down = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    wrong = world.node(traits=SINGLE_LIVE)
+    wrong.change(Rotating(world.endpoint, secret="wrong"))
+    assert await wrong.problem() == "token endpoint returned 401 invalid_client"
+    assert await node.token() == "t1"
+
+
 async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(world: World) -> None:
     """Requests are told, and the next attempt waits again."""
     slow, node = world.node(), world.node()

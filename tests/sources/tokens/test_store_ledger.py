@@ -24,7 +24,7 @@ CHAIN = Chain("file:crm", "canary-lineage")
 GRANT = Grant(
     (("Authorization", "Bearer ÿ"),), (("key", "a b"),), (("token", "x"),), "https://api.example.com", (b"\xff\x00",)
 )
-TOKEN = SharedToken("n1", "asked", GRANT, 1_700_000_000.25, 900.5)
+TOKEN = SharedToken("n1", "asked", "proof", GRANT, 1_700_000_000.25, 900.5)
 
 
 @pytest.fixture

@@ -65,17 +65,82 @@ async def test_a_token_outlives_a_change_with_its_end_and_its_refresh(rig: Rig) 
     assert rig.expiry == 1900
 
 
-async def test_the_secret_may_differ_and_is_used_at_the_next_refresh(rig: Rig) -> None:
-    """While it is refused the old token serves to its end."""
+REFUSED = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+
+
+@pytest.mark.parametrize("traits", [{}, {"single_live_token": True}], ids=str)
+async def test_another_secret_obtains_a_new_token_at_once(traits: dict[str, Any]) -> None:
+    """While the endpoint refuses it, the old token serves to its end, also over further changes."""
+    rig = Rig(traits=traits)
     old = await rig.source.obtain()
-    source = rig.change(of(rig, proof=("another",)))
+    rig.endpoint.refuses = REFUSED
+    source = rig.change(of(rig, proof=("wrong",)))
     assert await source.obtain() is old
-    rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
-    await rig.loop.advance(998, step=1)
+    assert len(rig.endpoint.calls) == 2
+    assert (await failure(source.prove())).detail == "token endpoint returned 401 invalid_client"
+    source = rig.change(of(rig, proof=("wrong",)))
+    assert await source.obtain() is old
+    await rig.loop.advance(300, step=1)
     assert source.grant is old
-    assert len(rig.kind.attempts) == 7
-    await rig.loop.advance(1)
+    # It is tried again as after every failure.
+    assert 8 < len(rig.endpoint.calls) < 15
+    rig.endpoint.refuses = None
+    source = rig.change(of(rig, proof=("right",)))
+    assert token_of(await source.obtain()) == f"t{len(rig.endpoint.calls)}"
+    await source.prove()
+    await rig.loop.advance(100, step=1)
+    calls = len(rig.endpoint.calls)
+    rig.endpoint.refuses = REFUSED
+    source = rig.change(of(rig, proof=("wrong",)))
+    await source.obtain()
+    await rig.loop.advance(999, step=1)
     assert (await failure(source.obtain())).detail == "token endpoint returned 401 invalid_client"
+    assert len(rig.endpoint.calls) > calls
+    await rig.close()
+
+
+async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_secret(rig: Rig) -> None:
+    """They use the old token then, and the new one as soon as it is there."""
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    source = rig.change(of(rig, proof=("another",)))
+    waiting = asyncio.create_task(source.obtain())
+    await rig.loop.advance(1.9, step=0.1)
+    assert not waiting.done()
+    await rig.loop.advance(0.2, step=0.1)
+    assert await waiting is old
+    rig.endpoint.open.set()
+    await settle()
+    assert token_of(await source.obtain()) == "t2"
+    assert len(rig.endpoint.calls) == 2
+
+
+async def test_test_obtains_a_token_unless_the_held_one_is_recent(rig: Rig) -> None:
+    """The secret may have been revoked. The old token serves requests nevertheless."""
+    await rig.source.prove()
+    old = rig.source.held
+    await rig.source.prove()
+    assert len(rig.endpoint.calls) == 1
+    await rig.loop.advance(61)
+    rig.endpoint.refuses = REFUSED
+    for _ in range(2):
+        assert (await failure(rig.source.prove())).detail == "token endpoint returned 401 invalid_client"
+    assert len(rig.endpoint.calls) == 2
+    assert rig.source.held is old
+    rig.endpoint.refuses = None
+    await rig.loop.advance(2)
+    await rig.source.prove()
+    assert token_of(await rig.source.obtain()) == "t3"
+
+
+@pytest.mark.parametrize("trait", ["single_live_token", "rotates"])
+async def test_test_spends_nothing_that_a_new_token_would_end(trait: str) -> None:
+    rig = Rig(traits={trait: True})
+    await rig.source.prove()
+    await rig.loop.advance(800)
+    await rig.source.prove()
+    assert len(rig.endpoint.calls) == 1
+    await rig.close()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +220,7 @@ async def test_a_base_url_that_the_new_policy_denies_is_not_used(rig: Rig) -> No
 
 
 async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_over(rig: Rig) -> None:
-    """With each request of before and after; its refresh token is never presented twice."""
+    """Another secret then obtains the next token; the refresh token is never presented twice."""
     rig.endpoint.open.clear()
     former = rig.source
     waiting = [asyncio.create_task(former.obtain()) for _ in range(3)]
@@ -165,9 +230,8 @@ async def test_an_attempt_under_way_is_waited_for_and_what_it_brings_is_taken_ov
     await rig.loop.advance(5)
     assert not any(each.done() for each in waiting)
     rig.endpoint.open.set()
-    assert {token_of(grant) for grant in await asyncio.gather(*waiting)} == {"t1"}
-    assert len(rig.endpoint.calls) == 1
-    await rig.loop.advance(900)
+    assert [token_of(grant) for grant in await asyncio.gather(*waiting)] == ["t1"] * 3 + ["t2"] * 3
+    assert len(rig.endpoint.calls) == 2
     assert [attempt.memory for attempt in rig.kind.attempts] == ["memory of t1"]
 
 
@@ -259,19 +323,6 @@ async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
             grant = await source.refreshed_after(grant) or grant
         await rig.loop.advance(1)
     assert rig.endpoint.moments == [0, 0, 60]
-
-
-async def test_another_secret_may_be_tried_as_soon_as_the_token_is_refused_again(rig: Rig) -> None:
-    """Where the one before was refused, the token of that time too: a corrected secret must not wait for a minute."""
-    old = await rig.source.obtain()
-    rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
-    assert rig.source.report_rejection(old, 401, b"")
-    assert await rig.source.refreshed_after(old) is None
-    rig.endpoint.refuses = None
-    source = rig.change(of(rig, proof=("corrected",)))
-    assert await source.obtain() is old
-    assert source.report_rejection(old, 401, b"")
-    assert token_of(await source.refreshed_after(old)) == "t3"
 
 
 async def test_that_the_upstream_refused_the_token_is_taken_over(rig: Rig) -> None:

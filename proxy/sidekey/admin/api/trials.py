@@ -190,7 +190,8 @@ ROUTES: Final = (
         method="POST",
         path="/integrations/{id}/test",
         name="testIntegration",
-        summary="Send the saved test request through the data plane. Only 200 is success.",
+        summary="Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is"
+        " success.",
         permission="viewer",
         handle=test,
         gives=TestResult,

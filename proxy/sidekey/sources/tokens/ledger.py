@@ -52,12 +52,14 @@ class Chain(NamedTuple):
 class SharedToken(Sealed):
     """A token that one process has obtained for all.
 
-    `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `called` is when the
-    call for it was sent, by the ledger's clock, and `life` how many seconds it lives from then on.
+    `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `proof` is a digest of
+    the secret that obtained it. `called` is when the call for it was sent, by the ledger's clock, and `life` how many
+    seconds it lives from then on.
     """
 
     number: str
     asked: str
+    proof: str
     grant: Grant
     called: float
     life: float

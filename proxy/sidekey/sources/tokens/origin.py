@@ -37,10 +37,6 @@ class Origin(NamedTuple):
         """Whether the client proves itself by the same secret, in the same way."""
         return self.kind.proof == other.kind.proof
 
-    def asks_like(self, other: Origin) -> bool:
-        """Whether the same client asks for the same token by the same secret, in the same way."""
-        return self.has_token_of(other) and self.proves_like(other)
-
 
 def origin_of(integration: Integration) -> Origin | None:
     """That of an integration's token; None while a secret, its CAs or its certificate cannot be read."""

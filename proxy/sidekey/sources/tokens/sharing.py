@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -57,7 +58,7 @@ class Sharing:
 
         Raises CallFault, Unavailable, and what `calls` raise.
         """
-        look = partial(self._look, chain_of(self._integration, origin), asked_of(origin), usable, calls)
+        look = partial(self._look, chain_of(self._integration, origin), origin, usable, calls)
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + WAIT, FIRST_LOOK
         while True:
@@ -73,10 +74,10 @@ class Sharing:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_LOOK)
 
-    async def _look(self, chain: Chain, asked: str, usable: Usable, calls: Calls) -> Found | NoTurn:
+    async def _look(self, chain: Chain, origin: Origin, usable: Usable, calls: Calls) -> Found | NoTurn:
         """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
         clock = asyncio.get_running_loop().time
-        looked = clock()
+        looked, asked = clock(), asked_of(origin)
         taken = await self._turns.ledger.take(chain, rotates=self._rotates)
         token = taken.left.token
         if token is not None and token.asked == asked:
@@ -86,9 +87,11 @@ class Sharing:
                 if isinstance(taken, Turn):
                     await taken.release()
                 return found
-        return await self._call(taken, taken.now - clock(), asked, calls) if isinstance(taken, Turn) else taken
+        if not isinstance(taken, Turn):
+            return taken
+        return await self._call(taken, taken.now - clock(), asked, proof_of(origin), calls)
 
-    async def _call(self, turn: Turn, ahead: float, asked: str, calls: Calls) -> Found:
+    async def _call(self, turn: Turn, ahead: float, asked: str, proof: str, calls: Calls) -> Found:
         """What the calls bring. `ahead` is by how much the ledger's clock is ahead of the loop's."""
         presented = False
         calls.memory = turn.left.memory
@@ -120,7 +123,7 @@ class Sharing:
             await (turn.give_up() if presented else turn.release())
             raise
         issued: Issued = obtained.issued
-        token = SharedToken(token_hex(8), asked, issued.grant, obtained.called + ahead, issued.life)
+        token = SharedToken(token_hex(8), asked, proof, issued.grant, obtained.called + ahead, issued.life)
         await turn.leave(Left(issued.memory, token))
         return Found(token, obtained.called)
 
@@ -146,6 +149,11 @@ def chain_of(integration: Integration, origin: Origin) -> Chain:
 def asked_of(origin: Origin) -> str:
     """What a token is asked for, in which all must agree who use it."""
     return _spelled((origin.kind.token, origin.trust, origin.certificate))
+
+
+def proof_of(origin: Origin) -> str:
+    """Return the digest of the secret with which a token is requested, and of how it is presented."""
+    return hashlib.sha256(_spelled(origin.kind.proof).encode()).hexdigest()
 
 
 def _spelled(value: Hashable) -> str:

@@ -160,6 +160,7 @@ def _write(left: Left) -> str:
             "headers": grant.headers,
             "life": token.life,
             "number": token.number,
+            "proof": token.proof,
             "query": grant.query,
             "secrets": [each.decode("latin-1") for each in grant.secrets],
         }
@@ -184,4 +185,6 @@ def _token(written: dict[str, Any]) -> SharedToken:
 
     secrets = tuple(each.encode("latin-1") for each in written["secrets"])
     grant = Grant(pairs("headers"), pairs("query"), pairs("body"), written["base_url"], secrets)
-    return SharedToken(written["number"], written["asked"], grant, float(written["called"]), float(written["life"]))
+    return SharedToken(
+        written["number"], written["asked"], written["proof"], grant, float(written["called"]), float(written["life"])
+    )

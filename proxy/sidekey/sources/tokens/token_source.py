@@ -37,7 +37,7 @@ from sidekey.sources.tokens.calls import Calls
 from sidekey.sources.tokens.ledger import Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
-from sidekey.sources.tokens.sharing import Found, Sharing
+from sidekey.sources.tokens.sharing import Found, Sharing, proof_of
 from sidekey.sources.tokens.turns import Turns
 
 _RANDOM = SystemRandom()
@@ -76,6 +76,7 @@ class _Known(NamedTuple):
     """What one source leaves to the next. Of `refresh` only the last error and the pause after it count."""
 
     held: _Held | None
+    stale: bool
     memory: str | None
     rejected: bool
     number: str
@@ -112,6 +113,7 @@ class TokenSource:
         self._policy = integration.policy
         self._interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
+        self._one_at_a_time = integration.traits.one_at_a_time
         self._rereads = bool(integration.traits.reread)
         self._fetch = fetch
         self._ready = ready
@@ -123,6 +125,9 @@ class TokenSource:
         self._limit: CallLimit | None = None
         self._refresh: Refresh[Grant, Problem] = Refresh(growing(jitter))
         self._held: _Held | None = None
+        self._stale = False
+        """Another secret obtained the last token. It serves only until the present secret has obtained one."""
+        self._obtained_at = -math.inf
         self._memory: str | None = None
         self._rejected = False
         self._sharing = None if turns is None else Sharing(turns, integration, fetch)
@@ -163,6 +168,10 @@ class TokenSource:
             return self._activate(held)
         if self._heir is not None:
             return await self._obtain_by(self._heir)
+        return await self._renew()
+
+    async def _renew(self) -> Grant:
+        """Return the token of the attempt under way or of a new one. Raises ProblemError."""
         problem = self._refresh.error
         if problem is not None and self._refresh.blocked:
             raise ProblemError(self._until_retry(problem))
@@ -172,6 +181,20 @@ class TokenSource:
         if isinstance(outcome, Failed):
             raise ProblemError(self._until_retry(outcome.error))
         return outcome
+
+    async def prove(self) -> None:
+        """Fetch a token for a test of the integration, unless its secrets have obtained the held one just now.
+
+        If a new token could end another one, the held token suffices, however old it is. Raises ProblemError.
+        """
+        if self._former is not None:
+            await self._settle()
+        suffices = self._one_at_a_time or self._loop.time() < self._obtained_at + self._interval
+        if suffices and self.held is not None and not self._stale and self._refresh.error is None:
+            return
+        if self._heir is not None:
+            raise ProblemError(_RELOADED)
+        await self._renew()
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Take note of an upstream's response of a watched status to a request with `grant`.
@@ -301,7 +324,9 @@ class TokenSource:
 
     def hand_over(self, heir: TokenSource) -> _Known:
         """What is known so far, for `heir`, which alone makes calls from now on. What is held serves here as well."""
-        known = _Known(self._held, self._memory, self._rejected, self._number, self._forced_at, self._refresh)
+        known = _Known(
+            self._held, self._stale, self._memory, self._rejected, self._number, self._forced_at, self._refresh
+        )
         self._memory = None
         self.follow(heir)
         return known
@@ -356,17 +381,23 @@ class TokenSource:
 
     def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
         self._memory, self._rejected, self._number = known.memory, known.rejected, known.number
-        if own.proves_like(others):
+        same_secret = own.proves_like(others)
+        self._stale = known.stale or not same_secret
+        if same_secret:
             # Another secret may be what the last renewal has failed for want of.
             self._forced_at = known.forced_at
         if not own.has_token_of(others):
             return
-        if own.asks_like(others):
+        if same_secret:
             self._refresh.go_on(known.refresh)
         held = known.held
-        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.token):
-            self._hold(self._supplemented(held.token, held.life))
-            self._log.debug("the token outlives the change of its integration")
+        if held is None or self._loop.time() >= held.life.ends_at or not self._allows(held.token):
+            return
+        self._hold(self._supplemented(held.token, held.life))
+        self._log.debug("the token outlives the change of its integration")
+        if not same_secret:
+            self._doubt()
+            self._start()
 
     @property
     def origin(self) -> Origin | None:
@@ -424,6 +455,8 @@ class TokenSource:
         """When to refresh in the background."""
         if self._held is None or self.grant is None or self._refresh.running or self._series.retired:
             return math.inf
+        if self._stale:
+            return self._refresh.not_before
         if self._single_live:
             # It would end the token that requests have just been sent with.
             return math.inf
@@ -480,7 +513,7 @@ class TokenSource:
         origin = self.origin
         if origin is None:
             raise CallFault("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
-        return await sharing.obtain(origin, self._is_newer, self._calls(credential))
+        return await sharing.obtain(origin, partial(self._is_newer, proof_of(origin)), self._calls(credential))
 
     def _calls(self, credential: CallingCredential) -> Calls:
         return Calls(
@@ -513,18 +546,24 @@ class TokenSource:
         life = schedule(called, token.life, self._jitter())
         return self._hand_out(self._supplemented(token.grant, life), token.life)
 
-    def _is_newer(self, found: Found) -> bool:
-        """Whether a token that another process has obtained is another than the last one here, and may be used."""
+    def _is_newer(self, proof: str, found: Found) -> bool:
+        """Return True if a token of another process may be used.
+
+        The first token of a secret must come of that secret. Later ones may come of another secret. Otherwise
+        processes that have read a new secret, and those that have not yet, would end each other's tokens.
+        """
         token, called = found
-        ends_at = schedule(called, token.life, 0.0).ends_at
-        return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
+        is_first = self._stale or not self._number
+        is_newer = token.proof == proof if is_first else token.number != self._number
+        return is_newer and self._loop.time() < schedule(called, token.life, 0.0).ends_at and self._allows(token.grant)
 
     def _supplemented(self, token: Grant, life: Schedule) -> _Held:
         supplement = self._secrets.supplement
         return _Held(token, token if supplement is None else token.supplemented(supplement), life)
 
     def _hand_out(self, held: _Held, seconds: float) -> Grant:
-        self._rejected = False
+        self._rejected = self._stale = False
+        self._obtained_at = self._loop.time()
         self.grant = held.grant if self._refresh.waiting else None
         self._hold(held)
         if self._refresh.error is not None:
