@@ -231,7 +231,8 @@ class App:
             probe_preset=self.probe_preset,
             metrics=self.metrics,
             history=self._history,
-            fetcher=self._fetcher,
+            # Token endpoints that hang must not delay log-ins, nor a flood of log-ins the tokens.
+            fetcher=Fetcher(self._dialer, min(process.LOGIN_CALLS, process.calls())),
             report=report_defect,
         )
         return Managing(self._service, address)

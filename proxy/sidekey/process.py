@@ -16,9 +16,11 @@ from typing import Final, NamedTuple
 _PR_SET_DUMPABLE = 4
 ADMIN_CONNECTIONS: Final = 256
 """Connections of the admin listener, unless there are few descriptors."""
-_DESCRIPTORS_ASIDE = 160
+LOGIN_CALLS: Final = 32
+"""Calls to the issuer of log-ins at a time, half of them to one host."""
+_DESCRIPTORS_ASIDE = 160 + LOGIN_CALLS
 """Descriptors that are neither for connections of the data plane nor for calls nor for the admin listener: metrics,
-logs, config files, lookups, and one for each of 64 requests that people send."""
+logs, config files, lookups, calls of log-ins, and one for each of 64 requests that people send."""
 _BACKLOG = 1024
 _CALLS = 256
 _SWITCH = 0.0005

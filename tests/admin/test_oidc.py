@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from socket import create_connection, create_server
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -16,12 +18,13 @@ import pytest
 from admin.test_sender import contents
 from sidekey.admin.api.routes import ROUTES
 from sidekey.runtime.admin_rules import PERMISSIONS
-from support.api import Api, Said, basic
-from support.ask import within
+from support.api import OF_A_FILE, Api, Said, basic
+from support.ask import get, within
 from support.ca import Authority
 from support.child import Child
 from support.oidc import SECRET
 from support.people import ROLES, Browser, Company, company, text
+from support.scraping import series
 
 ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["readers", "editors", "unknown"]}
 
@@ -497,3 +500,29 @@ def test_a_wrong_discovery_document_is_not_used(tmp_path: Path, ca: Authority) -
             start = partial(firm.browser().ask, "POST", "/session/oidc/start", {})
             within(lambda start=start, reason=reason: reason in start().json.get("detail", ""))
             assert start().code == "oidc_unavailable"
+
+
+def test_token_endpoints_that_hang_do_not_delay_log_ins(tmp_path: Path, ca: Authority) -> None:
+    """They take all calls for tokens, and log-ins have calls of their own."""
+    with ExitStack() as stack:
+        hanging = [stack.enter_context(create_server(("127.0.0.1", 0), backlog=256)).getsockname()[1] for _ in range(2)]
+        names = [f"hangs-{number}" for number in range(256)]
+        integrations = "".join(
+            f"  {name}: {{auth: {{type: oauth2, token_endpoint: 'http://127.0.0.1:{hanging[number % 2]}/token', "
+            f"client_id: id, client_secret: {{insecure_value: secret}}}}}}\n"
+            for number, name in enumerate(names)
+        )
+        firm = stack.enter_context(company(tmp_path, ca, more=OF_A_FILE + integrations))
+        firm.issuer.person(ANN)
+
+        def in_flight() -> float:
+            ((_, count),) = series(get(firm.child.admin_port, "/metrics").body, "sidekey_requests_in_flight")
+            return count
+
+        for name in names:
+            waiting = stack.enter_context(create_connection(("127.0.0.1", firm.child.proxy_port)))
+            head = f"GET /i/{name}/x HTTP/1.1\r\nHost: localhost\r\nSidekey-Token: the-token-of-a-file\r\n\r\n"
+            waiting.sendall(head.encode())
+        within(lambda: in_flight() == len(names))
+        assert firm.browser().log_in().status == 201
+        assert in_flight() == len(names)
