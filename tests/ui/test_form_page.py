@@ -209,6 +209,15 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     page.get_by_text("self-signed").first.wait_for()
     page.get_by_label("The certificate may be self-signed").check()
     page.get_by_text("self-signed (its issuer").wait_for(state="hidden")
+    # The key is not shown any longer than it takes to recognise it.
+    page.get_by_role("group", name="Private key").get_by_text("It belongs to the certificate.").wait_for()
+    assert page.get_by_role("textbox", name="Private key").count() == 0
+    page.get_by_role("button", name="Replace Private key").click()
+    box(page, "Private key").fill(issue("another.example.com").key_pem.decode())
+    page.get_by_text("does not belong to").wait_for()
+    assert page.get_by_role("textbox", name="Private key").count() == 1
+    box(page, "Private key").fill(issued.key_pem.decode())
+    page.get_by_text("It belongs to the certificate.").wait_for()
     press(page, "Save")
     saved(page, "bank")
     page.goto(f"{console.base}/ui/integrations/bank/edit")

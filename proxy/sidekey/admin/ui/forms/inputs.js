@@ -1,5 +1,5 @@
 // The fields of a form, each by its type.
-import { html, useState } from "../vendor/preact.js";
+import { html, useEffect, useState } from "../vendor/preact.js";
 import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
 import { marked } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
@@ -11,9 +11,9 @@ import { certificateText, enterAgain, setBy } from "./sentences.js";
  * @typedef {import("./model.js").SecretValue} SecretValue
  * @typedef {import("./model.js").RowValue} RowValue
  * @typedef {import("../api.js").ItemError} ItemError
- * @typedef {{ errors: ItemError[], again: ItemError[], fields: Field[], isNew: boolean, attempted: boolean, certificate: any, base: string | null,
+ * @typedef {{ errors: ItemError[], again: ItemError[], fields: Field[], isNew: boolean, attempted: boolean, isChecked: boolean, certificate: any, base: string | null,
  *   suggestion: { method: string, path: string } | null, example: string }} Context
- *   `again`: the secrets that must be entered again. `suggestion`: a request to test with. `example`: a path for it.
+ *   `isChecked`: the errors are those of the present values. `again`: the secrets that must be entered again. `suggestion`: a request to test with. `example`: a path for it.
  * @typedef {{ field: Field, value: any, change: (value: any) => void, context: Context, error: string }} Props
  */
 
@@ -73,14 +73,7 @@ function againAt({ again, fields }, pointer) {
  */
 function SecretInput({ label, value, change, required, help, error, again, input, isReadable }) {
   if (value.kept !== null && !value.replacing) {
-    return html`
-      <div class=${again || error ? "field wrong" : "field"} role="group" aria-label=${label}>
-        <p class="label">${label}</p>
-        <p>${setBy(value.kept)} <button type="button" class="button" aria-label=${`Replace ${label}`}
-          onClick=${() => change({ ...value, replacing: true })}>Replace</button></p>
-        ${(again || error) && html`<p class="error">${again || error}</p>`}
-      </div>
-    `;
+    return html`<${Hidden} label=${label} text=${setBy(value.kept)} error=${again || error} replace=${() => change({ ...value, replacing: true })} />`;
   }
   const drawn = input ?? html`<${Secret} label=${label} required=${required} help=${help} error=${error} value=${value.text} visible=${isReadable}
     autofocus=${value.kept !== null} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
@@ -91,11 +84,32 @@ function SecretInput({ label, value, change, required, help, error, again, input
   `;
 }
 
-/** @param {Props} props A certificate or key: from a file, as text, or from a URL. */
+/** @param {{ label: string, text: string, error: string, replace: () => void }} props A secret that is not shown. */
+function Hidden({ label, text, error, replace }) {
+  return html`
+    <div class=${error ? "field wrong" : "field"} role="group" aria-label=${label}>
+      <p class="label">${label}</p>
+      <p>${text} <button type="button" class="button" aria-label=${`Replace ${label}`} onClick=${replace}>Replace</button></p>
+      ${error && html`<p class="error">${error}</p>`}
+    </div>
+  `;
+}
+
+/** @param {Props} props A certificate or key: from a file, as text, or from a URL. A key is hidden once it is valid. */
 function PemInput({ field, value, change, error, context }) {
   const { label, required, wrap } = field;
   const help = field.help && prose(field.help);
   const isCertificate = wrap === "inline";
+  const [valid, setValid] = useState("");
+  const section = pointerTo(field.path.slice(0, 1));
+  const isValid = context.isChecked && !context.errors.some(({ pointer }) => pointer.startsWith(section));
+  useEffect(() => {
+    if (isValid && !isCertificate && value.by === "text") setValid(value.text);
+  }, [isValid, value]);
+  if (valid !== "" && value.text === valid && value.by === "text") {
+    const text = error ? "It is hidden." : context.certificate === null ? "It is valid." : "It belongs to the certificate.";
+    return html`<${Hidden} label=${label} text=${text} error=${error} replace=${() => change({ ...value, text: "" })} />`;
+  }
   const url = html`<${Text} label=${`URL of the ${label.toLowerCase()}`} required=${required} type="url" error=${error} value=${value.url}
     help="Sidekey fetches it, and again every hour." onInput=${(/** @type {string} */ address) => change({ ...value, url: address })} />`;
   const text = html`<${FileText} label=${label} required=${required} accept=".pem,.crt,.cer,.key" help=${help} error=${error}

@@ -170,7 +170,7 @@ function Editor({ start, again }) {
     loggedOut.current = result.status === 401;
     // Text that is no YAML has errors, too. Other problems, such as a lost connection, are said when something is saved.
     const checked = result.ok ? result.body : result.problem.code === "malformed" ? { ...UNCHECKED, errors: result.problem.errors } : null;
-    if (checked !== null) setPreview(checked);
+    if (checked !== null) setPreview({ ...checked, body });
     return checked?.errors ?? [];
   };
   useEffect(() => {
@@ -204,6 +204,7 @@ function Editor({ start, again }) {
     fields,
     isNew,
     attempted,
+    isChecked: known.body === body,
     certificate: known.certificate,
     base: known.destination?.base ?? null,
     suggestion: suggestedTest(provider),
