@@ -443,7 +443,7 @@ def _decide_named(
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
         return Denied(Problem("misdirected", detail, denial="other_host"), candidate)
-    if entry is not None and (problem := _unsigned(candidate, entry.origin.host, routes)) is not None:
+    if entry is not None and (problem := may_not_tunnel(candidate, entry.origin.host, routes)) is not None:
         return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.unmatched)
     if chosen is None:
@@ -606,7 +606,7 @@ def _decide_tunnel(
 ) -> Tunnelled[C] | Denied[C]:
     """Decide on a CONNECT that says whose it is, as far as it does, and who sends it."""
     candidate = named.candidate
-    problem = _unsigned(candidate, authority.host, routes)
+    problem = may_not_tunnel(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = _LOOP
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
@@ -667,8 +667,8 @@ def _may_match(name: str, host: str, caller: Caller | None, routes: Routes[C]) -
     return caller is not None and caller.lists(name) and is_under(host, routes.stored_at)
 
 
-def _unsigned(candidate: C | None, host: str, routes: Routes[C]) -> Problem | None:
-    """Why a stored integration may not be used in a tunnel to this host: the operator says for which the CA signs."""
+def may_not_tunnel(candidate: C | None, host: str, routes: Routes[C]) -> Problem | None:
+    """Return why a stored integration may not be used in a tunnel to a host. `ca.hosts` lists where it may."""
     if candidate is None or not candidate.rules.stored or is_under(host, routes.stored_at):
         return None
     detail = "in a tunnel a stored integration may be used only at hosts under ca.hosts"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import ssl
+from dataclasses import replace
 
 import pytest
 
+from sidekey.authority.rules import CaRules
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves
@@ -53,6 +55,22 @@ async def test_a_kept_tunnel_goes_by_the_rules_of_now(ca: Authority) -> None:
                 assert (await ask(caller, port, f"/{number}/a")).status == 200
                 assert code(await ask(caller, port, f"/{number - 1}/a")) == "target_denied"
         assert [each.values(b"authorization") for each in upstream.requests] == [[b"%d" % n] for n in range(100)]
+
+
+async def test_a_host_that_ca_hosts_no_longer_has_is_refused_in_an_open_tunnel(ca: Authority) -> None:
+    """To a stored integration, whether the target was requested before or not."""
+    async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        port = upstream.port
+        stored, allowed = replace(secure(port, ca), stored=True), CaRules(hosts=(UPSTREAM,))
+        async with running(leaves=IssuedLeaves(ca)) as sidekey:
+            adopt(sidekey, stored, ca=allowed)
+            for path in ("/api/a", "/api/b"):
+                async with tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller:
+                    assert (await ask(caller, port)).status == 200
+                    adopt(sidekey, stored, ca=CaRules())
+                    assert code(await ask(caller, port, path)) == "ca_unavailable"
+                    adopt(sidekey, stored, ca=allowed)
+        assert len(upstream.requests) == 2
 
 
 @VERSIONS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from sidekey.core.coverage import Coverage
-from sidekey.core.decide import STORE_UNREAD, Unmatched
+from sidekey.core.decide import STORE_UNREAD, Unmatched, may_not_tunnel
 from sidekey.core.entry import Entry
 from sidekey.core.matching import Matching
 from sidekey.core.presets import Preset
@@ -178,7 +178,7 @@ class Index:
         known = self._targets.get(key)
         if known is None or known.integration is not integration:
             target = integration.read_quickly(entry.base + head.target, forward=True)
-            if target is None:
+            if target is None or may_not_tunnel(integration, entry.origin.host, self) is not None:
                 return None
             known = integration.destination(target)
             self._remember(key, known)
@@ -308,7 +308,9 @@ class Index:
             former, self._snapshot = self._snapshot, snapshot
             left = set() if self._unmatched is None else {self._unmatched.candidate}
             self._unmatched, self._own_names = unmatched, own_names
-            self._stored_at = stored_at
+            if stored_at != self._stored_at:
+                self._stored_at = stored_at
+                self._targets.clear()
             self._hosts.clear()
             self._last_host = None
             self._leave(former, left)
