@@ -86,17 +86,20 @@ function Notices() {
 function Shown() {
   const { path, query, params } = here.value;
   const shown = view.value;
-  const needsLogIn = typeof shown === "object" && shown.may !== undefined && me.value === null;
+  const isHome = path === "/";
+  const needsLogIn = me.value === null && (isHome || (typeof shown === "object" && shown.may !== undefined));
   useEffect(() => {
     if (needsLogIn) go(`/login?next=${encodeURIComponent(path + location.search)}`, { replace: true });
+    else if (isHome) go(may("viewer") ? "/integrations" : "/send", { replace: true });
   }, [needsLogIn, path]);
-  if (shown === "loading" || needsLogIn) return html`<p class="loading">Loading…</p>`;
+  if (shown === "loading" || needsLogIn || isHome) return html`<p class="loading">Loading…</p>`;
   if (shown === "updated") {
     return html`<${Page} key=${path} title="Sidekey was updated">
       <p>This page belongs to another version than the one you have open.</p>
       <div class="actions"><button type="button" class="button primary" onClick=${() => location.reload()}>Reload</button></div>
     <//>`;
   }
+  if (shown === "missing") return html`<${Page} key=${path} title="This page does not exist"><p>Go to <a href="/ui/">the first page</a>.</p><//>`;
   if (shown.may !== undefined && !may(shown.may)) {
     return html`<${Page} key=${path} title="You may not see this page"><p>Ask an admin, or go to <a href="/ui/">the first page</a>.</p><//>`;
   }
@@ -110,7 +113,7 @@ function poll() {
 
 if (wasDropped()) notice.value = "Somebody else has logged in, so what was typed here is gone.";
 // At the same time: a slow line has a long way to go.
-const [problem] = await Promise.all([loadSession(), start(ROUTES, () => import("./pages/missing.js"))]);
+const [problem] = await Promise.all([loadSession(), start(ROUTES)]);
 if (problem !== null) notice.value = logInProblem(problem);
 const root = /** @type {HTMLElement} */ (document.getElementById("root"));
 root.replaceChildren();

@@ -5,30 +5,27 @@ import { ask } from "./dialog.js";
 /**
  * @typedef {{ path: string, page: () => Promise<{ default: any }>, may?: string }} Route
  * @typedef {{ path: string, query: URLSearchParams, params: Record<string, string> }} Place
- * @typedef {{ Page: any, may: string | undefined } | "loading" | "updated"} View
+ * @typedef {{ Page: any, may: string | undefined } | "loading" | "missing" | "updated"} View
  */
 
 const PREFIX = "/ui";
 
 /** @type {import("./vendor/preact.js").Signal<Place>} Where the page that is shown is, below /ui. */
 export const here = signal({ path: "", query: new URLSearchParams(), params: {} });
-/** @type {import("./vendor/preact.js").Signal<View>} "updated": the page's module is not served any more. */
+/** @type {import("./vendor/preact.js").Signal<View>} "missing": no route fits. "updated": the page's module is not served any more. */
 export const view = signal("loading");
 
 /** @type {Route[]} */
 let routes = [];
-/** @type {() => Promise<{ default: any }>} */
-let missing;
 /** Position in the browser's history, to undo Back if the person stays. */
 let position = 0;
 let navigation = 0;
 /** The path whose heading has had the focus. After a load, the browser's own focus stays. */
 let headed = "";
 
-/** @param {Route[]} table @param {() => Promise<{ default: any }>} missingPage Start with the URL of the browser. */
-export function start(table, missingPage) {
+/** @param {Route[]} table Start with the URL of the browser. */
+export function start(table) {
   routes = table;
-  missing = missingPage;
   position = history.state?.position ?? 0;
   history.replaceState({ position }, "");
   headed = pathOf(location);
@@ -169,7 +166,7 @@ async function open() {
   /** @type {View} */
   let next;
   try {
-    next = { Page: (await (found?.route.page ?? missing)()).default, may: found?.route.may };
+    next = found === null ? "missing" : { Page: (await found.route.page()).default, may: found.route.may };
   } catch {
     next = "updated";
   }

@@ -3,7 +3,6 @@
 
 /** @type {import("./router.js").Route[]} */
 export const ROUTES = [
-  { path: "/", page: () => import("./pages/home.js"), may: "sends" },
   { path: "/send", page: () => import("./pages/send_list.js"), may: "send" },
   { path: "/send/:id", page: () => import("./pages/send.js"), may: "send" },
   { path: "/integrations", page: () => import("./pages/integrations.js"), may: "viewer" },

@@ -5,7 +5,7 @@ import { openLogInWindow, useLogInWindow } from "./login_window.js";
 import { Dialog, show } from "./dialog.js";
 import { Secret, Submit } from "./fields.js";
 import { LoginForm } from "./login_form.js";
-import { leaveSilently, mayLeave } from "./router.js";
+import { go, leaveSilently, mayLeave } from "./router.js";
 
 /** @typedef {import("./api.js").Schemas["WhoAmI"]} WhoAmI */
 
@@ -59,6 +59,14 @@ function dropEverything() {
   leaveSilently();
   location.reload();
   return new Promise(() => {});
+}
+
+/** @param {WhoAmI} who @param {string} next Open a path below /ui after a log-in. */
+export function enter(who, next) {
+  // Nothing of the person who was logged in before may stay in memory.
+  if (me.value !== null && me.value.identity !== who.identity) return location.replace(`/ui${next}`);
+  me.value = who;
+  return go(next, { replace: true });
 }
 
 /** Return True, once, if the page was reloaded because somebody else had logged in. */

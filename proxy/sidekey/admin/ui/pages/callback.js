@@ -1,31 +1,37 @@
 // /callback: the issuer has redirected the browser here.
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { finishCompanyLogIn, isWindow } from "../company.js";
+import { post } from "../api.js";
+import { NEXT, announceLogIn } from "../login_window.js";
 import { Page } from "../parts.js";
-import { go } from "../router.js";
-import { me } from "../session.js";
+import { enter } from "../session.js";
 import { logInProblem } from "../words.js";
 
 // Code and state must not stay in the address bar and the history.
-const redirect = new URLSearchParams(location.search);
+const redirect = Object.fromEntries(new URLSearchParams(location.search));
 history.replaceState(history.state, "", location.pathname);
 
-/** The page. */
 export default function CallbackPage() {
   const [error, setError] = useState("");
   const [isDone, setDone] = useState(false);
+  const next = sessionStorage.getItem(NEXT) ?? "/";
   useEffect(() => {
     finish();
   }, []);
 
   async function finish() {
-    const result = await finishCompanyLogIn(redirect);
-    if ("problem" in result) return setError(logInProblem(result.problem));
-    if (result.next === null) return setDone(true);
-    // Nothing of the person who was logged in before may stay in memory.
-    if (me.value !== null && me.value.identity !== result.who.identity) return location.replace(`/ui${result.next}`);
-    me.value = result.who;
-    return go(result.next, { replace: true });
+    const { error: refused, code, state, iss } = redirect;
+    // The codes of RFC 6749, 4.1.2.1.
+    const reason = /^[a-z_]{1,40}$/.test(refused) ? ` (${refused})` : "";
+    if (refused !== undefined) return setError(`The company log-in failed: the company did not let you in${reason}.`);
+    if (!code || !state) return setError("The company log-in failed: this page needs the company's redirect: start again.");
+    const result = await post("/session/oidc", { code, state, iss });
+    if (!result.ok) return setError(logInProblem(result.problem));
+    if (next !== "") {
+      sessionStorage.removeItem(NEXT);
+      return enter(result.body, next);
+    }
+    announceLogIn();
+    return setDone(true);
   }
 
   if (isDone) return html`<${Page} title="Logged in"><p>Logged in. You can close this window.</p><//>`;
@@ -33,7 +39,7 @@ export default function CallbackPage() {
   return html`
     <${Page} title="You are not logged in">
       <div class="banner bad" role="alert">${error}</div>
-      <p>${isWindow() ? "Close this window, and try again." : html`<a href="/ui/login">Start again</a>`}</p>
+      <p>${next === "" ? "Close this window, and try again." : html`<a href="/ui/login">Start again</a>`}</p>
     <//>
   `;
 }
