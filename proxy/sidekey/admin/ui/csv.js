@@ -67,16 +67,6 @@ export function write(lines, separator = ",") {
   return `\ufeff${lines.map((cells) => cells.map(quoted).join(separator) + "\r\n").join("")}`;
 }
 
-/** @param {string} name @param {string} text Let the browser save a file. */
-export function download(name, text) {
-  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(url);
-}
-
 /** Undo what `write` does to a formula, so that rows of a result can be sent again. */
 function withoutPrefix(/** @type {string} */ cell) {
   return cell[0] === "'" && FORMULA.test(cell.slice(1)) ? cell.slice(1) : cell;

@@ -1,5 +1,6 @@
 // Dialogs over a page: the native element keeps the focus inside and closes with Esc.
-import { html, signal, useId, useLayoutEffect, useRef } from "./vendor/preact.js";
+import { html, signal, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+import { Secret, Submit, Text } from "./fields.js";
 
 /** @type {import("./vendor/preact.js").Signal<{ key: number, content: any }[]>} */
 const shown = signal([]);
@@ -63,6 +64,35 @@ export function ask({ title, text, yes, no = "Cancel", danger = false }) {
       <//>
     `,
   );
+}
+
+/**
+ * Ask for a text. Null: the person cancelled it.
+ * @param {{ title: string, text: any, label: string, yes: string, isSecret?: boolean, suggestions?: string[] }} question
+ * @returns {Promise<string | null>}
+ */
+export function askText(question) {
+  return show((close) => html`<${TextDialog} ...${question} close=${close} />`);
+}
+
+/** @param {Parameters<typeof askText>[0] & { close: (text: string | null) => void }} props */
+function TextDialog({ title, text, label, yes, isSecret = false, suggestions, close }) {
+  const [value, setValue] = useState("");
+  return html`
+    <${Dialog} title=${title} onClose=${() => close(null)}>
+      <form onSubmit=${(/** @type {Event} */ event) => {
+        event.preventDefault();
+        if (value.trim() !== "") close(value.trim());
+      }}>
+        <p>${text}</p>
+        <${isSecret ? Secret : Text} label=${label} value=${value} onInput=${setValue} suggestions=${suggestions} required />
+        <div class="actions">
+          <${Submit}>${yes}<//>
+          <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
+        </div>
+      </form>
+    <//>
+  `;
 }
 
 /** The dialogs that `show` opened, above the page. */

@@ -36,14 +36,3 @@ export function Notes({ text }) {
 export function marked(text) {
   return text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
 }
-
-/** @param {string} name @param {string} text Save a text as a file of this name. */
-export function saveAs(name, text) {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  // The download has begun when the click returns.
-  URL.revokeObjectURL(url);
-}

@@ -115,6 +115,17 @@ export function Details({ summary, open = false, children }) {
   return html`<details class="group" open=${open}><summary>${summary}</summary>${children}</details>`;
 }
 
+/** @param {string} name @param {string} text Let the browser save a file, whose type is that of its name. */
+export function download(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: name.endsWith(".csv") ? "text/csv" : "application/octet-stream" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  // The download has begun when the click returns.
+  URL.revokeObjectURL(url);
+}
+
 const spoken = signal("");
 
 /** @param {string} text Let screen readers say a result. */

@@ -1,9 +1,8 @@
 // Who is logged in, and what they may do. The server decides: pages only leave out what it would refuse.
-import { html, signal, useState } from "./vendor/preact.js";
+import { html, signal } from "./vendor/preact.js";
 import { get, remove } from "./api.js";
 import { openLogInWindow, useLogInWindow } from "./login_window.js";
-import { Dialog, show } from "./dialog.js";
-import { Secret, Submit } from "./fields.js";
+import { Dialog, askText, show } from "./dialog.js";
 import { LoginForm } from "./login_form.js";
 import { go, leaveSilently, mayLeave } from "./router.js";
 
@@ -16,13 +15,12 @@ export const store = signal("ready");
 /** True if people can log in with their company account. */
 export const oidc = signal(false);
 
-const READS = ["anonymous", "self", "sends", "viewer"];
 /** @type {Record<string, string[]>} */
 const PERMISSIONS = {
-  sender: ["anonymous", "self", "send", "sends"],
-  viewer: READS,
-  editor: [...READS, "send", "editor"],
-  admin: [...READS, "send", "editor", "admin"],
+  sender: ["send"],
+  viewer: ["viewer"],
+  editor: ["send", "viewer", "editor"],
+  admin: ["send", "viewer", "editor", "admin"],
 };
 
 /** @param {string} permission Return True if the role of this person has the permission. */
@@ -119,12 +117,14 @@ async function askToLogIn() {
  * @param {string} why What is going to happen, as a sentence.
  * @returns {Promise<{ own_token?: string } | null>} Members for the body of the call. Null: cancelled.
  */
-export function confirmed(why) {
-  const form = me.value?.identity.startsWith("oidc:") ? ConfirmByLogIn : Confirm;
-  return show((close) => html`<${form} why=${why} close=${close} />`);
+export async function confirmed(why) {
+  // A person of the company has no token.
+  if (me.value?.identity.startsWith("oidc:")) return show((close) => html`<${ConfirmByLogIn} why=${why} close=${close} />`);
+  const token = await askText({ title: "Confirm", text: why, label: "Your own token", yes: "Confirm", isSecret: true });
+  return token === null ? null : { own_token: token };
 }
 
-/** @param {{ why: string, close: (result: {} | null) => void }} props A person of the company has no token. */
+/** @param {{ why: string, close: (result: {} | null) => void }} props */
 function ConfirmByLogIn({ why, close }) {
   useLogInWindow((who) => (who.identity === me.value?.identity ? close({}) : dropEverything()));
   return html`
@@ -135,26 +135,6 @@ function ConfirmByLogIn({ why, close }) {
         <button type="button" class="button primary" onClick=${() => openLogInWindow(true)}>Log in again</button>
         <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
       </div>
-    <//>
-  `;
-}
-
-/** @param {{ why: string, close: (result: { own_token: string } | null) => void }} props */
-function Confirm({ why, close }) {
-  const [token, setToken] = useState("");
-  return html`
-    <${Dialog} title="Confirm" onClose=${() => close(null)}>
-      <form onSubmit=${(/** @type {Event} */ event) => {
-        event.preventDefault();
-        if (token.trim() !== "") close({ own_token: token.trim() });
-      }}>
-        <p>${why}</p>
-        <${Secret} label="Your own token" value=${token} onInput=${setToken} required />
-        <div class="actions">
-          <${Submit}>Confirm<//>
-          <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
-        </div>
-      </form>
     <//>
   `;
 }

@@ -1,8 +1,8 @@
 // Who did what: the audit as sentences.
 import { get, useCall } from "../api.js";
-import { download, write } from "../csv.js";
+import { write } from "../csv.js";
 import { Choice, Search } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Time, say } from "../parts.js";
+import { Busy, Empty, More, Page, Problem, Time, download, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { actorOf, searchOf, sentenceOf, textOf } from "../sentences.js";
 import { store } from "../session.js";

@@ -3,8 +3,8 @@ import { get, post, remove, useCall } from "../api.js";
 import { Changes } from "../changes.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
-import { IntegrationState, nameOf, saveAs } from "../integration_parts.js";
-import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, done, say } from "../parts.js";
+import { IntegrationState, nameOf } from "../integration_parts.js";
+import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, done, download, say } from "../parts.js";
 import { go } from "../router.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
@@ -119,7 +119,7 @@ function About({ integration, canEdit, etag, path }) {
     const result = await get("/export", { query: { id } });
     setProblem(result.ok ? null : result.problem);
     if (!result.ok) return;
-    saveAs(`${id}.yaml`, result.body);
+    download(`${id}.yaml`, result.body);
     done("Exported. Secrets are not included.");
   };
   const deleteIt = async () => {

@@ -1,12 +1,12 @@
 // /integrations: find an integration by any of its names, see its state, and change several at once.
-import { Spark } from "../chart.js";
+import { Spark, count } from "../chart.js";
 import { get, patch, remove, useCall } from "../api.js";
-import { Dialog, ask, show } from "../dialog.js";
-import { Check, Choice, Search, Submit, Text } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Tile, Time, done, say } from "../parts.js";
+import { ask, askText } from "../dialog.js";
+import { Check, Choice, Search } from "../fields.js";
+import { Busy, Empty, More, Page, Problem, Tile, Time, done, download, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
-import { IntegrationState, hostsOf, nameOf, saveAs } from "../integration_parts.js";
+import { IntegrationState, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { KINDS, STATES, kindName, refusalText } from "../words.js";
 import { ago } from "../time.js";
@@ -131,21 +131,21 @@ function Bulk({ selected, tags, changeEach }) {
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const names = selected.map(nameOf).join(", ");
   const addTag = async () => {
-    const tag = await show((close) => html`<${TagDialog} names=${names} tags=${tags} close=${close} />`);
+    const tag = await askText({ title: "Add a tag", text: html`<bdi>${names}</bdi>`, label: "Tag", yes: "Add tag", suggestions: tags });
     if (tag === null) return;
     await changeEach(`has the tag ${tag} now.`, (item) =>
       patch(`/integrations/${item.id}`, { tags: [...new Set([...item.tags, tag])] }, { etag: `"${item.version}"` }));
   };
   const removeAll = async () => {
     const text = html`<bdi>${names}</bdi>. Secrets are deleted too, and services that use ${selected.length === 1 ? "it" : "them"} are refused.`;
-    const sure = await ask({ title: `Delete ${count(selected.length)}?`, text, yes: "Delete", danger: true });
+    const sure = await ask({ title: `Delete ${count(selected.length, "integration")}?`, text, yes: "Delete", danger: true });
     if (sure) await changeEach("is deleted.", (item) => remove(`/integrations/${item.id}`, { etag: `"${item.version}"` }));
   };
-  const download = async () => {
+  const exportAll = async () => {
     const result = await get("/export", { query: { id: selected.map((item) => item.id).join(",") } });
     setProblem(result.ok ? null : result.problem);
     if (!result.ok) return;
-    saveAs("sidekey-integrations.yaml", result.body);
+    download("sidekey-integrations.yaml", result.body);
     done("Exported. Secrets are not included.");
   };
   return html`
@@ -154,33 +154,10 @@ function Bulk({ selected, tags, changeEach }) {
       <div class="buttons">
         <button type="button" class="button" onClick=${addTag}>Add tag</button>
         <button type="button" class="button danger" onClick=${removeAll}>Delete</button>
-        <button type="button" class="button" onClick=${download}>Export</button>
+        <button type="button" class="button" onClick=${exportAll}>Export</button>
       </div>
       <p class="help">Secrets are not included in an export.</p>
       <${Problem} problem=${problem} />
     </div>
   `;
 }
-
-/** @param {{ names: string, tags: string[], close: (tag: string | null) => void }} props */
-function TagDialog({ names, tags, close }) {
-  const [tag, setTag] = useState("");
-  return html`
-    <${Dialog} title="Add a tag" onClose=${() => close(null)}>
-      <form onSubmit=${(/** @type {Event} */ event) => {
-        event.preventDefault();
-        if (tag.trim()) close(tag.trim());
-      }}>
-        <p><bdi>${names}</bdi></p>
-        <${Text} label="Tag" value=${tag} onInput=${setTag} suggestions=${tags} autofocus required />
-        <div class="actions">
-          <${Submit}>Add tag<//>
-          <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
-        </div>
-      </form>
-    <//>
-  `;
-}
-
-/** @param {number} amount */
-const count = (amount) => (amount === 1 ? "1 integration" : `${amount} integrations`);

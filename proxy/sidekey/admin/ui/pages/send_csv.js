@@ -1,10 +1,10 @@
 // Send the rows of a CSV file: choose it, check it, send it, download the result.
 import { post, useCall } from "../api.js";
-import { download, read, write } from "../csv.js";
+import { read, write } from "../csv.js";
 import { Run } from "../csv_run.js";
 import { Check as CheckBox, Choice, FileInput, Text } from "../fields.js";
 import { bodyOf, labelOf, parametersOf } from "../form_of_preset.js";
-import { Busy, Details, Problem, say, Time } from "../parts.js";
+import { Busy, Details, download, Problem, say, Time } from "../parts.js";
 import { leaveQuestion, setQuery } from "../router.js";
 import { mayHaveArrived, newKey, send, wait } from "../sending.js";
 import { me, mayChange } from "../session.js";
