@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { diff, masked } from "../../proxy/sidekey/admin/ui/diff.js";
 import { differences, merge, withValue } from "../../proxy/sidekey/admin/ui/forms/document.js";
-import { fieldsOf, labelOf, nextId, suggestedTest } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
+import { fieldsOf, nextId, suggestedTest } from "../../proxy/sidekey/admin/ui/forms/kinds.js";
 import { EMPTY_ROW, hidden, load, rowErrors, save } from "../../proxy/sidekey/admin/ui/forms/model.js";
+import { keyText } from "../../proxy/sidekey/admin/ui/words.js";
 import { toYaml } from "../../proxy/sidekey/admin/ui/yaml.js";
 
 const STORED = { set: true, id: "s_1", set_at: "2026-05-03T10:00:00Z", set_by: "ann" };
@@ -77,8 +78,8 @@ test("names such as __proto__ are names", () => {
 });
 
 test("labels are made of keys", () => {
-  assert.equal(labelOf("api_host"), "API host");
-  assert.equal(labelOf("client_id"), "Client ID");
+  assert.equal(keyText("api_host"), "API host");
+  assert.equal(keyText("client_id"), "client ID");
 });
 
 test("a diff shows the changed lines, and no secret", () => {

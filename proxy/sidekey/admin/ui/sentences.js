@@ -1,9 +1,8 @@
 // Sentences of the audit: who did what to which object, and with which outcome.
-import { personName } from "./words.js";
+import { keyText, personName } from "./words.js";
 
 /**
- * @typedef {{ number: number, at: string, who: string, label: string, action: string, fields: string[], outcome: string,
- *   object?: string, name?: string, title?: string | null, from?: string }} Entry
+ * @typedef {import("./api.js").Schemas["Entry"] & Partial<import("./api.js").Schemas["AuditedEntry"]>} Entry
  * @typedef {string | { object: string, name: string, text: string }} Part A text, or an object to link to.
  */
 
@@ -63,39 +62,15 @@ export const KNOWN = [...Object.keys(ACTIONS), ...Object.keys(UNLISTED), "altere
 /** @type {Record<string, string>} */
 const KINDS = { integration: "the integration", preset: "the preset", caller: "the caller" };
 
-/** @type {Record<string, string>} The names of fields, by the last part of their pointer. */
-const FIELDS = {
-  allowed_domains: "the allowed domains",
-  allowed_methods: "the allowed methods",
-  body: "the body",
-  certificate: "the certificate",
-  client_id: "the client ID",
-  client_secret: "the client secret",
-  description: "the description",
-  domains: "the domains",
-  endpoint_prefix: "the endpoint prefix",
-  expires_at: "the expiry",
-  help: "the help text",
-  integration: "the integration",
-  integrations: "the integrations",
-  method: "the method",
-  parameters: "the parameters",
-  password: "the password",
-  per_day: "the limit of a day",
-  per_minute: "the limit of a minute",
-  presets: "the presets",
-  private_key: "the private key",
-  refresh_token: "the refresh token",
-  role: "the role",
-  scope: "the scope",
-  secret: "the secret",
-  tags: "the tags",
-  test: "the test",
-  title: "the title",
-  token_endpoint: "the token endpoint",
-  url: "the URL",
-  username: "the user name",
-};
+/** Keys that sentences name, by the last part of a pointer. */
+const FIELDS = new Set([
+  "allowed_domains", "allowed_methods", "body", "certificate", "client_id", "client_secret", "description", "domains", "endpoint_prefix",
+  "expires_at", "help", "integration", "integrations", "method", "parameters", "password", "per_day", "per_minute", "presets", "private_key",
+  "refresh_token", "role", "scope", "secret", "tags", "test", "title", "token_endpoint", "url", "username",
+]);
+
+/** @type {Record<string, string>} Keys whose words are others. */
+const FIELD_TEXTS = { expires_at: "expiry", help: "help text", per_day: "limit of a day", per_minute: "limit of a minute" };
 
 const SECRETS = new Set(["certificate", "client_secret", "password", "private_key", "refresh_token", "secret"]);
 const MOST_FIELDS = 3;
@@ -159,11 +134,17 @@ function objectOf({ action, outcome, object = "", name = "", title }) {
 /** @param {string[]} pointers */
 function changeOf(pointers) {
   const keys = pointers.map((pointer) => pointer.split("/").filter(Boolean));
-  const names = [...new Set(keys.map((parts) => FIELDS[parts.at(-1) ?? ""] ?? `“${parts.join(" › ")}”`))];
+  const names = [...new Set(keys.map(fieldText))];
   const more = names.length - MOST_FIELDS;
   const shown = more > 1 ? [...names.slice(0, MOST_FIELDS), `${more} more settings`] : names;
   const verb = keys.every((parts) => SECRETS.has(parts.at(-1) ?? "")) ? "replaced" : "changed";
   return `${verb} ${new Intl.ListFormat("en", { type: "conjunction" }).format(shown)}`;
+}
+
+/** @param {string[]} parts */
+function fieldText(parts) {
+  const key = parts.at(-1) ?? "";
+  return FIELDS.has(key) ? `the ${FIELD_TEXTS[key] ?? keyText(key)}` : `“${parts.join(" › ")}”`;
 }
 
 /** @param {string[]} fields */

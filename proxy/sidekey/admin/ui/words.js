@@ -104,17 +104,14 @@ function refused(host, status, retryAfter) {
 
 /** @param {string} host @param {string | null} code @returns {Words} */
 function notSent(host, code) {
-  switch (code) {
-    case "upstream_unreachable":
-    case "upstream_tls_failed":
-      return bad(`Not sent: ${host} could not be reached.`, `Nothing has reached ${host}. Try again, or tell a developer.`);
-    case "credential_unavailable":
-      return bad("Not sent: the credential is not usable now.", "Nothing has left Sidekey. Tell a developer.");
-    case "store_unavailable":
-      return bad("Not sent: Sidekey could not write it down first.", "Your text is still here. Send it again.");
-    default:
-      return bad(code ? `Not sent: Sidekey refused it (${code}).` : "Not sent: Sidekey refused it.", TELL);
-  }
+  const unreached = bad(`Not sent: ${host} could not be reached.`, `Nothing has reached ${host}. Try again, or tell a developer.`);
+  const known = {
+    upstream_unreachable: unreached,
+    upstream_tls_failed: unreached,
+    credential_unavailable: bad("Not sent: the credential is not usable now.", "Nothing has left Sidekey. Tell a developer."),
+    store_unavailable: bad("Not sent: Sidekey could not write it down first.", "Your text is still here. Send it again."),
+  }[code ?? ""];
+  return known ?? bad(code ? `Not sent: Sidekey refused it (${code}).` : "Not sent: Sidekey refused it.", TELL);
 }
 
 /**
@@ -125,32 +122,8 @@ function notSent(host, code) {
  * @returns {Words}
  */
 export function sendProblem(problem, retryAfter, limits = { per_minute: null, per_day: null }) {
-  switch (problem.code) {
-    case "invalid":
-      return bad("Not sent: check the fields.", "");
-    case "key_reused":
-      return warning("This was sent before with other content.", "");
-    case "sending":
-      return { mood: "quiet", text: "Asking Sidekey what became of it…", advice: "" };
-    case "too_many":
-      return warning("Several sends are still under way.", "Try again in a second.");
-    case "send_limit":
-      return warning(limit(problem, limits), retryAfter ? `You can go on in ${wait(retryAfter)}.` : "");
-    case "forbidden":
-      return bad("You may no longer send this.", "Ask an admin.");
-    case "store_unavailable":
-      return bad("Not sent: Sidekey's database cannot be reached.", "Your text is still here. Try again in a minute.");
-    case "stopping":
-      return bad("Not sent: Sidekey is restarting.", "Your text is still here. Try again in a few seconds.");
-    case "store_required":
-      return bad("This Sidekey has no store, so it cannot send.", "Ask an admin.");
-    case "no_connection":
-      return warning("No connection to Sidekey. Asking again…", "Keep this page open. If you close it, see Your sends later.");
-    case "not_found":
-      return warning("Sidekey has not received it.", "Send (the same key: it is never sent twice)");
-    default:
-      return bad(`Not sent: ${problem.title}.`, sentence(problem.detail));
-  }
+  if (problem.code === "send_limit") return warning(limit(problem, limits), retryAfter ? `You can go on in ${wait(retryAfter)}.` : "");
+  return SEND_PROBLEMS[problem.code] ?? bad(`Not sent: ${problem.title}.`, sentence(problem.detail));
 }
 
 /** @param {import("./api.js").Problem} problem @param {{ per_minute: number | null, per_day: number | null }} limits */
@@ -183,28 +156,21 @@ function credentialAdvice(reason) {
 /** @param {number} seconds The same content was sent a short time ago. @returns {Words} */
 export const sentJustNow = (seconds) => warning(`You sent the same content ${wait(seconds)} ago.`, "");
 
+/** @type {Record<string, string>} */
+const LOG_IN_PROBLEMS = {
+  unauthenticated: "This token is not known or has expired.",
+  store_denied: "This Sidekey only serves. Log in at the Sidekey that edits.",
+  store_unavailable: "Sidekey's database cannot be reached. Try again in a minute.",
+  too_many: "Many people are logging in. Try again in a minute.",
+  no_role: "Your account may not use Sidekey. Ask an admin for a role.",
+  oidc_unavailable: "The company log-in cannot be reached. Try again in a minute.",
+  login_again: "Confirm it is you first.",
+};
+
 /** @param {import("./api.js").Problem} problem Why a log-in failed. */
-export function logInProblem(problem) {
-  switch (problem.code) {
-    case "unauthenticated":
-      return "This token is not known or has expired.";
-    case "store_denied":
-      return "This Sidekey only serves. Log in at the Sidekey that edits.";
-    case "store_unavailable":
-      return "Sidekey's database cannot be reached. Try again in a minute.";
-    case "too_many":
-      return "Many people are logging in. Try again in a minute.";
-    case "no_role":
-      return "Your account may not use Sidekey. Ask an admin for a role.";
-    case "oidc_unavailable":
-      return "The company log-in cannot be reached. Try again in a minute.";
-    case "oidc_failed":
-      return `The company log-in failed: ${problem.detail}.`;
-    case "login_again":
-      return "Confirm it is you first.";
-    default:
-      return `${problem.title}. ${sentence(problem.detail)}`;
-  }
+export function logInProblem({ code, title, detail }) {
+  if (code === "oidc_failed") return `The company log-in failed: ${detail}.`;
+  return LOG_IN_PROBLEMS[code] ?? `${title}. ${sentence(detail)}`;
 }
 
 /**
@@ -245,24 +211,30 @@ export function standingReason({ status, expires_at: expires, problem, updated_a
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
 
-/** @type {Record<string, string>} A failure without a response of the upstream, by its code. */
+/** @type {Record<string, [text: string, advice: string]>} A failure without a response of the upstream, by its code. */
 const FAILURES = {
-  upstream_unreachable: "could not be reached",
-  upstream_tls_failed: "TLS failed",
-  upstream_timeout: "did not respond in time",
-  upstream_protocol_error: "sent an invalid response",
-  credential_unavailable: "Sidekey has no credential",
-  target_denied: "Sidekey refused the target",
-  method_denied: "Sidekey refused the method",
-  destination_denied: "Sidekey may not connect there",
-  overloaded: "Sidekey is at a limit",
+  upstream_unreachable: ["could not be reached", "The host cannot be reached: check the host name, and whether it is up."],
+  upstream_tls_failed: ["TLS failed", "The TLS connection failed: check the certificate of the host, and which authority you trust."],
+  upstream_timeout: ["did not respond in time", "The host did not respond in time: check whether it is slow, or raise the timeout."],
+  upstream_protocol_error: ["sent an invalid response", "The host sent an invalid response: check the host name and the port."],
+  credential_unavailable: ["Sidekey has no credential", "Sidekey could not get the credential: test the integration to see why."],
+  target_denied: [
+    "Sidekey refused the target",
+    "Services send to a URL that this integration does not allow: explain the URL below, or allow its domain.",
+  ],
+  method_denied: ["Sidekey refused the method", "Services use a method that this integration does not allow."],
+  destination_denied: [
+    "Sidekey may not connect there",
+    "Sidekey may not connect to this address: allow it in the config (allow_private).",
+  ],
+  overloaded: ["Sidekey is at a limit", "Too many requests at the same time: raise the limit, or send more slowly."],
 };
 
 /**
  * A failed request in a few words: a status of the upstream, or what Sidekey reports in place of a response.
  * @param {{ status: number, code: string }} failure
  */
-export const failureText = ({ status, code }) => (code ? FAILURES[code] ?? code : status ? String(status) : "no response");
+export const failureText = ({ status, code }) => (code ? FAILURES[code]?.[0] ?? code : status ? String(status) : "no response");
 
 /** @type {Record<string, string>} Failed requests in usage, by result. */
 const RESULTS = {
@@ -281,19 +253,6 @@ const RESULTS = {
 /** @param {string} name @param {number} amount */
 export const resultText = (name, amount) => `${RESULTS[name] ?? name}: ${number(amount)}`;
 
-/** @type {Record<string, string>} What to do, by the code of a failure. */
-const ADVICE = {
-  upstream_unreachable: "The host cannot be reached: check the host name, and whether it is up.",
-  upstream_tls_failed: "The TLS connection failed: check the certificate of the host, and which authority you trust.",
-  upstream_timeout: "The host did not respond in time: check whether it is slow, or raise the timeout.",
-  upstream_protocol_error: "The host sent an invalid response: check the host name and the port.",
-  credential_unavailable: "Sidekey could not get the credential: test the integration to see why.",
-  target_denied: "Services send to a URL that this integration does not allow: explain the URL below, or allow its domain.",
-  method_denied: "Services use a method that this integration does not allow.",
-  destination_denied: "Sidekey may not connect to this address: allow it in the config (allow_private).",
-  overloaded: "Too many requests at the same time: raise the limit, or send more slowly.",
-};
-
 /** @param {{ status: number, code: string }} failure Return True if the upstream rejected the credential. */
 export const isRejected = ({ status, code }) => !code && (status === 401 || status === 403);
 
@@ -302,7 +261,7 @@ export const isRejected = ({ status, code }) => !code && (status === 401 || stat
  * @param {{ status: number, code: string }} failure `status` 0: there was no response.
  */
 export function adviceFor({ status, code }) {
-  if (code) return ADVICE[code] ?? "";
+  if (code) return FAILURES[code]?.[1] ?? "";
   if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
   if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";
   if (status >= 500) return "The provider reports an error of its own: ask the provider.";
@@ -344,10 +303,21 @@ export function idOf(name) {
   return plain.replace(/[^a-z0-9_]+/g, "-").replace(/^[-_]+/, "").slice(0, 63).replace(/-+$/, "");
 }
 
+/** @param {string} text */
+export const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** @param {string} text A detail of the API as a sentence. */
 export function sentence(text) {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const first = capitalized(text);
   return first === "" || /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
+const UPPER = new Set(["api", "aws", "dc", "id", "jwt", "pem", "sid", "uri", "url"]);
+
+/** @param {string} key Return a key in words, such as "client ID" for client_id. */
+export function keyText(key) {
+  const words = key.split(/[_-]/).map((word) => (UPPER.has(word) ? word.toUpperCase() : word));
+  return words.join(" ").replace(/^username$/, "user name");
 }
 
 /** @param {number} seconds "14 s", "3 min". */
@@ -359,3 +329,14 @@ const good = (text) => ({ mood: "good", text, advice: "" });
 const warning = (text, advice) => ({ mood: "warning", text, advice });
 /** @param {string} text @param {string} advice @returns {Words} */
 const bad = (text, advice) => ({ mood: "bad", text, advice });
+
+/** @type {Record<string, Words>} */
+const SEND_PROBLEMS = {
+  invalid: bad("Not sent: check the fields.", ""),
+  key_reused: warning("This was sent before with other content.", ""),
+  too_many: warning("Several sends are still under way.", "Try again in a second."),
+  forbidden: bad("You may no longer send this.", "Ask an admin."),
+  store_unavailable: bad("Not sent: Sidekey's database cannot be reached.", "Your text is still here. Try again in a minute."),
+  stopping: bad("Not sent: Sidekey is restarting.", "Your text is still here. Try again in a few seconds."),
+  store_required: bad("This Sidekey has no store, so it cannot send.", "Ask an admin."),
+};

@@ -1,12 +1,11 @@
 // The fields of each kind and provider, in the order in which people fill them in.
+import { capitalized, keyText } from "../words.js";
 import { pointer } from "./document.js";
 
 /**
  * @typedef {import("./model.js").Field} Field
- * @typedef {{ path: string[], description: string, type: "text" | "secret" | "pem" | "certificate", values: string[] }} TemplateField
- * @typedef {{ provider: string, kind: string, title: string, documentation: string, notes: string,
- *   test: { method: string, path: string } | null,
- *   parameters: { name: string, description: string, example: string | number, type: string, required: boolean, suggestions?: string[] }[] }} Provider
+ * @typedef {import("../api.js").Schemas["TemplateField"]} TemplateField
+ * @typedef {import("../api.js").Schemas["Provider"]} Provider
  */
 
 /** @type {Field} */
@@ -121,7 +120,7 @@ export function fieldsOf(kind, provider, template) {
  * @param {Provider | null} provider @returns {{ method: string, path: string } | null}
  */
 export function suggestedTest(provider) {
-  if (provider?.test) return { method: provider.test.method, path: provider.test.path };
+  if (provider?.test?.path) return { method: provider.test.method ?? "GET", path: provider.test.path };
   // Paths with parts in upper case or dots in a row contain what only the person knows.
   const [, path] = /`GET (\/[^`\s]+)`/.exec(provider?.notes ?? "") ?? [];
   return path === undefined || /[A-Z_]{2}|\.\./.test(path) ? null : { method: "GET", path };
@@ -129,7 +128,7 @@ export function suggestedTest(provider) {
 
 /** @param {Provider["parameters"][number]} parameter @returns {Field} */
 function ofParameter({ name, description, example, type, required, suggestions = [] }) {
-  return ofAuth(name, labelOf(name), {
+  return ofAuth(name, capitalized(keyText(name)), {
     required,
     help: description,
     example: String(example),
@@ -145,7 +144,7 @@ function ofTemplate({ path, description, type, values }) {
   if (pointer(path) === pointer(PREFIX.path)) return PREFIX;
   const key = path[0] === "auth" ? path.slice(1).join(".") : path.join(".");
   /** @type {Field} */
-  const field = { key, type: "text", path, label: labelOf(path[path.length - 1]), required: true, help: description };
+  const field = { key, type: "text", path, label: capitalized(keyText(path[path.length - 1])), required: true, help: description };
   if (type === "secret") return { ...field, type };
   if (type === "pem") return { ...field, type };
   if (type === "certificate") return { ...field, type: "pem", wrap: "inline" };
@@ -158,15 +157,6 @@ function ofTemplate({ path, description, type, values }) {
 function mayHaveSecret(fields) {
   const keys = fields.map(({ key }) => key);
   return keys.includes("client_id") && !keys.some((key) => key === "client_secret" || key.startsWith("client_authentication."));
-}
-
-const UPPER = new Set(["api", "aws", "dc", "id", "jwt", "pem", "sid", "uri", "url"]);
-
-/** @param {string} name Return the label for a key, such as "Client ID" for client_id. */
-export function labelOf(name) {
-  const words = name.split(/[_-]/).map((word) => (UPPER.has(word) ? word.toUpperCase() : word));
-  const text = words.join(" ").replace(/^username$/, "user name");
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** @param {string} id Return the next ID to propose if this one is taken, such as "criteo-2" for "criteo". */

@@ -62,11 +62,6 @@ export function certificateText({ subject, issuer, not_after: end }, now = Date.
   return `${subject}, issued by ${issuer}, until ${day(end)} (${left}).`;
 }
 
-/** @param {string} text Return a text of the API as a sentence. */
-export function sentence(text) {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-}
-
 /** @param {string} detail Return an error of the API as the form says it: keys have labels there. */
 export function errorText(detail) {
   if (detail === "this key is missing" || detail.startsWith("this kind needs endpoint_prefix")) return "fill this in";

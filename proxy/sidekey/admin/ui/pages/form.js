@@ -4,7 +4,7 @@ import { get, post, put } from "../api.js";
 import { errorsAt, focusFirst, Submit } from "../fields.js";
 import { Busy, Details, Page, Problem, done, say, Tabs } from "../parts.js";
 import { go, here, hrefWith, leaveQuestion } from "../router.js";
-import { idOf, kindName, testWords } from "../words.js";
+import { idOf, kindName, sentence, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
 import { Advanced, confirmChanges } from "../forms/advanced.js";
 import { Conflict } from "../forms/conflict.js";
@@ -13,7 +13,7 @@ import { FieldInput } from "../forms/inputs.js";
 import { Notes } from "../integration_parts.js";
 import { fieldsOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
 import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save, valueError } from "../forms/model.js";
-import { destinationText, errorText, sentence } from "../forms/sentences.js";
+import { destinationText, errorText } from "../forms/sentences.js";
 
 /**
  * @typedef {import("../api.js").Problem} ApiProblem
