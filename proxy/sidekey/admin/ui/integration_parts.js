@@ -1,5 +1,6 @@
 // What the list and the page of one integration have in common.
-import { Details, State } from "./parts.js";
+import { get } from "./api.js";
+import { Details, State, done, download } from "./parts.js";
 import { html } from "./vendor/preact.js";
 import { stateOf } from "./words.js";
 
@@ -17,6 +18,15 @@ export function hostsOf(hosts) {
 /** @param {{ item: Parameters<typeof stateOf>[0], usage: Parameters<typeof stateOf>[1] }} props */
 export function IntegrationState({ item, usage }) {
   return html`<${State} ...${stateOf(item, usage)} />`;
+}
+
+/** @param {string} name @param {string[]} ids Save integrations as a file of this name. @returns {Promise<import("./api.js").Problem | null>} */
+export async function exportAs(name, ids) {
+  const result = await get("/export", { query: { id: ids.join(",") } });
+  if (!result.ok) return result.problem;
+  download(name, result.body);
+  done("Exported. Secrets are not included.");
+  return null;
 }
 
 /** @param {{ text: string }} props Notes of a provider, one sentence a line. Sentences about keys are for few people. */

@@ -110,6 +110,12 @@ export function Busy({ text = "Loading…" }) {
   return html`<p class="busy">${text}</p>`;
 }
 
+/** @param {{ problem: import("./api.js").Problem | null, again?: () => void }} props While a call has no body yet: why, or that it loads. */
+export function Waiting({ problem, again }) {
+  if (!problem) return html`<${Busy} />`;
+  return html`<${Problem} problem=${problem} />${again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}`;
+}
+
 /** @param {{ summary: any, open?: boolean, children?: any }} props */
 export function Details({ summary, open = false, children }) {
   return html`<details class="group" open=${open}><summary>${summary}</summary>${children}</details>`;

@@ -1,22 +1,23 @@
 // /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
-import { get, post, remove, useCall } from "../api.js";
-import { Changes } from "../changes.js";
+import { post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
-import { IntegrationState, nameOf } from "../integration_parts.js";
-import { Busy, Copy, Details, More, Page, Problem, Tabs, Tile, Time, done, download, say } from "../parts.js";
+import { Submit, Text, errorsAt } from "../fields.js";
+import { IntegrationState, exportAs, nameOf } from "../integration_parts.js";
+import { Copy, Details, More, Page, Problem, State, Tabs, Tile, Time, Waiting, done, say } from "../parts.js";
 import { go } from "../router.js";
+import { textOf } from "../sentences.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
-import { Explain } from "./integration_explain.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, standingReason, testWords } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, sentence, standingReason, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
 /** @typedef {import("../api.js").Schemas["Usage"]} Usage */
 
 const POLL = 30_000;
+const MOST_CHANGES = 5;
 /** @type {[string, string][]} */
 const PERIODS = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"]];
 
@@ -29,7 +30,11 @@ export default function IntegrationPage({ params: { id }, query }) {
   const usage = useCall(`${path}/usage`, { period }, { every: POLL });
   const failures = useCall(`${path}/failures`, { before }, { every: POLL });
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
-  if (!body) return html`<${Page} title=${id} crumbs=${crumbs}><${Unread} problem=${problem} /><//>`;
+  if (!body) {
+    return html`<${Page} title=${id} crumbs=${crumbs}>${problem?.code === "not_found"
+      ? html`<p>No integration has this ID. Go to <a href="/ui/integrations">Integrations</a>.</p>`
+      : html`<${Waiting} problem=${problem} />`}<//>`;
+  }
   /** @type {Integration} */
   const integration = { ...body, tags: body.tags ?? [] };
   const canEdit = integration.source === "store" && may("editor");
@@ -44,11 +49,11 @@ export default function IntegrationPage({ params: { id }, query }) {
       <section class="card pad" aria-labelledby="usage">
         <h2 id="usage">Usage</h2>
         <${Tabs} items=${PERIODS} value=${period} name="period" label="Period" />
-        ${usage.body ? html`<${UsageOf} usage=${usage.body} />` : usage.problem ? html`<${Problem} problem=${usage.problem} />` : html`<${Busy} />`}
+        ${usage.body ? html`<${UsageOf} usage=${usage.body} />` : html`<${Waiting} problem=${usage.problem} />`}
       </section>
       <section class="card pad" aria-labelledby="failures">
         <h2 id="failures">Failures</h2>
-        ${failures.body ? html`<${Failures} page=${failures.body} />` : failures.problem ? html`<${Problem} problem=${failures.problem} />` : html`<${Busy} />`}
+        ${failures.body ? html`<${Failures} page=${failures.body} />` : html`<${Waiting} problem=${failures.problem} />`}
       </section>
       <${Users} id=${id} />
       ${integration.source === "store" && html`<${Changes} id=${id} title=${name} />`}
@@ -56,12 +61,6 @@ export default function IntegrationPage({ params: { id }, query }) {
       <${Details} summary="Explain a URL"><${Explain} path=${path} /><//>
     <//>
   `;
-}
-
-/** @param {{ problem: import("../api.js").Problem | null }} props */
-function Unread({ problem }) {
-  if (problem?.code !== "not_found") return problem ? html`<${Problem} problem=${problem} />` : html`<${Busy} />`;
-  return html`<p>No integration has this ID. Go to <a href="/ui/integrations">Integrations</a>.</p>`;
 }
 
 /** @param {{ integration: Integration, usage: Usage | undefined, failure: Failure | undefined, canEdit: boolean, path: string }} props
@@ -115,13 +114,7 @@ function About({ integration, canEdit, etag, path }) {
   const others = hosts.filter((host) => !base || host !== new URL(base).hostname);
   const logIn = auth?.token_endpoint ?? auth?.login_endpoint;
   const headers = Object.entries({ ...auth?.headers, ...add?.headers });
-  const exportIt = async () => {
-    const result = await get("/export", { query: { id } });
-    setProblem(result.ok ? null : result.problem);
-    if (!result.ok) return;
-    download(`${id}.yaml`, result.body);
-    done("Exported. Secrets are not included.");
-  };
+  const exportIt = async () => setProblem(await exportAs(`${id}.yaml`, [id]));
   const deleteIt = async () => {
     const text = "Its secrets are deleted too, and services that use it are refused.";
     const sure = await ask({ title: `Delete ${nameOf(integration)}?`, text, yes: "Delete", danger: true });
@@ -224,6 +217,22 @@ function Users({ id }) {
   `;
 }
 
+/** @param {{ id: string, title: string }} props */
+function Changes({ id, title }) {
+  const { body, problem } = useCall(`/integrations/${encodeURIComponent(id)}/activity`);
+  /** @type {import("../sentences.js").Entry[]} */
+  const entries = body?.items ?? [];
+  return html`
+    <section class="card pad" aria-labelledby="changes">
+      <h2 id="changes">Changes</h2>
+      <${Problem} problem=${problem} />
+      <ul class="plain">${entries.slice(0, MOST_CHANGES).map((entry) => html`
+        <li key=${entry.number}><bdi>${textOf({ ...entry, object: "integration", name: id, title })}</bdi> <span class="soft"><${Time} at=${entry.at} /></span></li>`)}</ul>
+      ${may("admin") && html`<p><a href=${`/ui/activity?object=integration&name=${encodeURIComponent(id)}`}>All changes</a></p>`}
+    </section>
+  `;
+}
+
 /** @param {{ id: string, test: { path?: string } | undefined }} props Ways to call it from a program. */
 function Developers({ id, test }) {
   const proxy = "127.0.0.1:8080";
@@ -242,5 +251,52 @@ function Developers({ id, test }) {
         http://; Sidekey sends them on by https if the integration does. For https:// set HTTPS_PROXY alike, and let the program trust
         Sidekey's own certificate authority: <code>sidekey exec ${id} -- PROGRAM</code> does both.</p>`}`)}
     <//>
+  `;
+}
+
+/** @param {{ path: string }} props Explain what would become of a request: which rule allows or denies it, and where the credential would go. */
+function Explain({ path }) {
+  const [values, setValues] = useState({ url: "", method: "" });
+  const [explained, setExplained] = useState(/** @type {import("../api.js").Schemas["Explanation"] | null} */ (null));
+  const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  /** @param {"url" | "method"} name */
+  const props = (name) => ({
+    value: values[name],
+    error: errorsAt(problem, `/${name}`),
+    onInput: (/** @type {string} */ value) => setValues({ ...values, [name]: value.trim() }),
+  });
+  const explain = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    const result = await post(`${path}/explain`, values);
+    setExplained(result.ok ? result.body : null);
+    setProblem(result.ok ? null : result.problem);
+    if (result.ok) say(`${result.body.allowed ? "Allowed" : "Denied"}: ${result.body.reason}`);
+  };
+  return html`
+    <form onSubmit=${explain}>
+      <${Text} label="URL or path" example="https://api.example.com/orders, or /orders" required ...${props("url")} />
+      <${Text} label="Method" example="GET" ...${props("method")} />
+      <${Submit}>Explain<//>
+    </form>
+    <${Problem} problem=${problem} shown=${["/url", "/method"]} />
+    ${explained && html`<${Explanation} ...${explained} />`}
+  `;
+}
+
+const PLACES = /** @type {const} */ (["headers", "query", "body", "signature", "handshake"]);
+
+/** @param {import("../api.js").Schemas["Explanation"]} props */
+function Explanation({ allowed, reason, sent_on: sentOn, rule, credential, signed = [], unsigned, note }) {
+  const places = PLACES.flatMap((place) => (credential?.[place] ?? []).map((name) => `${name} (${place})`));
+  return html`
+    <p><${State} status=${allowed ? "accepted" : "not_sent"} text=${allowed ? "Allowed" : "Denied"} /> ${sentence(reason)}</p>
+    <dl class="pairs">
+      ${allowed && sentOn && html`<dt>Sent to</dt><dd><code>${sentOn}</code></dd>`}
+      ${rule && html`<dt>Rule</dt><dd>${rule}</dd>`}
+      ${places.length > 0 && html`<dt>Credential</dt><dd>${places.join(", ")}</dd>`}
+      ${signed.map((text) => html`<dt>Signed</dt><dd><code>${text}</code></dd>`)}
+      ${unsigned && html`<dt>Not signed</dt><dd>${unsigned}</dd>`}
+    </dl>
+    ${note && html`<${Details} summary="Note for developers"><p>${sentence(note)}</p><//>`}
   `;
 }

@@ -1,12 +1,12 @@
 // /integrations: find an integration by any of its names, see its state, and change several at once.
 import { Spark, count } from "../chart.js";
-import { get, patch, remove, useCall } from "../api.js";
+import { patch, remove, useCall } from "../api.js";
 import { ask, askText } from "../dialog.js";
 import { Check, Choice, Search } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Tile, Time, done, download, say } from "../parts.js";
+import { Busy, Empty, More, Page, Problem, Tile, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
-import { IntegrationState, hostsOf, nameOf } from "../integration_parts.js";
+import { IntegrationState, exportAs, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { KINDS, STATES, kindName, refusalText } from "../words.js";
 import { ago } from "../time.js";
@@ -141,13 +141,7 @@ function Bulk({ selected, tags, changeEach }) {
     const sure = await ask({ title: `Delete ${count(selected.length, "integration")}?`, text, yes: "Delete", danger: true });
     if (sure) await changeEach("is deleted.", (item) => remove(`/integrations/${item.id}`, { etag: `"${item.version}"` }));
   };
-  const exportAll = async () => {
-    const result = await get("/export", { query: { id: selected.map((item) => item.id).join(",") } });
-    setProblem(result.ok ? null : result.problem);
-    if (!result.ok) return;
-    download("sidekey-integrations.yaml", result.body);
-    done("Exported. Secrets are not included.");
-  };
+  const exportAll = async () => setProblem(await exportAs("sidekey-integrations.yaml", selected.map(({ id }) => id)));
   return html`
     <div class="bulk card pad" role="group" aria-label="Selected integrations">
       <p><strong>${selected.length} selected</strong></p>

@@ -2,7 +2,7 @@
 import { useCall } from "../api.js";
 import { focusFirst, Submit } from "../fields.js";
 import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
-import { Busy, Copy, Page, Problem, say, Tabs } from "../parts.js";
+import { Busy, Copy, Page, say, Tabs, Waiting } from "../parts.js";
 import { ask as askInDialog } from "../dialog.js";
 import { leaveQuestion } from "../router.js";
 import { ask, mayHaveArrived, newKey, send } from "../sending.js";
@@ -32,15 +32,15 @@ export default function SendPage({ params: { id }, query }) {
   const crumbs = html`<a href="/ui/send">Send</a> / ${form?.title ?? id}`;
   return html`
     <${Page} title=${form?.title ?? id} crumbs=${crumbs}>
-      ${form ? html`<${Views} form=${form} query=${query} />` : problem ? html`<${Refused} problem=${problem} reload=${reload} />` : html`<${Busy} />`}
+      ${form ? html`<${Views} form=${form} query=${query} />` : html`<${Refused} problem=${problem} reload=${reload} />`}
     <//>
   `;
 }
 
-/** @param {{ problem: import("../api.js").Problem, reload: () => void }} props */
+/** @param {{ problem: import("../api.js").Problem | null, reload: () => void }} props */
 function Refused({ problem, reload }) {
-  if (problem.code === "forbidden") return html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`;
-  return html`<${Problem} problem=${problem} /><button type="button" class="button" onClick=${reload}>Try again</button>`;
+  if (problem?.code === "forbidden") return html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`;
+  return html`<${Waiting} problem=${problem} again=${reload} />`;
 }
 
 /** @param {{ form: Form, query: URLSearchParams }} props */
