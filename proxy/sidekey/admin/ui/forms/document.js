@@ -89,6 +89,7 @@ export function valueAt(document, path) {
  * @param {Value} document @param {Path} path @param {Value} value @returns {Value}
  */
 export function withValue(document, [key, ...rest], value) {
+  if (key === undefined) return value;
   const section = typeof document === "object" && document !== null ? document : {};
   let below = value;
   if (rest.length > 0) {

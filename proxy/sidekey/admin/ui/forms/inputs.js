@@ -26,18 +26,16 @@ export function prose(text) {
 /** @param {Props} props */
 export function FieldInput(props) {
   const { field, value, change, error, context } = props;
-  const { label, required, example } = field;
+  const { label, required, example, options = [] } = field;
   const help = field.help && prose(field.help);
+  const shared = { label, required, help, error, value, onInput: change };
   switch (field.type) {
     case "choice":
-      return (field.options ?? []).length > 5
-        ? html`<${Choice} label=${label} required=${required} help=${help} error=${error} options=${field.options} value=${value} onInput=${change} />`
-        : html`<${Radios} label=${label} required=${required} help=${help} error=${error} options=${field.options} value=${value} onInput=${change} />`;
+      return html`<${options.length > 5 ? Choice : Radios} ...${shared} options=${options} />`;
     case "check":
-      return html`<${Check} label=${label} help=${help} error=${error} value=${value} onInput=${change} />`;
+      return html`<${Check} ...${shared} />`;
     case "secret":
-      return html`<${SecretInput} label=${label} required=${required} help=${help} value=${value} change=${change} error=${error} isReadable=${field.isReadable}
-        again=${againAt(context, pointerTo(field.path))} />`;
+      return html`<${SecretInput} ...${shared} change=${change} isReadable=${field.isReadable} again=${againAt(context, pointerTo(field.path))} />`;
     case "pem":
       return html`<${PemInput} ...${props} />`;
     case "prefixes":
@@ -46,15 +44,13 @@ export function FieldInput(props) {
     case "domains":
       return html`<${Domains} ...${props} />`;
     case "parameters":
-      return html`<${Parameters} ...${props} />`;
     case "headers":
-      return html`<${Headers} ...${props} />`;
+      return html`<${NamedValues} ...${props} />`;
     case "test":
       return html`<${TestRequest} ...${props} />`;
     default: {
       const goes = field.key === "token_endpoint" && context.base !== null ? `Webhooks go to ${context.base} and below.` : help;
-      return html`<${Text} label=${label} required=${required} help=${goes} example=${example} error=${error}
-        type=${field.input ?? "text"} suggestions=${field.suggestions} value=${value} onInput=${change} />`;
+      return html`<${Text} ...${shared} help=${goes} example=${example} type=${field.input} suggestions=${field.suggestions} />`;
     }
   }
 }
@@ -156,27 +152,32 @@ function Domains({ field, value, change, error, context }) {
   `;
 }
 
-/** @type {[string, string][]} */
-const GOES_INTO = [["body", "body"], ["query", "query"]];
-
-/** @param {Props} props */
-function Parameters({ field, value, change, context, error }) {
+/** @param {Props} props Rows of headers, or of fields in a body or a query. Each value may be secret. */
+function NamedValues({ field, value, change, context, error }) {
+  const isHeaders = field.type === "headers";
   const names = rowErrors(value);
   return html`
-    <${Rows} items=${value} onChange=${change} add="Add field" label=${field.label} empty=${EMPTY_ROW}
+    ${isHeaders && context.isNew && value.length > 0 && html`<${FirstHeader} first=${value[0]} change=${(/** @type {RowValue} */ first) => change(value.with(0, first))} />`}
+    <${Rows} items=${value} onChange=${change} add=${isHeaders ? "Add header" : "Add field"} label=${field.label} empty=${isHeaders ? EMPTY_HEADER : EMPTY_ROW}
       row=${(/** @type {RowValue} */ row, /** @type {(row: RowValue) => void} */ edit, /** @type {number} */ index) => {
         const place = pointerOfRow(row, field);
         const wrong = errorOfRow(row, error, place, context);
+        /** @param {keyof RowValue} key */
+        const set = (key) => (/** @type {any} */ next) => edit({ ...row, [key]: next });
         return html`
           <div class="row wrap">
-            <div class="grow"><${Text} label="Name" example="scope" value=${row.name} error=${names[index]} onInput=${(/** @type {string} */ name) => edit({ ...row, name })} /></div>
-            <div class="wide"><${RowValueInput} row=${row} edit=${edit} error=${wrong} again=${againAt(context, place)} /></div>
-            <${Choice} label="Goes into" options=${GOES_INTO} value=${row.place} onInput=${(/** @type {string} */ into) => edit({ ...row, place: into })} />
-            <${SecretSwitch} row=${row} edit=${edit} />
+            <div class="grow"><${Text} label="Name" example=${isHeaders ? "X-API-Key" : "scope"} value=${row.name} error=${names[index]} onInput=${set("name")} /></div>
+            ${isHeaders && row.isSecret && html`<div class="short"><${Text} label="Text before it" example="none" value=${row.prefix} onInput=${set("prefix")} /></div>`}
+            <div class="wide">${row.isSecret
+              ? html`<${SecretInput} label="Value" value=${row.secret} change=${set("secret")} error=${wrong} again=${againAt(context, place)} />`
+              : html`<${Text} label="Value" value=${row.text} error=${wrong} onInput=${set("text")} />`}</div>
+            ${!isHeaders && html`<${Choice} label="Goes into" options=${["body", "query"]} value=${row.place} onInput=${set("place")} />`}
+            <${Check} label="Secret" value=${row.isSecret} onInput=${(/** @type {boolean} */ isSecret) => edit(withSecrecy(row, isSecret))} />
           </div>
         `;
       }} />
     ${field.help && html`<p class="help">${field.help}</p>`}
+    ${isHeaders && error && value.length === 0 && html`<p class="error">${error}</p>`}
   `;
 }
 
@@ -191,21 +192,11 @@ function errorOfRow(row, error, place, context) {
   return error && row.name !== "" && isFilled ? errorsAt(/** @type {any} */ ({ errors: context.errors }), place) : "";
 }
 
-/** @param {{ row: RowValue, edit: (row: RowValue) => void, error: string, again: string }} props */
-function RowValueInput({ row, edit, error, again }) {
-  if (!row.isSecret) {
-    return html`<${Text} label="Value" value=${row.text} error=${error} onInput=${(/** @type {string} */ text) => edit({ ...row, text })} />`;
-  }
-  return html`<${SecretInput} label="Value" value=${row.secret} change=${(/** @type {SecretValue} */ secret) => edit({ ...row, secret })}
-    error=${error} again=${again} />`;
-}
-
-/** @param {{ row: RowValue, edit: (row: RowValue) => void }} props What was typed moves along; a stored secret never becomes public. */
-function SecretSwitch({ row, edit }) {
-  return html`<${Check} label="Secret" value=${row.isSecret} onInput=${(/** @type {boolean} */ isSecret) =>
-    edit(isSecret
-      ? { ...row, isSecret, text: "", raw: undefined, secret: { ...row.secret, text: row.text } }
-      : { ...row, isSecret, text: row.secret.text, secret: { ...row.secret, text: "" } })} />`;
+/** @param {RowValue} row @param {boolean} isSecret What was typed moves along; a stored secret never becomes public. @returns {RowValue} */
+function withSecrecy(row, isSecret) {
+  return isSecret
+    ? { ...row, isSecret, text: "", raw: undefined, secret: { ...row.secret, text: row.text } }
+    : { ...row, isSecret, text: row.secret.text, secret: { ...row.secret, text: "" } };
 }
 
 /** @type {[string, string][]} */
@@ -217,33 +208,14 @@ const FIRST_ROW = {
   other: { name: "", prefix: "" },
 };
 
-/** @param {Props} props */
-function Headers({ field, value, change, context, error }) {
-  const names = rowErrors(value);
-  const [first] = value;
-  const fits = (/** @type {string} */ key) => first?.name === FIRST_ROW[key].name && first.prefix === FIRST_ROW[key].prefix;
+/** @param {{ first: RowValue, change: (first: RowValue) => void }} props */
+function FirstHeader({ first, change }) {
+  const fits = (/** @type {string} */ key) => first.name === FIRST_ROW[key].name && first.prefix === FIRST_ROW[key].prefix;
   const [kind, setKind] = useState(["bearer", "key"].find(fits) ?? "other");
-  return html`
-    ${context.isNew && first !== undefined && html`<${Radios} label="What do you have?" options=${HEADER_KINDS} value=${kind}
-      onInput=${(/** @type {string} */ key) => {
-        setKind(key);
-        change(value.with(0, { ...first, ...FIRST_ROW[key], isSecret: true }));
-      }} />`}
-    <${Rows} items=${value} onChange=${change} add="Add header" label=${field.label} empty=${EMPTY_HEADER}
-      row=${(/** @type {RowValue} */ row, /** @type {(row: RowValue) => void} */ edit, /** @type {number} */ index) => {
-        const place = pointerOfRow(row, field);
-        const wrong = errorOfRow(row, error, place, context);
-        return html`
-          <div class="row wrap">
-            <div class="grow"><${Text} label="Name" example="X-API-Key" value=${row.name} error=${names[index]} onInput=${(/** @type {string} */ name) => edit({ ...row, name })} /></div>
-            ${row.isSecret && html`<div class="short"><${Text} label="Text before it" example="none" value=${row.prefix} onInput=${(/** @type {string} */ prefix) => edit({ ...row, prefix })} /></div>`}
-            <div class="wide"><${RowValueInput} row=${row} edit=${edit} error=${wrong} again=${againAt(context, place)} /></div>
-            <${SecretSwitch} row=${row} edit=${edit} />
-          </div>
-        `;
-      }} />
-    ${error && value.length === 0 && html`<p class="error">${error}</p>`}
-  `;
+  return html`<${Radios} label="What do you have?" options=${HEADER_KINDS} value=${kind} onInput=${(/** @type {string} */ key) => {
+    setKind(key);
+    change({ ...first, ...FIRST_ROW[key], isSecret: true });
+  }} />`;
 }
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -25,123 +25,106 @@ export const EMPTY_ROW = { name: "", place: "body", isSecret: false, prefix: "",
 export const EMPTY_HEADER = { ...EMPTY_ROW, place: "headers", isSecret: true };
 
 /**
- * @typedef {{ load: (document: Value, field: Field) => any, save: (document: Value, field: Field, value: any) => Value,
- *   paths: (field: Field) => Path[] }} Type `paths`: the places that the field shows.
+ * @typedef {{ load: (raw: Value, field: Field) => any, save: (value: any, field: Field, raw: Value) => Value,
+ *   path?: Path, paths?: (field: Field) => Path[] }} Type How a field reads what is at its path in the document, and writes it.
+ *   `path`: in place of that of the field. `paths`: the places that the field shows, if it does not show all of it.
  */
 
-/** @param {Field} field */
-const itself = ({ path }) => [path];
+/** @type {Type} */
+const SECRET = { load: loadSecret, save: (secret, { wrap = "value" }) => saveSecret(secret, wrap) };
 
 /** @type {Record<FieldType, Type>} */
 const TYPES = {
   text: {
-    load: (document, { path }) => textOf(valueAt(document, path)),
-    save: (document, { path, input }, text) =>
-      withValue(document, path, text === "" ? undefined : input === "number" && /^\d{1,15}$/.test(text) ? Number(text) : text),
-    paths: itself,
+    load: textOf,
+    save: (text, { input }) => (text === "" ? undefined : input === "number" && /^\d{1,15}$/.test(text) ? Number(text) : text),
   },
   choice: {
     // What a document leaves out has the first value, unless it must not leave it out.
-    load: (document, { path, required, options = [] }) => valueAt(document, path) ?? (required ? "" : options[0][0]),
-    save: (document, { path }, value) => withValue(document, path, value),
-    paths: itself,
+    load: (raw, { required, options = [] }) => raw ?? (required ? "" : options[0][0]),
+    save: (value) => value,
   },
-  secret: {
-    load: (document, { path }) => loadSecret(valueAt(document, path)),
-    save: (document, { path }, secret) => withValue(document, path, saveSecret(secret, "value")),
-    paths: itself,
-  },
-  pem: {
-    load: (document, { path }) => loadSecret(valueAt(document, path)),
-    save: (document, { path, wrap = "value" }, secret) => withValue(document, path, saveSecret(secret, wrap)),
-    paths: itself,
-  },
-  check: {
-    load: (document, { path }) => valueAt(document, path) === true,
-    save: (document, { path }, isOn) => withValue(document, path, isOn ? true : undefined),
-    paths: itself,
-  },
+  secret: SECRET,
+  pem: SECRET,
+  check: { load: (raw) => raw === true, save: (isOn) => isOn || undefined },
   prefixes: {
-    load: (document, { path }) => {
-      const raw = valueAt(document, path);
-      return Array.isArray(raw) && raw.length > 0 ? raw.map(textOf) : [textOf(Array.isArray(raw) ? "" : raw)];
-    },
-    save: (document, { path }, items) => {
+    load: (raw = "") => (Array.isArray(raw) && raw.length > 0 ? raw.map(textOf) : [textOf(raw)]),
+    save: (items) => {
       const filled = filledIn(items);
-      return withValue(document, path, filled.length > 1 ? filled : filled[0]);
+      return filled.length > 1 ? filled : filled[0];
     },
-    paths: itself,
   },
   domains: {
-    load: (document) => {
-      const items = document.allowed_domains ?? [];
-      return { isOn: document.allow_other_domains === true, items: items.length > 0 ? items.map(textOf) : [""] };
-    },
-    save: (document, _, { isOn, items }) => {
+    path: [],
+    paths: () => [["allow_other_domains"], ["allowed_domains"]],
+    load: ({ allow_other_domains: isOn, allowed_domains: items = [] }) => ({ isOn: isOn === true, items: items.length > 0 ? items.map(textOf) : [""] }),
+    save: ({ isOn, items }, _, document) => {
       const filled = filledIn(items);
       const allowed = withValue(document, ["allow_other_domains"], isOn ? true : undefined);
       return withValue(allowed, ["allowed_domains"], isOn && filled.length > 0 ? filled : undefined);
     },
-    paths: () => [["allow_other_domains"], ["allowed_domains"]],
   },
   parameters: {
-    load: (document, { path }) => PLACES.flatMap((place) => loadRows(valueAt(document, [...path, place]), place)),
-    save: (document, { path }, rows) =>
-      PLACES.reduce((saved, place) => withValue(saved, [...path, place], saveRows(rows, place)), document),
     paths: ({ path }) => PLACES.map((place) => [...path, place]),
-  },
-  headers: {
-    load: (document, { path }) => loadRows(valueAt(document, path), "headers"),
-    save: (document, { path }, rows) => withValue(document, path, saveRows(rows, "headers")),
-    paths: itself,
-  },
-  test: {
-    load: (document) => ({ method: document.test?.method ?? "GET", path: textOf(document.test?.path) }),
-    save: (document, _, { method, path }) => {
-      const isDefault = method === "GET" && document.test?.method === undefined;
-      const test = path === "" ? undefined : { ...document.test, ...(!isDefault && { method }), path };
-      return withValue(document, ["test"], test);
+    load: (raw) => PLACES.flatMap((place) => loadRows(valueAt(raw, [place]), place)),
+    save: (rows, _, raw) => {
+      const section = PLACES.reduce((saved, place) => withValue(saved, [place], saveRows(rows, place)), raw);
+      return Object.keys(section).length > 0 ? section : undefined;
     },
-    paths: () => [["test"]],
+  },
+  headers: { load: (raw) => loadRows(raw, "headers"), save: (rows) => saveRows(rows, "headers") },
+  test: {
+    load: (raw) => ({ method: raw?.method ?? "GET", path: textOf(raw?.path) }),
+    save: ({ method, path }, _, raw) => {
+      const isDefault = method === "GET" && raw?.method === undefined;
+      return path === "" ? undefined : { ...raw, ...(!isDefault && { method }), path };
+    },
   },
 };
 
 const PLACES = ["body", "query"];
 
+/** @param {Field} field */
+const placeOf = ({ type, path }) => TYPES[type].path ?? path;
+
+/** @param {Field} field @returns {Path[]} The places that a field shows. */
+const placesOf = (field) => TYPES[field.type].paths?.(field) ?? [field.path];
+
 /** @param {Field[]} fields @param {Value} document @returns {Values} */
 export function load(fields, document) {
-  return Object.fromEntries(fields.map((field) => [field.key, TYPES[field.type].load(document, field)]));
+  return Object.fromEntries(fields.map((field) => [field.key, TYPES[field.type].load(valueAt(document, placeOf(field)), field)]));
 }
 
 /** @param {Field[]} fields @param {Value} document @param {Values} values @returns {Value} Write the values that were changed. */
 export function save(fields, document, values) {
   const before = load(fields, document);
   const changed = fields.filter(({ key }) => !isSame(before[key], values[key]));
-  return changed.reduce((saved, field) => TYPES[field.type].save(saved, field, values[field.key]), document);
+  return changed.reduce((saved, field) => {
+    const place = placeOf(field);
+    return withValue(saved, place, TYPES[field.type].save(values[field.key], field, valueAt(saved, place)));
+  }, document);
 }
 
 /** @param {Field} field @returns {string[]} The JSON pointers of the places that a field shows. */
-export function pointersOf(field) {
-  return TYPES[field.type].paths(field).map(pointer);
-}
+export const pointersOf = (field) => placesOf(field).map(pointer);
 
 /**
  * Return False if the document has a value that the field cannot show, such as a mapping in place of a text.
  * @param {Field} field @param {Value} document
  */
-export function fits(field, document) {
-  const values = TYPES[field.type].paths(field).map((path) => valueAt(document, path));
-  if (field.type === "text") return values.every((value) => value === undefined || typeof value !== "object" || isNumber(value));
-  if (field.type === "choice") return values.every((value) => value === undefined || field.options?.some(([key]) => key === value));
-  if (field.type === "secret") return values.every((value) => !isSection(value) && !Array.isArray(value));
-  return true;
+export function fits({ type, path, options = [] }, document) {
+  const value = valueAt(document, path);
+  if (value === undefined) return true;
+  if (type === "text") return typeof value !== "object" || isNumber(value);
+  if (type === "choice") return options.some(([key]) => key === value);
+  return type !== "secret" || (!isSection(value) && !Array.isArray(value));
 }
 
 const NOT_SETTINGS = ['["id"]', '["auth","type"]', '["auth","provider"]'];
 
 /** @param {Field[]} fields @param {Value} document @returns {Path[]} The places of a document that no field shows. */
 export function hidden(fields, document) {
-  const shown = fields.flatMap((field) => TYPES[field.type].paths(field));
+  const shown = fields.flatMap(placesOf);
   return leaves(document)
     .filter(([, value]) => value !== "" && !(typeof value === "object" && value !== null && Object.keys(value).length === 0))
     .map(([path]) => path)
