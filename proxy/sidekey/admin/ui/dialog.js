@@ -9,8 +9,7 @@ let last = 0;
 /** @param {{ title: string, onClose: () => void, children?: any }} props `onClose`: the person pressed Esc. */
 export function Dialog({ title, onClose, children }) {
   const id = useId();
-  /** @type {{ current: HTMLDialogElement | null }} */
-  const element = useRef(null);
+  const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useLayoutEffect(() => {
     const dialog = /** @type {HTMLDialogElement} */ (element.current);
     dialog.showModal();

@@ -4,56 +4,39 @@
 
 const CONTEXT = 2;
 /** Lines of one text times lines of the other. Above, every line counts as changed. */
-const LARGEST = 4_000_000;
+const LARGEST = 16_000_000;
 
 /** @param {string} before @param {string} after @returns {Line[]} The changed lines, with some around them. */
 export function diff(before, after) {
-  const one = before.split("\n");
-  const other = after.split("\n");
+  const [one, other] = [before.split("\n"), after.split("\n")];
   const [shownOne, shownOther] = [masked(one), masked(other)];
-  let start = 0;
-  while (start < one.length && start < other.length && one[start] === other[start]) start += 1;
-  let end = 0;
-  while (end < one.length - start && end < other.length - start && one.at(-1 - end) === other.at(-1 - end)) end += 1;
-  const middle = compare(one.slice(start, one.length - end), other.slice(start, other.length - end));
+  const longest = commonLengths(one, other);
   /** @type {Line[]} */
-  const all = shownOther.slice(0, start).map((text) => ({ sign: " ", text }));
-  let [left, right] = [start, start];
-  for (const sign of middle) {
-    all.push({ sign, text: sign === "-" ? shownOne[left] : shownOther[right] });
-    if (sign !== "+") left += 1;
-    if (sign !== "-") right += 1;
+  const all = [];
+  for (let [row, column] = [0, 0]; row < one.length || column < other.length; ) {
+    const isSame = longest !== null && row < one.length && one[row] === other[column];
+    const isOld = row < one.length && (longest === null || column === other.length || longest(row + 1, column) >= longest(row, column + 1));
+    const sign = isSame ? " " : isOld ? "-" : "+";
+    all.push({ sign, text: isOld && !isSame ? shownOne[row] : shownOther[column] });
+    if (sign !== "+") row += 1;
+    if (sign !== "-") column += 1;
   }
-  all.push(...shownOther.slice(right).map((text) => /** @type {Line} */ ({ sign: " ", text })));
   return nearChanges(all);
 }
 
-/** @param {string[]} one @param {string[]} other @returns {("-" | "+" | " ")[]} By the longest common subsequence. */
-function compare(one, other) {
-  /** @type {("-" | "+" | " ")[]} */
-  const signs = [];
-  let [row, column] = [0, 0];
-  if (one.length * other.length <= LARGEST) {
-    const width = other.length + 1;
-    const longest = new Uint32Array((one.length + 1) * width);
-    for (let i = one.length - 1; i >= 0; i -= 1) {
-      for (let j = other.length - 1; j >= 0; j -= 1) {
-        longest[i * width + j] = one[i] === other[j]
-          ? longest[(i + 1) * width + j + 1] + 1
-          : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
-      }
-    }
-    while (row < one.length && column < other.length) {
-      if (one[row] === other[column]) signs.push(" ");
-      else signs.push(longest[(row + 1) * width + column] >= longest[row * width + column + 1] ? "-" : "+");
-      const sign = signs[signs.length - 1];
-      if (sign !== "+") row += 1;
-      if (sign !== "-") column += 1;
+/** @param {string[]} one @param {string[]} other Return the length of the longest common subsequence behind two positions, or null for long texts. */
+function commonLengths(one, other) {
+  const width = other.length + 1;
+  if (one.length * other.length > LARGEST) return null;
+  const lengths = new Uint16Array((one.length + 1) * width);
+  for (let row = one.length - 1; row >= 0; row -= 1) {
+    for (let column = other.length - 1; column >= 0; column -= 1) {
+      lengths[row * width + column] = one[row] === other[column]
+        ? lengths[(row + 1) * width + column + 1] + 1
+        : Math.max(lengths[(row + 1) * width + column], lengths[row * width + column + 1]);
     }
   }
-  for (; row < one.length; row += 1) signs.push("-");
-  for (; column < other.length; column += 1) signs.push("+");
-  return signs;
+  return (/** @type {number} */ row, /** @type {number} */ column) => lengths[row * width + column];
 }
 
 /** @param {Line[]} all @returns {Line[]} */

@@ -116,8 +116,7 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
   const [text, setText] = useState(value);
   const timer = useRef(0);
   const sent = useRef(value);
-  /** @type {{ current: HTMLInputElement | null }} */
-  const input = useRef(null);
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   useEffect(() => {
     // The URL changed by itself, such as with Back.
     if (value === sent.current) return;
@@ -190,8 +189,7 @@ export function FileText({ accept, rows = 6, label, value, example, onInput, err
 /** @param {{ label: string, onFile: (file: File) => void, accept?: string, help?: any, error?: string, disabled?: boolean }} props
  * A file that is chosen or dropped here. */
 export function FileInput({ onFile, accept, ...props }) {
-  /** @type {{ current: HTMLElement | null }} */
-  const element = useRef(null);
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
   /** @param {File | undefined} file */
   const choose = (file) => file !== undefined && !props.disabled && onFile(file);
   /** @param {FileList | undefined} files */
@@ -225,8 +223,7 @@ export function FileInput({ onFile, accept, ...props }) {
  * `add`: the text of the button, such as "Add domain". `empty`: a new row.
  */
 export function Rows({ items, onChange, add, empty, row, label }) {
-  /** @type {{ current: HTMLElement | null }} */
-  const element = useRef(null);
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
   const added = useRef(false);
   useLayoutEffect(() => {
     if (!added.current) return;
@@ -325,8 +322,7 @@ function hints(id, help, error) {
 /** @param {any} props @param {(tied: object) => any} draw Draw an input with its label; `tied` are its attributes. */
 function field({ label, required, help, error, disabled, autofocus }, draw) {
   const id = useId();
-  /** @type {{ current: HTMLElement | null }} */
-  const element = useRef(null);
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     if (autofocus) element.current?.focus();
   }, []);

@@ -1,5 +1,6 @@
 // The form of a preset: its inputs, and the JSON that they make.
 import { Area, Check, Choice, errorsAt, Radios, Text } from "./fields.js";
+import { Exact, numberOf, writeExact } from "./exact.js";
 import { html } from "./vendor/preact.js";
 
 /**
@@ -8,8 +9,6 @@ import { html } from "./vendor/preact.js";
  * @typedef {Record<string, string | boolean>} Values Texts, also of numbers, and booleans. A payload is the value of "".
  */
 
-/** A number of JSON (RFC 8259). */
-const NUMBER = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$/;
 const MOST_RADIOS = 5;
 const PAYLOAD = "";
 
@@ -76,13 +75,8 @@ export function untouched({ parameters }) {
  * @param {Form} form @param {Values} values
  */
 export function parametersOf({ parameters }, values) {
-  const members = parameters.flatMap(({ name, type }) => {
-    const value = values[name] ?? "";
-    if (value === "") return [];
-    const text = type === "number" ? String(value).trim() : "";
-    return [`${JSON.stringify(name)}:${NUMBER.test(text) ? text : JSON.stringify(value)}`];
-  });
-  return `{${members.join(",")}}`;
+  const filled = parameters.filter(({ name }) => (values[name] ?? "") !== "");
+  return writeExact(Object.fromEntries(filled.map(({ name, type }) => [name, type === "number" ? numberOf(String(values[name])) : values[name]])));
 }
 
 /**
@@ -90,10 +84,8 @@ export function parametersOf({ parameters }, values) {
  * @param {Form} form @param {Values} values @param {Record<string, unknown>} [more]
  */
 export function bodyOf(form, values, more = {}) {
-  const content =
-    form.takes === "payload" ? `"payload":${JSON.stringify(values[PAYLOAD] ?? "")}` : `"parameters":${parametersOf(form, values)}`;
-  const rest = Object.entries(more).map(([name, value]) => `,${JSON.stringify(name)}:${JSON.stringify(value)}`);
-  return `{${content}${rest.join("")}}`;
+  const content = form.takes === "payload" ? { payload: values[PAYLOAD] ?? "" } : { parameters: new Exact(parametersOf(form, values)) };
+  return writeExact({ ...content, ...more });
 }
 
 /**

@@ -43,20 +43,16 @@ export function start(table) {
  * @returns {{ route: Route, params: Record<string, string> } | null}
  */
 export function match(table, path) {
-  const parts = path.split("/");
   for (const route of table) {
-    const pattern = route.path.split("/");
-    if (pattern.length !== parts.length) continue;
-    /** @type {Record<string, string>} */
-    const params = {};
-    const fits = pattern.every((name, index) => {
-      if (!name.startsWith(":")) return name === parts[index];
-      const value = decode(parts[index]);
-      if (value === null || value === "") return false;
-      params[name.slice(1)] = value;
-      return true;
-    });
-    if (fits) return { route, params };
+    const found = new RegExp(`^${route.path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`).exec(path);
+    if (found === null) continue;
+    try {
+      const params = Object.entries(found.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
+      return { route, params: Object.fromEntries(params) };
+    } catch {
+      // An invalid escape, such as %ff.
+      return null;
+    }
   }
   return null;
 }
@@ -203,13 +199,4 @@ function onClick(event) {
   if (url.origin !== location.origin || !/^\/ui(?:\/|$)/.test(url.pathname) || url.hash) return;
   event.preventDefault();
   go(url.pathname.slice(PREFIX.length) + url.search);
-}
-
-/** @param {string} part @returns {string | null} */
-function decode(part) {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    return null;
-  }
 }

@@ -8,8 +8,7 @@ import { diff } from "../diff.js";
 
 /** @param {{ text: string, onInput: (text: string) => void, errors: ItemError[], warnings: ItemError[] }} props */
 export function Advanced({ text, onInput, errors, warnings }) {
-  /** @type {{ current: HTMLTextAreaElement | null }} */
-  const area = useRef(null);
+  const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   /** @param {ItemError} error */
   const goTo = ({ line = 1, column = 1 }) => {
     const before = text.split("\n").slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);

@@ -40,8 +40,7 @@ function Form({ loaded, etag, isNew }) {
   const [caller, setCaller] = useState(loaded);
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
-  /** @type {{ current: HTMLFormElement | null }} */
-  const form = useRef(null);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   leaveQuestion(() => caller !== loaded);
   useEffect(() => {
     if (problem?.code === "invalid") focusFirst(form.current);

@@ -1,8 +1,8 @@
 // Add and change an integration: a form, or its document as YAML.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { get, post, put } from "../api.js";
 import { errorsAt, focusFirst, Submit } from "../fields.js";
-import { Busy, Details, Page, Problem, done, say, Tabs } from "../parts.js";
+import { Busy, Details, Page, Problem, done, say, Tabs, Waiting } from "../parts.js";
 import { go, here, hrefWith, leaveQuestion } from "../router.js";
 import { idOf, kindName, sentence, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
@@ -52,9 +52,9 @@ export default function FormPage({ params, query }) {
   if (found.start !== undefined) return html`<${Editor} key=${turn} start=${found.start} again=${() => setTurn(turn + 1)} />`;
   return html`
     <${Page} title=${title}>
-      ${found.problem && html`<${Problem} problem=${found.problem} /><p><button type="button" class="button" onClick=${() => setTurn(turn + 1)}>Try again</button></p>`}
-      ${found.missing && html`<p>${found.missing} <a href="/ui/integrations">All integrations</a></p>`}
-      ${found.problem || found.missing ? null : html`<${Busy} />`}
+      ${found.missing
+        ? html`<p>${found.missing} <a href="/ui/integrations">All integrations</a></p>`
+        : html`<${Waiting} problem=${found.problem ?? null} again=${() => setTurn(turn + 1)} />`}
     <//>
   `;
 }
@@ -131,8 +131,8 @@ function Editor({ start, again }) {
   const [initial] = useState(() => firstValues(start));
   const [values, setValues] = useState(initial);
   const [idTyped, setIdTyped] = useState(!isNew);
-  /** @type {[{ written: string, text: string } | null, (advanced: any) => void]} */
-  const [advanced, setAdvanced] = useState(/** @type {any} */ (null));
+  /** The text in Advanced. Null: that of the document. */
+  const [text, setText] = useState(/** @type {string | null} */ (null));
   const [preview, setPreview] = useState(/** @type {any} */ (null));
   const [attempted, setAttempted] = useState(false);
   const [problem, setProblem] = useState(/** @type {ApiProblem | null} */ (null));
@@ -141,27 +141,16 @@ function Editor({ start, again }) {
   const [busy, setBusy] = useState(false);
   // Somebody who does not want to log in now is asked again only when they save or test.
   const loggedOut = useRef(false);
-  /** @type {{ current: HTMLFormElement | null }} */
-  const form = useRef(null);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const [focus, setFocus] = useState({ on: isNew ? "first" : "" });
 
   const document = start.fields === null ? base.document : save(fields, base.document, values);
-  const isTextChanged = advanced !== null && advanced.text !== advanced.written;
-  const isChanged = isTextChanged || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
+  const isChanged = text !== null || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
   const wantsAdvanced = here.value.query.get("tab") === "advanced" || start.fields === null;
-  const isAdvanced = wantsAdvanced || isTextChanged;
+  const isAdvanced = wantsAdvanced || text !== null;
   leaveQuestion(() => isChanged && !busy);
 
-  // Advanced opens with what the form holds. Its text is gone when the form is shown again.
-  useLayoutEffect(() => {
-    if (wantsAdvanced && advanced === null) {
-      const text = yamlOf(document);
-      setAdvanced({ written: text, text });
-    }
-    if (!isAdvanced && advanced !== null) setAdvanced(null);
-  }, [wantsAdvanced, isAdvanced, advanced]);
-
-  const body = isAdvanced && advanced !== null ? advanced.text : JSON.stringify(document.id === "" ? { ...document, id: undefined } : document);
+  const body = isAdvanced ? text ?? yamlOf(document) : JSON.stringify(document.id === "" ? { ...document, id: undefined } : document);
   const options = isAdvanced ? YAML : {};
   /** @param {AbortSignal} [signal] @returns {Promise<ItemError[]>} Check what was typed, and return its errors. */
   const check = async (signal) => {
@@ -330,7 +319,7 @@ function Editor({ start, again }) {
     const document = documentOf(saved.body);
     setBase({ document, etag: saved.etag });
     setValues(load(fields, document));
-    setAdvanced(null);
+    setText(null);
     setTested("running");
     await sendTest(true);
   };
@@ -348,9 +337,9 @@ function Editor({ start, again }) {
       crumbs=${html`<a href="/ui/integrations">Integrations</a> / ${isNew ? html`<a href="/ui/add/integrations">Add</a>` : html`<a href=${`/ui/integrations/${id}`}>${name}</a>`}`}
       actions=${html`<button type="button" class="button" onClick=${test} aria-disabled=${tested === "running"}>Test integration</button>`}>
       ${start.fields !== null && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
-      ${isTextChanged && !wantsAdvanced && html`
+      ${text !== null && !wantsAdvanced && html`
         <div class="banner" role="alert"><p>Save or discard this text to go back to the form.
-          <button type="button" class="button" onClick=${() => setAdvanced(null)}>Discard</button></p></div>`}
+          <button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
       ${conflict && html`<${Conflict} ...${conflict} base=${base.document} mine=${document} canMerge=${conflict.theirs.auth?.type === kind && conflict.theirs.auth.provider === base.document.auth.provider}
         texts=${isAdvanced ? { mine: body, theirs: yamlOf(conflict.theirs) } : null} useMine=${useMine} useTheirs=${again} />`}
       <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : [...fields.flatMap(pointersOf)]} />
@@ -359,11 +348,11 @@ function Editor({ start, again }) {
       ${!isAdvanced && html`<${Advice} kind=${kind} provider=${provider} />`}
       <form ref=${form} onSubmit=${submit} novalidate>
         ${isAdvanced
-          ? advanced !== null && html`<${Advanced} text=${advanced.text} errors=${[...errors, ...known.reenter]} warnings=${known.warnings}
-              onInput=${(/** @type {string} */ text) => {
+          ? html`<${Advanced} text=${body} errors=${[...errors, ...known.reenter]} warnings=${known.warnings}
+              onInput=${(/** @type {string} */ typed) => {
                 setProblem(null);
                 setTested(null);
-                setAdvanced({ ...advanced, text });
+                setText(typed === yamlOf(document) ? null : typed);
               }} />`
           : html`
             ${shown.filter(({ isOptional, type }) => !isOptional && type !== "test").map(input)}

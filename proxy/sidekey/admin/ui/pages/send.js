@@ -92,10 +92,8 @@ function Failing({ id }) {
 function One({ form }) {
   const [values, setValues] = useState(() => untouched(form));
   const [state, setState] = useState(/** @type {State} */ ({ phase: "edit" }));
-  /** @type {{ current: HTMLFormElement | null }} */
-  const element = useRef(null);
-  /** @type {{ current: HTMLElement | null }} */
-  const result = useRef(null);
+  const element = useRef(/** @type {HTMLFormElement | null} */ (null));
+  const result = useRef(/** @type {HTMLElement | null} */ (null));
   /** The key of the send that is under way or may be repeated. @type {{ current: string }} */
   const key = useRef("");
   const body = bodyOf(form, values);
@@ -156,6 +154,14 @@ function One({ form }) {
 
   /** @param {string} label @param {() => void} onClick */
   const button = (label, onClick) => html`<button type="button" class="button" onClick=${onClick}>${label}</button>`;
+  /** @param {Sent} ended */
+  const actions = (ended) => {
+    if ("send" in ended) return html`${button("Edit and send again", edit)} ${button("New", startOver)}`;
+    if ("away" in ended) return button("Ask again", askAgain);
+    if ("problem" in ended) return ended.problem.code === "key_reused" && button("New", startOver);
+    return html`<button type="button" class="button primary" onClick=${() => start({ again: true })}>Send</button> ${button("Edit", editLost)}
+      <span class="help">The same key: it is never sent twice.</span>`;
+  };
   return html`
     <form class="card pad limited" ref=${element} onSubmit=${onSubmit} noValidate>
       ${form.takes === "parameters" && form.parameters.length === 0 && html`<p>There is nothing to fill in.</p>`}
@@ -177,22 +183,8 @@ function One({ form }) {
         <${Busy} text=${state.connected ? "Asking Sidekey what became of it…" : "No connection to Sidekey. Asking again…"} />
         <p class="help">Keep this page open. If you close it, see Your sends later.</p>
       `}
-      ${sent && "send" in sent && html`
-        <${Result} words=${wordsOf(sent)} send=${sent.send} focus=${result}>
-          ${button("Edit and send again", edit)} ${button("New", startOver)}
-        <//>
-      `}
-      ${sent && "lost" in sent && html`
-        <${Result} words=${wordsOf(sent)} focus=${result}>
-          <button type="button" class="button primary" onClick=${() => start({ again: true })}>Send</button> ${button("Edit", editLost)}
-          <span class="help">The same key: it is never sent twice.</span>
-        <//>
-      `}
-      ${sent && "away" in sent && html`<${Result} words=${wordsOf(sent)} focus=${result}>${button("Ask again", askAgain)}<//>`}
-      ${problem && html`
-        <${Result} words=${wordsOf(/** @type {Sent} */ (sent))} focus=${result}>${problem.code === "key_reused" && button("New", startOver)}<//>
-        <${Rest} problem=${problem} errors=${errors} />
-      `}
+      ${sent && html`<${Result} words=${wordsOf(sent)} send=${"send" in sent ? sent.send : undefined} focus=${result}>${actions(sent)}<//>`}
+      ${problem && html`<${Rest} problem=${problem} errors=${errors} />`}
     </form>
   `;
 }

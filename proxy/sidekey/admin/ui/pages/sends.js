@@ -41,29 +41,28 @@ export function List({ sends, titles, goOn = false, people = false, empty }) {
   if (sends.length === 0) return html`<${Empty}><p>${empty}</p><//>`;
   return html`
     <ul class="card sends">
-      ${sends.map((send) => html`<li key=${send.key}>${send.batch ? html`<${File} send=${send} titles=${titles} goOn=${goOn} people=${people} />` : html`<${Row} send=${send} titles=${titles} people=${people} />`}</li>`)}
+      ${sends.map((send) => html`
+        <li key=${send.key}>
+          <span class="when"><${Time} at=${send.at} /></span>
+          <div class="grow">
+            ${people && html`<bdi>${personName({ name: send.who, label: send.label, identity: send.who })}</bdi>: `}
+            ${titles && html`<${Preset} id=${send.preset} titles=${titles} /> `}
+            ${send.batch ? html`<${File} id=${send.batch.id} at=${send.at} goOn=${goOn} />` : html`<${Outcome} send=${send} />`}
+          </div>
+          ${!send.batch && send.request_id && html`<span class="help">${send.request_id} <${Copy} text=${send.request_id} /></span>`}
+        </li>
+      `)}
     </ul>
   `;
 }
 
-/** @param {{ send: Send, titles: Record<string, string> | null, people: boolean }} props */
-function Row({ send, titles, people }) {
-  const words = outcome(send);
-  return html`
-    <span class="when"><${Time} at=${send.at} /></span>
-    <div class="grow">
-      ${people && html`<${Sender} send=${send} />`}
-      ${titles && html`<${Preset} id=${send.preset} titles=${titles} /> `}
-      <span class=${words.mood === "good" ? "" : "error"}>${words.text}</span>
-      ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${words.advice}</span>`}
-    </div>
-    ${send.request_id && html`<span class="help">${send.request_id} <${Copy} text=${send.request_id} /></span>`}
-  `;
-}
-
 /** @param {{ send: Send }} props */
-function Sender({ send: { who, label } }) {
-  return html`<bdi>${personName({ name: who, label, identity: who })}</bdi>: `;
+function Outcome({ send }) {
+  const { mood, text, advice } = outcome(send);
+  return html`
+    <span class=${mood === "good" ? "" : "error"}>${text}</span>
+    ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${advice}</span>`}
+  `;
 }
 
 /** @param {{ id: string | null, titles: Record<string, string> }} props */
@@ -71,18 +70,12 @@ function Preset({ id, titles }) {
   return id === null ? "A preset that was not saved:" : html`<a href=${`/ui/send/${encodeURIComponent(id)}`}>${titles[id] ?? id}</a>`;
 }
 
-/** @param {{ send: Send, titles: Record<string, string> | null, goOn: boolean, people: boolean }} props The newest row of a file stands for all. */
-function File({ send, titles, goOn, people }) {
-  const { id } = /** @type {{ id: string }} */ (send.batch);
-  const isRecent = Date.now() - new Date(send.at).getTime() < RECENT;
-  const { body: batch, problem } = useCall(`/batches/${id}`, undefined, { every: isRecent ? 30_000 : undefined });
-  return html`
-    <span class="when"><${Time} at=${send.at} /></span>
-    <div class="grow">
-      ${people && html`<${Sender} send=${send} />`}
-      ${titles && html`<${Preset} id=${send.preset} titles=${titles} />`} ${batch ? html`<${Batch} batch=${batch} goOn=${goOn} />` : problem ? html`<${Problem} problem=${problem} />` : html`A file.`}
-    </div>
-  `;
+/** @param {{ id: string, at: string, goOn: boolean }} props The newest row of a file stands for all. */
+function File({ id, at, goOn }) {
+  const isRecent = Date.now() - new Date(at).getTime() < RECENT;
+  const { body, problem } = useCall(`/batches/${id}`, undefined, { every: isRecent ? 30_000 : undefined });
+  if (body) return html`<${Batch} batch=${body} goOn=${goOn} />`;
+  return problem ? html`<${Problem} problem=${problem} />` : "A file.";
 }
 
 /** @typedef {import("../api.js").Schemas["Batch"]} BatchResult */
