@@ -111,12 +111,6 @@ export function leaves(value, path = []) {
   return Object.entries(value).flatMap(([key, each]) => leaves(each, [...path, key]));
 }
 
-/** @param {Value} one @param {Value} other @returns {Path[]} The places where two documents differ. */
-export function differences(one, other) {
-  const places = new Map([...leaves(one), ...leaves(other)].map(([path]) => [JSON.stringify(path), path]));
-  return [...places.values()].filter((path) => !isSame(valueAt(one, path), valueAt(other, path)));
-}
-
 /**
  * Apply the changes from `base` to `mine` to `theirs`, which somebody else has made of `base`.
  * @param {Value} base @param {Value} mine @param {Value} theirs @returns {Value}

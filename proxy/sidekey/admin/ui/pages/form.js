@@ -239,16 +239,18 @@ function Editor({ start, again }) {
     setConflict({ theirs: documentOf(result.body), etag: result.etag, by: result.body.updated_by, at: result.body.updated_at });
   };
 
+  const canMerge = conflict?.theirs.auth?.type === kind && conflict.theirs.auth.provider === base.document.auth.provider;
+  const merged = () => (canMerge ? merge(base.document, document, conflict.theirs) : document);
   const useMine = () => {
     const { theirs, etag } = conflict;
     if (!isAdvanced) {
       const own = load(fields, theirs);
-      const merged = load(fields, merge(base.document, document, theirs));
+      const mine = load(fields, merged());
       // A secret that was typed here can still be put back.
       for (const { key, type } of fields) {
-        if (["secret", "pem"].includes(type) && merged[key].kept === null) merged[key] = { ...merged[key], kept: own[key].kept };
+        if (["secret", "pem"].includes(type) && mine[key].kept === null) mine[key] = { ...mine[key], kept: own[key].kept };
       }
-      setValues(merged);
+      setValues(mine);
     }
     setBase({ document: theirs, etag });
     setConflict(null);
@@ -340,8 +342,8 @@ function Editor({ start, again }) {
       ${text !== null && !wantsAdvanced && html`
         <div class="banner" role="alert"><p>Save or discard this text to go back to the form.
           <button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
-      ${conflict && html`<${Conflict} ...${conflict} base=${base.document} mine=${document} canMerge=${conflict.theirs.auth?.type === kind && conflict.theirs.auth.provider === base.document.auth.provider}
-        texts=${isAdvanced ? { mine: body, theirs: yamlOf(conflict.theirs) } : null} useMine=${useMine} useTheirs=${again} />`}
+      ${conflict && html`<${Conflict} by=${conflict.by} at=${conflict.at} theirs=${yamlOf(conflict.theirs)} mine=${isAdvanced ? body : yamlOf(merged())}
+        isForm=${!isAdvanced} useMine=${canMerge && useMine} useTheirs=${again} />`}
       <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : [...fields.flatMap(pointersOf)]} />
       <${Tested} tested=${tested} isChanged=${isChanged} storeAndTest=${storeAndTest} />
       <div class="beside">
