@@ -1,6 +1,6 @@
 // Charts of usage, drawn as SVG. Labels are HTML, so that they keep their size while bars stretch with the page.
 
-import { number } from "./time.js";
+import { CLOCK, LOCALE, number } from "./time.js";
 import { html } from "./vendor/preact.js";
 
 /** @typedef {{ requests: number, failed: number }} Point */
@@ -10,8 +10,6 @@ const HEIGHT = 100;
 const LEAST = 2;
 const DAY = 86400;
 
-const LOCALE = "en-GB";
-const HOUR = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
 const WEEKDAY = new Intl.DateTimeFormat(LOCALE, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 
@@ -42,7 +40,7 @@ export function heights({ requests, failed }, most) {
  * @param {{ points: Point[], step: number, from: string, label: string }} props
  */
 export function Chart({ points, step, from, label }) {
-  const format = step >= DAY ? DATE : step * points.length > DAY ? WEEKDAY : HOUR;
+  const format = step >= DAY ? DATE : step * points.length > DAY ? WEEKDAY : CLOCK;
   const start = new Date(from).getTime();
   const at = (/** @type {number} */ index) => format.format(start + index * step * 1000);
   const title = (/** @type {Point} */ point, /** @type {number} */ index) =>

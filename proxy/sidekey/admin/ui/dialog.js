@@ -2,9 +2,8 @@
 import { html, signal, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 import { Secret, Submit, Text } from "./fields.js";
 
-/** @type {import("./vendor/preact.js").Signal<{ key: number, content: any }[]>} */
+/** @type {import("./vendor/preact.js").Signal<(() => any)[]>} */
 const shown = signal([]);
-let last = 0;
 
 /** @param {{ title: string, onClose: () => void, children?: any }} props `onClose`: the person pressed Esc. */
 export function Dialog({ title, onClose, children }) {
@@ -35,14 +34,13 @@ export function Dialog({ title, onClose, children }) {
  */
 export function show(draw) {
   return new Promise((resolve) => {
-    last += 1;
-    const key = last;
+    const Shown = () => draw(close);
     /** @param {T} result */
     const close = (result) => {
-      shown.value = shown.value.filter((dialog) => dialog.key !== key);
+      shown.value = shown.value.filter((dialog) => dialog !== Shown);
       resolve(result);
     };
-    shown.value = [...shown.value, { key, content: draw(close) }];
+    shown.value = [...shown.value, Shown];
   });
 }
 
@@ -96,10 +94,5 @@ function TextDialog({ title, text, label, yes, isSecret = false, suggestions, cl
 
 /** The dialogs that `show` opened, above the page. */
 export function Dialogs() {
-  return shown.value.map(({ key, content }) => html`<${Layer} key=${key}>${content}<//>`);
-}
-
-/** @param {{ children?: any }} props */
-function Layer({ children }) {
-  return children;
+  return shown.value.map((Shown) => html`<${Shown} />`);
 }

@@ -151,10 +151,19 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
   `;
 }
 
+/** @param {(files: FileList | undefined) => void} take Handlers of an element on which files can be dropped. */
+const droppable = (take) => ({
+  onDragOver: (/** @type {Event} */ event) => event.preventDefault(),
+  onDrop: (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    take(event.dataTransfer?.files);
+  },
+});
+
 const LARGEST_FILE = 1 << 20;
 
-/** @param {FieldProps & { accept?: string, rows?: number }} props Text that is typed, pasted, or read from a file here. */
-export function FileText({ accept, rows = 6, label, value, example, onInput, error, ...props }) {
+/** @param {FieldProps & { accept?: string }} props Text that is typed, pasted, or read from a file here. */
+export function FileText({ accept, label, value, example, onInput, error, ...props }) {
   const [problem, setProblem] = useState("");
   /** @param {File | undefined} file */
   const read = async (file) => {
@@ -170,11 +179,8 @@ export function FileText({ accept, rows = 6, label, value, example, onInput, err
   return field(
     { ...props, label, error: problem || error },
     (tied) => html`
-      <div onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
-        event.preventDefault();
-        read(event.dataTransfer?.files[0]);
-      }}>
-        <textarea ...${tied} class="mono" rows=${rows} value=${value} placeholder=${example} spellcheck=${false}
+      <div ...${droppable((files) => read(files?.[0]))}>
+        <textarea ...${tied} class="mono" rows="6" value=${value} placeholder=${example} spellcheck=${false}
           onInput=${typed(onInput)}></textarea>
         <input type="file" accept=${accept} disabled=${props.disabled} aria-label=${`Read ${label} from a file`}
           onChange=${(/** @type {any} */ event) => {
@@ -200,10 +206,7 @@ export function FileInput({ onFile, accept, ...props }) {
     choose(files[0]);
   };
   return html`
-    <div class="drop" ref=${element} onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${(/** @type {DragEvent} */ event) => {
-      event.preventDefault();
-      drop(event.dataTransfer?.files);
-    }}>
+    <div class="drop" ref=${element} ...${droppable(drop)}>
       ${field(
         props,
         (tied) => html`<input type="file" ...${tied} accept=${accept} onClick=${(/** @type {any} */ event) => {
@@ -255,15 +258,14 @@ export function Rows({ items, onChange, add, empty, row, label }) {
 }
 
 /** @param {{ items: { name: string, value: string }[], onChange: (items: { name: string, value: string }[]) => void,
- *   add: string, label?: string, nameLabel?: string, valueLabel?: string, errors?: (index: number) => { name?: string, value?: string } }} props
- * Rows of a name and a value. */
-export function Pairs({ items, onChange, add, label, nameLabel = "Name", valueLabel = "Value", errors }) {
+ *   add: string, label: string, errors?: (index: number) => { value?: string } }} props Rows of a name and a value. */
+export function Pairs({ items, onChange, add, label, errors }) {
   return html`<${Rows} items=${items} onChange=${onChange} add=${add} label=${label} empty=${{ name: "", value: "" }}
     row=${(/** @type {any} */ item, /** @type {any} */ change, /** @type {number} */ index) => html`
       <div class="row">
-        <div class="grow"><${Text} label=${nameLabel} value=${item.name} error=${errors?.(index).name}
+        <div class="grow"><${Text} label="Name" value=${item.name}
           onInput=${(/** @type {string} */ name) => change({ ...item, name })} /></div>
-        <div class="grow"><${Text} label=${valueLabel} value=${item.value} error=${errors?.(index).value}
+        <div class="grow"><${Text} label="Value" value=${item.value} error=${errors?.(index).value}
           onInput=${(/** @type {string} */ value) => change({ ...item, value })} /></div>
       </div>
     `} />`;

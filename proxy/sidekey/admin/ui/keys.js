@@ -6,24 +6,19 @@ import { Check } from "./fields.js";
 const OFF = "sidekey-keys-off";
 const off = signal(localStorage.getItem(OFF) !== null);
 
-/** @type {Record<string, () => HTMLElement | null>} What a key reaches: a search gets the focus, all else a click. */
-const TARGETS = {
-  "/": () => document.querySelector("main input[type=search]"),
-  n: () => document.querySelector('main [data-key="n"]'),
-};
+/** @type {Record<string, string>} What a key reaches: a search gets the focus, all else a click. */
+const TARGETS = { "/": "main input[type=search]", n: 'main [data-key="n"]' };
 
 /** @param {KeyboardEvent} event */
-function onKey(event) {
+export function onKey(event) {
   const { key, target } = event;
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || off.value) return;
   if (target instanceof Element && target.matches("input:not([type=checkbox], [type=radio]), textarea, select")) return;
   if (document.querySelector("dialog[open]") !== null) return;
-  if (key === "?") {
-    showKeys();
-    return;
-  }
-  const found = TARGETS[key]?.();
-  if (!found) return;
+  if (key === "?") return showKeys();
+  /** @type {HTMLElement | null} */
+  const found = key in TARGETS ? document.querySelector(TARGETS[key]) : null;
+  if (found === null) return;
   // The search would get the key as a text.
   event.preventDefault();
   if (found instanceof HTMLInputElement) found.select();
@@ -37,29 +32,18 @@ function use(on) {
   else localStorage.setItem(OFF, "1");
 }
 
-function Keys() {
-  return html`
-    <dl class="keys">
-      <dt><kbd>/</kbd></dt><dd>Search</dd>
-      <dt><kbd>n</kbd></dt><dd>Add</dd>
-      <dt><kbd>?</kbd></dt><dd>List the keys</dd>
-      <dt><kbd>Esc</kbd></dt><dd>Close a dialog</dd>
-    </dl>
-    <${Check} label="Use these keys" value=${!off.value} onInput=${use} />
-  `;
-}
-
 /** List the keys in a dialog. */
 export function showKeys() {
   show((close) => html`
     <${Dialog} title="Shortcuts" onClose=${close}>
-      <${Keys} />
+      <dl class="keys">
+        <dt><kbd>/</kbd></dt><dd>Search</dd>
+        <dt><kbd>n</kbd></dt><dd>Add</dd>
+        <dt><kbd>?</kbd></dt><dd>List the keys</dd>
+        <dt><kbd>Esc</kbd></dt><dd>Close a dialog</dd>
+      </dl>
+      <${Check} label="Use these keys" value=${!off.value} onInput=${use} />
       <div class="actions"><button type="button" class="button" onClick=${close}>Close</button></div>
     <//>
   `);
-}
-
-/** Listen to the keys. */
-export function startKeys() {
-  document.addEventListener("keydown", onKey);
 }

@@ -1,7 +1,7 @@
 // Starts the console: who is logged in, the bar at the top, and the page of the URL.
 import { effect, html, render, signal, useEffect, useState } from "./vendor/preact.js";
 import { Dialogs } from "./dialog.js";
-import { showKeys, startKeys } from "./keys.js";
+import { onKey, showKeys } from "./keys.js";
 import { Details, Page, Problem, Spoken } from "./parts.js";
 import { go, here, match, start, view } from "./router.js";
 import { BAR, ROUTES } from "./routes.js";
@@ -118,6 +118,6 @@ if (problem !== null) notice.value = logInProblem(problem);
 const root = /** @type {HTMLElement} */ (document.getElementById("root"));
 root.replaceChildren();
 render(html`<${App} />`, root);
-startKeys();
+document.addEventListener("keydown", onKey);
 setInterval(poll, POLL);
 document.addEventListener("visibilitychange", poll);

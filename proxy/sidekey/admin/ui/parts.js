@@ -110,10 +110,10 @@ export function Busy({ text = "Loading…" }) {
   return html`<p class="busy">${text}</p>`;
 }
 
-/** @param {{ problem: import("./api.js").Problem | null, again?: () => void }} props While a call has no body yet: why, or that it loads. */
-export function Waiting({ problem, again }) {
-  if (!problem) return html`<${Busy} />`;
-  return html`<${Problem} problem=${problem} />${again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}`;
+/** @param {{ problem: import("./api.js").Problem | null, body?: any, again?: () => void }} props The state of a call: its problem, or that it loads. */
+export function Loading({ problem, body, again }) {
+  if (problem) return html`<${Problem} problem=${problem} />${!body && again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}`;
+  return body ? null : html`<${Busy} />`;
 }
 
 /** @param {{ summary: any, open?: boolean, children?: any }} props */

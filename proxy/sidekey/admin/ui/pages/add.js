@@ -1,7 +1,7 @@
 // /add/integrations: choose how a service authenticates, or the service itself, in the words that people know.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
-import { Busy, Details, Page, Problem, Tile } from "../parts.js";
+import { Details, Loading, Page, Tile } from "../parts.js";
 import { setQuery } from "../router.js";
 import { html } from "../vendor/preact.js";
 import { kindName } from "../words.js";
@@ -26,8 +26,8 @@ export default function AddPage({ query }) {
     <${Page} title="Add an integration" crumbs=${crumbs}>
       <div class="filters"><${Search} label="What do you want to connect to?" example="What do you want to connect to? such as Azure, bearer, SMS"
         value=${q} onInput=${(/** @type {string} */ value) => setQuery({ q: value }, { replace: true })} autofocus /></div>
-      <${Problem} problem=${kinds.problem ?? providers.problem} />
-      ${!kinds.body || !providers.body ? html`<${Busy} />` : q ? html`<${Found} kinds=${found} providers=${known} />` : html`<${All} kinds=${found} providers=${known} />`}
+      <${Loading} problem=${kinds.problem ?? providers.problem} body=${kinds.body && providers.body} />
+      ${!kinds.body || !providers.body ? null : q ? html`<${Found} kinds=${found} providers=${known} />` : html`<${All} kinds=${found} providers=${known} />`}
     <//>
   `;
 }

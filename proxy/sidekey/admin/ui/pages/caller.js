@@ -2,7 +2,7 @@
 import { post, put, useCall } from "../api.js";
 import { Radios, Submit, errorsAt, focusFirst } from "../fields.js";
 import { Name, Picker, showToken } from "../grants.js";
-import { Busy, Page, Problem, done } from "../parts.js";
+import { Loading, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
@@ -20,10 +20,9 @@ export default function CallerPage({ params: { name } }) {
   const loaded = name === undefined ? NEW : result?.ok && callerOf(result.body);
   return html`
     <${Page} title=${title} crumbs=${crumbs}>
-      <${Problem} problem=${problem} />
       ${loaded
         ? html`<${Form} key=${name ?? ""} loaded=${loaded} etag=${result?.ok ? result.etag : null} isNew=${name === undefined} />`
-        : !problem && html`<${Busy} />`}
+        : html`<${Loading} problem=${problem} />`}
     <//>
   `;
 }

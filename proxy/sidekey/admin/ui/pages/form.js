@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { get, post, put } from "../api.js";
 import { errorsAt, focusFirst, Submit } from "../fields.js";
-import { Busy, Details, Page, Problem, done, say, Tabs, Waiting } from "../parts.js";
+import { Busy, Details, Loading, Page, Problem, Tabs, done, say } from "../parts.js";
 import { go, here, hrefWith, leaveQuestion } from "../router.js";
 import { idOf, kindName, sentence, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
@@ -54,7 +54,7 @@ export default function FormPage({ params, query }) {
     <${Page} title=${title}>
       ${found.missing
         ? html`<p>${found.missing} <a href="/ui/integrations">All integrations</a></p>`
-        : html`<${Waiting} problem=${found.problem ?? null} again=${() => setTurn(turn + 1)} />`}
+        : html`<${Loading} problem=${found.problem ?? null} again=${() => setTurn(turn + 1)} />`}
     <//>
   `;
 }

@@ -4,7 +4,7 @@ import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
 import { IntegrationState, exportAs, nameOf } from "../integration_parts.js";
-import { Copy, Details, More, Page, Problem, State, Tabs, Tile, Time, Waiting, done, say } from "../parts.js";
+import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, done, say } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
 import { may } from "../session.js";
@@ -33,7 +33,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   if (!body) {
     return html`<${Page} title=${id} crumbs=${crumbs}>${problem?.code === "not_found"
       ? html`<p>No integration has this ID. Go to <a href="/ui/integrations">Integrations</a>.</p>`
-      : html`<${Waiting} problem=${problem} />`}<//>`;
+      : html`<${Loading} problem=${problem} />`}<//>`;
   }
   /** @type {Integration} */
   const integration = { ...body, tags: body.tags ?? [] };
@@ -49,11 +49,11 @@ export default function IntegrationPage({ params: { id }, query }) {
       <section class="card pad" aria-labelledby="usage">
         <h2 id="usage">Usage</h2>
         <${Tabs} items=${PERIODS} value=${period} name="period" label="Period" />
-        ${usage.body ? html`<${UsageOf} usage=${usage.body} />` : html`<${Waiting} problem=${usage.problem} />`}
+        ${usage.body ? html`<${UsageOf} usage=${usage.body} />` : html`<${Loading} problem=${usage.problem} />`}
       </section>
       <section class="card pad" aria-labelledby="failures">
         <h2 id="failures">Failures</h2>
-        ${failures.body ? html`<${Failures} page=${failures.body} />` : html`<${Waiting} problem=${failures.problem} />`}
+        ${failures.body ? html`<${Failures} page=${failures.body} />` : html`<${Loading} problem=${failures.problem} />`}
       </section>
       <${Users} id=${id} />
       ${integration.source === "store" && html`<${Changes} id=${id} title=${name} />`}

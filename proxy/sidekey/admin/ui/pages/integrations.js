@@ -3,7 +3,7 @@ import { Spark, count } from "../chart.js";
 import { patch, remove, useCall } from "../api.js";
 import { ask, askText } from "../dialog.js";
 import { Check, Choice, Search } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, Tile, Time, say } from "../parts.js";
+import { Empty, Loading, More, Page, Problem, Tile, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
 import { IntegrationState, exportAs, hostsOf, nameOf } from "../integration_parts.js";
@@ -21,7 +21,7 @@ const STATUSES = ["ok", "expiring", "failing", "unusable"];
 export default function IntegrationsPage({ query }) {
   const [q, tag, kind, status] = FILTERS.map((name) => query.get(name) ?? "");
   const after = query.get("after");
-  const { body, problem, loading, reload } = useCall("/integrations", { q, tag, kind, status, after, include: "usage" }, { every: POLL });
+  const { body, problem, reload } = useCall("/integrations", { q, tag, kind, status, after, include: "usage" }, { every: POLL });
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const [results, setResults] = useState(/** @type {{ id: string, text: string }[]} */ ([]));
   const canEdit = mayChange("editor");
@@ -58,9 +58,8 @@ export default function IntegrationsPage({ query }) {
         <${Choice} label="Tag" value=${tag} onInput=${filter("tag")}
           options=${[["", "All"], ...new Set([...(tag ? [tag] : []), ...(body?.tags ?? [])])]} />
       </div>
-      <${Problem} problem=${problem} />
+      <${Loading} problem=${problem} body=${body} />
       ${results.length > 0 && html`<div class="banner quiet"><ul>${results.map(({ id, text }) => html`<li><bdi>${id}</bdi>: ${text}</li>`)}</ul></div>`}
-      ${loading && !body && html`<${Busy} />`}
       ${body && items.length === 0 && html`<${Nothing} filtered=${filtered || after !== null} add=${add} />`}
       ${items.length > 0 && html`
         <${Table} items=${items} canEdit=${canEdit} chosen=${chosen} setChosen=${setChosen} />

@@ -4,7 +4,7 @@ import { Chart } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Choice } from "../fields.js";
 import { privileged } from "../grants.js";
-import { Busy, Copy, Details, More, Page, Problem, State, Tabs, done, say } from "../parts.js";
+import { Copy, Details, Loading, More, Page, Problem, State, Tabs, done, say } from "../parts.js";
 import { TYPES } from "../preset_document.js";
 import { go, setQuery } from "../router.js";
 import { may, mayChange } from "../session.js";
@@ -38,13 +38,13 @@ export default function PresetPage({ params: { id }, query }) {
   return html`
     <${Page} title=${preset?.title || id} heading=${heading} crumbs=${html`<a href="/ui/presets">Presets</a> / ${id}`}
       actions=${preset && html`<${Actions} preset=${preset} drop=${drop} />`}>
-      <${Problem} problem=${failed ?? problem} />
+      <${Problem} problem=${failed} />
+      <${Loading} problem=${problem} body=${preset} />
       ${preset && html`
         ${preset.problem && html`<p class="banner bad" role="alert">${preset.problem}</p>`}
         <${Tabs} items=${TABS} value=${tab} />
         ${tab === "sends" ? html`<${Sends} id=${id} query=${query} />` : html`<${Overview} preset=${preset} period=${query.get("period") ?? "24h"} />`}
       `}
-      ${!preset && !problem && html`<${Busy} />`}
     <//>
   `;
 }
@@ -184,7 +184,7 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function Sends({ id, query }) {
   const who = query.get("who") ?? "";
   const before = query.get("before");
-  const { body, problem, loading } = useCall("/sends", { preset: id, who, before }, { every: EVERY });
+  const { body, problem } = useCall("/sends", { preset: id, who, before }, { every: EVERY });
   const people = new Map([["", "Everybody"]]);
   for (const { who: name, label } of body?.items ?? []) people.set(name, personName({ name, label, identity: name }));
   if (!people.has(who)) people.set(who, who);
@@ -192,8 +192,7 @@ function Sends({ id, query }) {
     <div class="filters">
       <${Choice} label="Person" value=${who} options=${[...people]} onInput=${(/** @type {string} */ value) => setQuery({ who: value, before: null })} />
     </div>
-    <${Problem} problem=${problem} />
-    ${loading && !body && html`<${Busy} />`}
+    <${Loading} problem=${problem} body=${body} />
     ${body && html`<${List} sends=${body.items} titles=${null} people empty="Nobody has sent this yet." />`}
     <${More} name="before" next=${body?.next} text="Older sends" />
     <p class="help">Sidekey keeps results, not contents. Requests of services are counted under Usage.</p>

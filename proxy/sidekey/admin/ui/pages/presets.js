@@ -1,16 +1,12 @@
 // The presets: requests that people and services send without their credential.
 import { useCall } from "../api.js";
 import { Choice, Search } from "../fields.js";
-import { Busy, Empty, More, Page, Problem, State } from "../parts.js";
+import { Empty, Loading, More, Page, State } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
 import { html } from "../vendor/preact.js";
 
-/**
- * @typedef {{ id: string, title: string, takes: "parameters" | "payload" | null, source: "file" | "store", version: number | null,
- *   status: string, problem: string | null, description: string, tags: string[], integration: string | null,
- *   method: string | null, url: string | null }} Item
- */
+/** @typedef {import("../api.js").Schemas["PresetItem"]} Item */
 
 /** @type {[string, string][]} */
 const STATUSES = [["", "All"], ["ok", "OK"], ["unusable", "Cannot be used"]];
@@ -19,7 +15,7 @@ const FILTERS = ["q", "status", "tag", "integration"];
 /** @param {{ query: URLSearchParams }} props */
 export default function PresetsPage({ query }) {
   const filter = Object.fromEntries(FILTERS.map((key) => [key, query.get(key) ?? ""]));
-  const { body, problem, loading } = useCall("/presets", { ...filter, after: query.get("after") }, { every: 30_000 });
+  const { body, problem } = useCall("/presets", { ...filter, after: query.get("after") }, { every: 30_000 });
   const isFiltered = FILTERS.some((key) => filter[key] !== "");
   /** @param {string} key */
   const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, after: null }, { replace: key === "q" });
@@ -32,8 +28,7 @@ export default function PresetsPage({ query }) {
       </div>
       ${["tag", "integration"].filter((key) => filter[key] !== "").map((key) => html`
         <p>Only with the ${key} <bdi>${filter[key]}</bdi>. <a href=${hrefWith({ [key]: null, after: null })}>Show all</a></p>`)}
-      <${Problem} problem=${problem} />
-      ${loading && !body && html`<${Busy} />`}
+      <${Loading} problem=${problem} body=${body} />
       ${body?.items.length > 0 && html`<${Table} items=${body.items} />`}
       ${body?.items.length === 0 && html`<${Nothing} isFiltered=${isFiltered} add=${add} />`}
       <${More} next=${body?.next} />

@@ -1,7 +1,7 @@
 // /providers: the services that Sidekey knows, with what each needs.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
-import { Busy, Details, Empty, Page, Problem, Tile } from "../parts.js";
+import { Details, Empty, Loading, Page, Tile } from "../parts.js";
 import { Notes } from "../integration_parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
@@ -21,8 +21,7 @@ export default function ProvidersPage({ query }) {
       <p>Sidekey knows the addresses and the log-in of these services. You enter what is yours.</p>
       <div class="filters"><${Search} label="Search" example="Search providers: Azure, shop, SMS" value=${q}
         onInput=${(/** @type {string} */ value) => setQuery({ q: value }, { replace: true })} /></div>
-      <${Problem} problem=${problem} />
-      ${!body && !problem && html`<${Busy} />`}
+      <${Loading} problem=${problem} body=${body} />
       ${body && providers.length === 0 && html`<${Empty}>
         <p>No provider is called that. Most services use OAuth 2.0 or an API key.</p>
         <p><a href=${hrefWith({ q: null })}>Clear the search</a></p>

@@ -2,7 +2,7 @@
 import { useCall } from "../api.js";
 import { focusFirst, Submit } from "../fields.js";
 import { bodyOf, errorsIn, FormOfPreset, untouched } from "../form_of_preset.js";
-import { Busy, Copy, Page, say, Tabs, Waiting } from "../parts.js";
+import { Busy, Copy, Loading, Page, Tabs, say } from "../parts.js";
 import { ask as askInDialog } from "../dialog.js";
 import { leaveQuestion } from "../router.js";
 import { ask, mayHaveArrived, newKey, send } from "../sending.js";
@@ -40,7 +40,7 @@ export default function SendPage({ params: { id }, query }) {
 /** @param {{ problem: import("../api.js").Problem | null, reload: () => void }} props */
 function Refused({ problem, reload }) {
   if (problem?.code === "forbidden") return html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`;
-  return html`<${Waiting} problem=${problem} again=${reload} />`;
+  return html`<${Loading} problem=${problem} again=${reload} />`;
 }
 
 /** @param {{ form: Form, query: URLSearchParams }} props */

@@ -1,7 +1,7 @@
 // The presets that a person may send, and what was sent last.
 import { useCall } from "../api.js";
 import { Search } from "../fields.js";
-import { Empty, More, Page, Problem, Tile, Waiting } from "../parts.js";
+import { Empty, Loading, More, Page, Tile } from "../parts.js";
 import { setQuery } from "../router.js";
 import { mayChange } from "../session.js";
 import { html } from "../vendor/preact.js";
@@ -25,7 +25,7 @@ export default function SendListPage({ query }) {
   const search = html`<${Search} label="Search" value=${q} onInput=${(/** @type {string} */ text) => setQuery({ q: text, after: null }, { replace: true })} />`;
   return html`
     <${Page} title="Send" actions=${search}>
-      ${body ? html`<${Problem} problem=${problem} />` : html`<${Waiting} problem=${problem} again=${reload} />`}
+      <${Loading} problem=${problem} body=${body} again=${reload} />
       ${body && forms.length === 0 && html`<${NoForms} q=${q} />`}
       <ul class="tiles">${forms.map((form) => html`<${Card} key=${form.id} form=${form} />`)}</ul>
       <${More} next=${body?.next} />

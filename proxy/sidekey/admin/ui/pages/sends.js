@@ -1,7 +1,7 @@
 // What a person sent: results, never contents.
 import { useCall } from "../api.js";
 import { ask } from "../dialog.js";
-import { Copy, Details, Empty, More, Problem, State, Time, Waiting } from "../parts.js";
+import { Copy, Details, Empty, Loading, More, Problem, State, Time } from "../parts.js";
 import { go } from "../router.js";
 import { may, me } from "../session.js";
 import { html } from "../vendor/preact.js";
@@ -22,7 +22,7 @@ export const openRuns = new Map();
 export function Sends({ preset, query, titles = {}, goOn = false }) {
   const before = query.get("before");
   const { body, problem, reload } = useCall("/sends", { preset, before, who: ownSends(preset) }, { every: 30_000 });
-  if (!body) return html`<${Waiting} problem=${problem} again=${reload} />`;
+  if (!body) return html`<${Loading} problem=${problem} again=${reload} />`;
   return html`
     <${Problem} problem=${problem} />
     <${List} sends=${body.items} titles=${preset ? null : titles} goOn=${goOn}
