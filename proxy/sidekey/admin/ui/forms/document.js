@@ -19,7 +19,7 @@ export const READ_ONLY = [
   "version",
 ];
 
-/** @param {Value} integration Return the document of an integration that was read, with its ID first. */
+/** @param {Value} integration @returns {Value} The document of an integration that was read, with its ID first. */
 export function documentOf(integration) {
   const { id, ...members } = integration;
   return { id, ...Object.fromEntries(Object.entries(members).filter(([key]) => !READ_ONLY.includes(key))) };

@@ -21,7 +21,7 @@ import { destinationText, errorText } from "../forms/sentences.js";
  * @typedef {import("../forms/model.js").Field} Field
  * @typedef {import("../forms/kinds.js").Provider} Provider
  * @typedef {{ id: string | null, kind: string, provider: Provider | null, document: any, etag: string | null,
- *   fields: Field[] | null }} Start `id`: null for a new integration. `fields`: null if no form can show the document.
+ *   fields: Field[] }} Start `id`: null for a new integration. `fields`: empty if only Advanced can show the document.
  */
 
 const YAML = { headers: { "Content-Type": "application/yaml" } };
@@ -42,8 +42,7 @@ export default function FormPage({ params, query }) {
   useEffect(() => {
     let isCurrent = true;
     setFound({});
-    const begin = params.id ? beginEdit(params.id) : beginNew(params.kind, provider, source);
-    begin.then((result) => isCurrent && setFound(result));
+    begin(params.id ?? null, params.kind, provider, source).then((result) => isCurrent && setFound(result));
     return () => {
       isCurrent = false;
     };
@@ -59,29 +58,28 @@ export default function FormPage({ params, query }) {
   `;
 }
 
-/** @param {string} id @returns {Promise<{ start: Start } | { problem: ApiProblem } | { missing: string }>} */
-async function beginEdit(id) {
-  const result = await get(`/integrations/${encodeURIComponent(id)}`, EXACT);
-  if (!result.ok) return result.problem.code === "not_found" ? { missing: `There is no integration ${id}.` } : result;
-  if (result.body.source === "file") return { missing: `${id} is set in a config file. Change it there.` };
-  if (!result.body.auth) return { missing: `The document of ${id} cannot be read: ${result.body.problem}. Delete it, and add it again.` };
-  return describe(documentOf(result.body), id, result.etag);
-}
-
-/** @param {string} kind @param {string} provider @param {string} source The ID of an integration to copy, or empty. */
-async function beginNew(kind, provider, source) {
-  if (source === "") return describe({ id: "", auth: { type: kind, ...(provider && { provider }) } }, null, null);
-  const result = await get(`/integrations/${encodeURIComponent(source)}`, EXACT);
-  if (!result.ok) return result.problem.code === "not_found" ? { missing: `There is no integration ${source}.` } : result;
-  if (!result.body.auth) return { missing: `${source} cannot be copied.` };
-  const document = withoutSecrets(documentOf(result.body));
-  const title = document.title ? `${document.title} (copy)` : "";
-  return describe({ ...document, id: `${source.slice(0, 58)}-copy`, ...(title && { title }) }, null, null);
+/**
+ * Load what a form begins with.
+ * @param {string | null} id @param {string} kind @param {string} provider @param {string} source The ID of an integration to copy, or empty.
+ * @returns {Promise<{ start: Start } | { problem: ApiProblem } | { missing: string }>}
+ */
+async function begin(id, kind, provider, source) {
+  const from = id ?? source;
+  if (from === "") return describe({ id: "", auth: { type: kind, ...(provider && { provider }) } }, null, null);
+  const result = await get(`/integrations/${encodeURIComponent(from)}`, EXACT);
+  if (!result.ok) return result.problem.code === "not_found" ? { missing: `There is no integration ${from}.` } : result;
+  if (id !== null && result.body.source === "file") return { missing: `${id} is set in a config file. Change it there.` };
+  if (!result.body.auth) return { missing: `The document of ${from} cannot be read: ${result.body.problem}. Delete it, and add it again.` };
+  const document = documentOf(result.body);
+  if (id !== null) return describe(document, id, result.etag);
+  const title = document.title && { title: `${document.title} (copy)` };
+  return describe({ ...withoutSecrets(document), id: `${source.slice(0, 58)}-copy`, ...title }, null, null);
 }
 
 /** @param {any} document @param {string | null} id @param {string | null} etag */
 async function describe(document, id, etag) {
   const { type: kind, provider: name = "" } = document.auth;
+  const designed = isDesigned(kind, name);
   /** @type {Provider | null} */
   let provider = null;
   if (name !== "") {
@@ -90,31 +88,25 @@ async function describe(document, id, etag) {
     provider = providers.body.items.find((/** @type {Provider} */ each) => each.provider === name && each.kind === kind) ?? null;
     if (provider === null) return { missing: `There is no provider ${name} of this kind.` };
   }
-  if (isDesigned(kind, name)) return { start: { id, kind, provider, document, etag, fields: usable(fieldsOf(kind, null, []), document, id) } };
-  const template = await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
-  if (!template.ok) return template.problem.code === "not_found" ? { missing: `There is no kind ${kind}.` } : template;
-  return { start: { id, kind, provider, document, etag, fields: usable(fieldsOf(kind, provider, template.body.fields), document, id) } };
+  const template = designed ? null : await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
+  if (template?.ok === false) return template.problem.code === "not_found" ? { missing: `There is no kind ${kind}.` } : template;
+  const fields = fieldsOf(kind, provider, template?.body.fields ?? []);
+  const isOfAnotherShape = id !== null && !designed && provider === null && fields.some((field) => lacks(document, field));
+  return { start: { id, kind, provider, document, etag, fields: isOfAnotherShape ? [] : fields } };
 }
 
-/**
- * Return the fields, or null if the document has another shape: then only Advanced shows it.
- * @param {Field[]} fields @param {any} document @param {string | null} id
- */
-function usable(fields, document, id) {
-  const values = load(fields, document);
-  const lacks = (/** @type {Field} */ { key, type, required, path }) =>
-    required && path[0] === "auth" && ["text", "secret", "pem"].includes(type) && !document.auth.provider &&
-    (values[key] === "" || (values[key].kept === null && values[key].text === ""));
-  if (id !== null && !isDesigned(document.auth.type, document.auth.provider) && fields.some(lacks)) return null;
-  return fields;
+/** @param {any} document @param {Field} field Return True if a required value is not where the field looks for it. */
+function lacks(document, field) {
+  const { [field.key]: value } = load([field], document);
+  const isRequired = field.required && field.path[0] === "auth" && ["text", "secret", "pem"].includes(field.type);
+  return isRequired && (value === "" || (value.kept === null && value.text === ""));
 }
 
 /** @param {Start} start @returns {import("../forms/model.js").Values} The values that a form begins with. */
 function firstValues({ id, provider, document, fields }) {
-  const known = fields ?? [];
-  const values = load(known, document);
+  const values = load(fields, document);
   if (id !== null) return values;
-  for (const { key, start } of known) if (start !== undefined && values[key] === "") values[key] = start;
+  for (const { key, start } of fields) if (start !== undefined && values[key] === "") values[key] = start;
   if (provider !== null && values.title === "") Object.assign(values, { title: provider.title, id: values.id || idOf(provider.title) });
   const suggestion = suggestedTest(provider);
   if (suggestion !== null && values.test.path === "") values.test = suggestion;
@@ -124,9 +116,8 @@ function firstValues({ id, provider, document, fields }) {
 
 /** @param {{ start: Start, again: () => void }} props `again`: load everything again, and drop what was typed. */
 function Editor({ start, again }) {
-  const { id, kind, provider } = start;
+  const { id, kind, provider, fields } = start;
   const isNew = id === null;
-  const fields = start.fields ?? [];
   const [base, setBase] = useState({ document: start.document, etag: start.etag });
   const [initial] = useState(() => firstValues(start));
   const [values, setValues] = useState(initial);
@@ -144,9 +135,9 @@ function Editor({ start, again }) {
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const [focus, setFocus] = useState({ on: isNew ? "first" : "" });
 
-  const document = start.fields === null ? base.document : save(fields, base.document, values);
+  const document = save(fields, base.document, values);
   const isChanged = text !== null || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
-  const wantsAdvanced = here.value.query.get("tab") === "advanced" || start.fields === null;
+  const wantsAdvanced = here.value.query.get("tab") === "advanced" || fields.length === 0;
   const isAdvanced = wantsAdvanced || text !== null;
   leaveQuestion(() => isChanged && !busy);
 
@@ -338,13 +329,13 @@ function Editor({ start, again }) {
     <${Page} title=${isNew ? `Add: ${name}` : `Edit ${name}`}
       crumbs=${html`<a href="/ui/integrations">Integrations</a> / ${isNew ? html`<a href="/ui/add/integrations">Add</a>` : html`<a href=${`/ui/integrations/${id}`}>${name}</a>`}`}
       actions=${html`<button type="button" class="button" onClick=${test} aria-disabled=${tested === "running"}>Test integration</button>`}>
-      ${start.fields !== null && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
+      ${fields.length > 0 && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
       ${text !== null && !wantsAdvanced && html`
         <div class="banner" role="alert"><p>Save or discard this text to go back to the form.
           <button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
       ${conflict && html`<${Conflict} by=${conflict.by} at=${conflict.at} theirs=${yamlOf(conflict.theirs)} mine=${isAdvanced ? body : yamlOf(merged())}
         isForm=${!isAdvanced} useMine=${canMerge && useMine} useTheirs=${again} />`}
-      <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : [...fields.flatMap(pointersOf)]} />
+      <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : fields.flatMap(pointersOf)} />
       <${Tested} tested=${tested} isChanged=${isChanged} storeAndTest=${storeAndTest} />
       <div class="beside">
       ${!isAdvanced && html`<${Advice} kind=${kind} provider=${provider} />`}
