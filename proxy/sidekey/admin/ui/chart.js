@@ -13,32 +13,21 @@ const DAY = 86400;
 const WEEKDAY = new Intl.DateTimeFormat(LOCALE, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 
-/**
- * Describe the points in words, for people who do not see the chart.
- * @param {Point[]} points
- */
+/** @param {Point[]} points The chart in words, for people who do not see it. */
 export function summary(points) {
   const total = points.reduce((sum, point) => sum + point.requests, 0);
   const failed = points.reduce((sum, point) => sum + point.failed, 0);
   return total ? `${count(total, "request")}, ${number(failed)} failed` : "No requests";
 }
 
-/**
- * Compute the heights of one bar: the whole, and the failed part at its foot.
- * @param {Point} point
- * @param {number} most
- * @returns {[number, number]}
- */
+/** @param {Point} point @param {number} most @returns {[all: number, failed: number]} The heights of one bar. */
 export function heights({ requests, failed }, most) {
   const scale = HEIGHT / Math.max(most, 1);
   const low = failed && Math.max(failed * scale, LEAST);
   return [requests && Math.max(requests * scale, low, LEAST), low];
 }
 
-/**
- * Draw requests and failures by time. `step` is in seconds, `from` is the begin of the first point.
- * @param {{ points: Point[], step: number, from: string, label: string }} props
- */
+/** @param {{ points: Point[], step: number, from: string, label: string }} props `step` is in seconds, `from` is the begin of the first point. */
 export function Chart({ points, step, from, label }) {
   const format = step >= DAY ? DATE : step * points.length > DAY ? WEEKDAY : CLOCK;
   const start = new Date(from).getTime();
@@ -56,10 +45,7 @@ export function Chart({ points, step, from, label }) {
   </figure>`;
 }
 
-/**
- * Draw a small chart for a row of a table. A point is `[requests, failed]`.
- * @param {{ points: [number, number][], label: string }} props
- */
+/** @param {{ points: [requests: number, failed: number][], label: string }} props A small chart for a row of a table. */
 export function Spark({ points, label }) {
   const named = points.map(([requests, failed]) => ({ requests, failed }));
   return html`<span class="spark"><${Bars} points=${named} label=${`${label}: ${summary(named)}`} /></span>`;

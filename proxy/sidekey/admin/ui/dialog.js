@@ -29,8 +29,7 @@ export function Dialog({ title, onClose, children }) {
 /**
  * Show a dialog until it calls `close`, with the result.
  * @template T
- * @param {(close: (result: T) => void) => any} draw
- * @returns {Promise<T>}
+ * @param {(close: (result: T) => void) => any} draw @returns {Promise<T>}
  */
 export function show(draw) {
   return new Promise((resolve) => {

@@ -1,8 +1,7 @@
 // What the list and the page of one integration have in common.
 import { get } from "./api.js";
-import { Details, State, done, download } from "./parts.js";
+import { Details, done, download } from "./parts.js";
 import { html } from "./vendor/preact.js";
-import { stateOf } from "./words.js";
 
 /** @typedef {import("./api.js").Schemas["IntegrationItem"]} Item */
 
@@ -13,11 +12,6 @@ export const nameOf = (item) => item.title || item.id;
 export function hostsOf(hosts) {
   if (hosts.length === 0) return "";
   return hosts.length === 1 ? hosts[0] : `${hosts[0]} and ${hosts.length - 1} more`;
-}
-
-/** @param {{ item: Parameters<typeof stateOf>[0], usage: Parameters<typeof stateOf>[1] }} props */
-export function IntegrationState({ item, usage }) {
-  return html`<${State} ...${stateOf(item, usage)} />`;
 }
 
 /** @param {string} name @param {string[]} ids Save integrations as a file of this name. @returns {Promise<import("./api.js").Problem | null>} */

@@ -37,11 +37,7 @@ export function start(table) {
   return open();
 }
 
-/**
- * Find the first route for a path below /ui.
- * @param {Route[]} table @param {string} path
- * @returns {{ route: Route, params: Record<string, string> } | null}
- */
+/** @param {Route[]} table @param {string} path @returns {{ route: Route, params: Record<string, string> } | null} The first route that fits. */
 export function match(table, path) {
   for (const route of table) {
     const found = new RegExp(`^${route.path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`).exec(path);

@@ -31,12 +31,8 @@ export function newKey() {
 
 /**
  * Send, and ask for the result as long as it is uncertain.
- *
- * @param {string} preset
- * @param {string} key
- * @param {string} body  JSON.
- * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean }} options
- *   `onAsk` is called before each question, `givenUp` ends them.
+ * @param {string} preset @param {string} key @param {string} body JSON.
+ * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean }} options `onAsk` is called before each question, `givenUp` ends them.
  * @returns {Promise<Sent>}
  */
 export async function send(preset, key, body, { onAsk, givenUp = () => false }) {
@@ -50,9 +46,7 @@ export async function send(preset, key, body, { onAsk, givenUp = () => false }) 
 
 /**
  * Ask for the result of a send.
- *
- * @param {string} key
- * @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean, connected?: boolean }} options
+ * @param {string} key @param {{ onAsk: (connected: boolean) => void, givenUp?: () => boolean, connected?: boolean }} options
  * @returns {Promise<Sent>}
  */
 export async function ask(key, { onAsk, givenUp = () => false, connected = true }) {

@@ -49,11 +49,7 @@ export const kindName = (kind) => KINDS[kind ?? ""] ?? kind ?? "";
 
 const TELL = "Tell a developer, with the request ID.";
 
-/**
- * The result of a send in words.
- * @param {Send} send
- * @returns {Words}
- */
+/** @param {Send} send @returns {Words} */
 export function outcome({ outcome: result, status, code, host, milliseconds, retry_after: retryAfter }) {
   const upstream = host || "The service";
   switch (result) {
@@ -115,11 +111,9 @@ function notSent(host, code) {
 }
 
 /**
- * A send that Sidekey's API refused, in words. Errors of parameters belong to their fields.
- * @param {import("./api.js").Problem} problem
- * @param {number | null} retryAfter
+ * Return what to say of a send that Sidekey's API refused. Errors of parameters belong to their fields.
+ * @param {import("./api.js").Problem} problem @param {number | null} retryAfter
  * @param {{ per_minute: number | null, per_day: number | null }} [limits] Those of the person.
- * @returns {Words}
  */
 export function sendProblem(problem, retryAfter, limits = { per_minute: null, per_day: null }) {
   if (problem.code === "send_limit") return warning(limit(problem, limits), retryAfter ? `You can go on in ${wait(retryAfter)}.` : "");
@@ -134,11 +128,7 @@ function limit(problem, limits) {
   return most ? `You have sent ${number(most)} in ${period}, which is your limit.` : `Your limit in ${period} is reached.`;
 }
 
-/**
- * The result of testing an integration in words.
- * @param {{ ok: boolean, status: number | null, code: string | null, reason: string, note: string | null, milliseconds: number }} result
- * @returns {Words}
- */
+/** @param {Omit<import("./api.js").Schemas["TestResult"], "request">} result @returns {Words} */
 export function testWords({ ok, status, code, reason, note, milliseconds }) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
@@ -173,10 +163,7 @@ export function logInProblem({ code, title, detail }) {
   return LOG_IN_PROBLEMS[code] ?? `${title}. ${sentence(detail)}`;
 }
 
-/**
- * Why a change of one object was refused, in one sentence.
- * @param {import("./api.js").Problem} problem
- */
+/** @param {import("./api.js").Problem} problem Why a change of one object was refused. */
 export function refusalText({ code, title, detail }) {
   if (code === "changed") return "Not done: somebody else has changed it meanwhile.";
   if (code === "not_found") return "It does not exist any more.";
@@ -256,10 +243,7 @@ export const resultText = (name, amount) => `${RESULTS[name] ?? name}: ${number(
 /** @param {{ status: number, code: string }} failure Return True if the upstream rejected the credential. */
 export const isRejected = ({ status, code }) => !code && (status === 401 || status === 403);
 
-/**
- * What most likely helps when an integration fails.
- * @param {{ status: number, code: string }} failure `status` 0: there was no response.
- */
+/** @param {{ status: number, code: string }} failure `status` 0: there was no response. */
 export function adviceFor({ status, code }) {
   if (code) return FAILURES[code]?.[1] ?? "";
   if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
@@ -268,10 +252,7 @@ export function adviceFor({ status, code }) {
   return "";
 }
 
-/**
- * How long requests take, in one sentence.
- * @param {{ to_ms: number | null, count: number }[]} latency Counts by upper bound, fastest first.
- */
+/** @param {import("./api.js").Schemas["LatencyCount"][]} latency Counts by upper bound, fastest first. */
 export function latencyText(latency) {
   const total = latency.reduce((sum, { count }) => sum + count, 0);
   if (total === 0) return "";
@@ -279,7 +260,7 @@ export function latencyText(latency) {
   return half === most ? `95 % ${most}` : `half ${half}, 95 % ${most}`;
 }
 
-/** @param {{ to_ms: number | null, count: number }[]} latency @param {number} least */
+/** @param {import("./api.js").Schemas["LatencyCount"][]} latency @param {number} least */
 function within(latency, least) {
   let sum = 0;
   for (const { to_ms: limit, count } of latency) {

@@ -16,10 +16,7 @@ function lines(section, indent) {
   });
 }
 
-/**
- * Write a value behind what begins its line.
- * @param {string} start @param {any} value @param {string} indent @returns {string[]}
- */
+/** @param {string} start The begin of its first line. @param {any} value @param {string} indent @returns {string[]} */
 function item(start, value, indent) {
   if (typeof value === "string" && isBlock(value)) {
     const end = value.endsWith("\n") ? "" : "-";

@@ -2,11 +2,7 @@
 import { clock, day } from "../time.js";
 import { pointersOf } from "./model.js";
 
-/**
- * @typedef {{ base: string | null, prefixes: string[], domains: string[], learns: boolean,
- *   places: Partial<Record<"headers" | "query" | "body" | "signature" | "handshake", string[]>> }} Destination
- * @typedef {import("../api.js").ItemError} ItemError
- */
+/** @typedef {import("../api.js").ItemError} ItemError */
 
 /** @type {["headers" | "query" | "body", string, string][]} */
 const PLACES = [
@@ -15,7 +11,7 @@ const PLACES = [
   ["body", "body field", "body fields"],
 ];
 
-/** @param {Destination} destination Return where a credential goes, such as "header Authorization, to https://api.example.com". */
+/** @param {import("../api.js").Schemas["Targets"]} destination Return where a credential goes, such as "header Authorization, to https://api.example.com". */
 export function destinationText({ prefixes, domains, learns, places }) {
   const parts = PLACES.flatMap(([key, one, several]) => {
     const names = places[key] ?? [];
@@ -55,7 +51,7 @@ export function setBy({ set_at: at, set_by: by }) {
   return `Set by ${by} ${clock(at)}.`;
 }
 
-/** @param {{ subject: string, issuer: string, not_after: string }} certificate @param {number} [now] */
+/** @param {import("../api.js").Schemas["ShownCertificate"]} certificate @param {number} [now] */
 export function certificateText({ subject, issuer, not_after: end }, now = Date.now()) {
   const days = Math.floor((new Date(end).getTime() - now) / 86_400_000);
   const left = days < 0 ? "it has expired" : days === 1 ? "1 day" : `${days} days`;

@@ -3,14 +3,14 @@ import { post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
-import { IntegrationState, exportAs, nameOf } from "../integration_parts.js";
+import { exportAs, nameOf } from "../integration_parts.js";
 import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, done, say } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, sentence, standingReason, testWords } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, sentence, standingReason, stateOf, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
@@ -84,7 +84,7 @@ function Verdict({ integration, usage, failure, canEdit, path }) {
   };
   return html`
     <div class="verdict">
-      <p><${IntegrationState} item=${integration} usage=${usage && { last_used_at: usage.last_used_at, points: usage.points.map((point) => [point.requests, point.failed]) }} /> ${standingReason(integration, failure)}</p>
+      <p><${State} ...${stateOf(integration, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) })} /> ${standingReason(integration, failure)}</p>
       ${advice && html`<p>${advice}${" "}
         ${isRejected(/** @type {Failure} */ (failure)) && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
       </p>`}

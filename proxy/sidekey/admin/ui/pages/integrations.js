@@ -3,12 +3,12 @@ import { Spark, count } from "../chart.js";
 import { patch, remove, useCall } from "../api.js";
 import { ask, askText } from "../dialog.js";
 import { Check, Choice, Search } from "../fields.js";
-import { Empty, Loading, More, Page, Problem, Tile, Time, say } from "../parts.js";
+import { Empty, Loading, More, Page, Problem, State, Tile, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
-import { IntegrationState, exportAs, hostsOf, nameOf } from "../integration_parts.js";
+import { exportAs, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { KINDS, STATES, kindName, refusalText } from "../words.js";
+import { KINDS, STATES, kindName, refusalText, stateOf } from "../words.js";
 import { ago } from "../time.js";
 
 /** @typedef {import("../integration_parts.js").Item} Item */
@@ -107,7 +107,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
               </div></div></th>
               <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
-              <td data-label="Status"><div><${IntegrationState} item=${item} usage=${item.usage} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
+              <td data-label="Status"><div><${State} ...${stateOf(item, item.usage)} />${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">
