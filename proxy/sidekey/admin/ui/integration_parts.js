@@ -2,6 +2,7 @@
 import { get } from "./api.js";
 import { Details, done, download } from "./parts.js";
 import { html } from "./vendor/preact.js";
+import { testWords } from "./words.js";
 
 /** @typedef {import("./api.js").Schemas["IntegrationItem"]} Item */
 
@@ -23,9 +24,15 @@ export async function exportAs(name, ids) {
   return null;
 }
 
-/** @param {{ text: string }} props Notes of a provider, one sentence a line. Sentences about keys are for few people. */
-export function Notes({ text }) {
-  const sentences = text.split(/(?<=[.!?]) (?=[A-Z`])/);
+/** @param {{ result: Parameters<typeof testWords>[0], children?: any }} props The result of a test, with what to do. */
+export function TestBanner({ result, children }) {
+  const { mood, text, advice } = testWords(result);
+  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice} ${children}</p></div>`;
+}
+
+/** @param {Pick<import("./api.js").Schemas["Provider"], "title" | "notes" | "documentation">} props Notes of a provider, one sentence a line. Sentences about keys are for few people. */
+export function Notes({ title, notes, documentation }) {
+  const sentences = notes.split(/(?<=[.!?]) (?=[A-Z`])/);
   const isSpecial = (/** @type {string} */ each) => /`[a-z]+_[a-z_]+`/.test(each);
   const special = sentences.filter(isSpecial);
   return html`
@@ -33,6 +40,7 @@ export function Notes({ text }) {
     ${special.length > 0 && html`<${Details} summary="Special cases, under Advanced">
       <ul class="notes">${special.map((each) => html`<li>${marked(each)}</li>`)}</ul>
     <//>`}
+    <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
   `;
 }
 

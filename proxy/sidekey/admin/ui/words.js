@@ -69,20 +69,11 @@ export function outcome({ outcome: result, status, code, host, milliseconds, ret
 }
 
 /** @type {Record<string, string>} */
-const COUNTED = {
-  accepted: "accepted",
-  refused: "refused",
-  failed: "with an error",
-  not_sent: "not sent",
-  unknown: "unknown",
-  sending: "under way",
-  left_out: "left out",
-  accepted_before: "accepted before",
-};
+const COUNTED = { failed: "with an error", sending: "under way" };
 
 /** @param {Record<string, number>} outcomes Numbers of sends by outcome: "236 accepted · 4 refused". */
 export const counted = (outcomes) =>
-  Object.entries(outcomes).map(([name, count]) => `${number(count)} ${COUNTED[name] ?? name}`).join(" · ");
+  Object.entries(outcomes).map(([name, count]) => `${number(count)} ${COUNTED[name] ?? name.replace("_", " ")}`).join(" · ");
 
 /** @param {string} host @param {number | null} status @param {number | null} retryAfter @returns {Words} */
 function refused(host, status, retryAfter) {

@@ -25,14 +25,10 @@ export function documentOf(integration) {
   return { id, ...Object.fromEntries(Object.entries(members).filter(([key]) => !READ_ONLY.includes(key))) };
 }
 
-const FIRST = ["id", "title", "description", "tags"];
-const LAST = ["auth", "test"];
-
-/** @param {Value} document Return a document with its top-level keys in the order in which people read them. */
-export function inOrder(document) {
-  /** @param {string} key */
-  const rank = (key) => (FIRST.includes(key) ? FIRST.indexOf(key) : LAST.includes(key) ? FIRST.length + 1 : FIRST.length);
-  return Object.fromEntries(Object.entries(document).sort(([one], [other]) => rank(one) - rank(other)));
+/** @param {Value} document @returns {Value} A document with its top-level keys in the order in which people read them. */
+export function inOrder({ id, title, description, tags, auth, test, ...rest }) {
+  const members = Object.entries({ id, title, description, tags, ...rest, auth, test });
+  return Object.fromEntries(members.filter(([, value]) => value !== undefined));
 }
 
 /** @param {Value} value @returns {boolean} True for a number with its spelling. */

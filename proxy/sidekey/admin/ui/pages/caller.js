@@ -6,18 +6,18 @@ import { Loading, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 
-/** @typedef {{ all: boolean, ids: string[] }} Granted */
+/** @typedef {"*" | string[]} Granted All, or some by their IDs. */
 /** @typedef {{ name: string, integrations: Granted, presets: Granted }} Caller */
 
 /** @type {Caller} */
-const NEW = { name: "", integrations: { all: false, ids: [] }, presets: { all: false, ids: [] } };
+const NEW = { name: "", integrations: [], presets: [] };
 
 /** @param {{ params: { name?: string } }} props Without a name, a new caller. */
 export default function CallerPage({ params: { name } }) {
   const { result, problem } = useCall(name === undefined ? null : `/callers/${encodeURIComponent(name)}`);
   const title = name === undefined ? "Add a caller" : `What ${name} may use`;
   const crumbs = html`<a href="/ui/access?tab=callers">Access</a> / ${name ?? "Add"}`;
-  const loaded = name === undefined ? NEW : result?.ok && callerOf(result.body);
+  const loaded = name === undefined ? NEW : result?.ok && result.body;
   return html`
     <${Page} title=${title} crumbs=${crumbs}>
       ${loaded
@@ -25,13 +25,6 @@ export default function CallerPage({ params: { name } }) {
         : html`<${Loading} problem=${problem} />`}
     <//>
   `;
-}
-
-/** @param {any} body @returns {Caller} */
-function callerOf({ name, integrations, presets }) {
-  /** @param {"*" | string[]} ids */
-  const granted = (ids) => (ids === "*" ? { all: true, ids: [] } : { all: false, ids });
-  return { name, integrations: granted(integrations), presets: granted(presets) };
 }
 
 /** @param {{ loaded: Caller, etag: string | null, isNew: boolean }} props */
@@ -50,10 +43,8 @@ function Form({ loaded, etag, isNew }) {
     event.preventDefault();
     setBusy(true);
     setProblem(null);
-    const { name } = caller;
-    /** @param {Granted} granted */
-    const sent = ({ all, ids }) => (all ? "*" : ids);
-    const body = { name, integrations: sent(caller.integrations), presets: sent(caller.presets) };
+    const { name, integrations, presets } = caller;
+    const body = { name, integrations, presets };
     const result = await (isNew ? post("/callers", body) : put(`/callers/${encodeURIComponent(name)}`, body, { etag }));
     setBusy(false);
     if (!result.ok) return setProblem(result.problem);
@@ -78,11 +69,17 @@ function Form({ loaded, etag, isNew }) {
 /** @param {{ kind: "presets" | "integrations", granted: Granted, error: string, onChange: (granted: Granted) => void }} props */
 function Grant({ kind, granted, error, onChange }) {
   const label = kind === "presets" ? "Presets" : "Integrations";
+  const isAll = granted === "*";
+  // Kept while all are granted.
+  const [ids, setIds] = useState(isAll ? [] : granted);
   return html`
-    <${Radios} label=${label} value=${granted.all ? "all" : "some"} error=${granted.all ? error : ""}
+    <${Radios} label=${label} value=${isAll ? "all" : "some"} error=${isAll ? error : ""}
       options=${[["some", `Only the chosen ${kind}`], ["all", `All ${kind}, also those that are added later`]]}
-      onInput=${(/** @type {string} */ value) => onChange({ ...granted, all: value === "all" })} />
-    ${!granted.all && html`<${Picker} kind=${kind} label=${`Which ${kind}`} chosen=${granted.ids} error=${error}
-      onChange=${(/** @type {string[]} */ ids) => onChange({ ...granted, ids })} />`}
+      onInput=${(/** @type {string} */ value) => onChange(value === "all" ? "*" : ids)} />
+    ${!isAll && html`<${Picker} kind=${kind} label=${`Which ${kind}`} chosen=${granted} error=${error}
+      onChange=${(/** @type {string[]} */ chosen) => {
+        setIds(chosen);
+        onChange(chosen);
+      }} />`}
   `;
 }

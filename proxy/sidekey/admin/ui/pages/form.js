@@ -10,7 +10,7 @@ import { Advanced, confirmChanges } from "../forms/advanced.js";
 import { Conflict } from "../forms/conflict.js";
 import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
 import { FieldInput } from "../forms/inputs.js";
-import { Notes } from "../integration_parts.js";
+import { Notes, TestBanner } from "../integration_parts.js";
 import { fieldsOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
 import { EMPTY_HEADER, fits, hidden, load, pointersOf, rowErrors, save, valueError } from "../forms/model.js";
 import { destinationText, errorText } from "../forms/sentences.js";
@@ -386,8 +386,7 @@ function Refused({ problem, isForm, shown }) {
 function Advice({ kind, provider }) {
   if (kind === "responsys") return html`<aside class="card pad"><p>${RESPONSYS_ADVICE}</p></aside>`;
   if (provider === null) return null;
-  return html`<aside class="card pad"><h2>About ${provider.title}</h2><${Notes} text=${provider.notes} />
-    <p><a href=${provider.documentation} target="_blank" rel="noreferrer">Documentation of ${provider.title}</a></p></aside>`;
+  return html`<aside class="card pad"><h2>About ${provider.title}</h2><${Notes} ...${provider} /></aside>`;
 }
 
 /** @param {{ tested: any, isChanged: boolean, storeAndTest: () => void }} props */
@@ -398,8 +397,7 @@ function Tested({ tested, isChanged, storeAndTest }) {
     return html`<div class="banner"><p>Save first: a stored secret is only used for what is saved.
       <button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
   }
-  const { mood, text, advice } = testWords(tested);
-  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}${isChanged && " This is not saved yet."}</p></div>`;
+  return html`<${TestBanner} result=${tested}>${isChanged && "This is not saved yet."}<//>`;
 }
 
 /** @param {{ kind: string, preview: any, warnings: ItemError[], fields: Field[] }} props

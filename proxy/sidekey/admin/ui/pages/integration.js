@@ -3,7 +3,7 @@ import { post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
-import { exportAs, nameOf } from "../integration_parts.js";
+import { TestBanner, exportAs, nameOf } from "../integration_parts.js";
 import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, done, say } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
@@ -95,16 +95,10 @@ function Verdict({ integration, usage, failure, canEdit, path }) {
         ${!hasTest && canEdit && html`<a class="button" href=${edit}>Add a test</a>`}
         ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
       </div>
-      ${tested && html`<${Tested} test=${tested} edit=${canEdit && edit} />`}
+      ${tested && html`<${TestBanner} result=${tested}>${!tested.ok && canEdit && html`<a href=${edit}>Edit the integration</a>`}<//>`}
       <${Problem} problem=${problem} />
     </div>
   `;
-}
-
-/** @param {{ test: Parameters<typeof testWords>[0], edit: string | false }} props */
-function Tested({ test, edit }) {
-  const { mood, text, advice } = testWords(test);
-  return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice}${!test.ok && edit && html`${" "}<a href=${edit}>Edit the integration</a>`}</p></div>`;
 }
 
 /** @param {{ integration: Integration, canEdit: boolean, etag: string | null, path: string }} props */

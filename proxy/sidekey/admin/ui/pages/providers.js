@@ -43,8 +43,7 @@ function Provider({ provider, kind, title, aliases, category, notes, documentati
       </div>
       ${canAdd && html`<a class="button" href=${`/ui/add/integrations/${kind}?provider=${provider}`} aria-label=${`Add ${title}`}>Add</a>`}</div>
       <${Details} summary="What you need">
-        <${Notes} text=${notes} />
-        <p><a href=${documentation} target="_blank" rel="noreferrer">Documentation of ${title}</a></p>
+        <${Notes} title=${title} notes=${notes} documentation=${documentation} />
       <//>
     </li>
   `;
