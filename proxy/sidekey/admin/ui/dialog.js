@@ -52,7 +52,7 @@ export function ask({ title, text, yes, no = "Cancel", danger = false }) {
   return show(
     (close) => html`
       <${Dialog} title=${title} onClose=${() => close(false)}>
-        <p>${text}</p>
+        ${typeof text === "string" ? html`<p>${text}</p>` : text}
         <div class="actions">
           <button type="button" class=${danger ? "button danger" : "button primary"} onClick=${() => close(true)}>${yes}</button>
           <button type="button" class=${danger ? "button primary" : "button"} autofocus=${danger} onClick=${() => close(false)}>${no}</button>

@@ -113,24 +113,23 @@ export function Check({ label, value, onInput, help, error, disabled = false }) 
 /** @param {{ label: string, value: string, onInput: (value: string) => void, example?: string, autofocus?: boolean }} props
  * Search as you type: calls `onInput` when nothing was typed for 200 ms, and at once with Enter. */
 export function Search({ label, value, onInput, example, autofocus = false }) {
-  const [text, setText] = useState(value);
   const timer = useRef(0);
   const sent = useRef(value);
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   useEffect(() => {
     // The URL changed by itself, such as with Back.
-    if (value === sent.current) return;
+    if (value === sent.current || input.current === null) return;
     clearTimeout(timer.current);
     sent.current = value;
-    setText(value);
+    input.current.value = value;
   }, [value]);
   useEffect(() => {
     if (autofocus) input.current?.focus();
     return () => clearTimeout(timer.current);
   }, []);
-  /** @param {string} next */
-  const send = (next) => {
+  const send = () => {
     clearTimeout(timer.current);
+    const next = input.current?.value.trim() ?? "";
     if (next === sent.current) return;
     sent.current = next;
     onInput(next);
@@ -138,14 +137,12 @@ export function Search({ label, value, onInput, example, autofocus = false }) {
   return html`
     <form role="search" aria-label=${label} class="search" onSubmit=${(/** @type {Event} */ event) => {
       event.preventDefault();
-      send(text.trim());
+      send();
     }}>
-      <input type="search" ref=${input} aria-label=${label} placeholder=${example ?? label} value=${text} autocomplete="off"
-        spellcheck=${false} onInput=${(/** @type {any} */ event) => {
-          const next = event.target.value;
-          setText(next);
+      <input type="search" ref=${input} aria-label=${label} placeholder=${example ?? label} defaultValue=${value} autocomplete="off"
+        spellcheck=${false} onInput=${() => {
           clearTimeout(timer.current);
-          timer.current = window.setTimeout(() => send(next.trim()), 200);
+          timer.current = window.setTimeout(send, 200);
         }} />
     </form>
   `;

@@ -1,7 +1,7 @@
 // A document as YAML, with the server's errors at their lines.
 import { html, useRef } from "../vendor/preact.js";
 import { Code } from "../fields.js";
-import { Dialog, show } from "../dialog.js";
+import { ask } from "../dialog.js";
 import { diff } from "../diff.js";
 
 /** @typedef {import("../api.js").ItemError} ItemError */
@@ -53,14 +53,6 @@ export function Difference({ before, after }) {
 
 /** @param {string} before @param {string} after @returns {Promise<boolean>} Show the changes, and ask whether to save them. */
 export function confirmChanges(before, after) {
-  return show((close) => html`
-    <${Dialog} title="Save these changes?" onClose=${() => close(false)}>
-      <${Difference} before=${before} after=${after} />
-      <p class="help">Values of secrets are hidden. Comments are not kept.</p>
-      <div class="actions">
-        <button type="button" class="button primary" onClick=${() => close(true)}>Save these changes</button>
-        <button type="button" class="button" onClick=${() => close(false)}>Cancel</button>
-      </div>
-    <//>
-  `);
+  const text = html`<${Difference} before=${before} after=${after} /><p class="help">Values of secrets are hidden. Comments are not kept.</p>`;
+  return ask({ title: "Save these changes?", text, yes: "Save these changes" });
 }

@@ -40,6 +40,11 @@ const AUTHENTICATIONS = [
   ["query", "In the query"],
 ];
 
+const LOG_IN = [
+  ofAuth("username", "User name", { type: "secret", required: true, isReadable: true }),
+  ofAuth("password", "Password", { type: "secret", required: true }),
+];
+
 /** @type {Record<string, Field[]>} */
 const FORMS = {
   oauth2: [
@@ -63,17 +68,11 @@ const FORMS = {
     },
     TEST,
   ],
-  basic: [
-    PREFIX,
-    ofAuth("username", "User name", { type: "secret", required: true, isReadable: true }),
-    ofAuth("password", "Password", { type: "secret", required: true }),
-    TEST,
-  ],
+  basic: [PREFIX, ...LOG_IN, TEST],
   headers: [PREFIX, { key: "headers", type: "headers", path: ["auth", "headers"], label: "Headers", required: true }, TEST],
   responsys: [
     ofAuth("login_endpoint", "Login URL", { required: true, input: "url", example: "https://login2.responsys.net" }),
-    ofAuth("username", "User name", { type: "secret", required: true, isReadable: true }),
-    ofAuth("password", "Password", { type: "secret", required: true }),
+    ...LOG_IN,
     TEST,
   ],
   mtls: [

@@ -136,7 +136,7 @@ function Bulk({ selected, tags, changeEach }) {
       patch(`/integrations/${item.id}`, { tags: [...new Set([...item.tags, tag])] }, { etag: `"${item.version}"` }));
   };
   const removeAll = async () => {
-    const text = html`<bdi>${names}</bdi>. Secrets are deleted too, and services that use ${selected.length === 1 ? "it" : "them"} are refused.`;
+    const text = html`<p><bdi>${names}</bdi>. Secrets are deleted too, and services that use ${selected.length === 1 ? "it" : "them"} are refused.</p>`;
     const sure = await ask({ title: `Delete ${count(selected.length, "integration")}?`, text, yes: "Delete", danger: true });
     if (sure) await changeEach("is deleted.", (item) => remove(`/integrations/${item.id}`, { etag: `"${item.version}"` }));
   };
