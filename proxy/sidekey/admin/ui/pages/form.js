@@ -6,8 +6,7 @@ import { Busy, Details, Loading, Page, Problem, Tabs, done, say } from "../parts
 import { go, here, hrefWith, leaveQuestion } from "../router.js";
 import { idOf, kindName, sentence, testWords } from "../words.js";
 import { toYaml } from "../yaml.js";
-import { Advanced, confirmChanges } from "../forms/advanced.js";
-import { Conflict } from "../forms/conflict.js";
+import { Advanced, Conflict, confirmChanges } from "../forms/advanced.js";
 import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
 import { FieldInput } from "../forms/inputs.js";
 import { Notes, TestBanner } from "../integration_parts.js";
