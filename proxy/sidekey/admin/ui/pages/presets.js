@@ -30,16 +30,14 @@ export default function PresetsPage({ query }) {
         <p>Only with the ${key} <bdi>${filter[key]}</bdi>. <a href=${hrefWith({ [key]: null, after: null })}>Show all</a></p>`)}
       <${Loading} problem=${problem} body=${body} />
       ${body?.items.length > 0 && html`<${Table} items=${body.items} />`}
-      ${body?.items.length === 0 && html`<${Nothing} isFiltered=${isFiltered} add=${add} />`}
+      ${body?.items.length === 0 && html`<${Empty}>
+        ${isFiltered
+          ? html`<p>Nothing matches. <a href="/ui/presets">Clear filters</a></p>`
+          : html`<p>A preset is a request that people and services can send without its credential.</p>${add}`}
+      <//>`}
       <${More} next=${body?.next} />
     <//>
   `;
-}
-
-/** @param {{ isFiltered: boolean, add: any }} props */
-function Nothing({ isFiltered, add }) {
-  if (isFiltered) return html`<${Empty}><p>Nothing matches. <a href="/ui/presets">Clear filters</a></p><//>`;
-  return html`<${Empty}><p>A preset is a request that people and services can send without its credential.</p>${add}<//>`;
 }
 
 /** @param {{ items: Item[] }} props */
@@ -47,29 +45,23 @@ function Table({ items }) {
   return html`
     <div class="card"><table class="list">
       <thead><tr><th scope="col">Name</th><th scope="col">Sends</th><th scope="col">With</th><th scope="col">Status</th></tr></thead>
-      <tbody>${items.map((item) => html`<${Row} key=${item.source + item.id} item=${item} />`)}</tbody>
+      <tbody>${items.map(({ id, title, takes, source, status, problem, tags, integration, method, url }) => html`
+        <tr key=${source + id}>
+          <th scope="row">
+            <a href=${`/ui/presets/${encodeURIComponent(id)}`}><bdi>${title || id}</bdi></a>
+            ${title && title !== id && html`<p>${id}</p>`}
+            ${tags.length > 0 && html`<ul class="tags">${tags.map((tag) => html`<li><a href=${hrefWith({ tag, after: null })}><bdi>${tag}</bdi></a></li>`)}</ul>`}
+          </th>
+          <td data-label="Sends"><code><bdi>${method} ${url}</bdi></code></td>
+          <td data-label="With">${integration && html`<a href=${`/ui/integrations/${encodeURIComponent(integration)}`}><bdi>${integration}</bdi></a>`}</td>
+          <td data-label="Status">
+            <${State} status=${status} />
+            ${problem && html`<p>${problem}</p>`}
+            ${takes === "payload" && html`<p>For services: it has no body to fill in.</p>`}
+            ${source === "file" && html`<p>Set in a config file.</p>`}
+          </td>
+        </tr>
+      `)}</tbody>
     </table></div>
-  `;
-}
-
-/** @param {{ item: Item }} props */
-function Row({ item }) {
-  const { id, title, takes, source, status, problem, tags, integration, method, url } = item;
-  return html`
-    <tr>
-      <th scope="row">
-        <a href=${`/ui/presets/${encodeURIComponent(id)}`}><bdi>${title || id}</bdi></a>
-        ${title && title !== id && html`<p>${id}</p>`}
-        ${tags.length > 0 && html`<ul class="tags">${tags.map((tag) => html`<li><a href=${hrefWith({ tag, after: null })}><bdi>${tag}</bdi></a></li>`)}</ul>`}
-      </th>
-      <td data-label="Sends"><code><bdi>${method} ${url}</bdi></code></td>
-      <td data-label="With">${integration && html`<a href=${`/ui/integrations/${encodeURIComponent(integration)}`}><bdi>${integration}</bdi></a>`}</td>
-      <td data-label="Status">
-        <${State} status=${status} />
-        ${problem && html`<p>${problem}</p>`}
-        ${takes === "payload" && html`<p>For services: it has no body to fill in.</p>`}
-        ${source === "file" && html`<p>Set in a config file.</p>`}
-      </td>
-    </tr>
   `;
 }

@@ -32,15 +32,13 @@ export default function SendPage({ params: { id }, query }) {
   const crumbs = html`<a href="/ui/send">Send</a> / ${form?.title ?? id}`;
   return html`
     <${Page} title=${form?.title ?? id} crumbs=${crumbs}>
-      ${form ? html`<${Views} form=${form} query=${query} />` : html`<${Refused} problem=${problem} reload=${reload} />`}
+      ${form
+        ? html`<${Views} form=${form} query=${query} />`
+        : problem?.code === "forbidden"
+        ? html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`
+        : html`<${Loading} problem=${problem} again=${reload} />`}
     <//>
   `;
-}
-
-/** @param {{ problem: import("../api.js").Problem | null, reload: () => void }} props */
-function Refused({ problem, reload }) {
-  if (problem?.code === "forbidden") return html`<p class="banner bad" role="alert">You may not send this. Ask an admin.</p>`;
-  return html`<${Loading} problem=${problem} again=${reload} />`;
 }
 
 /** @param {{ form: Form, query: URLSearchParams }} props */
@@ -55,7 +53,8 @@ function Views({ form, query }) {
   return html`
     ${form.help && html`<p class="lead">${form.help}</p>`}
     <${Tabs} items=${shown} value=${tab} />
-    ${form.problem && tab !== "sends" && html`<${CannotBeSent} form=${form} />`}
+    ${form.problem && tab !== "sends" && html`<p class="banner bad" role="alert">Cannot be sent now.
+      ${" "}${may("viewer") ? html`<a href=${`/ui/presets/${encodeURIComponent(form.id)}`}>See why</a>` : "Tell a developer."}</p>`}
     ${!form.problem && tab !== "sends" && may("viewer") && html`<${Failing} id=${form.id} />`}
     <div hidden=${tab !== "one"}><${One} form=${form} /></div>
     ${hasCsv && html`<div hidden=${tab !== "csv"}><${File} form=${form} query=${query} /></div>`}
@@ -71,12 +70,6 @@ function File({ form, query }) {
   }, []);
   if (loaded === "failed") return html`<p class="banner bad">This part of the page could not be loaded. Reload the page.</p>`;
   return loaded ? html`<${loaded.SendCsv} form=${form} query=${query} />` : html`<${Busy} />`;
-}
-
-/** @param {{ form: Form }} props */
-function CannotBeSent({ form }) {
-  const link = html`<a href=${`/ui/presets/${encodeURIComponent(form.id)}`}>See why</a>`;
-  return html`<p class="banner bad" role="alert">Cannot be sent now. ${may("viewer") ? link : "Tell a developer."}</p>`;
 }
 
 /** @param {{ id: string }} props A warning for people who may see integrations. */

@@ -27,23 +27,18 @@ export default function SendListPage({ query }) {
     <${Page} title="Send" actions=${search}>
       <${Loading} problem=${problem} body=${body} again=${reload} />
       ${body && forms.length === 0 && html`<${NoForms} q=${q} />`}
-      <ul class="tiles">${forms.map((form) => html`<${Card} key=${form.id} form=${form} />`)}</ul>
+      <ul class="tiles">${forms.map(({ id, title, help, problem: isBroken }) => html`
+        <li class="card" key=${id}>
+          <${Tile} name=${title} />
+          <div>
+            <a href=${`/ui/send/${encodeURIComponent(id)}`}>${title}</a>
+            ${isBroken ? html`<p class="error">! Cannot be sent now</p>` : help && html`<p class="help">${help}</p>`}
+          </div>
+        </li>
+      `)}</ul>
       <${More} next=${body?.next} />
       ${q === "" && html`<${Latest} titles=${titles} />`}
     <//>
-  `;
-}
-
-/** @param {{ form: Form }} props */
-function Card({ form: { id, title, help, problem } }) {
-  return html`
-    <li class="card">
-      <${Tile} name=${title} />
-      <div>
-        <a href=${`/ui/send/${encodeURIComponent(id)}`}>${title}</a>
-        ${problem ? html`<p class="error">! Cannot be sent now</p>` : help && html`<p class="help">${help}</p>`}
-      </div>
-    </li>
   `;
 }
 

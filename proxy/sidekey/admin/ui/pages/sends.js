@@ -46,7 +46,9 @@ export function List({ sends, titles, goOn = false, people = false, empty }) {
           <span class="when"><${Time} at=${send.at} /></span>
           <div class="grow">
             ${people && html`<bdi>${personName({ name: send.who, label: send.label, identity: send.who })}</bdi>: `}
-            ${titles && html`<${Preset} id=${send.preset} titles=${titles} /> `}
+            ${titles && (send.preset === null
+              ? "A preset that was not saved: "
+              : html`<a href=${`/ui/send/${encodeURIComponent(send.preset)}`}>${titles[send.preset] ?? send.preset}</a> `)}
             ${send.batch ? html`<${File} id=${send.batch.id} at=${send.at} goOn=${goOn} />` : html`<${Outcome} send=${send} />`}
           </div>
           ${!send.batch && send.request_id && html`<span class="help">${send.request_id} <${Copy} text=${send.request_id} /></span>`}
@@ -63,11 +65,6 @@ function Outcome({ send }) {
     <span class=${mood === "good" ? "" : "error"}>${text}</span>
     ${MAY_HAVE_ACTED.has(send.outcome) && html` <span class="help">${advice}</span>`}
   `;
-}
-
-/** @param {{ id: string | null, titles: Record<string, string> }} props */
-function Preset({ id, titles }) {
-  return id === null ? "A preset that was not saved:" : html`<a href=${`/ui/send/${encodeURIComponent(id)}`}>${titles[id] ?? id}</a>`;
 }
 
 /** @param {{ id: string, at: string, goOn: boolean }} props The newest row of a file stands for all. */
