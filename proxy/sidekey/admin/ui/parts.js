@@ -107,7 +107,7 @@ export function More({ next, name = "after", text = "Next page" }) {
 
 /** @param {{ text?: string }} props While something loads. */
 export function Busy({ text = "Loading…" }) {
-  return html`<p class="busy">${text}</p>`;
+  return html`<p class="soft">${text}</p>`;
 }
 
 /** @param {{ problem: import("./api.js").Problem | null, body?: any, again?: () => void }} props The state of a call: its problem, or that it loads. */

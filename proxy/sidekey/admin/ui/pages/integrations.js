@@ -60,7 +60,11 @@ export default function IntegrationsPage({ query }) {
       </div>
       <${Loading} problem=${problem} body=${body} />
       ${results.length > 0 && html`<div class="banner quiet"><ul>${results.map(({ id, text }) => html`<li><bdi>${id}</bdi>: ${text}</li>`)}</ul></div>`}
-      ${body && items.length === 0 && html`<${Nothing} filtered=${filtered || after !== null} add=${add} />`}
+      ${body && items.length === 0 && html`<${Empty}>
+        ${filtered || after !== null
+          ? html`<p>Nothing matches.</p><p><a href="/ui/integrations">Clear filters</a></p>`
+          : html`<p>Add your first integration: where requests go, and the credential that Sidekey adds.</p>${add && html`<p>${add}</p>`}`}
+      <//>`}
       ${items.length > 0 && html`
         <${Table} items=${items} canEdit=${canEdit} chosen=${chosen} setChosen=${setChosen} />
         ${selected.length > 0 && html`<${Bulk} selected=${selected} tags=${body.tags} changeEach=${changeEach} />`}
@@ -68,18 +72,6 @@ export default function IntegrationsPage({ query }) {
       `}
     <//>
   `;
-}
-
-/** @param {{ filtered: boolean, add: any }} props */
-function Nothing({ filtered, add }) {
-  if (filtered) {
-    const none = Object.fromEntries([...FILTERS, "after"].map((name) => [name, null]));
-    return html`<${Empty}><p>Nothing matches.</p><p><a href=${hrefWith(none)}>Clear filters</a></p><//>`;
-  }
-  return html`<${Empty}>
-    <p>Add your first integration: where requests go, and the credential that Sidekey adds.</p>
-    ${add && html`<p>${add}</p>`}
-  <//>`;
 }
 
 /** @param {{ items: Item[], canEdit: boolean, chosen: string[], setChosen: (ids: string[]) => void }} props */

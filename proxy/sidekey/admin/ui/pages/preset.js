@@ -20,11 +20,13 @@ const EVERY = 30_000;
 
 /** @param {{ params: { id: string }, query: URLSearchParams }} props */
 export default function PresetPage({ params: { id }, query }) {
-  const path = `/presets/${encodeURIComponent(id)}`;
+  const name = encodeURIComponent(id);
+  const path = `/presets/${name}`;
   const { result, body: preset, problem } = useCall(path, undefined, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const { body: integration } = useCall(preset ? `/integrations/${encodeURIComponent(preset.integration)}` : null, undefined, { every: EVERY });
   const isFailing = preset?.status === "ok" && integration?.status === "failing";
+  const canEdit = preset?.source === "store" && may("editor");
   const tab = query.get("tab") ?? "overview";
   const drop = async () => {
     const text = "People and services that send it are refused from then on.";
@@ -37,7 +39,12 @@ export default function PresetPage({ params: { id }, query }) {
   const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${isFailing ? "failing" : preset.status} text=${isFailing ? "Its integration is failing" : undefined} />`}`;
   return html`
     <${Page} title=${preset?.title || id} heading=${heading} crumbs=${html`<a href="/ui/presets">Presets</a> / ${id}`}
-      actions=${preset && html`<${Actions} preset=${preset} drop=${drop} />`}>
+      actions=${preset && html`
+        ${mayChange("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
+        ${canEdit && html`<a class="button" href=${`/ui/presets/${name}/edit`}>Edit</a>`}
+        ${mayChange("editor") && html`<a class="button" href=${`/ui/add/presets?from=${name}`}>Duplicate</a>`}
+        ${canEdit && html`<button type="button" class="button danger" onClick=${drop}>Delete</button>`}
+      `}>
       <${Problem} problem=${failed} />
       <${Loading} problem=${problem} body=${preset} />
       ${preset && html`
@@ -46,18 +53,6 @@ export default function PresetPage({ params: { id }, query }) {
         ${tab === "sends" ? html`<${Sends} id=${id} query=${query} />` : html`<${Overview} preset=${preset} period=${query.get("period") ?? "24h"} />`}
       `}
     <//>
-  `;
-}
-
-/** @param {{ preset: any, drop: () => void }} props */
-function Actions({ preset: { id, source }, drop }) {
-  const name = encodeURIComponent(id);
-  const isStored = source === "store";
-  return html`
-    ${mayChange("send") && html`<a class="button primary" href=${`/ui/send/${name}`}>Send</a>`}
-    ${may("editor") && isStored && html`<a class="button" href=${`/ui/presets/${name}/edit`}>Edit</a>`}
-    ${mayChange("editor") && html`<a class="button" href=${`/ui/add/presets?from=${name}`}>Duplicate</a>`}
-    ${may("editor") && isStored && html`<button type="button" class="button danger" onClick=${drop}>Delete</button>`}
   `;
 }
 
