@@ -277,7 +277,7 @@ export function Submit({ busy = false, disabled = false, children }) {
 
 /**
  * Return the errors of a problem at a JSON pointer and below it, as one text. Empty: there are none.
- * @param {import("./api.js").Problem | null | undefined} problem @param {string} pointer
+ * @param {Pick<import("./api.js").Problem, "errors"> | null | undefined} problem @param {string} pointer
  */
 export function errorsAt(problem, pointer) {
   const found = (problem?.errors ?? []).filter((error) => error.pointer === pointer || error.pointer.startsWith(`${pointer}/`));

@@ -130,7 +130,7 @@ function Texts({ items, onChange, add, label, required, help, example, context, 
   /** @param {number} index */
   const errorOf = (index) => {
     if (error === "") return "";
-    const own = errorsAt(/** @type {any} */ ({ errors: context.errors }), items.length > 1 ? `${pointer}/${index}` : pointer);
+    const own = errorsAt(context, items.length > 1 ? `${pointer}/${index}` : pointer);
     return own || (index === 0 ? error : "");
   };
   /** @param {string} text @param {(text: string) => void} change @param {number} index */
@@ -189,7 +189,7 @@ function errorOfRow(row, error, place, context) {
   const isFilled = context.attempted || row.text !== "" || row.secret.text !== "";
   const own = context.attempted || row.secret.kept !== null ? valueError(row) : "";
   if (own !== "") return own;
-  return error && row.name !== "" && isFilled ? errorsAt(/** @type {any} */ ({ errors: context.errors }), place) : "";
+  return error && row.name !== "" && isFilled ? errorsAt(context, place) : "";
 }
 
 /** @param {RowValue} row @param {boolean} isSecret What was typed moves along; a stored secret never becomes public. @returns {RowValue} */

@@ -197,7 +197,7 @@ function Editor({ start, again }) {
     // The input for a new secret or domain has just been opened.
     const { replacing, by, isOn, items } = values[field.key];
     if (!attempted && ((replacing && values[field.key][by] === "") || (isOn && items.join("") === ""))) return "";
-    return pointersOf(field).map((pointer) => errorsAt(/** @type {any} */ ({ errors }), pointer)).filter(Boolean).join(" ");
+    return pointersOf(field).map((pointer) => errorsAt({ errors }, pointer)).filter(Boolean).join(" ");
   };
   /** @param {Field} field @param {any} value */
   const change = (field, value) => {
