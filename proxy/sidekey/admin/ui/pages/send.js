@@ -75,7 +75,7 @@ function File({ form, query }) {
 /** @param {{ id: string }} props A warning for people who may see integrations. */
 function Failing({ id }) {
   const preset = useCall(`/presets/${encodeURIComponent(id)}`).body;
-  const path = preset && `/integrations/${encodeURIComponent(preset.integration)}`;
+  const path = preset ? `/integrations/${encodeURIComponent(preset.integration)}` : null;
   const { body } = useCall(path, undefined, { every: 30_000 });
   if (body?.status !== "failing") return null;
   return html`<p class="banner" role="alert">The integration of this preset is failing, so this may not arrive. <a href=${`/ui${path}`}>See why</a></p>`;
