@@ -11,17 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.admin.api.audit import Search
+from sidekey.admin.api.dispatch import perform
 from sidekey.admin.api.integrations import INTEGRATIONS
 from sidekey.admin.api.messages import ApiRequest, Condition
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.routes import ROUTES
 from sidekey.admin.api.service import Service, expect
 from sidekey.history import History
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.probe import Outcome
 from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
+from sidekey.store.errors import Changed
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
 from support.api import config
@@ -64,21 +68,21 @@ def caller(name: str = "billing") -> Put:
     return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
 
 
-async def test_a_database_that_cannot_be_written_is_503_and_nothing_is_half_done(tmp_path: Path) -> None:
-    """For changes, refusals and what reads the database; who can be known by what is loaded still is."""
+async def test_store_that_cannot_be_used_is_503(tmp_path: Path) -> None:
+    """For a change and a read."""
+
+    async def read(request: ApiRequest) -> ApiRequest:
+        return replace(request, query=Search())
+
+    routes = {route.name: route for route in ROUTES}
     async with serviced(tmp_path) as (service, defects):
-        await service.commit(ASK, [caller()])
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        for work in (
-            service.commit(ASK, [caller("second")]),
-            service.now(),
-            service.note_refusal(ASK, "forbidden"),
-        ):
+        for name in ("createCaller", "listAudit"):
             with pytest.raises(ApiProblem) as refused:
-                await work
+                await perform(service, routes[name], ASK, read)
             assert (refused.value.code, refused.value.headers) == ("store_unavailable", {"Retry-After": "5"})
         (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
-        assert list((await service.now()).callers) == ["billing"]
+        assert (await service.store.read()).callers == {}
         assert defects == []
 
 
@@ -101,9 +105,8 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         assert second.code == "exists"
         assert not isinstance(first, BaseException)
         row = first.callers["billing"]
-        with pytest.raises(ApiProblem) as refused:
+        with pytest.raises(Changed):
             await service.commit(ASK, [Put(row, 7)])
-        assert refused.value.code == "changed"
         assert expect(row, WHATEVER) == 1
         for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
             with pytest.raises(ApiProblem):

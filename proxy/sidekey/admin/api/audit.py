@@ -10,10 +10,9 @@ from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body, Instant, Page
 from sidekey.admin.api.route import Route
-from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.api.service import Service
 from sidekey.runtime.snapshot import Snapshot
-from sidekey.store.audit import EVERY, AuditEntry, AuditFilter, AuditPage
-from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.audit import AuditEntry, AuditFilter, AuditPage
 
 _MOST: Final = 1 << 62
 
@@ -94,7 +93,8 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of the audit, the newest entry first."""
     query: Search = request.query
     wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
-    return await service.respond(_audit, await _page(service, query.before, wanted=wanted), service.snapshot)
+    page = await service.store.audit_page(before=query.before, wanted=wanted)
+    return await service.respond(_audit, page, service.snapshot)
 
 
 async def activity(service: Service, request: ApiRequest) -> ApiResult:
@@ -102,14 +102,8 @@ async def activity(service: Service, request: ApiRequest) -> ApiResult:
     row = service.store.state.integrations.get(request.names["id"])
     if row is None:
         raise not_found()
-    return await service.respond(_activity, await _page(service, request.query.before, row.row))
-
-
-async def _page(service: Service, before: int | None, row: str | None = None, wanted: AuditFilter = EVERY) -> AuditPage:
-    try:
-        return await service.store.audit_page(before=before, row=row, wanted=wanted)
-    except (StoreUnavailable, StoreRefused) as error:
-        raise unavailable(error) from None
+    page = await service.store.audit_page(before=request.query.before, row=row.row)
+    return await service.respond(_activity, page)
 
 
 def _activity(page: AuditPage) -> Activity:

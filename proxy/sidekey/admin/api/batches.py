@@ -11,7 +11,7 @@ from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem, not_found
 from sidekey.admin.api.resources import Body, Instant
 from sidekey.admin.api.route import Route
-from sidekey.admin.api.sends import SendRequest, check_grant, fill_send, find_preset, or_unavailable
+from sidekey.admin.api.sends import SendRequest, check_grant, fill_send, find_preset
 from sidekey.admin.api.service import Service
 from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.store.sends import ACCEPTED
@@ -96,7 +96,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with what became of a batch: a sender reads its own only."""
     operator = request.operator
-    sends = await or_unavailable(service.store.batch(request.names["id"]))
+    sends = await service.store.batch(request.names["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
         raise not_found()
     return await service.respond(_batch, sends)

@@ -13,7 +13,7 @@ from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.resources import Body, Members, Patch, Shown, document_in, name_in, other_name
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
-from sidekey.admin.api.service import Service, exists_already, expect, not_there
+from sidekey.admin.api.service import Service, exists, expect, not_there
 from sidekey.admin.api.standings import Standings
 from sidekey.runtime.admin_rules import Permission
 from sidekey.runtime.snapshot import Snapshot
@@ -225,9 +225,10 @@ class Collection(ABC, Generic[R]):
     async def _create(self, service: Service, request: ApiRequest, name: str, wrong: list[ItemError]) -> ApiResult:
         if self.is_in_file(service.snapshot, name):
             article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
-            raise ApiProblem("exists", f"a config file has {article} {self.kind} of this {word}: choose another")
-        if name in self.rows(await service.now()):
-            raise ApiProblem("exists", "the name is in use: choose another, or change what has it")
+            detail = f"a config file has {article} {self.kind} of this {word}: choose another"
+            raise exists(request.condition, detail)
+        if name in self.rows(await service.store.read()):
+            raise exists(request.condition)
         return await self._save(service, request, name, None, wrong)
 
     async def replace(self, service: Service, request: ApiRequest) -> ApiResult:
@@ -236,10 +237,7 @@ class Collection(ABC, Generic[R]):
             return await self._change(service, request)
         name, wrong = name_in(request.names, self.key)
         wrong += other_name(request.document, self.key, request.names[self.key])
-        try:
-            return await self._create(service, request, name, wrong)
-        except ApiProblem as problem:
-            raise exists_already(problem) from None
+        return await self._create(service, request, name, wrong)
 
     async def patch(self, service: Service, request: ApiRequest) -> ApiResult:
         """Change parts of the document (RFC 7396)."""
@@ -281,7 +279,7 @@ class Collection(ABC, Generic[R]):
 
     async def _stored(self, service: Service, request: ApiRequest) -> tuple[R, State]:
         """Return the present row that a change is for, and the state of the store."""
-        name, state = request.names[self.key], await service.now()
+        name, state = request.names[self.key], await service.store.read()
         row = self.rows(state).get(name)
         if row is not None:
             return row, state

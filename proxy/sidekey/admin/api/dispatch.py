@@ -17,13 +17,14 @@ from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condit
 from sidekey.admin.api.operators import Operator, bearer, unknown_token
 from sidekey.admin.api.problems import TYPE, ApiProblem
 from sidekey.admin.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route, needs_console
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.service import Service, problem_of
 from sidekey.admin.api.sessions import cookie_name
 from sidekey.admin.api.yaml_documents import read_yaml, with_lines
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
 from sidekey.runtime.admin_rules import Permission, roles_with
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
+from sidekey.store.errors import StoreError
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
@@ -58,7 +59,7 @@ async def perform(
     """Return the response of a route to a known operator, and count and audit the change.
 
     `read` adds query, body and condition; it is not called if the operator may not use the route. Raises ApiProblem,
-    with lines if the body was YAML.
+    with lines if the body was YAML, and StoreError if a refusal cannot be audited.
     """
     try:
         if route.permission != "anonymous":
@@ -67,13 +68,14 @@ async def perform(
             service.require_writable()
         request = await read(request)
         result = await route.handle(service, request)
-    except ApiProblem as problem:
+    except (ApiProblem, StoreError) as error:
+        problem = error if isinstance(error, ApiProblem) else problem_of(error)
         problem.errors = await service.run(with_lines, problem.errors, request.table)
         if route.writes:
             service.metrics.admin_changes[route.writes, problem.code] += 1
             if problem.code in _AUDITED:
                 await service.note_refusal(request, problem.code)
-        raise
+        raise problem from None
     if route.writes:
         service.metrics.admin_changes[route.writes, "ok"] += 1
     return result
@@ -116,6 +118,8 @@ class Dispatcher:
             return _response(await self._result(request))
         except ApiProblem as problem:
             return respond_problem(problem)
+        except StoreError as error:
+            return respond_problem(problem_of(error))
         except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender learns nothing of it
             logged = self._service.report(defect)
             return respond_problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))

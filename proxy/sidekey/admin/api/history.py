@@ -12,9 +12,8 @@ from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body, Instant, OneOf, Page
 from sidekey.admin.api.route import Route
-from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.api.service import Service
 from sidekey.history import Used, sum_of
-from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.failures import Failure as StoredFailure
 from sidekey.store.usage import HOUR, OUTCOMES
 
@@ -107,10 +106,7 @@ async def failures(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of the failures of an integration."""
     _require_integration(service, request)
     before = request.query.before or int(time.time()) + 1
-    try:
-        found, more = await service.history.failures(request.names["id"], before)
-    except (StoreUnavailable, StoreRefused) as error:
-        raise unavailable(error) from None
+    found, more = await service.history.failures(request.names["id"], before)
     return ApiResult.of(Failures(items=[_failure(each) for each in found], next=str(found[-1].at) if more else None))
 
 
@@ -122,10 +118,7 @@ def _require_integration(service: Service, request: ApiRequest) -> None:
 
 async def _usage(service: Service, request: ApiRequest, kind: str) -> ApiResult:
     period = PERIODS[request.query.period]
-    try:
-        used = await service.history.usage(kind, request.names["id"], period.hours)
-    except (StoreUnavailable, StoreRefused) as error:
-        raise unavailable(error) from None
+    used = await service.history.usage(kind, request.names["id"], period.hours)
     return ApiResult.of(_usage_in(used, request.query.period, period, latency=kind == "integration"))
 
 

@@ -50,7 +50,7 @@ from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.rows import NewRow
 from sidekey.settings.stored.saving import LONGEST_TITLE
-from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
 
@@ -234,7 +234,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         page = await service.run(self.page, service.store.state, service.standings, request.query)
         if request.query.include:
             # While the store is away, the list can be read.
-            with suppress(StoreUnavailable, StoreRefused):
+            with suppress(StoreError):
                 used = await service.history.usage_of(item.id for item in page.items)
                 items = [item.model_copy(update={"usage": _usage(used[item.id])}) for item in page.items]
                 page = page.model_copy(update={"items": items})

@@ -19,7 +19,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.resources import Body, document_in, name_in, read_body
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.sending import Filled, Order, Sent, limits_of, new_send
-from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.api.service import Service
 from sidekey.admin.api.trials import Places, TestResult
 from sidekey.core.parameters import FORM
 from sidekey.core.templates import essence_of
@@ -34,7 +34,6 @@ from sidekey.settings.stored.presets import PresetDraft, prepare_preset
 from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import ContentType
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import StoreError
 from sidekey.store.sends import NewSend
 
 
@@ -118,10 +117,7 @@ async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
     operator = request.operator
     service.admit_test(operator)
     began = time.perf_counter()
-    try:
-        result = await service.sending.send(Order(operator.identity, limits_of(operator), fill_draft, reserve))
-    except StoreError as error:
-        raise unavailable(error) from None
+    result = await service.sending.send(Order(operator.identity, limits_of(operator), fill_draft, reserve))
     assert isinstance(result, Sent)  # noqa: S101  for mypy: no other request has this key
     return ApiResult.of(TestResult.of(result.outcome, began))
 

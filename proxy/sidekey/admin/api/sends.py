@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -18,16 +17,13 @@ from sidekey.admin.api.problems import FORBIDDEN, ApiProblem, ItemError, invalid
 from sidekey.admin.api.resources import Body, Instant, OneOf, Page
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.sending import Filled, Order, Sent, limits_of, new_send
-from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.api.service import Service
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.settings.values import Name
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import StoreError
 from sidekey.store.sends import NewSend, SendPage
 from sidekey.store.sends import Send as StoredSend
-
-T = TypeVar("T")
 
 OUTCOMES: Final = ("accepted", "refused", "failed", "not_sent", "unknown", "sending")
 
@@ -109,7 +105,7 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
     # A decimal is written as a list, which no valid parameter is: 1.5 must differ from "1.5".
     content = json.dumps([operator.identity, name, submitted], sort_keys=True, default=lambda number: [str(number)])
     # Before anything is filled: the preset may have changed since the first request, whose response was lost.
-    existing = await or_unavailable(service.sending.find(operator.identity, request.key, content))
+    existing = await service.sending.find(operator.identity, request.key, content)
     if existing is not None:
         return ApiResult.of(shown(existing, operator))
     preset = await find_preset(service, request, snapshot)
@@ -122,7 +118,7 @@ async def send(service: Service, request: ApiRequest) -> ApiResult:
         new, entry = new_send(request, found, request.key, content)
         return (new, entry) if sent.batch is None else _in_batch(new, entry, sent.batch)
 
-    result = await or_unavailable(service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved)))
+    result = await service.sending.send(Order(operator.identity, limits_of(operator), filled, reserved))
     if isinstance(result, Sent):
         return ApiResult.of(shown(result.send, operator, result.outcome.retry_after))
     return ApiResult.of(shown(result, operator))
@@ -146,14 +142,6 @@ async def check_grant(service: Service, request: ApiRequest) -> None:
 async def _forbidden(service: Service, request: ApiRequest) -> ApiProblem:
     await service.note_refusal(replace(request, action="send", resource="preset"), "forbidden")
     return ApiProblem("forbidden", FORBIDDEN)
-
-
-async def or_unavailable(work: Awaitable[T]) -> T:
-    """Await work of the store. Raises ApiProblem if the store cannot be used."""
-    try:
-        return await work
-    except StoreError as error:
-        raise unavailable(error) from None
 
 
 def _check_batch(batch: NewBatch | None, key: str) -> None:
@@ -185,7 +173,7 @@ _MISCONFIGURED: Final = "proxy_configuration_error"
 
 async def read(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with the operator's own send of a key."""
-    found = await or_unavailable(service.store.send(request.operator.identity, request.names["key"]))
+    found = await service.store.send(request.operator.identity, request.names["key"])
     if found is None:
         raise not_found()
     return ApiResult.of(shown(found, request.operator))
@@ -198,10 +186,8 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
     if query.who and not sees_all:
         raise ApiProblem("forbidden", "a sender reads the own sends only: leave `who` out")
     own = not sees_all or not (query.preset or query.who)
-    page = await or_unavailable(
-        service.store.send_page(
-            identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before
-        )
+    page = await service.store.send_page(
+        identity=operator.identity if own else "", preset=query.preset, who=query.who, before=query.before
     )
     return await service.respond(_page, page, operator)
 

@@ -41,7 +41,7 @@ from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Integration, Preset, Snapshot, TestRequest
 from sidekey.store.absent import AbsentStore
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError
 from sidekey.store.records import Record
 from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
@@ -57,6 +57,8 @@ _TEST_EVERY = 1.0
 
 MOST_LISTED = 100
 """Events of one budget and token that the audit lists in an hour, so that nobody can fill the database."""
+
+_IN_USE = "the name is in use: choose another, or change what has it"
 
 _NO_STORE = "nothing can be changed or sent without a store: add `store` to the config, and restart Sidekey"
 
@@ -232,50 +234,32 @@ class Service:
         if not self._tests.admit(operator.digest):
             raise ApiProblem("too_many", "at most one test a second with one token", headers={"Retry-After": "1"})
 
-    async def now(self) -> State:
-        """The state of the store as it is now, for a change of it. Raises ApiProblem."""
-        try:
-            return await self.store.read()
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
-
     async def commit(self, request: ApiRequest, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
-        """Do changes, of which the first names what it is about; return once they are in use here. Raises ApiProblem.
+        """Make changes, and return once they are in use here. Raises ApiProblem, StoreError.
 
-        `fields` are the names of what is changed.
+        The audit entry names the row of the first change. `fields` are the names of what is changed.
         """
         record = changes[0].record
         entry = replace(_entry(request, record.id), row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
-        except Changed:
-            raise changed() from None
         except Exists:
-            raise ApiProblem("exists", "the name is in use: choose another, or change what has it") from None
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+            raise exists(request.condition) from None
         except ReloadError:
             text = "it is saved, but not in use here: Sidekey stops, or has a defect, which is in its log"
             raise ApiProblem("internal_error", text) from None
 
     async def note_refusal(self, request: ApiRequest, code: str) -> None:
-        """Write into the audit that a change was refused. Raises ApiProblem."""
+        """Write into the audit that a change was refused. Raises StoreError."""
         entry = self._refusals.admit(request.operator.digest, replace(_entry(request, _name_in(request)), outcome=code))
-        if entry is None:
-            return
-        try:
+        if entry is not None:
             await self.store.audit(entry)
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
 
     async def begin_session(self, operator: Operator, session: Session, source: str, previous_cookie: str) -> None:
-        """Store a session, and end the session of the previous cookie. Raises ApiProblem."""
+        """Store a session, and end the session of the previous cookie. Raises StoreError."""
         entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=source)
-        try:
-            previous = self.store.session_id(previous_cookie)
-            await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+        previous = self.store.session_id(previous_cookie)
+        await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
         if previous is not None:
             self.sessions.forget(previous)
         self.sessions.remember(session)
@@ -285,8 +269,8 @@ class Service:
         self.require_store()
         try:
             session = await self.sessions.find(cookie)
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+        except StoreError as error:
+            raise problem_of(error) from None
         operator = None if session is None else self.operator_of(session)
         if operator is None:
             raise unauthenticated("the session has ended: log in again")
@@ -298,34 +282,27 @@ class Service:
         return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
     async def end_session(self, cookie: str) -> None:
-        """End the session of a cookie. Raises ApiProblem."""
-        try:
-            name = self.store.session_id(cookie)
-            if name is not None:
-                # Before and after: a read that is under way must not bring it back.
-                self.sessions.forget(name)
-                await self.store.log_out(name)
-                self.sessions.forget(name)
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+        """End the session of a cookie. Raises StoreError."""
+        name = self.store.session_id(cookie)
+        if name is not None:
+            # Before and after: a read that is under way must not bring it back.
+            self.sessions.forget(name)
+            await self.store.log_out(name)
+            self.sessions.forget(name)
 
     async def end_other_session(self, request: ApiRequest) -> None:
-        """End the session of the ID in the path. Raises ApiProblem."""
-        try:
-            session = await self.store.session_of(request.names["id"])
-            if session is None:
-                raise not_found()
-            operator = self.operator_of(session)
-            await self.store.log_out(session.id, _entry(request, "" if operator is None else operator.name))
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+        """End the session of the ID in the path. Raises ApiProblem, StoreError."""
+        session = await self.store.session_of(request.names["id"])
+        if session is None:
+            raise not_found()
+        operator = self.operator_of(session)
+        await self.store.log_out(session.id, _entry(request, "" if operator is None else operator.name))
         self.sessions.forget(session.id)
 
     async def begin_test(self, request: ApiRequest, tested: Integration) -> BegunTest:
         """Write the audit entry of a test with a stored credential, before the test is sent.
 
-        Raises ApiProblem if the store cannot take the entry: the test must not be sent then. `admit_test` bounds how
-        many entries there can be.
+        Raises StoreError: the test must not be sent then. `admit_test` bounds how many entries there can be.
         """
         entry = AuditEntry(
             who=request.operator.name,
@@ -337,10 +314,7 @@ class Service:
             source=request.source,
             outcome="sent",
         )
-        try:
-            return BegunTest(await self.store.audit(entry), entry)
-        except (StoreUnavailable, StoreRefused) as error:
-            raise unavailable(error) from None
+        return BegunTest(await self.store.audit(entry), entry)
 
     async def end_test(self, begun: BegunTest, *, ok: bool) -> None:
         """Add the outcome of a test to its audit entry."""
@@ -399,18 +373,20 @@ def not_there(condition: Condition) -> ApiProblem:
     return not_found()
 
 
-def exists_already(problem: ApiProblem) -> ApiProblem:
-    """Return the 412 of `If-None-Match: *` in place of the 409 of a name that is in use."""
-    return ApiProblem("changed", problem.detail) if problem.code == "exists" else problem
+def exists(condition: Condition, detail: str = _IN_USE) -> ApiProblem:
+    """Return the problem of a name that is in use: 412 for `If-None-Match: *`, else 409."""
+    return ApiProblem("changed" if condition.absent else "exists", detail)
 
 
 def changed() -> ApiProblem:
-    """The 412 of a change that was made of what is not there any more."""
+    """Return the 412 of a change to a row that somebody else has changed."""
     return ApiProblem("changed", "somebody has changed it since it was read: read it again, and send the change again")
 
 
-def unavailable(error: StoreError) -> ApiProblem:
-    """Return the problem of a store that cannot be used, or not by this process. Its texts name no secret."""
+def problem_of(error: StoreError) -> ApiProblem:
+    """Return the problem of an error of the store."""
+    if isinstance(error, Changed):
+        return changed()
     return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(str(error))
 
 

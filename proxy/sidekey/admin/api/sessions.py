@@ -15,11 +15,10 @@ from sidekey.admin.api.operators import Operator, unknown_token
 from sidekey.admin.api.problems import ApiProblem, not_found
 from sidekey.admin.api.resources import Body, Instant, Page, read_body
 from sidekey.admin.api.route import PREFIX, Route
-from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.api.service import Service
 from sidekey.admin.api.tokens import WhoAmI, describe
 from sidekey.admin.sessions import LIFE
 from sidekey.runtime.admin_rules import AdminRules, Role
-from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.sessions import SHOWN, Session
 from sidekey.store.tokens import digest_of
 
@@ -121,10 +120,7 @@ async def log_out(service: Service, request: ApiRequest) -> ApiResult:
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of the sessions of everybody."""
     at, _, name = request.query.after.partition(".")
-    try:
-        found = await service.store.session_page((int(at or 1 << 62), name))
-    except (StoreUnavailable, StoreRefused) as error:
-        raise unavailable(error) from None
+    found = await service.store.session_page((int(at or 1 << 62), name))
     own = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
     shown = [
         _shown(session, operator, current=session.id == own)

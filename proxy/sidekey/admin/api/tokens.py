@@ -32,13 +32,12 @@ from sidekey.admin.api.resources import (
     stored_problem,
 )
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
-from sidekey.admin.api.service import Service, expect, not_there, unavailable
+from sidekey.admin.api.service import Service, expect, not_there
 from sidekey.runtime.admin_rules import PERMISSIONS, AdminToken, Role
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.admin import grant_errors, preset_errors
 from sidekey.settings.models import OperatorGrants, SenderGrants
 from sidekey.settings.values import Name
-from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import TokenRow, new_row
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.tokens import new_token
@@ -141,15 +140,8 @@ def describe(operator: Operator) -> WhoAmI:
 
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
     """Respond with a page of tokens."""
-    uses = await _uses(service)
+    uses = await service.store.last_uses()
     return await service.respond(_page, service.snapshot.admin.tokens, service.store.state, uses, request.query)
-
-
-async def _uses(service: Service) -> Mapping[str, int]:
-    try:
-        return await service.store.last_uses()
-    except (StoreUnavailable, StoreRefused) as error:
-        raise unavailable(error) from None
 
 
 async def create(service: Service, request: ApiRequest) -> ApiResult:
@@ -161,7 +153,7 @@ async def create(service: Service, request: ApiRequest) -> ApiResult:
         raise invalid(errors)
     if sent.name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
-    if sent.name in (await service.now()).tokens:
+    if sent.name in (await service.store.read()).tokens:
         raise ApiProblem("exists", "another token has this name: choose another name, or revoke that token first")
     require_confirmation(request.operator, sent)
     token, digest = new_token()
@@ -196,7 +188,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     configured = service.snapshot.admin.tokens.get(name)
     row = _rows(service.store.state).get(name)
     if row is not None:
-        used = (await _uses(service)).get(row.row)
+        used = (await service.store.last_uses()).get(row.row)
         return ApiResult.of(_shown(row, configured is not None, used), version=row.version)
     if configured is None:
         raise not_found()
@@ -224,7 +216,7 @@ async def patch(service: Service, request: ApiRequest) -> ApiResult:
     if changes:
         state = await service.commit(request, [Put(replace(row, **changes), row.version)], changes)
         row = state.tokens[row.id]
-    used = (await _uses(service)).get(row.row)
+    used = (await service.store.last_uses()).get(row.row)
     return ApiResult.of(_shown(row, row.id in service.snapshot.admin.tokens, used), version=row.version)
 
 
@@ -255,7 +247,7 @@ async def delete(service: Service, request: ApiRequest) -> ApiResult:
 async def _stored(service: Service, request: ApiRequest, *, altered: bool = False) -> TokenRow:
     """Return the row that a change expects. Raises ApiProblem, also for an altered row unless those are allowed."""
     name = request.names["name"]
-    row = _rows(await service.now()).get(name)
+    row = _rows(await service.store.read()).get(name)
     if row is not None:
         expect(row, request.condition)
         if not row.token_sha256 and not altered:
