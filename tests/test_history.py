@@ -42,12 +42,10 @@ async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: p
     for status in (200, 401, 401, 401):
         process.request("crm", status)
         await asyncio.sleep(0.05)
-    used = await process.history.usage("integration", "crm", 24)
-    assert sum_of(used.hours)[:2] == (4, 3)
-    assert abs(used.last_at - time.time()) < 60
+    used = await process.history.usage("integration", ["crm", "idle"], 24)
+    assert sum_of(used["crm"].hours)[:2] == (4, 3)
+    assert abs(used["crm"].last_at - time.time()) < 60
+    assert (used["idle"].hours, used["idle"].last_at) == ([], 0)
     assert process.history.failing().keys() == {"crm"}
     assert (await process.history.failures("crm", 1 << 40))[0][-1].request_id == "id"
-    day = await process.history.usage_of(["crm", "idle"])
-    assert (sum(requests for requests, _ in day["crm"].points), len(day["crm"].points)) == (4, 24)
-    assert (day["idle"].points, day["idle"].last_at) == ([(0, 0)] * 24, 0)
     await process.history.close()

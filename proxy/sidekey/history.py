@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -22,7 +22,7 @@ from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.failures import PAGE, Failure
 from sidekey.store.store import Store
-from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, Point, count_good
+from sidekey.store.usage import HOUR, NONE, Counters, Failing, Hour, count_good
 
 _EVERY: Final = 60.0
 """Seconds between two exchanges of usage and status with the store."""
@@ -48,8 +48,8 @@ _MOST_HOURS: Final = 10_000
 _GRACE: Final = 5.0
 """Seconds that the end of a process waits for the last write."""
 
-DAY: Final = 24
-"""Hours of a day, each a point of `usage_of`."""
+_DAY: Final = 24
+"""Hours whose status a process reads when it starts."""
 
 
 @dataclass(slots=True)
@@ -62,17 +62,9 @@ class _Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Usage by hour, oldest first, and the last use in seconds since the epoch (0: none)."""
+    """Usage by hour, in no order, and the last use in seconds since the epoch (0: none)."""
 
     hours: list[Hour]
-    last_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class DayUsed:
-    """Requests and failed requests of the last 24 hours, oldest first, and the last use (0: none)."""
-
-    points: list[tuple[int, int]]
     last_at: int
 
 
@@ -111,10 +103,11 @@ class _Memory:
             if len(self._hours) > _MOST_HOURS:
                 del self._hours[next(iter(self._hours))]
 
-    def usage(self, kind: str, name: str, since: int) -> tuple[list[Hour], int]:
-        """Return the usage from this hour on, oldest first, and the last use."""
-        found = [hour for hour in self._hours.values() if (hour.kind, hour.id) == (kind, name)]
-        return [hour for hour in found if hour.hour >= since], max((hour.last_at for hour in found), default=0)
+    def usage(self, kind: str, names: Container[str], since: int) -> tuple[list[Hour], dict[str, int]]:
+        """Return usage from this hour on, and the last uses."""
+        found = [hour for hour in self._hours.values() if hour.kind == kind and hour.id in names]
+        found.sort(key=lambda hour: hour.last_at)
+        return [hour for hour in found if hour.hour >= since], {hour.id: hour.last_at for hour in found}
 
 
 class History:
@@ -176,46 +169,22 @@ class History:
         """Return since when integrations are failing, in seconds since the epoch. Threads may read it."""
         return _FailingIntegrations(lambda: self._suspects.keys() | self._traffic.failing().keys(), self._failing_since)
 
-    async def usage(self, kind: str, name: str, hours: int) -> Used:
-        """Return the usage of an integration or preset in so many hours until now. Raises StoreError."""
+    async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, Used]:
+        """Return the usage of integrations or presets in so many hours until now. Raises StoreError."""
         now = int(time.time())
         since = now // HOUR - hours + 1
         if self._store is None:
-            used = Used(*self._memory.usage(kind, name, since))
+            found, last_uses = self._memory.usage(kind, names, since)
         else:
-            used = Used(*await self._store.usage(kind, name, since))
-        new, _ = self._usage.unwritten(kind, name)
-        if not new[0]:
-            return used
-        return Used([*used.hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
-
-    async def usage_of(self, names: Iterable[str]) -> Mapping[str, DayUsed]:
-        """Return the last 24 hours of at most 50 integrations. Raises StoreError."""
-        now = int(time.time())
-        begin = now // HOUR - DAY + 1
-        found = {name: [[0, 0] for _ in range(DAY)] for name in names}
-        if self._store is None:
-            kept = {name: self._memory.usage("integration", name, begin) for name in found}
-            points = [Point(*hour[1:3], *hour.counters[:2]) for hours, _ in kept.values() for hour in hours]
-            last_uses = {name: last_at for name, (_, last_at) in kept.items()}
-        else:
-            points, uses = await self._store.usage_of(list(found), begin)
-            last_uses = dict(uses)
-        for point in points:
-            # Another process may be an hour ahead.
-            at = found[point.id][min(point.hour - begin, DAY - 1)]
-            at[0] += point.requests
-            at[1] += point.failed
-        for name, each in found.items():
-            new, _ = self._usage.unwritten("integration", name)
+            found, last_uses = await self._store.usage(kind, names, since)
+        used = {name: Used([], last_uses.get(name, 0)) for name in names}
+        for hour in found:
+            used[hour.id].hours.append(hour)
+        for name in names:
+            new, _ = self._usage.unwritten(kind, name)
             if new[0]:
-                each[-1][0] += new[0]
-                each[-1][1] += new[1]
-                last_uses[name] = now
-        return {
-            name: DayUsed([(requests, failed) for requests, failed in each], last_uses.get(name, 0))
-            for name, each in found.items()
-        }
+                used[name] = Used([*used[name].hours, Hour(kind, name, now // HOUR, now, 0, new)], now)
+        return used
 
     async def failures(self, integration: str, before: int) -> tuple[list[Failure], bool]:
         """Return a page of failures before this time, newest first, and True if there are more. Raises StoreError."""
@@ -228,7 +197,7 @@ class History:
     async def _run(self, report: Callable[[BaseException], object]) -> None:
         # Processes that start together must not write together.
         due = time.monotonic() + random.uniform(0, _EVERY)  # noqa: S311
-        since = int(time.time()) // HOUR - DAY
+        since = int(time.time()) // HOUR - _DAY
         is_read = is_ended = False
         problem = ""
         while not is_ended:

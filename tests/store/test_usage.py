@@ -34,10 +34,11 @@ async def test_two_processes_add_to_the_same_rows(place: Place) -> None:
                 await store.add_usage([used(name, counters=each) for name in names])
 
         await asyncio.gather(write(first, ONE), write(second, FAILED))
-        for name in names:
-            ((hour,), last_at) = await first.usage("integration", name, HOUR)
-            assert hour.counters == tuple(10 * (one + failed) for one, failed in zip(ONE, FAILED, strict=True))
-            assert last_at == HOUR * 3600
+        hours, last_uses = await first.usage("integration", names, HOUR)
+        assert {hour.id for hour in hours} == {*names}
+        sums = tuple(10 * (one + failed) for one, failed in zip(ONE, FAILED, strict=True))
+        assert {hour.counters for hour in hours} == {sums}
+        assert last_uses == dict.fromkeys(names, HOUR * 3600)
 
 
 async def test_the_newest_row_has_the_state(place: Place) -> None:
@@ -50,8 +51,8 @@ async def test_the_newest_row_has_the_state(place: Place) -> None:
         await second.add_usage([used("crm", at=begin + 3650)])
         assert await first.failing(HOUR) == {"crm": Failing(begin + 3650, 0), "old": Failing(begin, begin)}
         assert await first.failing(HOUR + 1) == {"crm": Failing(begin + 3650, 0)}
-        points, last_uses = await first.usage_of(["crm", "old", "none"], HOUR + 1)
-        assert [(*point,) for point in points] == [("crm", HOUR + 1, 1, 0)]
+        hours, last_uses = await first.usage("integration", ["crm", "old", "none"], HOUR + 1)
+        assert hours == [used("crm", at=begin + 3650)]
         assert last_uses == {"crm": begin + 3650, "old": begin}
 
 
@@ -90,7 +91,7 @@ async def test_an_uncertain_commit_counts_as_written(place: Place) -> None:
     await keeper.append(lambda transaction: add(transaction, [used("crm")]))
     await database.close()
     async with place.open() as store:
-        assert (await store.usage("integration", "crm", HOUR))[0] == [used("crm")]
+        assert (await store.usage("integration", ["crm"], HOUR))[0] == [used("crm")]
 
 
 async def test_a_definite_failure_is_raised_and_nothing_was_written(place: Place) -> None:
@@ -105,4 +106,4 @@ async def test_a_definite_failure_is_raised_and_nothing_was_written(place: Place
         await keeper.append(write)
     await database.close()
     async with place.open() as store:
-        assert await store.usage("integration", "crm", HOUR) == ([], 0)
+        assert await store.usage("integration", ["crm"], HOUR) == ([], {})

@@ -75,15 +75,8 @@ class Traffic:
         record.streak += 1
 
     def failing(self) -> dict[str, int]:
-        """The integrations that are failing, and since when (seconds since the epoch).
-
-        Of at most `MOST`, so that it is asked for with each page and scrape.
-        """
-        return {
-            name: record.since
-            for name, record in self._records.items()
-            if record.streak >= FAILING and self._goes_on(name, record)
-        }
+        """Return since when integrations are failing, in seconds since the epoch: at most `MOST`."""
+        return {name: since for name in self._records if (since := self.failures_of(name)[0])}
 
     def failures_of(self, name: str) -> tuple[int, int]:
         """Return since when an integration is failing (0: it is not), and the time of its last failure."""

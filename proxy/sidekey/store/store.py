@@ -25,7 +25,7 @@ from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved
 from sidekey.store.sessions import NewCookie, Position, Session, SessionPage
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import PurposeOf, Rotated, Verified
-from sidekey.store.usage import Failing, Hour, Point
+from sidekey.store.usage import Failing, Hour
 from sidekey.store.worker import Worker
 
 T = TypeVar("T")
@@ -207,21 +207,12 @@ class Store:
         """Add sorted usage of this process. Not idempotent: after an uncertain commit it returns as after a commit."""
         await self._worker.run(self._keeper.append(lambda transaction: usage.add(transaction, hours)))
 
-    async def usage(self, kind: str, name: str, since: int) -> tuple[list[Hour], int]:
-        """Return the usage of an integration or preset from this hour on, and the time of its last use (0: none)."""
+    async def usage(self, kind: str, names: Sequence[str], since: int) -> tuple[list[Hour], dict[str, int]]:
+        """Return the usage of integrations or presets from this hour on, and their last uses."""
 
-        async def read(transaction: Transaction) -> tuple[list[Hour], int]:
-            hours = await usage.read(transaction, kind, name, since)
-            return hours, (await usage.last_uses(transaction, kind, [name])).get(name, 0)
-
-        return await self._query(read)
-
-    async def usage_of(self, names: Sequence[str], since: int) -> tuple[list[Point], Mapping[str, int]]:
-        """Return points of integrations from this hour on, and their last uses."""
-
-        async def read(transaction: Transaction) -> tuple[list[Point], Mapping[str, int]]:
-            points = await usage.read_points(transaction, names, since)
-            return points, await usage.last_uses(transaction, "integration", names)
+        async def read(transaction: Transaction) -> tuple[list[Hour], dict[str, int]]:
+            hours = await usage.read(transaction, kind, names, since)
+            return hours, await usage.last_uses(transaction, kind, names)
 
         return await self._query(read)
 

@@ -90,38 +90,18 @@ class Failing(NamedTuple):
     since: int
 
 
-class Point(NamedTuple):
-    """Requests of one integration in one hour since the epoch."""
-
-    id: str
-    hour: int
-    requests: int
-    failed: int
-
-
 async def add(transaction: Transaction, hours: Sequence[Hour]) -> None:
     """Add usage. The rows must be sorted, so that two processes lock them in the same order."""
     await transaction.execute_many(_ADD, [(*each[:-1], *each.counters) for each in hours])
 
 
-async def read(transaction: Transaction, kind: str, name: str, since: int) -> list[Hour]:
-    """Return the usage of one integration or preset from this hour on, oldest first."""
-    statement = "SELECT * FROM sidekey_usage WHERE kind = $1 AND id = $2 AND hour >= $3 ORDER BY hour"
-    rows = await transaction.fetch(statement, kind, name, since)
-    numbers = (tuple(map(as_number, row[2:])) for row in rows)
-    return [Hour(kind, name, each[0], each[1], each[2], each[3:]) for each in numbers]
-
-
-async def read_points(transaction: Transaction, names: Sequence[str], since: int) -> list[Point]:
-    """Return the requests of these integrations from this hour on."""
-    placeholders = ", ".join(f"${number + 2}" for number in range(len(names)))
-    found = await transaction.fetch(
-        "SELECT id, hour, requests, failed FROM sidekey_usage "  # noqa: S608  placeholders
-        f"WHERE kind = 'integration' AND hour >= $1 AND id IN ({placeholders})",
-        since,
-        *names,
-    )
-    return [Point(as_text(name), *map(as_number, numbers)) for name, *numbers in found]
+async def read(transaction: Transaction, kind: str, names: Sequence[str], since: int) -> list[Hour]:
+    """Return the usage of these integrations or presets from this hour on."""
+    placeholders = ", ".join(f"${number + 3}" for number in range(len(names)))
+    statement = f"SELECT * FROM sidekey_usage WHERE kind = $1 AND hour >= $2 AND id IN ({placeholders})"  # noqa: S608
+    rows = await transaction.fetch(statement, kind, since, *names) if names else []
+    numbers = ((as_text(row[1]), *map(as_number, row[2:])) for row in rows)
+    return [Hour(kind, name, hour, at, failing, tuple(counters)) for name, hour, at, failing, *counters in numbers]
 
 
 async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field
@@ -70,6 +71,13 @@ class Usage(Body):
     last_used_at: Instant | None
 
 
+class DayUsage(Body):
+    """Requests of the last 24 hours, in all processes."""
+
+    points: list[tuple[int, int]] = Field(description="Requests and failed requests of each hour, oldest first.")
+    last_used_at: Instant | None
+
+
 class Failure(Body):
     """A failed request."""
 
@@ -118,25 +126,46 @@ def _require_integration(service: Service, request: ApiRequest) -> None:
 
 async def _usage(service: Service, request: ApiRequest, kind: str) -> ApiResult:
     period = PERIODS[request.query.period]
-    used = await service.history.usage(kind, request.names["id"], period.hours)
+    name = request.names["id"]
+    used = (await service.history.usage(kind, [name], period.hours))[name]
     return ApiResult.of(_usage_in(used, request.query.period, period, latency=kind == "integration"))
 
 
-def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
-    begin = int(time.time()) // HOUR - period.hours + 1
-    points = [[0, 0] for _ in range(period.hours // period.step)]
+async def day_usage(service: Service, names: Sequence[str]) -> dict[str, DayUsage]:
+    """Return the usage of integrations in the last 24 hours. Raises StoreError."""
+    day = PERIODS["24h"]
+    found = await service.history.usage("integration", names, day.hours)
+    return {
+        name: DayUsage(points=_points(used, day, _begin(day)), last_used_at=used.last_at or None)
+        for name, used in found.items()
+    }
+
+
+def _begin(period: _Period) -> int:
+    """Return the first hour of a period until now."""
+    return int(time.time()) // HOUR - period.hours + 1
+
+
+def _points(used: Used, period: _Period, begin: int) -> list[tuple[int, int]]:
+    """Return the requests and failed requests of each step, oldest first."""
+    points = [(0, 0)] * (period.hours // period.step)
     for hour in used.hours:
         # The clock of another process may be ahead, and the hour may have changed meanwhile.
-        point = points[max(0, min((hour.hour - begin) // period.step, len(points) - 1))]
-        point[0] += hour.counters[0]
-        point[1] += hour.counters[1]
+        at = max(0, min((hour.hour - begin) // period.step, len(points) - 1))
+        requests, failed = points[at]
+        points[at] = requests + hour.counters[0], failed + hour.counters[1]
+    return points
+
+
+def _usage_in(used: Used, name: str, period: _Period, *, latency: bool) -> Usage:
+    begin = _begin(period)
     requests, failed, *counts = sum_of(used.hours)
     outcomes = {"2xx": requests - failed, **dict(zip(_OUTCOMES, counts, strict=False))}
     members: dict[str, Any] = {
         "period": name,
         "step": period.step * HOUR,
         "from": begin * HOUR,
-        "points": [UsagePoint(requests=requests, failed=failed) for requests, failed in points],
+        "points": [UsagePoint(requests=requests, failed=failed) for requests, failed in _points(used, period, begin)],
         "outcomes": {outcome: count for outcome, count in outcomes.items() if count},
         "latency": [
             LatencyCount(to_ms=limit, count=count)

@@ -12,10 +12,10 @@ from pydantic import ConfigDict, Field
 
 from sidekey.admin.api.catalogue import search_texts
 from sidekey.admin.api.collection import Collection, Edit, Models, Summaries
+from sidekey.admin.api.history import DayUsage, day_usage
 from sidekey.admin.api.messages import ApiRequest, ApiResult
 from sidekey.admin.api.resources import (
     After,
-    Body,
     Described,
     Identified,
     Instant,
@@ -39,7 +39,6 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import HIDDEN_FROM_VIEWERS, mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.history import DayUsed
 from sidekey.runtime.snapshot import Integration as ServedIntegration
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.runtime.standing import EXPIRING, FAILING, STATUSES, Standing, Status
@@ -103,13 +102,6 @@ class IntegrationDocument(Described, IntegrationSettings, Sent):
 
 class NewIntegration(IntegrationDocument, Identified):
     """An integration to create."""
-
-
-class DayUsage(Body):
-    """Requests of the last 24 hours, in all processes."""
-
-    points: list[tuple[int, int]] = Field(description="Requests and failed requests of each hour, oldest first.")
-    last_used_at: Instant | None
 
 
 class IntegrationItem(IntegrationMembers):
@@ -235,8 +227,8 @@ class IntegrationCollection(Collection[IntegrationRow]):
         if request.query.include:
             # While the store is away, the list can be read.
             with suppress(StoreError):
-                used = await service.history.usage_of(item.id for item in page.items)
-                items = [item.model_copy(update={"usage": _usage(used[item.id])}) for item in page.items]
+                used = await day_usage(service, [item.id for item in page.items])
+                items = [item.model_copy(update={"usage": used[item.id]}) for item in page.items]
                 page = page.model_copy(update={"items": items})
         return await service.run(ApiResult.of, page)
 
@@ -253,10 +245,6 @@ class IntegrationCollection(Collection[IntegrationRow]):
         files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
         items, following = page_of(keys(files, state.integrations), query.after, item)
         return Integrations(items=items, next=following, tags=_tags(state, standings))
-
-
-def _usage(used: DayUsed) -> DayUsage:
-    return DayUsage(points=used.points, last_used_at=used.last_at or None)
 
 
 def _tags(state: State, standings: Standings) -> list[str]:
