@@ -139,5 +139,5 @@ async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(
         gone = replace(service.snapshot, integrations={})
         monkeypatch.setattr(service, "_snapshot", lambda: next(snapshots, gone))
         draft = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
-        found = await preview_draft(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
+        found = await preview_draft.handle(service, ApiRequest(OPERATOR, body={**draft, "sample": {"payload": "x"}}))
         assert json.loads(found.body)["request"]["url"] == draft["url"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -89,16 +90,27 @@ class Search(Before):
     name: _Search = Field(default="", description="The whole `name`.")
 
 
+@partial(Route, "GET", "/audit", "listAudit", permission="admin", query=Search, gives=Audit)
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of the audit, the newest entry first."""
+    """List or search the actions of operators, newest first."""
     query: Search = request.query
     wanted = AuditFilter(q=query.q, who=query.who, kind=query.object, id=query.name)
     page = await service.store.audit_page(before=query.before, wanted=wanted)
     return await service.respond(_audit, page, service.snapshot)
 
 
+@partial(
+    Route,
+    "GET",
+    "/integrations/{id}/activity",
+    "listActivity",
+    permission="viewer",
+    query=Before,
+    gives=Activity,
+    codes=("not_found",),
+)
 async def activity(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of the actions on one integration."""
+    """List the actions on one integration, newest first."""
     row = service.store.state.integrations.get(request.names["id"])
     if row is None:
         raise not_found()
@@ -138,26 +150,4 @@ def _next(page: AuditPage) -> str | None:
     return None if page.next is None else str(page.next)
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/audit",
-        name="listAudit",
-        summary="List or search the actions of operators, newest first.",
-        permission="admin",
-        handle=browse,
-        query=Search,
-        gives=Audit,
-    ),
-    Route(
-        method="GET",
-        path="/integrations/{id}/activity",
-        name="listActivity",
-        summary="List the actions on one integration, newest first.",
-        permission="viewer",
-        handle=activity,
-        query=Before,
-        gives=Activity,
-        codes=("not_found",),
-    ),
-)
+ROUTES: Final = (browse, activity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -63,8 +64,19 @@ class Batch(Body):
     others: list[OtherRow] = Field(description="The rows that were not accepted.")
 
 
+@partial(
+    Route,
+    "POST",
+    "/presets/{id}/check",
+    "checkSends",
+    permission="send",
+    body=CheckRequest,
+    gives=Checked,
+    exact=True,
+    codes=("invalid", "too_many", "stopping"),
+)
 async def check(service: Service, request: ApiRequest) -> ApiResult:
-    """Check rows of parameters without sending them."""
+    """Check rows of parameters for a preset without sending them."""
     sent = await service.read(CheckRequest, request)
     snapshot, operator = service.snapshot, request.operator
     await check_grant(service, request)
@@ -93,9 +105,11 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
     return [RowError(row=number, pointer="", detail=f"Sidekey refuses this request ({refusal.code})")]
 
 
+@partial(Route, "GET", "/batches/{id}", "getBatch", permission="sends", gives=Batch, codes=("not_found",))
 async def read(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with what became of a batch: a sender reads its own only."""
+    """Read what became of the rows of a CSV file."""
     operator = request.operator
+    # A sender reads its own only.
     sends = await service.store.batch(request.names["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
         raise not_found()
@@ -119,27 +133,4 @@ def _batch(sends: tuple[StoredSend, ...]) -> Batch:
     )
 
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/presets/{id}/check",
-        name="checkSends",
-        summary="Check rows of parameters for a preset without sending them.",
-        permission="send",
-        handle=check,
-        body=CheckRequest,
-        exact=True,
-        gives=Checked,
-        codes=("invalid", "too_many", "stopping"),
-    ),
-    Route(
-        method="GET",
-        path="/batches/{id}",
-        name="getBatch",
-        summary="Read what became of the rows of a CSV file.",
-        permission="sends",
-        handle=read,
-        gives=Batch,
-        codes=("not_found",),
-    ),
-)
+ROUTES: Final = (check, read)

@@ -183,7 +183,6 @@ class CallerCollection(Collection[CallerRow]):
             method="POST",
             path=f"{self.path}/{{{self.key}}}/rotate",
             name="rotateCaller",
-            summary="Replace the token of a caller. Only this response contains the new one.",
             permission=self.writer,
             handle=self.rotate,
             body=Confirmation,
@@ -196,7 +195,7 @@ class CallerCollection(Collection[CallerRow]):
         return (*super().routes(), rotation)
 
     async def rotate(self, service: Service, request: ApiRequest) -> ApiResult:
-        """Replace the token of a caller. The row stays, with its permissions."""
+        """Replace the token of a caller. Only this response contains the new one."""
         require_confirmation(request.operator, await service.read(Confirmation, request))
         row, _ = await self._stored(service, request)
         version = expect(row, request.condition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from inspect import getdoc
 from typing import Any, Final
 
@@ -106,13 +106,24 @@ class Providers(Body):
     items: list[Provider]
 
 
+@partial(Route, "GET", "/kinds", "listKinds", permission="viewer", query=KindFilter, gives=Kinds, needs_store=False)
 async def kinds(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the kinds, or with those that contain each word of the query."""
+    """List the kinds of credentials, each with the name of its schema."""
     return await service.respond(_kinds, request.query.q)
 
 
+@partial(
+    Route,
+    "GET",
+    "/providers",
+    "listProviders",
+    permission="viewer",
+    query=ProviderFilter,
+    gives=Providers,
+    needs_store=False,
+)
 async def providers(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the provider profiles, or with those that contain each word of the query."""
+    """List the provider profiles, with their parameters and secrets."""
     return await service.respond(_providers, request.query.q)
 
 
@@ -193,27 +204,4 @@ def _parameter(name: str, parameter: profiles.Parameter, profile: profiles.Profi
     return ProviderParameter(name=name, **shown, required=required, suggestions=profile.suggestions(name))
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/kinds",
-        name="listKinds",
-        summary="List the kinds of credentials, each with the name of its schema.",
-        permission="viewer",
-        handle=kinds,
-        query=KindFilter,
-        gives=Kinds,
-        needs_store=False,
-    ),
-    Route(
-        method="GET",
-        path="/providers",
-        name="listProviders",
-        summary="List the provider profiles, with their parameters and secrets.",
-        permission="viewer",
-        handle=providers,
-        query=ProviderFilter,
-        gives=Providers,
-        needs_store=False,
-    ),
-)
+ROUTES: Final = (kinds, providers)

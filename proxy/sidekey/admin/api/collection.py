@@ -105,7 +105,7 @@ class Collection(ABC, Generic[R]):
             whole(
                 method="GET",
                 name=f"list{title}s",
-                summary=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
+                says=f"List {self.kind}s of files and of the store, by {'ID' if self.key == 'id' else 'name'}.",
                 permission=self.reader,
                 handle=self.browse,
                 query=models.query,
@@ -114,7 +114,7 @@ class Collection(ABC, Generic[R]):
             whole(
                 method="POST",
                 name=f"create{title}",
-                summary=summaries.create,
+                says=summaries.create,
                 permission=self.writer,
                 handle=self.create,
                 body=models.new,
@@ -128,7 +128,7 @@ class Collection(ABC, Generic[R]):
             one(
                 method="GET",
                 name=f"get{title}",
-                summary=summaries.read,
+                says=summaries.read,
                 permission=self.reader,
                 handle=self.read,
                 gives=models.shown,
@@ -138,7 +138,7 @@ class Collection(ABC, Generic[R]):
             change(
                 method="PUT",
                 name=f"replace{title}",
-                summary=summaries.replace,
+                says=summaries.replace,
                 handle=self.replace,
                 creates=models.created,
                 body=models.document,
@@ -147,7 +147,7 @@ class Collection(ABC, Generic[R]):
             change(
                 method="PATCH",
                 name=f"patch{title}",
-                summary=summaries.patch,
+                says=summaries.patch,
                 handle=self.patch,
                 body=Patch,
                 accepts=(MERGE_PATCH,),
@@ -155,7 +155,7 @@ class Collection(ABC, Generic[R]):
             change(
                 method="DELETE",
                 name=f"delete{title}",
-                summary=summaries.delete,
+                says=summaries.delete,
                 handle=self.delete,
                 gives=None,
                 status=204,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -35,8 +36,18 @@ class ExportFilter(Body):
     ] = Field(description=f"1 to {PAGE} IDs of integrations, separated by commas.")
 
 
+@partial(
+    Route,
+    "GET",
+    "/export",
+    "exportIntegrations",
+    permission="editor",
+    query=ExportFilter,
+    gives_yaml=True,
+    codes=("invalid",),
+)
 async def export(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with stored integrations as a config file."""
+    """Export stored integrations as a config file, without secrets."""
     return await service.run(_export, request.query.id, service.store.state)
 
 
@@ -67,16 +78,4 @@ def _exported(name: str, state: State) -> Exported:
     return found
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/export",
-        name="exportIntegrations",
-        summary="Export stored integrations as a config file, without secrets.",
-        permission="editor",
-        handle=export,
-        query=ExportFilter,
-        gives_yaml=True,
-        codes=("invalid",),
-    ),
-)
+ROUTES: Final = (export,)

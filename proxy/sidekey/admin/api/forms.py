@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -56,13 +57,15 @@ class FormFilter(Body):
     after: Name = Field(default="", description="`next` of the page before.")
 
 
+@partial(Route, "GET", "/forms", "listForms", permission="sends", query=FormFilter, gives=Forms)
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of the forms that the operator may send or read."""
+    """List the presets that the operator may fill in, by ID."""
     return await service.respond(_page, service.snapshot, request.operator, request.query)
 
 
+@partial(Route, "GET", "/forms/{id}", "getForm", permission="sends", gives=Form, codes=("not_found",))
 async def read(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a form."""
+    """Read a preset as people fill it in."""
     operator, name = request.operator, request.names["id"]
     if name not in _ids(service.snapshot, operator):
         raise not_found() if operator.presets is None else ApiProblem("forbidden", FORBIDDEN)
@@ -120,25 +123,4 @@ def _is_usable(snapshot: Snapshot, preset: Preset) -> bool:
     return standing_of(snapshot.integrations[preset.rules.integration], time.time()).usable
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/forms",
-        name="listForms",
-        summary="List the presets that the operator may fill in, by ID.",
-        permission="sends",
-        handle=browse,
-        query=FormFilter,
-        gives=Forms,
-    ),
-    Route(
-        method="GET",
-        path="/forms/{id}",
-        name="getForm",
-        summary="Read a preset as people fill it in.",
-        permission="sends",
-        handle=read,
-        gives=Form,
-        codes=("not_found",),
-    ),
-)
+ROUTES: Final = (browse, read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field
@@ -96,22 +97,52 @@ class Failures(Page[Failure]):
     """A page of failed requests."""
 
 
+@partial(
+    Route,
+    "GET",
+    "/integrations/{id}/usage",
+    "getIntegrationUsage",
+    permission="viewer",
+    query=Period,
+    gives=Usage,
+    codes=("not_found",),
+)
 async def usage_of_integration(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the usage of an integration."""
+    """Read how many requests an integration had, how they ended, and how long they took."""
     _require_integration(service, request)
     return await _usage(service, request, "integration")
 
 
+@partial(
+    Route,
+    "GET",
+    "/presets/{id}/usage",
+    "getPresetUsage",
+    permission="viewer",
+    query=Period,
+    gives=Usage,
+    codes=("not_found",),
+)
 async def usage_of_preset(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the usage of a preset."""
+    """Read how many requests a preset had, and how they ended."""
     name = request.names["id"]
     if name not in service.snapshot.presets and name not in service.store.state.presets:
         raise not_found()
     return await _usage(service, request, "preset")
 
 
+@partial(
+    Route,
+    "GET",
+    "/integrations/{id}/failures",
+    "listFailures",
+    permission="viewer",
+    query=Before,
+    gives=Failures,
+    codes=("not_found",),
+)
 async def failures(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of the failures of an integration."""
+    """List failed requests of an integration, newest first: at most one a second."""
     _require_integration(service, request)
     before = request.query.before or int(time.time()) + 1
     found, more = await service.history.failures(request.names["id"], before)
@@ -190,38 +221,4 @@ def _failure(found: StoredFailure) -> Failure:
     )
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/integrations/{id}/usage",
-        name="getIntegrationUsage",
-        summary="Read how many requests an integration had, how they ended, and how long they took.",
-        permission="viewer",
-        handle=usage_of_integration,
-        query=Period,
-        gives=Usage,
-        codes=("not_found",),
-    ),
-    Route(
-        method="GET",
-        path="/presets/{id}/usage",
-        name="getPresetUsage",
-        summary="Read how many requests a preset had, and how they ended.",
-        permission="viewer",
-        handle=usage_of_preset,
-        query=Period,
-        gives=Usage,
-        codes=("not_found",),
-    ),
-    Route(
-        method="GET",
-        path="/integrations/{id}/failures",
-        name="listFailures",
-        summary="List failed requests of an integration, newest first: at most one a second.",
-        permission="viewer",
-        handle=failures,
-        query=Before,
-        gives=Failures,
-        codes=("not_found",),
-    ),
-)
+ROUTES: Final = (usage_of_integration, usage_of_preset, failures)

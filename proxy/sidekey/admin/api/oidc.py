@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from pydantic import Field
@@ -49,8 +50,19 @@ class FinishLogIn(Body):
     iss: str | None = None
 
 
+@partial(
+    Route,
+    "POST",
+    "/session/oidc/start",
+    "startCompanyLogIn",
+    permission="anonymous",
+    body=StartLogIn,
+    gives=StartedLogIn,
+    sets_cookie=True,
+    codes=("invalid", "not_found", "oidc_unavailable"),
+)
 async def start(service: Service, request: ApiRequest) -> ApiResult:
-    """Begin a log-in, which only this browser can finish."""
+    """Begin a log-in with the company account."""
     sent = await service.run(read_body, StartLogIn, request.document)
     begun = await _problems(service, service.company.begin(_rules(service), again=sent.again))
     rules = service.snapshot.admin
@@ -58,8 +70,21 @@ async def start(service: Service, request: ApiRequest) -> ApiResult:
     return replace(ApiResult.of(StartedLogIn(url=begun.url)), cookies=(cookie,))
 
 
+@partial(
+    Route,
+    "POST",
+    "/session/oidc",
+    "finishCompanyLogIn",
+    permission="anonymous",
+    body=FinishLogIn,
+    gives=WhoAmI,
+    status=201,
+    sets_cookie=True,
+    codes=("invalid", "not_found", "oidc_failed", "no_role", "too_many", "oidc_unavailable"),
+)
 async def finish(service: Service, request: ApiRequest) -> ApiResult:
-    """Finish a log-in. Whatever becomes of it, the browser forgets the attempt."""
+    """Exchange the parameters of the issuer's redirect for the cookie of a session."""
+    # Whether it succeeds or not, the browser forgets the attempt.
     admin = service.snapshot.admin
     name = cookie_name(admin, _COOKIE)
     forget = set_cookie(admin, name, "", life=0)
@@ -127,30 +152,4 @@ def _code(error: LoginError) -> str:
     return "no_role" if isinstance(error, NoRole) else "oidc_failed"
 
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/session/oidc/start",
-        name="startCompanyLogIn",
-        summary="Begin a log-in with the company account.",
-        permission="anonymous",
-        handle=start,
-        body=StartLogIn,
-        gives=StartedLogIn,
-        sets_cookie=True,
-        codes=("invalid", "not_found", "oidc_unavailable"),
-    ),
-    Route(
-        method="POST",
-        path="/session/oidc",
-        name="finishCompanyLogIn",
-        summary="Exchange the parameters of the issuer's redirect for the cookie of a session.",
-        permission="anonymous",
-        handle=finish,
-        body=FinishLogIn,
-        gives=WhoAmI,
-        status=201,
-        sets_cookie=True,
-        codes=("invalid", "not_found", "oidc_failed", "no_role", "too_many", "oidc_unavailable"),
-    ),
-)
+ROUTES: Final = (start, finish)

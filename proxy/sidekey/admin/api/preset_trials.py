@@ -78,8 +78,18 @@ class PresetPreview(Body):
     reason: str | None
 
 
+@partial(
+    Route,
+    "POST",
+    "/presets/{id}/preview",
+    "previewPreset",
+    permission="viewer",
+    body=PresetTrial,
+    gives=PresetPreview,
+    codes=("not_found", "invalid"),
+)
 async def preview(service: Service, request: ApiRequest) -> ApiResult:
-    """Show the request of a preset."""
+    """Show the request that a preset makes from parameters or a payload, without sending it."""
     preset = service.snapshot.presets.get(request.names["id"])
     if preset is None:
         raise not_found()
@@ -88,8 +98,19 @@ async def preview(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(_shown(preset.id, found))
 
 
+@partial(
+    Route,
+    "POST",
+    "/drafts/preset/preview",
+    "previewPresetDraft",
+    permission="editor",
+    body=PresetDraftTrial,
+    accepts=(JSON, YAML),
+    gives=PresetPreview,
+    codes=("invalid",),
+)
 async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
-    """Show the request of a preset that is not saved. Without a sample, examples are filled in."""
+    """Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in."""
     # One snapshot for both: in the next one its integration may be gone.
     snapshot = service.snapshot
     sent = {"sample": sample_of(request.document), **request.document}
@@ -98,8 +119,19 @@ async def preview_draft(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(_shown(draft.name or None, found))
 
 
+@partial(
+    Route,
+    "POST",
+    "/drafts/preset/test",
+    "testPresetDraft",
+    permission="editor",
+    body=PresetDraftTrial,
+    accepts=(JSON, YAML),
+    gives=TestResult,
+    codes=("invalid", "too_many", "send_limit", "stopping"),
+)
 async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
-    """Send the request of a preset that is not saved, with the credential of its integration, as a send."""
+    """Send the request of an unsaved preset, on which the upstream may act, with its integration's credential."""
     snapshot = service.snapshot
     draft = await service.validate(_draft_in, snapshot, request.document)
     sent, found = await service.validate(fill, snapshot, draft.preset, draft.sample, "/sample")
@@ -241,36 +273,4 @@ def _shown(name: str | None, preview: Preview) -> PresetPreview:
     return PresetPreview.model_validate(found)
 
 
-_DRAFT: Final = partial(
-    Route, method="POST", permission="editor", body=PresetDraftTrial, accepts=(JSON, YAML), codes=("invalid",)
-)
-
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/presets/{id}/preview",
-        name="previewPreset",
-        summary="Show the request that a preset makes from parameters or a payload, without sending it.",
-        permission="viewer",
-        handle=preview,
-        body=PresetTrial,
-        gives=PresetPreview,
-        codes=("not_found", "invalid"),
-    ),
-    _DRAFT(
-        path="/drafts/preset/preview",
-        name="previewPresetDraft",
-        summary="Show the request of an unsaved preset, without sending it. Without `sample`, examples are filled in.",
-        handle=preview_draft,
-        gives=PresetPreview,
-    ),
-    _DRAFT(
-        path="/drafts/preset/test",
-        name="testPresetDraft",
-        summary="Send the request of an unsaved preset, on which the upstream may act, with its integration's "
-        "credential.",
-        handle=test_draft,
-        gives=TestResult,
-        codes=("invalid", "too_many", "send_limit", "stopping"),
-    ),
-)
+ROUTES: Final = (preview, preview_draft, test_draft)

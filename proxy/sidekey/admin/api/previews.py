@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from cryptography import x509
@@ -74,8 +75,21 @@ class Preview(Body):
     destination: Targets | None = Field(description="Null while something else is not valid.")
 
 
+@partial(
+    Route,
+    "POST",
+    "/drafts/integration/preview",
+    "previewDraft",
+    permission="editor",
+    body=IntegrationDocument,
+    accepts=(JSON, YAML),
+    gives=Preview,
+)
 async def preview(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the result of saving a document, beside the stored integrations that are loaded."""
+    """Show the result of saving a document, without saving it.
+
+    With the `id` of a stored integration, the document replaces it.
+    """
     sent = request.document
     name, wrong = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
     if served(service.snapshot, name, stored=False) is not None:
@@ -162,17 +176,4 @@ def _certificates(document: Mapping[str, Any], settings: IntegrationSettings | N
             yield references[place].value
 
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/drafts/integration/preview",
-        name="previewDraft",
-        summary="Show the result of saving a document, without saving it. With the `id` of a stored integration, "
-        "the document replaces it.",
-        permission="editor",
-        handle=preview,
-        body=IntegrationDocument,
-        accepts=(JSON, YAML),
-        gives=Preview,
-    ),
-)
+ROUTES: Final = (preview,)

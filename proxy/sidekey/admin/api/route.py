@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 from pydantic import BaseModel
@@ -27,9 +27,12 @@ IDEMPOTENCY_KEY: Final = "[A-Za-z0-9_-]{16,64}"
 Handle = Callable[[Service, ApiRequest], Awaitable[ApiResult]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """One operation. Routing, the OpenAPI document and docs/api.md use it.
+
+    A module makes its routes with `@partial(Route, ...)` at the functions that handle them: `handle` is the function,
+    and its docstring the summary of the operation.
 
     `path` begins below `PREFIX`; a name in braces matches one segment. The operator needs `permission`.
     `body` is the model of the request body, in one of the media types `accepts`. `gives` is the model of the response
@@ -40,9 +43,9 @@ class Route:
     method: str
     path: str
     name: str
-    summary: str
-    permission: Permission
     handle: Handle
+    _: KW_ONLY
+    permission: Permission
     query: type[Body] | None = None
     body: type[BaseModel] | None = None
     accepts: tuple[str, ...] = (JSON,)
@@ -63,6 +66,13 @@ class Route:
     """The kind of resource that it changes, for audit and metrics: integration, preset, caller or token; or empty."""
     action: str = ""
     """The change, for the audit."""
+    says: str = ""
+    """The summary, if the function handles routes of several kinds of resources."""
+
+    @property
+    def summary(self) -> str:
+        """The summary of the operation, in the OpenAPI document and docs/api.md."""
+        return self.says or " ".join((self.handle.__doc__ or "").split())
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
-"""The routes of the API. A new one is a line in the table of its module, a new module a line here."""
+"""The routes of the API. A new module is a line here."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from pydantic import RootModel
@@ -36,8 +36,9 @@ class OpenApi(RootModel[dict[str, Any]]):
     """An OpenAPI 3.1 document."""
 
 
+@partial(Route, "GET", "/openapi.json", "getOpenApi", permission="viewer", gives=OpenApi, needs_store=False)
 async def openapi(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the OpenAPI document."""
+    """Read this OpenAPI document."""
     del request
     return await service.run(_openapi)
 
@@ -65,14 +66,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *oidc.ROUTES,
     *audit.ROUTES,
     *history.ROUTES,
-    Route(
-        method="GET",
-        path="/openapi.json",
-        name="getOpenApi",
-        summary="Read this OpenAPI document.",
-        permission="viewer",
-        handle=openapi,
-        gives=OpenApi,
-        needs_store=False,
-    ),
+    openapi,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -96,8 +97,20 @@ class SendFilter(Before):
     who: str = Field(default="", description="The name of a person. Not for senders.")
 
 
+@partial(
+    Route,
+    "POST",
+    "/presets/{id}/sends",
+    "sendPreset",
+    permission="send",
+    body=SendRequest,
+    gives=Send,
+    keyed=True,
+    exact=True,
+    codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
+)
 async def send(service: Service, request: ApiRequest) -> ApiResult:
-    """Send a preset, or return the result of an earlier request with this key."""
+    """Send a preset, at most once for each key. The response is 200 for every outcome."""
     sent = await service.read(SendRequest, request)
     operator, name, snapshot = request.operator, request.names["id"], service.snapshot
     await check_grant(service, request)
@@ -171,16 +184,18 @@ def fill_send(snapshot: Snapshot, preset: Preset, sent: SendRequest, is_sender: 
 _MISCONFIGURED: Final = "proxy_configuration_error"
 
 
+@partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", gives=Send, codes=("not_found",))
 async def read(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the operator's own send of a key."""
+    """Read the operator's own send of a key."""
     found = await service.store.send(request.operator.identity, request.names["key"])
     if found is None:
         raise not_found()
     return ApiResult.of(shown(found, request.operator))
 
 
+@partial(Route, "GET", "/sends", "listSends", permission="sends", query=SendFilter, gives=Sends)
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of sends: the operator's own, or those of a preset or person."""
+    """List the operator's own sends, or those of a preset or person, newest first."""
     operator, query = request.operator, request.query
     sees_all = operator.may("viewer")
     if query.who and not sees_all:
@@ -219,38 +234,4 @@ def shown(send: StoredSend, operator: Operator, retry_after: int | None = None) 
     )
 
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/presets/{id}/sends",
-        name="sendPreset",
-        summary="Send a preset, at most once for each key. The response is 200 for every outcome.",
-        permission="send",
-        handle=send,
-        body=SendRequest,
-        gives=Send,
-        keyed=True,
-        exact=True,
-        codes=("sending", "invalid", "key_reused", "too_many", "send_limit", "stopping"),
-    ),
-    Route(
-        method="GET",
-        path="/sends",
-        name="listSends",
-        summary="List the operator's own sends, or those of a preset or person, newest first.",
-        permission="sends",
-        handle=browse,
-        query=SendFilter,
-        gives=Sends,
-    ),
-    Route(
-        method="GET",
-        path="/sends/{key}",
-        name="getSend",
-        summary="Read the operator's own send of a key.",
-        permission="sends",
-        handle=read,
-        gives=Send,
-        codes=("not_found",),
-    ),
-)
+ROUTES: Final = (send, browse, read)

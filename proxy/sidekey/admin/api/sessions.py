@@ -73,8 +73,9 @@ class SessionsAfter(Body):
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
+@partial(Route, "GET", _PATH, "getSession", permission="anonymous", gives=SessionState, needs_store=False)
 async def read(service: Service, request: ApiRequest) -> ApiResult:
-    """Describe the operator, if any, and the state of the store."""
+    """Describe the operator of this request, if any, and whether the store can be used."""
     who = None if request.known is None else describe(request.known)
     oidc = service.snapshot.admin.oidc is not None
     ready = service.store.health.up and not service.unread
@@ -82,8 +83,21 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(SessionState(who=who, oidc=oidc, store=store))
 
 
+@partial(
+    Route,
+    "POST",
+    _PATH,
+    "logIn",
+    permission="anonymous",
+    body=LogIn,
+    gives=WhoAmI,
+    status=201,
+    sets_cookie=True,
+    codes=("invalid",),
+)
 async def log_in(service: Service, request: ApiRequest) -> ApiResult:
-    """Begin a session. Nothing limits attempts: a token of Sidekey has 256 random bits."""
+    """Exchange an operator's token for the cookie of a session."""
+    # Nothing limits attempts: a token of Sidekey has 256 random bits.
     # Not in the thread that validates documents, for which a log-in would wait.
     token = (await service.run(read_body, LogIn, request.document)).token
     await service.look_for(token)
@@ -108,8 +122,9 @@ async def begin(service: Service, request: ApiRequest, operator: Operator, sessi
     return replace(result, cookies=(set_cookie(rules, cookie_name(rules), value),))
 
 
+@partial(Route, "DELETE", _PATH, "logOut", permission="self", status=204, sets_cookie=True, codes=("not_found",))
 async def log_out(service: Service, request: ApiRequest) -> ApiResult:
-    """End the session of this request, and delete its cookie."""
+    """End the session of this request."""
     if request.operator.session_ends_at is None:
         raise ApiProblem("not_found", "this request has a token and no session: revoke the token instead")
     rules = service.snapshot.admin
@@ -117,8 +132,9 @@ async def log_out(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", life=0),))
 
 
+@partial(Route, "GET", "/sessions", "listSessions", permission="admin", query=SessionsAfter, gives=SessionPage)
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of the sessions of everybody."""
+    """List the sessions of the console, newest first."""
     at, _, name = request.query.after.partition(".")
     found = await service.store.session_page((int(at or 1 << 62), name))
     own = service.store.session_id(request.cookies.get(cookie_name(service.snapshot.admin), ""))
@@ -144,8 +160,19 @@ def _shown(session: Session, operator: Operator, *, current: bool) -> ConsoleSes
     )
 
 
+@partial(
+    Route,
+    "DELETE",
+    "/sessions/{id}",
+    "endSession",
+    permission="admin",
+    status=204,
+    codes=("not_found",),
+    writes="session",
+    action="end",
+)
 async def end(service: Service, request: ApiRequest) -> ApiResult:
-    """End any session."""
+    """End a session of the console."""
     if not _ID.fullmatch(request.names["id"]):
         raise not_found()
     await service.end_other_session(request)
@@ -164,59 +191,4 @@ def set_cookie(rules: AdminRules, name: str, value: str, life: int | None = None
     return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{age}{secure}"
 
 
-_ONE: Final = partial(Route, path=_PATH)
-_ALL: Final = partial(Route, permission="admin")
-
-ROUTES: Final = (
-    _ONE(
-        method="GET",
-        name="getSession",
-        summary="Describe the operator of this request, if any, and whether the store can be used.",
-        permission="anonymous",
-        handle=read,
-        gives=SessionState,
-        needs_store=False,
-    ),
-    _ONE(
-        method="POST",
-        name="logIn",
-        summary="Exchange an operator's token for the cookie of a session.",
-        permission="anonymous",
-        handle=log_in,
-        body=LogIn,
-        gives=WhoAmI,
-        status=201,
-        sets_cookie=True,
-        codes=("invalid",),
-    ),
-    _ONE(
-        method="DELETE",
-        name="logOut",
-        summary="End the session of this request.",
-        permission="self",
-        handle=log_out,
-        status=204,
-        sets_cookie=True,
-        codes=("not_found",),
-    ),
-    _ALL(
-        method="GET",
-        path="/sessions",
-        name="listSessions",
-        summary="List the sessions of the console, newest first.",
-        handle=browse,
-        query=SessionsAfter,
-        gives=SessionPage,
-    ),
-    _ALL(
-        method="DELETE",
-        path="/sessions/{id}",
-        name="endSession",
-        summary="End a session of the console.",
-        handle=end,
-        status=204,
-        codes=("not_found",),
-        writes="session",
-        action="end",
-    ),
-)
+ROUTES: Final = (read, log_in, log_out, browse, end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from textwrap import indent, wrap
 from typing import Any, Final, Literal
 
@@ -62,8 +62,19 @@ class Template(Body):
     fields: list[TemplateField] = Field(description="The values to fill in, without `id` and `description`.")
 
 
+@partial(
+    Route,
+    "GET",
+    "/kinds/{kind}/template",
+    "getTemplate",
+    permission="editor",
+    query=TemplateFilter,
+    gives=Template,
+    codes=("not_found",),
+    needs_store=False,
+)
 async def template(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with the template of a kind, or of a provider of this kind."""
+    """Read the document that a new integration of a kind or provider starts with."""
     kind, provider = request.names["kind"], request.query.provider
     if kind not in KINDS or (provider and provider not in profiles.names_of(kind)):
         raise not_found()
@@ -193,17 +204,4 @@ def _of_profile(provider: str) -> dict[str, str]:
     return parameters | profile.secrets
 
 
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/kinds/{kind}/template",
-        name="getTemplate",
-        summary="Read the document that a new integration of a kind or provider starts with.",
-        permission="editor",
-        handle=template,
-        query=TemplateFilter,
-        gives=Template,
-        codes=("not_found",),
-        needs_store=False,
-    ),
-)
+ROUTES: Final = (template,)

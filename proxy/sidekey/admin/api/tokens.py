@@ -116,6 +116,7 @@ class WhoAmI(Body):
     session_ends_at: Instant | None = Field(description="When the session ends; null for a request with a token.")
 
 
+@partial(Route, "GET", "/whoami", "whoAmI", permission="self", gives=WhoAmI, needs_store=False)
 async def whoami(service: Service, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request."""
     del service
@@ -138,14 +139,28 @@ def describe(operator: Operator) -> WhoAmI:
     )
 
 
+@partial(Route, "GET", "/tokens", "listTokens", permission="admin", query=TokenFilter, gives=Tokens)
 async def browse(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with a page of tokens."""
+    """List operators' tokens, by name."""
     uses = await service.store.last_uses()
     return await service.respond(_page, service.snapshot.admin.tokens, service.store.state, uses, request.query)
 
 
+@partial(
+    Route,
+    "POST",
+    "/tokens",
+    "createToken",
+    permission="admin",
+    body=NewToken,
+    gives=TokenWithToken,
+    status=201,
+    codes=("exists", "invalid"),
+    writes="token",
+    action="create",
+)
 async def create(service: Service, request: ApiRequest) -> ApiResult:
-    """Save a new token. Only this response contains it."""
+    """Create an operator's token. Only this response contains it."""
     sent = await service.read(NewToken, request)
     errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
     errors += _preset_errors(sent, service.snapshot)
@@ -182,8 +197,10 @@ def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[s
     return [ItemError(f"/presets/{index}", text) for index, text in found]
 
 
+@partial(Route, "GET", "/tokens/{name}", "getToken", permission="admin", gives=Token, codes=("not_found",))
 async def read(service: Service, request: ApiRequest) -> ApiResult:
-    """Respond with one token: if a file and the store have the name, the stored one, as it can be revoked."""
+    """Read the description of an operator's token."""
+    # If a file and the store have the name, the stored one, as it can be revoked.
     name = request.names["name"]
     configured = service.snapshot.admin.tokens.get(name)
     row = _rows(service.store.state).get(name)
@@ -195,8 +212,22 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(_shown_of_file(name, configured))
 
 
+@partial(
+    Route,
+    "PATCH",
+    "/tokens/{name}",
+    "patchToken",
+    permission="admin",
+    body=TokenPatch,
+    accepts=(MERGE_PATCH,),
+    gives=Token,
+    conditional=True,
+    codes=("read_only", "not_found", "invalid"),
+    writes="token",
+    action="update",
+)
 async def patch(service: Service, request: ApiRequest) -> ApiResult:
-    """Change the grants of a sender. The token and the identity stay."""
+    """Change the grants of a sender. Omitted keys stay."""
     row = await _stored(service, request)
     sent = await service.read(TokenPatch, request)
     changes: dict[str, Any] = {
@@ -224,8 +255,22 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+@partial(
+    Route,
+    "POST",
+    "/tokens/{name}/rotate",
+    "rotateToken",
+    permission="admin",
+    body=Confirmation,
+    gives=TokenWithToken,
+    conditional=True,
+    codes=("read_only", "not_found", "invalid"),
+    writes="token",
+    action="rotate",
+)
 async def rotate(service: Service, request: ApiRequest) -> ApiResult:
-    """Replace a token. The row stays, so limits and history go on; the previous token and its sessions end at once."""
+    """Replace an operator's token. Only this response contains the new one."""
+    # The row stays, so limits and history go on. The previous token and its sessions end at once.
     row = await _stored(service, request)
     require_confirmation(request.operator, await service.read(Confirmation, request))
     if row.expires_at is not None and row.expires_at <= time.time():
@@ -237,8 +282,20 @@ async def rotate(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(TokenWithToken(**dict(shown), token=token), version=saved.version)
 
 
+@partial(
+    Route,
+    "DELETE",
+    "/tokens/{name}",
+    "revokeToken",
+    permission="admin",
+    status=204,
+    conditional=True,
+    codes=("read_only", "not_found"),
+    writes="token",
+    action="revoke",
+)
 async def delete(service: Service, request: ApiRequest) -> ApiResult:
-    """Revoke a token."""
+    """Revoke an operator's token."""
     row = await _stored(service, request, altered=True)
     await service.commit(request, [Delete(row, row.version)])
     return ApiResult(204)
@@ -326,83 +383,4 @@ def _shown_of_file(name: str, token: AdminToken) -> Token:
     )
 
 
-_ALL: Final = partial(Route, path="/tokens", permission="admin")
-_ONE: Final = partial(Route, path="/tokens/{name}", permission="admin")
-
-ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/whoami",
-        name="whoAmI",
-        summary="Describe the operator of this request.",
-        permission="self",
-        handle=whoami,
-        gives=WhoAmI,
-        needs_store=False,
-    ),
-    _ALL(
-        method="GET",
-        name="listTokens",
-        summary="List operators' tokens, by name.",
-        handle=browse,
-        query=TokenFilter,
-        gives=Tokens,
-    ),
-    _ALL(
-        method="POST",
-        name="createToken",
-        summary="Create an operator's token. Only this response contains it.",
-        handle=create,
-        body=NewToken,
-        gives=TokenWithToken,
-        status=201,
-        codes=("exists", "invalid"),
-        writes="token",
-        action="create",
-    ),
-    _ONE(
-        method="GET",
-        name="getToken",
-        summary="Read the description of an operator's token.",
-        handle=read,
-        gives=Token,
-        codes=("not_found",),
-    ),
-    _ONE(
-        method="PATCH",
-        name="patchToken",
-        summary="Change the grants of a sender. Omitted keys stay.",
-        handle=patch,
-        body=TokenPatch,
-        accepts=(MERGE_PATCH,),
-        gives=Token,
-        conditional=True,
-        codes=("read_only", "not_found", "invalid"),
-        writes="token",
-        action="update",
-    ),
-    _ONE(
-        method="POST",
-        path="/tokens/{name}/rotate",
-        name="rotateToken",
-        summary="Replace an operator's token. Only this response contains the new one.",
-        handle=rotate,
-        body=Confirmation,
-        gives=TokenWithToken,
-        conditional=True,
-        codes=("read_only", "not_found", "invalid"),
-        writes="token",
-        action="rotate",
-    ),
-    _ONE(
-        method="DELETE",
-        name="revokeToken",
-        summary="Revoke an operator's token.",
-        handle=delete,
-        status=204,
-        conditional=True,
-        codes=("read_only", "not_found"),
-        writes="token",
-        action="revoke",
-    ),
-)
+ROUTES: Final = (whoami, browse, create, read, patch, rotate, delete)

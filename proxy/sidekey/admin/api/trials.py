@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -121,8 +122,17 @@ class Explanation(Body):
     unsigned: str | None = Field(default=None, description="Why the signed bytes are not known.")
 
 
+@partial(
+    Route,
+    "POST",
+    "/integrations/{id}/test",
+    "testIntegration",
+    permission="viewer",
+    gives=TestResult,
+    codes=("not_found", "invalid", "too_many"),
+)
 async def test(service: Service, request: ApiRequest) -> ApiResult:
-    """Send the test request of an integration through the data plane."""
+    """Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is success."""
     found = _served(service, request.names["id"])
     if found.test is None:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
@@ -134,8 +144,18 @@ async def test(service: Service, request: ApiRequest) -> ApiResult:
     return ApiResult.of(result)
 
 
+@partial(
+    Route,
+    "POST",
+    "/integrations/{id}/explain",
+    "explainIntegration",
+    permission="viewer",
+    body=ExplainRequest,
+    gives=Explanation,
+    codes=("not_found", "invalid"),
+)
 async def explain(service: Service, request: ApiRequest) -> ApiResult:
-    """Explain what would become of a request, and what would be signed."""
+    """Explain which rule allows a target, or why none does, where the credential would go, and what is signed."""
     sent = await service.read(ExplainRequest, request)
     longest = service.snapshot.limits.target
     if len(sent.url) > longest:
@@ -159,8 +179,19 @@ def _explained(found: Integration, url: str, sample: Sample, snapshot: Snapshot,
     return Explanation.model_validate(explained)
 
 
+@partial(
+    Route,
+    "POST",
+    "/drafts/integration/test",
+    "testDraft",
+    permission="editor",
+    body=IntegrationDocument,
+    accepts=(JSON, YAML),
+    gives=TestResult,
+    codes=("invalid", "too_many"),
+)
 async def test_draft(service: Service, request: ApiRequest) -> ApiResult:
-    """Send the test request of a document that is not saved, with the secrets that it contains."""
+    """Send the test request of an unsaved document, with the secrets in this request only."""
     snapshot, document = service.snapshot, document_in(request.document, IntegrationMembers)
     draft = await service.validate(draft_of, document, None, snapshot)
     integration = await service.validate(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
@@ -185,40 +216,4 @@ def _served(service: Service, name: str) -> Integration:
     raise ApiProblem("not_found", f"it is not served now: {problem}")
 
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/integrations/{id}/test",
-        name="testIntegration",
-        summary="Send the saved test request through the data plane, if the saved secrets obtain a token. Only 200 is"
-        " success.",
-        permission="viewer",
-        handle=test,
-        gives=TestResult,
-        codes=("not_found", "invalid", "too_many"),
-    ),
-    Route(
-        method="POST",
-        path="/integrations/{id}/explain",
-        name="explainIntegration",
-        summary="Explain which rule allows a target, or why none does, where the credential would go, and what is"
-        " signed.",
-        permission="viewer",
-        handle=explain,
-        body=ExplainRequest,
-        gives=Explanation,
-        codes=("not_found", "invalid"),
-    ),
-    Route(
-        method="POST",
-        path="/drafts/integration/test",
-        name="testDraft",
-        summary="Send the test request of an unsaved document, with the secrets in this request only.",
-        permission="editor",
-        handle=test_draft,
-        body=IntegrationDocument,
-        accepts=(JSON, YAML),
-        gives=TestResult,
-        codes=("invalid", "too_many"),
-    ),
-)
+ROUTES: Final = (test, explain, test_draft)
