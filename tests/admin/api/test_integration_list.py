@@ -31,7 +31,7 @@ def standings(problem: str = "why") -> Standings:
 
 def whole(row: IntegrationRow, now: Standings) -> dict[str, Any]:
     """A stored integration in a response."""
-    members, document = INTEGRATIONS.shown(row, now)
+    members, document = INTEGRATIONS.shown(row.id, row, now)
     return {**members.model_dump(mode="json"), **document}
 
 

@@ -38,7 +38,7 @@ def items(row: PresetRow, found: Snapshot, **wanted: str) -> list[dict[str, Any]
 
 def whole(row: PresetRow, found: Snapshot) -> dict[str, Any]:
     """A stored preset in a response."""
-    members, document = PRESETS.shown(row, Standings(found))
+    members, document = PRESETS.shown(row.id, row, Standings(found))
     return {**members.model_dump(mode="json"), **document}
 
 

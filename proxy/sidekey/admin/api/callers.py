@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -18,17 +18,13 @@ from sidekey.admin.api.resources import (
     After,
     Body,
     Instant,
-    Key,
     Members,
     Named,
     Page,
     Sent,
     Shown,
     altered_in,
-    keys,
-    members_of_file,
-    members_of_row,
-    page_of,
+    members_of,
     read_body,
     stored_problem,
 )
@@ -124,20 +120,28 @@ class CallerCollection(Collection[CallerRow]):
         """Return True if a file has this name."""
         return name in _file_callers(snapshot)
 
-    def shown_of_file(self, standings: Standings, name: str) -> Shown:
-        """Show a caller of a file."""
-        found = _file_callers(standings.snapshot)[name]
-        granted = (None if each is None else sorted(each) for each in (found.integrations, found.presets))
-        return Shown(CallerMembers(name=name, **members_of_file()), _document(*granted))
+    def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
+        """Return the names that files have."""
+        return _file_callers(snapshot)
 
-    def shown(self, row: CallerRow, standings: Standings) -> Shown:
-        """Show a stored caller."""
+    def shown(self, name: str, row: CallerRow | None, standings: Standings) -> Shown:
+        """Show a stored caller, or one of a file."""
+        if row is None:
+            found = _file_callers(standings.snapshot)[name]
+            granted = (None if each is None else sorted(each) for each in (found.integrations, found.presets))
+            return Shown(CallerMembers(name=name, **members_of(None, "")), _document(*granted))
         altered = not row.token_sha256
-        in_file = self.is_in_file(standings.snapshot, row.id)
-        members = members_of_row(row, stored_problem("caller", altered=altered, file=in_file))
+        in_file = self.is_in_file(standings.snapshot, name)
+        members = members_of(row, stored_problem("caller", altered=altered, file=in_file))
         if altered:
             members |= {"created_at": None, "updated_at": None, "updated_by": None}
-        return Shown(CallerMembers(name=row.id, **members), _document(row.integrations, row.presets))
+        return Shown(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
+
+    def item(self, name: str, row: CallerRow | None, standings: Standings, query: Any) -> Caller:
+        """Return an item of the list."""
+        del query
+        shown = self.shown(name, row, standings)
+        return Caller(**dict(shown.members), **shown.document)
 
     def make(self, edit: Edit[CallerRow], snapshot: Snapshot, vault: Vault) -> NewRow[CallerRow]:
         """Make the row of a change. Raises ApiProblem with all errors."""
@@ -164,18 +168,6 @@ class CallerCollection(Collection[CallerRow]):
             text = f"integrations {pair} both cover {found.where}: list one of them, or narrow one"
             raise ApiProblem("overlaps", text)
         return NewRow(new, caller_fields(new, row), token)
-
-    def page(self, state: State, standings: Standings, query: Any) -> Callers:
-        """Return a page of the list: a name that a file and the store have is in it twice."""
-        files, stored = _file_callers(standings.snapshot), self.rows(state)
-
-        def item(key: Key) -> Caller:
-            in_file = key.source == "file"
-            shown = self.shown_of_file(standings, key.name) if in_file else self.shown(stored[key.name], standings)
-            return Caller(**dict(shown.members), **shown.document)
-
-        items, following = page_of(keys(files, stored), query.after, item)
-        return Callers(items=items, next=following)
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of the collection, and the rotation of a token."""

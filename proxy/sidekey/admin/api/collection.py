@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
-from sidekey.admin.api.resources import Body, Members, Patch, Shown, document_in, name_in, other_name
+from sidekey.admin.api.resources import (
+    Body,
+    Key,
+    Members,
+    Patch,
+    Shown,
+    document_in,
+    keys,
+    name_in,
+    other_name,
+    page_of,
+)
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, exists, expect, not_there
 from sidekey.admin.api.standings import Standings
@@ -173,16 +184,31 @@ class Collection(ABC, Generic[R]):
         """Return True if a file has this ID."""
 
     @abstractmethod
-    def shown_of_file(self, standings: Standings, name: str) -> Shown:
-        """Show a resource of a file."""
+    def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
+        """Return the IDs that files have."""
 
     @abstractmethod
-    def shown(self, row: R, standings: Standings) -> Shown:
-        """Show a stored resource."""
+    def shown(self, name: str, row: R | None, standings: Standings) -> Shown:
+        """Show the stored resource of a row, or the one of a file (None)."""
 
     @abstractmethod
-    def page(self, state: State, standings: Standings, query: Any) -> BaseModel:
-        """Return a page of the list. `query` is the model of the collection."""
+    def item(self, name: str, row: R | None, standings: Standings, query: Any) -> BaseModel | None:
+        """Return an item of the list, or None if it does not match the query. Arguments are as for `shown`."""
+
+    def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the members of a page besides its items."""
+        del state, snapshot
+        return {}
+
+    def page(self, state: State, standings: Standings, query: Any) -> Any:
+        """Return a page of the list: an ID that a file and the store have is in it twice."""
+        rows, snapshot = self.rows(state), standings.snapshot
+
+        def item(key: Key) -> BaseModel | None:
+            return self.item(key.name, None if key.source == "file" else rows[key.name], standings, query)
+
+        items, following = page_of(keys(self.names_in_files(snapshot), rows), query.after, item)
+        return self.models.page(items=items, next=following, **self.page_members(state, snapshot))
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Remove what viewers may not see from a document."""
@@ -206,12 +232,9 @@ class Collection(ABC, Generic[R]):
     def _read(self, request: ApiRequest, state: State, standings: Standings) -> ApiResult:
         name = request.names[self.key]
         row = self.rows(state).get(name)
-        if row is not None:
-            members, document = self.shown(row, standings)
-        elif self.is_in_file(standings.snapshot, name):
-            members, document = self.shown_of_file(standings, name)
-        else:
+        if row is None and not self.is_in_file(standings.snapshot, name):
             raise not_found()
+        members, document = self.shown(name, row, standings)
         if not request.operator.may("editor"):
             document = self.for_viewer(document)
         if request.as_yaml:
@@ -288,7 +311,7 @@ class Collection(ABC, Generic[R]):
         raise not_there(request.condition)
 
     def _result(self, row: R, standings: Standings, status: int = 200, token: str = "") -> ApiResult:
-        members, document = self.shown(row, standings)
+        members, document = self.shown(row.id, row, standings)
         if token:
             document = {**document, "token": token}
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""

@@ -19,17 +19,13 @@ from sidekey.admin.api.resources import (
     Described,
     Identified,
     Instant,
-    Key,
     Members,
     OneOf,
     Page,
     Sent,
     Shown,
     contains,
-    keys,
-    members_of_file,
-    members_of_row,
-    page_of,
+    members_of,
 )
 from sidekey.admin.api.saving import make_integration
 from sidekey.admin.api.service import Service
@@ -187,21 +183,33 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Return True if a file has this ID."""
         return served(snapshot, name, stored=False) is not None
 
-    def shown_of_file(self, standings: Standings, name: str) -> Shown:
-        """Show an integration of a file: its config is only for those who may read the file."""
-        found = standings.snapshot.integrations[name]
-        document = {"title": found.title, "description": found.description, "tags": list(found.tags)}
-        return Shown(IntegrationMembers(**_of_file(found, standings)), document)
+    def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
+        """Return the IDs that files have."""
+        return (name for name, each in snapshot.integrations.items() if not each.stored)
 
-    def shown(self, row: IntegrationRow, standings: Standings) -> Shown:
-        """Show a stored integration, without its document if that cannot be relied upon."""
+    def shown(self, name: str, row: IntegrationRow | None, standings: Standings) -> Shown:
+        """Show an integration. Only those who may read a file see the config in it.
+
+        A stored one has no document if that cannot be relied upon.
+        """
+        view = _view(name, row, standings.snapshot)
         document: Mapping[str, Any] = {}
-        if row.verified:
-            try:
+        if row is None:
+            document = view.texts()
+        elif row.verified:
+            with suppress(MalformedError):
                 document = shown(row)
-            except MalformedError:
-                document = {}
-        return Shown(IntegrationMembers(**_of_row(row, standings)), document)
+        return Shown(IntegrationMembers(**_members(view, standings)), document)
+
+    def item(self, name: str, row: IntegrationRow | None, standings: Standings, query: Any) -> IntegrationItem | None:
+        """Return an item of the list, or None if it does not match the query."""
+        # The cheapest filter first: there may be ten thousand integrations, of which a page shows fifty.
+        if query.status and _standing(name, row, standings).status != query.status:
+            return None
+        view = _view(name, row, standings.snapshot)
+        if not _matches(view, query):
+            return None
+        return IntegrationItem(**_members(view, standings), **view.texts())
 
     def for_viewer(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Remove the keys that viewers do not see, or all of `auth` if this version does not know its keys."""
@@ -232,66 +240,31 @@ class IntegrationCollection(Collection[IntegrationRow]):
                 page = page.model_copy(update={"items": items})
         return await service.run(ApiResult.of, page)
 
-    def page(self, state: State, standings: Standings, query: Any) -> Integrations:
-        """Return a page of the list: an ID that a file and the store have is in it twice."""
-
-        def item(key: Key) -> IntegrationItem | None:
-            # The cheapest filter first: there may be ten thousand integrations, of which a page shows fifty.
-            if query.status and _standing(key, state, standings).status != query.status:
-                return None
-            entry = _entry(key, state, standings)
-            return _item(entry, standings) if _matches(entry, query) else None
-
-        files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
-        items, following = page_of(keys(files, state.integrations), query.after, item)
-        return Integrations(items=items, next=following, tags=_tags(state, standings))
+    def page_members(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the tags to filter by."""
+        found = {tag for each in snapshot.integrations.values() for tag in each.tags}
+        for row in state.integrations.values():
+            if served(snapshot, row.id, stored=True) is None:
+                found.update(_texts(_written(row).get("tags")))
+        return {"tags": sorted(found)[:_MOST_TAGS]}
 
 
-def _tags(state: State, standings: Standings) -> list[str]:
-    found = {tag for each in standings.snapshot.integrations.values() for tag in each.tags}
-    for row in state.integrations.values():
-        if served(standings.snapshot, row.id, stored=True) is None:
-            found.update(_texts(_written(row).get("tags")))
-    return sorted(found)[:_MOST_TAGS]
-
-
-def _of_row(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
-    integration = served(standings.snapshot, row.id, stored=True)
-    standing = standings.of_stored(row)
+def _members(view: _View, standings: Standings) -> dict[str, Any]:
+    standing = _standing(view.id, view.row, standings)
     return {
-        **members_of_row(row, standing.problem),
-        **_standing_members(standing),
-        "id": row.id,
-        "kind": _kind(row, integration),
-        "base": _base(integration),
-        "hosts": _first(_hosts_of(row, integration)),
-    }
-
-
-def _of_file(integration: ServedIntegration, standings: Standings) -> dict[str, Any]:
-    standing = standings.of_file(integration)
-    return {
-        **members_of_file(standing.problem),
-        **_standing_members(standing),
-        "id": integration.id,
-        "kind": integration.kind,
-        "base": _base(integration),
-        "hosts": _first(_hosts(integration.policy)),
-    }
-
-
-def _standing_members(standing: Standing) -> dict[str, Any]:
-    return {
+        **members_of(view.row, standing.problem),
         "status": standing.status,
         "expires_at": standing.expires_at,
         "failing_since": standing.failing_since,
+        "id": view.id,
+        "kind": view.kind,
+        "base": view.base,
+        "hosts": list(islice(dict.fromkeys(view.hosts()), _MOST_HOSTS)),
     }
 
 
-def _kind(row: IntegrationRow, integration: ServedIntegration | None) -> str | None:
-    if integration is not None and integration.rebuild is None:
-        return integration.kind
-    return _text(mapping(_written(row).get("auth")).get("type"))
+def _standing(name: str, row: IntegrationRow | None, standings: Standings) -> Standing:
+    return standings.of_file(standings.snapshot.integrations[name]) if row is None else standings.of_stored(row)
 
 
 def _written(row: IntegrationRow) -> Mapping[str, Any]:
@@ -308,42 +281,52 @@ def _text(written: object) -> str | None:
     return written if isinstance(written, str) else None
 
 
-def _base(integration: ServedIntegration | None) -> str | None:
-    return None if integration is None or integration.base is None else str(integration.base)
+class _View(NamedTuple):
+    """The parts of an integration that lists show and search. `row` is None for one of a file."""
 
-
-def _standing(key: Key, state: State, standings: Standings) -> Standing:
-    if key.source == "file":
-        return standings.of_file(standings.snapshot.integrations[key.name])
-    return standings.of_stored(state.integrations[key.name])
-
-
-class _Entry(NamedTuple):
-    """The parts of an integration that a list is searched by. `row` is None for one of a file."""
-
-    name: str
+    id: str
+    row: IntegrationRow | None
     title: str
     description: str
     tags: Sequence[str]
     kind: str | None
     provider: str | None
+    base: str | None
     hosts: Callable[[], Iterable[str]]
-    row: IntegrationRow | None
+
+    def texts(self) -> dict[str, Any]:
+        """Return the texts that people have written."""
+        return {"title": self.title, "description": self.description, "tags": list(self.tags)}
 
 
-def _entry(key: Key, state: State, standings: Standings) -> _Entry:
-    name, source = key
-    row = None if source == "file" else state.integrations[name]
-    found = served(standings.snapshot, name, stored=row is not None)
-    if row is None or (found is not None and found.rebuild is None):
-        found = standings.snapshot.integrations[name]
-        hosts = partial(_hosts, found.policy)
-        return _Entry(name, found.title, found.description, found.tags, found.kind, _provider(found), hosts, row)
-    written = _written(row)
-    title, description = (_text(written.get(key)) or "" for key in ("title", "description"))
-    provider = _text(mapping(written.get("auth")).get("provider"))
-    hosts = partial(_written_hosts, written)
-    return _Entry(name, title, description, _texts(written.get("tags")), _kind(row, found), provider, hosts, row)
+def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
+    found = served(snapshot, name, stored=row is not None)
+    base = None if found is None or found.base is None else str(found.base)
+    if found is not None and (row is None or found.rebuild is None):
+        return _View(
+            name,
+            row,
+            found.title,
+            found.description,
+            found.tags,
+            found.kind,
+            _provider(found),
+            base,
+            partial(_hosts, found.policy),
+        )
+    written = {} if row is None else _written(row)
+    auth = mapping(written.get("auth"))
+    return _View(
+        name,
+        row,
+        _text(written.get("title")) or "",
+        _text(written.get("description")) or "",
+        _texts(written.get("tags")),
+        _text(auth.get("type")),
+        _text(auth.get("provider")),
+        base,
+        partial(_written_hosts, written),
+    )
 
 
 def _provider(integration: ServedIntegration) -> str | None:
@@ -360,16 +343,6 @@ def _hosts(policy: Policy) -> Iterator[str]:
         yield f"*.{domain.origin.host}" if domain.wildcard else domain.origin.host
 
 
-def _hosts_of(row: IntegrationRow, integration: ServedIntegration | None) -> Iterable[str]:
-    if integration is not None and integration.rebuild is None:
-        return _hosts(integration.policy)
-    return _written_hosts(_written(row))
-
-
-def _first(hosts: Iterable[str]) -> list[str]:
-    return list(islice(dict.fromkeys(hosts), _MOST_HOSTS))
-
-
 def _written_hosts(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the hosts of a document that is not served: its URLs may be invalid."""
     for url in (*_texts(document.get("endpoint_prefix")), *_texts(document.get("allowed_domains"))):
@@ -382,31 +355,18 @@ def _texts(written: object) -> list[str]:
     return [each for each in every if isinstance(each, str)]
 
 
-def _item(entry: _Entry, standings: Standings) -> IntegrationItem:
-    if entry.row is not None:
-        members = _of_row(entry.row, standings)
-    else:
-        members = _of_file(standings.snapshot.integrations[entry.name], standings)
-    return IntegrationItem(
-        **members,
-        title=entry.title,
-        description=entry.description,
-        tags=list(entry.tags),
-    )
-
-
-def _matches(entry: _Entry, query: IntegrationFilter) -> bool:
-    if query.tag and query.tag not in entry.tags:
+def _matches(view: _View, query: IntegrationFilter) -> bool:
+    if query.tag and query.tag not in view.tags:
         return False
-    if query.kind and query.kind != entry.kind:
+    if query.kind and query.kind != view.kind:
         return False
-    return not query.q or contains(query.q, _searched(entry))
+    return not query.q or contains(query.q, _searched(view))
 
 
-def _searched(entry: _Entry) -> tuple[str, ...]:
+def _searched(view: _View) -> tuple[str, ...]:
     names = search_texts()
-    of_names = (names.get(entry.kind or "", ""), names.get(entry.provider or "", ""))
-    return (entry.name, entry.title, entry.description, *entry.tags, *entry.hosts(), *of_names)
+    of_names = (names.get(view.kind or "", ""), names.get(view.provider or "", ""))
+    return (view.id, view.title, view.description, *view.tags, *view.hosts(), *of_names)
 
 
 INTEGRATIONS: Final = IntegrationCollection()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -16,17 +16,13 @@ from sidekey.admin.api.resources import (
     Described,
     Identified,
     Instant,
-    Key,
     Members,
     OneOf,
     Page,
     Sent,
     Shown,
     contains,
-    keys,
-    members_of_file,
-    members_of_row,
-    page_of,
+    members_of,
 )
 from sidekey.admin.api.standings import Standings
 from sidekey.admin.api.uses import is_served
@@ -119,16 +115,24 @@ class PresetCollection(Collection[PresetRow]):
         found = snapshot.presets.get(name)
         return found is not None and not found.stored
 
-    def shown_of_file(self, standings: Standings, name: str) -> Shown:
-        """Show a preset of a file."""
-        found = standings.snapshot.presets[name]
-        return Shown(PresetMembers(id=name, **members_of_file(found.invalid)), json.loads(found.document))
+    def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
+        """Return the IDs that files have."""
+        return (name for name, each in snapshot.presets.items() if not each.stored)
 
-    def shown(self, row: PresetRow, standings: Standings) -> Shown:
-        """Show a stored preset, without its document if that cannot be relied upon."""
-        return Shown(
-            PresetMembers(id=row.id, **members_of_row(row, _problem_of(row, standings.snapshot))), _written(row)
-        )
+    def shown(self, name: str, row: PresetRow | None, standings: Standings) -> Shown:
+        """Show a preset of a file, or a stored one, without its document if that cannot be relied upon."""
+        snapshot = standings.snapshot
+        document = json.loads(snapshot.presets[name].document) if row is None else _written(row)
+        return Shown(PresetMembers(id=name, **members_of(row, _problem_of(name, row, snapshot))), document)
+
+    def item(self, name: str, row: PresetRow | None, standings: Standings, query: Any) -> PresetItem | None:
+        """Return an item of the list, or None if it does not match the query."""
+        snapshot = standings.snapshot
+        problem = _problem_of(name, row, snapshot)
+        entry = _of_built(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _of_written(row)
+        if not _matches(name, entry, problem, query):
+            return None
+        return PresetItem(**members_of(row, problem), id=name, **entry._asdict())
 
     def make(self, edit: Edit[PresetRow], snapshot: Snapshot, vault: Vault) -> NewRow[PresetRow]:
         """Make the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
@@ -148,18 +152,6 @@ class PresetCollection(Collection[PresetRow]):
             raise invalid(errors)
         return saved_preset(edit.name, found, edit.row, by=edit.by, now=int(now))
 
-    def page(self, state: State, standings: Standings, query: Any) -> Presets:
-        """Return a page of the list: an ID that a file and the store have is in it twice."""
-        snapshot = standings.snapshot
-
-        def item(key: Key) -> PresetItem | None:
-            entry = _entry(key, state, snapshot)
-            return _item(entry) if _matches(entry, query) else None
-
-        files = (name for name, each in snapshot.presets.items() if not each.stored)
-        items, following = page_of(keys(files, state.presets), query.after, item)
-        return Presets(items=items, next=following)
-
 
 def _written(row: PresetRow) -> dict[str, Any]:
     try:
@@ -168,71 +160,51 @@ def _written(row: PresetRow) -> dict[str, Any]:
         return {}
 
 
-def _problem_of(row: PresetRow, snapshot: Snapshot) -> str:
-    """Return why a stored preset cannot be used; empty if it can."""
+def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
+    """Return why a preset cannot be used; empty if it can."""
+    if row is None:
+        return snapshot.presets[name].invalid
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
 
 
 class _Entry(NamedTuple):
-    """The parts of a preset that a list is searched by, and shows. `row` is None for one of a file."""
+    """The parts of a preset that a list shows."""
 
-    name: str
     title: str
     takes: Literal["parameters", "payload"] | None
     description: str
-    tags: tuple[str, ...]
+    tags: list[str]
     integration: str | None
     method: str | None
     url: str | None
-    problem: str
-    row: PresetRow | None
 
 
-def _entry(key: Key, state: State, snapshot: Snapshot) -> _Entry:
-    name, source = key
-    found = snapshot.presets.get(name)
-    if source == "file" and found is not None:
-        return _of_built(found, found.invalid, None)
-    row = state.presets[name]
-    problem = _problem_of(row, snapshot)
-    if found is not None and is_served(row, snapshot):
-        return _of_built(found, problem, row)
-    return _of_written(row, problem)
-
-
-def _of_built(preset: ServedPreset, problem: str, row: PresetRow | None) -> _Entry:
+def _of_built(preset: ServedPreset) -> _Entry:
     rules = preset.rules
     return _Entry(
-        name=preset.id,
         title=preset.title,
         # What stands for an unreadable row has no URL.
         takes=("parameters" if rules.has_body else "payload") if preset.url else None,
         description=preset.description,
-        tags=preset.tags,
+        tags=list(preset.tags),
         integration=rules.integration,
         method=rules.method.decode(),
         url=preset.url,
-        problem=problem,
-        row=row,
     )
 
 
-def _of_written(row: PresetRow, problem: str) -> _Entry:
+def _of_written(row: PresetRow) -> _Entry:
     """Read the document of a row, which another version of Sidekey may have saved."""
     document = _written(row)
     tags = document.get("tags")
-    texts = tuple(each for each in tags if isinstance(each, str)) if isinstance(tags, list) else ()
     return _Entry(
-        name=row.id,
         title=_text(document, "title") or "",
         takes=None,
         description=_text(document, "description") or "",
-        tags=texts,
+        tags=[each for each in tags if isinstance(each, str)] if isinstance(tags, list) else [],
         integration=_text(document, "integration"),
         method=_text(document, "method"),
         url=_text(document, "url"),
-        problem=problem,
-        row=row,
     )
 
 
@@ -241,29 +213,14 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _item(entry: _Entry) -> PresetItem:
-    return PresetItem(
-        **(members_of_file(entry.problem) if entry.row is None else members_of_row(entry.row, entry.problem)),
-        id=entry.name,
-        title=entry.title,
-        takes=entry.takes,
-        description=entry.description,
-        tags=list(entry.tags),
-        integration=entry.integration,
-        method=entry.method,
-        url=entry.url,
-    )
-
-
-def _matches(entry: _Entry, query: PresetFilter) -> bool:
+def _matches(name: str, entry: _Entry, problem: str, query: PresetFilter) -> bool:
     if query.tag and query.tag not in entry.tags:
         return False
     if query.integration and query.integration != entry.integration:
         return False
-    if query.status and query.status != ("unusable" if entry.problem else "ok"):
+    if query.status and query.status != ("unusable" if problem else "ok"):
         return False
-    texts = (entry.name, entry.title, entry.description, entry.integration or "", *entry.tags)
-    return all(contains(word, texts) for word in query.q.split())
+    return contains(query.q, (name, entry.title, entry.description, entry.integration or "", *entry.tags))
 
 
 PRESETS: Final = PresetCollection()

@@ -151,29 +151,16 @@ class Shown(NamedTuple):
     document: Mapping[str, Any]
 
 
-def members_of_row(row: DocumentRow | CallerRow, problem: str) -> dict[str, Any]:
-    """Return the members of a stored resource with this problem, if any."""
+def members_of(row: DocumentRow | CallerRow | None, problem: str) -> dict[str, Any]:
+    """Return the read-only members of a stored resource, or of one of a file (None). `problem` is empty if it is ok."""
     return {
-        "source": "store",
-        "version": row.version,
+        "source": "file" if row is None else "store",
+        "version": None if row is None else row.version,
         "status": "unusable" if problem else "ok",
         "problem": problem or None,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "updated_by": row.updated_by,
-    }
-
-
-def members_of_file(problem: str = "") -> dict[str, Any]:
-    """Return the members of a resource of a file with this problem, if any."""
-    return {
-        "source": "file",
-        "version": None,
-        "status": "unusable" if problem else "ok",
-        "problem": problem or None,
-        "created_at": None,
-        "updated_at": None,
-        "updated_by": None,
+        "created_at": None if row is None else row.created_at,
+        "updated_at": None if row is None else row.updated_at,
+        "updated_by": None if row is None else row.updated_by,
     }
 
 
