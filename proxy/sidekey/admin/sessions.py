@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from sidekey.store.absent import AbsentStore
+from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.sessions import Session
 from sidekey.store.store import Store
@@ -60,17 +61,30 @@ class Sessions:
             self._cached.pop(name, None)
         elif forgotten == self._forgotten:
             # Otherwise this read may be older than the end of the session.
-            self.remember(session)
+            self._remember(session)
         return session
 
-    def remember(self, session: Session) -> None:
-        """Cache a session that is in the store."""
+    async def begin(self, session: Session, entry: AuditEntry | None, previous_cookie: str) -> None:
+        """Store a session and its audit entry, if any. End the session of the previous cookie. Raises StoreError."""
+        previous = self._store.session_id(previous_cookie)
+        await self._store.log_in(session, entry, previous)
+        if previous is not None:
+            self._forget(previous)
+        self._remember(session)
+
+    async def end(self, name: str, entry: AuditEntry | None = None) -> None:
+        """End the session with this ID, with an audit entry, if any. Raises StoreError."""
+        # Before and after: a read that is under way must not bring it back.
+        self._forget(name)
+        await self._store.log_out(name, entry)
+        self._forget(name)
+
+    def _remember(self, session: Session) -> None:
         self._cached[session.id] = _Cached(session, time.monotonic())
         self._cached.move_to_end(session.id)
         if len(self._cached) > _MOST_CACHED:
             self._cached.popitem(last=False)
 
-    def forget(self, name: str) -> None:
-        """Drop the session with this ID from the cache, because it has ended."""
+    def _forget(self, name: str) -> None:
         self._cached.pop(name, None)
         self._forgotten += 1

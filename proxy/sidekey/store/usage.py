@@ -100,8 +100,11 @@ async def read(transaction: Transaction, kind: str, names: Sequence[str], since:
     placeholders = ", ".join(f"${number + 3}" for number in range(len(names)))
     statement = f"SELECT * FROM sidekey_usage WHERE kind = $1 AND hour >= $2 AND id IN ({placeholders})"  # noqa: S608
     rows = await transaction.fetch(statement, kind, since, *names) if names else []
-    numbers = ((as_text(row[1]), *map(as_number, row[2:])) for row in rows)
-    return [Hour(kind, name, hour, at, failing, tuple(counters)) for name, hour, at, failing, *counters in numbers]
+    numbers = [tuple(map(as_number, row[2:])) for row in rows]
+    return [
+        Hour(kind, as_text(row[1]), each[0], each[1], each[2], each[3:])
+        for row, each in zip(rows, numbers, strict=True)
+    ]
 
 
 async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -> dict[str, int]:

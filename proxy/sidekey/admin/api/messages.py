@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sidekey.admin.api.operators import Operator
 from sidekey.settings.config_errors import Table
 from sidekey.settings.writing import write
+from sidekey.store.audit import AuditEntry
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
@@ -72,6 +73,13 @@ class ApiRequest:
         if self.body is None:
             raise RuntimeError("the route takes no body")
         return self.body
+
+    def audit_entry(self) -> AuditEntry:
+        """Return an audit entry of the request that names no row yet."""
+        operator = self.operator
+        return AuditEntry(
+            who=operator.name, label=operator.label, action=self.action, kind=self.resource, source=self.source
+        )
 
 
 @dataclass(frozen=True, slots=True)

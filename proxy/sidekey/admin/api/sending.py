@@ -264,17 +264,8 @@ def new_send(request: ApiRequest, filled: Filled, key: str, content: str) -> tup
         per_minute=per_minute,
         per_day=per_day,
     )
-    entry = AuditEntry(
-        who=operator.name,
-        label=operator.label,
-        action="send",
-        kind="preset",
-        id=preset.id,
-        row=preset.row,
-        source=request.source,
-        outcome="sent",
-    )
-    return new, entry
+    entry = request.audit_entry()
+    return new, replace(entry, action="send", kind="preset", id=preset.id, row=preset.row, outcome="sent")
 
 
 def _ended(existing: Existing) -> Send:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 from pydantic import BaseModel
 
@@ -40,7 +40,6 @@ from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Integration, Preset, Snapshot, TestRequest
 from sidekey.store.absent import AbsentStore
-from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError
 from sidekey.store.records import Record
 from sidekey.store.sessions import Session
@@ -67,13 +66,6 @@ _WARN_EVERY = 10.0
 
 _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
-
-
-class BegunTest(NamedTuple):
-    """The number and the audit entry of a test that may be sent."""
-
-    number: int
-    entry: AuditEntry
 
 
 class Service:
@@ -113,7 +105,7 @@ class Service:
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
         self._refusals = AuditBudget("refused change", MOST_LISTED)
-        self._logins = AuditBudget("login", MOST_LISTED)
+        self.logins: Final = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
         self._notes: set[asyncio.Task[None]] = set()
         self.history = history
@@ -240,7 +232,7 @@ class Service:
         The audit entry names the row of the first change. `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(request, record.id), row=record.row, fields=tuple(fields))
+        entry = replace(request.audit_entry(), id=record.id, row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Exists:
@@ -251,18 +243,10 @@ class Service:
 
     async def note_refusal(self, request: ApiRequest, code: str) -> None:
         """Write into the audit that a change was refused. Raises StoreError."""
-        entry = self._refusals.admit(request.operator.digest, replace(_entry(request, _name_in(request)), outcome=code))
+        refused = replace(request.audit_entry(), id=_name_in(request), outcome=code)
+        entry = self._refusals.admit(request.operator.digest, refused)
         if entry is not None:
             await self.store.audit(entry)
-
-    async def begin_session(self, operator: Operator, session: Session, source: str, previous_cookie: str) -> None:
-        """Store a session, and end the session of the previous cookie. Raises StoreError."""
-        entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=source)
-        previous = self.store.session_id(previous_cookie)
-        await self.store.log_in(session, self._logins.admit(operator.digest, entry), previous)
-        if previous is not None:
-            self.sessions.forget(previous)
-        self.sessions.remember(session)
 
     async def session_operator(self, cookie: str) -> Operator:
         """Return the operator of a session. Raises ApiProblem."""
@@ -281,75 +265,17 @@ class Service:
         """Return the operator of a session, or None if it has ended with its token or the rules."""
         return operator_of_session(session, self.snapshot.admin, self.store.state.tokens, time.time())
 
-    async def end_session(self, cookie: str) -> None:
-        """End the session of a cookie. Raises StoreError."""
-        name = self.store.session_id(cookie)
-        if name is not None:
-            # Before and after: a read that is under way must not bring it back.
-            self.sessions.forget(name)
-            await self.store.log_out(name)
-            self.sessions.forget(name)
-
-    async def end_other_session(self, request: ApiRequest) -> None:
-        """End the session of the ID in the path. Raises ApiProblem, StoreError."""
-        session = await self.store.session_of(request.names["id"])
-        if session is None:
-            raise not_found()
-        operator = self.operator_of(session)
-        await self.store.log_out(session.id, _entry(request, "" if operator is None else operator.name))
-        self.sessions.forget(session.id)
-
-    async def begin_test(self, request: ApiRequest, tested: Integration) -> BegunTest:
-        """Write the audit entry of a test with a stored credential, before the test is sent.
-
-        Raises StoreError: the test must not be sent then. `admit_test` bounds how many entries there can be.
-        """
-        entry = AuditEntry(
-            who=request.operator.name,
-            label=request.operator.label,
-            action="test",
-            kind="integration",
-            id=tested.id,
-            row=tested.row,
-            source=request.source,
-            outcome="sent",
-        )
-        return BegunTest(await self.store.audit(entry), entry)
-
-    async def end_test(self, begun: BegunTest, *, ok: bool) -> None:
-        """Add the outcome of a test to its audit entry."""
-        entry = replace(begun.entry, outcome=_outcome(ok=ok))
-        # The entry is there: until the store can be written, which its metrics say, its outcome is "sent".
-        with contextlib.suppress(StoreError):
-            await self.store.audit(entry, (begun.number, begun.entry))
-
     async def note_draft_test(self, request: ApiRequest, *, ok: bool) -> None:
         """Write into the audit that the draft of an integration was sent, with secrets of the request alone."""
-        entry = self._draft_tests.admit(
-            request.operator.digest,
-            replace(
-                _entry(request, _name_in(request)), action="test draft", kind="integration", outcome=_outcome(ok=ok)
-            ),
+        outcome = "ok" if ok else "failed"
+        tested = replace(
+            request.audit_entry(), action="test draft", kind="integration", id=_name_in(request), outcome=outcome
         )
+        entry = self._draft_tests.admit(request.operator.digest, tested)
         if entry is not None:
             # What is loaded can be tested while the store is away, which its metrics say.
             with contextlib.suppress(StoreError):
                 await self.store.audit(entry)
-
-
-def _entry(request: ApiRequest, name: str) -> AuditEntry:
-    return AuditEntry(
-        who=request.operator.name,
-        label=request.operator.label,
-        action=request.action,
-        kind=request.resource,
-        id=name,
-        source=request.source,
-    )
-
-
-def _outcome(*, ok: bool) -> str:
-    return "ok" if ok else "failed"
 
 
 def _name_in(request: ApiRequest) -> str:

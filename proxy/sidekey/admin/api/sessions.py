@@ -19,6 +19,7 @@ from sidekey.admin.api.service import Service
 from sidekey.admin.api.tokens import WhoAmI, describe
 from sidekey.admin.sessions import LIFE
 from sidekey.runtime.admin_rules import AdminRules, Role
+from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import SHOWN, Session
 from sidekey.store.tokens import digest_of
 
@@ -115,9 +116,11 @@ async def log_in(service: Service, request: ApiRequest) -> ApiResult:
 
 
 async def begin(service: Service, request: ApiRequest, operator: Operator, session: Session, value: str) -> ApiResult:
-    """Begin a session in place of that of the request's cookie. `value` is for the new cookie. Raises ApiProblem."""
+    """Begin a session in place of that of the request's cookie. `value` is for the new cookie. Raises StoreError."""
     rules = service.snapshot.admin
-    await service.begin_session(operator, session, request.source, request.cookies.get(cookie_name(rules), ""))
+    entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
+    previous = request.cookies.get(cookie_name(rules), "")
+    await service.sessions.begin(session, service.logins.admit(operator.digest, entry), previous)
     result = ApiResult.of(describe(operator), status=201, location=f"{PREFIX}{_PATH}")
     return replace(result, cookies=(set_cookie(rules, cookie_name(rules), value),))
 
@@ -128,7 +131,9 @@ async def log_out(service: Service, request: ApiRequest) -> ApiResult:
     if request.operator.session_ends_at is None:
         raise ApiProblem("not_found", "this request has a token and no session: revoke the token instead")
     rules = service.snapshot.admin
-    await service.end_session(request.cookies[cookie_name(rules)])
+    name = service.store.session_id(request.cookies[cookie_name(rules)])
+    if name is not None:
+        await service.sessions.end(name)
     return ApiResult(204, cookies=(set_cookie(rules, cookie_name(rules), "", life=0),))
 
 
@@ -175,7 +180,12 @@ async def end(service: Service, request: ApiRequest) -> ApiResult:
     """End a session of the console."""
     if not _ID.fullmatch(request.names["id"]):
         raise not_found()
-    await service.end_other_session(request)
+    session = await service.store.session_of(request.names["id"])
+    if session is None:
+        raise not_found()
+    operator = service.operator_of(session)
+    name = "" if operator is None else operator.name
+    await service.sessions.end(session.id, replace(request.audit_entry(), id=name))
     return ApiResult(204)
 
 
