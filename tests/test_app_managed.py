@@ -23,7 +23,7 @@ from support.ca import Authority
 from support.plane import eventually
 from support.raw import RawConnection, connect
 from support.serving import HEAD, Serving, problem, serving
-from support.stored import ids, saved
+from support.stored import saved
 from support.tunnels import connect_request, problem_of
 from support.upstream import OK, RawUpstream
 
@@ -67,46 +67,17 @@ class Editor:
         await self.managed.commit([Put(row, None if before is None else before.version)], ENTRY)
 
 
-def keyed(port: int, word: str, host: str = "up.test") -> dict[str, Any]:
+def keyed(port: int, word: str) -> dict[str, Any]:
     """An integration whose path and credential tell which one it is."""
     headers = {"X-Key": {"secret": {"value": f"{word}-secret"}}}
-    return {"endpoint_prefix": f"http://{host}:{port}/{word}", "auth": {"type": "headers", "headers": headers}}
+    return {"endpoint_prefix": f"http://up.test:{port}/{word}", "auth": {"type": "headers", "headers": headers}}
 
 
 @asynccontextmanager
-async def managed(
-    folder: Path, ca: Authority, integrations: str = "  {}\n", head: str = MANAGED
-) -> AsyncIterator[tuple[Serving, Editor]]:
+async def managed(folder: Path, ca: Authority, head: str = MANAGED) -> AsyncIterator[tuple[Serving, Editor]]:
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
-    async with serving(integrations, folder, ca, hosts=HOSTS, head=head) as sidekey:
+    async with serving("  {}\n", folder, ca, hosts=HOSTS, head=head) as sidekey:
         yield sidekey, Editor(sidekey)
-
-
-async def test_an_integration_that_is_made_while_it_runs_is_served_at_once(tmp_path: Path, ca: Authority) -> None:
-    """Through every change: what arrives is what was saved last."""
-    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
-        assert (await sidekey.reverse("/x", TOKEN)).status == 401
-        await editor.let_in("it")
-        assert (await sidekey.reverse("/x", TOKEN)).status == 403
-        await editor.put("it", keyed(upstream.port, "one"))
-        assert (await sidekey.reverse("/x")).status == 401
-        assert (await sidekey.reverse("/x", TOKEN)).status == 200
-        kept = keyed(upstream.port, "one")
-        kept["auth"]["headers"]["X-Key"]["secret"] = {"set": True, "id": next(iter(ids(editor.row("it")).values()))}
-        await editor.put("it", {**kept, "description": "edited"})
-        assert (await sidekey.forward(f"http://up.test:{upstream.port}/one/y", TOKEN)).status == 200
-        await editor.put("it", keyed(upstream.port, "two"))
-        assert (await sidekey.reverse("/z", TOKEN)).status == 200
-        await editor.delete("it")
-        assert (await sidekey.reverse("/x", TOKEN)).status == 403
-        await editor.let_in()
-        assert (await sidekey.reverse("/x", TOKEN)).status == 403
-    assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [
-        (b"/one/x", [b"one-secret"]),
-        (b"/one/y", [b"one-secret"]),
-        (b"/two/z", [b"two-secret"]),
-    ]
-    assert b"secret-of-billing" not in b"".join(upstream.received)
 
 
 def changes_in(sidekey: Serving) -> list[dict[str, Any]]:
@@ -158,23 +129,6 @@ async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Auth
     seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
     assert seen <= {(f"/w{number}/x".encode(), f"w{number}-secret".encode()) for number in range(8)}
     assert len(seen) > 1
-
-
-async def test_a_stored_integration_reaches_only_what_the_store_allows(tmp_path: Path, ca: Authority) -> None:
-    """Networks that the operator allows for files do not count for it."""
-    own = "  own: {{endpoint_prefix: 'http://own.test:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
-    closed = MANAGED.replace(", allow_private: ['127.0.0.0/8']}}\nlog", "}}\nlog")
-    assert closed != MANAGED
-    async with (
-        RawUpstream() as upstream,
-        managed(tmp_path, ca, own.format(port=upstream.port), closed) as (sidekey, editor),
-    ):
-        await editor.let_in("it", "own")
-        await editor.put("it", keyed(upstream.port, "one"))
-        assert (await sidekey.reverse("/x", TOKEN, name="own")).status == 200
-        refused = await sidekey.reverse("/x", TOKEN)
-        assert (refused.status, problem(refused)["code"]) == (403, "destination_denied")
-    assert [each.target for each in upstream.requests] == [b"/x"]
 
 
 async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_config(
@@ -280,26 +234,3 @@ async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
         )
         assert (await sidekey.reverse("/x", TOKEN, name="fine")).status == 200
     assert [each.target for each in upstream.requests] == [b"/fine/x"]
-
-
-async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> None:
-    """Before and after, never mixed; the stored one is used again once the file's is gone."""
-    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
-        await editor.let_in("it")
-        await editor.put("it", keyed(upstream.port, "stored"))
-        assert (await sidekey.reverse("/x", TOKEN)).status == 200
-        config = tmp_path / "sidekey.yaml"
-        before = config.read_text()
-        auth = "{type: headers, headers: {X-A: b}}"
-        own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
-        files.replace(config, before.replace("  {}\n", own))
-        await eventually(lambda: not sidekey.app.snapshot.integrations["it"].stored)
-        assert (await sidekey.reverse("/x", TOKEN)).status == 200
-        files.replace(config, before)
-        await eventually(lambda: sidekey.app.snapshot.integrations["it"].stored)
-        assert (await sidekey.reverse("/x", TOKEN)).status == 200
-    assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [
-        (b"/stored/x", [b"stored-secret"]),
-        (b"/x", []),
-        (b"/stored/x", [b"stored-secret"]),
-    ]

@@ -160,28 +160,6 @@ def test_a_process_asks_for_changed_rows_alone_at_intervals_that_differ(postgres
         asyncio.run(postgres.sql("ALTER ROLE sidekey RESET log_statement"))
 
 
-def test_three_processes_see_each_change_of_the_others(postgres: Postgres, tmp_path: Path) -> None:
-    """Also those whose connections were just killed."""
-    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    with ExitStack() as stack:
-        children = []
-        for number in range(3):
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            (folder / "url").write_text(postgres.url(place.schema))
-            config = f"store: {{url: {{file: url}}, {KEY}}}\n"
-            children.append(stack.enter_context(Child(config, folder, head=HEAD, environment=ENVIRONMENT)))
-
-        async def write(name: str) -> int:
-            async with place.open() as store:
-                return (await store.commit([Put(integration(name), None)], ENTRY)).revision
-
-        for revision in range(1, 4):
-            assert asyncio.run(write(f"i{revision}")) == revision
-            within(lambda wanted=revision: {series(child)["revision"] for child in children} == {wanted})
-            asyncio.run(postgres.kill_connections())
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_change_a_deletion_and_a_new_row_are_in_use_elsewhere_within_two_seconds(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -49,14 +49,6 @@ async def test_the_entries_of_one_row_are_found(place: Place) -> None:
         assert (await store.audit_page(row=new_row())).entries == ()
 
 
-async def test_an_entry_is_of_now_where_it_says_nothing_else(place: Place) -> None:
-    async with place.open() as store:
-        await store.audit(AuditEntry(who="x", action="login"))
-        ((_, found),) = (await store.audit_page()).entries
-        assert found.at > 1_700_000_000
-        assert (found.kind, found.id, found.row, found.fields, found.source) == ("", "", "", (), "")
-
-
 async def test_one_commit_may_have_an_entry_for_each_change(place: Place) -> None:
     """As an import has; in their order, and none of them where it fails."""
     async with place.open() as store:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sidekey.store.integrity import TOMBSTONE, Line, Seals
-from sidekey.store.records import IntegrationRow, PresetRow
+from sidekey.store.records import PresetRow
 from support.stores import PINNED, RING
 
 SEALS = Seals(RING, "0" * 32)
@@ -19,27 +17,6 @@ def test_what_is_authenticated_is_pinned() -> None:
     assert SEALS.key_check("k1") == "d406c3e043eb96856fb2ed6d7e8b6bf90b1087f0f8ca807c52058db66efb2310"
 
 
-def test_a_row_that_bears_its_mac_is_read() -> None:
-    held = SEALS.held(LINE, PINNED.body())
-    assert (held.record, held.verified) == (PINNED, True)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"kind": "caller"}, {"row": "2" * 32}, {"id": "crn"}, {"version": 4}, {"key": "k2"}, {"mac": "0" * 64}],
-    ids=str,
-)
-def test_nothing_of_a_line_may_differ(change: dict[str, object]) -> None:
-    assert not SEALS.held(LINE._replace(**change), PINNED.body()).verified
-
-
-def test_nothing_of_a_body_may_differ() -> None:
-    """And the altered integration shows nothing but whose row it is."""
-    held = SEALS.held(LINE, PINNED.body().replace("basic", "Basic"))
-    assert not held.verified
-    assert held.record == IntegrationRow(row="1" * 32, id="crm", version=3, verified=False)
-
-
 def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
     """Its callers are told that it cannot be used, not that there is none."""
     row = PresetRow(row="1" * 32, id="hook", version=3, document='{"integration":"crm"}')
@@ -47,10 +24,6 @@ def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
     assert SEALS.held(line, row.body()).record == row
     held = SEALS.held(line, row.body().replace("crm", "sms"))
     assert (held.record, held.verified) == (PresetRow(row="1" * 32, id="hook", version=3, verified=False), False)
-
-
-def test_an_altered_caller_is_not_there() -> None:
-    assert SEALS.held(LINE._replace(kind="caller"), "{}").record is None
 
 
 def test_a_row_of_another_store_does_not_count() -> None:

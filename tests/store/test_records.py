@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, new_row, parse_record
+from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, parse_record
 from support.stores import PINNED
 
 INTEGRATION = replace(PINNED, updated_by="é")
@@ -80,33 +80,8 @@ def test_a_body_that_lacks_something_is_not_understood(record: Record) -> None:
             parse_record(record.kind, record.row, record.id, 1, json.dumps(fields))
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        ("later", "{}"),
-        ("preset", "{}"),
-        ("token", "[]"),
-        ("token", "x"),
-        ("caller", '{"token_sha256":1,"integrations":7}'),
-    ],
-)
-def test_what_is_no_record_is_not_understood(kind: str, body: str) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        parse_record(kind, "1" * 32, "x", 1, body)
-
-
-def test_a_role_is_one_of_three() -> None:
-    with pytest.raises(ValueError, match="must be a role"):
-        parse_record("token", "1" * 32, "x", 1, replace(TOKEN, role="root").body())  # type: ignore[arg-type]
-
-
 def test_rows_show_neither_hashes_nor_sealed_values() -> None:
     shown: Any = repr([INTEGRATION, CALLER, TOKEN])
     assert "1:k1:AA" not in shown
     assert "a" * 64 not in shown
     assert "b" * 64 not in shown
-
-
-def test_rows_have_random_ids() -> None:
-    assert len({new_row() for _ in range(100)}) == 100
-    assert len(new_row()) == 32

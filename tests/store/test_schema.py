@@ -9,12 +9,6 @@ from sidekey.store.schema import VERSION
 from support.stores import Place
 
 
-async def test_the_tables_are_made_once(place: Place) -> None:
-    for _ in range(2):
-        async with place.open():
-            assert await place.sql("SELECT version FROM sidekey_schema") == [(VERSION,)]
-
-
 async def test_a_newer_schema_is_refused(place: Place) -> None:
     """With what to do about it."""
     async with place.open():

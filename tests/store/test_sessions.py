@@ -20,17 +20,6 @@ def session(name: str = "s1", token: str = "t1", life: int = HOUR) -> Session:
     return Session(name, token, now, now, now + life)
 
 
-async def test_a_session_is_found_by_every_process_until_it_is_ended(place: Place) -> None:
-    async with place.open() as store, place.open() as other:
-        made = session()
-        await store.log_in(made, LOGIN)
-        assert await other.session("s1") == made
-        assert await other.session("s2") is None
-        assert (await other.audit_page()).entries[0][1].action == "login"
-        await other.log_out("s1")
-        assert await store.session("s1") is None
-
-
 async def test_what_is_over_is_none_and_goes_with_the_next(place: Place) -> None:
     async with place.open() as store:
         await store.log_in(session(life=0), LOGIN)

@@ -17,7 +17,6 @@ from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from support.disk import limited
 from support.stores import ENTRY, RING, SqlitePlace, integration, raised
 
 
@@ -141,21 +140,6 @@ async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
         async with place.open() as store:
             findings = (await store.verify(lambda _: ())).findings
             raise StoreUnavailable("; ".join(findings))
-
-
-async def test_a_full_disk_leaves_nothing_half_done(place: SqlitePlace) -> None:
-    """And what was there is served, and written to once there is room."""
-    big = [Put(integration(f"i{number}", "x" * 20_000), None) for number in range(40)]
-    async with place.open() as store:
-        await store.commit([Put(integration("crm"), None)], ENTRY)
-        with limited(place.path.stat().st_size + 100_000), pytest.raises(StoreUnavailable, match="SQLITE_"):
-            await store.commit(big, ENTRY)
-        assert not store.health.up
-        assert set((await store.read()).integrations) == {"crm"}
-        assert store.health.up
-        assert len((await store.commit(big, ENTRY)).integrations) == 41
-    async with place.open() as store:
-        assert len(store.state.integrations) == 41
 
 
 async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused
+from sidekey.store.errors import Changed, Exists, StoreRefused
 from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
@@ -164,12 +164,6 @@ async def test_several_processes_may_make_the_store_at_once(place: Place) -> Non
     finally:
         for store in stores:
             await store.close()
-
-
-async def test_a_store_is_not_made_where_that_is_not_asked_for(place: Place) -> None:
-    with pytest.raises(StoreError, match=r"there is no store yet|cannot be opened"):
-        async with place.open(create=False):
-            pass
 
 
 @pytest.mark.parametrize(

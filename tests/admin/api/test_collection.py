@@ -17,25 +17,6 @@ def documents(running: Running) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
-def test_a_name_is_given_once_and_a_change_names_the_version(path: str, editor: Api, running: Running) -> None:
-    """Whichever of the two it is."""
-    name = f"alike-{path[1:]}"
-    document = documents(running)[path]
-    said = editor.ask("POST", path, {"id": name, **document})
-    assert (said.status, said.headers["Location"], said.etag) == (201, f"/api/v1{path}/{name}", '"1"')
-    again = editor.ask("POST", path, {"id": name, **document})
-    assert (again.status, again.code) == (409, "exists")
-    assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}).code == "precondition_required"
-    assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}, match='"7"').code == "changed"
-    assert editor.ask("PATCH", f"{path}/{name}", {"description": "x"}, match='"1"').etag == '"2"'
-    assert editor.ask("DELETE", f"{path}/{name}", match='"1"').code == "changed"
-    assert editor.ask("DELETE", f"{path}/{name}", match='"2"').status == 204
-    for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
-        match = None if method == "GET" else '"2"'
-        assert editor.ask(method, f"{path}/{name}", body, match=match).code == "not_found"
-
-
-@pytest.mark.parametrize("path", ["/integrations", "/presets"])
 def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Running) -> None:
     """RFC 9110 13.1.2; and `If-Match: *` changes only what exists (13.1.1)."""
     name = f"put-{path[1:]}"
@@ -95,12 +76,6 @@ def test_a_put_that_changes_nothing_makes_no_version(api: Api, editor: Api, runn
         said = editor.ask("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
         assert said.status == 200
     assert said.etag == '"3"'
-
-
-def test_a_put_that_changes_nothing_of_a_preset_makes_no_version(editor: Api, running: Running) -> None:
-    shown = editor.make("/presets", {"id": "unchanged-preset", **documents(running)["/presets"]})
-    for match in ('"1"', "*"):
-        assert editor.ask("PUT", "/presets/unchanged-preset", shown, match=match).etag == '"1"'
 
 
 def test_an_integration_whose_id_a_file_has_is_deleted_although_presets_use_the_files(

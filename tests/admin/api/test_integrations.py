@@ -93,13 +93,6 @@ def test_get_edit_put_keeps_the_secret_and_what_was_left_out_is_removed(
     assert "description" not in said.json
 
 
-def test_a_put_that_changes_nothing_leaves_the_version(editor: Api, running: Running, named: Named) -> None:
-    """What is stored already needs no other version, for whoever reads it now."""
-    name = named("same")
-    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    assert editor.ask("PUT", f"/integrations/{name}", shown, match='"1"').etag == '"1"'
-
-
 def test_a_merge_patch_keeps_what_it_leaves_out_and_null_removes(editor: Api, running: Running, named: Named) -> None:
     """RFC 7396; plain JSON is no patch."""
     name = named("patch")

@@ -42,16 +42,6 @@ def whole(row: PresetRow, found: Snapshot) -> dict[str, Any]:
     return {**members.model_dump(mode="json"), **document}
 
 
-def test_nothing_of_an_altered_row_is_believed() -> None:
-    """Only that it is there, and which version a change must name."""
-    row = replace(ROW, verified=False, document="{}")
-    shown = whole(row, snapshot(row))
-    assert (shown["status"], shown["version"], "other than Sidekey" in shown["problem"]) == ("unusable", 2, True)
-    assert "integration" not in shown
-    (item,) = items(row, snapshot(row), status="unusable")
-    assert (item["integration"], item["method"], item["url"]) == (None, None, None)
-
-
 def test_a_document_of_another_version_is_shown_as_far_as_it_can_be_read() -> None:
     """It is no reason not to show the rest."""
     for text in ("not json", "[]"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from support.ask import within
 from support.recording import recording
 from support.upstream import RawUpstream
 from support.wire import Message
-
-Named = Callable[[str], str]
 
 SECRET = "a-canary-of-presets-4711"
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
@@ -296,16 +294,6 @@ def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Runn
             said = tester.ask("POST", f"/drafts/preset/{trial}", document)
             assert (said.code, said.pointers) == ("invalid", {where})
     assert arrived(running) == before
-
-
-def test_who_may(api: Api, viewer: Api, running: Running) -> None:
-    """Viewers look at what is served; who writes presets looks at drafts, and sends."""
-    draft = running.document()
-    assert viewer.ask("POST", "/presets/event/preview", {}).status == 200
-    for trial in ("preview", "test"):
-        assert viewer.ask("POST", f"/drafts/preset/{trial}", draft).code == "forbidden"
-    assert api.by(TOKENS["editor"]).ask("POST", "/drafts/preset/preview", draft).status == 200
-    assert api.ask("POST", "/presets/nothing/preview", {}).code == "not_found"
 
 
 def test_test_with_a_stored_credential_is_not_sent_while_the_audit_cannot_list_it(tmp_path: Path) -> None:

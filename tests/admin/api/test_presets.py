@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.api import Api, Running, basic, rewritten
-from support.ask import within
+from support.api import Api, Running, basic
 from support.raw import DEADLINE
 
 Named = Callable[[str], str]
@@ -178,33 +177,3 @@ def test_presets_are_found_by_what_they_say(editor: Api, viewer: Api, running: R
     assert editor.ask("GET", "/presets?status=sealed").code == "malformed"
     page = viewer.get(f"/presets?integration={crm}&after={first}:store")
     assert [each["id"] for each in page["items"]] == [name for name in (second,) if name > first]
-
-
-def test_viewers_read_and_do_not_write(viewer: Api, running: Running, named: Named, crm: str) -> None:
-    """Whatever they send."""
-    name = named("view")
-    assert viewer.ask("POST", "/presets", {"id": name, **document(crm, running)}).code == "forbidden"
-    for method, body in (("PUT", {}), ("PATCH", {}), ("DELETE", None)):
-        assert viewer.ask(method, f"/presets/{name}", body, match='"1"').code == "forbidden"
-    assert viewer.get("/presets")["items"]
-
-
-def test_where_a_file_has_the_id_as_well_both_are_listed(
-    editor: Api, viewer: Api, running: Running, named: Named, crm: str
-) -> None:
-    """The file's is used; the stored one can be changed meanwhile, and is used once the file's is gone."""
-    name, child = named("both"), running.child
-    editor.make("/presets", {"id": name, **document(crm, running)})
-    keys = "{integration: of-a-file, url: 'http://127.0.0.1:1/v1/x', content_type: text/plain}"
-    with rewritten(child, child.config.read_text().replace("\npresets:\n", f"\npresets:\n  {name}: {keys}\n")):
-        within(lambda: viewer.get(f"/presets/{name}")["status"] == "unusable")
-        listed = viewer.get(f"/presets?q={name}")["items"]
-        assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "unusable")]
-        assert listed[1]["problem"] == (
-            "a config file has the same preset ID, and is used instead: remove it there to use this one"
-        )
-        said = editor.ask("PATCH", f"/presets/{name}", {"description": "x"}, match='"1"')
-        assert (said.status, said.json["status"]) == (200, "unusable")
-    within(lambda: len(viewer.get(f"/presets?q={name}")["items"]) == 1)
-    shown = viewer.get(f"/presets/{name}")
-    assert (shown["status"], shown["problem"], shown["version"]) == ("ok", None, 2)

@@ -25,10 +25,6 @@ def of(api: Api, document: Any) -> Any:
     return said.json
 
 
-def pointers(found: Any) -> set[str]:
-    return {each["pointer"] for each in found["errors"]}
-
-
 def mtls(certificate: str, key: str, **more: Any) -> dict[str, Any]:
     auth = {"type": "mtls", "certificate": {"inline": certificate}, "private_key": {"value": key}, **more}
     return {"endpoint_prefix": "https://bank.example/v1", "auth": auth}
@@ -129,19 +125,3 @@ def test_a_certificate_is_described_before_its_key_is_there(editor: Api) -> None
     found = of(editor, {"auth": {"type": "mtls", "certificate": {"inline": issued.pem.decode()}}})
     assert found["certificate"]["not_after"] == f"{issued.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
     assert found["valid"] is False
-
-
-def test_a_changed_certificate_asks_for_its_key(editor: Api, named: Named) -> None:
-    one, other = soon(60), soon(60)
-    document = mtls(one.pem.decode(), one.key_pem.decode(), allow_private_ca=True)
-    shown = editor.make("/integrations", {"id": named("bank"), **document})
-    assert of(editor, shown)["valid"] is True
-    changed = {**shown, "auth": {**shown["auth"], "certificate": {"inline": other.pem.decode()}}}
-    assert [each["pointer"] for each in of(editor, changed)["reenter"]] == ["/auth/private_key"]
-
-
-def test_a_viewer_sees_no_preview_and_a_large_document_is_refused(viewer: Api, editor: Api) -> None:
-    assert viewer.ask("POST", PATH, {}).code == "forbidden"
-    assert editor.ask("POST", PATH, b"[]").code == "malformed"
-    assert editor.ask("POST", PATH, {"description": "x" * (512 << 10)}).code == "too_large"
-    assert pointers(of(editor, {})) == {"/auth"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from sidekey.admin.api.resources import PAGE, altered_in, keys, name_in, other_name, page_of
+from sidekey.admin.api.resources import PAGE, altered_in, keys, page_of
 from sidekey.store.integrity import Held, Line
 from sidekey.store.state import State
 
@@ -24,20 +22,6 @@ def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
     assert page("n025:store") == (["n999:file", "n999:store"], None)
     assert page("n999:file") == (["n999:store"], None)
     assert page_of([], "", str) == ([], None)
-
-
-@pytest.mark.parametrize("name", ["", "Ann", "a b", None, 7, "unknown", "x" * 64])
-def test_a_name_is_what_a_path_can_hold(name: object) -> None:
-    """The error is at its key."""
-    assert name_in({"id": "ann-1"}, "id") == ("ann-1", [])
-    found, errors = name_in({"name": name}, "name")
-    assert (found, [each.pointer for each in errors]) == ("", ["/name"])
-
-
-def test_a_name_stays() -> None:
-    """What is changed may be sent without it, and not with another."""
-    assert other_name({}, "id", "a") == other_name({"id": "a"}, "id", "a") == []
-    assert [each.pointer for each in other_name({"id": None}, "id", "a")] == ["/id"]
 
 
 def test_an_altered_row_is_known_by_a_name_that_is_one() -> None:

@@ -24,7 +24,6 @@ from sidekey.history import History
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.probe import Outcome
-from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.errors import Changed
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
@@ -111,14 +110,6 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
         for never in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
             with pytest.raises(ApiProblem):
                 expect(row, never)
-
-
-async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: Path) -> None:
-    """Keys of a document may be as long as a body, and there may be thousands."""
-    async with serviced(tmp_path) as (service, _):
-        await service.commit(ASK, [caller()], ["/" + "k" * 100_000, *(f"/{number}" for number in range(1000))])
-        ((_, entry),) = (await service.store.audit_page()).entries
-        assert (len(entry.fields), len(entry.fields[0]), entry.fields[1]) == (MOST_FIELDS, LONGEST_FIELD, "/0")
 
 
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:

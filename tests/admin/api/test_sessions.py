@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from admin.conftest import Named
-from sidekey.store.sessions import MOST
 from support.api import TOKENS, Api, Running, managed
 from support.ask import within
 from support.browsing import Browser
@@ -127,16 +126,6 @@ def test_a_session_ends_with_its_token(api: Api, browser: Browser, named: Named)
     assert browser.ask("GET", "/whoami").json["identity"].startswith("token:")
     assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
     assert browser.ask("GET", "/whoami").code == "unauthenticated"
-
-
-def test_a_token_has_twenty_sessions(api: Api, running: Running, named: Named) -> None:
-    """The oldest makes room."""
-    token = api.make("/tokens", {"name": named("many"), "role": "viewer", "own_token": api.token})["token"]
-    browsers = [Browser(running.child.admin_port) for _ in range(MOST + 1)]
-    for each in browsers:
-        each.log_in(token)
-    within(lambda: sum(each.ask("GET", "/whoami").status == 200 for each in browsers) == MOST)
-    assert browsers[-1].ask("GET", "/whoami").status == 200
 
 
 def test_a_body_that_anybody_may_send_is_small(browser: Browser) -> None:
