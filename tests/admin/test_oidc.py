@@ -15,9 +15,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from admin.test_sender import contents
-from sidekey.admin.api.routes import ROUTES
-from sidekey.runtime.admin_rules import PERMISSIONS
 from support.api import OF_A_FILE, Api, Said, basic
 from support.ask import get, within
 from support.ca import Authority
@@ -298,19 +295,6 @@ def test_an_admin_sees_and_ends_sessions(firm: Company, browser: Browser) -> Non
     assert any(each.items() >= audited.items() for each in entry)
 
 
-def test_an_identity_has_twenty_sessions(firm: Company) -> None:
-    """The oldest makes room."""
-    firm.issuer.person({**ANN, "sub": "many", "groups": "admins"})
-    browsers = [firm.browser(f"203.0.113.{number}") for number in range(21)]
-    assert browsers[0].log_in().status == 201
-    # Sessions of one second are equally old.
-    ended = int(time.time()) + 1
-    within(lambda: time.time() >= ended)
-    assert {each.log_in().status for each in browsers[1:]} == {201}
-    within(lambda: browsers[0].ask("GET", "/whoami").status == 401)
-    assert all(each.ask("GET", "/whoami").status == 200 for each in browsers[1:])
-
-
 def test_a_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> None:
     """A role that was taken away must not last as long as the session."""
     token = firm.browser(browser.address)
@@ -340,27 +324,6 @@ def test_a_person_changes_and_sends(firm: Company, browser: Browser) -> None:
     assert [each["key"] for each in found] == ["a-key-of-ann-0001"]
     audited = {each["action"] for each in browser.ask("GET", "/audit").json["items"] if each["who"] == who}
     assert {"login", "create", "send"} <= audited
-
-
-def kept(store: Path) -> dict[str, list[Any]]:
-    """What a sender must not change; other tests' requests are still being counted."""
-    return {name: rows for name, rows in contents(store).items() if name not in ("sidekey_failures", "sidekey_usage")}
-
-
-def test_an_oidc_sender_reaches_nothing_else(firm: Company, browser: Browser) -> None:
-    """403 at every route without the permissions of a sender, and the store stays as it is."""
-    firm.issuer.person({**ANN, "groups": "marketing"})
-    assert browser.log_in().json["role"] == "sender"
-    store = firm.folder / "store.db"
-    before = kept(store)
-    for route in ROUTES:
-        if route.permission in PERMISSIONS["sender"]:
-            continue
-        path = route.path.replace("{id}", "of-a-file").replace("{name}", "of-a-file")
-        match = '"1"' if route.conditional else None
-        said = browser.ask(route.method, path, {} if route.body else None, match=match)
-        assert (said.status, said.code) == (403, "forbidden"), route
-    assert kept(store) == before
 
 
 def warnings(firm: Company) -> int:

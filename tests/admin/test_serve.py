@@ -122,12 +122,6 @@ async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPat
     await server.close()
 
 
-async def test_an_address_in_use_is_said_with_its_key(server: Server) -> None:
-    """The operator learns which line of the config to change."""
-    with pytest.raises(AddressInUse, match=r"^listen\.metrics: 127\.0\.0\.1:\d+ is in use"):
-        await serve(application(), server.addresses[0], "listen.metrics")
-
-
 async def test_closing_ends_idle_connections_and_frees_the_address(server: Server) -> None:
     """The same address can be served again at once."""
     first = await serve(application(), Address(), "listen.admin")

@@ -12,7 +12,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.raw import DEADLINE
-from support.stores import ENTRY, KEYS, Place, integration, purpose_of, raised
+from support.stores import ENTRY, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
 TOKEN = TokenRow(row=new_row(), id="ops", role="viewer", token_sha256="1" * 64)
@@ -58,39 +58,6 @@ async def test_an_altered_row_is_not_used_and_all_others_are(place: Place, state
     async with place.open() as store:
         assert set(store.state.integrations) == EVERYTHING
         assert store.state.altered == frozenset()
-
-
-MOVED = {
-    "the ID": ("UPDATE sidekey_rows SET id = 'three' WHERE id = 'two'", ("integration", "three")),
-    "the row ID": ("UPDATE sidekey_rows SET row_id = 'x' WHERE id = 'two'", ("integration", "two")),
-    "the kind": ("UPDATE sidekey_rows SET kind = 'token' WHERE id = 'billing'", ("token", "billing")),
-    "the version": ("UPDATE sidekey_rows SET version = 7 WHERE id = 'two'", ("integration", "two")),
-    "a copy": (
-        "INSERT INTO sidekey_rows SELECT kind, 'three', row_id, version, revision, \"key\", mac, body "
-        "FROM sidekey_rows WHERE id = 'two'",
-        ("integration", "three"),
-    ),
-}
-
-
-@pytest.mark.parametrize(("statement", "name"), MOVED.values(), ids=MOVED)
-async def test_a_row_in_another_place_is_not_used(place: Place, statement: str, name: tuple[str, str]) -> None:
-    async with place.open() as store:
-        await fill(store)
-    await place.sql(statement)
-    async with place.open() as store:
-        assert store.state.altered == {name}
-
-
-async def test_an_altered_caller_or_token_lets_nobody_in(place: Place) -> None:
-    async with place.open() as store:
-        await fill(store)
-        await place.sql("UPDATE sidekey_rows SET body = replace(body, 'viewer', 'admin') WHERE id = 'ops'")
-        await place.sql("UPDATE sidekey_rows SET body = replace(body, '000', '111') WHERE id = 'billing'")
-    async with place.open() as store:
-        assert (dict(store.state.callers), dict(store.state.tokens)) == ({}, {})
-        assert store.state.altered == {("caller", "billing"), ("token", "ops")}
-        assert set(store.state.integrations) == EVERYTHING
 
 
 async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> None:
@@ -151,22 +118,6 @@ async def test_an_edited_row_is_found_by_the_next_verification(place: Place, mon
                 await woken.wait()
                 woken.clear()
         assert store.state.altered == {("integration", "one")}
-
-
-async def test_after_a_rotation_without_the_old_key_a_restored_row_is_not_used(place: Place) -> None:
-    """What to do after somebody could write to the database: copies of rows stop to verify."""
-    new = {"k2": b"2" * 32}
-    async with place.open() as store:
-        await fill(store)
-        older = await read_row(place, "billing")
-        await store.commit([Delete(CALLER, 1)], ENTRY)
-    async with place.open({**new, **KEYS}) as store:
-        assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
-    await restore_row(place, "billing", older)
-    await place.sql("UPDATE sidekey_rows SET \"key\" = 'k1' WHERE id = 'billing'")
-    async with place.open(new) as store:
-        assert (dict(store.state.callers), store.state.altered) == ({}, {("caller", "billing")})
-        assert set(store.state.integrations) == EVERYTHING
 
 
 async def test_a_row_that_is_gone_is_noticed(place: Place) -> None:
