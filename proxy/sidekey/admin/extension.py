@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from aiohttp import hdrs, web
 
 from sidekey.admin.api.dispatch import Dispatcher, expect_later, require, respond_problem
+from sidekey.admin.api.operators import bearer
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.routes import ROUTES
@@ -47,7 +48,7 @@ class Managing(Extension):
         if not self._open:
             return None
         try:
-            require(self._service.authenticate(request.headers.get(hdrs.AUTHORIZATION)), "viewer")
+            require(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
         except ApiProblem as problem:
             return respond_problem(problem)
         return None

@@ -116,10 +116,6 @@ class CallerCollection(Collection[CallerRow]):
         }
         return {**altered, **state.callers}
 
-    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
-        """Return True if a file has this name."""
-        return name in _file_callers(snapshot)
-
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
         """Return the names that files have."""
         return _file_callers(snapshot)

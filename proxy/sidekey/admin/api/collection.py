@@ -180,12 +180,12 @@ class Collection(ABC, Generic[R]):
         """Return the stored resources by ID."""
 
     @abstractmethod
-    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
-        """Return True if a file has this ID."""
-
-    @abstractmethod
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
         """Return the IDs that files have."""
+
+    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
+        """Return True if a file has this ID."""
+        return name in self.names_in_files(snapshot)
 
     @abstractmethod
     def shown(self, name: str, row: R | None, standings: Standings) -> Shown:

@@ -135,7 +135,7 @@ class Dispatcher:
         token = bearer(header)
         if token is not None:
             await self._service.look_for(token)
-        return self._service.authenticate(header)
+        return self._service.authenticate(token)
 
     def _cookie(self, request: web.Request) -> str:
         return request.cookies.get(cookie_name(self._service.snapshot.admin), "")

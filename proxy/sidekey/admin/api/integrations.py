@@ -179,10 +179,6 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Return the stored integrations by ID."""
         return state.integrations
 
-    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
-        """Return True if a file has this ID."""
-        return served(snapshot, name, stored=False) is not None
-
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
         """Return the IDs that files have."""
         return (name for name, each in snapshot.integrations.items() if not each.stored)

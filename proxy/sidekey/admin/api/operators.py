@@ -59,26 +59,6 @@ Login = Literal["ok", "missing", "invalid", "expired"]
 """How an authentication ends; the metric's label."""
 
 
-def authenticate(
-    header: str | None,
-    configured: Mapping[str, AdminToken],
-    stored: Mapping[str, TokenRow],
-    now: float,
-    count: Callable[[Login], None],
-) -> Operator:
-    """The operator of an Authorization field. Raises ApiProblem, the same for every token that does not count."""
-    token = bearer(header)
-    if token is None:
-        count("missing")
-        raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
-    found = operator_of(digest_of(token), configured, stored, now)
-    if not isinstance(found, Operator):
-        count(found)
-        raise unknown_token()
-    count("ok")
-    return found
-
-
 def operator_of(
     digest: str, configured: Mapping[str, AdminToken], stored: Mapping[str, TokenRow], now: float
 ) -> Operator | Login:

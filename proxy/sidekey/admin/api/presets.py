@@ -110,11 +110,6 @@ class PresetCollection(Collection[PresetRow]):
         """Return the stored presets by ID."""
         return state.presets
 
-    def is_in_file(self, snapshot: Snapshot, name: str) -> bool:
-        """Return True if a file has this ID."""
-        found = snapshot.presets.get(name)
-        return found is not None and not found.stored
-
     def names_in_files(self, snapshot: Snapshot) -> Iterable[str]:
         """Return the IDs that files have."""
         return (name for name, each in snapshot.presets.items() if not each.stored)

@@ -16,7 +16,6 @@ from pydantic import (
     RootModel,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -116,16 +115,9 @@ class Members(Body):
 
 
 class Sent(Body):
-    """A request body that may repeat the read-only members of what was read; these do not count."""
+    """A request body that may repeat the read-only members of what was read; `document_in` drops these."""
 
     read_only: ClassVar[type[BaseModel]]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_read_only(cls, raw: Any) -> Any:
-        own = cls.model_fields
-        dropped = cls.read_only.model_fields.keys() - own.keys()
-        return {key: value for key, value in raw.items() if key not in dropped}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

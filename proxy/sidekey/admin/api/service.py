@@ -19,11 +19,10 @@ from sidekey.admin.api.operators import (
     Login,
     Operator,
     Paces,
-    authenticate,
-    bearer,
     operator_of,
     operator_of_session,
     unauthenticated,
+    unknown_token,
 )
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.resources import Body, read_body
@@ -161,15 +160,18 @@ class Service:
         """Validate the body of a request. Raises ApiProblem with all errors, and those that are known (`wrong`)."""
         return await self.validate(read_body, model, request.document, wrong)
 
-    def authenticate(self, header: str | None) -> Operator:
-        """The operator of an Authorization field. Raises ApiProblem."""
-        configured = self.snapshot.admin.tokens
-        token = bearer(header)
-        if token is not None and self.unread and not isinstance(self.operator(digest_of(token)), Operator):
+    def authenticate(self, token: str | None) -> Operator:
+        """Return the operator of a token. Raises ApiProblem, the same for every token that cannot be used."""
+        if token is None:
+            self.count_login("missing")
+            raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
+        operator = self.operator(digest_of(token))
+        if not isinstance(operator, Operator):
             # The store may have it.
             self.require_store()
-        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
-        self._use(operator)
+            self.count_login(operator)
+            raise unknown_token()
+        self.count_login("ok")
         return operator
 
     def require_store(self) -> None:

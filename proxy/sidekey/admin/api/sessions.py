@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from sidekey.admin.api.messages import ApiRequest, ApiResult
-from sidekey.admin.api.operators import Operator, unknown_token
+from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem, not_found
 from sidekey.admin.api.resources import Body, Instant, Page, read_body
 from sidekey.admin.api.route import PREFIX, Route
@@ -21,7 +21,6 @@ from sidekey.admin.sessions import LIFE
 from sidekey.runtime.admin_rules import AdminRules, Role
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import SHOWN, Session
-from sidekey.store.tokens import digest_of
 
 _PATH: Final = "/session"
 
@@ -102,16 +101,11 @@ async def log_in(service: Service, request: ApiRequest) -> ApiResult:
     # Not in the thread that validates documents, for which a log-in would wait.
     token = (await service.run(read_body, LogIn, request.document)).token
     await service.look_for(token)
-    digest = digest_of(token)
-    operator = service.operator(digest)
-    if not isinstance(operator, Operator):
-        service.count_login(operator)
-        raise unknown_token()
-    service.count_login("ok")
+    operator = service.authenticate(token)
     now = int(time.time())
     ends_at = min(now + LIFE, operator.expires_at or now + LIFE)
     cookie = service.store.new_cookie()
-    session = Session(cookie.session, digest, begun_at=now, auth_at=now, ends_at=ends_at)
+    session = Session(cookie.session, operator.digest, begun_at=now, auth_at=now, ends_at=ends_at)
     return await begin(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
 
 

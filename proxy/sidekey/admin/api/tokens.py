@@ -186,10 +186,7 @@ async def create(service: Service, request: ApiRequest) -> ApiResult:
     )
     granted = ("presets", "per_minute", "per_day") if row.role == "sender" else ()
     state = await service.commit(request, [Put(row, None)], ("role", *granted, "expires_at", "token"))
-    saved = state.tokens[row.id]
-    shown = _shown(saved, saved.id in service.snapshot.admin.tokens, None)
-    created = TokenWithToken(**dict(shown), token=token)
-    return ApiResult.of(created, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
+    return _result(service, state.tokens[row.id], None, token, status=201)
 
 
 def _preset_errors(sent: SenderGrants, snapshot: Snapshot, granted: Collection[str] = ()) -> list[ItemError]:
@@ -205,8 +202,7 @@ async def read(service: Service, request: ApiRequest) -> ApiResult:
     configured = service.snapshot.admin.tokens.get(name)
     row = _rows(service.store.state).get(name)
     if row is not None:
-        used = (await service.store.last_uses()).get(row.row)
-        return ApiResult.of(_shown(row, configured is not None, used), version=row.version)
+        return _result(service, row, await service.store.last_uses())
     if configured is None:
         raise not_found()
     return ApiResult.of(_shown_of_file(name, configured))
@@ -247,8 +243,17 @@ async def patch(service: Service, request: ApiRequest) -> ApiResult:
     if changes:
         state = await service.commit(request, [Put(replace(row, **changes), row.version)], changes)
         row = state.tokens[row.id]
-    used = (await service.store.last_uses()).get(row.row)
-    return ApiResult.of(_shown(row, row.id in service.snapshot.admin.tokens, used), version=row.version)
+    return _result(service, row, await service.store.last_uses())
+
+
+def _result(
+    service: Service, row: TokenRow, uses: Mapping[str, int] | None, token: str = "", status: int = 200
+) -> ApiResult:
+    """Respond with a stored token. `uses` are the last uses of all, None for a token that is new."""
+    shown = _shown(row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row))
+    location = f"{PREFIX}/tokens/{row.id}" if status == 201 else ""
+    body = TokenWithToken(**dict(shown), token=token) if token else shown
+    return ApiResult.of(body, status=status, version=row.version, location=location)
 
 
 def _frozen(value: Any) -> Any:
@@ -277,9 +282,7 @@ async def rotate(service: Service, request: ApiRequest) -> ApiResult:
         raise ApiProblem("invalid", "it has expired, and so would the new token: revoke it, and create another")
     token, digest = new_token()
     state = await service.commit(request, [Put(replace(row, token_sha256=digest), row.version)], ("token",))
-    saved = state.tokens[row.id]
-    shown = _shown(saved, saved.id in service.snapshot.admin.tokens, None)
-    return ApiResult.of(TokenWithToken(**dict(shown), token=token), version=saved.version)
+    return _result(service, state.tokens[row.id], None, token)
 
 
 @partial(
