@@ -19,7 +19,6 @@ from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.ca import Authority
-from support.plane import eventually
 from support.postgres import Postgres
 from support.raw import DEADLINE
 from support.stores import ENTRY, RING, PostgresPlace, integration, raised
@@ -131,26 +130,6 @@ async def test_a_server_that_crashes_loses_nothing_that_was_acknowledged(place: 
         assert await place.sql("SELECT count(*) FROM sidekey_audit") == [(store.state.revision,)]
 
 
-async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace) -> None:
-    async with watched(place) as (store, woken):
-        await store.commit([Put(integration("crm"), None)], ENTRY)
-        await seen(store, woken, {"crm"})
-        await asyncio.to_thread(place.postgres.stop)
-        try:
-            with pytest.raises(StoreUnavailable, match="the database cannot be reached"):
-                await store.commit([Put(integration("sms"), None)], ENTRY)
-            assert not store.health.up
-            assert "cannot be reached" in store.health.problem
-            assert set(store.state.integrations) == {"crm"}
-        finally:
-            await asyncio.to_thread(place.postgres.start)
-        async with asyncio.timeout(DEADLINE):
-            while not store.health.up:
-                await woken.wait()
-                woken.clear()
-        await store.commit([Put(integration("sms"), None)], ENTRY)
-
-
 async def test_another_copy_with_as_many_changes_is_read_whole_after_a_failover(place: PostgresPlace) -> None:
     """As where a replica lacked a change, and others have written since: only the new connection tells."""
     async with place.open() as store:
@@ -196,28 +175,6 @@ async def test_another_password_is_used_from_the_next_connection_on(place: Postg
         await place.sql("DROP OWNED BY app")
         await place.sql("DROP ROLE app")
         await asyncio.to_thread(postgres.restart)
-
-
-async def test_a_server_that_is_away_at_a_start_is_tried_again(place: PostgresPlace) -> None:
-    class Counted(PostgresDatabase):
-        tries = 0
-
-        async def connect(self, *, create: bool) -> None:
-            self.tries += 1
-            await super().connect(create=create)
-
-    database = Counted(place.postgres.url(place.schema))
-    await asyncio.to_thread(place.postgres.stop)
-    store = await Store.start(database, RING, retention=1)
-    try:
-        assert store.health.problem == "store.url: the database cannot be reached (ENOENT)"
-        store.watch(lambda: None, raised)
-        await eventually(lambda: database.tries > 1)
-        assert not store.health.up
-        await asyncio.to_thread(place.postgres.start)
-        await eventually(lambda: store.health.up)
-    finally:
-        await store.close()
 
 
 async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(

@@ -118,12 +118,11 @@ def revoke(rules: StoreRules, name: str) -> None:
 
 
 def _altered(state: State, name: str) -> TokenRow | None:
-    """In place of a row that was changed by other means than Sidekey's: enough to delete it."""
-    lines = (held.line for held in state.rows.values() if not held.verified)
-    found = next((line for line in lines if (line.kind, line.id) == (TokenRow.kind, name)), None)
-    if found is None:
+    """Return enough of a row whose MAC does not verify to delete it."""
+    held = state.rows.get((TokenRow.kind, name))
+    if held is None or held.verified:
         return None
-    return TokenRow(row=found.row, id=name, version=found.version, role="viewer", token_sha256="")
+    return TokenRow(row=held.line.row, id=name, version=held.line.version, role="viewer", token_sha256="")
 
 
 def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:

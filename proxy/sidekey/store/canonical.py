@@ -22,3 +22,8 @@ def canonical(value: Json) -> str:
     except UnicodeEncodeError:
         raise ValueError("must not contain a lone surrogate, which is not a character") from None
     return text
+
+
+def same(one: Json, other: Json) -> bool:
+    """Return True if both have the same canonical text: 1, 1.0 and True, which Python holds equal, differ."""
+    return canonical(one) == canonical(other)

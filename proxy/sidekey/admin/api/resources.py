@@ -246,10 +246,7 @@ def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemErr
 
 def altered_in(state: State, kind: str) -> dict[str, Line]:
     """Return what is left of rows of a kind whose MAC does not verify, by name: enough to delete them."""
-    if all(each != kind for each, _ in state.altered):
-        return {}
-    lines = (held.line for held in state.rows.values() if not held.verified)
-    return {line.id: line for line in lines if line.kind == kind and valid_id(line.id)}
+    return {name: state.rows[each, name].line for each, name in state.altered if each == kind and valid_id(name)}
 
 
 def stored_problem(kind: str, *, altered: bool, file: bool) -> str:

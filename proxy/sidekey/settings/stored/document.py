@@ -15,7 +15,7 @@ from sidekey.credentials.fields import Entered, is_kept, mentions_private_key
 from sidekey.settings.changes import differences
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
-from sidekey.store.canonical import Json, canonical
+from sidekey.store.canonical import same
 
 LARGEST: Final = 512 << 10
 """Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
@@ -260,12 +260,7 @@ def _gives_way(key: Any, pasted: str) -> bool:
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pointers of what differs between two documents, as deep as both are objects."""
-    return (pointer(each.place) for each in differences(before, after, _equal))
-
-
-def _equal(one: Json, other: Json) -> bool:
-    # As secrets are sealed for it: in Python 1 is True, and 1.0.
-    return canonical(one) == canonical(other)
+    return (pointer(each.place) for each in differences(before, after, same))
 
 
 def parts_of(where: str) -> Iterator[str]:

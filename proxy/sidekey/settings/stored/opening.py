@@ -54,11 +54,6 @@ class StoredReader(ReferenceReader):
             return reference.value
         raise ValueError("only a config file may name a file or an environment variable")
 
-    def raw(self, reference: Reference, largest: int) -> bytes:
-        """The bytes of the value. Raises ValueError."""
-        del largest
-        return self(reference).encode()
-
     def _open(self, secret: str, sealed: str) -> str:
         vault, row = self._vault, self._row
         reason = ""

@@ -12,7 +12,7 @@ from sidekey.settings.changes import differences
 from sidekey.settings.config_errors import show
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import Place, secrets_in
-from sidekey.store.canonical import Json, canonical
+from sidekey.store.canonical import Json, canonical, same
 from sidekey.store.sealing import Purpose
 
 _MOST_REASONS: Final = 3
@@ -104,12 +104,12 @@ def _identity(half: Reference) -> str:
 def changes_of(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[str, str]:
     """Return why secrets that were sealed for one purpose may not be used for another, by ID. It contains no value."""
     moved: list[str] = []
-    if not any(_equal(before.destinations[0], each) for each in after.destinations):
+    if not any(same(before.destinations[0], each) for each in after.destinations):
         moved = [*_changed_keys(before.destinations[0], after)] or ["the destination has changed"]
     reasons: dict[str, str] = {}
     for secret in secrets:
         one, other = before.places[secret], after.places[secret]
-        found = moved if _equal(one, other) else [*(_moves(one, other) or ["its place has changed"]), *moved]
+        found = moved if same(one, other) else [*(_moves(one, other) or ["its place has changed"]), *moved]
         if found:
             more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
             reasons[secret] = ", ".join((*found[:_MOST_REASONS], *more))
@@ -119,7 +119,7 @@ def changes_of(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[
 def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
     # The last destination is without redaction, which may be switched on.
     other = after.destinations[0 if "redact_response" in before else -1]
-    return (f"{show(each.place)} has changed" for each in differences(before, other, _equal))
+    return (f"{show(each.place)} has changed" for each in differences(before, other, same))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -134,10 +134,5 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         found.append(list_changed if keys == other else f"it was in {' and '.join(keys)}")
     elif before.get("used") != after.get("used"):
         found.append("the provider uses it elsewhere")
-    beside = differences(before.get("beside", {}), after.get("beside", {}), _equal)
+    beside = differences(before.get("beside", {}), after.get("beside", {}), same)
     return found + [f"{show(each.place)} beside it has changed" for each in beside]
-
-
-def _equal(one: Json, other: Json) -> bool:
-    # As secrets are sealed: in Python 1 is True, and 1.0.
-    return canonical(one) == canonical(other)

@@ -228,11 +228,6 @@ class EnteredReader(ReferenceReader):
             raise ValueError("a stored secret is not used for a draft: send it")
         return self._values[reference.value]
 
-    def raw(self, reference: Reference, largest: int) -> bytes:
-        """The bytes of the value. Raises ValueError."""
-        del largest
-        return self(reference).encode()
-
 
 def invalid(findings: Iterable[Finding]) -> Invalid:
     """Refuse a document with these errors."""
