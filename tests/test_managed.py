@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,15 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreUnavailable
-from sidekey.store.place import open_store
+from sidekey.store.errors import StoreUnavailable
 from sidekey.store.records import IntegrationRow
-from sidekey.store.state import Delete, Put
-from sidekey.store.store import Store
+from sidekey.store.state import Put
 from support.loading import good
 from support.managed import process
 from support.plane import eventually
 from support.stored import BASIC, saved
 
 HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {file: k1}}]}\n"
-OWN = "integrations: {crm: {endpoint_prefix: 'https://own.test', auth: {type: headers, headers: {X-A: b}}}}\n"
 ENTRY = AuditEntry(who="ann", action="create")
 
 
@@ -42,35 +38,6 @@ def prepare(folder: Path) -> None:
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
     (folder / "k2").write_text(b64encode(b"2" * 32).decode())
     (folder / "sidekey.yaml").write_text(HEAD)
-
-
-@asynccontextmanager
-async def other(folder: Path) -> AsyncIterator[Store]:
-    """Another process of the same store."""
-    rules = good(Loader(folder / "sidekey.yaml", {}).load()).store
-    assert rules is not None
-    store = await open_store(rules, create=False)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Path) -> None:
-    """And what others commit, here."""
-    prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        assert one.states() == {"crm": "ok"}
-        assert one.snapshot.integrations["crm"].usable
-        async with other(tmp_path) as store:
-            row = store.state.integrations["crm"]
-            await store.commit([Delete(row, row.version)], ENTRY)
-            await store.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
-        await eventually(lambda: one.states() == {"sms": "ok"})
-        assert "crm" not in one.snapshot.integrations
-    async with process(tmp_path) as again:
-        assert again.states() == {"sms": "ok"}
 
 
 class Counting:
@@ -129,32 +96,6 @@ async def test_first_content_of_the_store_that_was_not_put_in_use_is_tried_again
         await eventually(lambda: one.managed.unread == "")
         assert part.refused
         assert one.states() == {"crm": "ok"}
-
-
-async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:
-    """Of two with one version the second."""
-    prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        row = one.row("crm")
-        await one.managed.commit([Put(row, row.version)], ENTRY)
-        before = one.snapshot
-        with pytest.raises(Changed):
-            await one.managed.commit([Put(row, row.version)], ENTRY)
-        assert one.snapshot.integrations == before.integrations
-
-
-async def test_a_stored_integration_serves_once_the_file_has_its_id_no_more(tmp_path: Path) -> None:
-    """Nothing is written of it: a restart makes no difference."""
-    prepare(tmp_path)
-    async with process(tmp_path) as one:
-        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        one.write(HEAD + OWN)
-        await eventually(lambda: not one.snapshot.integrations["crm"].stored)
-        revision = one.managed.store.state.revision
-        one.write(HEAD)
-        await eventually(lambda: one.snapshot.integrations["crm"].stored)
-        assert (one.states(), one.managed.store.state.revision) == ({"crm": "ok"}, revision)
 
 
 async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:

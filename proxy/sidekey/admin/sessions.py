@@ -12,9 +12,6 @@ from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.sessions import Session
 from sidekey.store.store import Store
 
-LIFE: Final = 12 * 3600
-"""Maximum seconds of a session."""
-
 _CACHE: Final = 1.0
 """Seconds that a session is used without a look into the store."""
 

@@ -390,7 +390,7 @@ CALLBACK = "/ui/callback"
 """The page to which the issuer redirects browsers."""
 
 LONGEST_SESSION = 12 * 3600.0
-"""Seconds of a session of the console."""
+"""Maximum seconds of a session of the console."""
 
 
 def _check_text(text: str) -> str:

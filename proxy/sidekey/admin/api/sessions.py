@@ -17,8 +17,8 @@ from sidekey.admin.api.resources import Body, Instant, Page, read_body
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.tokens import WhoAmI, describe
-from sidekey.admin.sessions import LIFE
 from sidekey.runtime.admin_rules import AdminRules, Role
+from sidekey.settings.models import LONGEST_SESSION
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import SHOWN, Session
 
@@ -103,7 +103,8 @@ async def log_in(service: Service, request: ApiRequest) -> ApiResult:
     await service.look_for(token)
     operator = service.authenticate(token)
     now = int(time.time())
-    ends_at = min(now + LIFE, operator.expires_at or now + LIFE)
+    latest = now + int(LONGEST_SESSION)
+    ends_at = min(latest, operator.expires_at or latest)
     cookie = service.store.new_cookie()
     session = Session(cookie.session, operator.digest, begun_at=now, auth_at=now, ends_at=ends_at)
     return await begin(service, request, replace(operator, session_ends_at=ends_at), session, cookie.value)
