@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -73,6 +74,8 @@ async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -
     """Long fields, and many of them, are no request for these listeners."""
     answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
     assert answer.split(b" ")[1] == b"400"
+    assert b"\r\nContent-Type: application/problem+json" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "malformed"
 
 
 @pytest.mark.parametrize(

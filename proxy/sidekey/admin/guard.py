@@ -74,3 +74,8 @@ def _is_navigation(request: web.Request) -> bool:
 def in_a_line(_: web.Request, refusal: Refusal) -> web.Response:
     """A response of one line."""
     return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
+
+
+def is_whole(request: web.BaseRequest) -> bool:
+    """Tell whether all of a request has arrived."""
+    return not request.body_exists or request.content.is_eof()

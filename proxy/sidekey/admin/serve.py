@@ -14,7 +14,8 @@ from aiohttp import web, web_response
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from sidekey.admin.guard import Handler
+from sidekey.admin.api.problems import CODES, TYPE, ApiProblem
+from sidekey.admin.guard import Handler, is_whole
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.snapshot import Address
@@ -52,11 +53,6 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
-def is_whole(request: web.BaseRequest) -> bool:
-    """Whether all of a request has arrived."""
-    return not request.body_exists or request.content.is_eof()
-
-
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """The response, after which the connection closes where the body was not read: it would be taken for a request."""
     if not is_whole(request) and not response.prepared:
@@ -78,9 +74,13 @@ class _Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Build the response to a malformed request, or to a defect."""
+        """Build the response to a malformed request, or to a defect. The API promises problems for both."""
         del message
-        return super().handle_error(request, status, exc, "the request is malformed\n")
+        code = "malformed" if status < 500 else "internal_error"
+        problem = ApiProblem(code, CODES[code].title).shown().model_dump_json(exclude_unset=True)
+        response = cast(web.Response, super().handle_error(request, status, exc, problem))
+        response.text, response.content_type = problem, TYPE
+        return response
 
 
 class _Arrival(asyncio.Protocol):

@@ -20,7 +20,7 @@ from sidekey.admin.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable,
 from sidekey.admin.api.service import Service, problem_of
 from sidekey.admin.api.sessions import cookie_name
 from sidekey.admin.api.yaml_documents import read_yaml, with_lines
-from sidekey.admin.serve import is_whole
+from sidekey.admin.guard import is_whole
 from sidekey.core.addresses import literal
 from sidekey.runtime.admin_rules import Permission, roles_with
 from sidekey.settings.stored.document import LARGEST, MalformedError, parse
