@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Semaphore, Thread
 from typing import Any, Final
 
 from sidekey.runtime.admin_rules import Role
@@ -36,14 +35,14 @@ class Received:
 
 @dataclass
 class Upstream:
-    """Records each request, and sends `status`, `headers` and `body` after `delay` seconds."""
+    """Records each request, and responds with `status`, `headers` and `body`: with `permits`, to so many requests."""
 
     port: int = 0
     received: list[Received] = field(default_factory=list)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
-    delay: float = 0.0
+    permits: Semaphore | None = None
 
     @property
     def url(self) -> str:
@@ -52,7 +51,7 @@ class Upstream:
     def reset(self) -> None:
         """Forget the requests, and respond 200 again."""
         self.received.clear()
-        self.status, self.headers, self.body, self.delay = 200, {}, b"{}", 0.0
+        self.status, self.headers, self.body, self.permits = 200, {}, b"{}", None
 
 
 @contextmanager
@@ -70,7 +69,8 @@ def recording() -> Iterator[Upstream]:
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             upstream.received.append(Received(self.command, self.path, self.headers, body))
-            time.sleep(upstream.delay)
+            if (permits := upstream.permits) is not None:
+                permits.acquire()
             self.send_response(upstream.status)
             for name, value in {"Content-Length": str(len(upstream.body)), **upstream.headers}.items():
                 self.send_header(name, value)
@@ -227,6 +227,15 @@ def problem(status: int, code: str, **more: Any) -> tuple[int, dict[str, Any]]:
     return status, {"code": code, "status": status, "title": code, "detail": f"Detail of {code}.", **more}
 
 
-def axe(page: Any) -> list[str]:
-    """List the violations of WCAG 2.2 AA, light and dark."""
-    return violations(page)
+def assert_for_everybody(page: Any) -> None:
+    """Assert that axe finds nothing, light and dark, and that nothing is wider than the page, at each width."""
+    size = page.viewport_size
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": size["height"]})
+        # All is in sight, with room for what is still to come, so that the bar with Save covers nothing.
+        height = page.evaluate("document.documentElement.scrollHeight") + 1000
+        page.set_viewport_size({"width": width, "height": height})
+        found = violations(page)
+        assert found == [], f"{page.url} at {width} pixels: {found}"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} at {width} pixels"
+    page.set_viewport_size(size)

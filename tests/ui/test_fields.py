@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import pytest
 from playwright.sync_api import expect
 
-from support.ui import HOSTILE, WIDTHS, Console, axe, problem
+from support.ui import HOSTILE, Console, assert_for_everybody, problem
 from ui.test_frame import ANN, NOBODY, WHO, opened
 
 MOUNT: Final = """async (hostile) => {
@@ -66,9 +65,9 @@ MOUNT: Final = """async (hostile) => {
 }"""
 
 
-def mounted(console: Console, **window: Any) -> Any:
+def mounted(console: Console) -> Any:
     """A page with every field and part."""
-    page = opened(console, "/login", {"GET /api/v1/session": ANN}, **window)
+    page = opened(console, "/login", {"GET /api/v1/session": ANN})
     page.get_by_label("Token", exact=True).wait_for()
     page.evaluate(MOUNT, HOSTILE)
     page.get_by_role("heading", name="Every field").wait_for()
@@ -81,17 +80,19 @@ def values(page: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_fields_and_parts_are_for_everybody_with_hostile_texts(console: Console, width: int) -> None:
-    page = mounted(console, width=width)
-    page.get_by_role("button", name="Save").click()
-    page.get_by_text("Is required.").wait_for()
-    assert axe(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def test_fields_are_filled_in_by_their_labels(console: Console) -> None:
+def test_fields_and_parts_are_for_everybody_with_hostile_texts(console: Console) -> None:
+    """They are filled in by their labels, and an error belongs to its field, which gets the focus."""
     page = mounted(console)
+    page.get_by_role("button", name="Save").click()
+    phone = page.get_by_label("Phone")
+    expect(phone).to_be_focused()
+    described = phone.get_attribute("aria-describedby").split()
+    assert {page.locator(f"[id='{each}']").inner_text() for each in described} == {"Is required.", "With country code"}
+    alert = page.get_by_role("alert").inner_text()
+    assert "/auth/key" in alert
+    assert "/phone" not in alert
+    assert_for_everybody(page)
+
     page.get_by_label("Phone").fill("+44 7700")
     page.get_by_label("Client secret", exact=True).fill("s3cret")
     assert page.get_by_label("Client secret", exact=True).get_attribute("type") == "password"
@@ -117,21 +118,7 @@ def test_fields_are_filled_in_by_their_labels(console: Console) -> None:
         "sent": "",
     }  # fmt: skip
 
-
-def test_an_error_belongs_to_its_field_which_gets_the_focus(console: Console) -> None:
-    page = mounted(console)
-    page.get_by_role("button", name="Save").click()
-    phone = page.get_by_label("Phone")
-    expect(phone).to_be_focused()
-    described = phone.get_attribute("aria-describedby").split()
-    assert {page.locator(f"[id='{each}']").inner_text() for each in described} == {"Is required.", "With country code"}
-    alert = page.get_by_role("alert").inner_text()
-    assert "/auth/key" in alert
-    assert "/phone" not in alert
-
-
-def test_a_question_is_answered_by_keyboard(console: Console) -> None:
-    page = mounted(console)
+    # A question, by keyboard.
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog", name="Delete it?").wait_for()
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()
@@ -164,9 +151,14 @@ def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return page, bodies
 
 
-def test_the_same_person_logs_in_again_and_loses_nothing(console: Console) -> None:
+def test_a_person_who_logs_in_again_or_does_not_loses_nothing(console: Console) -> None:
     page, bodies = ended(console, WHO)
+    page.get_by_role("button", name="Not now").click()
+    assert page.evaluate("window.results") == [401, 401]
+    assert page.get_by_label("Token", exact=True).input_value() == "typed"
+    page.evaluate(CALL)
     dialog = page.get_by_role("dialog")
+    dialog.wait_for()
     assert dialog.count() == 1
     dialog.get_by_label("Token", exact=True).fill("again")
     bodies |= {"GET /api/v1/presets": {"items": []}, "GET /api/v1/sessions": {"items": []}}
@@ -183,10 +175,3 @@ def test_another_person_who_logs_in_finds_nothing_of_the_first(console: Console)
     page.get_by_text("Somebody else has logged in, so what was typed here is gone.").wait_for()
     assert page.get_by_label("Token", exact=True).input_value() == ""
     page.get_by_text("ben (editor)").wait_for()
-
-
-def test_somebody_who_does_not_log_in_again_keeps_what_they_typed(console: Console) -> None:
-    page, _ = ended(console, WHO)
-    page.get_by_role("button", name="Not now").click()
-    assert page.evaluate("window.results") == [401, 401]
-    assert page.get_by_label("Token", exact=True).input_value() == "typed"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import pytest
 from playwright.sync_api import expect
 
-from support.ui import WIDTHS, Console, axe, problem
+from support.ui import Console, assert_for_everybody, problem
 
 WHO: Final = {
     "name": "ann",
@@ -36,9 +35,9 @@ SEARCH_AND_ADD: Final = """async () => {
 """Show a page with a search and something to add."""
 
 
-def opened(console: Console, path: str, bodies: dict[str, Any], **window: Any) -> Any:
-    """A page whose calls are answered by hand."""
-    page = console.browser(None, **window)
+def opened(console: Console, path: str, bodies: dict[str, Any]) -> Any:
+    """Open a page whose calls get the responses of `bodies`."""
+    page = console.browser(None)
     console.fixture(page, bodies)
     page.goto(f"{console.base}/ui{path}")
     return page
@@ -72,7 +71,8 @@ def test_a_page_that_does_not_exist_has_title_and_focus(console: Console) -> Non
 
 
 def test_theme_is_switched_and_kept(console: Console) -> None:
-    page = console.open("editor", "/login", scheme="dark")
+    page = console.open("editor", "/login")
+    page.emulate_media(color_scheme="dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Theme: system").click()
     page.get_by_role("button", name="Theme: light").wait_for()
@@ -113,31 +113,21 @@ def test_keys_search_add_and_list_themselves(console: Console) -> None:
     expect(dialog).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_frame_is_for_everybody(console: Console, width: int) -> None:
-    page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}}, width=width)
+def test_frame_is_for_everybody(console: Console) -> None:
+    page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
     page.get_by_label("Token", exact=True).wait_for()
-    assert axe(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_for_everybody(page)
     page.get_by_role("button", name="Shortcuts").click()
     page.get_by_role("dialog", name="Shortcuts").wait_for()
-    assert axe(page) == []
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_what_a_page_reports_is_for_everybody(console: Console, width: int) -> None:
-    admin = {**WHO, "role": "admin", "identity": "oidc:https://idp.example.com#8f1c", "label": "\u05d0" * 100}
-    session = {**NOBODY, "who": admin, "store": "unavailable"}
-    page = opened(console, "/nowhere", {"GET /api/v1/session": session}, width=width)
-    page.get_by_role("button", name="Try again").wait_for()
-    assert axe(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_for_everybody(page)
 
 
 def test_page_says_that_the_store_is_away_until_it_is_back(console: Console) -> None:
-    bodies: dict[str, Any] = {"GET /api/v1/session": {**ANN, "store": "unavailable"}}
+    admin = {**WHO, "role": "admin", "identity": "oidc:https://idp.example.com#8f1c", "label": "\u05d0" * 100}
+    bodies: dict[str, Any] = {"GET /api/v1/session": {**NOBODY, "who": admin, "store": "unavailable"}}
     page = opened(console, "/nowhere", bodies)
     page.get_by_text("The database cannot be reached. You can read.").wait_for()
+    assert_for_everybody(page)
     bodies["GET /api/v1/session"] = ANN
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import pytest
 import yaml
+from playwright.sync_api import expect
 
 from support.api import basic
-from support.ui import HOSTILE, WIDTHS, Console, axe
+from support.ui import HOSTILE, Console, assert_for_everybody
 
 
 def make(console: Console, name: str, **more: Any) -> None:
@@ -21,6 +21,7 @@ def test_an_integration_is_found_by_the_words_people_use(console: Console) -> No
     """Also after Back and a reload, since the search is in the URL."""
     auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "canary"}}
     make(console, "found-criteo", title="Newsletter", tags=["ads"], endpoint_prefix=[], auth=auth)
+    make(console, "filtered", tags=["Authentication"])
     page = console.open("viewer", "/integrations")
     rows = page.get_by_role("rowheader")
     for words in ("Criteo Marketing", "newsletter", "oauth ads", "api.criteo.com"):
@@ -41,11 +42,9 @@ def test_an_integration_is_found_by_the_words_people_use(console: Console) -> No
     rows.first.wait_for()
     assert rows.count() == 1
 
-
-def test_filters_apply_on_selection_and_are_in_the_url(console: Console) -> None:
-    """The tag "Authentication" is one to choose, and its integrations are what is shown."""
-    make(console, "filtered", tags=["Authentication"])
-    page = console.open("viewer", "/integrations")
+    # Filters apply on selection.
+    page.get_by_role("searchbox", name="Search").fill("")
+    page.get_by_role("link", name="of-a-file").wait_for()
     page.get_by_label("Tag").select_option("Authentication")
     page.wait_for_url("**/integrations?tag=Authentication")
     page.get_by_label("Kind").select_option("Basic")
@@ -55,7 +54,12 @@ def test_filters_apply_on_selection_and_are_in_the_url(console: Console) -> None
     page.get_by_label("Kind").select_option("OAuth 2.0")
     page.get_by_role("link", name="Clear filters").click()
     page.wait_for_url("**/integrations")
-    page.get_by_role("link", name="of-a-file").wait_for()
+    page.get_by_role("link", name="of-a-file").click()
+    page.get_by_text("Set in a config file. Change it there.").wait_for()
+    page.goto(f"{console.base}/ui/integrations/gone")
+    page.get_by_text("No integration has this ID.").wait_for()
+    page.get_by_role("main").get_by_role("link", name="Integrations").last.click()
+    page.get_by_role("heading", name="Integrations", level=1).wait_for()
 
 
 def test_several_integrations_are_tagged_exported_and_deleted(console: Console, tmp_path: Path) -> None:
@@ -109,46 +113,44 @@ def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None
     page.get_by_role("heading", name="You may not see this page").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("words", "link", "target"),
-    [
-        ("Azure", "Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
-        ("azure graph", "Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
-        ("Criteo Marketing", "Criteo", "oauth2?provider=criteo"),
-        ("Authentication", "Client certificate (mTLS)", "mtls"),
-        ("bearer", "Custom headers", "headers"),
-        ("http", "Basic", "basic"),
-    ],
-)
-def test_adding_begins_with_the_words_people_know(console: Console, words: str, link: str, target: str) -> None:
-    page = console.open("editor", "/add/integrations")
-    page.locator("input:focus").type(words)
-    page.wait_for_url("**?q=*")
-    found = page.get_by_role("link", name=link, exact=True)
-    found.wait_for()
-    assert found.get_attribute("href") == f"/ui/add/integrations/{target}"
+WORDS: Final = {
+    "Azure": ("Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
+    "azure graph": ("Microsoft Azure (Entra ID)", "oauth2?provider=microsoft-entra"),
+    "Criteo Marketing": ("Criteo", "oauth2?provider=criteo"),
+    "Authentication": ("Client certificate (mTLS)", "mtls"),
+    "bearer": ("Custom headers", "headers"),
+    "http": ("Basic", "basic"),
+}
+"""The words of a search: the link that it finds, and where that leads."""
 
 
-def test_an_integration_that_is_called_add_can_be_opened(console: Console) -> None:
+def test_adding_begins_with_the_words_people_know(console: Console) -> None:
+    """An integration that is called add has other URLs than the page that adds one."""
     make(console, "add")
     page = console.open("editor", "/integrations/add")
     page.get_by_role("heading", name="add", exact=True).wait_for()
     page.get_by_role("link", name="Edit").click()
     page.get_by_role("heading", name="Edit add").wait_for()
-    page.goto(f"{console.base}/ui/add/integrations")
+    page.goto(f"{console.base}/ui/integrations")
+    page.get_by_role("link", name="Add integration").wait_for()
+    page.keyboard.press("n")
     page.get_by_role("heading", name="Add an integration").wait_for()
     assert page.get_by_role("link", name="Integrations").first.get_attribute("aria-current") == "true"
-
-
-def test_a_provider_that_is_not_known_has_a_way_on(console: Console) -> None:
-    page = console.open("editor", "/add/integrations?q=nowhere")
-    page.get_by_text("No provider is called that. Most services use").wait_for()
+    search = page.get_by_role("searchbox")
+    expect(search).to_be_focused()
+    assert_for_everybody(page)
+    for words, (link, target) in WORDS.items():
+        search.fill("nowhere")
+        page.get_by_text("No provider is called that. Most services use").wait_for()
+        search.fill(words)
+        found = page.get_by_role("link", name=link, exact=True)
+        found.wait_for()
+        assert found.get_attribute("href") == f"/ui/add/integrations/{target}"
+    search.fill("nowhere")
     page.get_by_role("link", name="an API key").click()
     page.wait_for_url("**/add/integrations/headers")
 
-
-def test_providers_say_what_they_need(console: Console) -> None:
-    page = console.open("editor", "/providers")
+    page.goto(f"{console.base}/ui/providers")
     page.get_by_role("searchbox", name="Search").fill("sfmc")
     page.get_by_text("Also called SFMC, ExactTarget").wait_for()
     page.get_by_role("link", name="Add Braze").wait_for(state="detached")
@@ -158,29 +160,23 @@ def test_providers_say_what_they_need(console: Console) -> None:
     assert page.get_by_role("link", name="Documentation of").get_attribute("rel") == "noreferrer"
 
 
-def test_a_test_shows_its_result_in_words(console: Console) -> None:
+def test_a_viewer_tests_an_integration_and_explains_a_url(console: Console) -> None:
     make(console, "tested")
     page = console.open("viewer", "/integrations/tested")
     page.get_by_role("button", name="Test integration").click()
     page.get_by_text("It works: the response was 200").first.wait_for()
+    page.get_by_text("Explain a URL").click()
+    page.get_by_label("URL or path").fill("https://elsewhere.example/x")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("Denied", exact=True).wait_for()
+    page.get_by_label("URL or path").fill("/orders")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("Authorization (headers)").wait_for()
     console.upstream.status = 401
     page = console.open("editor", "/integrations/tested")  # One token sends one test a second.
     page.get_by_role("button", name="Test integration").click()
     page.get_by_text("It does not work: the response was 401").first.wait_for()
     page.get_by_text("Most likely the secret was changed at the provider.").wait_for()
-
-
-def test_an_integration_of_a_file_is_changed_there(console: Console) -> None:
-    page = console.open("editor", "/integrations/of-a-file")
-    page.get_by_text("Set in a config file. Change it there.").wait_for()
-    assert page.get_by_role("link", name="Edit").count() == 0
-
-
-def test_an_integration_that_is_gone_has_a_way_on(console: Console) -> None:
-    page = console.open("viewer", "/integrations/gone")
-    page.get_by_text("No integration has this ID.").wait_for()
-    page.get_by_role("main").get_by_role("link", name="Integrations").last.click()
-    page.get_by_role("heading", name="Integrations", level=1).wait_for()
 
 
 def test_what_uses_an_integration_keeps_it(console: Console) -> None:
@@ -204,39 +200,18 @@ def test_what_uses_an_integration_keeps_it(console: Console) -> None:
     page.get_by_text("Presets use it: used-hook").wait_for()
 
 
-def test_a_url_is_explained(console: Console) -> None:
-    make(console, "explained")
-    page = console.open("viewer", "/integrations/explained")
-    page.get_by_text("Explain a URL").click()
-    page.get_by_label("URL or path").fill("https://elsewhere.example/x")
-    page.get_by_role("button", name="Explain").click()
-    page.get_by_text("Denied", exact=True).wait_for()
-    page.get_by_label("URL or path").fill("/orders")
-    page.get_by_role("button", name="Explain").click()
-    page.get_by_text("Authorization (headers)").wait_for()
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_pages_are_for_everybody_with_hostile_texts(console: Console, width: int) -> None:
-    """Light and dark; nothing is wider than the page."""
+def test_pages_are_for_everybody_with_hostile_texts(console: Console) -> None:
     for number, text in enumerate(HOSTILE):
-        make(console, f"hostile-{width}-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
-    for path in (
-        "/integrations",
-        f"/integrations/hostile-{width}-2",
-        "/add/integrations",
-        "/add/integrations?q=azure",
-        "/providers",
-    ):
-        page = console.open("editor", path, width=width)
+        make(console, f"hostile-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
+    page = console.browser("editor")
+    for path in ("/integrations", "/integrations/hostile-2", "/add/integrations?q=azure"):
+        page.goto(f"{console.base}/ui{path}")
         page.get_by_role("heading", level=1).wait_for()
         page.wait_for_load_state("networkidle")
-        assert axe(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert_for_everybody(page)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_long_texts_of_a_file_leave_room_for_the_others(console: Console, width: int) -> None:
+def test_long_texts_of_a_file_leave_room_for_the_others(console: Console) -> None:
     """The API limits texts of the store, and not those of files."""
     item = console.api("viewer").get("/integrations?include=usage")["items"][0]
     long = {
@@ -246,10 +221,11 @@ def test_long_texts_of_a_file_leave_room_for_the_others(console: Console, width:
         "problem": HOSTILE[2],
         "status": "unusable",
     }
-    page = console.browser("viewer", width=width)
+    page = console.browser("viewer", width=390)
     console.fixture(page, {"GET /api/v1/integrations": {"items": [item | long], "next": None, "tags": [HOSTILE[2]]}})
     page.goto(f"{console.base}/ui/integrations")
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader"))
     row.wait_for()
     assert row.bounding_box()["height"] < 400
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_for_everybody(page)
+    assert row.bounding_box()["height"] < 400

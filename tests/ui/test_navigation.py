@@ -94,15 +94,12 @@ def test_the_response_to_an_earlier_search_is_dropped(console: Console) -> None:
 
 
 def test_a_page_keeps_what_it_has_while_sidekey_is_away_and_recovers(console: Console) -> None:
-    bodies: dict[str, Any] = {"GET /api/v1/session": ANN, "GET /api/v1/presets": {"items": "one"}}
-    page = opened(console, "/login", bodies)
-    page.get_by_label("Token", exact=True).wait_for()
-    page.evaluate(MOUNT)
+    page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_text("Found: one").wait_for()
     page.route("**/api/v1/presets*", lambda route: route.abort())
     page.get_by_text("No connection to Sidekey").wait_for()
     assert page.get_by_text("Found: one").is_visible()
     page.unroute("**/api/v1/presets*")
-    bodies["GET /api/v1/presets"] = {"items": "two"}
+    console.fixture(page, {"GET /api/v1/presets": {"items": "two"}})
     page.get_by_text("Found: two").wait_for()
     expect(page.get_by_role("alert")).to_have_count(0)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from threading import Semaphore
 from typing import Any, Final
 
 import pytest
 from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
+from support.ask import within
 from support.ui import Console
 
 NUMBERS: Final = count(1)
@@ -42,6 +45,17 @@ class Sender:
     def phones(self) -> list[str]:
         """The phone numbers that the upstream received, in order."""
         return [each.json["to"] for each in self.console.upstream.received]
+
+    @contextmanager
+    def holding(self, responses: int) -> Iterator[None]:
+        """Let the upstream send so many responses, and hold the next one until the end of the block."""
+        upstream = self.console.upstream
+        upstream.permits = held = Semaphore(responses)
+        try:
+            yield
+        finally:
+            upstream.permits = None
+            held.release()
 
 
 @pytest.fixture
@@ -229,25 +243,27 @@ def test_field_of_a_column_is_kept_for_the_next_file(sender: Sender) -> None:
 
 def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    page.get_by_label("CSV file").set_input_files(csv(60))
-    sender.console.upstream.delay = 0.02
-    press(page, "Send 60 rows")
-    press(page, "Pause")
+    page.get_by_label("CSV file").set_input_files(csv(20))
+    with sender.holding(3):
+        press(page, "Send 20 rows")
+        press(page, "Pause")
     shown(page, "Paused.").to_be_visible()
     paused = len(sender.phones)
     # Another tab of the page keeps the file and its place.
     page.get_by_role("link", name="Your sends").click()
-    assert len(sender.phones) == paused < 60
+    assert len(sender.phones) == paused < 20
     # It goes on from there without another question.
-    press(page, f"Go on at row {paused + 1}")
-    press(page, "Pause")
+    with sender.holding(3):
+        press(page, f"Go on at row {paused + 1}")
+        press(page, "Pause")
     shown(page, "Paused.").to_be_visible()
-    assert paused < len(sender.phones) < 60
+    assert paused < len(sender.phones) < 20
     paused = len(sender.phones)
     press(page, "Stop")
     expect(page.get_by_label("Start at row")).to_have_value(str(paused + 1))
-    press(page, f"Send {60 - paused} rows")
-    press(page, "Stop")
+    with sender.holding(3):
+        press(page, f"Send {20 - paused} rows")
+        press(page, "Stop")
     shown(page, "Stopped.").to_be_visible()
     at = len(sender.phones) + 1
     expect(page.get_by_label("Start at row")).to_have_value(str(at))
@@ -260,39 +276,39 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
     )
     assert lines[1].startswith(f"1;'{phone(1)};Zoë 1;'=1+1;accepted;200;20")
     assert lines[at] == f"{at};'{phone(at)};Zoë {at};'=1+1;not sent yet;;;"
-    press(page, f"Send {61 - at} rows")
-    shown(page, f"Done: {61 - at} of {61 - at} rows were accepted.").to_be_visible(timeout=30_000)
-    assert sender.phones == [phone(row) for row in range(1, 61)]
-    page.get_by_label("CSV file").set_input_files(csv(60))
-    expect(page.get_by_label("Leave out 60 rows that were accepted before")).to_be_checked()
+    press(page, f"Send {21 - at} rows")
+    shown(page, f"Done: {21 - at} of {21 - at} rows were accepted.").to_be_visible()
+    assert sender.phones == [phone(row) for row in range(1, 21)]
+    page.get_by_label("CSV file").set_input_files(csv(20))
+    expect(page.get_by_label("Leave out 20 rows that were accepted before")).to_be_checked()
 
 
 def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    file = csv(300)
+    file = csv(20)
     page.get_by_label("CSV file").set_input_files(file)
-    press(page, "Send 300 rows")
-    while len(sender.phones) < 150:
-        page.wait_for_timeout(20)
-    page.context.close()
+    with sender.holding(9):
+        press(page, "Send 20 rows")
+        within(lambda: len(sender.phones) == 10)
+        page.context.close()
     page = sender.open("?tab=sends")
     go_on = page.get_by_role("button", name="Go on at row")
     go_on.wait_for()
     page.reload()
     start = int(go_on.inner_text().removeprefix("Go on at row "))
-    expect(page.get_by_text(f"A file: {start - 1} rows were sent, up to row {start - 1} of 300")).to_be_visible()
+    expect(page.get_by_text(f"A file: {start - 1} rows were sent, up to row {start - 1} of 20")).to_be_visible()
     go_on.click()
     # The last row is young: another window may still send.
     page.get_by_role("dialog").get_by_role("button", name="Go on").click()
     page.get_by_text("Choose the same file again. Sidekey does not keep it.").wait_for()
-    page.get_by_label("CSV file").set_input_files(csv(299))
-    page.get_by_text("This may be another file: its last row without an error is 299").wait_for()
+    page.get_by_label("CSV file").set_input_files(csv(19))
+    page.get_by_text("This may be another file: its last row without an error is 19").wait_for()
     page.get_by_label("CSV file").set_input_files(file)
     expect(page.get_by_label("Start at row")).to_have_value(str(start))
-    press(page, f"Send {301 - start} rows")
+    press(page, f"Send {21 - start} rows")
     expect(page).to_have_url(re.compile(r"\?tab=csv$"))
-    shown(page, "rows were accepted.").to_be_visible(timeout=60_000)
-    assert sender.phones == [phone(row) for row in range(1, 301)]
+    shown(page, "rows were accepted.").to_be_visible()
+    assert sender.phones == [phone(row) for row in range(1, 21)]
 
 
 def test_refused_credential_stops_a_file(sender: Sender) -> None:
@@ -307,12 +323,12 @@ def test_refused_credential_stops_a_file(sender: Sender) -> None:
 
 def test_session_ends_while_a_file_is_sent_and_no_row_is_lost(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    sender.console.upstream.delay = 0.05
-    page.get_by_label("CSV file").set_input_files(csv(20))
-    press(page, "Send 20 rows")
-    page.get_by_text("2 of 20").wait_for()
-    page.context.clear_cookies()
+    page.get_by_label("CSV file").set_input_files(csv(5))
+    with sender.holding(2):
+        press(page, "Send 5 rows")
+        page.get_by_text("2 of 5").wait_for()
+        page.context.clear_cookies()
     page.get_by_text("Your session has ended.").wait_for()
     sender.log_in(page)
-    shown(page, "Done: 20 of 20 rows were accepted.").to_be_visible(timeout=30_000)
-    assert sender.phones == [phone(row) for row in range(1, 21)]
+    shown(page, "Done: 5 of 5 rows were accepted.").to_be_visible()
+    assert sender.phones == [phone(row) for row in range(1, 6)]

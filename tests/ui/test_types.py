@@ -28,7 +28,8 @@ def test_modules_have_the_types_of_the_api(tmp_path: Path) -> None:
         "exclude": [str(FOLDER / "vendor")],
     }
     (tmp_path / "tsconfig.json").write_text(json.dumps(config))
-    run(compiler, "--project", ".", "--pretty", "false", folder=tmp_path)
+    # The types of the browser, which come with the compiler, are not checked again.
+    run(compiler, "--project", ".", "--pretty", "false", "--skipDefaultLibCheck", folder=tmp_path)
 
 
 def run(*command: str, folder: Path) -> None:

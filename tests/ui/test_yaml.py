@@ -72,7 +72,7 @@ VALUES: Final = st.recursive(
 def test_any_document_comes_back() -> None:
     found: list[dict[str, Any]] = []
 
-    @settings(max_examples=300, database=None, deadline=None)
+    @settings(max_examples=100, database=None, deadline=None)
     @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=4))
     def gather(document: dict[str, Any]) -> None:
         found.append(document)
