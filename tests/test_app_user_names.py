@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from support.api import TOKENS, Api, managed
 from support.ask import get, within
-from support.child import run_cli
+from support.child import Child, run_cli
 from support.keys import private_key
 from support.nginx import Nginx
 
@@ -64,23 +64,29 @@ DOCUMENTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    with managed(tmp_path_factory.mktemp("names"), more=CALLERS) as found:
+        yield found
+
+
 @pytest.mark.parametrize("kind", DOCUMENTS)
-def test_user_name_of_a_stored_integration_is_never_shown(kind: str, tmp_path: Path) -> None:
+def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Child) -> None:
     """In no document, audit, preview, explanation, export, list or line of the log; it reads as set."""
-    with managed(tmp_path, more=CALLERS) as child:
-        api = Api(child.admin_port)
-        shown = api.make("/integrations", {"id": "it", **DOCUMENTS[kind]})
-        said = [shown, api.get("/integrations/it"), api.get("/audit"), api.get("/integrations?q=it")]
-        said += [api.ask("POST", "/drafts/integration/preview", each).json for each in (shown, DOCUMENTS[kind])]
-        said.append(api.ask("POST", "/integrations/it/explain", {"url": "/x"}).json)
-        said.append(api.ask("PUT", "/integrations/it", {**shown, "description": "kept"}, match='"1"').json)
-        assert said[-1]["version"] == 2
-        moved = api.ask("PATCH", "/integrations/it", {"trusted_ca": "system"}, match='"2"')
-        assert len(moved.pointers) == 2
-        arguments = ("--config", str(child.config))
-        said += [run_cli(*each, *arguments).stdout for each in (["export"], ["list", "--json"], ["env", "it"])]
-        assert "secrets/it.auth" in said[-3]
-        said += child.lines
+    api = Api(child.admin_port)
+    path = f"/integrations/{kind}"
+    shown = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
+    said = [shown, api.get(path), api.get("/audit"), api.get(f"/integrations?q={kind}")]
+    said += [api.ask("POST", "/drafts/integration/preview", each).json for each in (shown, DOCUMENTS[kind])]
+    said.append(api.ask("POST", f"{path}/explain", {"url": "/x"}).json)
+    said.append(api.ask("PUT", path, {**shown, "description": "kept"}, match='"1"').json)
+    assert said[-1]["version"] == 2
+    moved = api.ask("PATCH", path, {"trusted_ca": "system"}, match='"2"')
+    assert len(moved.pointers) == 2
+    arguments = ("--config", str(child.config))
+    said += [run_cli(*each, *arguments).stdout for each in (["export"], ["list", "--json"], ["env", kind])]
+    assert f"secrets/{kind}.auth" in said[-3]
+    said += child.lines
     text = json.dumps(said)
     assert '"set": true' in text
     assert USER not in text
@@ -116,15 +122,14 @@ def test_stored_user_name_goes_out_with_its_password(upstream: int, tmp_path: Pa
         assert imported["username"]["set"] is imported["password"]["set"] is True
 
 
-def test_user_name_in_the_open_is_refused_in_the_store(tmp_path: Path) -> None:
+def test_user_name_in_the_open_is_refused_in_the_store(child: Child) -> None:
     """With what to send instead, and without repeating it."""
-    with managed(tmp_path, more=CALLERS) as child:
-        api = Api(child.admin_port)
-        for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
-            said = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
-            assert said.status == 422
-            assert "send {value: SECRET}" in said.body.decode()
-            assert USER not in said.body.decode()
+    api = Api(child.admin_port)
+    for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
+        said = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
+        assert said.status == 422
+        assert "send {value: SECRET}" in said.body.decode()
+        assert USER not in said.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -142,26 +147,26 @@ def test_user_name_in_the_open_is_refused_in_the_store(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, tmp_path: Path) -> None:
+def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: Child) -> None:
     """Neither in the document nor as what a provider profile fills in; editors and admins do."""
     identity = "canary@project.iam.gserviceaccount.com"
     auth = {**auth, client: identity}
     if "provider" in auth:
         auth["grant"] = {"type": "jwt_bearer", "private_key": {"value": PEM}}
     seen = {}
-    with managed(tmp_path, more=CALLERS) as child:
-        api = Api(child.admin_port)
-        api.make("/integrations", {"id": "it", "auth": auth})
-        for role in ("viewer", "editor", "admin"):
-            by = api.by(TOKENS[role])
-            document = by.get("/integrations/it")
-            assert document["auth"]["type"] == "oauth2"
-            explained = by.ask("POST", "/integrations/it/explain", {"url": "https://a.test/x"})
-            assert explained.status == 200
-            seen[role] = {
-                "document": identity in json.dumps(document),
-                "explanation": identity in explained.body.decode(),
-            }
+    api = Api(child.admin_port)
+    name = client.replace("_", "-")
+    api.make("/integrations", {"id": name, "auth": auth})
+    for role in ("viewer", "editor", "admin"):
+        by = api.by(TOKENS[role])
+        document = by.get(f"/integrations/{name}")
+        assert document["auth"]["type"] == "oauth2"
+        explained = by.ask("POST", f"/integrations/{name}/explain", {"url": "https://a.test/x"})
+        assert explained.status == 200
+        seen[role] = {
+            "document": identity in json.dumps(document),
+            "explanation": identity in explained.body.decode(),
+        }
     filled = "provider" in auth
     everything = {"document": True, "explanation": filled}
     assert seen == {"viewer": dict.fromkeys(everything, False), "editor": everything, "admin": everything}

@@ -21,6 +21,7 @@ from support.loading import good
 from support.nginx import Nginx
 from support.ports import free_port
 from support.raw import RawConnection
+from support.recording import recording
 from support.upstream import OK, RawUpstream, answering
 
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
@@ -43,16 +44,20 @@ integrations:
     return str(path)
 
 
-async def sidekey_test(path: str, *arguments: str) -> CompletedProcess[str]:
-    """Run the command while the upstream of this loop answers."""
-    return await asyncio.to_thread(run_process, "test", "crm", "--config", path, *arguments)
+def sidekey_test(path: str, *arguments: str) -> CompletedProcess[str]:
+    return run_cli("test", "crm", "--config", path, *arguments)
+
+
+async def process(path: str) -> CompletedProcess[str]:
+    """Run the command as a process while the upstream of this loop responds."""
+    return await asyncio.to_thread(run_process, "test", "crm", "--config", path)
 
 
 async def test_the_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
     """Method and path of `test`, under the base, with an empty body; 200 is success."""
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
-        result = await sidekey_test(config(tmp_path, base, test="{method: POST, path: /whoami}"))
+        result = await process(config(tmp_path, base, test="{method: POST, path: /whoami}"))
         (request,) = upstream.requests
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "ok: POST /i/crm/whoami: 200 OK, from the upstream\n"
@@ -65,9 +70,9 @@ async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) 
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
         path = config(tmp_path, base, more="log: {audit: uses, file: sidekey.log}")
-        assert (await sidekey_test(path)).returncode == 0
+        assert (await process(path)).returncode == 0
         (line,) = map(json.loads, (tmp_path / "sidekey.log").read_text().splitlines())
-        refused = await sidekey_test(config(tmp_path, base, more="log: {audit: uses, file: none/sidekey.log}"))
+        refused = await process(config(tmp_path, base, more="log: {audit: uses, file: none/sidekey.log}"))
         assert len(upstream.requests) == 1
     assert (line["event"], line["by"], line["integration"], line["status"]) == (
         "credential used",
@@ -80,91 +85,91 @@ async def test_with_an_audit_the_use_of_the_credential_is_in_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
-async def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
+def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
     """Exit 1 with the status and the phrase that the status has, not the upstream's words."""
-    async with RawUpstream(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    with recording(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     number, words = status.decode().split()
     assert result.returncode == 1
     assert result.stdout.startswith(f"failed: GET /i/crm/whoami: {number} ")
     assert words not in result.stdout.split()
 
 
-async def test_nothing_of_a_response_but_its_status_is_repeated(tmp_path: Path) -> None:
+def test_nothing_of_a_response_but_its_status_is_repeated(tmp_path: Path) -> None:
     """An upstream that echoes the credential in phrase, header and body makes nobody print it."""
     echo = b"HTTP/1.1 403 %b\r\nX-Echo: %b\r\nProxy-Status: sidekey; error=x\r\nContent-Length: %d\r\n\r\n%b"
     answer = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
-    async with RawUpstream(answering(answer)) as upstream:
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    with recording(answering(answer)) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, from the upstream\n"
     assert AUTHORIZATION.decode() not in result.stderr
 
 
-async def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_path: Path) -> None:
+def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_path: Path) -> None:
     """Nobody listens there: the code and the detail say so."""
     path = config(tmp_path, f"http://up.test:{free_port()}")
-    result = await sidekey_test(path)
+    result = sidekey_test(path)
     assert result.returncode == 1
     assert result.stdout.startswith("failed: GET /i/crm/whoami: 502 upstream_unreachable: ")
-    as_json = json.loads((await sidekey_test(path, "--json")).stdout)
+    as_json = json.loads((sidekey_test(path, "--json")).stdout)
     assert (as_json["ok"], as_json["status"], as_json["code"]) == (False, 502, "upstream_unreachable")
 
 
-async def test_a_head_request_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
+def test_a_head_request_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
     """A response to HEAD has no body to take a detail from."""
     path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
-    result = await sidekey_test(path)
+    result = sidekey_test(path)
     assert result.returncode == 1
     assert result.stdout == "failed: HEAD /i/crm: 502 sidekey: sidekey; error=connection_refused\n"
 
 
-async def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:
     """credential_unavailable names the key; nothing reaches the upstream."""
-    async with RawUpstream() as upstream:
+    with recording() as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
         (tmp_path / "password").unlink()
-        result = await sidekey_test(path)
+        result = sidekey_test(path)
         assert upstream.connections == []
     assert result.returncode == 1
     assert "502 credential_unavailable: auth.password: the file does not exist" in result.stdout
 
 
-async def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:
+def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:
     """The command is the operator's: it needs no caller's token."""
-    async with RawUpstream() as upstream:
+    with recording() as upstream:
         callers = "callers: {billing: {token: {insecure_value: a-token}, integrations: []}}"
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=callers))
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=callers))
     assert result.returncode == 0
 
 
-async def test_the_listeners_of_the_config_are_no_targets(tmp_path: Path) -> None:
+def test_the_listeners_of_the_config_are_no_targets(tmp_path: Path) -> None:
     """What a running Sidekey refuses to dial, the test refuses as well."""
-    async with RawUpstream() as upstream:
+    with recording() as upstream:
         listen = f'listen: {{admin: "127.0.0.1:{upstream.port}"}}'
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
         assert upstream.connections == []
     assert result.returncode == 1
     assert "403 destination_denied: " in result.stdout
 
 
-async def test_no_listener_is_opened(tmp_path: Path) -> None:
+def test_no_listener_is_opened(tmp_path: Path) -> None:
     """It runs beside a Sidekey that has the addresses of the same config."""
-    async with RawUpstream() as upstream, RawUpstream() as taken:
+    with recording() as upstream, recording() as taken:
         listen = f'listen: {{proxy: "127.0.0.1:{taken.port}"}}'
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
     assert result.returncode == 0
 
 
-async def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
+def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
     """The time limits of the config hold for the test, too."""
-    async with RawUpstream(answering()) as upstream:
+    with recording(answering()) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
-        result = await sidekey_test(path)
+        result = sidekey_test(path)
     assert result.returncode == 1
     assert "504 upstream_timeout: " in result.stdout
 
 
-async def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
+def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
     """A head that never ends is no response."""
 
     async def break_off(connection: RawConnection) -> None:
@@ -172,8 +177,8 @@ async def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Len")
         connection.close()
 
-    async with RawUpstream(break_off) as upstream:
-        result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
+    with recording(break_off) as upstream:
+        result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     assert result.returncode == 1
     assert "502 upstream_protocol_error: " in result.stdout
 
@@ -183,9 +188,9 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
     with Nginx(tmp_path, leaf=ca.leaf("up.test")) as nginx:
         base = f"https://up.test:{nginx.tls_port}"
         path = Path(config(tmp_path, base))
-        refused = run_process("test", "crm", "--config", str(path))
+        refused = sidekey_test(str(path))
         path.write_text(path.read_text().replace("network: {", f"network: {{trusted_ca: {{file: {ca.bundle}}}, "))
-        trusted = run_process("test", "crm", "--config", str(path))
+        trusted = sidekey_test(str(path))
     assert "502 upstream_tls_failed: " in refused.stdout
     assert (refused.returncode, trusted.returncode) == (1, 0)
 
@@ -264,34 +269,34 @@ async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_
         path = rotating(tmp_path, ca, upstream.port)
         await make_store(path)
         for _ in range(2):
-            result = await sidekey_test(path)
+            result = await process(path)
             assert (result.returncode, result.stderr) == (0, ""), result
         # Another scope or secret obtains another token, with the newest refresh token.
         for secret in ("one", "two"):
-            result = await sidekey_test(rotating(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
+            result = await process(rotating(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
             assert result.returncode == 0
     assert issuer.presented == ["r0", "r1", "r2"]
     assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2", b"Bearer t3"]
 
 
-async def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:
+def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:
     """It would end what they have, and nobody would keep what came of it."""
-    async with RawUpstream(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
-        result = await sidekey_test(rotating(tmp_path, ca, upstream.port))
+    with recording(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        result = sidekey_test(rotating(tmp_path, ca, upstream.port))
         assert upstream.connections == []
     assert result.returncode == 1
     assert "no token is asked for: the store cannot be used: store.path: " in result.stdout
 
 
-async def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authority, tmp_path: Path) -> None:
+def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authority, tmp_path: Path) -> None:
     """A process that runs, or is to run, would have a spent one. It can be said that it stays valid."""
     issuer = Issuer()
-    async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
+    with recording(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
         path = Path(rotating(tmp_path, ca, upstream.port, store=False))
-        result = await sidekey_test(str(path))
+        result = sidekey_test(str(path))
         assert upstream.connections == []
         path.write_text(path.read_text().replace("grant: {", "grant: {rotates: false, "))
-        fixed = await sidekey_test(str(path))
+        fixed = sidekey_test(str(path))
     assert (result.returncode, result.stdout) == (1, f"failed: GET /i/crm/whoami: {WOULD_SPEND}\n")
     assert (fixed.returncode, issuer.presented) == (0, ["r0"])
 

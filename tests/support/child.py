@@ -55,7 +55,7 @@ def run_cli(
     """Run the command `sidekey NAME` to its end in this process, which saves the 0.6 s of CPU of a start.
 
     It changes the folder, the variables and the streams of the process: call it in the main thread, with no running
-    event loop. Use `run_process` for the options of `sidekey` itself, for commands that write a log, replace the
+    event loop. Use `run_process` for the options of `sidekey` itself, for commands whose log matters, that replace the
     process or serve, and to test what a command does to its process.
     """
     program = click.Context(main, info_name="sidekey", **main.context_settings)
@@ -64,9 +64,9 @@ def run_cli(
     wanted = clean_environment(environment)
     variables = {variable: wanted.get(variable) for variable in os.environ.keys() | wanted.keys()}
     with _memory_unprotected_afterwards(), chdir(folder or Path()):
-        result = CliRunner(env=variables, catch_exceptions=False).invoke(
-            command, arguments, prog_name=name, parent=program
-        )
+        # With capture by file descriptors, the streams have one; a log that is opened on it is the test's output.
+        runner = CliRunner(env=variables, catch_exceptions=False, capture="fd")
+        result = runner.invoke(command, arguments, prog_name=name, parent=program)
     return subprocess.CompletedProcess(["sidekey", name, *arguments], result.exit_code, result.stdout, result.stderr)
 
 

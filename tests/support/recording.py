@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ssl import SSLContext
 
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream, Script
@@ -22,10 +23,10 @@ async def _patient(connection: RawConnection) -> None:
 
 
 @contextmanager
-def recording(script: Script = _patient) -> Iterator[RawUpstream]:
-    """What it has received may be read whenever who has sent it was answered."""
+def recording(script: Script = _patient, *, ssl_context: SSLContext | None = None) -> Iterator[RawUpstream]:
+    """Run an upstream. Its requests can be read once they have a response."""
     loop = asyncio.new_event_loop()
-    upstream = RawUpstream(script)
+    upstream = RawUpstream(script, ssl_context=ssl_context)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(loop.run_until_complete, upstream.__aenter__()).result()
         running = thread.submit(loop.run_forever)
