@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from support import peers
-from support.child import Child, run_process
+from support.child import Child, run_cli, run_process
 from support.raw import DEADLINE
 
 CONFIG = """\
@@ -100,8 +100,8 @@ def test_a_file_that_cannot_be_opened_keeps_it_from_starting(tmp_path: Path) -> 
     """`check` says the same, with the place."""
     config = tmp_path / "sidekey.yaml"
     config.write_text("version: 1\n" + CONFIG.format(file="none/sidekey.log"))
-    for command in ("check", "run"):
-        result = run_process(command, "--config", str(config))
+    for run, command in ((run_cli, "check"), (run_process, "run")):
+        result = run(command, "--config", str(config))
         assert result.returncode == 1
         assert f"log.file: the folder {tmp_path / 'none'} does not exist: make it" in result.stdout + result.stderr
 

@@ -104,7 +104,10 @@ async def running(folder: Path, place: Place) -> AsyncIterator[Running]:
 
 
 async def test_who_has_only_a_preset_sends_by_it_and_by_nothing_else(tmp_path: Path, place: Place) -> None:
-    """Integration, preset and caller are made by HTTP; what arrives is the filled request, byte for byte."""
+    """The upstream receives the filled request, byte for byte.
+
+    Another start has what was edited, but whoever writes to the database cannot have the credential used.
+    """
     async with running(tmp_path, place) as found:
         await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
         shown = await found.made("/presets", {"id": "welcome", **found.document()})
@@ -125,10 +128,28 @@ async def test_who_has_only_a_preset_sends_by_it_and_by_nothing_else(tmp_path: P
         assert (await found.ask("PUT", "/presets/welcome", {**shown, **edit}, match='"1"')).etag == '"2"'
         await found.send("/p/welcome", token, '{"user": "a"}')
         assert found.upstream.requests[-1].body == b'{"points":0,"to":"a"}'
+        await found.made("/presets", {"id": "altered", **found.document()})
+        altered = (await found.made("/callers", {"name": "altered", "presets": ["altered"]}))["token"]
+        ((body,),) = await place.sql("SELECT body FROM sidekey_rows WHERE id = 'altered' AND kind = 'preset'")
+        await place.sql(
+            f"UPDATE sidekey_rows SET body = '{str(body).replace('Hello', 'Goodbye')}' "
+            "WHERE id = 'altered' AND kind = 'preset'"
+        )
     async with running(tmp_path, place) as again:
         # The upstream is another one: its port is no longer the preset's.
         assert (await again.got("/presets/welcome"))["body"] == edit["body"]
         assert (await again.send("/p/welcome", token, '{"user": 7}')).status == 422
+        shown = await again.got("/presets/altered")
+        assert (shown["status"], "body" in shown) == ("unusable", False)
+        said = await again.send("/p/altered", altered, '{"user": "7"}')
+        assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
+        assert again.upstream.received == []
+        found_by_command = await asyncio.to_thread(
+            run_process, "preset", "list", "--json", "--config", str(again.child.config)
+        )
+        listed = {each["id"]: (each["status"], each["source"]) for each in json.loads(found_by_command.stdout)}
+        assert listed == {"altered": ("unusable", "store"), "welcome": ("ok", "store")}
+        assert (await again.ask("DELETE", "/presets/altered", match='"1"')).status == 204
 
 
 async def test_an_integration_is_not_taken_from_its_presets(tmp_path: Path, place: Place) -> None:
@@ -180,30 +201,6 @@ async def test_a_preset_of_a_file_is_used_until_it_is_removed_there(tmp_path: Pa
         await found.until("ok")
         assert (await found.send("/p/welcome", token, '{"user": "7"}')).status == 200
         assert (await found.got("/presets/welcome"))["version"] == 1
-
-
-async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Place) -> None:
-    """Whoever writes to the database cannot have the credential used for a request of their own."""
-    async with running(tmp_path, place) as found:
-        await found.made("/integrations", {"id": "crm", **basic(found.upstream.port)})
-        await found.made("/presets", {"id": "welcome", **found.document()})
-        token = (await found.made("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
-        ((body,),) = await place.sql("SELECT body FROM sidekey_rows WHERE id = 'welcome'")
-        await place.sql(
-            f"UPDATE sidekey_rows SET body = '{str(body).replace('Hello', 'Goodbye')}' WHERE id = 'welcome'"
-        )
-    async with running(tmp_path, place) as again:
-        shown = await again.got("/presets/welcome")
-        assert (shown["status"], "body" in shown) == ("unusable", False)
-        said = await again.send("/p/welcome", token, '{"user": "7"}')
-        assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
-        assert again.upstream.received == []
-        found_by_command = await asyncio.to_thread(
-            run_process, "preset", "list", "--json", "--config", str(again.child.config)
-        )
-        (listed,) = json.loads(found_by_command.stdout)
-        assert (listed["id"], listed["status"], listed["source"]) == ("welcome", "unusable", "store")
-        assert (await again.ask("DELETE", "/presets/welcome", match='"1"')).status == 204
 
 
 async def test_an_integration_that_another_process_has_deleted_leaves_its_preset_invalid(

@@ -51,21 +51,17 @@ def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
         assert any('"there was no store: an empty one was made"' in line for line in child.lines) is made
 
 
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [
+def test_without_its_key_it_does_not_start(tmp_path: Path) -> None:
+    with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+        assert child.stop() == 0
+    for key, reason in (
         (b64encode(b"x" * 32).decode(), "store.keys: key k1 is not the key that the store is written with"),
         (b64encode(b"x" * 31).decode(), "key k1: environment variable STORE_KEY must be 32 bytes in base64"),
         ("", "key k1: environment variable STORE_KEY must not be empty"),
-    ],
-    ids=["another", "short", "none"],
-)
-def test_without_its_key_it_does_not_start(tmp_path: Path, key: str, reason: str) -> None:
-    with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-        assert child.stop() == 0
-    done = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
-    assert done.returncode == 1
-    assert reason in done.stderr
+    ):
+        done = run_process("run", "--config", str(child.config), environment={"STORE_KEY": key})
+        assert done.returncode == 1
+        assert reason in done.stderr
 
 
 def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_path: Path) -> None:

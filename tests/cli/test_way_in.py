@@ -14,7 +14,7 @@ from support.commands import GOOD, SECRET, write_config
 def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_path: Path) -> None:
     """Each request would be 407 otherwise."""
     where = {"SIDEKEY_CONFIG": write_config(tmp_path)}
-    refused = run_process(*command, environment=where)
+    refused = run_cli(*command, environment=where)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "forward.match_by_host: must be true" in refused.stderr
     where = {"SIDEKEY_CONFIG": write_config(tmp_path, GOOD + "forward: {match_by_host: true}\n")}
@@ -24,7 +24,7 @@ def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_pat
 @pytest.mark.parametrize("proxy", ["https://h:1", f"http://crm:{SECRET}@h:1"])
 def test_a_proxy_url_on_the_command_line_holds_no_token(proxy: str, tmp_path: Path) -> None:
     """Others see it there."""
-    result = run_process("exec", "crm", "--proxy", proxy, "--trust", str(tmp_path), "--", "true")
+    result = run_cli("exec", "crm", "--proxy", proxy, "--trust", str(tmp_path), "--", "true")
     assert result.returncode == 2
     assert SECRET not in result.stdout + result.stderr
     assert run_cli("env", "CRM", "--proxy", "http://h:1", "--trust", str(tmp_path)).returncode == 2

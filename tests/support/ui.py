@@ -162,11 +162,9 @@ class Console:
         """The API by the token of a role."""
         return ConsoleApi(self._port, TOKENS[role])
 
-    def open(
-        self, role: Role | None, path: str, *, width: int = 1280, scheme: str = "light", script: bool = True
-    ) -> Any:
+    def open(self, role: Role | None, path: str, *, width: int = 1280, script: bool = True) -> Any:
         """Open a page, below /ui, in a browser of its own. Without a role, nobody is logged in."""
-        page = self.browser(role, width=width, scheme=scheme, script=script)
+        page = self.browser(role, width=width, script=script)
         page.goto(f"{self.base}/ui{path}")
         return page
 
@@ -179,14 +177,13 @@ class Console:
         page.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
         page.context.on("request", self._watch)
         if role is not None:
-            self.log_in(page, role)
+            self.log_in(page, TOKENS[role])
         return page
 
-    def log_in(self, page: Any, role: Role) -> None:
-        """Give the browser of a page a session of a role."""
-        said = self.api(role).ask(
-            "POST", "/session", {"token": TOKENS[role]}, headers={"Sidekey-Console": "1", "Authorization": ""}
-        )
+    def log_in(self, page: Any, token: str) -> None:
+        """Give the browser of a page a session of the person who has a token."""
+        headers = {"Sidekey-Console": "1", "Authorization": ""}
+        said = Api(self._port).ask("POST", "/session", {"token": token}, headers=headers)
         assert said.status == 201, said
         name, _, value = said.headers["Set-Cookie"].partition(";")[0].partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": self.base}])

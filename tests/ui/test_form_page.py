@@ -84,13 +84,13 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
 
 def test_basic_shows_no_secret_again_and_says_why_it_must_be_entered_again(console: Console) -> None:
     page = console.open("editor", "/add/integrations/basic")
-    box(page, "ID").fill("crm")
+    box(page, "ID").fill("customers")
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
     box(page, "User name").fill("canary-user")
     box(page, "Password").fill("canary-password")
     press(page, "Save")
-    saved(page, "crm")
-    page.goto(f"{console.base}/ui/integrations/crm/edit")
+    saved(page, "customers")
+    page.goto(f"{console.base}/ui/integrations/customers/edit")
     page.get_by_text("Set by editor-of-file").first.wait_for()
     assert "canary" not in page.content()
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v2")

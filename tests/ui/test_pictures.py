@@ -14,7 +14,6 @@ from playwright.sync_api import expect
 
 from support.api import TOKENS, managed
 from support.ask import get
-from support.browsing import Browser
 from support.certificates import issue
 from support.child import HEAD
 from support.png import SIGNATURE, smaller
@@ -104,10 +103,8 @@ def person(console: Console, name: str, role: str, **grants: Any) -> str:
 
 def visit(console: Console, token: str, scheme: str, width: int) -> Any:
     """Return an empty page in the browser of the person who has a token."""
-    visitor = Browser(console.api("admin").port)
-    visitor.log_in(token)
     page = console.browser(None, scheme=scheme, width=width)
-    page.context.add_cookies([{"name": "sidekey-ui", "value": visitor.cookie, "url": console.base}])
+    console.log_in(page, token)
     return page
 
 

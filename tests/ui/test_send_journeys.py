@@ -28,12 +28,10 @@ class Sender:
     token: str
     preset: str
 
-    def open(self, path: str = "", **window: Any) -> Any:
-        """Log in, in a browser of its own, and open a page of the preset."""
-        page = self.console.browser(None, **window)
-        page.goto(f"{self.console.base}/ui/login")
-        self.log_in(page)
-        page.get_by_role("heading", name="Send", exact=True).wait_for()
+    def open(self, path: str = "") -> Any:
+        """Open a page of the preset, in a browser of its own."""
+        page = self.console.browser(None)
+        self.console.log_in(page, self.token)
         page.goto(f"{self.console.base}/ui/send/{self.preset}{path}")
         return page
 
