@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidekey.admin.api.openapi import document as openapi
@@ -13,6 +12,7 @@ from sidekey.admin.api.routes import ROUTES
 from sidekey.credentials.registry import KINDS
 from support.api import Api
 from support.every_kind import documents_of_every_kind
+from support.keys import private_key
 from support.ui import Shared
 from support.ui_modules import run_module
 
@@ -84,12 +84,10 @@ return input.map(({ kind, provider, fields, texts, key }) => {
 """
 
 
-def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+def pem(algorithm: str) -> str:
+    return private_key(algorithm).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-RSA_KEY: Final = pem(rsa.generate_private_key(65537, 2048))
-EC_KEY: Final = pem(ec.generate_private_key(ec.SECP256R1()))
 TEXTS: Final = {
     "secret": "0123456789abcdef" * 4,
     "region": "eu-west-1",
@@ -111,7 +109,7 @@ def test_the_required_fields_of_each_form_make_a_valid_document(shared: Shared) 
         profile = providers.get(provider)
         examples = {each["name"]: str(each["example"]) for each in (profile or {"parameters": []})["parameters"]}
         fields = api.get(f"/kinds/{kind}/template?provider={provider}")["fields"]
-        key = EC_KEY if provider == "app-store-connect" else RSA_KEY
+        key = pem("ES256" if provider == "app-store-connect" else "RS256")
         inputs.append({"kind": kind, "provider": profile, "fields": fields, "texts": {**texts, **examples}, "key": key})
     for case, document in zip(cases, run_module(FILL, inputs), strict=True):
         found = api.ask("POST", "/drafts/integration/preview", document).json

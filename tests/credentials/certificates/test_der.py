@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidekey.credentials.certificates import der
 from support.certificates import Key, issue
+from support.keys import private_key
 
 KEYS: dict[str, Key] = {
     "P-256": ec.generate_private_key(ec.SECP256R1()),
-    "RSA": rsa.generate_private_key(65537, 2048),
+    "RSA": private_key("RS256"),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
 }
 

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidekey.credentials.certificates import keys
 from sidekey.credentials.certificates.pem import Block, blocks
 from support.certificates import issue
+from support.keys import private_key
 
 ISSUED = issue()
-PKCS1 = issue(key=rsa.generate_private_key(65537, 2048))
+PKCS1 = issue(key=private_key("RS256"))
 TRADITIONAL = PrivateFormat.TraditionalOpenSSL
 
 
