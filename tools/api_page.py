@@ -61,8 +61,8 @@ PERMISSIONS
 - Only the response that creates or rotates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
-  proxy that terminates TLS. Its `/metrics` then needs the token of a viewer, editor or admin; `/healthz`, `/startupz`
-  and `/readyz` need none.
+  proxy that terminates TLS. On such a listener, and on any with `behind_tls`, `/metrics` needs the token of a viewer,
+  editor or admin; `/healthz`, `/startupz` and `/readyz` need none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
 - The listener accepts 256 connections, and 64 from one IPv4 address or IPv6 /64. With `behind_tls` and on a unix socket
   one client may have all of them. A balancer that passes TLS through is one client. One more connection closes the
@@ -192,9 +192,9 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
 - `/usage` returns requests, failed requests and latency of an integration (of a preset without latency), in all
   processes: for `24h` by hour, `7d` by 6 hours, or `30d` by day. It includes the requests that this process has counted
   a moment ago, and those of other processes until about a minute ago. Sidekey keeps usage for 35 days.
-- `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000. Each has
-  the time, the caller, the preset and its URL template or else the host, the status, Sidekey's code if the response was
-  its own, the duration and the request ID. It never has a path, query, header, body or value.
+- `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000. Each
+  has the time, the caller, the preset and its URL template or else the host, the status, Sidekey's code if the
+  response was its own, the duration and the request ID. It never has a path, query, header, body or value.
 - A request has failed if its response had a status of 400 or more, or if it ended in a code of Sidekey's own.
 
 ### Tests and previews

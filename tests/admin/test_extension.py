@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.api import Running, serving
-from support.ask import get
+from support.api import TOKENS, Running, rewritten, serving
+from support.ask import get, within
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,20 @@ def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:
     """What only the machine itself reaches is as it is without a store."""
     for path in ("/healthz", "/readyz", "/metrics"):
         assert get(running.child.admin_port, path).status == 200
+
+
+def test_metrics_behind_a_proxy_need_the_token_of_a_viewer(running: Running) -> None:
+    """A proxy on the same machine makes a loopback listener public."""
+    child = running.child
+
+    def status(token: str) -> int:
+        return get(child.admin_port, "/metrics", {"Authorization": f"Bearer {token}"} if token else {}).status
+
+    with rewritten(child, child.config.read_text().replace("admin: {tokens", "admin: {behind_tls: true, tokens")):
+        within(lambda: status("") == 401)
+        assert (status(TOKENS["sender"]), status(TOKENS["viewer"])) == (403, 200)
+        assert get(child.admin_port, "/healthz").status == 200
+    within(lambda: status("") == 200)
 
 
 def test_what_is_no_api_is_refused_in_a_line(running: Running) -> None:

@@ -45,7 +45,7 @@ class Managing(Extension):
 
     def may_scrape(self, request: web.Request) -> web.Response | None:
         """Return 401 or 403 for an unauthorized scrape of a listener that other hosts reach, else None."""
-        if not self._open:
+        if not self._open and not self._service.snapshot.admin.behind_tls:
             return None
         try:
             require(self._service.authenticate(bearer(request.headers.get(hdrs.AUTHORIZATION))), "viewer")
