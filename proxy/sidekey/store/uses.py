@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_number, as_text
 
 
 async def note(transaction: Transaction, row: str) -> None:
@@ -18,4 +18,5 @@ async def note(transaction: Transaction, row: str) -> None:
 
 async def read(transaction: Transaction) -> Mapping[str, int]:
     """Return the last use of each row, in seconds since the epoch."""
-    return dict(await transaction.fetch("SELECT row_id, at FROM sidekey_uses"))
+    rows = await transaction.fetch("SELECT row_id, at FROM sidekey_uses")
+    return {as_text(row): as_number(at) for row, at in rows}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +16,8 @@ from support.ask import within
 Named = Callable[[str], str]
 
 
-def test_a_token_is_shown_once_and_counts_at_once(api: Api, named: Named) -> None:
-    """It says who sends it; its last use is noted."""
+def test_a_token_is_shown_once_and_counts_at_once(running: Running, api: Api, named: Named) -> None:
+    """It says who sends it; its last use is noted, and read whatever others wrote there."""
     name = named("ann")
     said = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
     assert (said.status, said.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
@@ -36,6 +38,10 @@ def test_a_token_is_shown_once_and_counts_at_once(api: Api, named: Named) -> Non
         "session_ends_at": None,
     }
     within(lambda: next(each for each in api.get("/tokens")["items"] if each["name"] == name)["last_used_at"])
+    for altered, last_used_at in ("9000000000000000000", "9999-12-31T23:59:59Z"), ("'x'", "1970-01-01T00:00:00Z"):
+        with closing(sqlite3.connect(running.child.config.parent / "store.db")) as database, database:
+            database.execute(f"UPDATE sidekey_uses SET at = {altered}")
+        assert api.get(f"/tokens/{name}")["last_used_at"] == last_used_at
     shown = api.get(f"/tokens/{name}")
     assert "token" not in shown
     assert shown["last_used_at"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sidekey.settings.stored.document import Saved, replaced, secrets_in
 from sidekey.store.records import IntegrationRow
+
+_LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999."""
 
 
 def shown(row: IntegrationRow) -> Any:
@@ -21,5 +24,5 @@ def shown(row: IntegrationRow) -> Any:
 
 
 def instant(seconds: float) -> str:
-    """A time as APIs write it (RFC 3339), in seconds and UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Format a time as RFC 3339, in seconds and UTC. Others can write any number to the database."""
+    return f"{datetime.fromtimestamp(min(max(0, seconds), _LAST_SECOND), UTC):%Y-%m-%dT%H:%M:%SZ}"
