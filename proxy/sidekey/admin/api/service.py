@@ -103,6 +103,7 @@ class Service:
         self._tests = Paces(_TEST_EVERY)
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
+        self._looking: asyncio.Task[None] | None = None
         self._refusals = AuditBudget("refused change", MOST_LISTED)
         self.logins: Final = AuditBudget("login", MOST_LISTED)
         self._draft_tests = AuditBudget("test draft", MOST_LISTED)
@@ -185,17 +186,23 @@ class Service:
             raise ApiProblem("store_required", _NO_STORE)
 
     async def look_for(self, token: str) -> None:
-        """Read the store for a token that is not known: it may have been made a moment ago, by a command.
+        """Read the store if a token is not known: a command may have created it a moment ago."""
+        if not self.unread and not isinstance(self.operator(digest_of(token)), Operator):
+            # One pace for all tokens, because anybody can send them.
+            await self._look("")
 
-        Once a second at most, whoever asks; what else is new is noticed by the watch.
-        """
-        if self.unread or isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
-            return
-        try:
+    async def _look(self, pace: str) -> None:
+        """Read the store before the watch does, at most once a second for each pace. Wait for a read under way."""
+        if self._looking is None or self._looking.done():
+            if not self._looks.admit(pace):
+                return
+            self._looking = asyncio.get_running_loop().create_task(self._read_store())
+        await asyncio.shield(self._looking)
+
+    async def _read_store(self) -> None:
+        # The metrics show the state of the store. What is loaded stays in use.
+        with contextlib.suppress(StoreError):
             await self.store.read()
-        except StoreError:
-            # How the store is, its metrics say; who can be known by what is loaded is.
-            return
 
     def operator(self, digest: str) -> Operator | Login:
         """The operator whose token has this SHA-256, in hexadecimal, or why there is none."""
@@ -258,6 +265,10 @@ class Service:
         except StoreError as error:
             raise problem_of(error) from None
         operator = None if session is None else self.operator_of(session)
+        if session is not None and operator is None:
+            # Another process may have created its token a moment ago.
+            await self._look(session.token_sha256)
+            operator = self.operator_of(session)
         if operator is None:
             raise unauthenticated("the session has ended: log in again")
         self._use(operator)
