@@ -108,10 +108,10 @@ async def test_limits_say_when_there_is_room(place: Place) -> None:
 async def test_a_batch_is_of_one_person_and_one_preset_and_has_one_audit_entry(place: Place) -> None:
     async with place.open() as store:
         for number in range(1, 4):
-            found = await reserved(store, other(number, key=f"{'b' * 32}-{number}", batch="b" * 32, batch_rows=3))
+            found = await reserved(store, other(number, key=f"{'b' * 32}-{number}", batch="b" * 32, batch_rows=9))
             assert found.audited is None
         for keys in ({"identity": "token:2"}, {"preset": "points"}):
-            new = other(9, key=f"{'b' * 32}-9", batch="b" * 32, batch_rows=3, **keys)
+            new = other(9, key=f"{'b' * 32}-9", batch="b" * 32, batch_rows=9, **keys)
             assert await store.reserve_send(new, ENTRY) == OtherBatch()
         assert len((await store.audit_page()).entries) == 1
         assert [each.row for each in await store.batch("b" * 32)] == [1, 2, 3]

@@ -36,10 +36,11 @@ test("sends, batches, tests and log-ins", () => {
   const send = { who: "mark", action: "send", object: "preset", name: "welcome", title: "Welcome text message" };
   assert.equal(text(send), "mark sent Welcome text message: accepted.");
   assert.equal(text({ ...send, outcome: "failed" }), "mark sent Welcome text message: not accepted.");
-  assert.equal(
-    text({ ...send, action: "send batch", fields: ["batch:1f", "rows:240"] }),
-    "mark started a batch of 240 rows with Welcome text message.",
-  );
+  assert.equal(text({ ...send, outcome: "unknown" }), "mark sent Welcome text message: it may have been sent.");
+  const batch = (/** @type {string[]} */ ...rows) => text({ ...send, action: "send batch", outcome: "started", fields: ["batch:1f", ...rows] });
+  assert.equal(batch("rows:900-1000"), "mark started a batch of rows 900 to 1000 with Welcome text message.");
+  assert.equal(batch("rows:7-7"), "mark started a batch of row 7 with Welcome text message.");
+  assert.equal(batch(), "mark started a batch of several rows with Welcome text message.");
   assert.equal(text({ action: "test", outcome: "failed" }), "ben tested the integration criteo: it failed.");
   assert.equal(text({ action: "test draft", name: "" }), "ben tested an unsaved integration: it works.");
   assert.equal(text({ action: "login", object: "", name: "" }), "ben logged in.");

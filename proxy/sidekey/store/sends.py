@@ -40,6 +40,8 @@ ACCEPTED: Final = "accepted"
 UNKNOWN: Final = "unknown"
 """The outcome of a send that the upstream may have received."""
 
+OUTCOMES: Final = (ACCEPTED, "refused", "failed", "not_sent", UNKNOWN, SENDING)
+
 PAGE: Final = 50
 """Maximum number of sends in a page."""
 
@@ -48,6 +50,9 @@ _MOST_READ: Final = 5_000
 
 _ABANDONED: Final = 90_000
 """Milliseconds after which the process of a send that is still under way must have died."""
+
+_LONGEST_ROW: Final = 4
+"""Digits of the number of a row."""
 
 _MINUTE: Final = 60_000
 _DAY: Final = 86_400_000
@@ -112,9 +117,14 @@ class Send:
 
     @property
     def row(self) -> int:
-        """The number of the row in the CSV file of the batch, with which the key ends."""
-        number = self.key.rpartition("-")[2]
-        return int(number) if number.isdecimal() else 0
+        """The number of the row in the CSV file of the batch."""
+        return row_in(self.key)
+
+
+def row_in(key: str) -> int:
+    """Return the number of the row with which the key of a batch ends, or 0."""
+    number = key.rpartition("-")[2]
+    return int(number) if number.isdecimal() and len(number) <= _LONGEST_ROW else 0
 
 
 class Result(NamedTuple):
@@ -149,7 +159,7 @@ class Limited(NamedTuple):
 
 
 class OtherBatch(NamedTuple):
-    """A send whose batch is of another person or of another preset."""
+    """A send whose batch is of another person, preset or file, began after this row, or began a day ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +195,13 @@ async def reserve(
     existing = await find(transaction, seals, new.identity, new.key, new.content)
     if existing is not None:
         return existing
+    name, now = seals.ring.first, await _now(transaction)
     begins = True
     if new.batch:
-        statement = "SELECT identity, preset FROM sidekey_sends WHERE batch = $1 AND batch <> '' ORDER BY seq LIMIT 1"
-        first = await transaction.fetch(statement, new.batch)
-        begins = not first
-        if first and first[0] != (new.identity, new.preset):
+        found = await transaction.fetch(f"{_SELECT} WHERE batch = $1 AND batch <> '' ORDER BY seq LIMIT 1", new.batch)
+        begins = not found
+        if found and not _continues(_read(found[0], now), new, now):
             return OtherBatch()
-    name, now = seals.ring.first, await _now(transaction)
     inserted = await transaction.execute(
         _RESERVE,
         new.identity,
@@ -218,6 +227,12 @@ async def reserve(
     assert send is not None  # noqa: S101  for mypy: it was just inserted
     audited = (await audit.add(transaction, entry), entry) if begins else None
     return Reserved(send, None if new.batch else audited)
+
+
+def _continues(first: Send, new: NewSend, now: int) -> bool:
+    """Return True if a send belongs to the batch that began with `first`, whose audit entry then covers it."""
+    same = (first.identity, first.preset, first.batch_rows) == (new.identity, new.preset, new.batch_rows)
+    return same and first.row <= row_in(new.key) and now - first.at < _DAY
 
 
 _RESERVE: Final = """
@@ -263,7 +278,7 @@ async def record(
     )
     changed = await transaction.execute(statement, new.identity, new.key, new.attempt, *result)
     if changed and audited is not None:
-        outcome = "ok" if result.outcome == ACCEPTED else "failed"
+        outcome = {ACCEPTED: "ok", UNKNOWN: UNKNOWN}.get(result.outcome, "failed")
         await audit.add(transaction, replace(audited[1], outcome=outcome), audited)
 
 
@@ -334,4 +349,4 @@ def _read(row: tuple[Any, ...], now: int) -> Send:
     }
     send = Send(**columns)
     abandoned = send.outcome == SENDING and now - send.at > _ABANDONED
-    return replace(send, outcome=UNKNOWN) if abandoned else send
+    return replace(send, outcome=UNKNOWN) if abandoned or send.outcome not in OUTCOMES else send

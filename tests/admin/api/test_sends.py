@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from support.api import Said
 from support.ask import within
 from support.sends import SECRET, People, Sending, Upstream, new_key, sending
 
@@ -69,7 +70,7 @@ def test_send_has_the_outcome_of_the_upstream(
     assert json.loads(message.body) == {"text": f"Hello {word} en"}
     entry = audited(running)
     assert (entry["action"], entry["object"], entry["name"]) == ("send", "preset", "welcome")
-    assert (entry["who"], entry["outcome"]) == ("mark", "ok" if outcome == "accepted" else "failed")
+    assert (entry["who"], entry["outcome"]) == ("mark", {"accepted": "ok", "unknown": "unknown"}.get(outcome, "failed"))
     # The same key again, and the page that lost the response.
     again = mark.send("welcome", key, phone=word).json
     read = mark.get(f"/sends/{key}")
@@ -192,6 +193,7 @@ def test_senders_read_their_own_sends(running: Sending, mark: People) -> None:
     assert {each["who"] for each in own} == {"mark"}
     assert [each["key"] for each in mark.get("/sends?preset=welcome")["items"]][:2] == keys[::-1]
     assert mark.ask("GET", "/sends?who=anna").code == "forbidden"
+    assert mark.ask("GET", "/sends?who=%00").code == "malformed"
     for role in ("viewer", "editor", "admin"):
         by = running.by(role)
         seen = by.get("/sends?preset=welcome")["items"]
@@ -241,7 +243,7 @@ def test_forms_say_what_to_fill_in_and_nothing_else(running: Sending, mark: Peop
 def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: People) -> None:
     """A batch is one entry of the audit and one row of a list, and tells which rows were not accepted."""
     mark.send("welcome", phone="200")
-    batch, before = {"id": secrets.token_hex(16), "rows": 3}, len(running.upstream.words)
+    batch, before = {"id": secrets.token_hex(16), "rows": 4}, len(running.upstream.words)
     rows = [{"phone": "200"}, {"phone": 1, "x": 2}, {"phone": "1" * 21}]
     said = mark.ask("POST", "/presets/welcome/check", {"rows": rows})
     errors = {(each["row"], each["pointer"]) for each in said.json["errors"]}
@@ -257,11 +259,11 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
         found = mark.send("welcome", f"{batch['id']}-{number}", batch, phone=word).json
         assert found["batch"] == {**batch, "row": number}
     entry = audited(running)
-    assert (entry["action"], entry["outcome"]) == ("send batch", "ok")
-    assert entry["fields"] == [f"batch:{batch['id']}", "rows:3"]
+    assert (entry["action"], entry["outcome"]) == ("send batch", "started")
+    assert entry["fields"] == [f"batch:{batch['id']}", "rows:1-4"]
     found = mark.get(f"/batches/{batch['id']}")
     assert found == running.by("viewer").get(f"/batches/{batch['id']}")
-    assert (found["rows"], found["last_row"], found["preset"], found["who"]) == (3, 3, "welcome", "mark")
+    assert (found["rows"], found["last_row"], found["preset"], found["who"]) == (4, 3, "welcome", "mark")
     assert found["outcomes"] == {"accepted": 1, "refused": 1, "unknown": 1}
     assert found["others"] == [
         {"row": 2, "outcome": "refused", "status": 404},
@@ -272,13 +274,46 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
     assert running.by("anna").ask("GET", f"/batches/{batch['id']}").code == "not_found"
 
     # The key says which row it is, and a batch has one person and preset.
-    for key in (new_key(), f"{batch['id']}-0", f"{batch['id']}-1001", f"{batch['id']}-01"):
+    for key in (new_key(), *(f"{batch['id']}-{number}" for number in ("0", "5", "1001", "01"))):
         assert mark.send("welcome", key, batch, phone="200").pointers == {"/batch"}
     assert mark.send("welcome", None, {"id": "b", "rows": 0}, phone="200").pointers == {"/batch/id", "/batch/rows"}
     for by, preset in ((running.by("anna"), "welcome"), (mark, "closed")):
         parameters = {"phone": "200"} if preset == "welcome" else {}
         assert by.send(preset, f"{batch['id']}-4", batch, **parameters).pointers == {"/batch/id"}
     assert running.upstream.words[before:] == ["200", "404", "cut"]
+
+
+def test_batch_has_no_more_rows_than_its_audit_entry_says(running: Sending, mark: People) -> None:
+    """Neither other rows under the same ID, nor further ones after a day."""
+    batch, before = {"id": secrets.token_hex(16), "rows": 900}, len(running.upstream.words)
+
+    def send(row: int, rows: int = 900) -> Said:
+        return mark.send("welcome", f"{batch['id']}-{row}", {**batch, "rows": rows}, phone="200")
+
+    assert send(899).json["outcome"] == "accepted"
+    assert audited(running)["fields"] == [f"batch:{batch['id']}", "rows:899-900"]
+    for row, rows in ((1, 900), (898, 900), (900, 1000), (950, 1000)):
+        assert send(row, rows).pointers == {"/batch/id"}
+    sql(running, f"UPDATE sidekey_sends SET at = at - 86400000 WHERE batch = '{batch['id']}'")
+    assert send(900).pointers == {"/batch/id"}
+    sql(running, f"UPDATE sidekey_sends SET at = at + 86400000 WHERE batch = '{batch['id']}'")
+    assert send(900).json["outcome"] == "accepted"
+    assert len(running.upstream.words) - before == 2
+
+
+def test_rows_that_others_altered_are_still_listed(running: Sending, mark: People) -> None:
+    """What Sidekey cannot read of a send is unknown."""
+    key = new_key()
+    mark.send("welcome", key, phone="200")
+    columns = "outcome = 'x', at = 9000000000000000000, status = 'x', ms = -1, who = x'ff', request_id = 7"
+    row = sql(running, f"SELECT * FROM sidekey_sends WHERE \"key\" = '{key}'")[0]
+    sql(running, f"UPDATE sidekey_sends SET {columns}, batch = '{'b' * 32}' WHERE seq = {row[0]}")
+    try:
+        assert mark.get(f"/sends/{key}")["outcome"] == "unknown"
+        assert mark.get("/sends")["items"][0]["key"] == key
+        assert mark.get(f"/batches/{'b' * 32}")["outcomes"] == {"unknown": 1}
+    finally:
+        sql(running, f"DELETE FROM sidekey_sends WHERE seq = {row[0]}")
 
 
 def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:

@@ -32,8 +32,9 @@ class Entry(Body):
     action: str
     fields: list[str] = Field(description="Names or JSON pointers of what was changed.")
     outcome: str = Field(
-        description="`ok`, the code of the problem, of a test or a send `failed`, or `sent` until it ends, or "
-        "`more not listed` if further events of this token and hour have no entry."
+        description="`ok`, the code of the problem, of a test or a send `failed`, `unknown` if it may have been sent, "
+        "or `sent` until it ends, of a batch `started`, or `more not listed` if further events of this token and hour "
+        "have no entry."
     )
 
 

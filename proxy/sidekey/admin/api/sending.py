@@ -41,6 +41,9 @@ _LAST: Final = 5.0
 """Seconds that the end of a process waits for sends that were cut, and for their results."""
 
 _NOT_SENT: Final = "not_sent"
+_OTHER_BATCH: Final = (
+    "began more than 24 hours ago, after this row, or with another person, preset or `rows`: begin a new batch"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ class Sending:
         if isinstance(found, Existing):
             return _ended(found)
         if isinstance(found, OtherBatch):
-            raise invalid([ItemError("/batch/id", "is the batch of another person or preset: begin a new one")])
+            raise invalid([ItemError("/batch/id", _OTHER_BATCH)])
         if isinstance(found, Limited):
             self._hold(order, found)
             raise _over(found, order.limits)

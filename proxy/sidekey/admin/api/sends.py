@@ -23,10 +23,8 @@ from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.settings.values import Name
 from sidekey.store.audit import AuditEntry
-from sidekey.store.sends import NewSend, SendPage
+from sidekey.store.sends import OUTCOMES, NewSend, SendPage, row_in
 from sidekey.store.sends import Send as StoredSend
-
-OUTCOMES: Final = ("accepted", "refused", "failed", "not_sent", "unknown", "sending")
 
 _BATCH: Final = "[0-9a-f]{32}"
 _MOST_ROWS: Final = 1000
@@ -38,8 +36,17 @@ def _check_batch_id(text: str) -> str:
     return text
 
 
+def _check_who(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must have no control character")
+    return text
+
+
 class NewBatch(Body):
-    """The CSV file that a send is a row of. Its Idempotency-Key must be `ID-N`, with N the number of the row."""
+    """The CSV file that a send is a row of. Its Idempotency-Key must be `ID-N`, with N the number of the row.
+
+    A batch begins with its first row, and takes rows for 24 hours.
+    """
 
     id: Annotated[
         str, AfterValidator(_check_batch_id), WithJsonSchema({"type": "string", "pattern": f"^{_BATCH}$"})
@@ -94,7 +101,9 @@ class SendFilter(Before):
     """The query of the list of sends."""
 
     preset: Name = Field(default="", description="The ID of a preset: its sends, by anybody whom the operator may see.")
-    who: str = Field(default="", description="The name of a person. Not for senders.")
+    who: Annotated[str, AfterValidator(_check_who)] = Field(
+        default="", description="The name of a person. Not for senders."
+    )
 
 
 @partial(
@@ -158,15 +167,17 @@ async def _forbidden(service: Service, request: ApiRequest) -> ApiProblem:
 
 
 def _check_batch(batch: NewBatch | None, key: str) -> None:
-    if batch is not None and not re.fullmatch(f"{batch.id}-([1-9][0-9]{{0,2}}|{_MOST_ROWS})", key):
-        text = f"the Idempotency-Key must be the ID, `-` and the number of the row, 1 to {_MOST_ROWS}"
+    if batch is None:
+        return
+    if not re.fullmatch(f"{batch.id}-[1-9][0-9]{{0,3}}", key) or row_in(key) > batch.rows:
+        text = "the Idempotency-Key must be the ID, `-` and the number of the row, from 1 to `rows`"
         raise invalid([ItemError("/batch", text)])
 
 
 def _in_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
     """Make the first send of a batch write the entry of the batch. The entry is not updated: rows have none."""
-    fields = (f"batch:{batch.id}", f"rows:{batch.rows}")
-    entry = replace(entry, action="send batch", fields=fields, outcome="ok")
+    fields = (f"batch:{batch.id}", f"rows:{row_in(new.key)}-{batch.rows}")
+    entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 
 

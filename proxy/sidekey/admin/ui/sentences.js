@@ -24,16 +24,19 @@ const ACTIONS = {
   import: ["imported {}", "import {}"],
   "rotate-key": ["made {} the key of the store", "make {} the key of the store"],
   send: ["sent {}", "send {}"],
-  "send batch": ["started a batch of # rows with {}", "start a batch with {}"],
+  "send batch": ["started a batch of # with {}", "start a batch with {}"],
 };
 
 /** @type {Record<string, string>} What follows an action that ended so. */
 const TAILS = {
   "send ok": ": accepted",
   "send failed": ": not accepted",
+  "send unknown": ": it may have been sent",
   "send sent": ": no result yet",
+  "send batch started": "",
   "test ok": ": it works",
   "test failed": ": it failed",
+  "test unknown": ": it may have been sent",
   "test sent": ": no result yet",
   "rotate-key stuck": ", but some rows cannot be read",
 };
@@ -147,7 +150,9 @@ function fieldText(parts) {
   return FIELDS.has(key) ? `the ${FIELD_TEXTS[key] ?? keyText(key)}` : `“${parts.join(" › ")}”`;
 }
 
-/** @param {string[]} fields */
+/** @param {string[]} fields Return the rows of a file that a batch may have: "rows 900 to 1000". */
 function rowsIn(fields) {
-  return fields.find((field) => field.startsWith("rows:"))?.slice("rows:".length) ?? "several";
+  const [first, last] = /^rows:(\d+)-(\d+)$/m.exec(fields.join("\n"))?.slice(1) ?? [];
+  if (first === undefined) return "several rows";
+  return first === last ? `row ${first}` : `rows ${first} to ${last}`;
 }
