@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The base class. `public` is the text for unauthenticated readers, such as probes: it names no path."""
+    """The base class. `public` is the text for senders and unauthenticated readers: it names no path."""
 
     def __init__(self, text: str, public: str = "") -> None:
         super().__init__(text)

@@ -163,7 +163,11 @@ def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> No
         within(lambda: known.ask("GET", "/session").json["store"] == "unavailable")
         assert known.ask("GET", "/session").json["who"]["name"] == "viewer-of-file"
         assert known.ask("GET", "/whoami").status == 200
-        assert unknown.ask("POST", "/session", {"token": TOKENS["viewer"]}).code == "store_unavailable"
+        said = unknown.ask("POST", "/session", {"token": TOKENS["viewer"]})
+        assert (said.code, said.json["detail"]) == (
+            "store_unavailable",
+            "store.path: the file cannot be opened: No such file or directory",
+        )
         assert known.ask("DELETE", "/session").code == "store_unavailable"
 
 

@@ -326,7 +326,7 @@ def problem_of(error: StoreError) -> ApiProblem:
     """Return the problem of an error of the store."""
     if isinstance(error, Changed):
         return changed()
-    return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(str(error))
+    return ApiProblem("store_denied", str(error)) if isinstance(error, StoreDenied) else _unavailable(error.public)
 
 
 def _unavailable(detail: str) -> ApiProblem:
