@@ -49,3 +49,12 @@ async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: p
     assert process.history.failing().keys() == {"crm"}
     assert (await process.history.failures("crm", 1 << 40))[0][-1].request_id == "id"
     await process.history.close()
+
+
+async def test_a_process_without_a_store_keeps_200_failures() -> None:
+    names = [f"i{number:03}" for number in range(250)]
+    process = Process(*names)
+    for name in names:
+        process.request(name, 401)
+    kept = [name for name in names if (await process.history.failures(name, 1 << 40))[0]]
+    assert kept == names[50:]

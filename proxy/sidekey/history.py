@@ -39,8 +39,11 @@ _BATCH: Final = 100
 _PAUSE: Final = 0.05
 """Seconds between two transactions, for other work of the store."""
 
-_MOST: Final = 2000
-"""Failures that wait to be written, or that a process without a store keeps."""
+_MOST_WAITING: Final = 2000
+"""Failures that wait to be written."""
+
+_MOST_KEPT: Final = 200
+"""Failures that a process without a store keeps: enough to see what fails now."""
 
 _MOST_HOURS: Final = 10_000
 """Rows of usage that a process without a store keeps: 3 MB."""
@@ -149,7 +152,7 @@ class History:
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
             return
-        if len(self._failures) == _MOST:
+        if len(self._failures) == (_MOST_KEPT if self._store is None else _MOST_WAITING):
             del self._failures[next(iter(self._failures))]
         preset = self._snapshot().presets.get(line.preset)
         self._failures[name, at] = Failure(

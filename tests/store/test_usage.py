@@ -65,6 +65,9 @@ async def test_one_failure_of_a_second_is_kept(place: Place) -> None:
         await second.add_failures([failure(2, "c"), failure(3, "d")])
         assert [each.request_id for each in await first.failures("crm", 9)] == ["d", "b", "a"]
         assert [each.request_id for each in await first.failures("crm", 3)] == ["b", "a"]
+        # 1,000 are listed, also before upkeep deletes older ones.
+        await first.add_failures([failure(at, "") for at in range(4, 1100)])
+        assert [each.at for each in await first.failures("crm", 110)] == [*range(109, 99, -1)]
 
 
 async def test_usage_does_not_wait_for_the_transaction_that_writes(postgres_place: PostgresPlace) -> None:

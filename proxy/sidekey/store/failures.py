@@ -10,7 +10,7 @@ from sidekey.store.database import Transaction, as_number, as_text
 PAGE: Final = 50
 
 MOST: Final = 1000
-"""Failures that are kept for each integration."""
+"""Failures of each integration that are listed, and that upkeep keeps."""
 
 _MOST_DELETED: Final = 5000
 """Rows that one statement deletes."""
@@ -54,10 +54,12 @@ async def add(transaction: Transaction, failures: Sequence[Failure]) -> None:
 async def page(transaction: Transaction, integration: str, before: int) -> list[Failure]:
     """Return the failures before this time, newest first, and one more than a page has if there are more."""
     found = await transaction.fetch(
-        "SELECT * FROM sidekey_failures WHERE integration = $1 AND at < $2 ORDER BY at DESC LIMIT $3",
+        "SELECT * FROM (SELECT * FROM sidekey_failures WHERE integration = $1 ORDER BY at DESC LIMIT $4) AS listed "
+        "WHERE at < $2 ORDER BY at DESC LIMIT $3",
         integration,
         before,
         PAGE + 1,
+        MOST,
     )
     return [_read(*row) for row in found]
 
