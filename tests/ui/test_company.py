@@ -45,6 +45,8 @@ def test_a_person_logs_in_and_comes_to_the_page_that_they_wanted(console: Consol
     page.get_by_text(WHO).wait_for()
     page.wait_for_url("**/ui/send?q=hook")
     assert page.evaluate("document.cookie") == ""
+    page.goto(f"{console.base}/ui/callback")
+    page.wait_for_url("**/ui/integrations")
     page.reload()
     page.get_by_text(WHO).wait_for()
     (cookie,) = [each for each in page.context.cookies() if "sidekey" in each["name"]]

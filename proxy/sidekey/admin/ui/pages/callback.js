@@ -3,7 +3,8 @@ import { html, useEffect, useState } from "../vendor/preact.js";
 import { post } from "../api.js";
 import { NEXT, announceLogIn } from "../login_window.js";
 import { Page } from "../parts.js";
-import { enter } from "../session.js";
+import { go } from "../router.js";
+import { enter, me } from "../session.js";
 import { logInProblem } from "../words.js";
 
 // Code and state must not stay in the address bar and the history.
@@ -23,6 +24,8 @@ export default function CallbackPage() {
     // The codes of RFC 6749, 4.1.2.1.
     const reason = /^[a-z_]{1,40}$/.test(refused) ? ` (${refused})` : "";
     if (refused !== undefined) return setError(`The company log-in failed: the company did not let you in${reason}.`);
+    // Such as after a reload.
+    if (!(code && state) && me.value !== null) return go("/", { replace: true });
     if (!code || !state) return setError("The company log-in failed: this page needs the company's redirect: start again.");
     const result = await post("/session/oidc", { code, state, iss });
     if (!result.ok) return setError(logInProblem(result.problem));
@@ -37,7 +40,7 @@ export default function CallbackPage() {
   if (isDone) return html`<${Page} title="Logged in"><p>Logged in. You can close this window.</p><//>`;
   if (error === "") return html`<${Page} title="Logging you in…" />`;
   return html`
-    <${Page} title="You are not logged in">
+    <${Page} title="The log-in did not succeed">
       <div class="banner bad" role="alert">${error}</div>
       <p>${next === "" ? "Close this window, and try again." : html`<a href="/ui/login">Start again</a>`}</p>
     <//>
