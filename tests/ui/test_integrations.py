@@ -58,8 +58,12 @@ def test_an_integration_is_found_by_the_words_people_use(console: Console) -> No
     page.get_by_text("Set in a config file. Change it there.").wait_for()
     page.goto(f"{console.base}/ui/integrations/gone")
     page.get_by_text("No integration has this ID.").wait_for()
+    listed = console.api("viewer").get("/integrations")
+    item = {**listed["items"][0], "id": "crm", "title": "CRM", "source": "file"}
+    console.fixture(page, {"GET /api/v1/integrations": {**listed, "items": [item]}})
     page.get_by_role("main").get_by_role("link", name="Integrations").last.click()
     page.get_by_role("heading", name="Integrations", level=1).wait_for()
+    page.get_by_text("crm · Set in a config file").wait_for()
 
 
 def test_several_integrations_are_tagged_exported_and_deleted(console: Console, tmp_path: Path) -> None:

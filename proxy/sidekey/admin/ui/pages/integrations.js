@@ -95,7 +95,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
                 html`<${Check} label=${hidden(`Select ${nameOf(item)}`)} value=${chosen.includes(item.id)} onInput=${toggle(item.id)} />`}</td>`}
               <th scope="row"><div class="named"><${Tile} name=${nameOf(item)} /><div>
                 <a class="clamped" href=${`/ui/integrations/${item.id}`}><bdi>${nameOf(item)}</bdi></a>
-                <p>${item.title && html`<bdi>${item.id}</bdi> `}${item.source === "file" && "Set in a config file"}</p>
+                <p>${item.title && html`<bdi>${item.id}</bdi>`}${item.title && item.source === "file" && " · "}${item.source === "file" && "Set in a config file"}</p>
               </div></div></th>
               <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
