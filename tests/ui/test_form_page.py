@@ -404,11 +404,13 @@ def test_a_session_that_ends_and_a_store_that_is_away_lose_nothing(console: Cons
     console.fixture(page, bodies)
     press(page, "Save")
     page.get_by_text("Detail of store_unavailable.").wait_for()
+    page.get_by_text("The database cannot be reached.").wait_for()
     bodies.clear()
     page.context.clear_cookies()
     press(page, "Save")
     log_in_again(page, "editor")
     saved(page, "again")
+    expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)
     assert documents(console, "again")["auth"]["password"]["set"] is True
 
 

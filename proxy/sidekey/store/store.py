@@ -327,7 +327,7 @@ class Store:
         return await self._worker.run(self._keeper.query(work))
 
     async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        return await self._worker.run(self._keeper.write(work))
+        return await self._worker.run(self._do_write(work))
 
     async def close(self) -> None:
         """End the watch and disconnect."""
@@ -349,6 +349,12 @@ class Store:
             return error
         self._note(None)
         return None
+
+    async def _do_write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        result = await self._keeper.write(work)
+        # Readers of `health` must not wait for the watch: people see the result of their change now.
+        self._note(None)
+        return result
 
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:

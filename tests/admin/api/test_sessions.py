@@ -169,6 +169,9 @@ def test_a_session_goes_on_reading_while_the_store_is_away(tmp_path: Path) -> No
             "store.path: the file cannot be opened: No such file or directory",
         )
         assert known.ask("DELETE", "/session").code == "store_unavailable"
+        (tmp_path / "away.db").rename(tmp_path / "store.db")
+        unknown.log_in(TOKENS["viewer"])
+        assert unknown.ask("GET", "/session").json["store"] == "ready"
 
 
 def test_rotation_ends_the_sessions_of_the_previous_token_everywhere(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // The only module that fetches. Everything that a page does is a call that a script could make.
 import { useEffect, useState } from "./vendor/preact.js";
-import { logInAgain, store } from "./session.js";
+import { loadSession, logInAgain, store } from "./session.js";
 
 /**
  * @typedef {import("./openapi.js").components["schemas"]} Schemas Bodies of the API, by name: tests generate the types.
@@ -116,7 +116,11 @@ async function request(method, path, { query, body, headers, etag, signal, exact
   const common = { status, retryAfter: Number.isNaN(retryAfter) ? null : retryAfter };
   const isJson = /^application\/(?:[\w.-]+\+)?json\b/.test(response.headers.get("Content-Type") ?? "");
   const content = isJson && text !== "" ? parse(text, exact) : text || null;
-  if (response.ok && content !== undefined) return { ok: true, body: content, etag: response.headers.get("ETag"), ...common };
+  if (response.ok && content !== undefined) {
+    // A change may show that the store is back.
+    if (method !== "GET" && store.value === "unavailable") loadSession();
+    return { ok: true, body: content, etag: response.headers.get("ETag"), ...common };
+  }
   const problem = isJson && content?.code ? { errors: [], ...content } : unexpected(status);
   if (problem.code === "store_unavailable") store.value = "unavailable";
   return { ok: false, problem, ...common };
