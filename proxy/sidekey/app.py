@@ -265,9 +265,9 @@ class App:
         finally:
             await trial.close()
 
-    async def probe_preset(self, preset: Preset, data: bytes, content_type: str) -> Outcome:
-        """Send a preset as it is through the data plane, with the credential of the integration that is served."""
-        return await probe_preset(self.plane, preset, data, content_type, draft=True)
+    async def probe_preset(self, preset: Preset, data: bytes, content_type: str, who: str) -> Outcome:
+        """Send a preset for an operator through the data plane, with the credential of the integration in use."""
+        return await probe_preset(self.plane, preset, data, content_type, draft=True, who=who)
 
     def install_signal_handlers(self) -> None:
         """Let SIGTERM or SIGINT end `serve`, and a second one the process.

@@ -92,16 +92,16 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
 
 
 async def probe_preset(
-    plane: DataPlane, preset: Preset, data: bytes, content_type: str = "", *, draft: bool = False
+    plane: DataPlane, preset: Preset, data: bytes, content_type: str = "", *, draft: bool = False, who: str = ""
 ) -> Outcome:
     """Send a preset with what a caller would send, which has this Content-Type, by default the one it asks for.
 
     A `draft` is sent as it is, also if no preset, or another one, has its ID: its integration is the one that is
-    served. The head of the response must come within a minute.
+    served. The head of the response must come within a minute. `who` is the operator who sends it.
     """
     asked = _Asked("POST", path_of(preset), data, content_type or preset.accepts)
     if draft:
-        asked = asked._replace(draft=preset.rules, seconds=_HEAD_SECONDS)
+        asked = asked._replace(draft=preset.rules, who=who, seconds=_HEAD_SECONDS)
     outcome = await _ask(plane, asked)
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
 
@@ -122,11 +122,12 @@ class _Asked(NamedTuple):
     body: bytes = b""
     content_type: str = ""
     draft: PresetRules | None = None
+    who: str = ""
     seconds: float | None = None
 
 
 async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
-    connect = plane.own_connection if asked.draft is None else partial(plane.draft_connection, asked.draft)
+    connect = plane.own_connection if asked.draft is None else partial(plane.draft_connection, asked.draft, asked.who)
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:

@@ -79,12 +79,15 @@ class DataPlane:
         """The protocol of a connection by which this process itself sends: no token is asked for."""
         return CallerConnection(self.worker, self._start_own)
 
-    def draft_connection(self, draft: Preset) -> CallerConnection:
-        """The same, each of whose requests is by a preset that no other request finds."""
-        return CallerConnection(self.worker, partial(self._start_draft, draft))
+    def draft_connection(self, draft: Preset, who: str = "") -> CallerConnection:
+        """Return the protocol of an own connection, each of whose requests uses a preset that no other request finds.
 
-    def _start_draft(self, draft: Preset, connection: CallerConnection, request: Request) -> CallerEvents:
-        return DraftExchange(self.worker, self.index, connection, request, draft)
+        `who` is the operator who sends, for the list of failures.
+        """
+        return CallerConnection(self.worker, partial(self._start_draft, draft, who))
+
+    def _start_draft(self, draft: Preset, who: str, connection: CallerConnection, request: Request) -> CallerEvents:
+        return DraftExchange(self.worker, self.index, connection, request, draft, who=who)
 
     def _start_own(self, connection: CallerConnection, request: Request) -> CallerEvents:
         return OwnExchange(self.worker, self.index, connection, request)

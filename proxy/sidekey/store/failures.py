@@ -26,8 +26,8 @@ TABLES: Final = (
 class Failure(NamedTuple):
     """A failed request.
 
-    `at` is in seconds since the epoch, `who` the name of the caller. `target` is the preset's URL template or the host,
-    never a filled path. `code` is one of Sidekey's own, or empty for a response of the upstream.
+    `at` is in seconds since the epoch, `who` the name of the caller or operator. `target` is the preset's URL template
+    or the host, never a filled path. `code` is one of Sidekey's own, or empty for a response of the upstream.
     """
 
     integration: str

@@ -80,6 +80,18 @@ def test_send_has_the_outcome_of_the_upstream(
     assert SECRET not in str(sql(running, "SELECT * FROM sidekey_sends"))
 
 
+def test_failure_names_the_person_who_sent(running: Sending, mark: People) -> None:
+    viewer = running.by("viewer")
+
+    def is_listed() -> bool:
+        # One failure a second is kept.
+        request = mark.send("welcome", phone="500").json["request_id"]
+        newest = viewer.get("/integrations/sms/failures")["items"][0]
+        return (newest["request_id"], newest["who"]) == (request, "mark")
+
+    within(is_listed)
+
+
 @pytest.mark.parametrize(
     ("preset", "code", "host"),
     [

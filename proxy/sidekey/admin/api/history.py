@@ -83,7 +83,9 @@ class Failure(Body):
     """A failed request."""
 
     at: Instant
-    who: str = Field(description="The name of the caller; empty if Sidekey sent the request, or without callers.")
+    who: str = Field(
+        description="The name of the caller or of the operator who sent; empty for a test, or without callers."
+    )
     preset: str = Field(description="The ID of the preset; empty without one.")
     target: str = Field(description="The URL template of the preset, or the host.")
     method: str

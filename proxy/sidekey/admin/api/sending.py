@@ -95,14 +95,14 @@ class _Hold(NamedTuple):
 class Sending:
     """Sends presets for the people of one process.
 
-    `store` returns the store, or raises ApiProblem without one. `probe` sends a filled preset, and `report` logs a
-    defect and returns its ID.
+    `store` returns the store, or raises ApiProblem without one. `probe` sends a filled preset for the operator of a
+    name, and `report` logs a defect and returns its ID.
     """
 
     def __init__(
         self,
         store: Callable[[], Store],
-        probe: Callable[[Preset, bytes, str], Awaitable[Outcome]],
+        probe: Callable[[Preset, bytes, str, str], Awaitable[Outcome]],
         report: Callable[[BaseException], str],
     ) -> None:
         self._store = store
@@ -189,7 +189,7 @@ class Sending:
             self._hold(order, found)
             raise _over(found, order.limits)
         began = time.perf_counter()
-        outcome = await self._outcome(filled)
+        outcome = await self._outcome(filled, new.who)
         result = _result(outcome, round((time.perf_counter() - began) * 1000))
         try:
             await self._store().record_send(new, result, found.audited)
@@ -197,12 +197,12 @@ class Sending:
             self._keep(_Unrecorded(new, result, found.audited))
         return Sent(replace(found.send, **result._asdict()), outcome)
 
-    async def _outcome(self, filled: Filled) -> Outcome:
+    async def _outcome(self, filled: Filled, who: str) -> Outcome:
         problem = filled.problem
         if problem is None and self._stopping:
             problem = Problem("overloaded", "Sidekey is stopping: nothing was sent")
         if problem is None:
-            return await self._probe(filled.preset, filled.data, filled.content_type)
+            return await self._probe(filled.preset, filled.data, filled.content_type, who)
         return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
 
     def _hold(self, order: Order, limited: Limited) -> None:

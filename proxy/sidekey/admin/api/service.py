@@ -72,7 +72,7 @@ class Service:
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
     else may use, `probe_preset` the request of a preset as it is, with a payload of this Content-Type (empty: the
-    preset's own). `report` logs a defect, returns its ID, and must not raise.
+    preset's own), for the operator of this name. `report` logs a defect, returns its ID, and must not raise.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Service:
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
-        probe_preset: Callable[[Preset, bytes, str], Awaitable[Outcome]],
+        probe_preset: Callable[[Preset, bytes, str, str], Awaitable[Outcome]],
         metrics: Metrics,
         history: History,
         fetcher: Fetcher,

@@ -1092,7 +1092,11 @@ class Exchange(ExchangeEvents):
             if used:
                 audit.use(line)
             if failed is not None and note is not None:
-                note(failed, line)
+                note(failed, line._replace(caller=self._sender()))
+
+    def _sender(self) -> str:
+        """Return the name of the caller or operator that failures list."""
+        return self._caller_name
 
     def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
         """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""

@@ -28,11 +28,17 @@ class OwnExchange(Exchange):
 class DraftExchange(OwnExchange):
     """One request of our own by a preset that nobody else can use, with the integration that others use as well."""
 
-    __slots__ = ("_draft",)
+    __slots__ = ("_draft", "_who")
 
-    def __init__(self, worker: Worker, index: Index, caller: CallerConnection, request: Request, draft: Preset) -> None:
+    def __init__(
+        self, worker: Worker, index: Index, caller: CallerConnection, request: Request, draft: Preset, *, who: str
+    ) -> None:
         super().__init__(worker, index, caller, request)
         self._draft = draft
+        self._who = who
+
+    def _sender(self) -> str:
+        return self._who
 
     def _admit(self) -> Problem | None:
         return self._settle(decide_by(self._draft, self._request.head, self._index))

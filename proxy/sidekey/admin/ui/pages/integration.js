@@ -10,7 +10,7 @@ import { textOf } from "../sentences.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, resultText, sentence, standingReason, stateOf, testWords } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, personName, resultText, sentence, standingReason, stateOf, testWords } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
@@ -170,7 +170,7 @@ function Failures({ page: { items, next } }) {
           <th scope="row"><${Time} at=${failure.at} /></th>
           <td data-label="Result"><strong>${failureText(failure)}</strong></td>
           <td data-label="Request"><span>${failure.method} <bdi>${failure.preset ? html`<a href=${`/ui/presets/${failure.preset}`}>${failure.preset}</a>` : failure.target}</bdi></span></td>
-          <td data-label="By">${failure.who ? html`<bdi>${failure.who}</bdi>` : html`<span class="soft">${failure.preset ? "a send, or no caller" : "a test, or no caller"}</span>`}</td>
+          <td data-label="By">${failure.who ? html`<bdi>${personName({ name: failure.who, label: "", identity: failure.who })}</bdi>` : html`<span class="soft">a test, or no caller</span>`}</td>
           <td data-label="Duration"><span>${number(failure.milliseconds)} ms</span></td>
           <td data-label="Request ID"><span><code>${failure.request_id}</code> <${Copy} text=${failure.request_id} /></span></td>
         </tr>
