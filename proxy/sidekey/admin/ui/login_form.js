@@ -32,7 +32,8 @@ export function LoginForm({ onDone, onCompany = () => openLogInWindow(), childre
       <div class="actions"><${Submit} busy=${busy}>Log in<//>${children}</div>
       <details class="help">
         <summary>Where do I get a token?</summary>
-        <p>Ask an admin, or run: <code>sidekey token create NAME --role editor</code></p>
+        <p>Ask your admin for a token.</p>
+        <p>Admins: run <code>sidekey token create NAME --role editor</code></p>
       </details>
     </form>
   `;

@@ -40,7 +40,7 @@ function Bar() {
         <div class="who">
           ${me.value && html`<span>${personName(me.value)} (${ROLES[me.value.role].name.toLowerCase()})</span>`}
           <${Theme} />
-          <button type="button" class="link" onClick=${showKeys}>Shortcuts</button>
+          <button type="button" class="link shortcuts" onClick=${showKeys}>Shortcuts</button>
           ${me.value && html`<button type="button" class="link" onClick=${async () => setProblem(await logOut())}>Log out</button>`}
         </div>
       </div>
