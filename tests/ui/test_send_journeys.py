@@ -164,21 +164,25 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     file = page.get_by_label("CSV file")
     for text, error in (
         (b"phone,phone\n1,2", "Two columns are called phone. Rename one."),
-        ("phone,first\n1,2".encode("utf-16"), "The file is not UTF-8. Save it as CSV UTF-8."),
+        (
+            "phone,first\n1,2".encode("utf-16"),
+            "This is not a CSV file in UTF-8. In Excel, save it as “CSV UTF-8 (Comma delimited)”.",
+        ),
         (b"phone,first\n" + 1001 * b"1,2\n", "The file has more than 1,000 rows. Split it."),
     ):
         file.set_input_files({"name": "wrong.csv", "mimeType": "text/csv", "buffer": text})
         expect(file).to_have_accessible_description(
-            f"Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here. {error}"
+            f"Comma or semicolon, UTF\u20118, at most 1,000 rows. You can also drop the file here. {error}"
         )
     with page.expect_download() as download:
         press(page, "Download an empty file")
     assert download.value.path().read_text(encoding="utf-8-sig") == "Phone,First name,amount,language\n"
-    file.set_input_files(csv(120, row17="", row110="x" * 21, row40=phone(12)))
+    file.set_input_files(csv(120, row17="  ", row110="x" * 21, row40=phone(12), row50="4.47701E+11"))
     errors = page.locator("section").filter(has_text="2. Check")
     expect(errors).to_contain_text("2 rows cannot be sent and are left out:")
     expect(errors).to_contain_text("Row 17 (line 18, Zoë 17): Phone is required")
     expect(errors).to_contain_text(f"Row 110 (line 111, {'x' * 21}, Zoë 110): Phone must have at most 20 characters")
+    expect(errors).to_contain_text("Row 50: Phone is 4.47701E+11")
     expect(errors).to_contain_text("Without a column: amount is 0, language is en.")
     expect(page.get_by_role("button", name="Send the 118 good rows")).to_be_enabled()
     with page.expect_file_chooser() as chooser:
@@ -198,7 +202,9 @@ def test_rows_with_errors_are_left_out_and_accepted_rows_are_not_sent_again(send
     press(page, "Send the 4 good rows")
     result = page.locator("section").filter(has_text="4. Result")
     shown(page, "Done: 0 of 4 rows were accepted.").to_be_visible()
-    expect(result).to_contain_text(f"Row 1 (line 2, {phone(1)}, Zoë 1): 127.0.0.1 did not accept the content (422).")
+    expect(result).to_contain_text(
+        f"Row 1 (line 2, {phone(1)}, Zoë 1): 127.0.0.1 did not accept the content (422). Request "
+    )
     expect(result).to_contain_text("Row 2 (line 3, Zoë 2): left out. Phone is required")
     expect(result).to_contain_text("Compare each field with its help and example.")
     # The last row was left out: there is nothing to go on with.
@@ -220,7 +226,10 @@ def test_rows_with_errors_are_left_out_and_accepted_rows_are_not_sent_again(send
     expect(page.get_by_role("button", name="Send 2 rows")).to_be_enabled()
     page.reload()
     file.set_input_files(csv(4))
-    shown(page, "You sent a file up to row 4").to_be_visible()
+    shown(page, re.compile("You sent a file up to row 4 .* If it is this file, rows 1 to 4 would be")).to_be_visible()
+    page.get_by_text("Start at another row").click()
+    page.get_by_label("Start at row").fill("4")
+    shown(page, re.compile("You sent a file up to row 4 .* If it is this file, row 4 would be")).to_be_visible()
     file.set_input_files(result_file)
     expect(before).to_be_checked()
     expect(page.get_by_role("button", name="Send 0 rows")).to_be_disabled()
@@ -237,6 +246,15 @@ def test_field_of_a_column_is_kept_for_the_next_file(sender: Sender) -> None:
     expect(page.get_by_role("button", name="Send 1 row")).to_be_enabled()
     page.get_by_label("CSV file").set_input_files(file)
     expect(page.get_by_role("button", name="Send 1 row")).to_be_enabled()
+    # A field that was chosen for another file can be wrong for this one.
+    file["buffer"] = b"Phone,Name,Note\n1,Ann,x\n2,Bob,en\n3,Cid,y\n"
+    page.get_by_label("CSV file").set_input_files(file)
+    page.get_by_label("Column Note").select_option("language")
+    for _ in range(2):
+        shown(page, "2 rows cannot be sent and are left out:").to_be_visible()
+        expect(page.get_by_label("Column Note")).to_be_visible()
+        expect(page.get_by_role("region", name="Preview").get_by_role("rowheader")).to_have_text(["Row 2"])
+        page.get_by_label("CSV file").set_input_files(file)
 
 
 def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) -> None:
@@ -300,7 +318,9 @@ def test_closed_browser_and_go_on_send_no_row_twice(sender: Sender) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Go on").click()
     page.get_by_text("Choose the same file again. Sidekey does not keep it.").wait_for()
     page.get_by_label("CSV file").set_input_files(csv(19))
-    page.get_by_text("This may be another file: its last row without an error is 19").wait_for()
+    page.get_by_text(
+        "This file may not be the one that you began with: its last row without an error is row 19, not 20."
+    ).wait_for()
     page.get_by_label("CSV file").set_input_files(file)
     expect(page.get_by_label("Start at row")).to_have_value(str(start))
     press(page, f"Send {21 - start} rows")

@@ -4,6 +4,7 @@ const MOST_ROWS = 1000;
 
 /** Spreadsheets run a cell that begins so as a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
+const NOT_CSV = "This is not a CSV file in UTF-8. In Excel, save it as “CSV UTF-8 (Comma delimited)”.";
 const NEEDS_QUOTES = /[",;\r\n]/;
 
 /**
@@ -22,10 +23,10 @@ export function read(bytes) {
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    return "The file is not UTF-8. Save it as CSV UTF-8.";
+    return NOT_CSV;
   }
   // UTF-16 without a byte order mark is valid UTF-8 if its characters are ASCII.
-  if (text.includes("\0")) return "The file is not UTF-8. Save it as CSV UTF-8.";
+  if (text.includes("\0")) return NOT_CSV;
   const separator = separatorOf(text);
   const lines = split(text, separator);
   if (typeof lines === "string") return lines;

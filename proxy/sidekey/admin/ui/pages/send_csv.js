@@ -27,6 +27,9 @@ const LARGEST = 5 << 20;
 const CHECKED_AT_ONCE = 100;
 const MOST_SHOWN = 20;
 const PREVIEWED = 3;
+const DAY = 86_400_000;
+/** Not 4.47701E+11, which Excel makes of a long number. */
+const PHONE = /^[+(]?(?:[ ()./-]*\d){5,}[ ()./-]*$/;
 /** Spreadsheets separate cells by semicolons where people write 1,5. */
 const SPREADSHEET = (1.5).toLocaleString().includes(",") ? ";" : ",";
 /** Begins the headings of a result, which are no columns of a file that is sent again. */
@@ -61,6 +64,7 @@ export function SendCsv({ form, query }) {
   /** @type {{ current: HTMLElement | null }} */
   const input = useRef(null);
   const isBusy = run !== null && run.isBusy;
+  const isOpen = !isBusy && (run === null || run.position < run.items.length);
   leaveQuestion(() => isBusy, "The file is still being sent. If you leave, it stops after this row.");
   useEffect(() => () => run?.isBusy && run.stop(), [run]);
   const parameters = JSON.stringify(form.parameters);
@@ -144,7 +148,7 @@ export function SendCsv({ form, query }) {
       <h2>1. Choose a file</h2>
       ${query.has("start") && !file && html`<p>Choose the same file again. Sidekey does not keep it.</p>`}
       <${FileInput} label="CSV file" accept=".csv,text/csv" onFile=${choose} error=${error} disabled=${isBusy}
-        help="Comma or semicolon, UTF-8, at most 1,000 rows. You can also drop the file here." />
+        help="Comma or semicolon, UTF‑8, at most 1,000 rows. You can also drop the file here." />
       ${!file && html`<button type="button" class="link" onClick=${() => download(`${form.id}.csv`, write([form.parameters.map(labelIn(form))], SPREADSHEET))}>
         Download an empty file
       </button>`}
@@ -152,7 +156,7 @@ export function SendCsv({ form, query }) {
     ${file && html`
       <section class="card pad">
         <h2>2. Check</h2>
-        <${Checked} form=${form} file=${file} columns=${columns} items=${items} fine=${fine} mapping=${mapping}
+        <${Checked} form=${form} file=${file} columns=${columns} items=${items} fine=${fine} chosen=${isOpen ? chosen : NO_ITEMS} mapping=${mapping}
           setColumn=${setColumn} check=${check} checkAgain=${checkAgain} disabled=${isBusy} expected=${Number(query.get("rows") ?? 0)} />
       </section>
     `}
@@ -161,7 +165,7 @@ export function SendCsv({ form, query }) {
         <h2>3. Send</h2>
         ${isBusy
           ? html`<${Progress} run=${run} goOn=${() => goOn(run)} />`
-          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${fine.at(-1)?.row ?? 0} end=${end} count=${chosen.length} begin=${begin} run=${run}
+          : html`<${Begin} form=${form} start=${start} setStart=${setStart} first=${first} last=${fine.at(-1)?.row ?? 0} end=${end} count=${chosen.length} begin=${begin} run=${run} isOpen=${isOpen}
               wrong=${errorsOf.size} another=${() => input.current?.querySelector("input")?.click()} before=${before.size} leavesSent=${leavesSent} setLeavesSent=${setLeavesSent}
               uncertain=${chosen.filter((item) => earlier(item) && !before.has(item)).length} />`}
       </section>
@@ -176,29 +180,35 @@ export function SendCsv({ form, query }) {
 }
 
 /** @param {{ form: Form, file: { name: string, table: Table }, columns: string[], setColumn: (index: number, name: string) => void, items: Item[],
- *   fine: Item[], mapping: string[], check: Check, checkAgain: () => void,
- *   disabled: boolean, expected: number }} props `fine`: items without an error. */
-function Checked({ form, file, columns, setColumn, items, fine, mapping, check, checkAgain, disabled, expected }) {
+ *   fine: Item[], chosen: Item[], mapping: string[], check: Check, checkAgain: () => void,
+ *   disabled: boolean, expected: number }} props `fine`: items without an error. `chosen`: those that are sent. */
+function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping, check, checkAgain, disabled, expected }) {
   const { headings, rows, separator } = file.table;
   // It stays open once the person has chosen the fields.
-  const [opens] = useState(headings.some((heading, index) => columns[index] === "" && !heading.startsWith(OWN)));
+  const opens = useRef(headings.some((heading, index) => columns[index] === "" && !heading.startsWith(OWN)));
   /** @type {[string, string][]} */
   const options = [["", "(not used)"], ...form.parameters.map((parameter) => /** @type {[string, string]} */ ([parameter.name, labelOf(parameter)]))];
   const used = form.parameters.filter(({ name }) => columns.includes(name));
   const same = useMemo(() => (check.isDone ? repeated(fine) : []), [check]);
+  const phones = used.filter(({ format }) => format === "phone");
+  const odd = fine.flatMap(({ row, values }) => phones.filter((each) => values[each.name] && !PHONE.test(String(values[each.name]).trim()))
+    .map((each) => `Row ${row}: ${labelOf(each)} is ${values[each.name]}`));
   const wrong = items.length - fine.length;
+  // Most rows fail where a column goes into the wrong field.
+  if (wrong > fine.length) opens.current = true;
   const name = naming(form, items, columns);
   const absent = form.parameters.filter(({ name: each, default: value }) => !columns.includes(each) && value !== null && value !== "");
   const last = fine.at(-1)?.row;
   return html`
-    <p><strong>${file.name}</strong>: ${counting(rows.length)}, ${NAMES[separator]}, UTF-8.</p>
-    ${expected > 0 && check.isDone && expected !== last && html`<p class="banner">This may be another file: its last row without an error is ${last ?? "none"}, but that of the file that you began with is ${expected}.</p>`}
+    <p><strong>${file.name}</strong>: ${counting(rows.length)}, ${NAMES[separator]}.</p>
+    ${expected > 0 && check.isDone && last && expected !== last && html`<p class="banner">This file may not be the one that you began with: its last row without an error is row ${last}, not ${expected}.</p>`}
     ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
     ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
     <${Lines} title=${(/** @type {number} */ count) => `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
       lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []} />
+    <${Lines} title=${() => "These do not look like phone numbers. They are sent unchanged:"} mood="warning" lines=${odd} count=${odd.length} />
     <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
-    <${Details} summary="Which column goes into which field?" open=${opens}>
+    <${Details} summary="Which column goes into which field?" open=${opens.current}>
       <div class="mapping">
         ${headings.map((heading, index) => !heading.startsWith(OWN) && html`<${Choice} key=${index} label=${`Column ${heading}`} value=${columns[index]}
           options=${options} disabled=${disabled} onInput=${(/** @type {string} */ field) => setColumn(index, field)} />`)}
@@ -206,12 +216,13 @@ function Checked({ form, file, columns, setColumn, items, fine, mapping, check, 
     <//>
     ${absent.length > 0 && html`<p class="help">Without a column: ${absent.map((parameter) => `${labelOf(parameter)} is ${parameter.default}`).join(", ")}.</p>`}
     ${mapping.map((text) => html`<p class="error">${text}</p>`)}
-    ${used.length > 0 && html`
-      <h3>Preview of ${Math.min(PREVIEWED, items.length)} rows</h3>
+    ${mapping.length > 0 && html`<p class="help">The first line of the file must be its headings. Here it is: ${headings.join(", ")}.</p>`}
+    ${used.length > 0 && chosen.length > 0 && html`
+      <h3>The first rows to send</h3>
       <div class="scroll" tabindex="0" role="region" aria-label="Preview">
         <table class="list">
           <thead><tr><th scope="col">Row</th>${used.map((parameter) => html`<th scope="col">${labelOf(parameter)}</th>`)}</tr></thead>
-          <tbody>${items.slice(0, PREVIEWED).map(({ row, values }) => html`
+          <tbody>${chosen.slice(0, PREVIEWED).map(({ row, values }) => html`
             <tr><th scope="row">Row ${row}</th>${used.map((each) => html`<td data-label=${labelOf(each)}>${shown(values[each.name])}</td>`)}</tr>
           `)}</tbody>
         </table>
@@ -234,11 +245,10 @@ function Lines({ title, lines, count, mood, children }) {
 }
 
 /** @param {{ form: Form, start: string, setStart: (start: string) => void, first: number, last: number, end: number, count: number, begin: () => void,
- *   run: Run | null, wrong: number, another: () => void, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
- * `wrong`: how many rows have errors. `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
-function Begin({ form, start, setStart, first, last, end, count, begin, run, wrong, another, before, leavesSent, setLeavesSent, uncertain }) {
+ *   run: Run | null, isOpen: boolean, wrong: number, another: () => void, before: number, leavesSent: boolean, setLeavesSent: (leaves: boolean) => void, uncertain: number }} props
+ * `isOpen`: rows are left. `wrong`: how many rows have errors. `before`: how many rows were accepted before. `uncertain`: how many may have arrived before. */
+function Begin({ form, start, setStart, first, last, end, count, begin, run, isOpen, wrong, another, before, leavesSent, setLeavesSent, uncertain }) {
   const isInside = first > 0 && first <= last;
-  const isOpen = run === null || run.position < run.items.length;
   return html`
     ${run && html`<p class=${run.isFine ? "banner good" : "banner"}><strong>${ended(run)}</strong> ${left(run)}</p>`}
     ${isOpen && html`
@@ -247,7 +257,7 @@ function Begin({ form, start, setStart, first, last, end, count, begin, run, wro
           help="The file marks them as accepted, or you have sent the same content from this page." />
       `}
       ${uncertain > 0 && html`<p class="banner">${counting(uncertain)} may have arrived before, with an error or an unknown result. Check at the service before you send again.</p>`}
-      ${run === null && first === 1 && before === 0 && html`<${Earlier} form=${form} rows=${end} />`}
+      ${run === null && before === 0 && html`<${Earlier} form=${form} first=${first} end=${end} />`}
       <p>${pace(count)}</p>
       <div class="actions">
         <button type="button" class="button primary" disabled=${!isInside || count === 0 || form.problem || !mayChange("send")} onClick=${begin}>${wrong > 0
@@ -263,12 +273,18 @@ function Begin({ form, start, setStart, first, last, end, count, begin, run, wro
   `;
 }
 
-/** @param {{ form: Form, rows: number }} props Warn of an earlier file that ended at the same row: Sidekey does not know its contents. */
-function Earlier({ form, rows }) {
+/** @param {{ form: Form, first: number, end: number }} props
+ * Warn if this may be a file that was sent beyond row `first`: one of the last day, or one with the same last row.
+ * Sidekey does not keep contents, and this page knows only those that it sent itself. */
+function Earlier({ form, first, end }) {
   const { body } = useCall("/sends", { preset: form.id, who: ownSends(form.id) });
-  const found = body?.items.find((/** @type {import("../sending.js").Send} */ { batch }) => batch?.rows === rows);
-  return found && html`<p class="banner">You sent a file up to row ${rows} <${Time} at=${found.at} />. If it is this file, they would be sent again:
-    <a href=${`/ui/send/${encodeURIComponent(form.id)}?tab=sends`}>see Your sends</a>.</p>`;
+  const isKnown = (/** @type {string} */ id) => [...arrived.values()].some(({ batch }) => batch?.id === id);
+  const found = body?.items.find((/** @type {import("../sending.js").Send} */ { at, batch }) =>
+    batch && first > 0 && first <= batch.row && batch.row <= end && !isKnown(batch.id) && (batch.rows === end || Date.now() - new Date(at).getTime() < DAY));
+  if (!found) return null;
+  const { row } = found.batch;
+  return html`<p class="banner">You sent a file up to row ${row} <${Time} at=${found.at} />. If it is this file, ${first === row
+    ? `row ${row}` : `rows ${first} to ${row}`} would be sent again: <a href=${`/ui/send/${encodeURIComponent(form.id)}?tab=sends`}>see Your sends</a>.</p>`;
 }
 
 /** @param {number} count "1 row", "1,000 rows". */
@@ -327,12 +343,14 @@ function counts(results) {
 function Results({ form, file, results, naming: name }) {
   const others = [...results].filter(([, result]) => !isAccepted(result)).sort(([a], [b]) => a - b);
   const advice = new Set(others.map(([, result]) => (result.outcome === "refused" ? wordsOf(result).advice : "")).filter(Boolean));
+  const hints = form.parameters.filter(({ help, example }) => help || example);
   const target = `${file.name.replace(/\.csv$/i, "")}-result.csv`;
   return html`
     <p>${counts(results.values())}</p>
     <div class="actions"><button type="button" class="button" onClick=${() => download(target, resultOf(file.table, results))}>Download the result</button></div>
     <${Lines} title=${() => "Not accepted:"} mood="warning" count=${others.length} lines=${others.map(([row, result]) => sentence(form, name(row), result))}>
       ${[...advice].map((text) => html`<p>${text}</p>`)}
+      ${advice.size > 0 && hints.map((each) => html`<p class="help"><strong>${labelOf(each)}</strong>: ${each.help} ${each.example && `Example: ${each.example}`}</p>`)}
     <//>
   `;
 }
@@ -360,8 +378,8 @@ function naming({ parameters }, items, columns) {
 /** @param {Form} form @param {string} row @param {RowResult} result */
 function sentence(form, row, result) {
   if (result.errors) return `${row}: ${result.outcome === "left_out" ? "left out" : "not sent"}. ${result.errors.map((error) => errorText(form, error)).join(" ")}`;
-  if (result.outcome === "unknown") return `${row}: check at ${result.host || "the service"} before you send it again.`;
-  return `${row}: ${wordsOf(result).text}`;
+  const text = result.outcome === "unknown" ? `check at ${result.host || "the service"} before you send it again.` : wordsOf(result).text;
+  return `${row}: ${text}${result.request_id ? ` Request ${result.request_id}` : ""}`;
 }
 
 /** @param {Table} table @param {Map<number, RowResult>} results The rows from the first that was sent. */
@@ -433,7 +451,7 @@ function itemsOf(form, { rows }, columns) {
     for (const { name, type } of form.parameters) {
       const index = columns.indexOf(name);
       if (index < 0) continue;
-      const cell = cells[index];
+      const cell = cells[index].trim() === "" ? "" : cells[index];
       const word = /** @type {keyof typeof BOOLEANS} */ (cell.trim().toLowerCase());
       values[name] = type === "boolean" ? (BOOLEANS[word] ?? cell.trim()) : cell;
     }
