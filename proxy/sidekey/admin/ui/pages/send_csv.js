@@ -11,7 +11,7 @@ import { me, mayChange } from "../session.js";
 import { number } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { counted, outcome } from "../words.js";
-import { openRuns, ownSends } from "./sends.js";
+import { lastRun, ownSends } from "./sends.js";
 
 /**
  * @typedef {import("../form_of_preset.js").Form} Form
@@ -121,13 +121,12 @@ export function SendCsv({ form, query }) {
       wait,
       now: Date.now,
       onChange: () => {
-        if (!next.isBusy) openRuns.delete(id);
+        lastRun.value = { id, run: next, goOn: () => goOn(next) };
         if (next.phase === "stopped") setStart(String(next.items[next.position]?.row ?? 1));
         redraw((previous) => previous + 1);
       },
       perMinute: me.value?.per_minute ?? null,
     });
-    openRuns.set(id, () => next.phase === "paused" && goOn(next));
     setRun(next);
     goOn(next);
   };

@@ -4,7 +4,7 @@ import { ask } from "../dialog.js";
 import { Copy, Details, Empty, Loading, More, Problem, State, Time } from "../parts.js";
 import { go } from "../router.js";
 import { may, me } from "../session.js";
-import { html } from "../vendor/preact.js";
+import { html, signal } from "../vendor/preact.js";
 import { counted, outcome, personName } from "../words.js";
 
 /** @typedef {import("../sending.js").Send} Send */
@@ -14,8 +14,8 @@ const RECENT = 120_000;
 /** Outcomes after which a person must look before sending again. */
 const MAY_HAVE_ACTED = new Set(["failed", "unknown"]);
 
-/** Continue a paused run of this page, by its batch. @type {Map<string, () => void>} */
-export const openRuns = new Map();
+/** The last run of this page and its batch. @type {{ value: { id: string, run: import("../csv_run.js").Run, goOn: () => void } | null }} */
+export const lastRun = signal(null);
 
 /** @param {{ preset?: string, query: URLSearchParams, titles?: Record<string, string>, goOn?: boolean }} props
  * The sends of this person, of one preset or of all. `goOn`: the preset takes CSV files. */
@@ -67,10 +67,13 @@ function Outcome({ send }) {
   `;
 }
 
+/** @param {string} at */
+const isRecent = (at) => Date.now() - new Date(at).getTime() < RECENT;
+
 /** @param {{ id: string, at: string, goOn: boolean }} props The newest row of a file stands for all. */
 function File({ id, at, goOn }) {
-  const isRecent = Date.now() - new Date(at).getTime() < RECENT;
-  const { body, problem } = useCall(`/batches/${id}`, undefined, { every: isRecent ? 30_000 : undefined });
+  const every = lastRun.value?.id === id && lastRun.value.run.isBusy ? 5_000 : isRecent(at) ? 30_000 : undefined;
+  const { body, problem } = useCall(`/batches/${id}`, undefined, { every });
   if (body) return html`<${Batch} batch=${body} goOn=${goOn} />`;
   return problem ? html`<${Problem} problem=${problem} />` : "A file.";
 }
@@ -81,29 +84,32 @@ function File({ id, at, goOn }) {
 function Batch({ batch, goOn }) {
   const { rows, last_row: last, outcomes, others } = batch;
   const next = last + 1;
+  const here = lastRun.value?.id === batch.id ? lastRun.value : null;
+  const isPaused = here?.run.phase === "paused";
+  const isSending = here !== null && here.run.isBusy && !isPaused;
+  const mayBeSending = here === null && next <= rows && isRecent(batch.ended_at);
   const start = async () => {
-    const resume = openRuns.get(batch.id);
-    if (resume) {
+    if (here && isPaused) {
       go(`/send/${encodeURIComponent(batch.preset)}?tab=csv`);
-      return resume();
+      return here.goOn();
     }
     const question = {
       title: "Go on?",
       text: "The last row was sent a short time ago. If another window still sends this file, rows would be sent twice.",
       yes: "Go on",
     };
-    if (Date.now() - new Date(batch.ended_at).getTime() < RECENT && !(await ask(question))) return;
+    if (mayBeSending && !(await ask(question))) return;
     return go(`/send/${encodeURIComponent(batch.preset)}?tab=csv&start=${next}&rows=${rows}`);
   };
   return html`
-    <p>${summary(batch)}</p>
+    <p>${isSending && html`<strong>Sending…</strong> `}${summary(batch)}${mayBeSending && ". It may still be running."}</p>
     <p class="help">${counted(outcomes)}</p>
     ${others.length > 0 && html`
       <${Details} summary="Rows that were not accepted">
         <ul class="plain">${others.map(({ row, outcome: result, status }) => html`<li>Row ${row} <${State} status=${result} /> ${status || ""}</li>`)}</ul>
       <//>
     `}
-    ${goOn && next <= rows && html`<button type="button" class="button" onClick=${start}>Go on at row ${next}</button>`}
+    ${goOn && next <= rows && !isSending && html`<button type="button" class="button" onClick=${start}>Go on at row ${next}</button>`}
   `;
 }
 
