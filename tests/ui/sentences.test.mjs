@@ -21,7 +21,7 @@ test("a refused change says what was tried and why it was refused", () => {
   assert.equal(text({ action: "delete", outcome: "in_use" }), "ben tried to delete the integration criteo, but presets use it.");
   const token = { object: "token", name: "mark" };
   assert.equal(text({ ...token, action: "create", outcome: "forbidden" }), "ben tried to give mark a token, but may not, or did not confirm it with their own token.");
-  assert.match(text({ object: "token", name: "", action: "create", outcome: "invalid" }), /^ben tried to give somebody a token, /);
+  assert.match(text({ object: "token", name: "", action: "create", outcome: "overlaps" }), /^ben tried to give somebody a token, /);
   assert.equal(text({ outcome: "forbidden" }), "ben tried to change the integration criteo, but may not.");
   assert.equal(text({ outcome: "new_code" }), "ben tried to change the integration criteo, but Sidekey refused it (new_code).");
 });
@@ -60,7 +60,7 @@ test("a person of the company log-in cannot look like an operator", () => {
 });
 
 test("the object of a sentence is a link while it exists", () => {
-  const refused = sentenceOf({ ...ENTRY, action: "create", outcome: "invalid" });
+  const refused = sentenceOf({ ...ENTRY, action: "create", outcome: "overlaps" });
   assert.ok(refused.every((part) => typeof part === "string"));
   assert.deepEqual(sentenceOf({ ...ENTRY, action: "delete" }), ["ben ", "deleted ", "the integration criteo", "."]);
   assert.deepEqual(sentenceOf({ ...ENTRY, title: "Criteo" }), [

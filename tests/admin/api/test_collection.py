@@ -52,7 +52,6 @@ def test_put_creates_only_where_nothing_exists(path: str, api: Api, running: Run
         ("update", "ok"),
         ("create", "changed"),
         ("create", "ok"),
-        ("create", "invalid"),
         ("update", "changed"),
     ]
 

@@ -115,7 +115,7 @@ async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
     """A secret may have been pasted there."""
     async with serviced(tmp_path) as (service, _):
-        await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
+        await service.note_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
 

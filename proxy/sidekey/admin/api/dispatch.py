@@ -40,9 +40,9 @@ _WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$
 _KEY: Final = re.compile(IDEMPOTENCY_KEY)
 
 _AUDITED: Final = frozenset(
-    {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "invalid", "reenter"}
+    {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "reenter"}
 )
-"""The problems of refused changes that the audit lists: an operator may have intended these changes."""
+"""The problems of refused changes that the audit lists. A typing error (`invalid`) is not an event."""
 
 _ANONYMOUS: Final = 8 << 10
 """Bytes of the body of an anonymous route."""

@@ -51,7 +51,6 @@ const REFUSALS = {
   in_use: "but presets use it",
   overlaps: "but two integrations would cover the same target",
   changed: "but somebody else changed it first",
-  invalid: "but the content was not valid",
   reenter: "but did not enter the secrets again",
   login_again: "but did not confirm it",
 };
