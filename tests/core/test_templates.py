@@ -107,7 +107,7 @@ def test_json_document_may_be_one_value() -> None:
     [
         ({"{{a}}": 1}, [(("{{a}}",), "a key must not contain {{")]),
         ({"k": {"x{{{{": 1}}, [(("k", "x{{{{"), "a key must not contain {{")]),
-        ({"k": ["{{zz}}"]}, [(("k", 0), "{{zz}} must name a parameter")]),
+        ({"k": ["{{zz}}"]}, [(("k", 0), "{{zz}} must name a parameter: add the parameter, or remove the placeholder")]),
         ({"k": "{{a"}, [(("k",), "{{ must begin a placeholder such as {{name}}: write {{{{ for {{ itself")]),
         ({"k": [1, float("inf")]}, [(("k", 1), "must be a number that JSON has")]),
     ],
@@ -142,7 +142,7 @@ def test_form_fields_are_percent_encoded() -> None:
         ({"{{a}}": "x"}, [(("{{a}}",), "a key must not contain {{")]),
         ({"x": ["y"]}, [(("x",), "must be a text, a number, true or false")]),
         ({"x": None}, [(("x",), "must be a text, a number, true or false")]),
-        ({"x": "{{zz}}"}, [(("x",), "{{zz}} must name a parameter")]),
+        ({"x": "{{zz}}"}, [(("x",), "{{zz}} must name a parameter: add the parameter, or remove the placeholder")]),
     ],
 )
 def test_form_contains_scalars_only(body: object, found: Findings) -> None:
@@ -289,7 +289,7 @@ def test_no_value_is_part_of_the_host(text: str) -> None:
         ("https://h.example/a b", "percent-encoded"),
         ("https://h.example/%{{a}}", "invalid percent-encoding"),
         ("/v1/{{a}}", "must be an absolute URL"),
-        ("https://h.example/{{zz}}", "must name a parameter"),
+        ("https://h.example/{{zz}}", "must name a parameter: add the parameter, or remove the placeholder"),
         ("https://h.example/\0{{a}}", "percent-encoded"),
     ],
 )

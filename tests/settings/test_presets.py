@@ -219,7 +219,7 @@ def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
 def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
     assert refused(url=7, body={"json": {"a": "{{b}}"}}) == [
         ("url", "must be a text: put numbers, true, false and null in quotes"),
-        ("body.json.a", "{{b}} must name a parameter"),
+        ("body.json.a", "{{b}} must name a parameter: add the parameter, or remove the placeholder"),
     ]
 
 
@@ -233,7 +233,10 @@ def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
         ({"json": 1, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
         ({"form": {}, "content_type": "a/b"}, {"body.content_type": "may be used only with text"}),
         ({"json": {"{{x}}": 1}}, {"body.json.{{x}}": "a key must not contain {{"}),
-        ({"form": {"a": "{{x}}"}}, {"body.form.a": "{{x}} must name a parameter"}),
+        (
+            {"form": {"a": "{{x}}"}},
+            {"body.form.a": "{{x}} must name a parameter: add the parameter, or remove the placeholder"},
+        ),
         ({"text": None}, {"body.text": "must be a text: put numbers, true, false and null in quotes"}),
         ({"form": []}, {"body.form": "must be a mapping of fields to texts, numbers, true or false"}),
         ({"xml": "<a/>"}, {"body.xml": "unknown key; known: json, form, text, content_type"}),

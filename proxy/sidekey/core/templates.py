@@ -81,7 +81,8 @@ def parse(text: str, known: Collection[str]) -> Text:
         elif found[2] is None:
             raise InvalidTemplate("{{ must begin a placeholder such as {{name}}: write {{{{ for {{ itself")
         elif found[2] not in known:
-            raise InvalidTemplate(f"{{{{{found[2]}}}}} must name a parameter")
+            advice = "add the parameter, or remove the placeholder"
+            raise InvalidTemplate(f"{{{{{found[2]}}}}} must name a parameter: {advice}")
         else:
             literals.append(literal)
             names.append(found[2])
