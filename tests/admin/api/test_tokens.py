@@ -47,6 +47,11 @@ def test_a_token_is_shown_once_and_counts_at_once(running: Running, api: Api, na
     assert shown["last_used_at"]
     assert (shown["role"], shown["created_by"], shown["source"]) == ("editor", "admin-of-file", "store")
     assert api.ask("POST", "/tokens", {"name": name, "role": "viewer"}).code == "exists"
+    for wrong in (name, "", "No Name"):
+        said = api.ask("POST", "/tokens", {"name": wrong, "role": "sender"})
+        assert (said.code, said.pointers) == ("invalid", {"/name", "/presets"})
+    said = api.ask("POST", "/tokens", {"name": "", "role": "sender", "per_day": 0})
+    assert said.pointers == {"/name", "/per_day"}
     assert api.ask("DELETE", f"/tokens/{name}").code == "precondition_required"
     assert api.ask("DELETE", f"/tokens/{name}", match='"2"').code == "changed"
     assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204

@@ -28,7 +28,9 @@ from sidekey.admin.api.resources import (
     Page,
     altered_in,
     keys,
+    name_in,
     page_of,
+    read_body,
     stored_problem,
 )
 from sidekey.admin.api.route import MERGE_PATCH, PREFIX, Route
@@ -161,15 +163,23 @@ async def browse(service: Service, request: ApiRequest) -> ApiResult:
 )
 async def create(service: Service, request: ApiRequest) -> ApiResult:
     """Create an operator's token. Only this response contains it."""
-    sent = await service.read(NewToken, request)
+    name, wrong = name_in(request.document, "name")
+    # Any valid name stands in for a wrong one, so that the grants are checked too.
+    try:
+        sent = await service.validate(read_body, NewToken, {**request.document, "name": name or "new"})
+    except ApiProblem as problem:
+        raise invalid([*wrong, *problem.errors]) from None
+    taken = ""
+    if name in service.snapshot.admin.tokens:
+        taken = "admin.tokens of the config has this name: choose another"
+    elif name in (await service.store.read()).tokens:
+        taken = "another token has this name: choose another name, or revoke that token first"
     errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
     errors += _preset_errors(sent, service.snapshot)
-    if errors:
-        raise invalid(errors)
-    if sent.name in service.snapshot.admin.tokens:
-        raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
-    if sent.name in (await service.store.read()).tokens:
-        raise ApiProblem("exists", "another token has this name: choose another name, or revoke that token first")
+    if wrong or errors:
+        raise invalid([*wrong, *([ItemError("/name", taken)] if taken else []), *errors])
+    if taken:
+        raise ApiProblem("exists", taken)
     require_confirmation(request.operator, sent)
     token, digest = new_token()
     row = TokenRow(
