@@ -80,8 +80,8 @@ def call(page: object, call: str) -> None:
         """async (call) => {
             const main = document.querySelector("script[type=module]").src;
             const { get } = await import(main.replace("main.js", "api.js"));
-            const { confirmed } = await import(main.replace("main.js", "session.js"));
-            window.repeated = call === "confirm" ? confirmed("Something changes.") : get("/whoami");
+            const { privileged } = await import(main.replace("main.js", "session.js"));
+            window.repeated = call === "confirm" ? privileged("It changes.", async (own) => own) : get("/whoami");
         }""",
         call,
     )

@@ -1,6 +1,6 @@
 // Dialogs over a page: the native element keeps the focus inside and closes with Esc.
-import { html, signal, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
-import { Secret, Submit, Text } from "./fields.js";
+import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+import { Secret, Submit, Text, focusFirst } from "./fields.js";
 
 /** @type {import("./vendor/preact.js").Signal<(() => any)[]>} */
 const shown = signal([]);
@@ -63,8 +63,9 @@ export function ask({ title, text, yes, no = "Cancel", danger = false }) {
 }
 
 /**
- * Ask for a text. Null: the person cancelled it.
- * @param {{ title: string, text: any, label: string, yes: string, isSecret?: boolean, suggestions?: string[] }} question
+ * Ask for a text. Null: the person cancelled it. While `check` returns an error, the dialog stays open and shows it.
+ * @param {{ title: string, text: any, label: string, yes: string, isSecret?: boolean, suggestions?: string[],
+ *   check?: (text: string) => Promise<string> }} question
  * @returns {Promise<string | null>}
  */
 export function askText(question) {
@@ -72,19 +73,35 @@ export function askText(question) {
 }
 
 /** @param {Parameters<typeof askText>[0] & { close: (text: string | null) => void }} props */
-function TextDialog({ title, text, label, yes, isSecret = false, suggestions, close }) {
+function TextDialog({ title, text, label, yes, isSecret = false, suggestions, check, close }) {
   const [value, setValue] = useState("");
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  useEffect(() => {
+    if (error !== "") focusFirst(form.current);
+  }, [error]);
+  /** @param {Event} event */
+  const submit = async (event) => {
+    event.preventDefault();
+    const trimmed = value.trim();
+    if (trimmed === "") return;
+    setError("");
+    setBusy(true);
+    const found = (await check?.(trimmed)) ?? "";
+    setBusy(false);
+    if (found === "") close(trimmed);
+    else setError(found);
+  };
+  const cancel = () => busy || close(null);
   return html`
-    <${Dialog} title=${title} onClose=${() => close(null)}>
-      <form onSubmit=${(/** @type {Event} */ event) => {
-        event.preventDefault();
-        if (value.trim() !== "") close(value.trim());
-      }}>
+    <${Dialog} title=${title} onClose=${cancel}>
+      <form ref=${form} onSubmit=${submit}>
         <p>${text}</p>
-        <${isSecret ? Secret : Text} label=${label} value=${value} onInput=${setValue} suggestions=${suggestions} required />
+        <${isSecret ? Secret : Text} label=${label} value=${value} onInput=${setValue} suggestions=${suggestions} error=${error} required />
         <div class="actions">
-          <${Submit}>${yes}<//>
-          <button type="button" class="button" onClick=${() => close(null)}>Cancel</button>
+          <${Submit} busy=${busy}>${yes}<//>
+          <button type="button" class="button" onClick=${cancel}>Cancel</button>
         </div>
       </form>
     <//>

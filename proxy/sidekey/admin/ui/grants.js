@@ -3,8 +3,9 @@ import { useCall } from "./api.js";
 import { Check, Search, Text } from "./fields.js";
 import { Copy, Problem } from "./parts.js";
 import { Dialog, show } from "./dialog.js";
-import { confirmed } from "./session.js";
-import { html, useState } from "./vendor/preact.js";
+import { privileged } from "./session.js";
+import { number } from "./time.js";
+import { html, useRef, useState } from "./vendor/preact.js";
 import { idOf } from "./words.js";
 
 /** @typedef {{ id: string, title?: string, takes?: "parameters" | "payload" | null }} Item */
@@ -57,7 +58,7 @@ export function Name({ onInput, error }) {
   const [text, setText] = useState("");
   const name = idOf(text);
   const help = name === text ? "It cannot change." : name ? html`Saved as <strong>${name}</strong>. It cannot change.` : "Use letters from a to z, or digits.";
-  return html`<${Text} label="Name" value=${text} error=${error} required autofocus help=${help}
+  return html`<${Text} label="Name" value=${text} error=${error && name === "" ? "Enter a name." : error} required autofocus help=${help}
     onInput=${(/** @type {string} */ next) => {
       setText(next);
       onInput(idOf(next));
@@ -78,34 +79,39 @@ export async function checkedAndPrivileged(why, call) {
 }
 
 /**
- * Make a call that decides who may do what, once the person has confirmed it. Null: cancelled.
- * @param {string} why @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
- * @returns {Promise<import("./api.js").Result | null>}
- */
-export async function privileged(why, call) {
-  const confirmation = await confirmed(why);
-  if (confirmation === null) return null;
-  const result = await call(confirmation);
-  if (result.ok || result.problem.code !== "forbidden") return result;
-  return { ...result, problem: { ...result.problem, title: "That is not your own token", detail: "Nothing was changed. Try again." } };
-}
-
-/**
  * Show a new token until the person has copied it. Esc does not close it: nobody can show the token again.
  * @param {string} name @param {string} token @param {"person" | "caller"} kind
  */
 export function showToken(name, token, kind) {
-  const use = kind === "person" ? `${name} logs in with it at ${location.origin}/ui/.` : "The service sends it in the header Sidekey-Token.";
-  return show(
-    (close) => html`
-      <${Dialog} title=${`The token of ${name}`} onClose=${() => {}}>
-        <p>Copy it now. Nobody can show it again. ${use}</p>
-        <pre>${token}</pre>
-        <div class="actions">
-          <${Copy} text=${token} label="Copy the token" />
-          <button type="button" class="button primary" onClick=${() => close(null)}>I have copied it</button>
-        </div>
-      <//>
-    `,
-  );
+  return show((close) => html`<${TokenDialog} name=${name} token=${token} kind=${kind} close=${() => close(null)} />`);
 }
+
+/** @param {{ name: string, token: string, kind: "person" | "caller", close: () => void }} props */
+function TokenDialog({ name, token, kind, close }) {
+  const text = useRef(null);
+  const use = kind === "person" ? `${name} logs in with it at ${location.origin}/ui/.` : "The service sends it in the header Sidekey-Token.";
+  return html`
+    <${Dialog} title=${`The token of ${name}`} onClose=${() => {}}>
+      <p>Copy it now. Nobody can show it again. ${use}</p>
+      <pre ref=${text}>${token}</pre>
+      <div class="actions">
+        <${Copy} text=${token} label="Copy the token" source=${text} />
+        <button type="button" class="button" onClick=${close}>I have copied it</button>
+      </div>
+    <//>
+  `;
+}
+
+const SHOWN = 5;
+
+/** @param {"*" | string[]} ids @param {string} kind */
+export function some(ids, kind) {
+  if (ids === "*") return `All ${kind}`;
+  if (ids.length === 0) return `No ${kind}`;
+  const more = ids.length - SHOWN;
+  return more > 0 ? `${ids.slice(0, SHOWN).join(", ")} and ${more} more` : ids.join(", ");
+}
+
+/** @param {{ presets: string[] | null, per_minute: number | string | null, per_day: number | string | null }} grants Those of a sender. */
+export const sendsText = ({ presets, per_minute: minute, per_day: day }) =>
+  `${some(presets ?? [], "presets")} · ${number(Number(minute))} a minute, ${number(Number(day))} a day`;

@@ -61,8 +61,9 @@ export function State({ status, text }) {
   `;
 }
 
-/** @param {{ text: string, label?: string }} props A button that copies a text. */
-export function Copy({ text, label = "Copy" }) {
+/** @param {{ text: string, label?: string, source?: { current: HTMLElement | null } }} props
+ * A button that copies a text. With `source`, the element of the text, it is prominent, and selects the text if it cannot copy. */
+export function Copy({ text, label = "Copy", source }) {
   const [done, setDone] = useState("");
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
@@ -72,12 +73,13 @@ export function Copy({ text, label = "Copy" }) {
       setDone("Copied");
       say("Copied.");
     } catch {
-      setDone("Select the text and copy it");
+      setDone(source ? "Copy the selected text" : "Select the text and copy it");
+      if (source?.current) getSelection()?.selectAllChildren(source.current);
     }
     clearTimeout(timer.current);
     timer.current = window.setTimeout(() => setDone(""), 3000);
   };
-  return html`<button type="button" class="link" onClick=${copy}>${done || label}</button>`;
+  return html`<button type="button" class=${source ? "button primary" : "link"} onClick=${copy}>${done || label}</button>`;
 }
 
 /** @param {{ items: [key: string, label: string][], value: string, name?: string, label?: string }} props

@@ -113,15 +113,26 @@ async function askToLogIn() {
 }
 
 /**
- * Ask the person to confirm a change of who may do what, so that an unattended browser cannot make one.
+ * Make a call that decides who may do what once the person has confirmed it, so that an unattended browser cannot. Null: cancelled.
  * @param {string} why What is going to happen, as a sentence.
- * @returns {Promise<{ own_token?: string } | null>} Members for the body of the call. Null: cancelled.
+ * @param {(confirmation: { own_token?: string }) => Promise<import("./api.js").Result>} call
+ * @returns {Promise<import("./api.js").Result | null>}
  */
-export async function confirmed(why) {
+export async function privileged(why, call) {
   // A person of the company has no token.
-  if (me.value?.identity.startsWith("oidc:")) return show((close) => html`<${ConfirmByLogIn} why=${why} close=${close} />`);
-  const token = await askText({ title: "Confirm", text: why, label: "Your own token", yes: "Confirm", isSecret: true });
-  return token === null ? null : { own_token: token };
+  if (me.value?.identity.startsWith("oidc:")) {
+    const confirmation = await show((close) => html`<${ConfirmByLogIn} why=${why} close=${close} />`);
+    return confirmation && call(confirmation);
+  }
+  /** @type {import("./api.js").Result | null} */
+  let result = null;
+  const check = async (/** @type {string} */ token) => {
+    result = await call({ own_token: token });
+    return !result.ok && result.problem.code === "forbidden" ? "This is not the token that you are logged in with. Nothing was changed." : "";
+  };
+  const text = html`${why} To prove that it is you, enter the token that you log in with.`;
+  const token = await askText({ title: "Confirm", text, label: "Your own token", yes: "Confirm", isSecret: true, check });
+  return token === null ? null : result;
 }
 
 /** @param {{ why: string, close: (result: {} | null) => void }} props */

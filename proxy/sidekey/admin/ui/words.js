@@ -271,7 +271,7 @@ export function personName({ name, label = "", identity = "" }) {
 
 /** @param {string} name Return an ID for a name, such as "criteo-marketing" for "Criteo Marketing". */
 export function idOf(name) {
-  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replaceAll("ß", "ss");
   return plain.replace(/[^a-z0-9_]+/g, "-").replace(/^[-_]+/, "").slice(0, 63).replace(/-+$/, "");
 }
 

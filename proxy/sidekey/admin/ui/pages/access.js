@@ -1,10 +1,10 @@
 // Who may do what: people, callers and sessions.
 import { useCall, post, remove } from "../api.js";
 import { ask } from "../dialog.js";
-import { privileged, showToken } from "../grants.js";
+import { sendsText, showToken, some } from "../grants.js";
 import { Busy, Empty, More, Page, Problem, State, Tabs, Time, done } from "../parts.js";
-import { mayChange, me } from "../session.js";
-import { ago, number } from "../time.js";
+import { mayChange, me, privileged } from "../session.js";
+import { ago } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
 import { ROLES, personName } from "../words.js";
 
@@ -21,13 +21,12 @@ import { ROLES, personName } from "../words.js";
 /** @type {[string, string][]} */
 const TABS = [["people", "People"], ["callers", "Callers"], ["sessions", "Sessions"]];
 const EVERY = 30_000;
-const SHOWN = 5;
 
 /** @param {{ query: URLSearchParams }} props */
 export default function AccessPage({ query }) {
   const tab = query.get("tab") ?? "people";
   const List = { people: People, callers: Callers, sessions: Sessions }[tab] ?? People;
-  const add = { people: ["/ui/add/access/people", "Add a person"], callers: ["/ui/add/access/callers", "Add a caller"] }[tab];
+  const add = { people: ["/ui/add/access/people", "Add person"], callers: ["/ui/add/access/callers", "Add caller"] }[tab];
   return html`
     <${Page} title="Access" actions=${add && mayChange("admin") && html`<a class="button primary" href=${add[0]} data-key="n">${add[1]}</a>`}>
       <${Tabs} items=${TABS} value=${tab} />
@@ -67,8 +66,8 @@ function Person({ token, act }) {
     <tr>
       <th scope="row"><bdi>${name}</bdi>${isMe && html` <span class="soft">(you)</span>`}
         ${token.problem && html`<p><${State} status="unusable" /> ${token.problem}</p>`}</th>
-      <td data-label="May"><span class="strong">${ROLES[role].name}</span><p>${role === "sender" ? html`<${Grants} token=${token} />` : ROLES[role].does}</p></td>
-      <td data-label="Last used">${used ? html`<${Time} at=${used} text=${ago(used)} />` : source === "store" && "Never"}
+      <td data-label="May"><span class="strong">${ROLES[role].name}</span><p>${role === "sender" ? `Sends ${sendsText(token)}` : ROLES[role].does}</p></td>
+      <td data-label="Last used">${used ? html`<${Time} at=${used} text=${ago(used)} />` : source === "store" ? "Never" : html`<span class="soft">Not recorded</span>`}
         ${expires && html`<p>Until <${Time} at=${expires} /></p>`}</td>
       <td class="acts">${
         source === "file"
@@ -80,11 +79,6 @@ function Person({ token, act }) {
       }</td>
     </tr>
   `;
-}
-
-/** @param {{ token: Token }} props */
-function Grants({ token: { presets, per_minute: minute, per_day: day } }) {
-  return html`Sends ${some(presets ?? [], "presets")} · ${number(minute ?? 0)} a minute, ${number(day ?? 0)} a day`;
 }
 
 /** @param {{ after: string | null }} props */
@@ -186,14 +180,6 @@ function Listed({ path, after, columns, empty, row }) {
         </table></div>`}
     <${More} next=${body.next} />
   `;
-}
-
-/** @param {"*" | string[]} ids @param {string} kind */
-function some(ids, kind) {
-  if (ids === "*") return `All ${kind}`;
-  if (ids.length === 0) return `No ${kind}`;
-  const more = ids.length - SHOWN;
-  return more > 0 ? `${ids.slice(0, SHOWN).join(", ")} and ${more} more` : ids.join(", ");
 }
 
 /** @param {{ version: number | null }} item */

@@ -15,7 +15,7 @@ const NEW = { name: "", integrations: [], presets: [] };
 /** @param {{ params: { name?: string } }} props Without a name, a new caller. */
 export default function CallerPage({ params: { name } }) {
   const { result, problem } = useCall(name === undefined ? null : `/callers/${encodeURIComponent(name)}`);
-  const title = name === undefined ? "Add a caller" : `What ${name} may use`;
+  const title = name === undefined ? "Add caller" : `What ${name} may use`;
   const crumbs = html`<a href="/ui/access?tab=callers">Access</a> / ${name ?? "Add"}`;
   const loaded = name === undefined ? NEW : result?.ok && result.body;
   return html`
@@ -61,7 +61,7 @@ function Form({ loaded, etag, isNew }) {
         <${Grant} key=${kind} kind=${kind} granted=${caller[kind]} error=${errorsAt(problem, `/${kind}`)}
           onChange=${(/** @type {Granted} */ granted) => setCaller({ ...caller, [kind]: granted })} />`)}
       <${Problem} problem=${problem} shown=${["/name", "/integrations", "/presets"]} />
-      <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add the caller" : "Save"}<//><a class="button" href="/ui/access?tab=callers">Cancel</a></div>
+      <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add caller" : "Save"}<//><a class="button" href="/ui/access?tab=callers">Cancel</a></div>
     </form>
   `;
 }

@@ -1,7 +1,7 @@
 // Add a person, and change what a sender may send.
 import { patch, post, useCall } from "../api.js";
 import { Choice, Radios, Submit, Text, errorsAt, focusFirst } from "../fields.js";
-import { Name, Picker, checkedAndPrivileged, showToken } from "../grants.js";
+import { Name, Picker, checkedAndPrivileged, sendsText, showToken } from "../grants.js";
 import { Busy, Empty, Page, Problem, done } from "../parts.js";
 import { go, leaveQuestion } from "../router.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
@@ -19,7 +19,7 @@ const SHOWN = ["/name", "/role", "/presets", "/per_minute", "/per_day", "/expire
 /** @param {{ params: { name?: string } }} props Without a name, a new person. */
 export default function PersonPage({ params: { name } }) {
   const { result, problem } = useCall(name === undefined ? null : `/tokens/${encodeURIComponent(name)}`);
-  const title = name === undefined ? "Add a person" : `What ${name} may send`;
+  const title = name === undefined ? "Add person" : `What ${name} may send`;
   const crumbs = html`<a href="/ui/access">Access</a> / ${name ?? "Add"}`;
   const loaded = name === undefined ? NEW : result?.ok && personOf(result.body);
   return html`
@@ -44,6 +44,7 @@ function personOf({ name, role, presets, per_minute, per_day }) {
 function Form({ loaded, etag, isNew }) {
   const [person, setPerson] = useState(loaded);
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
+  const [tried, setTried] = useState(loaded);
   const [busy, setBusy] = useState(false);
   /** @type {{ current: HTMLFormElement | null }} */
   const form = useRef(null);
@@ -54,23 +55,24 @@ function Form({ loaded, etag, isNew }) {
   const isSender = person.role === "sender";
   /** @param {keyof Person} key */
   const set = (key) => (/** @type {any} */ value) => setPerson({ ...person, [key]: value });
-  /** @param {string} pointer */
-  const at = (pointer) => errorsAt(problem, pointer);
+  /** @param {keyof Person} key An error belongs to the value that was sent. */
+  const at = (key) => (person[key] === tried[key] ? errorsAt(problem, key === "days" ? "/expires_at" : `/${key}`) : "");
 
   /** @param {Event} event */
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
     setProblem(null);
+    setTried(person);
     const grants = isSender
       ? { presets: person.presets, per_minute: numberIn(person.per_minute), per_day: numberIn(person.per_day) }
       : {};
     const { name, role, days } = person;
     const expires = days === "" ? null : new Date(Date.now() + Number(days) * DAY).toISOString().replace(/\.\d+/, "");
     const result = await (isNew
-      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}.`, (own) =>
+      ? checkedAndPrivileged(`${name} gets a token with the role ${ROLES[role].name}${isSender ? `, and may send ${sendsText(person)}` : ""}.`, (own) =>
           post("/tokens", { name, role, ...grants, expires_at: expires, ...own }))
-      : checkedAndPrivileged(`${name} may send ${person.presets.length} presets.`, (own) =>
+      : checkedAndPrivileged(`${name} may send ${sendsText(person)}.`, (own) =>
           patch(`/tokens/${encodeURIComponent(name)}`, { ...grants, ...own }, { etag })));
     setBusy(false);
     if (result === null) return;
@@ -83,21 +85,21 @@ function Form({ loaded, etag, isNew }) {
   return html`
     <form class="limited" ref=${form} onSubmit=${submit}>
       ${isNew && html`
-        <${Name} onInput=${set("name")} error=${at("/name")} />
-        <${Radios} label="Role" value=${person.role} onInput=${set("role")} error=${at("/role")}
+        <${Name} onInput=${set("name")} error=${at("name")} />
+        <${Radios} label="Role" value=${person.role} onInput=${set("role")} error=${at("role")}
           options=${Object.entries(ROLES).map(([role, { name, does }]) => [role, `${name}: ${does}`])} />
       `}
       ${isSender && html`
-        <${Picker} kind="presets" label="Presets" fillable chosen=${person.presets} onChange=${set("presets")} error=${at("/presets")} />
+        <${Picker} kind="presets" label="Presets" fillable chosen=${person.presets} onChange=${set("presets")} error=${at("presets")} />
         <p class="help">Editors can change what a preset sends, also after you allowed it.</p>
         <div class="row field">
-          <${Text} type="number" label="Sends a minute" value=${person.per_minute} onInput=${set("per_minute")} error=${at("/per_minute")} />
-          <${Text} type="number" label="Sends in 24 hours" value=${person.per_day} onInput=${set("per_day")} error=${at("/per_day")} />
+          <${Text} type="number" label="Sends a minute" value=${person.per_minute} onInput=${set("per_minute")} error=${at("per_minute")} />
+          <${Text} type="number" label="Sends in 24 hours" value=${person.per_day} onInput=${set("per_day")} error=${at("per_day")} />
         </div>
       `}
-      ${isNew && html`<${Choice} label="The token works" value=${person.days} onInput=${set("days")} options=${PERIODS} error=${at("/expires_at")} />`}
+      ${isNew && html`<${Choice} label="The token works" value=${person.days} onInput=${set("days")} options=${PERIODS} error=${at("days")} />`}
       <${Problem} problem=${problem} shown=${SHOWN} />
-      <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add the person" : "Save"}<//><a class="button" href="/ui/access">Cancel</a></div>
+      <div class="actions"><${Submit} busy=${busy}>${isNew ? "Add person" : "Save"}<//><a class="button" href="/ui/access">Cancel</a></div>
     </form>
   `;
 }
