@@ -138,7 +138,7 @@ def test_adding_begins_with_the_words_people_know(console: Console) -> None:
     page.goto(f"{console.base}/ui/integrations")
     page.get_by_role("link", name="Add integration").wait_for()
     page.keyboard.press("n")
-    page.get_by_role("heading", name="Add an integration").wait_for()
+    page.get_by_role("heading", name="Add integration").wait_for()
     assert page.get_by_role("link", name="Integrations").first.get_attribute("aria-current") == "true"
     search = page.get_by_role("searchbox")
     expect(search).to_be_focused()

@@ -36,7 +36,7 @@ def preset(console: Console, name: str, **more: Any) -> None:
 
 def test_a_preset_is_made_tried_and_saved(console: Console, crm: str) -> None:
     page = console.open("editor", "/presets")
-    page.get_by_role("link", name="Add a preset").first.click()
+    page.get_by_role("link", name="Add preset").first.click()
     page.get_by_label("Title").fill("Points after purchase")
     expect(page.get_by_role("textbox", name="ID", exact=True)).to_have_value("points-after-purchase")
     page.get_by_label("Integration").select_option(crm)
@@ -119,7 +119,7 @@ def test_a_preset_shows_who_sent_it_and_who_cannot(console: Console, crm: str) -
     preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("admin", "/presets/sent")
     senders = page.get_by_role("region", name="Who may send it")
-    expect(senders).to_contain_text("Nobody yet.")
+    expect(senders).to_contain_text("Editors and admins; no senders yet.")
     expect(page.get_by_text('"to": "{{phone}}"')).to_be_visible()
     grants = {"role": "sender", "presets": ["hook-of-a-file"], "own_token": TOKENS["admin"]}
     jane = admin.by(admin.post("/tokens", {"name": "jane", **grants})["token"])
@@ -154,6 +154,16 @@ def test_a_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
     preset(console, "original", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("editor", "/presets/original")
     page.get_by_role("link", name="Duplicate").click()
+    start = page.get_by_label("Start from")
+    expect(start).to_have_value("original")
+    start.select_option("An empty form")
+    expect(page.get_by_label("Title")).to_have_value("")
+    start.select_option("original")
+    expect(page.get_by_label("Title")).to_have_value("Copy of Welcome text message")
+    page.get_by_role("textbox", name="JSON body").fill('{"to": "{{phone}}", "tongue": "{{tongue}}"}')
+    expect(start).to_be_disabled()
+    page.get_by_text("The request names {{tongue}} without a parameter.").wait_for()
+    page.get_by_role("textbox", name="JSON body").fill('{"to": "{{phone}}"}')
     page.get_by_role("button", name="Save").click()
     page.get_by_role("heading", name="Copy of Welcome text message").wait_for()
     original, copy = (

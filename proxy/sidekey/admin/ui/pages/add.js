@@ -23,7 +23,7 @@ export default function AddPage({ query }) {
   const known = [...(providers.body?.items ?? [])].sort((one, other) => one.title.localeCompare(other.title));
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / Add`;
   return html`
-    <${Page} title="Add an integration" crumbs=${crumbs}>
+    <${Page} title="Add integration" crumbs=${crumbs}>
       <div class="filters"><${Search} label="What do you want to connect to?" example="What do you want to connect to? such as Azure, bearer, SMS"
         value=${q} onInput=${(/** @type {string} */ value) => setQuery({ q: value }, { replace: true })} autofocus /></div>
       <${Loading} problem=${kinds.problem ?? providers.problem} body=${kinds.body && providers.body} />

@@ -46,7 +46,7 @@ export default function FormPage({ params, query }) {
       isCurrent = false;
     };
   }, [params.id, params.kind, provider, source, turn]);
-  const title = params.id ? `Edit ${params.id}` : "Add an integration";
+  const title = params.id ? `Edit ${params.id}` : "Add integration";
   if (found.start !== undefined) return html`<${Editor} key=${turn} start=${found.start} again=${() => setTurn(turn + 1)} />`;
   return html`
     <${Page} title=${title}>

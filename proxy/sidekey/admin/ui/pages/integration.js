@@ -19,7 +19,7 @@ import { adviceFor, failureText, isRejected, kindName, latencyText, personName, 
 const POLL = 30_000;
 const MOST_CHANGES = 5;
 /** @type {[string, string][]} */
-const PERIODS = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"]];
+const PERIODS = [["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"]];
 
 /** @param {{ params: { id: string }, query: URLSearchParams }} props */
 export default function IntegrationPage({ params: { id }, query }) {

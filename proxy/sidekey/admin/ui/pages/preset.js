@@ -113,7 +113,7 @@ function Senders({ id, hasBody }) {
   return html`
     <section class="card pad" aria-labelledby="senders">
       <h2 id="senders">Who may send it</h2>
-      <p><bdi>${names || "Nobody yet."}</bdi></p>
+      <p>Editors and admins; ${names ? html`senders: <bdi>${names}</bdi>` : "no senders yet"}.</p>
       <${Problem} problem=${problem} />
       ${others.length > 0 && html`
         <div class="filters">

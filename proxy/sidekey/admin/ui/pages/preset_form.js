@@ -6,7 +6,7 @@ import { FormOfPreset, parametersOf } from "../form_of_preset.js";
 import { Exact } from "../exact.js";
 import { Busy, Details, Page, Problem, State, say } from "../parts.js";
 import { NEW_DRAFT, NEW_PARAMETER, TYPES, documentOf, draftOf, formOf, undeclared, wrongIn } from "../preset_document.js";
-import { go, leaveQuestion } from "../router.js";
+import { go, leaveQuestion, setQuery } from "../router.js";
 import { ago, duration } from "../time.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { idOf } from "../words.js";
@@ -32,16 +32,26 @@ const SHOWN = ["/id", "/title", "/help", "/description", "/tags", "/integration"
 export default function PresetFormPage({ params: { id }, query }) {
   const from = id ?? query.get("from");
   const { result, problem } = useCall(from === null ? null : `/presets/${encodeURIComponent(from)}`, undefined, { exact: true });
-  const title = id === undefined ? "Add a preset" : `Edit ${result?.ok ? result.body.title || id : id}`;
+  const title = id === undefined ? "Add preset" : `Edit ${result?.ok ? result.body.title || id : id}`;
   const crumbs = html`<a href="/ui/presets">Presets</a> / ${id === undefined ? "Add" : html`<a href=${`/ui/presets/${encodeURIComponent(id)}`}>${id}</a> / Edit`}`;
   const loaded = useMemo(() => (result?.ok ? draftOf(result.body) : null), [result]);
   const start = from === null ? NEW_DRAFT : loaded && (id === undefined ? copyOf(loaded) : loaded);
   return html`
     <${Page} title=${title} crumbs=${crumbs}>
       <${Problem} problem=${problem} />
-      ${start ? html`<${Form} key=${from ?? ""} start=${start} etag=${id !== undefined && result?.ok ? result.etag : null} />` : !problem && html`<${Busy} />`}
+      ${start ? html`<${Form} key=${from ?? ""} from=${id === undefined ? from ?? "" : null} start=${start} etag=${id !== undefined && result?.ok ? result.etag : null} />` : !problem && html`<${Busy} />`}
     <//>
   `;
+}
+
+/** @param {{ from: string, disabled: boolean }} props The preset to copy. Disabled once something is typed, which it would replace. */
+function StartFrom({ from, disabled }) {
+  const { body } = useCall("/presets");
+  const ids = new Map((body?.items ?? []).map((/** @type {{ id: string, title: string }} */ { id, title }) => [id, title && title !== id ? `${title} (${id})` : id]));
+  if (from !== "" && !ids.has(from)) ids.set(from, from);
+  if (ids.size === 0) return null;
+  return html`<${Choice} label="Start from" value=${from} disabled=${disabled} onInput=${(/** @type {string} */ id) => setQuery({ from: id })} options=${[["", "An empty form"], ...ids]}
+    help=${disabled ? "It would replace what you typed." : body?.next && "Another preset: open it, and choose Duplicate."} />`;
 }
 
 /** @param {Draft} draft @returns {Draft} */
@@ -50,8 +60,9 @@ function copyOf(draft) {
   return { ...draft, title, id: idOf(title) };
 }
 
-/** @param {{ start: Draft, etag: string | null }} props `etag`: the version that is edited. Null: a new preset. */
-function Form({ start, etag }) {
+/** @param {{ from: string | null, start: Draft, etag: string | null }} props
+ * `from`: the preset that a new one copies, or empty. `etag`: the version that is edited. Null: a new preset. */
+function Form({ from, start, etag }) {
   const [draft, setDraft] = useState(start);
   const [version, setVersion] = useState(etag);
   const [hasOwnId, setHasOwnId] = useState(etag !== null);
@@ -103,6 +114,7 @@ function Form({ start, etag }) {
   return html`
     <form class="columns wide" ref=${form} onSubmit=${submit}>
       <div>
+        ${from !== null && html`<${StartFrom} from=${from} disabled=${draft !== start} />`}
         <section class="card pad" aria-labelledby="about">
           <h2 id="about">For people</h2>
           <${Text} label="Title" value=${draft.title} onInput=${setTitle} error=${at("/title", draft.title)} example="Welcome text message" autofocus=${etag === null} />
@@ -140,7 +152,7 @@ function Form({ start, etag }) {
           <section class="card pad" aria-labelledby="parameters">
             <h2 id="parameters">Parameters</h2>
             <p class="help">Values that people fill in. {{name}} in URL, headers and body stands for one.</p>
-            ${missing.length > 0 && html`<p><button type="button" class="button"
+            ${missing.length > 0 && html`<p>The request names ${missing.map((name) => `{{${name}}}`).join(", ")} without a parameter. <button type="button" class="button"
               onClick=${() => change({ parameters: [...draft.parameters, ...missing.map((name) => ({ ...NEW_PARAMETER, name }))] })}
             >Add ${missing.join(", ")}</button></p>`}
             <${Rows} add="Add parameter" items=${draft.parameters} empty=${NEW_PARAMETER} onChange=${set("parameters")}

@@ -19,7 +19,7 @@ export default function PresetsPage({ query }) {
   const isFiltered = FILTERS.some((key) => filter[key] !== "");
   /** @param {string} key */
   const set = (key) => (/** @type {string} */ value) => setQuery({ [key]: value, after: null }, { replace: key === "q" });
-  const add = mayChange("editor") && html`<a class="button primary" href="/ui/add/presets" data-key="n">Add a preset</a>`;
+  const add = mayChange("editor") && html`<a class="button primary" href="/ui/add/presets" data-key="n">Add preset</a>`;
   return html`
     <${Page} title="Presets" actions=${add}>
       <div class="filters">
@@ -44,7 +44,7 @@ export default function PresetsPage({ query }) {
 function Table({ items }) {
   return html`
     <div class="card"><table class="list">
-      <thead><tr><th scope="col">Name</th><th scope="col">Sends</th><th scope="col">With</th><th scope="col">Status</th></tr></thead>
+      <thead><tr><th scope="col">Title</th><th scope="col">Sends</th><th scope="col">With</th><th scope="col">Status</th></tr></thead>
       <tbody>${items.map(({ id, title, takes, source, status, problem, tags, integration, method, url }) => html`
         <tr key=${source + id}>
           <th scope="row">

@@ -45,7 +45,7 @@ export default function SendListPage({ query }) {
 /** @param {{ q: string }} props */
 function NoForms({ q }) {
   if (q !== "") return html`<${Empty}><p>Nothing matches. <a href="/ui/send">Clear the search</a></p><//>`;
-  if (mayChange("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/add/presets">Add a preset</a></p><//>`;
+  if (mayChange("editor")) return html`<${Empty}><p>No preset has a form yet.</p><p><a class="button primary" href="/ui/add/presets">Add preset</a></p><//>`;
   return html`<${Empty}><p>You may not send anything yet. Ask an admin for a preset.</p><//>`;
 }
 
