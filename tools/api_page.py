@@ -214,9 +214,9 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
 
 A preset is one JSON object with a file's keys, and read-only members: `source`, `version`, `status`, `problem`,
 `created_at`, `updated_at`, `updated_by`. It has no secret, so the API shows presets of files completely. Its
-integration must be usable when you save the preset. `status` is `ok` or `unusable`, for example because it does not fit
-its integration any more; `problem` says why. [presets.md](presets.md#in-the-store) explains why an integration in use
-cannot be deleted (`in_use`).
+integration must be usable when you save the preset. `status` is `failing` if its integration is failing, or `unusable`
+if its requests are refused, for example because it does not fit its integration any more; `problem` says why. Otherwise
+it is `ok`. [presets.md](presets.md#in-the-store) explains why an integration in use cannot be deleted (`in_use`).
 
 You can preview and send presets that are served, and drafts. For a preset with a body, send `{{"parameters":
 {{...}}}}`, for one without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`,

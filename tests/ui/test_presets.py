@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
-from support.ui import HOSTILE, Console, assert_for_everybody
+from support.ask import get, within
+from support.ui import HOSTILE, Console, Shared, assert_for_everybody
 
 PARAMETERS = {
     "phone": {"type": "text", "title": "Phone", "format": "phone", "example": "+44 7700 900123"},
@@ -105,12 +106,27 @@ def test_the_second_of_two_editors_sees_the_difference_and_chooses(console: Cons
     assert console.api("editor").get("/presets/contested")["help"] == "Mine"
 
 
-def test_a_preset_says_that_its_integration_is_failing(console: Console, crm: str) -> None:
-    preset(console, "broken", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
-    page = console.browser("viewer")
-    integration = {**console.api("viewer").get(f"/integrations/{crm}"), "status": "failing"}
-    console.fixture(page, {f"GET /api/v1/integrations/{crm}": integration})
-    page.goto(f"{console.base}/ui/presets/broken")
+def test_a_preset_says_that_its_integration_is_failing(console: Console, shared: Shared) -> None:
+    """With the same word in the list, its filter, and the page."""
+    api = console.api("editor")
+    api.post("/integrations", {"id": "broken-crm", **basic(console.upstream.port)})
+    preset(
+        console,
+        "broken",
+        title="Broken",
+        integration="broken-crm",
+        parameters=PARAMETERS,
+        body={"json": {"to": "{{phone}}"}},
+    )
+    console.upstream.status = 401
+    for _ in range(3):
+        get(shared.child.proxy_port, "/i/broken-crm/x", {"Sidekey-Token": "the-token-of-a-file"})
+    within(lambda: api.get("/presets/broken")["status"] == "failing")
+    page = console.open("viewer", "/presets")
+    page.get_by_label("Status").select_option("Failing")
+    expect(page.get_by_role("row", name="Broken")).to_contain_text("Failing")
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_role("link", name="Broken", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Its integration is failing")
 
 

@@ -260,7 +260,7 @@ def _members(view: _View, standings: Standings) -> dict[str, Any]:
 
 
 def _standing(name: str, row: IntegrationRow | None, standings: Standings) -> Standing:
-    return standings.of_file(standings.snapshot.integrations[name]) if row is None else standings.of_stored(row)
+    return standings.of_served(standings.snapshot.integrations[name]) if row is None else standings.of_stored(row)
 
 
 def _written(row: IntegrationRow) -> Mapping[str, Any]:

@@ -39,13 +39,15 @@ from sidekey.settings.values import Name
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
 
-STATUSES: Final = ("ok", "unusable")
+STATUSES: Final = ("ok", "failing", "unusable")
 
 
 class PresetMembers(Members, Identified):
     """The members of a preset that its document does not have."""
 
-    status: Annotated[str, OneOf(STATUSES)] = Field(description="`unusable`: its requests are refused.")
+    status: Annotated[str, OneOf(STATUSES)] = Field(
+        description="`failing`: its integration is failing. `unusable`: its requests are refused."
+    )
     updated_at: Instant | None
     updated_by: str | None
 
@@ -118,16 +120,16 @@ class PresetCollection(Collection[PresetRow]):
         """Show a preset of a file, or a stored one, without its document if that cannot be relied upon."""
         snapshot = standings.snapshot
         document = json.loads(snapshot.presets[name].document) if row is None else _written(row)
-        return Shown(PresetMembers(id=name, **members_of(row, _problem_of(name, row, snapshot))), document)
+        return Shown(PresetMembers(id=name, **_members(name, row, document.get("integration"), standings)), document)
 
     def item(self, name: str, row: PresetRow | None, standings: Standings, query: Any) -> PresetItem | None:
         """Return an item of the list, or None if it does not match the query."""
         snapshot = standings.snapshot
-        problem = _problem_of(name, row, snapshot)
         entry = _of_built(snapshot.presets[name]) if row is None or is_served(row, snapshot) else _of_written(row)
-        if not _matches(name, entry, problem, query):
+        members = _members(name, row, entry.integration, standings)
+        if (query.status and query.status != members["status"]) or not _matches(name, entry, query):
             return None
-        return PresetItem(**members_of(row, problem), id=name, **entry._asdict())
+        return PresetItem(**members, id=name, **entry._asdict())
 
     def make(self, edit: Edit[PresetRow], snapshot: Snapshot, vault: Vault) -> NewRow[PresetRow]:
         """Make the row of a change. Raises ApiProblem with all errors, also if its integration cannot be used now."""
@@ -160,6 +162,18 @@ def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
     if row is None:
         return snapshot.presets[name].invalid
     return snapshot.preset_problem(row.id) or ("" if row.verified else UNVERIFIED)
+
+
+def _members(name: str, row: PresetRow | None, integration: object, standings: Standings) -> dict[str, Any]:
+    """Return the read-only members of a preset, whose status depends on its integration."""
+    problem = _problem_of(name, row, standings.snapshot)
+    found = standings.snapshot.integrations.get(str(integration))
+    if problem or found is None:
+        return members_of(row, problem)
+    standing = standings.of_served(found)
+    if standing.status == "failing":
+        return {**members_of(row, ""), "status": "failing"}
+    return members_of(row, "" if standing.usable else f"its integration cannot be used: {standing.problem}")
 
 
 class _Entry(NamedTuple):
@@ -208,12 +222,10 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _matches(name: str, entry: _Entry, problem: str, query: PresetFilter) -> bool:
+def _matches(name: str, entry: _Entry, query: PresetFilter) -> bool:
     if query.tag and query.tag not in entry.tags:
         return False
     if query.integration and query.integration != entry.integration:
-        return False
-    if query.status and query.status != ("unusable" if problem else "ok"):
         return False
     return contains(query.q, (name, entry.title, entry.description, entry.integration or "", *entry.tags))
 

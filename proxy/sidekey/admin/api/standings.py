@@ -17,8 +17,8 @@ class Standings(NamedTuple):
     failing: Mapping[str, int] = {}
     now: float = 0.0
 
-    def of_file(self, integration: Integration) -> Standing:
-        """Judge one of a file."""
+    def of_served(self, integration: Integration) -> Standing:
+        """Judge an integration that is served."""
         return standing_of(integration, self.now, self.failing.get(integration.id))
 
     def of_stored(self, row: IntegrationRow) -> Standing:

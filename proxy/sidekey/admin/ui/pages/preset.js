@@ -23,8 +23,6 @@ export default function PresetPage({ params: { id }, query }) {
   const path = `/presets/${name}`;
   const { result, body: preset, problem } = useCall(path, undefined, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
-  const { body: integration } = useCall(preset ? `/integrations/${encodeURIComponent(preset.integration)}` : null, undefined, { every: EVERY });
-  const isFailing = preset?.status === "ok" && integration?.status === "failing";
   const canEdit = preset?.source === "store" && may("editor");
   const tab = query.get("tab") ?? "overview";
   const drop = async () => {
@@ -35,7 +33,7 @@ export default function PresetPage({ params: { id }, query }) {
     say("Deleted.");
     go("/presets");
   };
-  const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${isFailing ? "failing" : preset.status} text=${isFailing ? "Its integration is failing" : undefined} />`}`;
+  const heading = html`<bdi>${preset?.title || id}</bdi>${preset?.title && html` <span class="soft">${id}</span>`} ${preset && html`<${State} status=${preset.status} text=${preset.status === "failing" ? "Its integration is failing" : undefined} />`}`;
   return html`
     <${Page} title=${preset?.title || id} heading=${heading} crumbs=${html`<a href="/ui/presets">Presets</a> / ${id}`}
       actions=${preset && html`

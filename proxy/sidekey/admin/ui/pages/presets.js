@@ -5,11 +5,12 @@ import { Empty, Loading, More, Page, State } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
 import { html } from "../vendor/preact.js";
+import { STATES } from "../words.js";
 
 /** @typedef {import("../api.js").Schemas["PresetItem"]} Item */
 
 /** @type {[string, string][]} */
-const STATUSES = [["", "All"], ["ok", "OK"], ["unusable", "Cannot be used"]];
+const STATUSES = [["", "All"], ...["ok", "failing", "unusable"].map((each) => /** @type {[string, string]} */ ([each, STATES[each][1]]))];
 const FILTERS = ["q", "status", "tag", "integration"];
 
 /** @param {{ query: URLSearchParams }} props */
