@@ -61,7 +61,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     press(page, "Add field")
     box(page, "Name").last.fill("scope")
     box(page, "Value").fill("read")
-    page.get_by_text(f"Webhooks go to {console.upstream.url} and below.").wait_for()
+    page.get_by_text(f"Requests may go to {console.upstream.url} and below.").wait_for()
     press(page, "Test integration")
     page.get_by_text("Add a request to test with").wait_for()
     expect(box(page, "Path")).to_be_focused()
@@ -72,7 +72,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     assert b"scope=read" in token.body
     assert b"client_secret=canary-of-the-client" in token.body
     assert (tested.path, tested.headers["Authorization"]) == ("/me", "Bearer t")
-    page.get_by_text("Where the access token goes: header Authorization, to").wait_for()
+    page.get_by_text("Where the access token goes: header Authorization, with requests to").wait_for()
     press(page, "Save")
     saved(page, "criteo-marketing")
     found = documents(console, "criteo-marketing")
@@ -148,7 +148,7 @@ def test_a_stored_secret_does_not_become_an_empty_public_header(console: Console
         {"id": "loyal", "endpoint_prefix": console.upstream.url, "auth": {"type": "headers", "headers": headers}},
     )
     page = console.open("editor", "/integrations/loyal/edit")
-    page.get_by_text("Where the credential goes: header X-Api-Key, to").wait_for()
+    page.get_by_text("Where the credential goes: header X-Api-Key, with requests to").wait_for()
     page.get_by_label("Secret", exact=True).first.uncheck()
     page.get_by_text("The stored secret does not become public.").wait_for()
     page.get_by_text("A value that usually is secret is public: check Secret.").wait_for()
@@ -208,11 +208,17 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     page = console.open("editor", "/add/integrations/mtls")
     box(page, "ID").fill("bank")
     box(page, "Endpoint prefix").fill("https://bank.example")
+    box(page, "Private key").fill(issued.pem.decode())
+    page.get_by_text("This is a certificate: enter it in the field Certificate.").wait_for()
+    box(page, "Certificate").fill(issued.key_pem.decode())
+    page.get_by_text("This is a private key: enter it in the field Private key.").wait_for()
+    box(page, "Private key").fill("")
     page.get_by_label("Read Certificate from a file").set_input_files(
         {"name": "client.pem", "mimeType": "application/x-pem-file", "buffer": issued.pem}
     )
     page.get_by_text("CN=client.example.com, issued by").wait_for()
     page.get_by_text("(198 days)").wait_for()
+    page.get_by_text("It is self-signed: check the box below").wait_for()
     box(page, "Private key").fill(issued.key_as(passphrase="x").decode())
     page.get_by_text("is encrypted").wait_for()
     box(page, "Private key").fill(issued.key_pem.decode())

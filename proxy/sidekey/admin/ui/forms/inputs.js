@@ -3,8 +3,9 @@ import { html, useEffect, useState } from "../vendor/preact.js";
 import { Check, Choice, errorsAt, FileText, Radios, Rows, Secret, Text } from "../fields.js";
 import { marked } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
+import { sentence } from "../words.js";
 import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors, valueError } from "./model.js";
-import { certificateText, enterAgain, setBy } from "./sentences.js";
+import { certificateText, enterAgain, IS_CERTIFICATE, setBy } from "./sentences.js";
 
 /**
  * @typedef {import("./model.js").Field} Field
@@ -49,7 +50,7 @@ export function FieldInput(props) {
     case "test":
       return html`<${TestRequest} ...${props} />`;
     default: {
-      const goes = field.key === "token_endpoint" && context.base !== null ? `Webhooks go to ${context.base} and below.` : help;
+      const goes = field.key === "token_endpoint" && context.base !== null ? `Requests may go to ${context.base} and below.` : help;
       return html`<${Text} ...${shared} help=${goes} example=${example} type=${field.input} suggestions=${field.suggestions} />`;
     }
   }
@@ -92,8 +93,11 @@ function Hidden({ label, text, error, replace }) {
 }
 
 /** @param {Props} props A certificate or key: from a file, as text, or from a URL. A key is hidden once it is valid. */
-function PemInput({ field, value, change, error, context }) {
+function PemInput({ field, value, change, error: refused, context }) {
   const { label, required, wrap } = field;
+  // Without a certificate beside it, the API does not look at the key.
+  const isSwapped = wrap !== "inline" && /BEGIN CERTIFICATE/.test(value.text) && !/PRIVATE KEY/.test(value.text);
+  const error = refused || (isSwapped ? sentence(IS_CERTIFICATE) : "");
   const help = field.help && prose(field.help);
   const isCertificate = wrap === "inline";
   const [valid, setValid] = useState("");
@@ -117,7 +121,8 @@ function PemInput({ field, value, change, error, context }) {
   `;
   return html`
     <${SecretInput} label=${label} value=${value} change=${change} error=${error} again=${againAt(context, pointerTo(field.path))} input=${input} />
-    ${isCertificate && context.certificate !== null && html`<p class="facts">${certificateText(context.certificate)}</p>`}
+    ${isCertificate && context.certificate !== null && html`<p class="facts">${certificateText(context.certificate)}
+      ${context.certificate.subject === context.certificate.issuer && " It is self-signed: check the box below if that is intended."}</p>`}
   `;
 }
 
@@ -148,7 +153,7 @@ function Domains({ field, value, change, error, context }) {
   return html`
     <${Check} label=${field.label} value=${value.isOn} onInput=${(/** @type {boolean} */ isOn) => change({ ...value, isOn })} />
     ${value.isOn && html`<div class="inner"><${Texts} items=${value.items} add="Add domain" label="Domain" required example=${field.example}
-      onChange=${(/** @type {string[]} */ items) => change({ ...value, items })} context=${context} pointer="/allowed_domains" error=${error} /></div>`}
+      onChange=${(/** @type {string[]} */ items) => change({ ...value, items })} help="Requests may also go to the domains listed here." context=${context} pointer="/allowed_domains" error=${error} /></div>`}
   `;
 }
 
@@ -234,6 +239,7 @@ function TestRequest({ field, value, change, error, context }) {
           onInput=${(/** @type {string} */ path) => change({ ...value, path })} /></div>
       </div>
       ${suggestion !== null && !isUsed && html`<button type="button" class="button" onClick=${() => change({ ...suggestion })}>Use the suggestion: ${suggestion.method} ${suggestion.path}</button>`}
+      ${context.base !== null && value.path.startsWith("/") && html`<p class="help"><bdi>${value.method} ${context.base.replace(/\/$/, "")}${value.path}</bdi></p>`}
       <p class="help">${field.help}</p>
     </fieldset>
   `;

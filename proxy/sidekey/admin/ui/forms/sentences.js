@@ -11,7 +11,7 @@ const PLACES = [
   ["body", "body field", "body fields"],
 ];
 
-/** @param {import("../api.js").Schemas["Targets"]} destination Return where a credential goes, such as "header Authorization, to https://api.example.com". */
+/** @param {import("../api.js").Schemas["Targets"]} destination Return where a credential goes, such as "header Authorization, with requests to https://api.example.com". */
 export function destinationText({ prefixes, domains, learns, places }) {
   const parts = PLACES.flatMap(([key, one, several]) => {
     const names = places[key] ?? [];
@@ -19,9 +19,10 @@ export function destinationText({ prefixes, domains, learns, places }) {
   });
   if (places.signature?.length) parts.push("a signature");
   if (places.handshake?.length) parts.push("the TLS handshake");
-  const within = [...prefixes, ...domains].join(", ");
+  // A prefix limits what the domains allow.
+  const within = (prefixes.length > 0 ? prefixes : domains).join(", ");
   const hosts = learns ? `the host that the log-in names${within && `, within ${within}`}` : within;
-  return `${parts.join(" and ")}, to ${hosts || "no host yet"}`;
+  return `${parts.join(" and ")}, with requests to ${hosts || "no host yet"}`;
 }
 
 /**
@@ -58,6 +59,8 @@ export function certificateText({ subject, issuer, not_after: end }, now = Date.
   return `${subject}, issued by ${issuer}, until ${day(end)} (${left}).`;
 }
 
+export const IS_CERTIFICATE = "this is a certificate: enter it in the field Certificate";
+
 /** @param {string} detail Return an error of the API as the form says it: keys have labels there. */
 export function errorText(detail) {
   if (detail === "this key is missing" || detail.startsWith("this kind needs endpoint_prefix")) return "fill this in";
@@ -66,6 +69,8 @@ export function errorText(detail) {
   const needs = /^this key is missing: \S+ needs (.*)$/s.exec(detail);
   if (needs) return `enter ${needs[1]}`;
   if (detail.startsWith("must be an absolute URL such as")) return "begin with https://, such as https://api.example.com";
+  if (detail.startsWith("must not contain a private key")) return "this is a private key: enter it in the field Private key";
+  if (detail === "must be a private key, but is a certificate") return IS_CERTIFICATE;
   if (detail.startsWith("this is public text: write a secret as")) return "a value that usually is secret is public: check Secret";
   return detail.replace(", and not be unknown", "").replace("write allow_private_ca: true", "check the box below");
 }
