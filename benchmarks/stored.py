@@ -91,7 +91,9 @@ async def _add_history(store: Store, names: Sequence[str], now: int) -> None:
         used = names if hour >= this - _DAY else ["bench"]
         await store.add_usage(sorted(Hour("integration", name, hour, hour * HOUR, 0, counters) for name in used))
     failures = (now - second for second in range(MOST))
-    await store.add_failures([Failure("bench", at, _WHO, "", "", "POST", 503, "", 40, "request") for at in failures])
+    await store.add_failures(
+        [Failure("bench", at, _WHO, "", "", "POST", 503, "", "", 40, "request") for at in failures]
+    )
 
 
 def _prefixes(base: str, count: int) -> Iterator[tuple[str, str]]:

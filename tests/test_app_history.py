@@ -262,8 +262,8 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
     hours = [*range(hour - 36 * 24, hour - 34 * 24)]
     database = tmp_path / "store.db"
     with closing(sqlite3.connect(database)) as connection, connection:
-        rows = [(*key, "", "", "", "GET", 401, "", 1, "") for key in failures]
-        connection.executemany("INSERT INTO sidekey_failures VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+        rows = [(*key, "", "", "", "GET", 401, "", "", 1, "") for key in failures]
+        connection.executemany("INSERT INTO sidekey_failures VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
         used = [("integration", f"i{name}", at, *([1] * 20)) for at in hours for name in range(250)]
         connection.executemany(f"INSERT INTO sidekey_usage VALUES ({','.join('?' * 23)})", used)
 

@@ -194,8 +194,8 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
   a moment ago, and those of other processes until about a minute ago. Sidekey keeps usage for 35 days.
 - `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000.
   Without a store, a process keeps its last 200, of all integrations. Each has the time, the caller or operator, the
-  preset and its URL template or else the host, the status, Sidekey's code if the response was its own, the duration
-  and the request ID. It never has a path, query, header, body or value.
+  preset and its URL template or else the host, the status, Sidekey's code if the response was its own, why there was
+  no credential, the duration and the request ID. It never has a path, query, header, body or value.
 - A request has failed if its response had a status of 400 or more, or if it ended in a code of Sidekey's own.
 
 ### Tests and previews

@@ -164,6 +164,7 @@ class History:
             line.method,
             line.status,
             line.code,
+            line.reason if line.code == "credential_unavailable" else "",
             round(line.duration * 1000),
             line.request_id,
         )

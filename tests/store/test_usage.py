@@ -58,7 +58,7 @@ async def test_the_newest_row_has_the_state(place: Place) -> None:
 
 async def test_one_failure_of_a_second_is_kept(place: Place) -> None:
     def failure(at: int, request_id: str) -> Failure:
-        return Failure("crm", at, "billing", "", "host", "GET", 401, "", 7, request_id)
+        return Failure("crm", at, "billing", "", "host", "GET", 401, "", "", 7, request_id)
 
     async with place.open() as first, place.open() as second:
         await first.add_failures([failure(1, "a"), failure(2, "b")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from support.api import basic
 from support.ask import get, within
 from support.ui import Console, Shared, assert_for_everybody
@@ -32,7 +34,7 @@ def test_a_failing_integration_says_what_to_do(console: Console, shared: Shared)
 
 
 def test_a_test_says_why_it_fails_and_leads_to_the_form(console: Console) -> None:
-    """An integration that nobody has used is not OK, and the page lists all of its hosts."""
+    """The page says that nobody has used the integration, and lists its hosts apart from its log-in."""
     auth = {
         "type": "oauth2",
         "token_endpoint": f"{console.upstream.url}/token",
@@ -46,12 +48,28 @@ def test_a_test_says_why_it_fails_and_leads_to_the_form(console: Console) -> Non
     console.upstream.body = b'{"error": "invalid_client"}'
     page = console.open("editor", "/integrations/untested")
     page.get_by_text("Not used yet").wait_for()
-    page.get_by_text("b.example, 127.0.0.1").wait_for()
+    assert page.get_by_role("definition").filter(has_text="example").inner_text() == "https://a.example, b.example"
     page.get_by_role("button", name="Test integration").click()
     page.locator("strong", has_text="returned 401 invalid_client").wait_for()
     page.get_by_text("The client ID, the user or the secret is refused").wait_for()
+    refused = "Sidekey could not get the credential: token endpoint returned 401 invalid_client"
+    page.get_by_role("row").filter(has_text=refused).wait_for()
     page.get_by_role("link", name="Edit the integration").click()
     page.get_by_label("Name").fill("Graph of marketing")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Saved.").wait_for()
-    assert page.get_by_text("Saved.").bounding_box()["height"] > 20
+    shown = page.get_by_text("Saved.").bounding_box()
+    assert shown["height"] > 20
+    menu = page.get_by_role("navigation", name="Pages")
+    assert shown["y"] > menu.bounding_box()["y"] + menu.bounding_box()["height"]
+    menu.get_by_role("link", name="Providers").click()
+    page.get_by_role("heading", name="Providers").wait_for()
+    assert page.get_by_text("Saved.").count() == 0
+
+
+def test_a_missing_test_is_added_where_the_form_has_it(console: Console) -> None:
+    document = {key: value for key, value in basic(console.upstream.port).items() if key != "test"}
+    console.api("editor").post("/integrations", {"id": "without-test", **document})
+    page = console.open("editor", "/integrations/without-test")
+    page.get_by_role("link", name="Add a test").click()
+    expect(page.get_by_label("Path")).to_be_focused()

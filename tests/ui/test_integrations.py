@@ -162,13 +162,18 @@ def test_adding_begins_with_the_words_people_know(console: Console) -> None:
     page.get_by_text("What you need").click()
     assert page.get_by_role("link", name="Add Salesforce Marketing Cloud Engagement").is_visible()
     assert page.get_by_role("link", name="Documentation of").get_attribute("rel") == "noreferrer"
+    page.get_by_role("searchbox", name="Search").fill("responsys")
+    page.get_by_text("Oracle Responsys is a kind of integration.").wait_for()
+    assert page.get_by_role("link", name="Add it").get_attribute("href") == "/ui/add/integrations/responsys"
 
 
 def test_a_viewer_tests_an_integration_and_explains_a_url(console: Console) -> None:
     make(console, "tested")
     page = console.open("viewer", "/integrations/tested")
+    page.get_by_text("Not used yet.").wait_for()
     page.get_by_role("button", name="Test integration").click()
     page.get_by_text("It works: the response was 200").first.wait_for()
+    page.get_by_text("Tested today").wait_for()
     page.get_by_text("Explain a URL").click()
     page.get_by_label("URL or path").fill("https://elsewhere.example/x")
     page.get_by_role("button", name="Explain").click()
@@ -200,8 +205,9 @@ def test_what_uses_an_integration_keeps_it(console: Console) -> None:
     duplicate = page.get_by_role("link", name="Duplicate")
     assert duplicate.get_attribute("href") == "/ui/add/integrations/basic?from=used"
     page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_text("Presets use it: used-hook.").wait_for()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    page.get_by_text("Presets use it: used-hook").wait_for()
+    page.get_by_role("alert").get_by_text("preset used-hook uses it").wait_for()
 
 
 def test_pages_are_for_everybody_with_hostile_texts(console: Console) -> None:

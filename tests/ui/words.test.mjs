@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ago, clock, duration, utc } from "../../proxy/sidekey/admin/ui/time.js";
-import { adviceFor, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, stateOf, testWords } from "../../proxy/sidekey/admin/ui/words.js";
+import { adviceFor, failureText, idOf, latencyText, logInProblem, outcome, personName, sendProblem, standingReason, testWords, usageNote } from "../../proxy/sidekey/admin/ui/words.js";
 
 const send = { outcome: "accepted", status: 200, code: "", host: "api.example.com", milliseconds: 412 };
 const problem = (code, errors = []) => ({ code, title: "Title", detail: "Detail.", errors });
@@ -46,16 +46,18 @@ test("people of the company log-in show the end of their subject", () => {
 test("advice and log-in problems", () => {
   assert.match(adviceFor({ status: 401, code: "" }), /secret was changed/);
   assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
+  const refused = { status: 502, code: "credential_unavailable", reason: "token endpoint returned 401 invalid_client" };
+  assert.match(adviceFor(refused), /secret is refused/);
+  assert.equal(failureText(refused), "Sidekey could not get the credential: token endpoint returned 401 invalid_client");
   assert.equal(adviceFor({ status: 404, code: "" }), "");
   assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
 });
 
-test("a state is OK only after a request that succeeded", () => {
-  const item = { status: "ok", expires_at: null, failing_since: null };
+test("an integration without a problem says whether its requests succeed", () => {
   const used = (...points) => ({ points, last_used_at: "2026-11-30T12:00:00Z" });
-  const statuses = [{ points: [[0, 0]], last_used_at: null }, used([2, 0], [2, 2], [0, 0]), used([2, 2], [3, 2]), used([0, 0]), null];
-  assert.deepEqual(statuses.map((usage) => stateOf(item, usage).status), ["unused", "failed_last", "ok", "ok", "ok"]);
-  assert.equal(stateOf({ ...item, status: "unusable" }, statuses[0]).status, "unusable");
+  const usages = [{ points: [[0, 0]], last_used_at: null }, used([2, 0], [2, 2], [0, 0]), used([2, 2], [3, 2]), used([0, 0]), null];
+  assert.deepEqual(usages.map((usage) => usageNote("ok", usage)), ["Not used yet", "No request succeeded lately", "", "", ""]);
+  assert.equal(usageNote("unusable", usages[0]), "");
 });
 
 test("a failure before the last change asks for a test", () => {
@@ -63,6 +65,8 @@ test("a failure before the last change asks for a test", () => {
   const failure = { at: "2026-11-30T11:00:00Z", status: 502, code: "credential_unavailable" };
   assert.match(standingReason(item, failure), /after its last failure. Test it/);
   assert.match(standingReason({ ...item, updated_at: "2026-11-30T10:00:00Z" }, failure), /^Last failure/);
+  assert.match(standingReason(item, failure, "2026-11-30T12:00:00Z"), /^Tested /);
+  assert.match(standingReason(item, { ...failure, at: "2026-11-30T13:00:00Z" }, "2026-11-30T12:00:00Z"), /^Last failure/);
 });
 
 test("a test says why there is no credential, and what to do", () => {

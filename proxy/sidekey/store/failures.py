@@ -18,7 +18,7 @@ _MOST_DELETED: Final = 5000
 TABLES: Final = (
     "CREATE TABLE sidekey_failures (integration TEXT NOT NULL, at BIGINT NOT NULL, who TEXT NOT NULL, "
     "preset TEXT NOT NULL, target TEXT NOT NULL, method TEXT NOT NULL, status BIGINT NOT NULL, code TEXT NOT NULL, "
-    "ms BIGINT NOT NULL, request_id TEXT NOT NULL, PRIMARY KEY (integration, at))",
+    "reason TEXT NOT NULL, ms BIGINT NOT NULL, request_id TEXT NOT NULL, PRIMARY KEY (integration, at))",
     "CREATE INDEX sidekey_failures_at ON sidekey_failures (at)",
 )
 
@@ -28,6 +28,7 @@ class Failure(NamedTuple):
 
     `at` is in seconds since the epoch, `who` the name of the caller or operator. `target` is the preset's URL template
     or the host, never a filled path. `code` is one of Sidekey's own, or empty for a response of the upstream.
+    `reason` says why there was no credential; other reasons may name parts of the request, and are not kept.
     """
 
     integration: str
@@ -38,6 +39,7 @@ class Failure(NamedTuple):
     method: str
     status: int
     code: str
+    reason: str
     ms: int
     request_id: str
 
@@ -45,7 +47,7 @@ class Failure(NamedTuple):
 async def add(transaction: Transaction, failures: Sequence[Failure]) -> None:
     """Add failures, unless the store already has one of the same integration and second."""
     statement = (
-        "INSERT INTO sidekey_failures VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "INSERT INTO sidekey_failures VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
         "ON CONFLICT (integration, at) DO NOTHING"
     )
     await transaction.execute_many(statement, failures)
@@ -65,7 +67,7 @@ async def page(transaction: Transaction, integration: str, before: int) -> list[
 
 
 def _read(integration: object, at: object, *columns: object) -> Failure:
-    who, preset, target, method, status, code, ms, request_id = columns
+    who, preset, target, method, status, code, reason, ms, request_id = columns
     return Failure(
         as_text(integration),
         as_number(at),
@@ -75,6 +77,7 @@ def _read(integration: object, at: object, *columns: object) -> Failure:
         as_text(method),
         as_number(status),
         as_text(code),
+        as_text(reason),
         as_number(ms),
         as_text(request_id),
     )

@@ -91,6 +91,7 @@ class Failure(Body):
     method: str
     status: int = Field(description="The status that the caller got; 0 if it left before.")
     code: str = Field(description="A code of Sidekey's own; empty for a response of the upstream.")
+    reason: str = Field(description="Of `credential_unavailable`: why there was no credential. Otherwise empty.")
     milliseconds: int
     request_id: str
 
@@ -218,6 +219,7 @@ def _failure(found: StoredFailure) -> Failure:
         method=found.method,
         status=found.status,
         code=found.code,
+        reason=found.reason,
         milliseconds=found.ms,
         request_id=found.request_id,
     )

@@ -138,14 +138,17 @@ const spoken = signal("");
 
 /** @param {string} text Let screen readers say a result. */
 export function say(text) {
+  const isRepeated = spoken.value === text;
+  hush();
   // The same text twice is read twice.
-  isShown.value = false;
-  spoken.value = spoken.value === text ? `${text}\u00a0` : text;
+  spoken.value = isRepeated ? `${text}\u00a0` : text;
+  hiding = window.setTimeout(hush, 6000);
+}
+
+function hush() {
   clearTimeout(hiding);
-  hiding = window.setTimeout(() => {
-    isShown.value = false;
-    spoken.value = "";
-  }, 6000);
+  isShown.value = false;
+  spoken.value = "";
 }
 
 const isShown = signal(false);
@@ -157,7 +160,12 @@ export function done(text) {
   isShown.value = true;
 }
 
-/** The live region of `say` and `done`. */
+/** The live region of `say` and `done`. Its text does not follow the person to another page. */
 export function Spoken() {
+  useEffect(() => {
+    const onClick = (/** @type {any} */ event) => event.target.closest("a") && hush();
+    document.addEventListener("click", onClick);
+    return () => document.removeEventListener("click", onClick);
+  }, []);
   return html`<div class=${isShown.value ? "done" : "hidden"} role="status" aria-live="polite">${spoken.value}</div>`;
 }

@@ -7,14 +7,14 @@ import { ago, clock, day, duration, number } from "./time.js";
  * @typedef {Pick<import("./api.js").Schemas["Send"], "outcome" | "status" | "code" | "host" | "milliseconds" | "retry_after">} Send
  */
 
+/** @typedef {{ status: number, code: string, reason?: string }} Result Of a failed request; `reason`: why there was no credential. */
+
 /** @type {Record<string, [Mood, string]>} States of integrations and presets, and outcomes of sends. */
 export const STATES = {
   ok: ["good", "OK"],
   expiring: ["warning", "Expires soon"],
   failing: ["bad", "Failing"],
   unusable: ["bad", "Cannot be used"],
-  unused: ["quiet", "Not used yet"],
-  failed_last: ["bad", "Last requests failed"],
   accepted: ["good", "Accepted"],
   refused: ["bad", "Not accepted"],
   failed: ["bad", "Error"],
@@ -123,14 +123,17 @@ function limit(problem, limits) {
 export function testWords({ ok, status, code, reason, note, milliseconds }) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
-  const advice = code === "credential_unavailable" ? credentialAdvice(reason) : adviceFor({ status: status ?? 0, code: code ?? "" });
+  const advice = adviceFor({ status: status ?? 0, code: code ?? "", reason });
   const text = code ? `It does not work: ${reason}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
   return bad(text, [advice, more].filter(Boolean).join(" "));
 }
 
+/** @param {string} reason Why Sidekey could not get a credential: the log-in refused it. */
+const isRefusedThere = (reason) => / returned 40[013]\b/.test(reason);
+
 /** @param {string} reason Why Sidekey could not get a credential. */
 function credentialAdvice(reason) {
-  if (/ returned 40[013]\b/.test(reason)) return "The client ID, the user or the secret is refused: check them, and enter the secret again.";
+  if (isRefusedThere(reason)) return "The client ID, the user or the secret is refused: check them, and enter the secret again.";
   return /endpoint|login/.test(reason) ? "Check its URL, and whether its host is up." : "";
 }
 
@@ -162,29 +165,39 @@ export function refusalText({ code, title, detail }) {
 }
 
 /**
- * The state of an integration. `ok` only means that nothing is wrong with its settings, so usage decides.
+ * The status of an integration, which lists filter by.
  * @param {{ status: string, expires_at: string | null, failing_since: string | null }} integration
- * @param {{ points: [requests: number, failed: number][], last_used_at: string | null } | null | undefined} usage
  * @returns {{ status: string, text?: string }}
  */
-export function stateOf({ status, expires_at: expires, failing_since: since }, usage) {
+export function stateOf({ status, expires_at: expires, failing_since: since }) {
   if (status === "failing" && since) return { status, text: `Failing since ${clock(since)}` };
   if (status === "expiring" && expires) return { status, text: `Expires ${ago(expires)}` };
-  if (status !== "ok" || !usage) return { status };
-  if (usage.last_used_at === null) return { status: "unused" };
+  return { status };
+}
+
+/**
+ * What to know besides the status "OK", which only means that nothing is wrong with the settings.
+ * @param {string} status
+ * @param {{ points: [requests: number, failed: number][], last_used_at: string | null } | null | undefined} usage
+ */
+export function usageNote(status, usage) {
+  if (status !== "ok" || !usage) return "";
+  if (usage.last_used_at === null) return "Not used yet";
   const last = usage.points.findLast(([requests]) => requests > 0);
-  return last && last[0] === last[1] ? { status: "failed_last" } : { status };
+  return last && last[0] === last[1] ? "No request succeeded lately" : "";
 }
 
 /**
  * Why an integration is in its state, and since when.
  * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
- * @param {{ at: string, status: number, code: string } | undefined} failure The newest failure.
+ * @param {Result & { at: string } | undefined} failure The newest failure.
+ * @param {string} [worked] When its last test succeeded; empty: that is not known.
  */
-export function standingReason({ status, expires_at: expires, problem, updated_at: changed }, failure) {
+export function standingReason({ status, expires_at: expires, problem, updated_at: changed }, failure, worked = "") {
   if (status === "unusable" && problem) return sentence(problem);
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
+  if (worked > (failure?.at ?? "") && worked >= (changed ?? "")) return `Tested ${clock(worked)}.`;
   if (failure && changed && changed > failure.at) return `Changed ${clock(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
@@ -195,7 +208,7 @@ const FAILURES = {
   upstream_tls_failed: ["TLS failed", "The TLS connection failed: check the certificate of the host, and which authority you trust."],
   upstream_timeout: ["did not respond in time", "The host did not respond in time: check whether it is slow, or raise the timeout."],
   upstream_protocol_error: ["sent an invalid response", "The host sent an invalid response: check the host name and the port."],
-  credential_unavailable: ["Sidekey has no credential", "Sidekey could not get the credential: test the integration to see why."],
+  credential_unavailable: ["Sidekey could not get the credential", "Test the integration to see why."],
   target_denied: [
     "Sidekey refused the target",
     "Services send to a URL that this integration does not allow: explain the URL below, or allow its domain.",
@@ -210,9 +223,12 @@ const FAILURES = {
 
 /**
  * A failed request in a few words: a status of the upstream, or what Sidekey reports in place of a response.
- * @param {{ status: number, code: string }} failure
+ * @param {Result} failure
  */
-export const failureText = ({ status, code }) => (code ? FAILURES[code]?.[0] ?? code : status ? String(status) : "no response");
+export function failureText({ status, code, reason }) {
+  if (code) return `${FAILURES[code]?.[0] ?? code}${reason ? `: ${reason}` : ""}`;
+  return status ? String(status) : "no response";
+}
 
 /** @type {Record<string, string>} Failed requests in usage, by result. */
 const RESULTS = {
@@ -224,18 +240,19 @@ const RESULTS = {
   tls: "TLS failed",
   protocol: "invalid response",
   timeout: "no response in time",
-  credential: "no credential to send",
+  credential: "credential not obtained",
   other: "refused by Sidekey",
 };
 
 /** @param {string} name @param {number} amount */
 export const resultText = (name, amount) => `${RESULTS[name] ?? name}: ${number(amount)}`;
 
-/** @param {{ status: number, code: string }} failure Return True if the upstream rejected the credential. */
-export const isRejected = ({ status, code }) => !code && (status === 401 || status === 403);
+/** @param {Result} failure Return True if the upstream or its log-in rejected the credential. */
+export const isRejected = ({ status, code, reason = "" }) => (code ? isRefusedThere(reason) : status === 401 || status === 403);
 
-/** @param {{ status: number, code: string }} failure `status` 0: there was no response. */
-export function adviceFor({ status, code }) {
+/** @param {Result} failure `status` 0: there was no response. */
+export function adviceFor({ status, code, reason }) {
+  if (code === "credential_unavailable" && reason) return credentialAdvice(reason);
   if (code) return FAILURES[code]?.[1] ?? "";
   if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
   if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";

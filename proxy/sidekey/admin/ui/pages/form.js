@@ -132,7 +132,7 @@ function Editor({ start, again }) {
   // Somebody who does not want to log in now is asked again only when they save or test.
   const loggedOut = useRef(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  const [focus, setFocus] = useState({ on: isNew ? "first" : "" });
+  const [focus, setFocus] = useState({ on: isNew ? "first" : here.value.query.get("focus") ?? "" });
 
   const document = save(fields, base.document, values);
   const isChanged = text !== null || (isNew ? !isSame(values, initial) : !isSame(document, base.document));
@@ -394,7 +394,7 @@ function Tested({ tested, isChanged, storeAndTest }) {
   if (tested === "running") return html`<${Busy} text="Testing…" />`;
   if (tested === "save") {
     return html`<div class="banner"><p>Save first: a stored secret is only used for what is saved.
-      <button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
+      ${" "}<button type="button" class="button" onClick=${storeAndTest}>Save and test</button></p></div>`;
   }
   return html`<${TestBanner} result=${tested}>${isChanged && "This is not saved yet."}<//>`;
 }

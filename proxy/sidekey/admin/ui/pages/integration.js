@@ -1,5 +1,5 @@
 // /integrations/ID: what is wrong, since when and what to do; then usage, failures, who uses it, and changes.
-import { post, remove, useCall } from "../api.js";
+import { get, post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
@@ -10,11 +10,12 @@ import { textOf } from "../sentences.js";
 import { may } from "../session.js";
 import { day, number } from "../time.js";
 import { html, useState } from "../vendor/preact.js";
-import { adviceFor, failureText, isRejected, kindName, latencyText, personName, resultText, sentence, standingReason, stateOf, testWords } from "../words.js";
+import { adviceFor, failureText, isRejected, kindName, latencyText, personName, resultText, sentence, standingReason, stateOf, testWords, usageNote } from "../words.js";
 
 /** @typedef {import("../integration_parts.js").Item & { auth?: any, add?: any, test?: { method?: string, path?: string } }} Integration */
 /** @typedef {import("../api.js").Schemas["Failure"]} Failure */
 /** @typedef {import("../api.js").Schemas["Usage"]} Usage */
+/** @typedef {import("../sentences.js").Entry} Entry */
 
 const POLL = 30_000;
 const MOST_CHANGES = 5;
@@ -26,9 +27,11 @@ export default function IntegrationPage({ params: { id }, query }) {
   const path = `/integrations/${encodeURIComponent(id)}`;
   const period = query.get("period") ?? "24h";
   const before = query.get("before");
-  const { body, result, problem } = useCall(path, {}, { every: POLL });
+  const { body, result, problem, reload } = useCall(path, {}, { every: POLL });
   const usage = useCall(`${path}/usage`, { period }, { every: POLL });
   const failures = useCall(`${path}/failures`, { before }, { every: POLL });
+  const activity = useCall(body?.source === "store" ? `${path}/activity` : null);
+  const reloadAll = () => [{ reload }, usage, failures, activity].forEach((call) => call.reload());
   const crumbs = html`<a href="/ui/integrations">Integrations</a> / <bdi>${body ? nameOf(body) : id}</bdi>`;
   if (!body) {
     return html`<${Page} title=${id} crumbs=${crumbs}>${problem?.code === "not_found"
@@ -43,7 +46,7 @@ export default function IntegrationPage({ params: { id }, query }) {
   const heading = html`<span class="named"><${Tile} name=${name} /><bdi>${name}</bdi></span>`;
   return html`
     <${Page} title=${name} heading=${heading} crumbs=${crumbs}>
-      <${Verdict} integration=${integration} usage=${usage.body} failure=${failures.body?.items[0]} canEdit=${canEdit} path=${path} />
+      <${Verdict} integration=${integration} usage=${usage.body} failure=${failures.body?.items[0]} entries=${activity.body?.items} canEdit=${canEdit} path=${path} reload=${reloadAll} />
       <${About} integration=${integration} canEdit=${canEdit} etag=${etag} path=${path} />
       <${Problem} problem=${problem} />
       <section class="card pad" aria-labelledby="usage">
@@ -56,16 +59,16 @@ export default function IntegrationPage({ params: { id }, query }) {
         ${failures.body ? html`<${Failures} page=${failures.body} />` : html`<${Loading} problem=${failures.problem} />`}
       </section>
       <${Users} id=${id} />
-      ${integration.source === "store" && html`<${Changes} id=${id} title=${name} />`}
+      ${integration.source === "store" && html`<${Changes} id=${id} title=${name} entries=${activity.body?.items} problem=${activity.problem} />`}
       <${Developers} id=${id} test=${integration.test} />
       <${Details} summary="Explain a URL"><${Explain} path=${path} /><//>
     <//>
   `;
 }
 
-/** @param {{ integration: Integration, usage: Usage | undefined, failure: Failure | undefined, canEdit: boolean, path: string }} props
- * The first lines: what is wrong, since when, what to do. */
-function Verdict({ integration, usage, failure, canEdit, path }) {
+/** @param {{ integration: Integration, usage: Usage | undefined, failure: Failure | undefined, entries: Entry[] | undefined, canEdit: boolean,
+ *   path: string, reload: () => void }} props The first lines: what is wrong, since when, what to do. */
+function Verdict({ integration, usage, failure, entries, canEdit, path, reload }) {
   const [tested, setTested] = useState(/** @type {any} */ (null));
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
@@ -81,10 +84,14 @@ function Verdict({ integration, usage, failure, canEdit, path }) {
     setTested(found.ok ? found.body : null);
     setProblem(found.ok ? null : found.problem);
     if (found.ok) say(testWords(found.body).text);
+    reload();
   };
+  const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
+  const worked = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at;
+  const reason = standingReason(integration, failure, worked) || (note && `${note}.`);
   return html`
     <div class="verdict">
-      <p><${State} ...${stateOf(integration, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) })} /> ${standingReason(integration, failure)}</p>
+      <p><${State} ...${stateOf(integration)} /> ${reason}</p>
       ${advice && html`<p>${advice}${" "}
         ${isRejected(/** @type {Failure} */ (failure)) && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
       </p>`}
@@ -92,7 +99,7 @@ function Verdict({ integration, usage, failure, canEdit, path }) {
       ${integration.source === "file" && html`<p class="soft">Set in a config file. Change it there.</p>`}
       <div class="actions">
         ${hasTest && html`<button type="button" class="button" aria-disabled=${busy ? "true" : undefined} onClick=${() => busy || test()}>Test integration</button>`}
-        ${!hasTest && canEdit && html`<a class="button" href=${edit}>Add a test</a>`}
+        ${!hasTest && canEdit && html`<a class="button" href=${`${edit}?focus=test`}>Add a test</a>`}
         ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
       </div>
       ${tested && html`<${TestBanner} result=${tested}>${!tested.ok && canEdit && html`<a href=${edit}>Edit the integration</a>`}<//>`}
@@ -105,12 +112,15 @@ function Verdict({ integration, usage, failure, canEdit, path }) {
 function About({ integration, canEdit, etag, path }) {
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const { id, description, tags, kind, hosts, base, expires_at: expires, auth, add } = integration;
-  const others = hosts.filter((host) => !base || host !== new URL(base).hostname);
   const logIn = auth?.token_endpoint ?? auth?.login_endpoint;
+  // The host of the log-in is shown below, unless requests go there by default.
+  const others = hosts.filter((host) => [base, logIn].every((url) => !url || host !== new URL(url).hostname));
   const headers = Object.entries({ ...auth?.headers, ...add?.headers });
   const exportIt = async () => setProblem(await exportAs(`${id}.yaml`, [id]));
   const deleteIt = async () => {
-    const text = "Its secrets are deleted too, and services that use it are refused.";
+    const used = await get("/presets", { query: { integration: id } });
+    const presets = used.ok ? used.body.items.map((/** @type {{ id: string }} */ preset) => preset.id).join(", ") : "";
+    const text = html`<p>Its secrets are deleted too, and services that use it are refused.</p>${presets && html`<p>Presets use it: <bdi>${presets}</bdi>.</p>`}`;
     const sure = await ask({ title: `Delete ${nameOf(integration)}?`, text, yes: "Delete", danger: true });
     if (!sure) return undefined;
     const result = await remove(path, { etag });
@@ -124,7 +134,7 @@ function About({ integration, canEdit, etag, path }) {
         <dt>ID</dt><dd><code>${id}</code> <${Copy} text=${id} label="Copy" /></dd>
         ${description && html`<dt>Description</dt><dd><bdi>${description}</bdi></dd>`}
         <dt>Kind</dt><dd>${kindName(kind)}</dd>
-        ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${base && html`<code>${base}</code>`} ${others.join(", ")}</dd>`}
+        ${hosts.length > 0 && html`<dt>Sends to</dt><dd>${[...(base ? [base] : []), ...others].map((target, index) => html`${index > 0 && ", "}<code><bdi>${target}</bdi></code>`)}</dd>`}
         ${logIn && html`<dt>Logs in at</dt><dd><code><bdi>${logIn}</bdi></code></dd>`}
         ${headers.map(([name, value]) => html`<dt>Header</dt><dd>${typeof value === "string" ? html`<code><bdi>${name}: ${value}</bdi></code> (public)` : html`<code><bdi>${name}</bdi></code> (secret)`}</dd>`)}
         ${expires && html`<dt>Certificate</dt><dd>until <${Time} at=${expires} text=${day(expires)} />
@@ -211,11 +221,8 @@ function Users({ id }) {
   `;
 }
 
-/** @param {{ id: string, title: string }} props */
-function Changes({ id, title }) {
-  const { body, problem } = useCall(`/integrations/${encodeURIComponent(id)}/activity`);
-  /** @type {import("../sentences.js").Entry[]} */
-  const entries = body?.items ?? [];
+/** @param {{ id: string, title: string, entries: Entry[] | undefined, problem: import("../api.js").Problem | null }} props */
+function Changes({ id, title, entries = [], problem }) {
   return html`
     <section class="card pad" aria-labelledby="changes">
       <h2 id="changes">Changes</h2>
@@ -240,7 +247,7 @@ function Developers({ id, test }) {
   return html`
     <${Details} summary="For developers: curl, HTTP_PROXY, Python, Node">
       <p>Send requests to Sidekey's proxy, here at <code>${proxy}</code>. Sidekey adds the credential. <code>SIDEKEY_TOKEN</code> is the token of
-        a caller: ${may("admin") ? html`add one under <a href="/ui/access?tab=callers">Access, Callers</a>` : "an admin adds one under Access, Callers"}.</p>
+        a caller: ${may("admin") ? html`add one under <a href="/ui/access?tab=callers">Access, Callers</a>` : "ask an admin for one"}.</p>
       ${ways.map(([name, text]) => html`<h3>${name} <${Copy} text=${text} label=${`Copy ${name}`} /></h3><pre>${text}</pre>${name === "HTTP_PROXY" && html`<p class="help">For URLs that begin with
         http://; Sidekey sends them on by https if the integration does. For https:// set HTTPS_PROXY alike, and let the program trust
         Sidekey's own certificate authority: <code>sidekey exec ${id} -- PROGRAM</code> does both.</p>`}`)}

@@ -14,6 +14,7 @@ import { kindName } from "../words.js";
 export default function ProvidersPage({ query }) {
   const q = query.get("q") ?? "";
   const { body, problem } = useCall("/providers", { q });
+  const kinds = useCall(q ? "/kinds" : null, { q }).body?.items ?? [];
   /** @type {Provider[]} */
   const providers = [...(body?.items ?? [])].sort((one, other) => one.title.localeCompare(other.title));
   return html`
@@ -23,7 +24,10 @@ export default function ProvidersPage({ query }) {
         onInput=${(/** @type {string} */ value) => setQuery({ q: value }, { replace: true })} /></div>
       <${Loading} problem=${problem} body=${body} />
       ${body && providers.length === 0 && html`<${Empty}>
-        <p>No provider is called that. Most services use OAuth 2.0 or an API key.</p>
+        ${kinds.length > 0
+          ? kinds.map((/** @type {import("../api.js").Schemas["Kind"]} */ { kind, title }) => html`<p>${title} is a kind of integration.
+            ${mayChange("editor") && html`${" "}<a href=${`/ui/add/integrations/${kind}`}>Add it</a>`}</p>`)
+          : html`<p>No provider is called that. Most services use OAuth 2.0 or an API key.</p>`}
         <p><a href=${hrefWith({ q: null })}>Clear the search</a></p>
       <//>`}
       <ul class="providers">${providers.map((provider) => html`<${Provider} key=${provider.provider} ...${provider} />`)}</ul>
