@@ -38,8 +38,7 @@ def test_a_document_that_may_be_saved_says_where_its_credential_goes(editor: Api
     assert (found["valid"], found["version"], found["errors"], found["reenter"]) == (True, None, [], [])
     assert found["destination"] == {
         "base": base,
-        "prefixes": [base],
-        "domains": [],
+        "allowed": [base],
         "learns": False,
         "places": {"headers": ["Authorization"], "query": [], "body": []},
     }
@@ -71,7 +70,7 @@ def test_a_changed_destination_names_the_secrets(
     pointers = ["/auth/username", "/auth/password"]
     assert found["reenter"] == [{"pointer": each, "detail": detail} for each in pointers]
     assert (found["valid"], found["errors"], found["version"]) == (False, [], 1)
-    assert found["destination"]["prefixes"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
+    assert found["destination"]["allowed"] == [change.get("endpoint_prefix", shown["endpoint_prefix"])]
     entered = {
         **shown,
         **change,
@@ -86,7 +85,44 @@ def test_a_parameter_of_a_provider_moves_its_endpoint(editor: Api, named: Named)
     shown = editor.make("/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}})
     found = of(editor, {**shown, "auth": {**shown["auth"], "region": "us-central1.gcp"}})
     assert [each["pointer"] for each in found["reenter"]] == ["/auth/client_secret"]
-    assert "https://api.us-central1.gcp.commercetools.com" in found["destination"]["domains"]
+    assert "https://api.us-central1.gcp.commercetools.com" in found["destination"]["allowed"]
+
+
+LOGIN, API = "https://login.example.com", "https://api.example.com"
+
+
+@pytest.mark.parametrize(
+    ("document", "allowed"),
+    [
+        ({}, [LOGIN]),
+        ({"allowed_domains": [API]}, [API, LOGIN]),
+        ({"endpoint_prefix": f"{LOGIN}/v1"}, [f"{LOGIN}/v1"]),
+        # A prefix outside the domains allows nothing.
+        ({"endpoint_prefix": [f"{LOGIN}/v1", f"{API}/v1"]}, [f"{LOGIN}/v1"]),
+    ],
+)
+def test_where_a_token_goes_is_what_the_policy_allows(
+    editor: Api, document: dict[str, Any], allowed: list[str]
+) -> None:
+    auth = {"type": "oauth2", "token_endpoint": f"{LOGIN}/token", "client_id": "c", "client_secret": {"value": CANARY}}
+    more = {"allow_other_domains": True} if "allowed_domains" in document else {}
+    found = of(editor, {**document, **more, "auth": auth})
+    assert found["destination"]["allowed"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path"),
+    [(None, "/rest/api/v1.3"), ("/rest/api/v1.3/lists", "/rest/api/v1.3/lists"), ("/rest", "/rest/api/v1.3")],
+)
+def test_a_host_that_the_login_names_is_limited_by_domains_and_paths(
+    editor: Api, prefix: str | None, path: str
+) -> None:
+    login = "https://login2.responsys.net"
+    auth = {"type": "responsys", "login_endpoint": login, "username": {"value": "u"}, "password": {"value": CANARY}}
+    document = {"auth": auth} if prefix is None else {"auth": auth, "endpoint_prefix": f"{login}{prefix}"}
+    destination = of(editor, document)["destination"]
+    assert destination["learns"]
+    assert destination["allowed"][:2] == [f"{login}{path}", f"https://*.responsys.net{path}"]
 
 
 def soon(days: float, **more: Any) -> Issued:

@@ -21,6 +21,8 @@ from sidekey.admin.api.service import Service
 from sidekey.admin.api.standings import served
 from sidekey.admin.api.trials import Places
 from sidekey.admin.api.yaml_documents import with_lines
+from sidekey.core.paths import under
+from sidekey.core.policy import Policy
 from sidekey.credentials.certificates.chain import extension, name_of
 from sidekey.credentials.certificates.material import leaf_of
 from sidekey.credentials.destination import pairs_in, references_in
@@ -43,11 +45,10 @@ OF_A_FILE: Final = "a config file has an integration of this ID: choose another"
 
 
 class Targets(Body):
-    """Where a credential would go. If there are prefixes and domains, both must allow a target."""
+    """Where a credential would go."""
 
     base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
-    prefixes: list[str]
-    domains: list[str]
+    allowed: list[str] = Field(description="Requests may go to these URLs and below. `*.` stands for any subdomain.")
     learns: bool = Field(description="Whether the token response brings the base.")
     places: Places = Field(description="The places of the credential in a request, without public headers.")
 
@@ -139,11 +140,25 @@ def _targets(name: str, found: Assessment, snapshot: Snapshot, now: float) -> Ta
     places["headers"] = [name for name in places["headers"] if name not in public]
     return Targets(
         base=None if built.base is None or built.traits.learns else str(built.base),
-        prefixes=[str(each) for each in built.policy.prefixes],
-        domains=[str(each) for each in built.policy.domains],
+        allowed=[*dict.fromkeys(_allowed(built.policy))],
         learns=built.traits.learns,
         places=Places(**places),
     )
+
+
+def _allowed(policy: Policy) -> Iterator[str]:
+    """Yield the URLs below which the policy allows targets."""
+    if not policy.prefixes:
+        yield from (f"{domain}{policy.path}" for domain in policy.domains)
+    for prefix in policy.prefixes:
+        path = max(prefix.path, policy.path, key=len)
+        if not (under(path, prefix.path) and under(path, policy.path)):
+            continue
+        if prefix.origin == policy.placeholder_origin:
+            # A host that the token response names takes the place of this one, if it is under a domain.
+            yield from (f"{domain}{path}" for domain in policy.domains)
+        elif policy.reaches(prefix.origin):
+            yield f"{prefix.origin}{path}"
 
 
 def _certificate(texts: Iterable[str]) -> ShownCertificate | None:

@@ -12,7 +12,7 @@ import { certificateText, enterAgain, IS_CERTIFICATE, setBy } from "./sentences.
  * @typedef {import("./model.js").SecretValue} SecretValue
  * @typedef {import("./model.js").RowValue} RowValue
  * @typedef {import("../api.js").ItemError} ItemError
- * @typedef {{ errors: ItemError[], again: ItemError[], fields: Field[], isNew: boolean, attempted: boolean, isChecked: boolean, certificate: any, base: string | null,
+ * @typedef {{ errors: ItemError[], again: ItemError[], fields: Field[], isNew: boolean, attempted: boolean, isChecked: boolean, certificate: any, base: string | null, allowed: string[],
  *   suggestion: { method: string, path: string } | null, example: string }} Context
  *   `isChecked`: the errors are those of the present values. `again`: the secrets that must be entered again. `suggestion`: a request to test with. `example`: a path for it.
  * @typedef {{ field: Field, value: any, change: (value: any) => void, context: Context, error: string }} Props
@@ -50,7 +50,8 @@ export function FieldInput(props) {
     case "test":
       return html`<${TestRequest} ...${props} />`;
     default: {
-      const goes = field.key === "token_endpoint" && context.base !== null ? `Requests may go to ${context.base} and below.` : help;
+      // Several are listed beside the button Save.
+      const goes = field.key === "token_endpoint" && context.allowed.length === 1 ? `Requests may go to ${context.allowed[0]} and below.` : help;
       return html`<${Text} ...${shared} help=${goes} example=${example} type=${field.input} suggestions=${field.suggestions} />`;
     }
   }

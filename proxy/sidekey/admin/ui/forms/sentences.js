@@ -12,15 +12,14 @@ const PLACES = [
 ];
 
 /** @param {import("../api.js").Schemas["Targets"]} destination Return where a credential goes, such as "header Authorization, with requests to https://api.example.com". */
-export function destinationText({ prefixes, domains, learns, places }) {
+export function destinationText({ allowed, learns, places }) {
   const parts = PLACES.flatMap(([key, one, several]) => {
     const names = places[key] ?? [];
     return names.length === 0 ? [] : [`${names.length > 1 ? several : one} ${names.join(", ")}`];
   });
   if (places.signature?.length) parts.push("a signature");
   if (places.handshake?.length) parts.push("the TLS handshake");
-  // A prefix limits what the domains allow.
-  const within = (prefixes.length > 0 ? prefixes : domains).join(", ");
+  const within = allowed.join(", ");
   const hosts = learns ? `the host that the log-in names${within && `, within ${within}`}` : within;
   return `${parts.join(" and ")}, with requests to ${hosts || "no host yet"}`;
 }

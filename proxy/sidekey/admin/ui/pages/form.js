@@ -186,6 +186,7 @@ function Editor({ start, again }) {
     isChecked: known.body === body,
     certificate: known.certificate,
     base: known.destination?.base ?? null,
+    allowed: known.destination?.learns === false ? known.destination.allowed : [],
     suggestion: suggestedTest(provider),
     example: suggestedTest(provider)?.path ?? "/me",
   };
