@@ -170,6 +170,7 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
         "token_endpoint": "https://auth.shop.example/token",
         "client_id": "c",
         "client_secret": {"value": "canary"},
+        "token_request": {"body": {"scope": "read"}},
     }
     shop = {"id": "shop", "endpoint_prefix": "https://auth.shop.example/api", "auth": auth}
     console.api("editor").post("/integrations", shop)
@@ -177,6 +178,8 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
     # The prefix limits what the host of the token endpoint would allow.
     page.get_by_text("Requests may go to https://auth.shop.example/api and below.").wait_for()
     page.get_by_text("header Authorization, with requests to https://auth.shop.example/api.").wait_for()
+    press(page, "Remove row 1")
+    page.get_by_text("Enter it again, because the list of fields has changed.").wait_for()
     box(page, "Token endpoint").fill("https://login.shop.example/token")
     page.get_by_text("Enter again: Client secret.").wait_for()
     press(page, "Save")

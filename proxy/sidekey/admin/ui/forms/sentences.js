@@ -1,5 +1,6 @@
 // Sentences about a document: where its credential goes, and why secrets must be entered again.
 import { clock, day } from "../time.js";
+import { pointer as pointerTo } from "./document.js";
 import { pointersOf } from "./model.js";
 
 /** @typedef {import("../api.js").ItemError} ItemError */
@@ -33,9 +34,11 @@ export function enterAgain({ detail }, fields) {
   const named = reason.replace(/(?<=^|, )(\S+) ((?:beside it )?has changed)/g, (whole, name, rest) => {
     const place = `/${name.replaceAll(".", "/")}`;
     const isAt = (/** @type {string} */ pointer) => [place, `/auth${place}`].some((each) => each === pointer || each.startsWith(`${pointer}/`));
-    const field = fields.find((each) => pointersOf(each).some(isAt));
+    const field = fields.find((each) => [...pointersOf(each), pointerTo(each.path)].some(isAt));
     if (field === undefined) return whole;
-    return field.type === "parameters" ? `the field ${name.split(".").at(-1)} ${rest}` : `the ${nounOf(field)} ${rest}`;
+    // The last row takes its section along.
+    const isRow = field.type === "parameters" && place !== pointerTo(field.path);
+    return isRow ? `the field ${name.split(".").at(-1)} ${rest}` : `the ${nounOf(field)} ${rest}`;
   });
   return `Enter it again, because ${named}.`;
 }
@@ -43,6 +46,7 @@ export function enterAgain({ detail }, fields) {
 /** @param {import("./model.js").Field} field Return its label inside a sentence. */
 function nounOf({ type, label }) {
   if (type === "domains") return "list of domains";
+  if (type === "parameters") return "list of fields";
   return label.charAt(0).toLowerCase() + label.slice(1);
 }
 
