@@ -183,12 +183,14 @@ function Integration({ draft, change, error }) {
   const { body, problem } = useCall("/integrations", { q });
   /** @type {{ id: string, title?: string, status: string, problem: string | null, base: string | null }[]} */
   const items = body?.items ?? [];
+  const proposed = useRef("");
   const chosen = items.some(({ id }) => id === draft.integration) ? [] : [[draft.integration, draft.integration || "Choose…"]];
   const options = items.map(({ id, title, status, problem: reason }) => [id, title && title !== id ? `${title} (${id})` : id, status === "unusable" ? reason ?? "cannot be used" : undefined]);
   /** @param {string} id */
   const choose = (id) => {
-    const base = items.find((item) => item.id === id)?.base;
-    change({ integration: id, url: draft.url === "" && base ? base : draft.url });
+    const isTyped = draft.url !== "" && draft.url !== proposed.current;
+    proposed.current = items.find((item) => item.id === id)?.base ?? "";
+    change({ integration: id, url: isTyped ? draft.url : proposed.current });
   };
   return html`
     ${(q !== "" || body?.next) && html`<${Search} label="Find an integration" value=${q} onInput=${setQ} />`}
