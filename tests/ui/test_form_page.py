@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from playwright.sync_api import expect
 
 from sidekey.runtime.admin_rules import Role
@@ -220,6 +222,13 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     box(page, "Certificate").fill(issued.key_pem.decode())
     page.get_by_text("This is a private key: enter it in the field Private key.").wait_for()
     box(page, "Private key").fill("")
+    container = serialize_key_and_certificates(None, issued.key, issued.certificate, None, NoEncryption())
+    bundle = {"name": "client.p12", "mimeType": "application/x-pkcs12", "buffer": container}
+    page.get_by_label("Read Certificate from a file").set_input_files(bundle)
+    page.get_by_text(
+        "Only PEM, which is text. Convert the file: openssl pkcs12 -nokeys -in FILE -out FILE.pem"
+    ).wait_for()
+    expect(box(page, "Certificate")).to_have_value(issued.key_pem.decode())
     page.get_by_label("Read Certificate from a file").set_input_files(
         {"name": "client.pem", "mimeType": "application/x-pem-file", "buffer": issued.pem}
     )
@@ -227,7 +236,7 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     page.get_by_text("(198 days)").wait_for()
     page.get_by_text("It is self-signed: check the box below").wait_for()
     box(page, "Private key").fill(issued.key_as(passphrase="x").decode())
-    page.get_by_text("is encrypted").wait_for()
+    page.get_by_text("This private key is encrypted: decrypt it with openssl pkey").wait_for()
     box(page, "Private key").fill(issued.key_pem.decode())
     page.get_by_text("self-signed").first.wait_for()
     page.get_by_label("The certificate may be self-signed").check()

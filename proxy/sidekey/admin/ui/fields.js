@@ -159,8 +159,9 @@ const droppable = (take) => ({
 
 const LARGEST_FILE = 1 << 20;
 
-/** @param {FieldProps & { accept?: string }} props Text that is typed, pasted, or read from a file here. */
-export function FileText({ accept, label, value, example, onInput, error, ...props }) {
+/** @param {FieldProps & { accept?: string, convert: (name: string) => string }} props
+ * Text that is typed, pasted, or read from a file here. `convert`: what to do with a file of a name that is not text. */
+export function FileText({ accept, convert, label, value, example, onInput, error, ...props }) {
   const [problem, setProblem] = useState("");
   /** @param {File | undefined} file */
   const read = async (file) => {
@@ -168,7 +169,10 @@ export function FileText({ accept, label, value, example, onInput, error, ...pro
     setProblem("");
     if (file.size > LARGEST_FILE) return setProblem("The file is larger than 1 MB.");
     try {
-      onInput(await file.text());
+      const text = await file.text();
+      // UTF-8 has no NUL in a text, and each byte that is not UTF-8 becomes U+FFFD.
+      if (/[\0\ufffd]/.test(text)) return setProblem(convert(file.name));
+      onInput(text);
     } catch {
       setProblem("The file cannot be read.");
     }
@@ -178,7 +182,10 @@ export function FileText({ accept, label, value, example, onInput, error, ...pro
     (tied) => html`
       <div ...${droppable((files) => read(files?.[0]))}>
         <textarea ...${tied} class="mono" rows="6" value=${value} placeholder=${example} spellcheck=${false}
-          onInput=${typed(onInput)}></textarea>
+          onInput=${typed((text) => {
+            setProblem("");
+            onInput(text);
+          })}></textarea>
         <input type="file" accept=${accept} disabled=${props.disabled} aria-label=${`Read ${label} from a file`}
           onChange=${(/** @type {any} */ event) => {
             read(event.target.files[0]);

@@ -5,7 +5,7 @@ import { marked } from "../integration_parts.js";
 import { pointer as pointerTo } from "./document.js";
 import { sentence } from "../words.js";
 import { EMPTY_HEADER, EMPTY_ROW, pointerOfRow, rowErrors, valueError } from "./model.js";
-import { certificateText, enterAgain, IS_CERTIFICATE, setBy } from "./sentences.js";
+import { certificateText, convertText, enterAgain, IS_CERTIFICATE, setBy } from "./sentences.js";
 
 /**
  * @typedef {import("./model.js").Field} Field
@@ -114,6 +114,7 @@ function PemInput({ field, value, change, error: refused, context }) {
   const url = html`<${Text} label=${`URL of the ${label.toLowerCase()}`} required=${required} type="url" error=${error} value=${value.url}
     help="Sidekey fetches it, and again every hour." onInput=${(/** @type {string} */ address) => change({ ...value, url: address })} />`;
   const text = html`<${FileText} label=${label} required=${required} accept=".pem,.crt,.cer,.key" help=${help} error=${error}
+    convert=${(/** @type {string} */ name) => convertText(name, isCertificate)}
     value=${value.text} onInput=${(/** @type {string} */ text) => change({ ...value, text })} />`;
   const input = html`
     ${field.byUrl && html`<${Radios} label=${`How to enter the ${label.toLowerCase()}`} options=${[["text", "From a file, or as text"], ["url", "From a URL"]]}

@@ -62,6 +62,13 @@ export function certificateText({ subject, issuer, not_after: end }, now = Date.
   return `${subject}, issued by ${issuer}, until ${day(end)} (${left}).`;
 }
 
+/** @param {string} file The name of a file that is not text. @param {boolean} isCertificate @returns {string} How to make PEM of it. */
+export function convertText(file, isCertificate) {
+  const half = isCertificate ? "-nokeys" : "-nocerts -noenc";
+  const command = /\.(?:p12|pfx)$/i.test(file) ? `pkcs12 ${half}` : `${isCertificate ? "x509" : "pkey"} -inform der`;
+  return `Only PEM, which is text. Convert the file: openssl ${command} -in FILE -out FILE.pem`;
+}
+
 export const IS_CERTIFICATE = "this is a certificate: enter it in the field Certificate";
 
 /** @param {string} detail Return an error of the API as the form says it: keys have labels there. */
@@ -72,6 +79,7 @@ export function errorText(detail) {
   const needs = /^this key is missing: \S+ needs (.*)$/s.exec(detail);
   if (needs) return `enter ${needs[1]}`;
   if (detail.startsWith("must be an absolute URL such as")) return "begin with https://, such as https://api.example.com";
+  if (detail.startsWith("this private key is encrypted")) return "this private key is encrypted: decrypt it with openssl pkey -in FILE -out FILE.pem";
   if (detail.startsWith("must not contain a private key")) return "this is a private key: enter it in the field Private key";
   if (detail === "must be a private key, but is a certificate") return IS_CERTIFICATE;
   if (detail.startsWith("this is public text: write a secret as")) return "a value that usually is secret is public: check Secret";
