@@ -495,15 +495,35 @@ def test_hostile_texts_are_texts(console: Console) -> None:
 
 
 def test_a_document_that_no_form_can_show_opens_as_yaml(console: Console) -> None:
-    auth = {"type": "jwt", "algorithm": "HS256", "secret": {"value": "canary-of-32-bytes-at-the-very-least"}}
+    auth = {"type": "signature", "scheme": "stripe", "secret": [{"value": "canary-new"}, {"value": "canary-old"}]}
     console.api("admin").post("/integrations", {"id": "signed", "endpoint_prefix": "https://a.example", "auth": auth})
     page = console.open("editor", "/integrations/signed/edit")
     text = page.get_by_label("Document in YAML")
-    assert "algorithm: HS256" in text.input_value()
-    text.fill(text.input_value().replace("HS256", "HS512"))
+    assert "scheme: stripe" in text.input_value()
+    text.fill(text.input_value().replace("a.example", "b.example"))
     press(page, "Save")
     press(page, "Save these changes")
-    page.get_by_role("listitem").filter(has_text=re.compile(r"Line \d /auth/secret must be sent again")).wait_for()
+    page.get_by_role("listitem").filter(has_text=re.compile(r"Line \d /auth/secret/0 must be sent again")).wait_for()
+
+
+def test_a_jwt_is_signed_by_a_secret_or_a_key(console: Console) -> None:
+    page = console.open("editor", "/add/integrations/jwt")
+    box(page, "Private key").fill("not for this algorithm")
+    box(page, "Algorithm").select_option("HS256")
+    expect(box(page, "Private key")).to_have_count(0)
+    box(page, "ID").fill("shared")
+    box(page, "Endpoint prefix").fill("https://a.example")
+    box(page, "Secret").fill("canary-of-32-bytes-at-the-very-least")
+    press(page, "Save")
+    saved(page, "shared")
+    auth = documents(console, "shared")["auth"]
+    assert (auth.keys(), auth["algorithm"]) == ({"type", "algorithm", "secret"}, "HS256")
+    page.goto(f"{console.base}/ui/integrations/shared/edit")
+    box(page, "Algorithm").select_option("RS256")
+    box(page, "Private key").wait_for()
+    expect(page.get_by_role("group", name="Secret")).to_have_count(0)
+    box(page, "Algorithm").select_option("HS256")
+    page.get_by_role("group", name="Secret").get_by_text("Set by editor-of-file").wait_for()
 
 
 def test_a_copy_has_everything_but_the_secrets(console: Console) -> None:

@@ -111,7 +111,8 @@ export function fieldsOf(kind, provider, template) {
   const designed = FORMS[kind] ?? [];
   const rest = template.map((field) => designed.find(({ path }) => pointer(path) === pointer(field.path)) ?? ofTemplate(field)).filter(({ key }) => !known.has(key));
   if (kind === "oauth2" && mayHaveSecret(rest)) rest.push(ofAuth("client_secret", "Client secret", { type: "secret" }));
-  return [...NAMES, ...parameters, ...rest, TEST];
+  const signers = kind === "jwt" && provider === null ? rest.flatMap(withSecret) : rest;
+  return [...NAMES, ...parameters, ...signers, TEST];
 }
 
 /**
@@ -156,6 +157,19 @@ function ofTemplate({ path, description, type, values }) {
 function mayHaveSecret(fields) {
   const keys = fields.map(({ key }) => key);
   return keys.includes("client_id") && !keys.some((key) => key === "client_secret" || key.startsWith("client_authentication."));
+}
+
+/** @param {import("./model.js").Values} values Return True if a JWT is signed by a secret (RFC 7518 3.2). */
+const hasSecret = ({ algorithm }) => algorithm.startsWith("HS");
+
+/** @param {Field} field @returns {Field[]} The private key of a JWT, with the secret that some algorithms have in its place. */
+function withSecret(field) {
+  if (field.key !== "private_key") return [field];
+  const help = "At least as long as the hash: 32 bytes for HS256, 48 for HS384, 64 for HS512.";
+  return [
+    { ...field, isUsed: (values) => !hasSecret(values) },
+    ofAuth("secret", "Secret", { type: "secret", required: true, help, isUsed: hasSecret }),
+  ];
 }
 
 /** @param {string} id Return the next ID to propose if this one is taken, such as "criteo-2" for "criteo". */

@@ -7,9 +7,10 @@ import { isNumber, isSame, isSection, isStored, leaves, pointer, valueAt, withVa
  * @typedef {"text" | "choice" | "secret" | "pem" | "check" | "prefixes" | "domains" | "parameters" | "headers" | "test"} FieldType
  * @typedef {{ key: string, type: FieldType, path: Path, label: string, required?: boolean, help?: string,
  *   example?: string, input?: "text" | "url" | "number", options?: [string, string][], suggestions?: string[],
- *   wrap?: "value" | "inline", byUrl?: boolean, start?: any, isOptional?: boolean, isReadable?: boolean }} Field
+ *   wrap?: "value" | "inline", byUrl?: boolean, start?: any, isOptional?: boolean, isReadable?: boolean,
+ *   isUsed?: (values: Values) => boolean }} Field
  *   `start`: the value in a new document. `isOptional`: most people leave it out, so it is folded away. `wrap`: the key in which the document has a text in PEM. `byUrl`: Sidekey may
- *   fetch it. `isReadable`: a secret that can be read while it is typed.
+ *   fetch it. `isReadable`: a secret that can be read while it is typed. `isUsed`: whether the document may have it, by the other values.
  * @typedef {{ text: string, url: string, by: "text" | "url", kept: Value, replacing: boolean }} SecretValue
  *   `kept`: the secret that the store has. It is sent back unless it is being replaced.
  * @typedef {{ name: string, place: string, isSecret: boolean, prefix: string, text: string, secret: SecretValue, raw: Value }} RowValue
@@ -98,9 +99,10 @@ export function load(fields, document) {
 /** @param {Field[]} fields @param {Value} document @param {Values} values @returns {Value} Write the values that were changed. */
 export function save(fields, document, values) {
   const before = load(fields, document);
-  const changed = fields.filter(({ key }) => !isSame(before[key], values[key]));
+  const changed = fields.filter(({ key, isUsed }) => !isSame(before[key], values[key]) || isUsed?.(values) === false);
   return changed.reduce((saved, field) => {
     const place = placeOf(field);
+    if (field.isUsed?.(values) === false) return withValue(saved, place, undefined);
     return withValue(saved, place, TYPES[field.type].save(values[field.key], field, valueAt(saved, place)));
   }, document);
 }

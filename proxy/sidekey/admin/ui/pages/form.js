@@ -90,13 +90,15 @@ async function describe(document, id, etag) {
   const template = designed ? null : await get(`/kinds/${encodeURIComponent(kind)}/template`, { query: { provider: name } });
   if (template?.ok === false) return template.problem.code === "not_found" ? { missing: `There is no kind ${kind}.` } : template;
   const fields = fieldsOf(kind, provider, template?.body.fields ?? []);
-  const isOfAnotherShape = id !== null && !designed && provider === null && fields.some((field) => lacks(document, field));
+  const values = load(fields, document);
+  const needed = fields.filter(({ isUsed }) => isUsed?.(values) !== false);
+  const isOfAnotherShape = id !== null && !designed && provider === null && needed.some((field) => lacks(values, field));
   return { start: { id, kind, provider, document, etag, fields: isOfAnotherShape ? [] : fields } };
 }
 
-/** @param {any} document @param {Field} field Return True if a required value is not where the field looks for it. */
-function lacks(document, field) {
-  const { [field.key]: value } = load([field], document);
+/** @param {import("../forms/model.js").Values} values @param {Field} field Return True if a required value is not where the field looks for it. */
+function lacks(values, field) {
+  const value = values[field.key];
   const isRequired = field.required && field.path[0] === "auth" && ["text", "secret", "pem"].includes(field.type);
   return isRequired && (value === "" || (value.kept === null && value.text === ""));
 }
@@ -320,7 +322,7 @@ function Editor({ start, again }) {
   const name = isNew ? provider?.title ?? kindName(kind) : base.document.title || id;
   const more = hidden(fields, document).length;
   const unfit = fields.filter((field) => !fits(field, base.document));
-  const shown = fields.filter((field) => !(field.key === "id" && !isNew) && !unfit.includes(field));
+  const shown = fields.filter((field) => !(field.key === "id" && !isNew) && !unfit.includes(field) && field.isUsed?.(values) !== false);
   const folded = shown.filter(({ isOptional }) => isOptional);
   /** @param {Field} field */
   const input = (field) => html`<${FieldInput} key=${field.key} field=${field} value=${values[field.key]} context=${context}
