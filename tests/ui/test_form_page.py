@@ -258,6 +258,18 @@ def test_a_certificate_is_described_as_soon_as_it_is_pasted(console: Console) ->
     page.get_by_text("Enter it again, because the certificate beside it has changed.").wait_for()
 
 
+def test_a_certificate_that_cannot_be_fetched_is_named_in_words(console: Console) -> None:
+    page = console.open("editor", "/add/integrations/mtls")
+    box(page, "ID").fill("fetched")
+    box(page, "Endpoint prefix").fill("https://bank.example")
+    for label in ("certificate", "private key"):
+        page.get_by_role("group", name=f"How to enter the {label}").get_by_label("From a URL").check()
+        box(page, f"URL of the {label}").fill(f"https://127.0.0.1:{console.upstream.port}/{label[:3]}")
+    box(page, "Path").fill("/me")
+    press(page, "Test integration")
+    page.locator("strong", has_text="It does not work: certificate: the server").wait_for()
+
+
 def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -> None:
     """Name, ID and scope are filled in, and the first field that is empty has the focus."""
     page = console.open("editor", "/integrations")

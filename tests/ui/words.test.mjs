@@ -75,6 +75,13 @@ test("a test says why there is no credential, and what to do", () => {
   assert.match(advice("token endpoint returned 401 invalid_client"), /secret is refused/);
   assert.match(advice("token endpoint: its host name has no address in DNS"), /^Check its URL/);
   assert.equal(advice("a secret cannot be read"), "");
+  const both = "auth.certificate: the server: its host name has no address in DNS; auth.private_key: the server: it does not speak TLS";
+  const words = "certificate: the server's host name has no address in DNS; private key: the server does not speak TLS.";
+  assert.equal(testWords({ ...result, reason: both }).text, `It does not work: ${words}`);
+  assert.equal(standingReason({ status: "unusable", problem: both }), `C${words.slice(1)}`);
+  const file = (place) => standingReason({ status: "unusable", problem: `${place}: the file key does not exist` });
+  assert.equal(file("auth.headers.X-Key.secret"), "X-Key: the file key does not exist.");
+  assert.equal(file("auth.secret"), "Secret: the file key does not exist.");
 });
 
 test("durations are told by the buckets that are known", () => {

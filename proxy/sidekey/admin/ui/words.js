@@ -124,7 +124,7 @@ export function testWords({ ok, status, code, reason, note, milliseconds }) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
   const advice = adviceFor({ status: status ?? 0, code: code ?? "", reason });
-  const text = code ? `It does not work: ${reason}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
+  const text = code ? `It does not work: ${namedIn(reason)}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
   return bad(text, [advice, more].filter(Boolean).join(" "));
 }
 
@@ -190,11 +190,11 @@ export function usageNote(status, usage) {
 /**
  * Why an integration is in its state, and since when.
  * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
- * @param {Result & { at: string } | undefined} failure The newest failure.
+ * @param {Result & { at: string }} [failure] The newest failure, if it is known.
  * @param {string} [worked] When its last test succeeded; empty: that is not known.
  */
 export function standingReason({ status, expires_at: expires, problem, updated_at: changed }, failure, worked = "") {
-  if (status === "unusable" && problem) return sentence(problem);
+  if (status === "unusable" && problem) return sentence(namedIn(problem));
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
   if (worked > (failure?.at ?? "") && worked >= (changed ?? "")) return `Tested ${clock(worked)}.`;
@@ -307,6 +307,13 @@ const UPPER = new Set(["api", "aws", "dc", "id", "jwt", "pem", "sid", "uri", "ur
 export function keyText(key) {
   const words = key.split(/[_-]/).map((word) => (UPPER.has(word) ? word.toUpperCase() : word));
   return words.join(" ").replace(/^username$/, "user name");
+}
+
+/** @param {string} text Return why values cannot be read, with their names as people read them, such as "certificate" for auth.certificate. */
+function namedIn(text) {
+  const place = /\b(?:auth|client_certificate)\.(?:[\w-]+\.)*?([\w-]+)(?:\.secret)?: /g;
+  const named = text.replace(place, (_, key) => `${/^[a-z_]+$/.test(key) ? keyText(key) : key}: `);
+  return named.replaceAll("the server: its ", "the server's ").replaceAll("the server: it ", "the server ");
 }
 
 /** @param {number} seconds "14 s", "3 min". */

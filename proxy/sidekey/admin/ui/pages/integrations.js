@@ -8,7 +8,7 @@ import { hrefWith, setQuery } from "../router.js";
 import { mayChange } from "../session.js";
 import { exportAs, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
-import { KINDS, STATES, kindName, refusalText, stateOf, usageNote } from "../words.js";
+import { KINDS, STATES, kindName, refusalText, standingReason, stateOf, usageNote } from "../words.js";
 import { ago } from "../time.js";
 
 /** @typedef {import("../integration_parts.js").Item} Item */
@@ -99,7 +99,7 @@ function Table({ items, canEdit, chosen, setChosen }) {
               </div></div></th>
               <td data-label="Sends to"><span class="clamped">${hostsOf(item.hosts)}</span></td>
               <td data-label="Kind"><span>${kindName(item.kind)}</span></td>
-              <td data-label="Status"><div><${State} ...${stateOf(item)} /><p>${usageNote(item.status, item.usage)}</p>${item.status === "unusable" && html`<p class="clamped"><bdi>${item.problem}</bdi></p>`}</div></td>
+              <td data-label="Status"><div><${State} ...${stateOf(item)} /><p class="clamped"><bdi>${standingReason(item) || usageNote(item.status, item.usage)}</bdi></p></div></td>
               <td data-label="24 h">${item.usage && html`<${Spark} points=${item.usage.points} label="Requests of 24 hours" />`}</td>
               <td data-label="Last used">${item.usage?.last_used_at && html`<${Time} at=${item.usage.last_used_at} text=${ago(item.usage.last_used_at)} />`}</td>
               <td data-label="Tags">${item.tags.length > 0 && html`<ul class="tags">
