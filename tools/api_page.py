@@ -285,7 +285,8 @@ holds. `store.audit` sets how long entries are kept.
   stays so if the store cannot be written then. Tests of unsaved integrations are sent but not listed while the store
   cannot be used.
 - Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
-  and kind. If there are more, one further entry says so, with the `outcome` `more not listed`.
+  and kind. If there are more, one further entry says so, with the `outcome` `more not listed`. A change whose content
+  is not valid (`invalid`) has no entry.
 - A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If its page is empty and has a `next`, older
   entries were not searched yet.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
