@@ -7,11 +7,12 @@ import posixpath
 import re
 from collections.abc import Callable
 from http.client import HTTPConnection
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
-from support.ui import Shared
+from support.ui import Console, Shared
 
 ANY: Final = 120 << 10
 SEND: Final = 60 << 10
@@ -58,3 +59,26 @@ def test_pages_are_small(load: Load) -> None:
     assert ("/login", "pages/login.js") in routes
     sizes = {path: sum(modules(load, f"{folder}/{page}", frame).values()) for path, page in routes}
     assert {path: size for path, size in sizes.items() if size > (SEND if path.startswith("/send") else ANY)} == {}
+
+
+def transferred(console: Console, path: str) -> int:
+    """Return how many bytes a browser receives until it shows a page that lists the providers."""
+    requests: list[Any] = []
+
+    def add(request: Any) -> None:
+        requests.append(request)
+
+    page = console.browser("admin")
+    page.on("requestfinished", add)
+    page.goto(f"{console.base}/ui{path}")
+    page.get_by_role("heading", name="Popular").or_(page.get_by_role("link", name="Add Microsoft")).first.wait_for()
+    page.wait_for_load_state("networkidle")
+    assert "/api/v1/providers" in [urlsplit(request.url).path for request in requests]
+    sizes = [request.sizes() for request in requests]
+    return sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes)
+
+
+def test_pages_with_the_catalogue_are_small(console: Console) -> None:
+    """Its responses are the largest of the API that a page shows at first."""
+    sizes = {path: transferred(console, path) for path in ("/add/integrations", "/providers")}
+    assert {path: size for path, size in sizes.items() if size > ANY} == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from urllib.parse import urlencode
 
 import pytest
@@ -23,6 +24,23 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
     )
     schemas = viewer.get("/openapi.json")["components"]["schemas"]
     assert schemas[basic["component"]]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
+
+
+def test_only_the_catalogue_is_compressed(viewer: Api) -> None:
+    """Its responses contain no secret: the size of a compressed response tells about its content."""
+    for path, compressed in {
+        "/kinds": True,
+        "/providers": True,
+        "/providers?q=shop": True,
+        "/integrations": False,
+    }.items():
+        plain, packed = (viewer.ask("GET", path, headers={"Accept-Encoding": each}) for each in ("br", "gzip"))
+        assert plain.headers["Content-Encoding"] is None, path
+        assert packed.headers["Content-Encoding"] == ("gzip" if compressed else None), path
+        assert packed.headers["Vary"] == plain.headers["Vary"] == ("Accept-Encoding" if compressed else None), path
+        assert (gzip.decompress(packed.body) if compressed else packed.body) == plain.body, path
+        head = viewer.ask("HEAD", path, headers={"Accept-Encoding": "gzip"})
+        assert (head.body, head.headers["Content-Length"]) == (b"", packed.headers["Content-Length"]), path
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class Providers(Body):
 @partial(Route, "GET", "/kinds", "listKinds", permission="viewer", query=KindFilter, gives=Kinds, needs_store=False)
 async def kinds(service: Service, request: ApiRequest) -> ApiResult:
     """List the kinds of credentials, each with the name of its schema."""
-    return await service.respond(_kinds, request.query.q)
+    return await service.run(_kinds, request.query.q)
 
 
 @partial(
@@ -124,11 +124,12 @@ async def kinds(service: Service, request: ApiRequest) -> ApiResult:
 )
 async def providers(service: Service, request: ApiRequest) -> ApiResult:
     """List the provider profiles, with their parameters and secrets."""
-    return await service.respond(_providers, request.query.q)
+    return await service.run(_providers, request.query.q)
 
 
-def _kinds(q: str) -> Kinds:
-    return Kinds(items=[each for each in _all_kinds() if contains(q, (*_EVERY_KIND, *_kind_texts(each)))])
+def _kinds(q: str) -> ApiResult:
+    items = [kind for kind in _all_kinds() if contains(q, (*_EVERY_KIND, *_kind_texts(kind)))]
+    return ApiResult.of_public(Kinds(items=items))
 
 
 def _kind_texts(kind: Kind) -> tuple[str, ...]:
@@ -153,8 +154,9 @@ def _all_kinds() -> tuple[Kind, ...]:
     )
 
 
-def _providers(q: str) -> Providers:
-    return Providers(items=[each for each in _all() if contains(q, _described(each))])
+def _providers(q: str) -> ApiResult:
+    items = [provider for provider in _all() if contains(q, _described(provider))]
+    return ApiResult.of_public(Providers(items=items))
 
 
 def _described(provider: Provider) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
+from prometheus_client.exposition import gzip_accepted
 from pydantic import ValidationError
 
 from sidekey.admin.api.messages import JSON, YAML, ApiRequest, ApiResult, Condition, version_in
@@ -115,7 +116,8 @@ class Dispatcher:
     async def serve(self, request: web.Request) -> web.Response:
         """Respond to any request below `PREFIX`."""
         try:
-            return _response(await self._result(request))
+            result = await self._result(request)
+            return _response(result, gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, "")))
         except ApiProblem as problem:
             return respond_problem(problem)
         except StoreError as error:
@@ -239,11 +241,17 @@ def source_of(service: Service, request: web.Request) -> str:
     return peer if address is None else f"{address} by {peer}"
 
 
-def _response(result: ApiResult) -> web.Response:
+def _response(result: ApiResult, accepts_gzip: bool = False) -> web.Response:
     headers = {**_ALWAYS, **result.headers}
-    if result.body:
+    body = result.body
+    if body:
         headers[hdrs.CONTENT_TYPE] = result.content_type
-    response = web.Response(status=result.status, body=result.body or None, headers=headers)
+    if result.compressed:
+        headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+        if accepts_gzip:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+            body = result.compressed
+    response = web.Response(status=result.status, body=body or None, headers=headers)
     for cookie in result.cookies:
         response.headers.add(hdrs.SET_COOKIE, cookie)
     return response

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from pydantic import BaseModel
@@ -84,13 +85,26 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResult:
-    """A response. Nothing shows its `body` and its `cookies` (values of Set-Cookie): they may contain secrets."""
+    """A response. Nothing shows its `body` and its `cookies` (values of Set-Cookie): they may contain secrets.
+
+    `compressed` is the body in gzip, or empty if it must not be compressed.
+    """
 
     status: int
     body: bytes = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = JSON
     cookies: tuple[str, ...] = field(default=(), repr=False)
+    compressed: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of_public(cls, value: BaseModel) -> Self:
+        """Serialize a model that contains no secret, and compress it.
+
+        The size of a compressed response tells about its content (BREACH), so other responses are not compressed.
+        """
+        result = cls.of(value)
+        return replace(result, compressed=gzip.compress(result.body, 6, mtime=0))
 
     @classmethod
     def of(
