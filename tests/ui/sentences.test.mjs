@@ -12,6 +12,10 @@ test("a change names its fields, and says that secrets were replaced", () => {
     text({ fields: ["/auth/password", "/description", "/auth/token_request/body/scope"] }),
     "ben changed the password, the description, and the scope of the integration criteo.",
   );
+  const below = ["/auth/token_request/body/audience", "/auth/headers/X-Team", "/test/path", "/test/method"];
+  assert.equal(text({ fields: below }), "ben changed the additional fields, the headers, and the test settings of the integration criteo.");
+  const pair = ["/auth/certificate/inline", "/auth/private_key"];
+  assert.equal(text({ fields: pair }), "ben replaced the certificate and the private key of the integration criteo.");
   const many = ["/a/b", "/c", "/url", "/title", "/tags"];
   assert.equal(text({ fields: many }), "ben changed “a › b”, “c”, the URL, and 2 more settings of the integration criteo.");
   assert.equal(text({}), "ben changed the integration criteo.");

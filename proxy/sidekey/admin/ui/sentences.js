@@ -64,15 +64,18 @@ export const KNOWN = [...Object.keys(ACTIONS), ...Object.keys(UNLISTED), "altere
 /** @type {Record<string, string>} */
 const KINDS = { integration: "the integration", preset: "the preset", caller: "the caller" };
 
-/** Keys that sentences name, by the last part of a pointer. */
+/** Keys that sentences name. */
 const FIELDS = new Set([
   "allowed_domains", "allowed_methods", "body", "certificate", "client_id", "client_secret", "description", "domains", "endpoint_prefix",
-  "expires_at", "help", "integration", "integrations", "method", "parameters", "password", "per_day", "per_minute", "presets", "private_key",
-  "refresh_token", "role", "scope", "secret", "tags", "test", "title", "token_endpoint", "url", "username",
+  "expires_at", "headers", "help", "integration", "integrations", "method", "parameters", "password", "per_day", "per_minute", "presets", "private_key",
+  "refresh_token", "role", "scope", "secret", "tags", "test", "title", "token_endpoint", "token_request", "url",
+  "username",
 ]);
 
 /** @type {Record<string, string>} Keys whose words are others. */
-const FIELD_TEXTS = { expires_at: "expiry", help: "help text", per_day: "limit of a day", per_minute: "limit of a minute" };
+const FIELD_TEXTS = {
+  expires_at: "expiry", help: "help text", per_day: "limit of a day", per_minute: "limit of a minute", test: "test settings", token_request: "additional fields",
+};
 
 const SECRETS = new Set(["certificate", "client_secret", "password", "private_key", "refresh_token", "secret"]);
 const MOST_FIELDS = 3;
@@ -139,14 +142,21 @@ function changeOf(pointers) {
   const names = [...new Set(keys.map(fieldText))];
   const more = names.length - MOST_FIELDS;
   const shown = more > 1 ? [...names.slice(0, MOST_FIELDS), `${more} more settings`] : names;
-  const verb = keys.every((parts) => SECRETS.has(parts.at(-1) ?? "")) ? "replaced" : "changed";
+  const verb = keys.every((parts) => SECRETS.has(fieldOf(parts) ?? "")) ? "replaced" : "changed";
   return `${verb} ${new Intl.ListFormat("en", { type: "conjunction" }).format(shown)}`;
 }
 
 /** @param {string[]} parts */
 function fieldText(parts) {
-  const key = parts.at(-1) ?? "";
-  return FIELDS.has(key) ? `the ${FIELD_TEXTS[key] ?? keyText(key)}` : `“${parts.join(" › ")}”`;
+  const key = fieldOf(parts);
+  return key === undefined ? `“${parts.join(" › ")}”` : `the ${FIELD_TEXTS[key] ?? keyText(key)}`;
+}
+
+/** @param {string[]} parts Return the last key of a pointer that sentences name. */
+function fieldOf(parts) {
+  if (parts[0] === "test") return "test";
+  // The body of a request for a token is no field of a form: it has additional fields.
+  return parts.findLast((key, index) => FIELDS.has(key) && parts[index - 1] !== "token_request");
 }
 
 /** @param {string[]} fields Return the rows of a file that a batch may have: "rows 900 to 1000". */
