@@ -98,17 +98,21 @@ def test_the_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, 
     assert editor.ask("GET", "/audit?q=x").code == "forbidden"
 
 
-def test_an_entry_has_the_title_of_a_preset_that_still_exists(editor: Api, api: Api, named: Named) -> None:
+@pytest.mark.parametrize("kind", ["integration", "preset"])
+def test_an_entry_has_the_title_of_a_resource_that_still_exists(
+    editor: Api, api: Api, running: Running, named: Named, kind: str
+) -> None:
     name = named("titled")
-    document = {"id": name, "integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "title": "Welcome"}
+    preset = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x"}
+    document = {"id": name, "title": "Welcome", **(preset if kind == "preset" else basic(running.upstream))}
 
     def titles() -> list[str | None]:
-        return [each["title"] for each in api.get(f"/audit?object=preset&name={name}")["items"]]
+        return [each["title"] for each in api.get(f"/audit?object={kind}&name={name}")["items"]]
 
-    editor.make("/presets", document)
+    editor.make(f"/{kind}s", document)
     assert titles() == ["Welcome"]
-    assert editor.ask("DELETE", f"/presets/{name}", match='"1"').status == 204
-    editor.make("/presets", {**document, "title": "Another"})
+    assert editor.ask("DELETE", f"/{kind}s/{name}", match='"1"').status == 204
+    editor.make(f"/{kind}s", {**document, "title": "Another"})
     assert titles() == ["Another", None, None]
 
 

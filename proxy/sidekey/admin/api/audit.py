@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -12,7 +13,7 @@ from sidekey.admin.api.problems import not_found
 from sidekey.admin.api.resources import Body, Instant, Page
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
-from sidekey.runtime.snapshot import Snapshot
+from sidekey.runtime.snapshot import Integration, Preset, Snapshot
 from sidekey.store.audit import AuditEntry, AuditFilter, AuditPage
 
 _MOST: Final = 1 << 62
@@ -43,7 +44,7 @@ class AuditedEntry(Entry):
 
     object: str = Field(description="integration, preset, caller, token, or nothing.")
     name: str
-    title: str | None = Field(description="The title of a preset that still exists, else null.")
+    title: str | None = Field(description="The title of an integration or preset that still exists, else null.")
     source: str = Field(alias="from", description="The client's address, and `by` which proxy (`admin.behind_tls`).")
 
 
@@ -129,9 +130,12 @@ def _audit(page: AuditPage, snapshot: Snapshot) -> Audit:
 
 
 def _resource(entry: AuditEntry, snapshot: Snapshot) -> dict[str, Any]:
-    preset = snapshot.presets.get(entry.id) if entry.kind == "preset" else None
-    # Another preset may have the ID by now.
-    title = preset.title if preset is not None and preset.row == entry.row else ""
+    titled: Mapping[str, Integration | Preset] = {}
+    if entry.kind in ("integration", "preset"):
+        titled = snapshot.integrations if entry.kind == "integration" else snapshot.presets
+    resource = titled.get(entry.id)
+    # Another one may have the ID by now.
+    title = resource.title if resource is not None and resource.row == entry.row else ""
     return {"object": entry.kind, "name": entry.id, "title": title or None, "from": entry.source}
 
 
