@@ -188,7 +188,7 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     with page.expect_file_chooser() as chooser:
         press(page, "Choose another file")
     chooser.value.set_files(csv(1, row1=""))
-    expect(errors).to_contain_text("1 row cannot be sent and is left out:")
+    expect(errors).to_contain_text("No row can be sent. Correct the file, and choose it again:")
     expect(page.get_by_role("heading", name="3. Send")).to_be_hidden()
     assert sender.phones == []
 

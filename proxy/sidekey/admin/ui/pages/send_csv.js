@@ -203,7 +203,8 @@ function Checked({ form, file, columns, setColumn, items, fine, chosen, mapping,
     ${expected > 0 && check.isDone && last && expected !== last && html`<p class="banner">This file may not be the one that you began with: its last row without an error is row ${last}, not ${expected}.</p>`}
     ${mapping.length === 0 && !check.isDone && !check.problem && html`<${Busy} text=${`Checking: ${check.checked} of ${items.length} rows…`} />`}
     ${check.problem && html`<${Problem} problem=${check.problem} /><button type="button" class="button" onClick=${checkAgain}>Check again</button>`}
-    <${Lines} title=${(/** @type {number} */ count) => `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
+    <${Lines} title=${(/** @type {number} */ count) => fine.length === 0
+      ? "No row can be sent. Correct the file, and choose it again:" : `${counting(count)} cannot be sent and ${count === 1 ? "is" : "are"} left out:`} mood="bad" count=${wrong}
       lines=${mapping.length === 0 ? check.errors.map((error) => `${name(error.row)}: ${errorText(form, error)}`) : []} />
     <${Lines} title=${() => "These do not look like phone numbers. They are sent unchanged:"} mood="warning" lines=${odd} count=${odd.length} />
     <${Lines} title=${() => "These rows have the same content. Each of them is sent:"} mood="warning" lines=${same} count=${same.length} />
