@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 from playwright.sync_api import expect
 
-from support.api import basic
+from support.api import TOKENS, basic
 from support.ui import HOSTILE, Console, assert_for_everybody
 
 
@@ -102,6 +102,16 @@ def test_several_integrations_are_tagged_exported_and_deleted(console: Console, 
     assert page.get_by_role("rowheader").count() == 1
 
 
+def test_an_empty_list_says_what_to_do_first(console: Console) -> None:
+    page = console.browser("viewer")
+    console.fixture(page, {"GET /api/v1/integrations": {"items": [], "tags": [], "next": None}})
+    page.goto(f"{console.base}/ui/integrations")
+    page.get_by_text("Nothing here yet. Ask an editor to add one.").wait_for()
+    console.log_in(page, TOKENS["editor"])
+    page.reload()
+    page.get_by_text("Add your first integration").wait_for()
+
+
 def test_a_viewer_sees_no_button_that_would_be_refused(console: Console) -> None:
     make(console, "viewed")
     page = console.open("viewer", "/integrations")
@@ -145,7 +155,7 @@ def test_adding_begins_with_the_words_people_know(console: Console) -> None:
     assert_for_everybody(page)
     for words, (link, target) in WORDS.items():
         search.fill("nowhere")
-        page.get_by_text("No provider is called that. Most services use").wait_for()
+        page.get_by_text("No provider is called that. Most services use OAuth 2.0 or an API key.").wait_for()
         search.fill(words)
         found = page.get_by_role("link", name=link, exact=True)
         found.wait_for()

@@ -49,7 +49,7 @@ function All({ kinds, providers }) {
 function Found({ kinds, providers }) {
   if (providers.length === 0 && kinds.length === 0) {
     return html`<div role="status">
-      <p>No provider is called that. Most services use <a href="/ui/add/integrations/oauth2">OAuth 2.0</a> or
+      <p>No provider is called that. Most services use <a href="/ui/add/integrations/oauth2">OAuth 2.0</a> or${" "}
         <a href="/ui/add/integrations/headers">an API key</a>.</p>
     </div>`;
   }

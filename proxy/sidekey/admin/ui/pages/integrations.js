@@ -5,7 +5,7 @@ import { ask, askText } from "../dialog.js";
 import { Check, Choice, Search } from "../fields.js";
 import { Empty, Loading, More, Page, Problem, State, Tile, Time, say } from "../parts.js";
 import { hrefWith, setQuery } from "../router.js";
-import { mayChange } from "../session.js";
+import { may, mayChange } from "../session.js";
 import { exportAs, hostsOf, nameOf } from "../integration_parts.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { KINDS, STATES, kindName, refusalText, standingReason, stateOf, usageNote } from "../words.js";
@@ -63,7 +63,9 @@ export default function IntegrationsPage({ query }) {
       ${body && items.length === 0 && html`<${Empty}>
         ${filtered || after !== null
           ? html`<p>Nothing matches.</p><p><a href="/ui/integrations">Clear filters</a></p>`
-          : html`<p>Add your first integration: where requests go, and the credential that Sidekey adds.</p>${add && html`<p>${add}</p>`}`}
+          : may("editor")
+          ? html`<p>Add your first integration: where requests go, and the credential that Sidekey adds.</p>${add && html`<p>${add}</p>`}`
+          : html`<p>Nothing here yet. Ask an editor to add one.</p>`}
       <//>`}
       ${items.length > 0 && html`
         <${Table} items=${items} canEdit=${canEdit} chosen=${chosen} setChosen=${setChosen} />
