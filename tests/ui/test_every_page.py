@@ -22,10 +22,12 @@ def test_pages_of_a_role_are_for_everybody(console: Console, role: Role) -> None
     names = bar.all_inner_texts()
     assert ("Send" in names) == (role != "viewer")
     assert role != "sender" or names == ["Send"]
+    top = heading.bounding_box()["y"]
     for name in names:
         bar.get_by_text(name, exact=True).click()
         expect(heading).to_have_text(name)
         expect(heading).to_be_focused()
+        assert heading.bounding_box()["y"] == top, name
         page.wait_for_load_state("networkidle")
         assert_for_everybody(page)
         search = page.get_by_role("searchbox")

@@ -131,6 +131,13 @@ def test_headers_begin_with_a_bearer_token_and_rows_can_be_added(console: Consol
     press(page, "Add header")
     box(page, "Name").last.fill("X-Team")
     page.get_by_text("Row 2 is called X-Team, too. Rename one.").wait_for()
+    remove, name = (
+        page.get_by_role("button", name="Remove row 1").bounding_box(),
+        box(page, "Name").nth(1).bounding_box(),
+    )
+    assert abs(remove["y"] - name["y"]) < 0.5
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert box(page, "Value").first.bounding_box()["width"] > 250
     press(page, "Save")
     assert console.api("editor").ask("GET", "/integrations/keys").status == 404
     press(page, "Remove row 3")
@@ -350,7 +357,8 @@ def test_advanced_has_what_was_typed_and_its_errors_have_lines(console: Console)
     text.fill(text.input_value().replace("login2.responsys.net", "login2.responsys.net/a path"))
     press(page, "Line 4")
     page.get_by_role("link", name="Form", exact=True).click()
-    page.get_by_text("Save or discard this text to go back to the form.").wait_for()
+    banner = page.get_by_role("alert").filter(has_text="Save or discard this text")
+    expect(banner).to_have_text("Save or discard this text to go back to the form. Discard")
     press(page, "Discard")
     assert box(page, "Password").input_value() == "canary: 'typed' here"
     assert box(page, "Login URL").input_value() == "https://login2.responsys.net"

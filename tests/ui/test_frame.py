@@ -113,6 +113,13 @@ def test_keys_search_add_and_list_themselves(console: Console) -> None:
     expect(dialog).to_have_count(0)
 
 
+def test_bar_is_low_on_a_phone(console: Console) -> None:
+    page = console.open("admin", "/integrations", width=390)
+    tops = [page.get_by_role("button", name=name).bounding_box()["y"] for name in ("Theme: system", "Log out")]
+    assert tops[0] == tops[1]
+    assert page.get_by_role("banner").bounding_box()["height"] < 170
+
+
 def test_frame_is_for_everybody(console: Console) -> None:
     page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
     page.get_by_label("Token", exact=True).wait_for()

@@ -334,7 +334,7 @@ function Editor({ start, again }) {
       ${fields.length > 0 && html`<${Tabs} items=${[["form", "Form"], ["advanced", "Advanced"]]} value=${isAdvanced ? "advanced" : "form"} label="Form or YAML" />`}
       ${text !== null && !wantsAdvanced && html`
         <div class="banner" role="alert"><p>Save or discard this text to go back to the form.
-          <button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
+          ${" "}<button type="button" class="button" onClick=${() => setText(null)}>Discard</button></p></div>`}
       ${conflict && html`<${Conflict} by=${conflict.by} at=${conflict.at} theirs=${yamlOf(conflict.theirs)} mine=${isAdvanced ? body : yamlOf(merged())}
         isForm=${!isAdvanced} useMine=${canMerge && useMine} useTheirs=${again} />`}
       <${Refused} problem=${problem} isForm=${!isAdvanced} shown=${isAdvanced ? errors.map(({ pointer }) => pointer) : fields.flatMap(pointersOf)} />
