@@ -118,9 +118,7 @@ def test_a_process_with_the_user_that_serves_does_all_but_edit(
             within(lambda: serve.get("/integrations/it").get("description") == "x")
             within(lambda: "ops" in {each["name"] for each in edit.get("/tokens")["items"] if each["last_used_at"]})
 
-            for description, table in (("y", "sidekey_rows"), (1, "sidekey_audit")):
-                patch = {"description": description}
-                assert denied(serve.ask("PATCH", "/integrations/it", patch, match='"2"')) == table
+            assert denied(serve.ask("PATCH", "/integrations/it", {"description": "y"}, match='"2"')) == "sidekey_rows"
             assert denied(serve.ask("DELETE", "/integrations/it", match='"2"')) == "sidekey_rows"
             assert denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
             assert denied(serve.ask("POST", "/integrations/it/test")) == "sidekey_audit"
