@@ -35,7 +35,7 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
         ${items.map((item) => {
           const reason = fillable && item.takes === "payload" ? "has no body to fill in" : "";
           const isChosen = chosen.includes(item.id);
-          return html`<${Check} key=${item.id} label=${html`<${Label} kind=${kind} item=${item} />`} value=${isChosen} help=${reason}
+          return html`<${Check} key=${item.id} label=${labelOf(item)} value=${isChosen} help=${reason}
             disabled=${reason !== "" && !isChosen} onInput=${(/** @type {boolean} */ value) => choose(item.id, value)} />`;
         })}
       </div>
@@ -45,11 +45,9 @@ export function Picker({ kind, chosen, onChange, label, fillable = false, error 
   `;
 }
 
-/** @param {{ kind: string, item: Item }} props The chosen items that are not among the results have no title yet. */
-function Label({ kind, item: { id, title } }) {
-  const { body } = useCall(title === undefined ? `/${kind}/${encodeURIComponent(id)}` : null);
-  const text = title ?? body?.title;
-  return text && text !== id ? html`${text} <span class="soft">${id}</span>` : id;
+/** @param {Item} item Only the items of the search have titles. */
+function labelOf({ id, title }) {
+  return title && title !== id ? html`${title} <span class="soft">${id}</span>` : id;
 }
 
 /** @param {{ onInput: (name: string) => void, error: string }} props
