@@ -43,7 +43,7 @@ function Items({ title, mood, items, goTo }) {
 }
 
 /** @param {{ before: string, after: string }} props The lines that differ, with the values of secrets hidden. */
-export function Difference({ before, after }) {
+function Difference({ before, after }) {
   /** @type {Record<string, string>} */
   const words = { "-": "Removed: ", "+": "Added: " };
   return html`

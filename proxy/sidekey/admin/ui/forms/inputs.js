@@ -19,7 +19,7 @@ import { certificateText, convertText, enterAgain, IS_CERTIFICATE, setBy } from 
  */
 
 /** @param {string} text Draw a description of the API: keys are in backticks, and links lead to the documentation. */
-export function prose(text) {
+function prose(text) {
   const plain = text.replace(/ ?\(\[[^\]]*\]\([^)]*\)\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
   return marked(plain);
 }
