@@ -351,7 +351,7 @@ def test_a_client_certificate_goes_into_the_handshake(tmp_path: Path) -> None:
     assert "credential   goes to https://bank.example in handshake: client certificate\n" in f"{explanation}\n"
 
 
-PASSING = build_passing({"crm": CRM}, Trust())
+PASSING = build_passing({"crm": CRM}, Trust(), (443, 80))
 
 
 def test_a_target_that_no_integration_covers_is_said_to_pass() -> None:
@@ -390,7 +390,7 @@ def test_what_does_not_pass_is_explained_as_ever(url: str) -> None:
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     """What it covers is not known."""
     unresolved = replace(integration(), id="sms", rebuild=lambda: CRM)
-    found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": unresolved}, Trust()))
+    found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": unresolved}, Trust(), (443, 80)))
     assert (found.passes, found.upgraded, found.decision.code) == (False, False, "credential_unavailable")
     assert found.decision.reason.endswith("cannot be read; until then nothing passes without a credential")
 

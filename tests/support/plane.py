@@ -32,7 +32,7 @@ from sidekey.runtime.publisher import Publisher
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Preset, Snapshot, Trust
 from sidekey.settings.build import build_matching
-from sidekey.settings.passing import PASS_PORTS, build_passing
+from sidekey.settings.passing import build_passing
 from sidekey.sources.static import StaticSource
 from support.leaves import NoLeaves
 from support.raw import DEADLINE, RawConnection, connect
@@ -253,7 +253,7 @@ async def running(
     sources: Mapping[str, GrantSource] | None = None,
     identities: Mapping[str, IdentitySource] | None = None,
     passing: bool = False,
-    pass_ports: Iterable[int] = PASS_PORTS,
+    pass_ports: Iterable[int] = (443, 80),
     matching: bool = False,
     presets: Iterable[Preset] = (),
     leaves: LeafSource | None = None,

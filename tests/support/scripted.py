@@ -228,7 +228,7 @@ class Scripted:
             timeouts=timeouts,
             limits=limits,
             via=via,
-            passing=build_passing(served, MOZILLA) if passing else None,
+            passing=build_passing(served, MOZILLA, (443, 80)) if passing else None,
             matching=build_matching(served) if matching else None,
         )
 

@@ -182,8 +182,8 @@ class Passing:
     coverage: Coverage
     unresolved: frozenset[str]
     nobody: Integration
-    ports: frozenset[int] = frozenset({443, 80})
-    awaits_store: bool = False
+    ports: frozenset[int]
+    awaits_store: bool
 
 
 @dataclass(frozen=True, slots=True, repr=False)

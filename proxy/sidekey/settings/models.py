@@ -37,7 +37,6 @@ from sidekey.runtime.admin_rules import PER_DAY, PER_MINUTE, Role
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.store_rules import HISTORY
 from sidekey.settings import values
-from sidekey.settings.passing import PASS_PORTS
 
 _LISTEN = snapshot.Listen()
 _TIMEOUTS = Timeouts()
@@ -270,7 +269,7 @@ class ForwardSettings(Section):
         "`-`: `http://-:TOKEN@HOST:PORT`.",
     )
     pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
-        default=list(PASS_PORTS),
+        default=[443, 80],
         description="The ports to which CONNECT may pass with `unmatched: pass`.",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from sidekey.core.coverage import Coverage
 from sidekey.core.headers import TARGET_FIELDS
@@ -12,14 +11,11 @@ from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 
-PASS_PORTS: Final = (443, 80)
-"""Where tunnels may pass to unless the config says otherwise."""
-
 
 def build_passing(
     integrations: Mapping[str, snapshot.Integration],
     trust: snapshot.Trust,
-    ports: Iterable[int] = PASS_PORTS,
+    ports: Iterable[int],
     *,
     stored_at: frozenset[str] = frozenset(),
     awaits_store: bool = False,

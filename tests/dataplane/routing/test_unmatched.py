@@ -40,7 +40,7 @@ def verdict(answer: Message) -> tuple[int, str]:
 def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, trust: Trust = MOZILLA) -> None:
     """Serve these integrations from now on."""
     known = {each.id: each for each in integrations}
-    passing = build_passing(known, trust) if passes else None
+    passing = build_passing(known, trust, (443, 80)) if passes else None
     sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passing=passing))
 
 
