@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidekey.runtime.publisher import Changes
 from sidekey.runtime.snapshot import Snapshot, Stored
-from sidekey.settings.changes import Changes, compare
+from sidekey.settings.changes import compare
 from sidekey.settings.load import Loader
 from support.ca import Authority
 

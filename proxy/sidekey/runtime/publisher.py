@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sidekey.runtime.snapshot import Snapshot
 
 Commit = Callable[[], None]
 """Puts in use what was prepared. Must not fail, and must not depend on which part commits first."""
+
+
+class Changes(NamedTuple):
+    """The sorted paths of the config in which two snapshots differ, and the store's new revision, if it has one."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    revision: int | None = None
 
 
 class Refused(Exception):

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 
 from sidekey.runtime.admin_rules import AdminToken
+from sidekey.runtime.publisher import Changes
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot
 from sidekey.settings.config_errors import Loc, show
 
@@ -18,15 +19,6 @@ class Difference(NamedTuple):
 
     kind: Literal["added", "removed", "changed"]
     place: Loc
-
-
-class Changes(NamedTuple):
-    """Sorted paths of the config. `revision` is that of the store, if it is another one."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    revision: int | None = None
 
 
 def differences(
