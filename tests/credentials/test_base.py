@@ -31,7 +31,6 @@ from sidekey.credentials.base import (
     PartSettings,
     Places,
     Reply,
-    Sealed,
     SecretInput,
     Supplemented,
     SupplementSettings,
@@ -53,6 +52,7 @@ from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
 from sidekey.credentials.oauth2.request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_response import Token
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, SessionSettings
 from sidekey.credentials.signatures.keys import Hmac
@@ -316,7 +316,7 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
         for name, kind in vars(module).items()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
         # What is no value: protocols, and the classes that others are made of.
-        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, *BASES, CallFault)
+        if not getattr(kind, "_is_protocol", False) and kind not in (SecretHolder, *BASES, CallFault)
     }
     assert len(modules) > 15
     assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS

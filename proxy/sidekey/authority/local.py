@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from sidekey.authority.scope import Bounds, Scope
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 MARK = "Sidekey local CA"
 """The organisation that a CA of ours names in its subject: it is known by that wherever it turns up."""
@@ -23,7 +23,7 @@ class RotationError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Authority(Sealed):
+class Authority(SecretHolder):
     """A CA with its key, both in PEM. It may sign what all of `bounds` permit, until `not_after`.
 
     `served` is what a TLS server sends after the leaf (RFC 8446 4.4.2), `trusted` what callers must trust: of a CA that
@@ -52,7 +52,7 @@ Make = Callable[[Scope, int], Authority]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Authorities(Sealed):
+class Authorities(SecretHolder):
     """All local CAs, the oldest first. Those of the generation `signing` sign.
 
     Newer ones are trusted by callers that start from now on, older ones by those that have not restarted yet. A

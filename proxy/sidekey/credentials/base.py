@@ -26,6 +26,7 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Keys, Reference, Section
 from sidekey.credentials.renewal import RENEWAL_INTERVAL
+from sidekey.credentials.secret_holder import SecretHolder
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -36,17 +37,8 @@ Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "in
 """The outcome of a call for a token; the metric's label."""
 
 
-class Sealed:
-    """Holds a secret: never pickled, and so never copied into a file, a queue or another process by accident."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> str:
-        raise TypeError(f"{type(self).__name__} holds secrets and is not pickled")
-
-
 @dataclass(frozen=True, slots=True, repr=False)
-class Grant(Sealed):
+class Grant(SecretHolder):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
     `query` and `body` are names and values before any encoding, as characters; `base_url` is one the kind learnt.
@@ -87,7 +79,7 @@ class Grant(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Call(Sealed):
+class Call(SecretHolder):
     """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
     `previous` is the outcome of the call before it, where the kind continues although that one failed.
@@ -105,7 +97,7 @@ class Call(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Reply(Sealed):
+class Reply(SecretHolder):
     """The response to a `Call`. Header names are lower case; the body is decoded."""
 
     status: int
@@ -116,7 +108,7 @@ class Reply(Sealed):
         return f"Reply({self.status}, REDACTED)"
 
 
-class CallFault(Sealed, Exception):
+class CallFault(SecretHolder, Exception):
     """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
 
     `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
@@ -148,7 +140,7 @@ class CallFault(Sealed, Exception):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Attempt(Sealed):
+class Attempt(SecretHolder):
     """Under what a credential is asked for a grant.
 
     `now` is the wall clock, in seconds since the epoch, for claims that are signed. `memory` is what the last `Issued`
@@ -164,7 +156,7 @@ class Attempt(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Issued(Sealed):
+class Issued(SecretHolder):
     """A grant, how long it lives from the moment of the (last) call in seconds, and what the next attempt may use.
 
     In use, another is obtained `renewed_after` seconds from then; None: shortly before its end.
@@ -191,7 +183,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class FixedCredential(Sealed):
+class FixedCredential(SecretHolder):
     """The credential of a kind that needs no call: its grant is known once the secrets are read."""
 
     grant: Grant
@@ -201,7 +193,7 @@ class FixedCredential(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Lineage(Sealed):
+class Lineage(SecretHolder):
     """The client, the scope and the secret of a token, which decide what a change of the config keeps.
 
     It may hold secrets, is never shown, and is only compared. With the same `client`, a source keeps what the last call
@@ -246,7 +238,7 @@ Credential = FixedCredential | CallingCredential
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Supplemented(Sealed):
+class Supplemented(SecretHolder):
     """A credential that must call first, and what each of its grants is supplemented with.
 
     What it obtains is the token alone: that is held, handed over and shared, and outlives a change of the supplement.

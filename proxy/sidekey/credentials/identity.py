@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ClientIdentity(Sealed):
+class ClientIdentity(SecretHolder):
     """What authenticates a client in a TLS handshake.
 
     `chain` is PEM, leaf first; `key` is PEM without a passphrase. `fingerprint` tells identities apart: the SHA-256 of

@@ -23,9 +23,9 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from sidekey.credentials.algorithms import least_bytes
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.encodings import SecretEncoding, decoded
 from sidekey.credentials.private_key import read_private_key
+from sidekey.credentials.secret_holder import SecretHolder
 
 Key: TypeAlias = RSAKey | ECKey | OKPKey | OctKey
 
@@ -105,7 +105,7 @@ _REGISTRY = _Registry()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class TokenSigner(Sealed):
+class TokenSigner(SecretHolder):
     """Signs claims as a compact JWS; what is empty is left out of the header."""
 
     key: Key

@@ -24,7 +24,6 @@ from sidekey.credentials.base import (
     Lineage,
     Provider,
     Reply,
-    Sealed,
     SecretInput,
     Traits,
     Verdict,
@@ -45,6 +44,7 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.tree import Place, Plain, Tree, WrittenTree, filled, references, texts
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
@@ -82,7 +82,7 @@ def _claim_errors(claims: Tree, algorithm: str | None) -> Iterator[tuple[Place, 
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class JwtCredential(Sealed):
+class JwtCredential(SecretHolder):
     """What is signed each time, and by whom. `claimed` are the secrets among the claims, which each token tells."""
 
     calls_a_minute: ClassVar[int | None] = None

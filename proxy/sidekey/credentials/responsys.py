@@ -29,7 +29,6 @@ from sidekey.credentials.base import (
     Pairs,
     Places,
     Reply,
-    Sealed,
     SecretInput,
     Traits,
     Verdict,
@@ -49,6 +48,7 @@ from sidekey.credentials.fields import (
     mapping,
 )
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.secret_holder import SecretHolder
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -90,7 +90,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ResponsysCredential(Sealed):
+class ResponsysCredential(SecretHolder):
     """User name and password, and where they go."""
 
     calls_a_minute: ClassVar[int | None] = 5

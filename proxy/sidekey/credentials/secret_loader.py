@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sidekey.credentials.base import Credential, Grant, Sealed, Supplemented
+from sidekey.credentials.base import Credential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem, ProblemError
 from sidekey.refresh import Failed, Refresh, fixed
 
@@ -16,7 +17,7 @@ RETRY_SECONDS = 1.0
 _PAUSE = fixed(RETRY_SECONDS)
 
 
-class SecretLoader(Sealed):
+class SecretLoader(SecretHolder):
     """Reads the secrets with `read` (blocking, raises SecretUnreadable) and keeps the `credential`.
 
     Nothing is read before `load` or `obtain` is called. `unreadable` is the last failure. `supplement` is what the

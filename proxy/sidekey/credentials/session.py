@@ -28,7 +28,6 @@ from sidekey.credentials.base import (
     Pairs,
     Provider,
     Reply,
-    Sealed,
     SecretInput,
     Traits,
     Verdict,
@@ -67,6 +66,7 @@ from sidekey.credentials.jwt import JwtCredential, JwtSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.quantities import Duration
 from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.tree import WrittenTree, filled, references
 
 STEP = "login"
@@ -195,7 +195,7 @@ def seconds_of(value: object) -> float | None:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class LoginRequest(Sealed):
+class LoginRequest(SecretHolder):
     """The login as it is sent, beside what authenticates it."""
 
     url: str
@@ -208,7 +208,7 @@ class LoginRequest(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SessionCredential(Sealed):
+class SessionCredential(SecretHolder):
     """What a login is made of, how its response is read, and which statuses reject the token."""
 
     request: LoginRequest
@@ -239,7 +239,7 @@ class SessionCredential(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Identity(Sealed):
+class Identity(SecretHolder):
     """Who logs in, and by what that is proven, as far as the two can be told apart; both may be secret."""
 
     who: tuple[Hashable, ...]

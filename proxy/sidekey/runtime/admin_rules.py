@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from sidekey.core.addresses import Network
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.runtime.trust import Trust
 
 Role = Literal["viewer", "editor", "admin", "sender"]
@@ -37,7 +37,7 @@ PER_DAY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class AdminToken(Sealed):
+class AdminToken(SecretHolder):
     """A token of the config: the SHA-256 of its UTF-8 bytes, its role, and the grants of a sender."""
 
     digest: bytes
@@ -51,7 +51,7 @@ class AdminToken(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ServerCertificate(Sealed):
+class ServerCertificate(SecretHolder):
     """A certificate with its chain and its private key, in PEM, not encrypted."""
 
     chain: bytes
@@ -62,7 +62,7 @@ class ServerCertificate(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class OidcRules(Sealed):
+class OidcRules(SecretHolder):
     """How people log in with OpenID Connect. `session` is in seconds.
 
     `roles` and `presets` are by the values of the claims `roles_claim` and `presets_claim`. `digest` identifies

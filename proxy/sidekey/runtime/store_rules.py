@@ -8,14 +8,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sidekey.core.addresses import Network
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 HISTORY: Final = 7 * 86_400.0
 """Seconds for which sends are kept by default."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class StoreRules(Sealed):
+class StoreRules(SecretHolder):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
     `keys` are IDs and 32 bytes each, the one that seals first. `audit` is how many seconds an entry of the audit is

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, Source, cleaned
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
@@ -54,7 +54,7 @@ class Transient(ValueError):
     """Why a file cannot be read now, where that passes without a change."""
 
 
-class ReferenceReader(Sealed, ABC):
+class ReferenceReader(SecretHolder, ABC):
     """Reads references. What raises ValueError says why, and never what."""
 
     __slots__ = ()

@@ -23,7 +23,7 @@ from sidekey.authority.folder import state_file
 from sidekey.authority.keep import Settled, settle
 from sidekey.authority.local import Authority
 from sidekey.authority.rules import CaRules
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls_server import server_context
 from sidekey.observe.logs import get_logger
@@ -284,7 +284,7 @@ def _about(authority: Authority, rules: CaRules) -> dict[str, str]:
     }
 
 
-class _Mint(Sealed):
+class _Mint(SecretHolder):
     """Signs leaves, all with one key, which is made with the first. Belongs to one thread."""
 
     def __init__(self) -> None:

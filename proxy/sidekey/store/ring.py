@@ -11,7 +11,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 KEY_BYTES: Final = 32
 
@@ -24,7 +24,7 @@ class KeyMissing(Exception):
         self.key = key
 
 
-class KeyRing(Sealed):
+class KeyRing(SecretHolder):
     """Keys by ID, in the order of the config. The `first` one seals."""
 
     __slots__ = ("_keys", "first")

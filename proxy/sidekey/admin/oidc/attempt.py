@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import Final, Self
 
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 LIFE: Final = 300
 """Seconds that a browser keeps the cookie."""
@@ -17,7 +17,7 @@ LIFE: Final = 300
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
-class Attempt(Sealed):
+class Attempt(SecretHolder):
     """The values that bind a log-in to the browser that began it.
 
     Hashes of random bytes need no key: Sidekey gives such bytes to anybody who asks.

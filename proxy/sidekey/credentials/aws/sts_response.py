@@ -10,8 +10,9 @@ from typing import Any
 from xml.parsers import expat
 
 from sidekey.core.sigv4 import AccessKey
-from sidekey.credentials.base import CallFault, Reply, Sealed
+from sidekey.credentials.base import CallFault, Reply
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after, sent_at
+from sidekey.credentials.secret_holder import SecretHolder
 
 STEP = "AWS STS"
 
@@ -100,7 +101,7 @@ def _values(body: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-class _Leaves(Sealed):
+class _Leaves(SecretHolder):
     """Collects the texts of the elements directly in `Credentials` or `Error`, whatever their namespace."""
 
     __slots__ = ("_open", "found")

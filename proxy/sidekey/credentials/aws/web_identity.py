@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 
 from sidekey.core.sigv4 import AccessKey, Scope, SigV4Signer
 from sidekey.credentials.aws.sts_response import STEP, read_key
-from sidekey.credentials.base import Attempt, Call, Grant, Issued, Lineage, Reply, Sealed, Verdict
+from sidekey.credentials.base import Attempt, Call, Grant, Issued, Lineage, Reply, Verdict
+from sidekey.credentials.secret_holder import SecretHolder
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -22,7 +23,7 @@ def check_token(text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class WebIdentity(Sealed):
+class WebIdentity(SecretHolder):
     """Who asks for which role, and where."""
 
     endpoint: str
@@ -35,7 +36,7 @@ class WebIdentity(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class WebIdentityCredential(Sealed):
+class WebIdentityCredential(SecretHolder):
     """Obtains an access key and signs with it; `payload`: whether the body is signed."""
 
     calls_a_minute: ClassVar[int | None] = None

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.secret_holder import SecretHolder
 
 Messages = tuple[tuple[Keys, str], ...]
 """Places in the integration, and what there is to say of each."""
@@ -33,7 +33,7 @@ Read = Callable[[Mapping[Keys, bytes], float], Reading]
 """Reads everything (blocking) and checks it: is passed what was fetched, and the time in seconds since the epoch."""
 
 
-class CertificateLoader(Sealed):
+class CertificateLoader(SecretHolder):
     """Keeps the `identity` that `read` makes.
 
     `unreadable` and `warnings` are those of the last reading. `urls` are the places that come by {url}: whoever

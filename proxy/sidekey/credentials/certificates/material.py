@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.certificates import chain as chains
 from sidekey.credentials.certificates import keys, pem
 from sidekey.credentials.certificates.keys import PrivateKey
 from sidekey.credentials.certificates.pem import Block
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.secret_holder import SecretHolder
 
 Found = tuple[tuple[str, str], ...]
 """Keys of the config's block, with a message for each."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Material(Sealed):
+class Material(SecretHolder):
     """What was read for a client certificate. A half is None where it could not be read, and is then ignored.
 
     `joined`: both halves are the same `pem`.
@@ -59,7 +59,7 @@ def leaf_of(data: bytes) -> x509.Certificate:
     return chains.likely_leaf([chains.read_certificate(each.der) for each in pem.blocks(data)])
 
 
-class _Examination(Sealed):
+class _Examination(SecretHolder):
     """One material under examination, and the errors found so far."""
 
     __slots__ = ("_errors", "_material", "_of_certificate", "_of_key")

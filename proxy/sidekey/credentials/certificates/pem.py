@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 KEYS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"})
@@ -37,7 +37,7 @@ _PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Block(Sealed):
+class Block(SecretHolder):
     """One block: its label, what is inside as bytes, and the whole text where that is encrypted by headers (RFC 1421).
 
     `der` is empty where `encrypted` is set.
@@ -73,7 +73,7 @@ def _texts(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Halves(Sealed):
+class Halves(SecretHolder):
     """The certificates of a PEM and its private keys, each as PEM, and all other text; empty where there is none."""
 
     certificates: str

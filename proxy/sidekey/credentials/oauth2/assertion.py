@@ -11,10 +11,11 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from sidekey.credentials.algorithms import Algorithm, PairAlgorithm, check_library
-from sidekey.credentials.base import Sealed, SecretInput
+from sidekey.credentials.base import SecretInput
 from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Reference, Section, Text, check_not_empty, literally
 from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, filled, references
+from sidekey.credentials.secret_holder import SecretHolder
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):
@@ -25,7 +26,7 @@ LIFE = 120
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Assertion(Sealed):
+class Assertion(SecretHolder):
     """Signs the same claims for each request. An empty `subject` is left out."""
 
     signer: jose.TokenSigner

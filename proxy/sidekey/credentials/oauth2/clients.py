@@ -12,11 +12,12 @@ from urllib.parse import quote
 from pydantic import BeforeValidator, Field
 
 from sidekey.credentials.algorithms import SecretAlgorithm
-from sidekey.credentials.base import Pairs, Sealed
+from sidekey.credentials.base import Pairs
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Section, expand_tag
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.parameters import Parameters
+from sidekey.credentials.secret_holder import SecretHolder
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):
@@ -35,7 +36,7 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Proof(Sealed):
+class Proof(SecretHolder):
     """What goes with a token request: `fields` where the grant's parameters go, `query` always in the query."""
 
     headers: Pairs = ()
@@ -47,7 +48,7 @@ class Proof(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Client(Sealed):
+class Client(SecretHolder):
     """A client and its method. `secret` and `sign` are what the method needs."""
 
     method: Method

@@ -6,16 +6,17 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Reply, Sealed, Verdict
+from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Reply, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.token_response import ResponseShape, names_successor, read_refresh_token, read_response
 from sidekey.credentials.placement import Placement
+from sidekey.credentials.secret_holder import SecretHolder
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class OAuth2Credential(Sealed):
+class OAuth2Credential(SecretHolder):
     """What a token request is made of, and how its response is read."""
 
     calls_a_minute: ClassVar[int | None] = None

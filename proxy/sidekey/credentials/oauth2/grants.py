@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Protocol
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sidekey.credentials.base import Attempt, Sealed, SecretInput
+from sidekey.credentials.base import Attempt, SecretInput
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import (
     Keys,
@@ -25,6 +25,7 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
+from sidekey.credentials.secret_holder import SecretHolder
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -60,7 +61,7 @@ class ClientCredentials:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Password(Sealed):
+class Password(SecretHolder):
     """RFC 6749 4.3. A refresh token in the response is ignored: the password brings the next token."""
 
     rotates: ClassVar[bool] = False
@@ -78,7 +79,7 @@ class Password(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RefreshToken(Sealed):
+class RefreshToken(SecretHolder):
     """RFC 6749 6, with the config's `token`: where it `rotates`, until a response brings another."""
 
     token: str
@@ -94,7 +95,7 @@ class RefreshToken(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class JwtBearer(Sealed):
+class JwtBearer(SecretHolder):
     """RFC 7523 2.1: a signed assertion says who asks for whom."""
 
     rotates: ClassVar[bool] = False

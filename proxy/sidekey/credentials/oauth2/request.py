@@ -11,17 +11,18 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.parameters import Names
-from sidekey.credentials.base import Call, Pairs, Sealed
+from sidekey.credentials.base import Call, Pairs
 from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
 from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_places
 from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.clients import Proof
 from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
 from sidekey.credentials.oauth2.token_response import STEP
+from sidekey.credentials.secret_holder import SecretHolder
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class TokenRequest(Sealed):
+class TokenRequest(SecretHolder):
     """What all token requests of an integration have in common; `body` and `query` are its further parameters.
 
     `headers` are further ones, none of which client authentication sets.

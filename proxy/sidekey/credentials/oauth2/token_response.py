@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from sidekey.credentials.base import CallFault, Reply, Sealed
+from sidekey.credentials.base import CallFault, Reply
 from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.endpoint_reply import (
     DEFAULT_LIFE,
@@ -21,6 +21,7 @@ from sidekey.credentials.endpoint_reply import (
     retry_after,
 )
 from sidekey.credentials.fields import FieldPath, Section, refuse_keys
+from sidekey.credentials.secret_holder import SecretHolder
 
 STEP = "token endpoint"
 
@@ -45,7 +46,7 @@ _BEARER = ("bearer", "bearertoken", "application access token", "user access tok
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Token(Sealed):
+class Token(SecretHolder):
     """What was issued. `life` is in seconds; `base_url` is as it was returned, None where none is asked for."""
 
     value: str

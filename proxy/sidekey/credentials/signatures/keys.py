@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 
 HmacAlgorithm = Literal["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]
 
@@ -24,7 +24,7 @@ _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-class SigningKey(Sealed, ABC):
+class SigningKey(SecretHolder, ABC):
     """A key that signs. It is not shown.
 
     `asymmetric` says that whoever verifies has another one, and `slow` that a signature takes long.

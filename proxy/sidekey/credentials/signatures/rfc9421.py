@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import REDACTED, check_signed_name
 from sidekey.errors import Problem
@@ -123,7 +123,7 @@ def _covered(names: Sequence[str]) -> _Covered:
     return _Covered(components, b"(%b)" % b" ".join(map(_string, names)))
 
 
-class MessageSigner(Sealed, Signer):
+class MessageSigner(SecretHolder, Signer):
     """Signs as RFC 9421 says, by one key."""
 
     def __init__(self, key: SigningKey, key_id: str, parameters: Parameters) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from sidekey.core.headers import normalise
 from sidekey.core.signing import OutgoingRequest, Signer, SigningRules, Unique
-from sidekey.credentials.base import Sealed
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signatures.keys import SigningKey
 from sidekey.credentials.signatures.template import (
     BODY,
@@ -100,7 +100,7 @@ def read_field(text: str) -> Template:
     return read(text, (SIGNATURE, SIGNATURES, *SENT))
 
 
-class SchemeSigner(Sealed, Signer):
+class SchemeSigner(SecretHolder, Signer):
     """Signs by the templates of a scheme."""
 
     def __init__(self, scheme: Scheme, keys: Sequence[SigningKey]) -> None:

@@ -14,8 +14,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from sidekey.core.signing import OutgoingRequest, Unique
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
+from sidekey.credentials.secret_holder import SecretHolder
 
 REDACTED: Final = b"[redacted]"
 HIDDEN: Final[Sequence[bytes]] = (REDACTED,)
@@ -31,7 +31,7 @@ _SIGNED = frozenset({"host", "content-length"})
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
-class Facts(Sealed):
+class Facts(SecretHolder):
     """What a template is filled with. `body` is `HIDDEN` where it is not to be shown.
 
     `signature` and `signatures` are the first one, and all of them as they stand among several.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import is_stored
 from sidekey.credentials.fields import WRITTEN, Reference
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.settings.secrets import ReferenceReader
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.sealing import NotOpened, Purpose, open_sealed
 
 
-class Vault(Sealed):
+class Vault(SecretHolder):
     """What a store's values are sealed with: its ID, which is part of what they are bound to, and its ring of keys."""
 
     __slots__ = ("ring", "store")

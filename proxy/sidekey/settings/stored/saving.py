@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from sidekey.credentials.base import Sealed
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import is_stored, references_in
 from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Entered, Reference, cleaned
+from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.settings import checks
 from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.config_errors import MORE_ERRORS, MOST_ERRORS, Finding, Loc
@@ -58,7 +58,7 @@ class Invalid:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft(Sealed):
+class Draft(SecretHolder):
     """A document that may be saved. `entered` are the values to seal, by ID. What is `kept` stays sealed as it is."""
 
     saved: Saved
@@ -96,7 +96,7 @@ class Former:
 
 
 @dataclass(frozen=True, slots=True)
-class Assessment(Sealed):
+class Assessment(SecretHolder):
     """The result of validating a document that is to replace what is stored.
 
     `settings` is None if the models refuse the document; if there are errors, nothing may be built from it. `entered`

@@ -18,7 +18,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sidekey.credentials.base import Grant, Sealed
+from sidekey.credentials.base import Grant
+from sidekey.credentials.secret_holder import SecretHolder
 
 
 class Unavailable(Exception):
@@ -49,7 +50,7 @@ class Chain(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SharedToken(Sealed):
+class SharedToken(SecretHolder):
     """A token that one process has obtained for all.
 
     `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `proof` is a digest of
@@ -69,7 +70,7 @@ class SharedToken(Sealed):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Left(Sealed):
+class Left(SecretHolder):
     """What the last turn has left: what the next call may use (`Issued.memory`), and the last token."""
 
     memory: str | None = None
