@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from sidekey.core.coverage import Coverage
 from sidekey.core.decide import (
     COMMON_METHODS,
     DEFAULT_METHODS,
@@ -16,7 +13,6 @@ from sidekey.core.decide import (
     Denied,
     IntegrationRules,
     Tunnelled,
-    Unmatched,
     decide,
     decide_connect,
     is_forward,
@@ -26,125 +22,26 @@ from sidekey.core.decide import (
     readmit,
 )
 from sidekey.core.entry import Entry
-from sidekey.core.headers import Role
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Forbidden, Policy, Prefix, parse_domain, parse_prefix
-from sidekey.core.presets import Parameter, Preset
 from sidekey.core.request import RequestHead
-from sidekey.core.routing import is_own_host
 from sidekey.core.spelling import Spelling
-from sidekey.core.templates import UrlTemplate, text_template
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.errors import Problem
-
-BASE = parse_prefix("https://a.test/api")
-POLICY = Policy(prefixes=(BASE,))
-PASSING = IntegrationRules("-", Policy(), Policy(), None)
-
-
-class Known:
-    """An integration with these rules; `quick` are the targets that its quick reading allows."""
-
-    def __init__(self, rules: IntegrationRules, quick: dict[bytes, Target] | None = None) -> None:
-        self.rules = rules
-        self._quick = quick or {}
-
-    def __repr__(self) -> str:
-        return self.rules.name
-
-    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
-        return self._quick.get(url)
-
-
-@dataclass
-class Who:
-    """A caller that may use these integrations; None: all."""
-
-    allowed: frozenset[str] | None
-    name: str = "one"
-    presets: frozenset[str] = frozenset()
-
-    def may_use(self, integration: str) -> bool:
-        return self.allowed is None or integration in self.allowed
-
-    def lists(self, integration: str) -> bool:
-        return self.allowed is not None and integration in self.allowed
-
-    def may_send(self, preset: str) -> bool:
-        return preset in self.presets
-
-
-@dataclass
-class Integrations:
-    """What is known of the integrations; `asked` are the IDs that were looked for."""
-
-    integrations: dict[bytes, Known]
-    unmatched: Unmatched[Known] | None = None
-    instance: bytes = b"word"
-    asked: list[bytes] = field(default_factory=list)
-    matching: Matching | None = None
-    stored_at: frozenset[str] = frozenset()
-    presets: dict[bytes, Preset | Problem] = field(default_factory=dict)
-
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
-        return self.presets.get(name)
-
-    def find(self, name: bytes) -> Known | None:
-        self.asked.append(name)
-        return self.integrations.get(name)
-
-    def is_own_host(self, host: bytes | None) -> bool:
-        return host is None or is_own_host(host, frozenset({"h.test"}))
-
-
-def rules(
-    name: str = "h",
-    policy: Policy = POLICY,
-    *,
-    parameters: tuple[str, ...] = (),
-    unresolved: bool = False,
-    stored: bool = False,
-    spelling: Spelling | None = None,
-) -> IntegrationRules:
-    """The rules of an integration whose base is its first prefix."""
-    base = policy.prefixes[0] if policy.prefixes else None
-    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, spelling=spelling)
-
-
-def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
-    """These integrations; where it is `passing`, what none of them covers goes on."""
-    found = {each.rules.name.encode(): each for each in integrations}
-    coverage = Coverage.of(each.rules.policy for each in integrations)
-    return Integrations(
-        found, Unmatched(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None
-    )
-
-
-def head(target: str, method: bytes = b"GET", *, host: bytes | None = b"h.test", **marks: str | bytes) -> RequestHead:
-    """A head; `marks` are values by the names of their roles."""
-    found = {Role[name.upper()]: each if isinstance(each, bytes) else each.encode() for name, each in marks.items()}
-    return RequestHead(method, target.encode("latin-1"), host, [], [], found or None)
-
-
-def basic(user: str, password: str = "x") -> bytes:
-    """The value of Proxy-Authorization."""
-    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
-
-
-def tokens(**callers: frozenset[str] | None) -> dict[bytes, Who]:
-    """Callers by the digest of their token, which is their name here."""
-    return {hashlib.sha256(name.encode()).digest(): Who(allowed) for name, allowed in callers.items()}
-
-
-def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
-    """The target it may go to, or the code of the problem."""
-    if isinstance(decision, Denied):
-        return decision.problem.code
-    target = decision.target
-    return "unresolved" if target is None else f"{target.origin}{target.request_target}"
-
-
-H = Known(rules())
+from support.decisions import (
+    BASE,
+    PASSING,
+    POLICY,
+    H,
+    Integrations,
+    Known,
+    basic,
+    head,
+    known,
+    outcome,
+    rules,
+    tokens,
+)
 
 
 @pytest.mark.parametrize(
@@ -1005,112 +902,6 @@ def test_a_stored_integration_is_matched_for_callers_that_list_it() -> None:
     assert outcome(decide(head("https://a.test/api/a", token="all"), callers, stored_at())) == "https://a.test/api/a"
 
 
-INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
-HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()), "text/plain")
-
-
-def by_preset(*integrations: Known) -> Integrations:
-    """These integrations, and presets: of `h`, invalid, of an integration that is not there, and outside the policy."""
-    routes = known(*integrations)
-    outside = UrlTemplate.read("https://a.test/other", ())
-    gone = UrlTemplate.read("https://a.test/api/hook", ())
-    routes.presets = {
-        b"hook": HOOK,
-        b"broken": INVALID,
-        b"gone": Preset("gone", "x", "POST", gone, "text/plain"),
-        b"outside": Preset("outside", "h", "POST", outside, "text/plain"),
-    }
-    return routes
-
-
-def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **marks: str | bytes) -> RequestHead:
-    """A head with this Content-Type."""
-    made = head(target, method, **marks)
-    line = f"\r\nContent-Type: {kind}".encode()
-    return RequestHead(method, made.target, made.host, [line], [b"content-type"], made.marks)
-
-
-def allowed_presets(*names: str) -> dict[bytes, Who]:
-    """One caller, `c`, that may use these presets and no integration."""
-    return {hashlib.sha256(b"c").digest(): Who(frozenset(), presets=frozenset(names))}
-
-
-@pytest.mark.parametrize(
-    ("request_head", "callers", "wanted"),
-    [
-        (posted("/p/hook"), None, "https://a.test/api/hook"),
-        (posted("/p/hook", token="c"), allowed_presets("hook"), "https://a.test/api/hook"),
-        (posted("/p/hook", token="c", integration_id="h"), allowed_presets("hook"), "https://a.test/api/hook"),
-        (posted("/p/hook", token="c"), allowed_presets("broken"), "preset_denied"),
-        (posted("/p/unknown", token="c"), allowed_presets("hook", "unknown"), "preset_denied"),
-        (posted("/p/hook"), allowed_presets("hook"), "caller_denied"),
-        (posted("/p/nothing"), allowed_presets("hook"), "caller_denied"),
-        (posted("/p/nothing"), None, "preset_denied"),
-        (posted("/p/HOOK"), None, "preset_denied"),
-        (posted("/p/gone"), None, "preset_denied"),
-        (posted("/p/broken"), None, "credential_unavailable"),
-        (posted("/p/outside"), None, "target_denied"),
-        (posted("/p/"), None, "not_found"),
-        (posted("/p/hook/"), None, "not_found"),
-        (posted("/p/hook?x=1"), None, "not_found"),
-        (posted("/p/hook", b"GET"), None, "method_denied"),
-        (posted("/p/hook", b"TRACE"), None, "method_denied"),
-        (posted("/p/hook", b"PUT"), None, "method_denied"),
-        (posted("/p/hook", integration_id="other"), None, "request_invalid"),
-        (posted("/p/hook", proxy_authorization=basic("other")), None, "request_invalid"),
-        (posted("/p/hook", proxy_authorization=b"Bearer x"), None, "request_invalid"),
-        (posted("/p/hook", sec_fetch_site="same-origin"), None, "door_denied"),
-        (posted("/p/hook", origin="null"), None, "door_denied"),
-        (posted("/p/hook", host=b"evil.test"), None, "door_denied"),  # type: ignore[arg-type]
-        (posted("/p/hook", via="1.1 sidekey (word)"), None, "loop_detected"),
-        (posted("/p/hook", kind="text/html"), None, "content_type_denied"),
-    ],
-)
-def test_a_preset_is_the_caller_s_or_there_is_none(
-    request_head: RequestHead, callers: dict[bytes, Who] | None, wanted: str
-) -> None:
-    """It needs nothing but the preset, which is used by POST, with nothing behind it, and by no browser."""
-    assert outcome(decide(request_head, callers, by_preset(H))) == wanted
-
-
-def test_an_unknown_preset_and_a_foreign_one_are_answered_alike() -> None:
-    """So nobody learns which there are."""
-    answers = [
-        decide(posted(f"/p/{name}", token="c"), allowed_presets("outside"), by_preset(H)) for name in ("hook", "none")
-    ]
-    assert len({each.problem for each in answers if isinstance(each, Denied)}) == 1
-    assert all(isinstance(each, Denied) and each.candidate is None and each.preset == "" for each in answers)
-
-
-def test_an_admitted_preset_says_what_is_sent() -> None:
-    """By the preset's method and target, whatever the caller's were."""
-    found = decide(posted("/p/hook"), None, by_preset(H))
-    assert isinstance(found, Admitted)
-    assert found.preset is HOOK
-    assert found.head is not None
-    assert (found.head.method, found.head.target) == (b"PUT", b"https://a.test/api/hook")
-
-
-def test_a_target_that_takes_parameters_is_judged_when_they_are_there() -> None:
-    """Until then it is admitted without one."""
-    parameters = {"a": Parameter("text")}
-    template = text_template("text/plain", "{{a}}", parameters)
-    url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
-    preset = Preset("each", "h", "POST", url, "text/plain", (), parameters, template)
-    routes = by_preset(H)
-    routes.presets[b"each"] = preset
-    found = decide(posted("/p/each", kind="application/json"), None, routes)
-    assert isinstance(found, Admitted)
-    assert found.target is None
-    assert found.preset is preset
-
-
-def test_a_method_that_the_integration_does_not_allow_is_not_got_around() -> None:
-    """By a preset no more than otherwise."""
-    narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
-    assert outcome(decide(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"
-
-
 ANY = {"integration_id": "h"}
 
 
@@ -1126,9 +917,6 @@ ANY = {"integration_id": "h"}
         (decide(head("/i/k/a", token="one"), ONE_CALLER, known(H)), "integration_unknown"),
         (decide(head("/i/h/a", token="t"), tokens(t=frozenset({"k"})), known(H)), "integration_unlisted"),
         (decide(head("/i/k/a", token="t"), tokens(t=frozenset({"h"})), known(H)), "integration_unlisted"),
-        (decide(posted("/p/nothing"), None, by_preset(H)), "preset_unknown"),
-        (decide(posted("/p/hook", token="c"), allowed_presets("broken"), by_preset(H)), "preset_unlisted"),
-        (decide(posted("/p/nothing", token="c"), allowed_presets("hook"), by_preset(H)), "preset_unlisted"),
         (decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)), "browser"),
         (decide(head("/i/h/", origin="https://b.test"), None, known(H)), "browser"),
         (decide(head("/i/h/", host=b"b.test"), None, known(H)), "foreign_host"),
@@ -1147,9 +935,7 @@ ANY = {"integration_id": "h"}
         (decide_connect(connect("c.test:25"), None, known(H, passing=True)), "pass_ports"),
         (decide_connect(connect("s.test:443", integration_id="s"), None, stored_at()), "ca_hosts"),
         (decide(head("/i/h/", b"BREW"), None, known(H)), "method_not_allowed"),
-        (decide(posted("/p/hook", b"GET"), None, by_preset(H)), "method_of_preset"),
         (decide(head("/i/h/", b"TRACE"), None, known(H)), "trace"),
-        (decide(posted("/p/hook", kind="text/html"), None, by_preset(H)), "content_type"),
         (decide(head("/i/h/", integration_id="k"), None, known(H)), "names_differ"),
         (decide_connect(connect("a.test:443", proxy_authorization=basic("k"), **ANY), None, known(H)), "names_differ"),
         (decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))), "parameter_injected"),
@@ -1162,7 +948,6 @@ ANY = {"integration_id": "h"}
         (decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY), "other_host"),
         (decide(head("/i/h/", via="1.1 sidekey (word)"), None, known(H)), "loop"),
         (decide(head("/x"), None, known(H)), None),
-        (decide(posted("/p/broken"), None, by_preset(H)), None),
     ],
 )
 def test_a_denial_is_one_of_a_closed_list(found: Denied[Known], denial: str | None) -> None:

@@ -22,7 +22,6 @@ from sidekey.core.matching import Matching, is_under
 from sidekey.core.parameters import UnreadableNames, names_any, overrides_method
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
-from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.spelling import Spelling
 from sidekey.core.urls import Authority, InvalidTarget, Origin, Target, parse_authority, parse_target
@@ -233,53 +232,36 @@ class Routes(Protocol[C_co]):
         """The integration of this ID."""
         ...
 
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
-        """The preset of this ID, or why it cannot be used now."""
-        ...
-
     def is_own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
         ...
 
 
 class Admitted(Generic[C_co]):
-    """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
+    """The integration `candidate` may serve the request at `target`. `rule` names the policy's rule that allows it.
 
-    `target` is None where the candidate is unresolved: it is judged once it is known what by. So it is where a `preset`
-    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for. `caller`
-    is the name of who sends it; empty where nobody is asked.
+    `target` is None while the integration is unresolved: `readmit` judges it later. `rule` is empty after the quick
+    reading. `caller` is the caller's name, empty if there are no callers.
     """
 
-    __slots__ = ("caller", "candidate", "head", "preset", "rule", "target")
+    __slots__ = ("caller", "candidate", "rule", "target")
 
-    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
-        self,
-        candidate: C_co,
-        target: Target | None,
-        rule: str = "",
-        preset: Preset | None = None,
-        head: RequestHead | None = None,
-        caller: str = "",
-    ) -> None:
+    def __init__(self, candidate: C_co, target: Target | None, rule: str = "", caller: str = "") -> None:
         self.candidate: Final = candidate
         self.target: Final = target
         self.rule: Final = rule
-        self.preset: Final = preset
-        self.head: Final = head
         self.caller: Final = caller
 
     def of(self, caller: Caller | None) -> Admitted[C_co]:
-        """The same decision, of a request of this caller."""
-        if caller is None:
-            return self
-        return Admitted(self.candidate, self.target, self.rule, self.preset, self.head, caller.name)
+        """Return this decision for a request of a caller."""
+        return self if caller is None else Admitted(self.candidate, self.target, self.rule, caller.name)
 
 
 class Denied(Generic[C_co]):
-    """Why the request may not go on, and whose it is as far as that is known and allowed to be told.
+    """The request must not go on because of `problem`.
 
-    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use, `caller` the name
-    of who sends it, once that is known.
+    `candidate` and `preset` (an ID) are set once the caller may know that they exist, `caller` (a name) once it is
+    known. `authority` is the target of a CONNECT.
     """
 
     __slots__ = ("authority", "caller", "candidate", "preset", "problem")
@@ -403,10 +385,10 @@ def decide(
     *,
     awaits_store: bool = False,
 ) -> Admitted[C] | Denied[C]:
-    """Decide on one request. `callers` are keyed by the SHA-256 of their token; None: nobody is asked who they are.
+    """Decide on one request that names no preset. `callers` are keyed by the SHA-256 digest of their token.
 
-    `entry` is the tunnel that it came by, which has made its target absolute. Sidekey `awaits_store` until it has read
-    its store once.
+    No token is needed if `callers` is None. A request in a tunnel has an `entry`, and its target is already absolute.
+    Sidekey `awaits_store` until it has read its store once.
     """
     try:
         decision = _decide(head, callers, routes, entry)
@@ -422,14 +404,12 @@ def _decide(
     if entry is not None and (not forward or head.method == b"CONNECT"):
         detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
         return Denied(Problem("request_invalid", detail, denial="target_malformed"))
-    if routing.preset_id(head.target):
-        return _decide_preset(head, callers, routes)
     named = routing.reverse_id(head.target)
     if not forward and not named:
         return Denied(_NO_DOOR)
     if head.method == b"TRACE":
         return Denied(_TRACE)
-    if not forward and (problem := _check_browser(head, callers, routes)) is not None:
+    if not forward and (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     found = _name(head, callers, routes, named, entry)
     return found if isinstance(found, Denied) else _decide_named(head, found, routes, entry).of(found.caller)
@@ -451,7 +431,7 @@ def _decide_named(
     if isinstance(chosen, Denied):
         return chosen
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        return Denied(_LOOP, chosen.candidate)
+        return Denied(LOOP, chosen.candidate)
     return judge(head, chosen.candidate) if chosen.target is None else chosen
 
 
@@ -461,80 +441,18 @@ _NO_DOOR: Final = Problem(
 _TRACE: Final = Problem(
     "method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),), denial="trace"
 )
-_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before", denial="loop")
+LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before", denial="loop")
 _NO_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
 # Chosen by the caller's list alone, so that metrics do not tell whether an ID exists that others use.
 _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlisted")
-_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
-_NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
-_POST_ALONE: Final = Problem(
-    "method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
-)
 
 
-def _decide_preset(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
-) -> Admitted[C] | Denied[C]:
-    """Decide on a request by a preset, which says what else an integration, method and target are.
-
-    Raises InvalidNaming.
-    """
-    if (problem := _check_browser(head, callers, routes)) is not None:
-        return Denied(problem)
-    written = head.mark(Role.PROXY_AUTHORIZATION)
-    user = routing.NO_USER if written is None else routing.proxy_user(written)
-    caller = _caller(head, callers, user, None)
-    if isinstance(caller, Problem):
-        return Denied(caller)
-    return _decide_sent(head, caller, user.name, routes).of(caller)
-
-
-def _decide_sent(head: RequestHead, caller: Caller | None, user: bytes, routes: Routes[C]) -> Admitted[C] | Denied[C]:
-    """Decide on a request by a preset of somebody who is known, as far as it must be. `user` is the proxy user's name.
-
-    Raises InvalidNaming.
-    """
-    name = routing.preset_id(head.target)
-    known = name.decode("latin-1")
-    if caller is not None and not caller.may_send(known):
-        # Whether there is one of this ID is not even counted: who reads the metrics may be a caller.
-        return Denied(_NOT_ITS_PRESET)
-    preset = routes.find_preset(name)
-    if preset is None:
-        return Denied(_NO_PRESET)
-    if isinstance(preset, Problem):
-        return Denied(preset, preset=known)
-    # Whoever names an integration as well must name the preset's.
-    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user)
-    if head.method != METHOD:
-        return Denied(_POST_ALONE, preset=known)
-    return decide_by(preset, head, routes)
-
-
-def decide_by(preset: Preset, head: RequestHead, routes: Routes[C]) -> Admitted[C] | Denied[C]:
-    """Decide on the request that a preset makes of this one, of somebody who may use it."""
-    candidate = routes.find(preset.integration.encode())
-    if candidate is None:
-        return Denied(_NO_PRESET)
-    if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        return Denied(_LOOP, candidate, preset=preset.id)
-    received = preset.receive(head, candidate.rules.kept)
-    if isinstance(received, Problem):
-        return Denied(received, candidate, preset=preset.id)
-    if preset.url is None:
-        return Admitted(candidate, None, preset=preset, head=received)
-    judged = judge(received, candidate)
-    if isinstance(judged, Denied):
-        return Denied(judged.problem, candidate, preset=preset.id)
-    return Admitted(candidate, judged.target, judged.rule, preset, received)
-
-
-def _caller(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: routing.ProxyUser, entry: Entry | None
+def authenticate(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: routing.ProxyUser, entry: Entry | None = None
 ) -> Caller | Problem | None:
-    """Who sends the request; None where nobody is asked. Raises InvalidNaming."""
+    """Find the caller by the token that the request gives; None if there are no callers. Raises InvalidNaming."""
     if callers is None:
         return None
     token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
@@ -555,7 +473,7 @@ def _name(
     written = head.mark(Role.PROXY_AUTHORIZATION)
     user = routing.NO_USER if written is None else routing.proxy_user(written)
     name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
-    caller = _caller(head, callers, user, entry)
+    caller = authenticate(head, callers, user, entry)
     if isinstance(caller, Problem):
         return Denied(caller)
     token = user.password or head.mark(Role.TOKEN)
@@ -564,7 +482,6 @@ def _name(
     candidate: C | None = None
     if name is not None:
         is_listed = caller is None or caller.may_use(name.decode("latin-1"))
-        # As for presets.
         candidate = routes.find(name) if is_listed else None
         if candidate is None:
             denied: Denied[C] = Denied(_NO_INTEGRATION if is_listed else _NOT_ITS_INTEGRATION)
@@ -608,7 +525,7 @@ def _decide_tunnel(
     candidate = named.candidate
     problem = may_not_tunnel(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        problem = _LOOP
+        problem = LOOP
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
         return Denied(passes, candidate, authority).of(named.caller)
@@ -757,7 +674,7 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
     return None
 
 
-def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
+def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
     """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
         return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)", denial="browser")

@@ -12,11 +12,12 @@ from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, nam
 from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
+from sidekey.core.preset_decision import PresetAdmitted, decide_preset
 from sidekey.core.presets import OVERSIZED, Preset
 from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
-from sidekey.core.routing import PRESET
+from sidekey.core.routing import PRESET, preset_id
 from sidekey.core.signing import OutgoingRequest
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Origin
@@ -247,6 +248,8 @@ class Exchange(ExchangeEvents):
                 head = entry.absolute(head)
                 self._request.restate(head)
         if destination is None:
+            if preset_id(head.target):
+                return self._settle(decide_preset(head, callers, index, awaits_store=rules.awaits_store))
             return self._settle(decide(head, callers, index, entry, awaits_store=rules.awaits_store))
         self._integration = destination.integration
         self._destination = destination
@@ -263,8 +266,7 @@ class Exchange(ExchangeEvents):
             return decision.problem
         target = decision.target
         self._destination = None if target is None else decision.candidate.destination(target)
-        preset, head = decision.preset, decision.head
-        return None if preset is None or head is None else self._go_by(preset, head)
+        return self._go_by(decision.preset, decision.head) if isinstance(decision, PresetAdmitted) else None
 
     def _go_by(self, preset: Preset, received: RequestHead | Problem) -> Problem | None:
         """Send what a preset says, by the head that it has made of the caller's; or say why not."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sidekey.core.decide import decide, decide_by
+from sidekey.core.decide import decide
+from sidekey.core.preset_decision import apply_preset, decide_preset
 from sidekey.core.presets import Preset
+from sidekey.core.routing import preset_id
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.exchange.exchange import Exchange
@@ -22,7 +24,10 @@ class OwnExchange(Exchange):
         return ""
 
     def _admit(self) -> Problem | None:
-        return self._settle(decide(self._request.head, None, self._index))
+        head = self._request.head
+        if preset_id(head.target):
+            return self._settle(decide_preset(head, None, self._index))
+        return self._settle(decide(head, None, self._index))
 
 
 class DraftExchange(OwnExchange):
@@ -41,4 +46,4 @@ class DraftExchange(OwnExchange):
         return self._who
 
     def _admit(self) -> Problem | None:
-        return self._settle(decide_by(self._draft, self._request.head, self._index))
+        return self._settle(apply_preset(self._draft, self._request.head, self._index))

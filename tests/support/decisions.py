@@ -1,0 +1,128 @@
+"""Integrations, callers and request heads for tables of decisions."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+
+from sidekey.core.coverage import Coverage
+from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched
+from sidekey.core.headers import Role
+from sidekey.core.matching import Matching
+from sidekey.core.policy import Policy, parse_prefix
+from sidekey.core.presets import Preset
+from sidekey.core.request import RequestHead
+from sidekey.core.routing import is_own_host
+from sidekey.core.spelling import Spelling
+from sidekey.core.urls import Target
+from sidekey.errors import Problem
+
+BASE = parse_prefix("https://a.test/api")
+POLICY = Policy(prefixes=(BASE,))
+PASSING = IntegrationRules("-", Policy(), Policy(), None)
+
+
+class Known:
+    """An integration with these rules; `quick` are the targets that its quick reading allows."""
+
+    def __init__(self, rules: IntegrationRules, quick: dict[bytes, Target] | None = None) -> None:
+        self.rules = rules
+        self._quick = quick or {}
+
+    def __repr__(self) -> str:
+        return self.rules.name
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        return self._quick.get(url)
+
+
+@dataclass
+class Who:
+    """A caller that may use these integrations; None: all."""
+
+    allowed: frozenset[str] | None
+    name: str = "one"
+    presets: frozenset[str] = frozenset()
+
+    def may_use(self, integration: str) -> bool:
+        return self.allowed is None or integration in self.allowed
+
+    def lists(self, integration: str) -> bool:
+        return self.allowed is not None and integration in self.allowed
+
+    def may_send(self, preset: str) -> bool:
+        return preset in self.presets
+
+
+@dataclass
+class Integrations:
+    """What is known of the integrations; `asked` are the IDs that were looked for."""
+
+    integrations: dict[bytes, Known]
+    unmatched: Unmatched[Known] | None = None
+    instance: bytes = b"word"
+    asked: list[bytes] = field(default_factory=list)
+    matching: Matching | None = None
+    stored_at: frozenset[str] = frozenset()
+    presets: dict[bytes, Preset | Problem] = field(default_factory=dict)
+
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        return self.presets.get(name)
+
+    def find(self, name: bytes) -> Known | None:
+        self.asked.append(name)
+        return self.integrations.get(name)
+
+    def is_own_host(self, host: bytes | None) -> bool:
+        return host is None or is_own_host(host, frozenset({"h.test"}))
+
+
+def rules(
+    name: str = "h",
+    policy: Policy = POLICY,
+    *,
+    parameters: tuple[str, ...] = (),
+    unresolved: bool = False,
+    stored: bool = False,
+    spelling: Spelling | None = None,
+) -> IntegrationRules:
+    """The rules of an integration whose base is its first prefix."""
+    base = policy.prefixes[0] if policy.prefixes else None
+    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, spelling=spelling)
+
+
+def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
+    """These integrations; where it is `passing`, what none of them covers goes on."""
+    found = {each.rules.name.encode(): each for each in integrations}
+    coverage = Coverage.of(each.rules.policy for each in integrations)
+    return Integrations(
+        found, Unmatched(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None
+    )
+
+
+def head(target: str, method: bytes = b"GET", *, host: bytes | None = b"h.test", **marks: str | bytes) -> RequestHead:
+    """A head; `marks` are values by the names of their roles."""
+    found = {Role[name.upper()]: each if isinstance(each, bytes) else each.encode() for name, each in marks.items()}
+    return RequestHead(method, target.encode("latin-1"), host, [], [], found or None)
+
+
+def basic(user: str, password: str = "x") -> bytes:
+    """The value of Proxy-Authorization."""
+    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+
+
+def tokens(**callers: frozenset[str] | None) -> dict[bytes, Who]:
+    """Callers by the digest of their token, which is their name here."""
+    return {hashlib.sha256(name.encode()).digest(): Who(allowed) for name, allowed in callers.items()}
+
+
+def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
+    """The target it may go to, or the code of the problem."""
+    if isinstance(decision, Denied):
+        return decision.problem.code
+    target = decision.target
+    return "unresolved" if target is None else f"{target.origin}{target.request_target}"
+
+
+H = Known(rules())
