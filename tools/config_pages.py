@@ -418,7 +418,7 @@ The body is `application/problem+json` (RFC 9457):
 
 | member | meaning |
 |---|---|
-| `type` | `urn:sidekey:answer:CODE` |
+| `type` | `urn:sidekey:problem:CODE` |
 | `title`, `status` | as in the table below |
 | `code` | one of the codes below |
 | `detail` | what is wrong with this request, and what to do |

@@ -18,7 +18,7 @@ def test_a_problem_says_what_its_row_says(code: str) -> None:
     assert response.headers["X-A"] == "b"
     assert body.pop("instance") != problem.shown().instance
     assert body == {
-        "type": f"urn:sidekey:answer:{code}",
+        "type": f"urn:sidekey:problem:{code}",
         "title": CODES[code].title,
         "status": CODES[code].status,
         "detail": "why",

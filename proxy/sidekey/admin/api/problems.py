@@ -129,7 +129,7 @@ class ApiProblem(Exception):
         """Return the body of the response. Its `instance` is new each time, for a log to name."""
         more: dict[str, Any] = {"errors": [each.shown() for each in self.errors], "presets": list(self.presets)}
         return Problem(
-            type=f"urn:sidekey:answer:{self.code}",
+            type=f"urn:sidekey:problem:{self.code}",
             title=CODES[self.code].title,
             status=self.status,
             detail=self.detail,

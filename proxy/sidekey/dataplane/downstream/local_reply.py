@@ -34,7 +34,7 @@ def local_reply(
     (no, maybe); `head` leaves the body out (RFC 9110 9.3.2); `integration` is None where the caller is not to know it.
     """
     said: dict[str, object] = {
-        "type": f"urn:sidekey:answer:{problem.code}",
+        "type": f"urn:sidekey:problem:{problem.code}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
