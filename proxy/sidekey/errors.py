@@ -47,7 +47,7 @@ _KINDS = (
     Kind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
     Kind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
     Kind(
-        "credential_unplaceable",
+        "body_unsupported",
         (415,),
         ("http_request_denied",),
         "The credential cannot be added to this body",
@@ -207,8 +207,8 @@ _REASONS = (
     Reason("method_of_preset", ("method_denied",), "A request to a preset has another method than POST."),
     Reason("trace", ("method_denied",), "The method is TRACE."),
     Reason("content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."),
-    Reason("body_not_extended", ("credential_unplaceable",), "The credential cannot be added to this body."),
-    Reason("payload_not_signed", ("credential_unplaceable",), "The payload cannot be signed as the caller sends it."),
+    Reason("body_not_extended", ("body_unsupported",), "The credential cannot be added to this body."),
+    Reason("payload_not_signed", ("body_unsupported",), "The payload cannot be signed as the caller sends it."),
     Reason(
         "target_malformed", ("request_invalid",), "The target is not a URL, or servers may interpret it differently."
     ),

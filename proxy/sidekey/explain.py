@@ -46,7 +46,7 @@ PLACEHOLDER_NOTE = (
     "the response to the login or token request names the one host that is allowed; targets at the host of that "
     "request are sent there instead, and judged again"
 )
-BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is credential_unplaceable"
+BODY_NOTE = "the body must be a form or a JSON object, to which fields are added: any other is body_unsupported"
 
 SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
 

@@ -208,7 +208,7 @@ def test_an_unsigned_payload_is_not_needed() -> None:
 def test_an_unsigned_payload_goes_by_https_alone() -> None:
     problem = SigV4Rules("s3", payload=False).refusal(head(), HTTP, Policy())
     assert problem is not None
-    assert problem.code == "credential_unplaceable"
+    assert problem.code == "body_unsupported"
     assert SigV4Rules("s3", payload=False).refusal(head(), AWS, Policy()) is None
 
 

@@ -133,7 +133,7 @@ async def test_a_request_whose_body_takes_no_field_is_refused(
     async with added(tmp_path, ca, "body: {key: {secret: {file: key}}}") as (sidekey, upstream):
         answer = await sidekey.reverse("/a", *fields, method=method, body=body)
         assert answer.status == 415
-        assert (problem(answer)["code"], problem(answer)["detail"]) == ("credential_unplaceable", said)
+        assert (problem(answer)["code"], problem(answer)["detail"]) == ("body_unsupported", said)
         assert upstream.connections == []
 
 

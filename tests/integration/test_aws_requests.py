@@ -202,14 +202,14 @@ async def test_a_payload_that_is_not_signed_streams(payload: str, ca: Authority,
 
 
 REFUSED = {
-    "trailer by http": ("s3", "/mine/k", TRAILER, 415, "credential_unplaceable"),
-    "trailer to another service": ("sqs", "/mine/k", TRAILER, 415, "credential_unplaceable"),
+    "trailer by http": ("s3", "/mine/k", TRAILER, 415, "body_unsupported"),
+    "trailer to another service": ("sqs", "/mine/k", TRAILER, 415, "body_unsupported"),
     "signed chunks": (
         "s3",
         "/mine/k",
         ("x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD",),
         415,
-        "credential_unplaceable",
+        "body_unsupported",
     ),
     "a presigned URL": ("s3", "/mine/k?X-Amz-Signature=1", (), 400, "request_invalid"),
     "a reserved name, encoded twice": ("sqs", "/mine/k?a=1&%2578-amz-date=1", (), 400, "request_invalid"),

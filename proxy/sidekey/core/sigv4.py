@@ -43,7 +43,7 @@ _TO_CHANGE: Final = re.compile(rb"[^A-Za-z0-9_.~/-]|/[/.]")
 """What a path may have for which its canonical form is another one."""
 
 _NOT_HERE: Final = Problem(
-    "credential_unplaceable",
+    "body_unsupported",
     "a payload with an unsigned trailer may be sent to S3 by https alone: set request_checksum_calculation to "
     "when_required in the SDK (AWS_REQUEST_CHECKSUM_CALCULATION=when_required)",
     denial="payload_not_signed",
@@ -52,10 +52,10 @@ _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 _IN_THE_CLEAR: Final = Problem(
-    "credential_unplaceable", "an unsigned payload may be sent by https alone", denial="payload_not_signed"
+    "body_unsupported", "an unsigned payload may be sent by https alone", denial="payload_not_signed"
 )
 _SIGNED_CHUNKS: Final = Problem(
-    "credential_unplaceable",
+    "body_unsupported",
     "each chunk of the payload is signed with the caller's own key: turn that off in the SDK "
     "(AWS_REQUEST_CHECKSUM_CALCULATION=when_required; chunkedEncodingEnabled(false) in Java, UseChunkEncoding = false "
     "in .NET), or send by https",

@@ -80,7 +80,7 @@ Body = Annotated[
         min_length=1,
         description="The values by field name, written like those of headers, or a number, `true` or `false`. The "
         "body must be a form or a JSON object of at most `limits.replay_body`, otherwise the response is "
-        "415 `credential_unplaceable`.",
+        "415 `body_unsupported`.",
     ),
 ]
 

@@ -122,12 +122,12 @@ UNPLACEABLE = {
 
 @pytest.mark.parametrize("case", UNPLACEABLE)
 async def test_a_body_that_cannot_take_the_token_is_refused(case: str) -> None:
-    """415 credential_unplaceable with the reason, and nothing is sent."""
+    """415 body_unsupported with the reason, and nothing is sent."""
     method, fields, body, detail = UNPLACEABLE[case]
     async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
         answer = await sidekey.ask(request(method, "/a", *fields, body=body))
         said = problem(answer)
-        assert (answer.status, said["code"], said["sent"]) == (415, "credential_unplaceable", "no")
+        assert (answer.status, said["code"], said["sent"]) == (415, "body_unsupported", "no")
         assert detail in (None, said["detail"])
         assert upstream.connections == []
 
@@ -137,7 +137,7 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes() -> None:
     async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3e9\r\n" + b"a" * 1001)
-            assert problem(await caller.response())["code"] == "credential_unplaceable"
+            assert problem(await caller.response())["code"] == "body_unsupported"
         assert upstream.connections == []
 
 
@@ -213,7 +213,7 @@ async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time(
         await caller.send(request("POST", "/a", JSON, "Content-Length: 4") + b"[1")
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         await caller.send(b"2]")
-        assert problem(await caller.response())["code"] == "credential_unplaceable"
+        assert problem(await caller.response())["code"] == "body_unsupported"
         sidekey.wait(0.3)
         await caller.until_ended()
 
@@ -238,7 +238,7 @@ async def test_a_type_that_connection_takes_away_is_no_type() -> None:
     """The body would arrive without it."""
     async with Upstream() as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
-        assert problem(answer)["code"] == "credential_unplaceable"
+        assert problem(answer)["code"] == "body_unsupported"
 
 
 @pytest.mark.parametrize(

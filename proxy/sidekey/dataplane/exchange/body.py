@@ -60,4 +60,4 @@ def _kind(head: RequestHead) -> str:
 
 
 def _unplaceable(detail: str) -> Problem:
-    return Problem("credential_unplaceable", detail, denial="body_not_extended")
+    return Problem("body_unsupported", detail, denial="body_not_extended")
