@@ -220,7 +220,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
     ),
     "Tokens": (
-        Event("a token was issued", "debug", ("integration", "life"), "`life` is in seconds."),
+        Event("a token was issued", "debug", ("integration", "lifetime"), "`lifetime` is in seconds."),
         Event("no token could be obtained", "warning", ("integration", "outcome", "reason"), "[tokens.md](tokens.md)"),
         Event(
             "tokens can be obtained again",

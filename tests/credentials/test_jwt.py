@@ -57,13 +57,13 @@ def errors(auth: dict[str, Any]) -> dict[tuple[int | str, ...], str]:
 
 def test_times_count_from_half_a_minute_ago() -> None:
     """And a grant lives as long as its token does, of which half is used before another is signed."""
-    found = claims_of(made({**AUTH, "life": "20m"}))
+    found = claims_of(made({**AUTH, "lifetime": "20m"}))
     assert found == {"iat": int(NOW) - BACK, "exp": int(NOW) - BACK + 1200}
-    grant = issued(made({**AUTH, "life": "20m"}), NOW + 0.75)
+    grant = issued(made({**AUTH, "lifetime": "20m"}), NOW + 0.75)
     assert grant.life == pytest.approx(1200 - BACK - 0.75)
     assert grant.renewed_after == grant.life / 2
     assert grant.memory is None
-    assert grant.grant.secrets == (token_of(made({**AUTH, "life": "20m"})).encode(),)
+    assert grant.grant.secrets == (token_of(made({**AUTH, "lifetime": "20m"})).encode(),)
 
 
 def test_claims_arrive_as_they_are_written() -> None:
@@ -115,12 +115,12 @@ def test_the_fingerprint_stands_where_a_text_has_its_place() -> None:
         ({"algorithm": "RS256", "private_key": {"env": "KEY"}}, "secret", "RS256 signs by a private_key"),
         ({"algorithm": "ES256", "secret": None}, "private_key", "Field required"),
         ({"secret_encoding": "base32"}, "secret_encoding", "Input should be"),
-        ({"life": "59s"}, "life", "must be 1m to 24h"),
-        ({"life": "25h"}, "life", "must be 1m to 24h"),
+        ({"lifetime": "59s"}, "lifetime", "must be 1m to 24h"),
+        ({"lifetime": "25h"}, "lifetime", "must be 1m to 24h"),
         ({"key_id": ""}, "key_id", "must not be empty"),
-        ({"claims": {"exp": 5}}, "claims.exp", "life decides them"),
-        ({"claims": {"iat": 5}}, "claims.iat", "life decides them"),
-        ({"claims": {"nbf": 5}}, "claims.nbf", "life decides them"),
+        ({"claims": {"exp": 5}}, "claims.exp", "lifetime decides them"),
+        ({"claims": {"iat": 5}}, "claims.iat", "lifetime decides them"),
+        ({"claims": {"nbf": 5}}, "claims.nbf", "lifetime decides them"),
         ({"claims": {"jti": "x"}}, "claims.jti", "write jti: true"),
         ({"claims": {"a": [1, {"b": "{x}"}]}}, "claims.a.1.b", "must not contain braces"),
         ({"claims": {"a": "}"}}, "claims.a", "must not contain braces"),
@@ -196,7 +196,7 @@ def test_a_change_of_a_token_begins_another() -> None:
     other: tuple[dict[str, Any], ...] = (
         {"claims": {"a": True, "b": 2}},
         {"claims": {"a": 1.5, "b": 2}},
-        {"life": "1m"},
+        {"lifetime": "1m"},
         {"jti": True},
         {"key_id": "k"},
         {"token_placement": "query"},

@@ -62,7 +62,7 @@ def errors(block: dict[str, Any]) -> dict[str, str]:
         (auth(token={"from": "a..b"}), "token.from", "must not be empty"),
         (auth(token={"from": "header:a b"}), "token.from", "must be a header name"),
         (auth(token={"expires_in": "a", "expires_at": "b"}), "token.expires_at", "may not be used with expires_in"),
-        (auth(token={"life": "999ms"}), "token.life", "must be at least 1s"),
+        (auth(token={"lifetime": "999ms"}), "token.lifetime", "must be at least 1s"),
         (auth(rejected=[]), "rejected", "must be a list of 401, 403, 419, 440, 498"),
         (auth(rejected=[401, 401]), "rejected", "each once"),
         (auth(rejected=[500]), "rejected", "may have been processed"),
@@ -80,8 +80,8 @@ def test_an_error_is_at_its_key(block: dict[str, Any], place: str, message: str)
 
 def test_all_errors_are_told_at_once() -> None:
     """Of the login, the token and the rest."""
-    block = auth({"url": "x", "method": "X"}, {"from": "", "life": "0s"}, rejected=[200], placement="cookie")
-    assert set(errors(block)) == {"login.url", "login.method", "token.from", "token.life", "rejected", "placement"}
+    block = auth({"url": "x", "method": "X"}, {"from": "", "lifetime": "0s"}, rejected=[200], placement="cookie")
+    assert set(errors(block)) == {"login.url", "login.method", "token.from", "token.lifetime", "rejected", "placement"}
 
 
 @pytest.mark.parametrize(
@@ -236,24 +236,24 @@ THERE = 1_790_000_000
     ("token", "said", "life"),
     [
         ({}, {}, 300),
-        ({"life": "2h"}, {}, 7200),
+        ({"lifetime": "2h"}, {}, 7200),
         ({"expires_in": "e"}, {"e": 60}, 60),
         ({"expires_in": "e"}, {"e": "60"}, 60),
-        ({"expires_in": "d.e", "life": "1h"}, {"d": {"e": None}}, 3600),
-        ({"expires_in": "e", "life": "1h"}, {"e": "soon"}, 3600),
-        ({"expires_in": "e", "life": "1h"}, {"e": 1e12}, 3600),
+        ({"expires_in": "d.e", "lifetime": "1h"}, {"d": {"e": None}}, 3600),
+        ({"expires_in": "e", "lifetime": "1h"}, {"e": "soon"}, 3600),
+        ({"expires_in": "e", "lifetime": "1h"}, {"e": 1e12}, 3600),
         ({"expires_at": "e"}, {"e": NOW + 60}, 60),
         ({"expires_at": "e"}, {"e": (NOW + 60) * 1000}, 60),
         ({"expires_at": "e"}, {"e": str(int(NOW + 60))}, 60),
         ({"expires_at": "e"}, {"e": str(int(NOW + 60) * 1000)}, 60),
         ({"expires_at": "e"}, {"e": "2026-09-21T14:14:20Z"}, 60),
         ({"expires_at": "e"}, {"e": "2026-09-21T16:14:20.500000123+02:00"}, 60.5),
-        ({"expires_at": "e", "life": "1h"}, {"e": "2026-09-21T14:14:20"}, 3600),
-        ({"expires_at": "e", "life": "1h"}, {"e": "2026-02-31T14:14:20Z"}, 3600),
-        ({"expires_at": "e", "life": "1h"}, {"e": True}, 3600),
-        ({"expires_at": "e", "life": "1h"}, {}, 3600),
-        ({"expires_at": "e", "life": "1h"}, {"e": 10**400}, 3600),
-        ({"expires_at": "e", "life": "1h"}, {"e": float("nan")}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {"e": "2026-09-21T14:14:20"}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {"e": "2026-02-31T14:14:20Z"}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {"e": True}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {"e": 10**400}, 3600),
+        ({"expires_at": "e", "lifetime": "1h"}, {"e": float("nan")}, 3600),
     ],
 )
 def test_the_response_may_say_how_long_the_token_lives(
@@ -342,7 +342,7 @@ WHOLE = auth({"body": {"user": "ann", "key": {"env": "P"}}, "headers": {"X-A": "
     [
         (WHOLE, set()),
         ({**WHOLE, "rejected": [403], "logins_a_minute": 9, "renewal_interval": "5s"}, set()),
-        ({**WHOLE, "token": {"from": "json:t", "expires_in": "e", "life": "9s"}}, set()),
+        ({**WHOLE, "token": {"from": "json:t", "expires_in": "e", "lifetime": "9s"}}, set()),
         ({**WHOLE, "login": {**WHOLE["login"], "body": {"key": {"env": "P"}, "user": "ann"}}}, set()),
         ({**WHOLE, "login": {**WHOLE["login"], "headers": {"x_a": "b"}}}, set()),
         ({**WHOLE, "login": {**WHOLE["login"], "auth": {**BASIC, "password": {"env": "P"}}}}, {"proof"}),

@@ -122,7 +122,7 @@ async def test_as_snowflake_verifies_it(ca: Authority, tmp_path: Path) -> None:
     der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(der).digest()).decode()}"
     auth = (
-        f"algorithm: RS256, private_key: {{file: {written(private, tmp_path)}}}, life: 1h, "
+        f"algorithm: RS256, private_key: {{file: {written(private, tmp_path)}}}, lifetime: 1h, "
         'claims: {iss: "ACME-ORG.SVC.SHA256:{public_key_sha256}", sub: ACME-ORG.SVC}'
     )
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
@@ -136,7 +136,7 @@ async def test_as_app_store_connect_verifies_it(ca: Authority, tmp_path: Path) -
     """A .p8 file as Apple issues it, and at most twenty minutes."""
     private = private_key("ES256")
     auth = (
-        f"algorithm: ES256, private_key: {{file: {written(private, tmp_path)}}}, key_id: 2X9R4HXF34, life: 20m, "
+        f"algorithm: ES256, private_key: {{file: {written(private, tmp_path)}}}, key_id: 2X9R4HXF34, lifetime: 20m, "
         "claims: {iss: 57246542-96fe-1a63, aud: appstoreconnect-v1, scope: [GET /v1/apps]}"
     )
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
@@ -152,7 +152,7 @@ async def test_as_github_verifies_it(ca: Authority, tmp_path: Path) -> None:
     """A PKCS #1 file as GitHub issues it, in a variable of the environment."""
     private = private_key("RS256")
     pem = written(private, tmp_path, PrivateFormat.TraditionalOpenSSL).read_text()
-    auth = "algorithm: RS256, private_key: {env: KEY}, life: 10m, claims: {iss: Iv1.8a61f9b3a7aba766}"
+    auth = "algorithm: RS256, private_key: {env: KEY}, lifetime: 10m, claims: {iss: Iv1.8a61f9b3a7aba766}"
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca, environ={"KEY": pem}) as it:
         await it.reverse("/app")
         token = token_in(upstream.requests[0])

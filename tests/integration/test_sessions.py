@@ -39,7 +39,7 @@ TABLEAU = f"""\
             personalAccessTokenName: {tableau.TOKEN_NAME}
             personalAccessTokenSecret: {{env: SECRET}}
             site: {{contentUrl: {tableau.CONTENT_URL}}}
-      token: {{from: credentials.token, life: 2h}}
+      token: {{from: credentials.token, lifetime: 2h}}
       placement: {{in: header, name: X-Tableau-Auth, scheme: ""}}
       single_live_token: true
 """
@@ -231,7 +231,7 @@ async def test_a_token_may_come_in_a_header_and_go_into_the_query(ca: Authority,
     login = Login(answer, lambda arrived: arrived.query == "a=b&session=tok-1")
     auth = (
         f"login: {{{URL}, format: form, query: {{tenant: a b, n: 5}}, body: {{user: svc, password: {{env: PASSWORD}}, "
-        "remember: true}}, token: {from: 'header:x-auth-token', life: 1h}, placement: {in: query, name: session}"
+        "remember: true}}, token: {from: 'header:x-auth-token', lifetime: 1h}, placement: {in: query, name: session}"
     )
     async with logging_in(login, auth, ca, tmp_path, {"PASSWORD": "pä ss&"}) as sidekey:
         assert (await sidekey.reverse("/orders?a=b")).status == 200
@@ -317,7 +317,7 @@ async def test_a_login_that_fails_is_told_without_its_text(
 async def test_logins_have_a_limit_that_a_reload_does_not_lift(ca: Authority, tmp_path: Path) -> None:
     """Each token is rejected at once; after two logins in a minute none is made, whatever the config says then."""
     login = Login(Answer.json(200, {"t": "tok"}), lambda _: False)
-    auth = f"login: {{{URL}}}, token: {{from: t, life: 1s}}, renewal_interval: 1s, logins_a_minute: 2"
+    auth = f"login: {{{URL}}}, token: {{from: t, lifetime: 1s}}, renewal_interval: 1s, logins_a_minute: 2"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
         while (answer := await sidekey.reverse("/orders")).status != 502:
             assert answer.status == 401
@@ -335,7 +335,7 @@ async def test_logins_have_a_limit_that_a_reload_does_not_lift(ca: Authority, tm
 async def test_a_session_outlives_a_reload_that_does_not_concern_it(ca: Authority, tmp_path: Path) -> None:
     """A description and a status are nothing to it; another user of the body is, and logs in."""
     login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
-    auth = f"login: {{{URL}, body: {{user: ann}}}}, token: {{from: t, life: 1h}}"
+    auth = f"login: {{{URL}, body: {{user: ann}}}}, token: {{from: t, lifetime: 1h}}"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
         config = tmp_path / "sidekey.yaml"
 

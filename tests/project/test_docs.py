@@ -54,7 +54,7 @@ PROMISED = {
     "integrations.ID.test": "method path",
     "auth, type basic": "type username password",
     "auth, type headers": "type headers",
-    "auth, type jwt": "type algorithm private_key secret secret_encoding key_id life claims jti token_placement "
+    "auth, type jwt": "type algorithm private_key secret secret_encoding key_id lifetime claims jti token_placement "
     "renewal_interval",
     "auth.token_placement, type jwt": "in name scheme prefix",
     "auth, type mtls": "type certificate private_key pem key_passphrase allow_private_ca refresh",

@@ -196,7 +196,7 @@ OF_AUTH = {
     ),
     "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
     "responsys": st.fixed_dictionaries({"renewal_interval": st.sampled_from(["5s", "1m"])}),
-    "jwt": st.fixed_dictionaries({"key_id": TEXT, "life": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
+    "jwt": st.fixed_dictionaries({"key_id": TEXT, "lifetime": st.sampled_from(["1m", "20m"]), "jti": st.booleans()}),
     "session": st.fixed_dictionaries(
         {"rejected": st.just([401, 403]), "logins_a_minute": st.integers(1, 9), "token": st.just({"life": "2h"})}
     ),

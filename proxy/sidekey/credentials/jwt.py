@@ -71,7 +71,7 @@ def _check_life(seconds: float) -> float:
 def _claim_errors(claims: Tree, algorithm: str | None) -> Iterator[tuple[Place, ValueError]]:
     for name in claims:
         if name in _OWN:
-            way_out = "for a random one write jti: true beside claims" if name == "jti" else "life decides them"
+            way_out = "for a random one write jti: true beside claims" if name == "jti" else "lifetime decides them"
             yield (name,), ValueError(f"this claim may not be set, since Sidekey sets iat and exp, or jti: {way_out}")
     for place, text in texts(claims):
         rest = text.replace(_FINGERPRINT, "")
@@ -90,7 +90,7 @@ class JwtCredential(SecretHolder):
     signer: jose.TokenSigner
     claims: Mapping[str, Plain]
     claimed: tuple[bytes, ...]
-    life: int
+    lifetime: int
     random_id: bool
     placement: Placement
     lineage: Lineage
@@ -102,7 +102,7 @@ class JwtCredential(SecretHolder):
         """No call: a token is signed."""
         yield from ()
         issued_at = int(attempt.now) - BACK
-        expires_at = issued_at + self.life
+        expires_at = issued_at + self.lifetime
         own: dict[str, Plain] = {"iat": issued_at, "exp": expires_at}
         if self.random_id:
             own["jti"] = secrets.token_urlsafe(16)
@@ -152,10 +152,10 @@ class JwtSettings(KindSettings):
     key_id: Annotated[Annotated[Text, literally(check_not_empty)] | None, HARMLESS] = Field(
         default=None, description="The key's identifier: the header `kid`."
     )
-    life: Annotated[Duration, AfterValidator(_check_life), HARMLESS] = Field(
+    lifetime: Annotated[Duration, AfterValidator(_check_life), HARMLESS] = Field(
         default=LIFE,
         description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, to allow for clock "
-        "differences. Sidekey signs another token after half of the life.",
+        "differences. Sidekey signs another token after half of the lifetime.",
     )
     claims: WrittenTree = Field(
         default={},
@@ -260,7 +260,7 @@ class JwtSettings(KindSettings):
             signer=jose.TokenSigner(key, self.algorithm, key_id),
             claims=claims,
             claimed=tuple(values[key].encode() for key, _ in references(self.claims, "claims")),
-            life=int(self.life),
+            lifetime=int(self.lifetime),
             random_id=self.jti,
             placement=self.token_placement,
             lineage=self._lineage(values, claims),
@@ -269,5 +269,5 @@ class JwtSettings(KindSettings):
     def _lineage(self, values: Mapping[Keys, str], claims: Mapping[str, Plain]) -> Lineage:
         """One that costs nothing is not worth keeping where anything of it has changed."""
         key = (values.get(("private_key",)), values.get(("secret",)), self.secret_encoding, values.get(("key_id",)))
-        said = (json.dumps(claims, sort_keys=True), self.jti, self.life, self.token_placement)
+        said = (json.dumps(claims, sort_keys=True), self.jti, self.lifetime, self.token_placement)
         return Lineage(client=("jwt", self.algorithm, *key), token=said, proof=())

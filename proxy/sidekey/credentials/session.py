@@ -124,12 +124,12 @@ def _spelled_field(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoginResponse:
-    """Where the response contains what. `life` is in seconds, where it does not say how long the token lives."""
+    """Where the response contains what. `lifetime` is in seconds, where it does not say how long the token lives."""
 
     token: TokenField
     expires_in: str | None = None
     expires_at: str | None = None
-    life: float = DEFAULT_LIFE
+    lifetime: float = DEFAULT_LIFE
 
     def read(self, reply: Reply, now: float) -> tuple[str, float]:
         """The token and the seconds that it lives, of a response at `now`. Raises CallFault: nothing is repeated."""
@@ -156,7 +156,7 @@ class LoginResponse:
         elif self.expires_at is not None:
             end = seconds_of(find(response, self.expires_at))
             value = None if end is None else end - sent
-        return life_of(STEP, value, self.life)
+        return life_of(STEP, value, self.lifetime)
 
 
 def _text_of(body: bytes) -> object:
@@ -480,7 +480,7 @@ class SessionTokenSettings(Section):
         description="Instead of `expires_in`: where the response contains the token's expiry, in Unix seconds, Unix "
         "milliseconds or as RFC 3339.",
     )
-    life: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
+    lifetime: Annotated[Duration, AfterValidator(check_life), HARMLESS] = Field(
         default=DEFAULT_LIFE,
         description="How long Sidekey uses a token if the response has no lifetime; at least `1s`.",
     )
@@ -586,7 +586,7 @@ class SessionSettings(KindSettings):
         return SessionCredential(
             request=self.login.request(values, "application/json" if field.part == "json" else "*/*"),
             proof=self.login.auth.proof(of_auth),
-            response=LoginResponse(field, token.expires_in, token.expires_at, token.life),
+            response=LoginResponse(field, token.expires_in, token.expires_at, token.lifetime),
             placement=self.placement,
             rejected=frozenset(self.rejected),
             calls_a_minute=self.logins_a_minute,

@@ -328,7 +328,7 @@ async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> No
     expected: list[dict[str, Any]] = [
         {"log_level": "warning", "event": "no token could be obtained", **DOWN},
         {"log_level": "info", "event": "tokens can be obtained again", "failures": 1},
-        {"log_level": "debug", "event": "a token was issued", "life": 1000.0},
+        {"log_level": "debug", "event": "a token was issued", "lifetime": 1000.0},
     ]
     assert lines == [{"integration": "crm", **line} for line in expected]
     assert "t1" not in repr(rig.source)

@@ -568,7 +568,7 @@ class TokenSource:
         self._hold(held)
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
-        self._log.debug("a token was issued", life=round(seconds, 3))
+        self._log.debug("a token was issued", lifetime=round(seconds, 3))
         return held.grant
 
     def _hold(self, held: _Held) -> None:
