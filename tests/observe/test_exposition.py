@@ -198,13 +198,13 @@ async def test_scrapes_at_the_same_time_are_all_served() -> None:
     """One after the other, each with what was counted by then."""
     metrics = busy()
     async with listening(metrics) as scraper:
-        before = metrics.leaves_minted
+        before = metrics.leaves_issued
         scraping = asyncio.gather(*(scraper.page() for _ in range(10)))
         while not scraping.done():
-            metrics.leaves_minted += 1
+            metrics.leaves_issued += 1
             await asyncio.sleep(0)
-        counts = [samples(page)["sidekey_leaves_minted_total", ()] for page in await scraping]
-    assert all(before <= count <= metrics.leaves_minted for count in counts)
+        counts = [samples(page)["sidekey_leaves_issued_total", ()] for page in await scraping]
+    assert all(before <= count <= metrics.leaves_issued for count in counts)
 
 
 async def test_a_series_appears_with_its_first_request() -> None:
@@ -289,11 +289,11 @@ async def test_the_local_ca_has_two_families() -> None:
     """The end of the CA is there once there is one."""
     metrics = Metrics()
     found = samples(await scrape(metrics))
-    assert found["sidekey_leaves_minted_total", ()] == 0
+    assert found["sidekey_leaves_issued_total", ()] == 0
     assert ("sidekey_ca_expiry_timestamp_seconds", ()) not in found
-    metrics.leaves_minted, metrics.ca_expires = 3, 1_790_000_000.0
+    metrics.leaves_issued, metrics.ca_expires = 3, 1_790_000_000.0
     found = samples(await scrape(metrics))
-    assert found["sidekey_leaves_minted_total", ()] == 3
+    assert found["sidekey_leaves_issued_total", ()] == 3
     assert found["sidekey_ca_expiry_timestamp_seconds", ()] == 1_790_000_000
 
 

@@ -102,7 +102,7 @@ async def test_a_leaf_is_made_when_it_is_asked_for_and_then_kept(rig: Rig) -> No
     context = await rig.leaves.obtain("a.test")
     assert rig.leaves.context_for("a.test") is context
     assert await rig.leaves.obtain("a.test") is context
-    assert rig.metrics.leaves_minted == 1
+    assert rig.metrics.leaves_issued == 1
     assert rig.issuer(context, "a.test") is not None
     other = await rig.leaves.obtain("x.y.b.test")
     assert rig.issuer(other, "x.y.b.test") is not None
@@ -132,7 +132,7 @@ async def test_the_loop_goes_on_while_a_leaf_is_made_and_all_who_ask_get_the_one
     go_on.set()
     contexts = await asyncio.gather(*asking[1:])
     assert len(set(map(id, contexts))) == 1
-    assert rig.metrics.leaves_minted == 1
+    assert rig.metrics.leaves_issued == 1
 
 
 def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
@@ -203,7 +203,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
         shake(client, context, name="a.test")
     assert rig.leaves.context_for("a.test") is None
     assert await rig.leaves.obtain("a.test") is not context
-    assert rig.metrics.leaves_minted == 2
+    assert rig.metrics.leaves_issued == 2
 
 
 def test_the_sessions_of_all_leaves_fit_into_a_sidecars_memory() -> None:

@@ -372,11 +372,11 @@ _FAMILIES = (
         _by_labels(lambda metrics: metrics.reload_failures),
     ),
     _Family(
-        "sidekey_leaves_minted_total",
+        "sidekey_leaves_issued_total",
         "counter",
         "Certificates that the local CA has signed.",
         (),
-        _single(lambda metrics: metrics.leaves_minted),
+        _single(lambda metrics: metrics.leaves_issued),
     ),
     _Family(
         "sidekey_ca_expiry_timestamp_seconds",

@@ -144,7 +144,7 @@ class Metrics:
         "in_flight",
         "in_flight_limit",
         "integrations",
-        "leaves_minted",
+        "leaves_issued",
         "note_failure",
         "passed",
         "presets",
@@ -188,7 +188,7 @@ class Metrics:
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
         self.config_loaded_at = 0.0
-        self.leaves_minted = 0
+        self.leaves_issued = 0
         self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
         self.note_failure: Callable[[IntegrationStats, AccessLine], None] | None = None

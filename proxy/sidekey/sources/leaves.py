@@ -236,7 +236,7 @@ class Leaves:
             return Failed(Problem("ca_unavailable", "the certificate of the local CA cannot be used for TLS"))
         finally:
             del self._pending[host]
-        self._metrics.leaves_minted += 1
+        self._metrics.leaves_issued += 1
         # A rotation may have come between: then this one is for those who waited for it alone.
         current = self._settled.authorities.signer(host, self._wall())
         if current is not None and current.fingerprint == leaf.authority:
