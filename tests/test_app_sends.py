@@ -90,7 +90,9 @@ def test_end_of_a_process_reports_results_that_it_cannot_record(upstream: Upstre
         with held(running, new_key()):
             (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
         assert running.child.stop() == 0
-        assert any('"results of sends are lost' in line and '"sends":1' in line for line in running.child.lines)
+        assert any(
+            '"results of sends could not be stored' in line and '"sends":1' in line for line in running.child.lines
+        )
 
 
 @pytest.mark.parametrize("released", [True, False])

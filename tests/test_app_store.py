@@ -48,7 +48,7 @@ def test_a_store_is_made_at_the_first_start(tmp_path: Path) -> None:
             found = series(child)
             assert (found["up"], found["revision"], found["rolled_back"]) == (1, 0, 0)
             assert child.stop() == 0
-        assert any('"there was no store: an empty one was made"' in line for line in child.lines) is made
+        assert any('"no store was found: an empty one was created"' in line for line in child.lines) is made
 
 
 def test_without_its_key_it_does_not_start(tmp_path: Path) -> None:

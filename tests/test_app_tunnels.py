@@ -173,7 +173,7 @@ async def test_a_rotation_of_the_ca_under_kept_tunnels_fails_no_request(ca: Auth
         async with tunnel(sidekey, port, trusting(old)):
             pass
         await rotate("--activate")
-        await sidekey.logged("another local CA signs from now on")
+        await sidekey.logged("the local CA that signs certificates has changed")
         await callers.all_have_asked()
         with pytest.raises(ssl.SSLCertVerificationError):
             async with tunnel(sidekey, port, trusting(old)):

@@ -231,16 +231,16 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("the upstream rejected the token; it is refreshed", "info", ("integration",)),
         Event("the upstream rejected the token, which is being refreshed", "info", ("integration",)),
         Event("the upstream invalidated the token; it is dropped", "info", ("integration",)),
-        Event("the token outlives the change of its integration", "debug", ("integration",)),
+        Event("the token is kept after a change of its integration", "debug", ("integration",)),
         Event(
-            "a call for a token did not end in time: its refresh token may be spent",
+            "a token request did not finish in time: its refresh token may have been used",
             "error",
             ("integration",),
             "[tokens.md](tokens.md)",
         ),
-        Event("what a call for a token brought cannot be stored yet", "warning", ("name", "reason")),
-        Event("what a call for a token brought is stored", "info", ("name",)),
-        Event("what a call for a token brought could not be stored: its refresh token may be lost", "error"),
+        Event("a token response cannot be stored yet", "warning", ("name", "reason")),
+        Event("a token response was stored", "info", ("name",), "After `a token response cannot be stored yet`."),
+        Event("a token response could not be stored: its refresh token may be lost", "error"),
     ),
     "Certificates": (
         Event("a client certificate was loaded", "info", ("integration", "not_after")),
@@ -255,17 +255,17 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("the client certificate has expired and is not used", "error", ("integration", "not_after")),
         Event("the client certificate is valid again", "info", ("integration",)),
         Event(
-            "the local CA was made",
+            "the local CA was created",
             "info",
             ("fingerprint", "not_after", "trust_folder"),
             "[https-proxy.md](https-proxy.md), also for the next events.",
         ),
         Event(
-            "a further local CA was made for hosts that none covered: callers must restart to trust it",
+            "another local CA was created for hosts that no CA covered: callers must restart to trust it",
             "warning",
             ("hosts", "fingerprint", "not_after", "trust_folder"),
         ),
-        Event("another local CA signs from now on", "info", ("signing",)),
+        Event("the local CA that signs certificates has changed", "info", ("signing",)),
         Event("a local CA expires soon: replace it (sidekey ca rotate)", "warning", ("not_after", "days")),
         Event(
             "the CA of ca.certificate expires soon: renew it where it was issued",
@@ -280,7 +280,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             ("request_id", "integration", "host"),
         ),
         Event(
-            "a caller asked by TLS for another host than its CONNECT did",
+            "a caller's TLS handshake names another host than its CONNECT",
             "warning",
             ("request_id", "integration", "host"),
         ),
@@ -298,7 +298,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
     ),
     "Store": (
         Event("the store is in use", "info", ("revision",), "After a failure."),
-        Event("there was no store: an empty one was made", "info", ("store",)),
+        Event("no store was found: an empty one was created", "info", ("store",)),
         Event("the database user may not change the store: this process refuses edits", "info"),
         Event(
             "the store cannot be used: only what is in files is served",
@@ -308,7 +308,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the store cannot be used: what is loaded stays in use", "warning", ("reason",), "[store.md](store.md)"),
         Event(
-            "results of sends are lost: they will read as unknown",
+            "results of sends could not be stored: they are shown as unknown",
             "warning",
             ("sends",),
             "Sidekey stopped while the store could not be written. The people who sent have seen the results.",
@@ -333,7 +333,7 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "The versions; 0: the row is gone. See [store.md](store.md#verify).",
         ),
         Event("a row of the store was altered and is not used", "error", ("kind", "id"), "[store.md](store.md)"),
-        Event("what the store says is not in use because of a defect in Sidekey", "error"),
+        Event("the store was not reloaded because of a defect in Sidekey", "error"),
     ),
     "Defects": (
         Event(

@@ -141,7 +141,7 @@ class Managed:
         if self.store.made and not self._made_noted:
             self._made_noted = True
             # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
-            self._log.info("there was no store: an empty one was made", store=self.store.id)
+            self._log.info("no store was found: an empty one was created", store=self.store.id)
         if self._report is not None:
             self._report.note(self.store.health, self.store.state, read=self._is_read)
         # What this process commits is in use before anybody looks.
@@ -169,7 +169,7 @@ class Managed:
             await work
         except ReloadError:
             # The reloader has reported why.
-            self._log.error("what the store says is not in use because of a defect in Sidekey")
+            self._log.error("the store was not reloaded because of a defect in Sidekey")
             # Later states are put in use when the store changes. Nothing is served before the first one.
             if not self._is_read and self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_again)

@@ -115,7 +115,7 @@ def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_pa
     with Child(config + integration % "one", folders[0]), Child(config + integration % "two", folders[1]) as second:
         second.stop()
     events = [line.get("event") for line in map(json.loads, second.lines)]
-    assert "the local CA was made" in events
+    assert "the local CA was created" in events
     assert not [event for event in events if "callers must restart" in str(event)]
 
 
@@ -163,12 +163,12 @@ def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and
     with Child(body, tmp_path) as child:
         # `Child` has waited for /readyz.
         first = (tmp_path / "state" / "trust" / "ca.pem").read_text()
-        made = child.wait_for_line(lambda line: "the local CA was made" in line)
+        made = child.wait_for_line(lambda line: "the local CA was created" in line)
         assert "PRIVATE" not in made
         assert "sidekey_ca_expiry_timestamp_seconds" in get(child.admin_port, "/metrics").body
         ca(child.config, "rotate")
         ca(child.config, "rotate", "--activate")
-        child.wait_for_line(lambda line: "another local CA signs from now on" in line)
+        child.wait_for_line(lambda line: "the local CA that signs certificates has changed" in line)
         assert (tmp_path / "state" / "trust" / "ca.pem").read_text().startswith(first)
         assert child.stop() == 0
 

@@ -278,7 +278,7 @@ async def test_a_rotation_by_another_process_is_seen_by_its_file(rig: Rig) -> No
     assert rig.leaves.context_for("a.test") is first
     with structlog.testing.capture_logs() as logs:
         await rig.leaves.changed(rig.leaves.files())
-    assert [line["event"] for line in logs] == ["another local CA signs from now on"]
+    assert [line["event"] for line in logs] == ["the local CA that signs certificates has changed"]
     assert rig.leaves.context_for("a.test") is None
     second = await rig.leaves.obtain("a.test")
     assert rig.issuer(second, "a.test") != rig.issuer(first, "a.test")

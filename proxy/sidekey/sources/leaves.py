@@ -153,16 +153,18 @@ class Leaves:
             if signer is None or signer.fingerprint != leaf.authority:
                 del self._leaves[host]
         if found.made and found.first:
-            self._log.info("the local CA was made", **_about(found.made[0], rules))
+            self._log.info("the local CA was created", **_about(found.made[0], rules))
         elif found.made:
             hosts = [host for each in found.made for bounds in each.bounds for host in sorted(bounds.names or ())]
             self._log.warning(
-                "a further local CA was made for hosts that none covered: callers must restart to trust it",
+                "another local CA was created for hosts that no CA covered: callers must restart to trust it",
                 hosts=hosts[:_SHOWN],
                 **_about(found.made[-1], rules),
             )
         elif signed and {each.fingerprint for each in signed} != {each.fingerprint for each in signing}:
-            self._log.info("another local CA signs from now on", signing=[each.fingerprint for each in signing])
+            self._log.info(
+                "the local CA that signs certificates has changed", signing=[each.fingerprint for each in signing]
+            )
         self._complain(rules, found)
         self._metrics.ca_expires = found.authorities.expires
         if found.authorities.expires != former.authorities.expires:

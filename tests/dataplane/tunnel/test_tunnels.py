@@ -97,7 +97,7 @@ async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> 
                 await eventually(lambda number=number: sidekey.metrics.tunnel_outcomes == {("h", "sni"): number})
                 if number == 2:
                     sidekey.wait(LOG_EVERY + 1)
-    said = "a caller asked by TLS for another host than its CONNECT did"
+    said = "a caller's TLS handshake names another host than its CONNECT"
     assert [line.pop("request_id")[8:] for line in lines] == ["-1", "-3"]
     assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
 
@@ -112,7 +112,7 @@ async def test_what_is_said_of_each_outcome_that_can_be_mended() -> None:
                 tunnels.record(name, "up.test", outcome, "w-1")
     said = (
         "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
-        "a caller asked by TLS for another host than its CONNECT did",
+        "a caller's TLS handshake names another host than its CONNECT",
         "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
     )
     assert lines == [

@@ -78,7 +78,7 @@ async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(running: Runn
         await closing
     await settle()
     (line,) = lines
-    assert line["event"] == "a call for a token did not end in time: its refresh token may be spent"
+    assert line["event"] == "a token request did not finish in time: its refresh token may have been used"
     assert waiting.cancelled()
     assert running.outcome.cancelled()
 

@@ -160,7 +160,9 @@ class Sending:
                     self._retrying.cancel()
                 await self._record_all()
         if self._unrecorded:
-            get_logger().warning("results of sends are lost: they will read as unknown", sends=len(self._unrecorded))
+            get_logger().warning(
+                "results of sends could not be stored: they are shown as unknown", sends=len(self._unrecorded)
+            )
 
     async def _guarded(self, order: Order) -> Sent | Send:
         try:

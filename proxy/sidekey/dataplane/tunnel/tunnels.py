@@ -15,7 +15,7 @@ LOG_EVERY: Final = 60.0
 
 _SAID: Final = {
     "ca_untrusted": "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
-    "sni": "a caller asked by TLS for another host than its CONNECT did",
+    "sni": "a caller's TLS handshake names another host than its CONNECT",
     "tls_failed": "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
 }
 

@@ -80,9 +80,7 @@ class StoreLedger(Ledger):
         except LeaseLost:
             raise TurnLost from None
         except StoreError as error:
-            self._log.warning(
-                "what a call for a token brought cannot be stored yet", name=chain.name, reason=str(error)
-            )
+            self._log.warning("a token response cannot be stored yet", name=chain.name, reason=str(error))
             self._unkept[chain] = asyncio.get_running_loop().create_task(self._keep_trying(chain, write))
             raise _unavailable(error) from None
 
@@ -94,7 +92,7 @@ class StoreLedger(Ledger):
                     # A lease that is lost may have been given back by an attempt whose outcome nobody was told.
                     with suppress(LeaseLost):
                         await write()
-                    self._log.info("what a call for a token brought is stored", name=chain.name)
+                    self._log.info("a token response was stored", name=chain.name)
                     return
         finally:
             del self._unkept[chain]
@@ -108,7 +106,7 @@ class StoreLedger(Ledger):
         for task in left:
             task.cancel()
         if left:
-            self._log.error("what a call for a token brought could not be stored: its refresh token may be lost")
+            self._log.error("a token response could not be stored: its refresh token may be lost")
 
 
 class _StoreTurn(Turn):

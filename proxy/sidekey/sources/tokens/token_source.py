@@ -394,7 +394,7 @@ class TokenSource:
         if held is None or self._loop.time() >= held.life.ends_at or not self._allows(held.token):
             return
         self._hold(self._supplemented(held.token, held.life))
-        self._log.debug("the token outlives the change of its integration")
+        self._log.debug("the token is kept after a change of its integration")
         if not same_secret:
             self._doubt()
             self._start()

@@ -58,7 +58,7 @@ class Turns:
         for task in left:
             task.cancel()
         if left:
-            self._log.error("a call for a token did not end in time: its refresh token may be spent")
+            self._log.error("a token request did not finish in time: its refresh token may have been used")
 
     def _note(self, error: BaseException | None, report: Callable[[BaseException], object]) -> None:
         """Tell what nobody waits for any more."""
