@@ -221,7 +221,7 @@ async def test_a_sidecar_that_restarts_while_the_database_is_down(url: str, post
                     "/startupz": 200,
                     "/readyz": 503,
                 }
-                reason = "the store was not read yet: store.url: the database cannot be reached (ENOENT)\n"
+                reason = "the store has not been read yet: store.url: the database cannot be reached (ENOENT)\n"
                 assert said["/readyz"].body == reason
             assert await served(child, port) == [200, 200, 200, 200]
             assert [each.values(b"x-key") for each in upstream.requests] == [[b"secret-of-a-file"]] * 4
@@ -313,7 +313,7 @@ async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, 
                 said = await asyncio.to_thread(asked.ask, method, path)
                 assert (path, said.status, said.code) == (path, 503, "store_unavailable")
                 assert said.headers["Retry-After"] == "5"
-                assert "the store was not read yet: store.url: " in said.json["detail"]
+                assert "the store has not been read yet: store.url: " in said.json["detail"]
             for path in ("/kinds", "/providers", "/whoami", "/openapi.json"):
                 assert (await asyncio.to_thread(api.ask, "GET", path)).status == 200
             assert (await asyncio.to_thread(api.ask, "GET", "/kinds", headers={"Authorization": ""})).status == 401
@@ -355,7 +355,7 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
                 await asyncio.to_thread(child.wait_for_line, lambda line: "is locked by another process" in line)
                 ready = (await probes(child.admin_port))["/readyz"]
                 assert ready.body == (
-                    "the store was not read yet: store.path: the file is locked by another process (SQLITE_BUSY)\n"
+                    "the store has not been read yet: store.path: the file is locked by another process (SQLITE_BUSY)\n"
                 )
             await until_ready(child)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
@@ -380,7 +380,7 @@ async def test_a_key_that_is_wrong_once_the_database_is_there_is_said_and_can_be
                 stack.enter_context(child)
             wrong = "store.keys: key k1 is not the key that the store is written with"
             await asyncio.to_thread(child.wait_for_line, lambda line: wrong in line)
-            assert (await probes(child.admin_port))["/readyz"].body == f"the store was not read yet: {wrong}\n"
+            assert (await probes(child.admin_port))["/readyz"].body == f"the store has not been read yet: {wrong}\n"
             assert (await reverse(child, "/i/of-a-file/x")).status == 200
             (tmp_path / "key").write_text(right)
             await until_ready(child)

@@ -152,7 +152,7 @@ async def test_a_preset_that_is_refused_was_not_sent() -> None:
     async with running(integration("h", base_url(1)), presets=[made]) as plane:
         outcome = await probe_preset(plane.plane, made, b'{"a": 1}')
     assert (outcome.code, outcome.note) == ("parameters_invalid", None)
-    assert outcome.reason == "the parameters are not what the preset asks for; /a: must be a text"
+    assert outcome.reason == "the parameters are not valid for the preset; /a: must be a text"
 
 
 async def test_a_refusal_of_our_own_is_told_by_its_code() -> None:

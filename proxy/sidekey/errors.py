@@ -28,7 +28,7 @@ _KINDS = (
     Kind("integration_required", (407, 403), ("http_request_denied",), "The request must name an integration"),
     Kind("caller_denied", (401, 407, 403), ("http_request_denied",), "The caller's token is missing or wrong"),
     Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
-    Kind("door_denied", (403,), ("http_request_denied",), "Requests of browsers and for foreign hosts are refused"),
+    Kind("door_denied", (403,), ("http_request_denied",), "Requests from browsers and for foreign hosts are refused"),
     Kind("target_denied", (403,), ("http_request_denied",), "The target is outside the integration's policy"),
     Kind(
         "destination_denied",
@@ -72,8 +72,8 @@ _KINDS = (
         ("http_request_denied",),
         "The preset does not accept this Content-Type or content coding",
     ),
-    Kind("parameters_invalid", (422,), ("http_request_error",), "The parameters are not what the preset asks for"),
-    Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
+    Kind("parameters_invalid", (422,), ("http_request_error",), "The parameters are not valid for the preset"),
+    Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request has already passed through Sidekey"),
     Kind(
         "credential_unavailable",
         (502,),
@@ -108,10 +108,10 @@ _KINDS = (
         "store_unavailable",
         (503,),
         ("proxy_internal_error",),
-        "The store was not read yet: retry later",
+        "The store has not been read yet: retry later",
     ),
     Kind("overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"),
-    Kind("internal_error", (500,), ("proxy_internal_error",), "A defect of Sidekey"),
+    Kind("internal_error", (500,), ("proxy_internal_error",), "A defect in Sidekey"),
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
@@ -219,7 +219,7 @@ _REASONS = (
         "parameters_unreadable", ("request_invalid",), "The caller's and the injected parameters cannot be told apart."
     ),
     Reason("other_host", ("misdirected",), "A request in a tunnel names another host than the tunnel's."),
-    Reason("loop", ("loop_detected",), "The request went through Sidekey before."),
+    Reason("loop", ("loop_detected",), "The request has already passed through Sidekey."),
 )
 
 REASONS: Mapping[str, Reason] = MappingProxyType({reason.denial: reason for reason in _REASONS})

@@ -76,7 +76,7 @@ class Managed:
         """Why nothing of the store is in use yet, for anybody to read; empty once its content is in use."""
         if self._is_read:
             return ""
-        return f"the store was not read yet: {self.store.health.public or 'its content is being loaded'}"
+        return f"the store has not been read yet: {self.store.health.public or 'its content is being loaded'}"
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
         """Put in use from now on what others change in the store, too, and tell how the store is."""

@@ -124,7 +124,7 @@ def test_a_preview_says_what_is_wrong(tmp_path: Path) -> None:
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", '{"user": "hunter/2", "x": 1}')
     assert result.returncode == 1
     first, *others = result.stdout.splitlines()
-    assert first == "parameters_invalid: the parameters are not what the preset asks for"
+    assert first == "parameters_invalid: the parameters are not valid for the preset"
     assert [each.partition(":")[0] for each in others] == ["/x", "/user"]
     assert "hunter" not in result.stdout
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", "[", "--json")
@@ -198,7 +198,7 @@ def test_what_was_not_sent_is_not_called_real(tmp_path: Path) -> None:
     """And every error of the parameters is in the line."""
     result = run_process("preset", "test", "welcome", "--config", config(tmp_path))
     assert result.returncode == 1
-    reason = "the parameters are not what the preset asks for; /user: is required"
+    reason = "the parameters are not valid for the preset; /user: is required"
     assert result.stdout == f"failed: POST /p/welcome: 422 parameters_invalid: {reason}\n"
 
 

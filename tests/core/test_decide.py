@@ -751,7 +751,7 @@ def test_a_tunnel_knows_what_was_given_at_its_connect() -> None:
 
 ONE_CALLER = tokens(one=None)
 IN_TUNNEL = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
-LOOP = "Via shows that the request went through Sidekey before"
+LOOP = "Via shows that the request has already passed through Sidekey"
 UNNAMED = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
 TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's password"
 
@@ -767,11 +767,11 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (decide(head("/i/h/", b"TRACE"), None, known(H)), "TRACE is never forwarded"),
         (
             decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)),
-            "requests of web pages are refused (Sec-Fetch-Site)",
+            "requests from web pages are refused (Sec-Fetch-Site)",
         ),
         (
             decide(head("/i/h/", origin="https://b.test"), None, known(H)),
-            "requests of web pages are refused (Origin) where no callers are configured",
+            "requests from web pages are refused (Origin) where no callers are configured",
         ),
         (
             decide(head("/i/h/", host=b"b.test"), None, known(H)),

@@ -294,7 +294,7 @@ class Denied(Generic[C_co]):
 
 STORE_UNREAD: Final = Problem(
     "store_unavailable",
-    "the store was not read yet, and no config file has this integration, preset, caller or target: retry later",
+    "the store has not been read yet, and no config file has this integration, preset, caller or target: retry later",
     headers=(("Retry-After", "5"),),
 )
 
@@ -441,7 +441,7 @@ _NO_DOOR: Final = Problem(
 _TRACE: Final = Problem(
     "method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),), denial="trace"
 )
-LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before", denial="loop")
+LOOP: Final = Problem("loop_detected", "Via shows that the request has already passed through Sidekey", denial="loop")
 _NO_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
@@ -677,9 +677,9 @@ def _check_query(query: str | None, rules: IntegrationRules) -> Problem | None:
 def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
     """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
-        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)", denial="browser")
+        return Problem("door_denied", "requests from web pages are refused (Sec-Fetch-Site)", denial="browser")
     if head.mark(Role.ORIGIN) is not None and callers is None:
-        detail = "requests of web pages are refused (Origin) where no callers are configured"
+        detail = "requests from web pages are refused (Origin) where no callers are configured"
         return Problem("door_denied", detail, denial="browser")
     if not routes.is_own_host(head.host):
         detail = "Host must be this listener's: an IP address, localhost or one of listen.names"

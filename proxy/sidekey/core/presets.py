@@ -285,7 +285,7 @@ class Preset:
             found.append(("", f"what they are filled in to must not be over limits.preset_body ({most} bytes)"))
         found += [(f"/{name}", reason) for name, reason in errors.items()]
         if found:
-            detail = "the parameters are not what the preset asks for"
+            detail = "the parameters are not valid for the preset"
             return Problem("parameters_invalid", detail, errors=tuple(found))
         if data:
             names.append(_CONTENT_TYPE)

@@ -339,7 +339,7 @@ _FAMILIES = (
     _Family(
         "sidekey_token_requests_total",
         "counter",
-        "Calls for tokens by integration and outcome.",
+        "Token requests by integration and outcome.",
         ("integration", "outcome"),
         _by_labels(lambda metrics: metrics.calls),
     ),
