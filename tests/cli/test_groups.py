@@ -21,7 +21,7 @@ def test_names_and_options_are_completed() -> None:
     context = click.Context(main)
     assert [each.value for each in main.shell_complete(context, "ex")] == ["exec", "explain", "export"]
     assert [each.value for each in main.shell_complete(context, "--v")] == ["--version"]
-    assert main.shell_complete(context, "expl")[0].help == "Say whether a target is allowed, why, and what is signed."
+    assert main.shell_complete(context, "expl")[0].help == "Show whether a target is allowed, why, and what is signed."
 
 
 def test_a_long_summary_is_wrapped() -> None:

@@ -160,9 +160,9 @@ def command() -> None:
 @config_option
 @json_option
 def show_command(config: str | None, as_json: bool) -> None:
-    """Show each local CA: use, fingerprint, end, hosts.
+    """List the local CAs: use, fingerprint, expiry, hosts.
 
-    Makes it where there is none.
+    The command creates a CA if there is none.
     """
     description = _of_ca(config, described)
     if as_json:
@@ -178,7 +178,7 @@ def show_command(config: str | None, as_json: bool) -> None:
 def path_command(config: str | None, as_json: bool) -> None:
     """Print the path of ca.pem.
 
-    With --json, of each file of the trust folder.
+    With --json, print the path of each file in the trust folder.
     """
     found = _of_ca(config, paths)
     if as_json:
@@ -190,19 +190,23 @@ def path_command(config: str | None, as_json: bool) -> None:
 @command.command("bundle")
 @config_option
 def bundle_command(config: str | None) -> None:
-    """Print the certificates that replace a client's roots.
+    """Print the CA bundle that callers must trust, in PEM.
 
-    They are Mozilla's, those of ca.extra_roots and the local CAs, in PEM.
+    It contains Mozilla's CAs, those of ca.extra_roots, and the local CAs.
     """
     click.echo(_of_ca(config, bundle), nl=False)
 
 
 @command.command("rotate")
 @config_option
-@click.option("--activate", "step", flag_value="activate", help="Sign with the next CA: once callers have restarted.")
-@click.option("--retire", "step", flag_value="retire", help="Drop the old CA: once no caller needs it.")
+@click.option(
+    "--activate", "step", flag_value="activate", help="Sign with the next CA. Do this after all callers have restarted."
+)
+@click.option(
+    "--retire", "step", flag_value="retire", help="Remove the old CA. Do this when no caller needs it any more."
+)
 def rotate_command(config: str | None, step: str | None) -> None:
-    """Add the next CA; then --activate it, then --retire the old.
+    """Add the next CA; then --activate it, and --retire the old one.
 
     Callers trust the next CA when they restart.
     """

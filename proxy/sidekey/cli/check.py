@@ -16,7 +16,7 @@ from sidekey.settings.loaded import LACKING
 def command(config: str | None, as_json: bool) -> None:
     """List every error of the config and of its secrets.
 
-    A secret that cannot be read is an error here. Certificates at URLs are fetched, and judged as well.
+    For this command, a secret that cannot be read is an error. It also fetches and checks certificates at URLs.
     """
     loaded = load(config)
     certificates = () if loaded.files is None else (each.certificate for each in loaded.files.integrations.values())

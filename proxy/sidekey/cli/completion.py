@@ -22,9 +22,9 @@ _SHELLS: Final[Mapping[str, type[ShellComplete]]] = {"bash": BashComplete, "zsh"
 @click.argument("shell", metavar="SHELL", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes bash, zsh or fish complete words.
+    """Print the completion script for bash, zsh or fish.
 
-    Commands, options and IDs are completed. In ~/.bashrc: `eval "$(sidekey completion bash)"`; in ~/.zshrc likewise,
-    with zsh. fish: `sidekey completion fish > ~/.config/fish/completions/sidekey.fish`.
+    It completes commands, options and IDs. Put `eval "$(sidekey completion bash)"` into ~/.bashrc, or the same with
+    zsh into ~/.zshrc. For fish, run `sidekey completion fish > ~/.config/fish/completions/sidekey.fish`.
     """
     click.echo(_SHELLS[shell](context.find_root().command, {}, "sidekey", "_SIDEKEY_COMPLETE").source())

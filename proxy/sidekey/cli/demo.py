@@ -266,11 +266,11 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Exit after the requests; the exit status says whether all of them worked.")
+@click.option("--once", is_flag=True, help="Exit after the requests, with status 0 if all of them succeeded.")
 def command(once: bool) -> None:
     """Show what Sidekey does, on loopback, without a config.
 
-    Requests go through its reverse and forward proxy to a protected upstream, also on loopback.
+    Requests go through the reverse proxy and the forward proxy to a protected upstream, which is also on loopback.
     """
     failed = show(once=once)
     if failed:

@@ -23,7 +23,7 @@ from sidekey.cli.way_in import find_way_in, way_in_options
     "--shell",
     type=click.Choice(list(SHELLS)),
     default="sh",
-    help="What to write: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
+    help="Output format: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
 )
 @click.argument("integration_id", metavar="ID", required=False, shell_complete=complete_id)
 def command(
@@ -37,10 +37,10 @@ def command(
     as_json: bool,
     shell: str,
 ) -> None:
-    """Print the variables by which a service uses Sidekey.
+    """Print the variables that a service needs to use Sidekey.
 
-    In a shell: `eval "$(sidekey env ID)"`. A caller's token is not printed: put it in place of
-    PUT-THE-CALLERS-TOKEN-HERE, or use `sidekey exec`.
+    In a shell, run `eval "$(sidekey env ID)"`. The command does not print a caller's token: replace
+    PUT-THE-CALLERS-TOKEN-HERE with it, or use `sidekey exec`.
     """
     if by_host is (integration_id is not None):
         raise click.UsageError("name an integration, or say --by-host")

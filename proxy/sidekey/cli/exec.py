@@ -105,7 +105,7 @@ def become(command: tuple[str, ...], variables: Mapping[str, str], before: Start
 
 @click.command()
 @way_in_options
-@click.option("--token-file", metavar="FILE", help="Holds the caller's token. Default: $SIDEKEY_TOKEN.")
+@click.option("--token-file", metavar="FILE", help="File with the caller's token. Default: $SIDEKEY_TOKEN.")
 @click.argument(
     "words", metavar="[ID] -- COMMAND...", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_first_id
 )
@@ -121,8 +121,9 @@ def command(
 ) -> None:
     """Run a command whose HTTP clients use Sidekey.
 
-    For example: `sidekey exec crm -- node app.js`. Its environment gets the variables of `sidekey env`, with the
-    caller's token. The command replaces this process, so signals and the exit status are its own.
+    For example: `sidekey exec crm -- node app.js`. Sidekey adds the variables of `sidekey env` to the command's
+    environment, with the caller's token. The command replaces this process, so it gets the signals and sets the exit
+    status.
     """
     integration_id = None if by_host else next(iter(words), None)
     program = words if by_host else words[1:]

@@ -62,10 +62,25 @@ def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
 @json_option
 @click.argument("integration_id", metavar="ID", shell_complete=complete_id)
 @click.argument("url", metavar="URL")
-@click.option("--method", metavar="METHOD", default="", help="The request's method; default: GET, where it is allowed.")
-@click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of it; can be repeated.")
-@click.option("--body", metavar="FILE", type=click.File("rb"), help="A file with its body; -: standard input.")
-@click.option("--at", metavar="TIME", help="When: as 2026-01-31T23:59:59Z, or in Unix seconds; default: now.")
+@click.option(
+    "--method", metavar="METHOD", default="", help="The method of the request. Default: GET, if that is allowed."
+)
+@click.option(
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    help="A header of the request. Repeat it for each one.",
+)
+@click.option(
+    "--body",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="A file with the body of the request; `-` reads standard input.",
+)
+@click.option(
+    "--at", metavar="TIME", help="Time of signing, such as 2026-01-31T23:59:59Z, or in Unix seconds. Default: now."
+)
 def command(
     config: str | None,
     as_json: bool,
@@ -77,14 +92,14 @@ def command(
     body: BinaryIO | None,
     at: str | None,
 ) -> None:
-    """Say whether a target is allowed, why, and what is signed.
+    """Show whether a target is allowed, why, and what is signed.
 
-    It names the rule that allows the target, or why none does, and where the credential would go.
+    The command names the rule that allows the target, or why no rule does, and shows where the credential would go.
 
     URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
-    reverse proxy; its first slash may be left out. Its host is looked up: where none of its addresses may be dialled,
-    the key that would allow one is named. Where requests are signed, the bytes that are signed are shown with
-    what is injected as [redacted]; the signature is not.
+    reverse proxy; you may omit the first slash. The command looks up the host. If Sidekey may connect to none of its
+    addresses, the command names the config key that would allow one. If the integration signs requests, it shows the
+    signed bytes, with injected values as [redacted], and never the signature.
     """
     snapshot = load_snapshot(config)
     integration = find_integration(snapshot, integration_id)

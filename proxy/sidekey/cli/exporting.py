@@ -179,13 +179,13 @@ def _is_ours(path: Path) -> bool:
     help="Write a file for each integration and preset, and one for the callers, into this folder.",
 )
 @click.option(
-    "--replace", is_flag=True, help="Write over the files of an export before, and remove those of what is gone."
+    "--replace", is_flag=True, help="Overwrite the files of an earlier export, and remove those of deleted objects."
 )
 def command(config: str | None, as_json: bool, output: str | None, replace: bool) -> None:
-    """Print what is in the store as a config, without secrets.
+    """Print the content of the store as a config, without secrets.
 
-    That is its integrations, presets and callers. Each secret is a reference to a file that you fill in, as the first
-    lines say. Public values, provider parameters and CAs are in it. `sidekey import` reads it.
+    The config has the integrations, presets and callers, with public values, provider parameters and CAs. Each secret
+    is a reference to a file that you fill in, as the first lines explain. `sidekey import` reads such a config.
     """
     if output is None and (as_json or replace):
         raise click.UsageError("--json and --replace need --output")

@@ -67,12 +67,12 @@ def _address(joined: Joined) -> tuple[Address, bool]:
 @click.option(
     "--startup",
     is_flag=True,
-    help="Ask GET /startupz: whether Sidekey has started and serves the integrations of files, store or no store.",
+    help="Ask whether Sidekey has started and serves the integrations of files (GET /startupz), even without a store.",
 )
 def command(config: str | None, startup: bool) -> None:
     """Ask the running Sidekey whether it is ready.
 
-    It is the one of this config; what is asked is GET /readyz.
+    The command sends GET /readyz to this config's admin or metrics listener.
     """
     try:
         ask(config or default_config_path(os.environ), "/startupz" if startup else "/readyz")

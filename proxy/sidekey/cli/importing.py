@@ -545,15 +545,15 @@ def _sorted(found: list[ConfigError]) -> tuple[ConfigError, ...]:
 @click.command()
 @config_option
 @json_option
-@click.option("--dry-run", is_flag=True, help="Say what would become of each ID, with every error; change nothing.")
-@click.option("--replace", is_flag=True, help="Write over what is in the store and differs; by default an error.")
+@click.option("--dry-run", is_flag=True, help="Show the result for each ID, with every error, and change nothing.")
+@click.option("--replace", is_flag=True, help="Overwrite objects in the store that differ, which otherwise are errors.")
 @click.argument("path", metavar="PATH")
 def command(config: str | None, as_json: bool, dry_run: bool, replace: bool, path: str) -> None:
-    """Put what is in config files into the store.
+    """Import config files into the store.
 
-    That is their integrations, presets and callers: all of them, or none. PATH is a file or a folder, read as
-    `sidekey run` reads it. The secrets that it names are read and sealed, CAs and certificates written inline. A
-    running Sidekey has it in use within two seconds.
+    The command imports all integrations, presets and callers, or none. PATH is a file or a folder, read as
+    `sidekey run` reads it. The command reads and seals the secrets that the config names, and stores CAs and
+    certificates inline. A running Sidekey uses the result within two seconds.
     """
     loader = loader_of(config)
     loaded, _ = load_with_store(loader)

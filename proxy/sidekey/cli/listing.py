@@ -216,18 +216,19 @@ def _complete_tag(context: click.Context, _: click.Parameter, begun: str) -> lis
     metavar="TAG",
     multiple=True,
     shell_complete=_complete_tag,
-    help="Only those with this tag; can be repeated.",
+    help="Show only integrations with this tag. Repeat it for each one.",
 )
 @click.option(
-    "--usable", is_flag=True, help="Omit integrations that cannot be used: without a secret, expired, not served."
+    "--usable", is_flag=True, help="Omit integrations that cannot be used: without a secret, expired or not served."
 )
 def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bool) -> None:
-    """List the integrations and how each stands.
+    """List the integrations with their status.
 
-    Those of files and of the store, each with its ID, kind, base URL (where the reverse proxy leads), status, tags,
-    public header values and description. `ok`, `expiring` and `failing` can be used. The command reads from the
-    metrics of a running Sidekey of this config (listen.metrics, else listen.admin) which integrations are failing, the
-    requests since its start, and when tokens end. Without them, the status is `unknown` instead of `ok`.
+    The list has the integrations of files and of the store, with ID, kind, base URL of the reverse proxy, status,
+    tags, public header values and description. Integrations with the status `ok`, `expiring` or `failing` can be used.
+    From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads which
+    integrations are failing, the number of requests since the start, and when tokens expire. Without these metrics,
+    the status is `unknown` instead of `ok`.
     """
     snapshot = load_snapshot(config)
     running = ask(snapshot)

@@ -12,10 +12,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def config_option(command: F) -> F:
     """Add `--config`."""
-    text = "A config file, or a folder of them. Default: $SIDEKEY_CONFIG, then /etc/sidekey."
+    text = "Config file, or a folder of config files. Default: $SIDEKEY_CONFIG, then /etc/sidekey."
     return click.option("--config", metavar="PATH", help=text)(command)
 
 
 def json_option(command: F) -> F:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -105,12 +105,12 @@ async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWri
 
 @click.group("preset", cls=Group)
 def command() -> None:
-    """List webhook presets, show what one sends, and send it."""
+    """List webhook presets, show their requests, and send one."""
 
 
 def data_option(command: F) -> F:
     """Add `--data`."""
-    text = "What a caller sends: parameters as JSON, or the payload; @FILE reads a file, @- standard input."
+    text = "The caller's request body: parameters as JSON, or the payload. @FILE reads a file, @- standard input."
     return click.option("--data", metavar="TEXT", help=text)(command)
 
 
@@ -120,7 +120,7 @@ def data_option(command: F) -> F:
 def list_command(config: str | None, as_json: bool) -> None:
     """List the presets.
 
-    Each with ID, integration, what is sent where, and why it is invalid if it is.
+    The list has ID, integration, request, and why a preset is invalid.
     """
     found = described(load_snapshot(config))
     print_result(found, lines(found, terminal_width()), as_json=as_json)
@@ -132,9 +132,9 @@ def list_command(config: str | None, as_json: bool) -> None:
 @data_option
 @click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
 def preview_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
-    """Show the request that a preset makes; nothing is sent.
+    """Show the request of a preset without sending it.
 
-    It is made of parameters or a payload. The credential is named alone.
+    The request is built from parameters or a payload. Only the name of the credential is shown.
     """
     snapshot = load_snapshot(config)
     found = find_preset(snapshot, preset_id)
@@ -149,9 +149,9 @@ def preview_command(config: str | None, as_json: bool, data: str | None, preset_
 @data_option
 @click.argument("preset_id", metavar="ID", shell_complete=complete_preset_id)
 def test_command(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
-    """Send a preset: a real request to its upstream.
+    """Send a preset's request to its upstream.
 
-    It goes through the data plane, without a listener; a 2xx response is success.
+    The request goes through the data plane, without a listener. A 2xx response is success.
     """
     snapshot = load_snapshot(config)
     found = find_preset(snapshot, preset_id)

@@ -23,13 +23,13 @@ from sidekey.settings.config_errors import ConfigError
 @click.option(
     "--strict",
     is_flag=True,
-    help="Do not start while a secret or CA file cannot be read, other users can change one, or a preset does not fit "
+    help="Do not start if a secret or CA file cannot be read, other users can change one, or a preset does not fit "
     "its integration.",
 )
 def command(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    A second signal exits at once.
+    On a second signal, Sidekey exits at once.
     """
     loader = loader_of(config)
     loaded = loader.load()

@@ -112,13 +112,13 @@ def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @click.group("store", cls=Group)
 def command() -> None:
-    """Make and rotate keys of the store, and verify it."""
+    """Create and rotate keys of the store, and verify its content."""
 
 
 @command.command("new-key")
-@click.option("--out", metavar="FILE", help="Write it into this new file, mode 0600, instead of printing it.")
+@click.option("--out", metavar="FILE", help="Write the key to this new file, with mode 0600, instead of printing it.")
 def new_key_command(out: str | None) -> None:
-    """Make a key: 32 random bytes in base64, for store.keys."""
+    """Create a key for store.keys: 32 random bytes in base64."""
     if out is None:
         click.echo(new_key())
         return
@@ -132,10 +132,11 @@ def new_key_command(out: str | None) -> None:
 @config_option
 @json_option
 def rotate_key_command(config: str | None, as_json: bool) -> None:
-    """Write with the first key what is written with another.
+    """Re-encrypt the store with the first key of store.keys.
 
-    Sidekey may run meanwhile. First add the new key to store.keys behind the others, everywhere; then put it first,
-    everywhere; then run this. It may be interrupted and run again. Remove the old key once it ends without a finding.
+    Add the new key to the end of store.keys in every process, then move it to the front in every process, then run
+    this command. Sidekey may run meanwhile. You can interrupt the command and run it again. Remove the old key when the
+    command ends without a finding.
     """
     _show(config, rotate_key, as_json)
 
@@ -144,9 +145,9 @@ def rotate_key_command(config: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def verify_command(config: str | None, as_json: bool) -> None:
-    """Read all of the store, and list what is wrong.
+    """Read the whole store, and list altered rows and secrets.
 
-    That is rows that were altered, and secrets that do not open.
+    The list has the rows that fail verification, and the secrets that cannot be decrypted.
     """
     _show(config, verify, as_json)
 

@@ -75,7 +75,7 @@ async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
 def command(config: str | None, as_json: bool, integration_id: str) -> None:
     """Send an integration's test request to its upstream.
 
-    It goes through the data plane, without a listener; only 200 is success.
+    The request goes through the data plane, without a listener. Only 200 is success.
     """
     snapshot = load_snapshot(config)
     integration = find_integration(snapshot, integration_id)

@@ -176,11 +176,13 @@ def command() -> None:
     help="A preset that a sender may send. Repeat it for each one.",
 )
 @click.option(
-    "--per-minute", type=click.IntRange(1, 600), help=f"Sends of a sender in a minute. Default: {PER_MINUTE}."
+    "--per-minute", type=click.IntRange(1, 600), help=f"Maximum number of sends per minute. Default: {PER_MINUTE}."
 )
-@click.option("--per-day", type=click.IntRange(1, 10_000), help=f"Sends of a sender in 24 hours. Default: {PER_DAY}.")
 @click.option(
-    "--expires", metavar="DURATION", help="For how long it counts, such as 90d. Default: until it is revoked."
+    "--per-day", type=click.IntRange(1, 10_000), help=f"Maximum number of sends in 24 hours. Default: {PER_DAY}."
+)
+@click.option(
+    "--expires", metavar="DURATION", help="How long the token is valid, such as 90d. Default: until it is revoked."
 )
 @click.argument("name", metavar="NAME")
 def create_command(
@@ -196,7 +198,7 @@ def create_command(
 ) -> None:
     """Create a token and print it once.
 
-    A running Sidekey knows it within two seconds.
+    A running Sidekey accepts the token within two seconds.
     """
     try:
         life = None if expires is None else lifetime(expires)
@@ -222,7 +224,7 @@ def _check_presets(config: str | None, presets: tuple[str, ...]) -> None:
 @config_option
 @json_option
 def list_command(config: str | None, as_json: bool) -> None:
-    """List the tokens: name, role, end, when used last."""
+    """List the tokens: name, role, expiry, last use."""
     tokens = _of_store(config, found)
     print_result(tokens, lines(tokens, terminal_width()), as_json=as_json)
 
@@ -231,7 +233,7 @@ def list_command(config: str | None, as_json: bool) -> None:
 @config_option
 @click.argument("name", metavar="NAME")
 def revoke_command(config: str | None, name: str) -> None:
-    """Revoke a token: it counts nowhere after two seconds."""
+    """Revoke a token. After two seconds no Sidekey accepts it."""
     _of_store(config, lambda rules: revoke(rules, name))
 
 

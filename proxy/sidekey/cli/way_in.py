@@ -21,9 +21,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 def way_in_options(command: F) -> F:
     """Add the options."""
     for decorate in (
-        click.option("--by-host", is_flag=True, help="Name no integration: each request takes the one that covers it."),
         click.option(
-            "--proxy", metavar="URL", help="Where Sidekey listens: http://HOST:PORT, instead of the config's."
+            "--by-host", is_flag=True, help="Name no integration: each request uses the one that covers its target."
+        ),
+        click.option(
+            "--proxy", metavar="URL", help="URL of Sidekey's proxy listener, http://HOST:PORT, instead of the config's."
         ),
         click.option("--trust", metavar="FOLDER", help="Sidekey's trust folder, instead of the config's."),
         click.option("--java", is_flag=True, help="Set JAVA_TOOL_OPTIONS too."),
