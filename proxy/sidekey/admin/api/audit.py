@@ -58,7 +58,7 @@ class Audit(Page[AuditedEntry]):
 
 def _parse_before(raw: object) -> int:
     if not isinstance(raw, str) or not raw.isascii() or not raw.isdecimal() or not 0 < int(raw) < _MOST:
-        raise ValueError("must be the `next` of the page before")
+        raise ValueError("must be the `next` of the previous page")
     return int(raw)
 
 
@@ -80,7 +80,7 @@ class Before(Body):
         int | None,
         PlainValidator(_parse_before),
         WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"}),
-    ] = Field(default=None, description="`next` of the page before.")
+    ] = Field(default=None, description="`next` of the previous page.")
 
 
 class Search(Before):

@@ -43,8 +43,8 @@ from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put, State
 from sidekey.store.tokens import new_token
 
-_INTEGRATIONS: Final = 'IDs of integrations, or `"*"` for all. IDs that do not exist yet count once they do.'
-_PRESETS: Final = 'IDs of presets, or `"*"` for all. IDs that do not exist yet count once they do.'
+_INTEGRATIONS: Final = 'IDs of integrations, which need not exist yet, or `"*"` for all.'
+_PRESETS: Final = 'IDs of presets, which need not exist yet, or `"*"` for all.'
 
 
 class CallerMembers(Members, Named):
@@ -64,7 +64,7 @@ class Caller(CallerMembers):
 class CallerWithToken(Caller):
     """A caller with its new token."""
 
-    token: str = Field(description="The token, shown in this response alone.")
+    token: str = Field(description="The token. Only this response contains it.")
 
 
 class Callers(Page[Caller]):

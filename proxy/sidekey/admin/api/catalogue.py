@@ -86,7 +86,7 @@ class Provider(Body):
     documentation: str
     notes: str
     test: TestSettings | None = Field(description="A suggestion for the `test` of an integration.")
-    sources: list[str] = Field(description="None: from memory.")
+    sources: list[str] = Field(description="Sources of the profile; none: it is from memory.")
     unconfirmed: dict[str, profiles.Grounds] = Field(
         description="Facts that fewer than two sources confirm, each with its grounds."
     )

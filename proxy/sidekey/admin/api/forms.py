@@ -36,8 +36,8 @@ class FormItem(Identified):
     title: str
     help: str
     takes: Literal["parameters", "payload"]
-    content_type: str | None = Field(description="Of the payload; null: it takes parameters.")
-    problem: bool = Field(description="Whether it cannot be sent now.")
+    content_type: str | None = Field(description="The type of the payload; null: any, or the preset takes parameters.")
+    problem: bool = Field(description="Whether the preset cannot be sent now.")
 
 
 class Form(FormItem):
@@ -54,7 +54,7 @@ class FormFilter(Body):
     """The query of the list of forms."""
 
     q: str = Field(default="", description="Words that ID, title or help contain, each in any case.")
-    after: Name = Field(default="", description="`next` of the page before.")
+    after: Name = Field(default="", description="`next` of the previous page.")
 
 
 @partial(Route, "GET", "/forms", "listForms", permission="sends", query=FormFilter, gives=Forms)

@@ -46,7 +46,7 @@ class UsagePoint(Body):
     """Requests of one step."""
 
     requests: int
-    failed: int = Field(description="Those that ended in a status of 400 or more, or in a code of Sidekey's own.")
+    failed: int = Field(description="Requests with a status of 400 or more, or with a code of Sidekey's own.")
 
 
 class LatencyCount(Body):

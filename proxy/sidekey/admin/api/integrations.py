@@ -60,11 +60,11 @@ class IntegrationMembers(Members, Identified):
     """The members of an integration that its document does not have."""
 
     status: Status = Field(
-        description="The last one that applies. `expiring`: its client certificate ends within "
+        description="The last one that applies. `expiring`: its client certificate expires within "
         f"{EXPIRING // 86_400} days. `failing`: its last {FAILING} requests got 401, 403 or 5xx, or failed. "
         "`unusable`: no request is sent with its credential."
     )
-    expires_at: Instant | None = Field(description="When its client certificate ends; null: it has none that is known.")
+    expires_at: Instant | None = Field(description="When its client certificate expires; null: unknown, or none.")
     failing_since: Instant | None = Field(
         description="When the first of its last failures was, in any process; null: fewer than "
         f"{FAILING} followed one another."
@@ -79,7 +79,7 @@ class IntegrationMembers(Members, Identified):
 
 
 class Integration(IntegrationSettings, IntegrationMembers):
-    """An integration; one of a file, and one whose row does not verify, has no `auth`."""
+    """An integration. It has no `auth` if it is in a file, or if its row fails verification."""
 
     model_config = ConfigDict(
         json_schema_extra=lambda schema: schema.update(required=[*IntegrationMembers.model_fields])

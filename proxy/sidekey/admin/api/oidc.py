@@ -33,13 +33,13 @@ T = TypeVar("T")
 class StartLogIn(Body):
     """A company log-in to begin."""
 
-    again: bool = Field(default=False, description="Whether the issuer must ask the person, although it knows them.")
+    again: bool = Field(default=False, description="Whether the issuer must ask the person to log in again.")
 
 
 class StartedLogIn(Body):
-    """A company log-in that was begun."""
+    """A started company log-in."""
 
-    url: str = Field(description="Where the browser goes on.")
+    url: str = Field(description="The URL that the browser must open.")
 
 
 class FinishLogIn(Body):

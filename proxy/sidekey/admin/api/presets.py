@@ -53,7 +53,7 @@ class PresetMembers(Members, Identified):
 
 
 class Preset(PresetSettings, PresetMembers):
-    """A preset; one whose row does not verify has no document."""
+    """A preset. It has no document if its row fails verification."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[*PresetMembers.model_fields]))
 
@@ -73,7 +73,7 @@ class PresetItem(PresetMembers):
 
     title: str
     takes: Literal["parameters", "payload"] | None = Field(
-        description="What is sent to it: `payload` if it has no body to fill in. Null: it cannot be read."
+        description="What callers send: `payload` if the preset has no body. Null if its row cannot be read."
     )
     description: str
     tags: list[str]

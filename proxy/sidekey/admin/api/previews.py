@@ -49,7 +49,7 @@ class Targets(Body):
 
     base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
     allowed: list[str] = Field(description="Requests may go to these URLs and below. `*.` stands for any subdomain.")
-    learns: bool = Field(description="Whether the token response brings the base.")
+    learns: bool = Field(description="Whether Sidekey learns the base URL from the token response.")
     places: Places = Field(description="The places of the credential in a request, without public headers.")
 
 
@@ -63,17 +63,17 @@ class ShownCertificate(Body):
 
 
 class Preview(Body):
-    """The result of saving a document. It contains nothing of a secret."""
+    """The result of saving a document. It contains no part of a secret."""
 
-    valid: bool = Field(description="Whether it may be saved as it is.")
+    valid: bool = Field(description="Whether the document can be saved.")
     version: int | None = Field(description="Of the stored integration that it would replace; null: none.")
-    errors: list[ProblemItem] = Field(description="What saving would refuse as `invalid`.")
+    errors: list[ProblemItem] = Field(description="The errors for which saving would return `invalid`.")
     warnings: list[ProblemItem]
     reenter: list[ProblemItem] = Field(
         description="Secrets that must be sent again, or saving is refused as `reenter`."
     )
     certificate: ShownCertificate | None = Field(description="The client certificate that the document has in PEM.")
-    destination: Targets | None = Field(description="Null while something else is not valid.")
+    destination: Targets | None = Field(description="Null while the document has errors.")
 
 
 @partial(

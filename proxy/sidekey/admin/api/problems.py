@@ -83,7 +83,7 @@ class ProblemItem(Section):
 
 
 class Problem(Section):
-    """RFC 9457. Nothing of it repeats a value that was sent."""
+    """RFC 9457. It never repeats a value of the request."""
 
     type: str
     title: str

@@ -107,10 +107,10 @@ class Described(Body):
 class Members(Body):
     """The read-only members of every resource."""
 
-    source: Source = Field(description="A file's can be changed only there.")
+    source: Source = Field(description="`file` or `store`. What is in a file can be changed only there.")
     version: int | None = Field(description="The number that `ETag` begins with.")
-    status: Annotated[str, OneOf(("ok", "unusable"))] = Field(description="`unusable`: it lets nobody in.")
-    problem: str | None = Field(description="Why it is not ok, and what to do; null: it is.")
+    status: Annotated[str, OneOf(("ok", "unusable"))] = Field(description="`unusable`: its token is refused.")
+    problem: str | None = Field(description="Why the status is not `ok`, and what to do; null if it is.")
     created_at: Instant | None
 
 
@@ -184,7 +184,7 @@ class Key(NamedTuple):
 def _check_after(text: str) -> str:
     name, _, source = text.partition(":")
     if not valid_id(name) or source not in ("file", "store"):
-        raise ValueError("must be the `next` of the page before")
+        raise ValueError("must be the `next` of the previous page")
     return text
 
 
@@ -195,7 +195,7 @@ class After(Body):
         str,
         AfterValidator(_check_after),
         WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}:(file|store)$"}),
-    ] = Field(default="", description="`next` of the page before.")
+    ] = Field(default="", description="`next` of the previous page.")
 
 
 def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:

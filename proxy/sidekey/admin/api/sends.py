@@ -84,12 +84,12 @@ class Send(Body):
     )
     status: int | None = Field(description="The status of the upstream's response.")
     code: str | None = Field(description="Sidekey's own code, if it refused or failed.")
-    host: str | None = Field(description="The host that it was for; null: Sidekey refused it before.")
+    host: str | None = Field(description="The host of the request; null if Sidekey refused it first.")
     milliseconds: int
     request_id: str | None
     retry_after: int | None = Field(
         default=None,
-        description="Seconds to wait before the next send, as the response asks. Only in the response that sent.",
+        description="Seconds to wait before the next send, from `Retry-After`. Only the response to the send has it.",
     )
 
 

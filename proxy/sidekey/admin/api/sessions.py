@@ -60,14 +60,14 @@ class SessionPage(Page[ConsoleSession]):
 
 def _check_after(after: str) -> str:
     if not re.fullmatch(r"[0-9]{1,15}\.[0-9a-f]{32}", after, re.ASCII):
-        raise ValueError("must be `next` of the page before")
+        raise ValueError("must be `next` of the previous page")
     return after
 
 
 class SessionsAfter(Body):
     """The query of the list of sessions."""
 
-    after: Annotated[str, AfterValidator(_check_after)] = Field(default="", description="`next` of the page before.")
+    after: Annotated[str, AfterValidator(_check_after)] = Field(default="", description="`next` of the previous page.")
 
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")

@@ -75,7 +75,7 @@ class Token(Members, Named):
 class TokenWithToken(Token):
     """A new operator's token."""
 
-    token: str = Field(description="The token, shown in this response alone.")
+    token: str = Field(description="The token. Only this response contains it.")
 
 
 class Tokens(Page[Token]):

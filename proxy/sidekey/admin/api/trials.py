@@ -110,7 +110,7 @@ class Explanation(Body):
     sent_on: str | None = Field(description="The target at the upstream.")
     upgraded: bool = Field(description="Whether http became https.")
     allowed: bool
-    passes: bool = Field(description="Whether it is forwarded without a credential.")
+    passes: bool = Field(description="Whether the request is forwarded without a credential.")
     code: str | None
     reason: str
     rule: str | None
@@ -120,7 +120,7 @@ class Explanation(Body):
     note: str | None
     signed: list[str] = Field(
         default=[],
-        description="The bytes that are signed, escaped, with `[redacted]` for what is injected; never a signature.",
+        description="The bytes that are signed, escaped, with `[redacted]` for injected values; never a signature.",
     )
     unsigned: str | None = Field(default=None, description="Why the signed bytes are not known.")
 
