@@ -1,13 +1,14 @@
-# Everything a developer runs. Needs Python >= 3.11, make and a package registry; `make help` lists the targets.
+# Commands for developers. They need Python 3.11 or newer, make and a package index; `make help` lists the targets.
 #
-# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, it and `make ui` npm, `make lock` uv.
+# Paths are relative, so that a checkout may be in a folder with spaces. `make peers` also calls apt and npm, `make ui` npm, and
+# `make lock` uv.
 
-# `python3`, or where that was built without profile-guided optimisation, which costs a tenth for each request, the newest
-# Debian Python that can make a virtual environment. Those below /usr are optimised, though Debian's do not say so.
+# `python3`, or the newest Debian Python that can create a virtual environment, if `python3` was built without profile-guided
+# optimisation: without it, each request costs a tenth more. Python below /usr is optimised, although Debian's does not report it.
 DEBIAN := /usr/bin/python
 OPTIMISED := import ensurepip, sys, sysconfig, venv; \
-  said = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""); \
-  sys.exit(sys.version_info < (3, 11) or not (said or sys.base_prefix == "/usr"))
+  flagged = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""); \
+  sys.exit(sys.version_info < (3, 11) or not (flagged or sys.base_prefix == "/usr"))
 if_optimised = $(shell $(1) -c '$(OPTIMISED)' 2>/dev/null && echo '$(1)')
 PYTHON ?= $(or $(call if_optimised,python3),$(call if_optimised,$(DEBIAN)3.13),$(call if_optimised,$(DEBIAN)3.12),$\
   $(call if_optimised,$(DEBIAN)3.11),python3)
@@ -26,7 +27,7 @@ WHEEL ?=
 UV ?= uv
 VENDOR ?= proxy/sidekey/admin/ui/vendor
 OCI := org.opencontainers.image
-# Nothing else knows an address of the project (CONTRIBUTING.md, "Release").
+# No other file knows the address of the repository (CONTRIBUTING.md, "Release").
 REPOSITORY := $(patsubst %/,%,$(SIDEKEY_REPOSITORY_URL))
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' proxy/sidekey/__init__.py 2>/dev/null)
 
@@ -41,7 +42,7 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci hatch_build.py hatch_readme.py proxy tests benchmarks tools
 
-# A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
+# With a PYTHONPATH from the environment, tests could import the checkout, or a foreign package, instead of the wheel under test.
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
@@ -51,26 +52,26 @@ unexport PYTHONPATH
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
+demo: $(VENV)/.runtime ## Show how Sidekey adds a credential, on loopback; ONCE=1 exits after the requests
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
 
-# Without bytecode each worker and each of the many processes that tests start would compile everything again.
-test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
+# Tests start many processes. Without bytecode, each one would compile all modules again.
+test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' passes arguments to pytest
 	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
 	  -m pytest -n auto --dist worksteal $(ARGS)
 
-fuzz: $(VENV)/.fuzz ## Fuzz each parser of bytes from outside; SECONDS=600 for each, TARGET=paths picks one
+fuzz: $(VENV)/.fuzz ## Fuzz each parser of untrusted bytes; SECONDS=600 sets the time for each, TARGET=paths selects one
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m fuzz $(TARGET) --seconds $(SECONDS)
 
-# No other run takes these two: they need a cluster, or root. Images come from IMAGE_ARCHIVES, or are built; that is not
-# limited by the time of a test.
-cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on a node made with the binaries in CLUSTER_BIN
+# `make test` skips these tests, because they need a cluster or root. They use the images in IMAGE_ARCHIVES, or build them first;
+# the time limit of a test does not include the build.
+cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on a node that it starts from the binaries in CLUSTER_BIN
 	@if [ -z "$(KUBECONFIG)$(CLUSTER_BIN)" ]; then \
-	  echo "cluster-test: set KUBECONFIG to a cluster that may be used (and IMAGE to Sidekey's image there), or CLUSTER_BIN to a" \
-	    "folder with hyper and kube-proxy to bring up a node on this machine, as root" >&2; exit 2; fi
+	  echo "cluster-test: set KUBECONFIG to a cluster that you may use (and IMAGE to Sidekey's image there), or CLUSTER_BIN to a" \
+	    "folder with hyper and kube-proxy, to start a node on this machine as root" >&2; exit 2; fi
 	@CLUSTER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -s -o timeout_func_only=true tests/cluster $(ARGS)
 
-container-test: $(VENV)/.dev ## Run image, compose files and plain manifest by podman, as root; IMAGE_ARCHIVES=folder has built images
+container-test: $(VENV)/.dev ## Run image, compose files and plain manifest with podman, as root; IMAGE_ARCHIVES=folder contains built images
 	@CONTAINER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -o timeout_func_only=true tests/container $(ARGS)
 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
@@ -84,8 +85,8 @@ wheels: $(VENV)/.release ## Build and test the compiled wheels of a release into
 release-check: $(VENV)/.release ## Build sdist, pure wheel, SBOM and chart of a release into dist/release and check them
 	@bash .ci/release-check
 
-# cosmic-ray changes the module in the working tree and restores it; after an interrupted run `git checkout` does.
-mutants: $(VENV)/.dev ## Change MODULE=FILE bit by bit and list the changes that TESTS= (those of its folder) do not notice
+# cosmic-ray changes the module in the working tree and restores it. After an interrupted run, restore it with `git checkout`.
+mutants: $(VENV)/.dev ## Mutate MODULE=FILE and list the mutations that TESTS (default: the tests of its folder) do not detect
 	@if [ ! -f '$(MODULE)' ]; then echo "mutants: set MODULE to a file, as in MODULE=proxy/sidekey/core/entry.py" >&2; exit 2; fi
 	@mkdir -p .cache
 	@sed 's|@MODULE@|$(MODULE)|; s|@TESTS@|$(TESTS)|' cosmic-ray.toml >.cache/cosmic-ray.toml
@@ -94,7 +95,7 @@ mutants: $(VENV)/.dev ## Change MODULE=FILE bit by bit and list the changes that
 	@$(BIN)/cosmic-ray exec .cache/cosmic-ray.toml .cache/mutants.sqlite
 	@$(BIN)/cr-report --surviving-only --show-diff .cache/mutants.sqlite
 
-lint: $(VENV)/.dev ## Check style, formatting, types, the direction of imports, declared dependencies, and the form of the project
+lint: $(VENV)/.dev ## Check style, formatting, types, imports, declared dependencies, and the project's documents and files
 	$(BIN)/python -m ruff check $(SOURCES)
 	$(BIN)/python -m ruff format --check $(SOURCES)
 	$(BIN)/python -m mypy
@@ -106,13 +107,13 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)
 	$(BIN)/python -m ruff format $(SOURCES)
 
-docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs that are made of the code
+docs: $(VENV)/.runtime ## Regenerate config/schema.json and the reference pages in docs
 	$(BIN)/python -m tools.docs
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's schema and table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m tools.charts
 
-clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
+clients: $(VENV)/.dev ## Run real clients, also with variables removed one by one, and regenerate the tables of docs/clients.md
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
 	@PYTHONPATH=tests $(BIN)/python -m support.clients
 
@@ -120,10 +121,10 @@ ui: ## Bundle the libraries of the console's pages (needs node and npm); VENDOR=
 	@npm ci --prefix tools/ui --ignore-scripts --silent --no-audit --no-fund
 	@node tools/ui/build.mjs '$(VENDOR)'
 
-pictures: $(VENV)/.dev ## Take the pictures of docs/console.md
+pictures: $(VENV)/.dev ## Take the screenshots in docs/console.md
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/ui/test_pictures.py
 
-image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
+image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS passes arguments to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
 	  --build-arg VERSION=$(VERSION) \
@@ -133,25 +134,25 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 	    --label $(OCI).documentation='$(REPOSITORY)/blob/v$(VERSION)/docs/README.md') \
 	  --tag '$(IMAGE)' $(ARGS) .
 
-bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
+bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' selects rows
 	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
 
-bench-page: $(VENV)/.runtime ## Write benchmarks/README.md, and plot and figures of the README, from benchmarks/results.json
+bench-page: $(VENV)/.runtime ## Write benchmarks/README.md, and the README's plot and figures, from benchmarks/results.json
 	@$(BIN)/python -m benchmarks.page
 
-bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
+bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, with the pure build; `make bench ROWS=core` measures both builds
 	@$(BIN)/python -m benchmarks.core
 	@$(BIN)/python -m benchmarks.signing
 
-peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian, as root: install the optional real programs that tests run against
+peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian, as root: install the programs that tests use
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
-	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
+	if [ -z "$$packages" ]; then echo "peers: no program is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
-	@if ! command -v npm >/dev/null; then echo "peers: without npm there are no packages of its registry"; else \
+	@if ! command -v npm >/dev/null; then echo "peers: install npm to get the remaining packages"; else \
 	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients tests/peers/openapi; do ( cd $$folder && \
 	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
-# The lock is hashed requirements files: pip alone installs them, and unlike uv.lock they hold no address of a registry.
+# The lock files are requirements files with hashes: pip can install them, and unlike uv.lock they contain no address of an index.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
 lock: ## Lock the newest versions into requirements*.txt (needs uv)
@@ -172,7 +173,7 @@ clean: ## Remove environments, caches and built files
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
-# One stamp a step, each step on top of the one before, so that `make -j` never runs two pips in one environment.
+# Each step has a stamp file and depends on the previous step, so that `make -j` never runs two pips in one environment.
 
 $(VENV)/.made:
 	$(call make_venv,$(VENV))
@@ -184,7 +185,7 @@ $(VENV)/.runtime: requirements.txt requirements-build.txt pyproject.toml $(VENV)
 	@touch $@
 
 $(VENV)/.compiler: requirements-compile.txt $(VENV)/.runtime
-	@echo "Installing what compiles Sidekey into $(VENV) ..."
+	@echo "Installing the compiler into $(VENV) ..."
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-compile.txt
 	@touch $@
 
@@ -205,7 +206,7 @@ $(VENV)/.release: requirements-release.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-release.txt
 	@touch $@
 
-# Peers whose requirements clash with the project's.
+# Programs whose requirements conflict with the project's.
 $(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made $(OPENAPI)/.made: %/.venv/.made: %/requirements.txt
 	@echo "Installing $(notdir $*) into $(@D) ..."
 	$(call make_venv,$(@D))
@@ -225,7 +226,7 @@ wheel-venv: $(WHEEL_VENV)/.dev
 	$(if $(filter 1,$(words $(wildcard $(WHEEL)))),,$(error WHEEL=$(WHEEL) must name one wheel; build it with: make wheel))
 	@$(WHEEL_VENV)/bin/python $(PIP) --no-deps --no-index --force-reinstall $(wildcard $(WHEEL))
 
-# The compiled Sidekey has the same Python as the checkout, so that only the build differs.
+# The compiled Sidekey runs on the same Python as the checkout, so that benchmarks compare only the builds.
 $(COMPILED_VENV)/.made: $(VENV)/.made
 	@$(BIN)/python -m venv --clear $(COMPILED_VENV)
 	@touch $@
@@ -234,17 +235,17 @@ $(COMPILED_VENV)/.runtime: requirements.txt $(COMPILED_VENV)/.made
 	@$(COMPILED_VENV)/bin/python $(PIP) --require-hashes -r requirements.txt
 	@touch $@
 
-# Of the wheels in dist/, pip installs the one for this Python, and prefers a compiled one to a pure one.
+# pip installs the wheel in dist/ that fits this Python, and prefers a compiled wheel to a pure wheel.
 .PHONY: compiled-venv
 compiled-venv: wheel $(COMPILED_VENV)/.runtime
 	@$(COMPILED_VENV)/bin/python $(PIP) --no-deps --no-index --find-links dist --force-reinstall sidekey
 
-# `make` ends with one line, that of $(error), where PYTHON is absent, too old, or comes without venv (Debian).
+# If PYTHON is missing, too old, or lacks venv (Debian), `make` prints only the line of $(error).
 define make_venv
 $(if $(shell $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),,\
   $(error Sidekey needs Python 3.11 or newer: install it, or name one with PYTHON=/path/to/python3.11))\
 $(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && echo yes),,\
-  $(error $(PYTHON) cannot make a virtual environment: install python3-venv (Debian, Ubuntu), or name another with PYTHON=))
+  $(error $(PYTHON) cannot create a virtual environment: install python3-venv (Debian, Ubuntu), or name another Python with PYTHON=))
 @$(PYTHON) -m venv --clear $(1)
 @touch $@
 endef

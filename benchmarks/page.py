@@ -46,7 +46,7 @@ _PLOTTED: Final = {
     "http32": "http upstream",
     "https32": "https upstream",
     "mtls32": "https upstream that demands a client certificate",
-    "tunnel32": "https:// URLs by HTTPS_PROXY (Envoy: TLS without CONNECT)",
+    "tunnel32": "https:// URLs through HTTPS_PROXY (Envoy: TLS without CONNECT)",
 }
 
 _RATE: Final = "requests/s"
