@@ -170,7 +170,7 @@ def check_table(person: OnCall) -> None:
         # Of a token also the call for it has a line, before the first request fails.
         assert first <= min(line["timestamp"] for line in lines if line["integration"] == name)
 
-    metrics, log = ROWS["Whose credential, and is it still valid?"]
+    metrics, log = ROWS["Which credential, and is it still valid?"]
     assert ("mail", "oauth2") in labelled(person.find(metrics[0]), "integration", "kind")
     listed = run_cli(*log[0].split()[1:], "--config", str(person.child.config), environment=ENVIRONMENT)
     assert re.search(r"^crm +basic .*sales", listed.stdout, re.M)
@@ -191,7 +191,7 @@ def check_table(person: OnCall) -> None:
     test = next(each for each in log if each.startswith("sidekey test")).replace("ID", "crm").split()[1:]
     assert "401" in run_process(*test, "--config", str(person.child.config), environment=ENVIRONMENT).stdout
 
-    metrics, log = ROWS["Who waits for what?"]
+    metrics, log = ROWS["What do slow requests wait for?"]
     until(
         lambda: (
             True if labelled(person.find(metrics[0]), "phase") == {("grant",), ("connect",), ("first_byte",)} else None
