@@ -27,18 +27,18 @@ _INTRODUCTION = f"""\
 # The API
 
 With the config key `store`, the admin listener (`listen.admin`, by default `127.0.0.1:9090`) serves the API at
-`{PREFIX}`. Without a store it does so if `admin.tokens` or `admin.oidc` has operators, who can read and test; every
-change and every send is then 409 `store_required`.
+`{PREFIX}`. Without a store, it serves the API only if `admin.tokens` or `admin.oidc` has operators. They can read and
+test; every change and every send gets 409 `store_required`.
 
-[store.md](store.md#the-first-integration) has the first requests. `GET {PREFIX}/openapi.json` is the
-OpenAPI 3.1 document of the running version, with the schema of every body. The schemas of integrations are those of
-the config ([config.md](config.md)), without what only a file may contain.
+[store.md](store.md#the-first-integration) has the first requests. `GET {PREFIX}/openapi.json` is the OpenAPI 3.1
+document of the running version, with the schema of every body. The schemas of integrations are those of the config
+([config.md](config.md)), without the keys that only a file may contain.
 
 ## Authentication
 
 Every request needs an operator's token, on loopback too: `Authorization: Bearer sidekey_...`. Pages of the console use
-a [session](#sessions) instead. The API reads no token in a URL. Create tokens with `sidekey token create`, with
-`POST /tokens`, or in `admin.tokens` of the config.
+a [session](#sessions) instead. A token in a URL is ignored. Create tokens with `sidekey token create`, with `POST
+/tokens`, or in `admin.tokens` of the config.
 
 | role | may |
 |---|---|
@@ -47,63 +47,63 @@ a [session](#sessions) instead. The API reads no token in a URL. Create tokens w
 | `editor` | also change integrations and presets, test drafts, and send presets |
 | `admin` | also change callers and tokens, and read the audit |
 
-Each route requires one permission, and each role has some of them:
+Each route requires one permission. The roles have these permissions:
 
 PERMISSIONS
 
-- `POST /tokens` with `role: sender` needs `presets`, IDs of presets with a `body`; `per_minute` and `per_day` limit its
-  sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and not tags, because
-  editors change tags, and only admins grant.
+- `POST /tokens` with `role: sender` needs `presets`, a list of IDs of presets that have a `body`; `per_minute` and
+  `per_day` limit its sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and
+  not tags, because editors may change tags, but only admins may grant.
 - `PATCH /tokens/NAME` changes the grants of a sender, and `POST /tokens/NAME/rotate` replaces a token. The identity
-  stays, so limits and history go on. The previous token and its sessions end at once.
-- `POST` and `PATCH` of `/tokens`, and each `rotate`, need the operator's own token again, as `own_token`.
-- Sidekey checks the operator's token before it reads a body, and again when the whole body has come.
+  stays, with its limits and history. The previous token and its sessions end at once.
+- `POST` and `PATCH` of `/tokens`, and each `rotate`, need the operator's own token again, as `own_token` in the body.
+- Sidekey checks the operator's token before it reads a body, and again after the whole body.
 - Only the response that creates or rotates a token, of an operator or of a caller, contains it.
 - `allow_unauthenticated` does not open the API.
 - An admin listener that is neither loopback nor a unix socket needs `admin.tls`, or `admin.behind_tls: true` behind a
   proxy that terminates TLS. On such a listener, and on any with `behind_tls`, `/metrics` needs the token of a viewer,
   editor or admin; `/healthz`, `/startupz` and `/readyz` need none.
 - `Host` must be an IP address, `localhost` or one of `admin.names`.
-- The listener accepts 256 connections, and 64 from one IPv4 address or IPv6 /64. With `behind_tls` and on a unix socket
-  one client may have all of them. A balancer that passes TLS through is one client. One more connection closes the
-  oldest idle connection of the client with the most. A process that may open fewer than 4,096 files accepts a sixteenth
-  of that number.
+- The listener accepts 256 connections, and 64 from one IPv4 address or IPv6 /64. With `behind_tls` and on a unix
+  socket, one client may have all 256. A balancer that passes TLS through counts as one client. A further connection
+  closes the oldest idle connection of the client that has the most. A process that may open fewer than 4,096 files
+  accepts a sixteenth of that number.
 
 ## Sessions
 
 `POST /session` exchanges an operator's token for a cookie, for pages of the console. Programs need no session.
 
 - The cookie is `__Host-sidekey-ui`, or `sidekey-ui` without TLS: `HttpOnly`, `SameSite=Strict` and, over TLS, `Secure`.
-  `Authorization` wins over the cookie.
-- A request with the cookie, also GET, needs `Sec-Fetch-Site: same-origin`, which browsers send over https and at
-  localhost, and `Sidekey-Console: 1`. Otherwise the response is 403 `forbidden`. `POST /session` always needs
-  `Sidekey-Console: 1`. A page of another site can send neither.
+  If a request has both, `Authorization` counts and not the cookie.
+- A request with the cookie, also a GET, needs `Sidekey-Console: 1` and `Sec-Fetch-Site: same-origin`, which browsers
+  send over https and at localhost. Otherwise the response is 403 `forbidden`. `POST /session` always needs
+  `Sidekey-Console: 1`. A page of another site cannot send either header.
 - A session has the permissions of its token. It ends with `DELETE /session`, when the token expires or is revoked, and
-  after 12 hours at most. Another process may honour an ended session for one second. Removing a key from `store.keys`
-  ends the sessions whose cookies name it.
-- A token has at most 20 sessions. One more ends the oldest. A log-in ends the session of the cookie that it was sent
-  with.
-- While the store is away, sessions that this process has seen can read. Nobody can log in or out.
+  after 12 hours at most. Another process may accept an ended session for one more second. Removing a key from
+  `store.keys` ends the sessions that were made with this key.
+- A token has at most 20 sessions. A further session ends the oldest. A log-in request that has the cookie of a session
+  ends that session.
+- While the store cannot be reached, sessions that this process has seen can read. Nobody can log in or out.
 - If the database user may not read sessions, the response is 403 `store_denied`. Use a process that may.
 - `GET /session` needs no operator, and describes the operator of the request, if any.
-- With [`admin.oidc`](oidc.md), `POST /session/oidc/start` returns the URL where the browser logs in, and
-  `POST /session/oidc` exchanges the parameters of the redirect for a session. Where a route needs `own_token`, such a
-  session sends none, but needs a log-in of the last ten minutes: otherwise the response is 403 `login_again`.
-- Admins list and end the sessions of everybody: `GET /sessions`, `DELETE /sessions/{{id}}`. The `id` is a part of a
-  hash, and useless as a cookie.
+- With [`admin.oidc`](oidc.md), `POST /session/oidc/start` returns the URL where the browser logs in, and `POST
+  /session/oidc` exchanges the parameters of the redirect for a session. Such a session sends no `own_token`. Routes
+  that need one accept a log-in of the last ten minutes instead; after that, the response is 403 `login_again`.
+- Admins list and end all sessions: `GET /sessions`, `DELETE /sessions/{{id}}`. The `id` is a part of a hash, and does
+  not work as a cookie.
 
 ## Integrations
 
 An integration is one JSON object: its document, with the keys of [`integrations.ID`](config.md#integrationsid), and
-read-only members: `source` (`file` or `store`), `version`, `status`, `problem`, `expires_at`,
-`failing_since`, `kind`, `base` (the URL to which the reverse proxy appends the path), `created_at`, `updated_at`,
-`updated_by`. The API ignores the read-only members in requests. So you can read an object, edit it and send it back.
+read-only members: `source` (`file` or `store`), `version`, `status`, `problem`, `expires_at`, `failing_since`, `kind`,
+`base` (the URL to which the reverse proxy appends the path), `created_at`, `updated_at`, `updated_by`. The API ignores
+read-only members in requests, so you can read an object, edit it and send it back.
 
 ### YAML
 
 Integrations and presets may also be YAML (`application/yaml`, RFC 9512): in POST, PUT and drafts by `Content-Type`, in
-GET by `Accept`. GET then responds with the `id` and the document, without the other read-only members. So you can edit
-an integration as text:
+GET by `Accept`. GET then responds with the `id` and the document, without read-only members. So you can edit an
+integration as text:
 
 ```sh
 curl -H "Authorization: Bearer $TOKEN" -H "Accept: application/yaml" $API/integrations/crm > crm.yaml
@@ -112,59 +112,61 @@ curl -X PUT -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/yaml
 ```
 
 Sidekey reads YAML as strictly as config files, without aliases, and under the limits of JSON. Errors have `line` and
-`column`, also if the text cannot be parsed (`malformed`). Each representation has its own `ETag`; `If-Match` takes
-either.
+`column`, also if the text cannot be parsed (`malformed`). JSON and YAML have different `ETag`s; `If-Match` accepts
+both.
 
 ### Secrets
 
-- Send a **secret** as `{{"value": "..."}}`. It reads as `{{"set": true, "id": ..., "set_at": ..., "set_by": ...}}`,
-  never as its value, length, a part or a hash. Send it back as you read it to keep it: `set` and `id` count, and
-  each `id` may be used once. A PATCH without the key keeps the secret; a PUT without it removes the secret. Values
-  that are empty or only `*` or `\u2022` are refused.
-- A secret must stay **where it was entered**: you cannot move it to another key. In a list you can add, move and
-  remove entries without entering the others again. An entry that is a mapping or a list moves as a whole: its
-  secrets must stay beside the same public values.
+- Send a **secret** as `{{"value": "..."}}`. The API returns it as
+  `{{"set": true, "id": ..., "set_at": ..., "set_by": ...}}`, and never returns its value, its length, a part or a hash.
+  To keep a secret, send that object back: `set` and `id` count, and each `id` may be used once. A PATCH without the key
+  keeps the secret; a PUT without the key removes it. The API refuses an empty value and a value of only `*` or
+  `\u2022`, as a form shows it.
+- A secret must stay **where it was entered**: you cannot move it to another key. In a list, you can add, move and
+  remove entries without entering the secrets of other entries again. An entry that is a mapping or a list moves as a
+  whole: its secrets must stay beside the same public values.
 - A **user name** that belongs to a password is a secret too. `client_id` is public, but hidden from viewers. A secret
   header becomes public only if you send a new value.
-- Send a **certificate** as `{{"inline": PEM}}`. It is public, and reads as you sent it. If you change it, enter its
-  key again. A preview describes it in `certificate`. If the PEM contains the private key, the API splits it and
-  seals the key as `private_key`. Text outside the PEM blocks is dropped. `{{"url": ...}}` of a certificate or key is
-  sealed like a secret. If you change a key or its `key_passphrase`, enter the other again.
+- Send a **certificate** as `{{"inline": PEM}}`. It is public, and the API returns it as you sent it. If you change a
+  certificate, enter its key again. A preview describes it in `certificate`. If the PEM also contains the private key,
+  the API takes the key out and seals it as `private_key`. It drops text outside the PEM blocks. `{{"url": ...}}` of a
+  certificate or key is sealed like a secret. If you change a key or its `key_passphrase`, enter the other again.
 - Sidekey fills in a provider profile when you save, and again only when its parameters change.
-- **Files only**: `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers`, and `trusted_ca:
-  {{file}}` (use `{{"inline": PEM}}`).
+- **Only config files may have** `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private`, `pass_headers`, and
+  `trusted_ca: {{file}}` (send `{{"inline": PEM}}` instead).
 
 ### Destinations
 
-Sidekey seals a secret for its **destination**: everything that decides where the secret may go, such as kind,
-prefixes, domains, endpoints and CA. If a change affects the destination, enter the secrets again. Otherwise the
-problem is `reenter`, or `invalid` if there are other errors, with a pointer and the reason for each secret. A secret
-that was entered for another place or destination does not open, whoever changed the document.
+Sidekey seals a secret for its **destination**: everything that decides where the secret may go, such as kind, prefixes,
+domains, endpoints and CA. If a change affects the destination, enter the secrets again. Otherwise the problem is
+`reenter`, or `invalid` if there are other errors, with a pointer and the reason for each secret. Sidekey cannot decrypt
+a secret that was entered for another place or destination, no matter who changed the document.
 
 These keys may change without the secrets:
 
 HARMLESS
 
-- These belong to the destination: everything in `add`, parameters of a token request, claims (if they are secret,
-  only their names), the prefix of a `Cookie`, which has its name, and public headers under `auth` that no caller may
-  send, such as `X-Original-URL`. Other public headers under `auth` do not.
-- You may set `redact_response: true` without the secrets, but not remove it.
+- These belong to the destination too: everything in `add`; parameters of a token request and claims (if one is secret,
+  only its name); the prefix of a `Cookie`, which contains the cookie's name; and public headers under `auth` that no
+  caller may send, such as `X-Original-URL`. Other public headers under `auth` do not belong to it.
+- You may set `redact_response: true` without entering the secrets again, but not remove it.
 
 ### Restrictions of stored integrations
 
-- A stored integration connects to global addresses and `store.allow_private`, never to `network.allow_private`.
+- A stored integration connects only to public addresses and `store.allow_private`, never to `network.allow_private`.
 - In tunnels, it works only for the hosts in `ca.hosts` and their subdomains. For other hosts, a CONNECT that names it
   gets 502 `ca_unavailable`.
-- By host (`forward.match_by_host`), Sidekey finds it only for callers that list it. If two that a caller lists cover
-  the same target, the older one is used. The younger one is `unusable`; one of a file always wins.
+- With `forward.match_by_host`, Sidekey selects it by host only for callers that list its ID. If a caller lists two
+  stored integrations that cover the same target, Sidekey uses the older one, and the younger one is `unusable`. An
+  integration of a file takes precedence over both.
 - A description has at most {LONGEST_DESCRIPTION} characters. There are at most {MOST_TAGS} tags of at most
   {LONGEST_TAG} characters.
 
 ### Status
 
-`status` is the last of these words that applies. `problem` says why it is not `ok`, and what to do; it is null if the
-status is `ok`. The list accepts each word as a filter, and the metric `sidekey_store_integrations` counts by them
-([metrics.md](metrics.md)). An unusable integration does not affect the others.
+`status` is the last row of this table that applies. If it is not `ok`, `problem` says why and what to do; otherwise
+`problem` is null. The list accepts a status as a filter, and the metric `sidekey_store_integrations` counts
+integrations by status ([metrics.md](metrics.md)). An unusable integration does not affect other integrations.
 
 | status | meaning | requests |
 |---|---|---|
@@ -173,63 +175,70 @@ status is `ok`. The list accepts each word as a filter, and the metric `sidekey_
 | `failing` | its last {FAILING} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
 | `unusable` | it cannot be used now: see below | `credential_unavailable` |
 
-- An integration is `unusable` if a secret or its client certificate is missing, does not open, was never fetched, is
-  not valid or has expired; if this Sidekey cannot use its document, or something other than Sidekey changed its row;
-  if a file has its ID; or if another one covers its targets. In the last two cases, it gets no requests.
-- A preset may use an integration unless its status is `unusable`. `expires_at` exists for every known
-  client certificate.
-- `failing` is the same in all processes that share a store, and survives restarts. A process knows its own requests at
-  once, and those of other processes within about two minutes. The last 3 requests are those of one process.
+- An integration is `unusable` if a secret or its client certificate is missing, cannot be decrypted, was never fetched,
+  is not valid or has expired; if this version of Sidekey cannot use its document; if something other than Sidekey
+  changed its row; if a file has its ID; or if another integration covers its targets. In the last two cases, it gets no
+  requests.
+- A preset may use an integration unless the integration is `unusable`. `expires_at` exists for every known client
+  certificate.
+- `failing` is the same in all processes that share a store, and survives restarts. A process counts its own requests at
+  once, and sees the failures of other processes within about two minutes. The last 3 requests are requests of one
+  process.
 - A request counts as a failure if the upstream responds 401, 403 or 5xx, or if Sidekey responds `upstream_unreachable`,
   `upstream_tls_failed`, `upstream_protocol_error`, `upstream_timeout` or `credential_unavailable`. Any other response
   of the upstream ends `failing`, also 404 and 429, and so does each change of the integration. Sidekey's other
-  responses, and callers who leave, have no effect. A test with `/test` counts as a request, a test of a draft does
-  not.
+  responses, and requests that the caller aborts, have no effect. A test with `/test` counts as a request, a test of a
+  draft does not.
 - `sidekey list` prints the same `status`, or `unknown` instead of `ok` if no process responds.
 
 ### Usage and failures
 
-- `/usage` returns requests, failed requests and latency of an integration (of a preset without latency), in all
-  processes: for `24h` by hour, `7d` by 6 hours, or `30d` by day. It includes the requests that this process has counted
-  a moment ago, and those of other processes until about a minute ago. Sidekey keeps usage for 35 days.
-- `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000.
-  Without a store, a process keeps its last 200, of all integrations. Each has the time, the caller or operator, the
-  preset and its URL template or else the host, the status, Sidekey's code if the response was its own, why there was
-  no credential, the duration and the request ID. It never has a path, query, header, body or value.
-- A request has failed if its response had a status of 400 or more, or if it ended in a code of Sidekey's own.
+- `/usage` returns requests, failed requests and latency of an integration (for a preset, no latency), of all processes
+  together: for `24h` by hour, `7d` by 6 hours, or `30d` by day. It includes this process's requests up to now, and
+  other processes' up to about a minute ago. Sidekey keeps usage for 35 days.
+- `/failures` lists failed requests, newest first: at most one a second for an integration, and the last 1,000. Without
+  a store, a process keeps its last 200 failed requests, of all integrations together. Each entry has the time, the
+  caller or operator, the preset and its URL template (without a preset, the host), the status, Sidekey's code if
+  Sidekey wrote the response, why there was no credential, the duration and the request ID. It never has a path, query,
+  header, body or value.
+- A request has failed if its response had a status of 400 or more, or if it ended with a code of Sidekey's.
 
 ### Tests and previews
 
-- `/test` sends the saved `test` request through the data plane. Only 200 is success. The result has the status, the
-  time and Sidekey's own code, but nothing else of the response. Sidekey reads the response body to its end, at most
-  16 MiB within 10 seconds. Each token may send one test a second.
-- `/drafts/integration/preview` shows the result of saving a document without saving it: all errors and warnings,
-  which secrets must be entered again, and where the credential would go. With the `id` of a stored integration, the
-  draft replaces it. The status is 200 even with errors. A certificate is described before its key is there.
+- `/test` sends the saved `test` request as a caller's request would be sent. Only 200 is success. The result has the
+  status, the time and Sidekey's code, and nothing else from the response. Sidekey reads the response body to its end,
+  at most 16 MiB within 10 seconds. Each token may send one test a second.
+- `/drafts/integration/preview` shows the result of saving a document without saving it: all errors and warnings, which
+  secrets must be entered again, and where the credential would go. If the draft has the `id` of a stored integration,
+  it replaces that integration in the preview. The status is 200 even with errors. The preview describes a certificate
+  even if its key is missing.
 - `/kinds/{{kind}}/template` shows the document that a new integration of a kind or provider starts with: as YAML with
   comments, and as a list of the values to fill in.
-- `/explain` accepts targets as long as `limits.target`.
+- `/explain` accepts targets of at most `limits.target`.
 
 ## Presets
 
-A preset is one JSON object with a file's keys, and read-only members: `source`, `version`, `status`, `problem`,
-`created_at`, `updated_at`, `updated_by`. It has no secret, so the API shows presets of files completely. Its
-integration must be usable when you save the preset. `status` is `failing` if its integration is failing, or `unusable`
-if its requests are refused, for example because it does not fit its integration any more; `problem` says why. Otherwise
-it is `ok`. [presets.md](presets.md#in-the-store) explains why an integration in use cannot be deleted (`in_use`).
+A preset is one JSON object with the keys of [`presets.ID`](config.md#presetsid), and read-only members: `source`,
+`version`, `status`, `problem`, `created_at`, `updated_at`, `updated_by`. A preset has no secret, so the API also shows
+presets of files completely. Its integration must be usable when you save the preset. `status` is `failing` if its
+integration is failing, and `unusable` if Sidekey refuses its requests, for example because the preset no longer fits
+its integration; `problem` says why. Otherwise it is `ok`. [presets.md](presets.md#in-the-store) explains why an
+integration in use cannot be deleted (`in_use`).
 
-You can preview and send presets that are served, and drafts. For a preset with a body, send `{{"parameters":
-{{...}}}}`, for one without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`,
-with the same object as `"sample"`; without a sample, a preview fills in examples.
+You can preview and test both presets in use and drafts. For a preset with a `body`, send `{{"parameters": {{...}}}}`;
+for a preset without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`, with
+this object as `"sample"`; without a sample, a preview fills in examples.
 
-- `/preview` returns the request: method, URL, headers in order, body, and the place of the credential by name, never
-  its value. If Sidekey would refuse the request, `request` is null, and `code` and `reason` say why.
+- `/preview` returns the request: method, URL, headers in order, body, and the name of the header or parameter that
+  carries the credential, never its value. If Sidekey would refuse the request, `request` is null, and `code` and
+  `reason` say why.
 - `/test` sends it: **a real request, on which the upstream may act**, with the integration's credential. Any 2xx is
-  success. Each token may send one a second, tests of integrations included. The audit lists each of them, and that of
-  a draft also under the integration. A test of a draft is a [send](presets.md#people-who-send), and counts as one.
+  success. Each token may send one test a second, of integrations and presets together. The audit lists each test, and a
+  test of a draft also under its integration. A test of a draft also counts as a [send](presets.md#people-who-send).
 - Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`, and in a draft
   `/sample/parameters/user`. A draft's integration must be usable.
-- Here, `1.50` in the body becomes `1.5`. Numbers that callers send to a preset keep all their digits.
+- The API reads numbers as JSON numbers, so `1.50` becomes `1.5`. Numbers that callers send to `/p/ID` keep all their
+  digits.
 
 ## Callers
 
@@ -237,58 +246,59 @@ A caller has `integrations` and `presets`, each a list of IDs or `"*"`. If a POS
 may use none.
 
 `POST /callers/NAME/rotate` replaces the token and keeps the permissions. It needs the operator's `own_token`. The
-previous token ends at once. If its users need time to change over, create a second caller instead.
+previous token ends at once. If the calling service cannot change its token at the same moment, create a second caller
+instead.
 
 ## Files and the store
 
-The API lists integrations, presets, callers and tokens of files too, as `read_only`. If a file and the store have the
-same name, the file's is used and the stored one is `unusable`, until the file's is removed. The list has both, and
-reading, changing and deleting affect the stored one. You cannot create one whose name a file has (`exists`);
-`sidekey import` can.
+The API also lists integrations, presets, callers and tokens of files. A change of them is refused (`read_only`). If a
+file and the store have the same name, Sidekey uses the file's, and the stored one is `unusable` until the file's is
+removed. The list has both; GET, changes and DELETE by name affect the stored one. You cannot create a name that a file
+has (`exists`); only `sidekey import` can.
 
 ## Changes
 
-- **Conditions** follow RFC 9110 13.1. A change or deletion needs `If-Match` with the `ETag` of the version it is
-  based on, or `*` for any existing version. Without it, the status is 428; if someone else was first, or `*` finds
-  nothing, 412.
+- **Conditions** follow RFC 9110 13.1. A change or deletion needs `If-Match` with the `ETag` of the version it is based
+  on, or `*` for any existing version. Without `If-Match`, the status is 428. If somebody else changed the object first,
+  or `*` finds nothing, it is 412.
 - `PUT` with `If-None-Match: *` creates, as `POST` does, with the name in the path. It responds 201 instead of 200, or
   412 if a file or the store has the name.
-- `GET` with `If-None-Match` responds 304 with the `ETag` if neither the document nor the observed state has changed.
-  The `ETag` is the `version`, with a digest of the state if that has more than `ok`, such as `expires_at`. `If-Match`
-  compares only the version.
+- `GET` with `If-None-Match` responds 304 with the `ETag` if the document and the observed state, such as `status` and
+  `expires_at`, have not changed. The `ETag` is the `version`, followed by a digest of the state unless that is just
+  `ok`. `If-Match` compares only the version.
 - `PUT` replaces the document. `PATCH` is a JSON merge patch (RFC 7396) of the type `application/merge-patch+json`.
-- A change returns once it is committed and in use in this process. Other processes on the store follow within 2
-  seconds.
-- A change that changes nothing makes no new version and no entry in the audit. A secret sent as `{{"value": ...}}`
-  always counts as a change, so that nobody can guess a secret by comparing.
+- The response to a change comes once the change is committed and in use in this process. Other processes on the store
+  follow within 2 seconds.
+- A request that changes nothing makes no new version and no entry in the audit. A secret sent as `{{"value": ...}}`
+  always counts as a change, so that nobody can test a guess of a secret.
 
 ## Limits
 
 - A body is JSON or YAML in UTF-8 without content coding, of at most {LARGEST >> 10} KiB (as JSON, too), {MOST_VALUES}
   values, {DEEPEST} levels, and integers of 18 digits.
-- The keys that lead to a value have at most {LONGEST_PATH} characters together.
+- The path of keys to a value has at most {LONGEST_PATH} characters.
 - A section of headers, query parameters, body fields, claims or preset parameters has at most {NAMES.entries} names
   of at most {LONGEST_NAME} characters. There are at most {ENTRIES.entries} prefixes, domains and methods each. The
   URL of a token endpoint or login has at most {LONGEST} characters.
 - A response lists the first {MOST_ERRORS} errors and says if there are more.
-- With `Expect: 100-continue`, Sidekey asks for the body after it has checked that you may send it.
-- Lists have pages of 50. `next` is the value for the next page's `after` (in the audit, `before`), and null at the
-  end.
+- With `Expect: 100-continue`, Sidekey sends 100 (Continue) only if you may make the change.
+- Lists have pages of 50 entries. To get the next page, send the value of `next` as `after` (in the audit, as `before`).
+  On the last page, `next` is null.
 
 ## Audit
 
-The audit lists each change, each [send](presets.md#people-who-send), and each test with a credential that Sidekey
-holds. `store.audit` sets how long entries are kept.
+The audit lists each change, each [send](presets.md#people-who-send), and each test that uses a credential which Sidekey
+holds. `store.audit` sets how long Sidekey keeps entries.
 
 - Sidekey writes the entry of a test or send before it sends the request. If the store cannot take the entry, the
-  response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends, and of a test
-  stays so if the store cannot be written then. Tests of unsaved integrations are sent but not listed while the store
-  cannot be used.
-- Of refused changes, logins, and tests of unsaved integrations, the audit lists {MOST_LISTED} an hour for each token
-  and kind. If there are more, one further entry says so, with the `outcome` `more not listed`. A change whose content
-  is not valid (`invalid`) has no entry.
-- A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If its page is empty and has a `next`, older
-  entries were not searched yet.
+  response is 503 `store_unavailable`, and nothing is sent. `outcome` is `sent` until the request ends; for a test, it
+  stays `sent` if the store cannot be written at that moment. While the store cannot be used, Sidekey sends tests of
+  unsaved integrations without listing them.
+- Refused changes, logins, and tests of unsaved integrations: the audit lists {MOST_LISTED} of each kind an hour for
+  each token. If there are more, one further entry has the `outcome` `more not listed`. A change with invalid content
+  (`invalid`) has no entry.
+- A search (`q`, `who`, `object`, `name`) reads at most {WINDOW:,} entries. If a page is empty but has a `next`,
+  continue with the next page: older entries were not searched yet.
 - With `admin.behind_tls: true`, `from` is the last address in `X-Forwarded-For`, and `by` is the proxy's address.
 """
 
@@ -302,9 +312,9 @@ _PROBLEMS_HEAD = """
 ## Problems
 
 Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`. If a
-body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON pointers (RFC 6901), and for YAML also
-`line` and `column`, by which they are sorted. No error repeats a value of the request; a pointer contains its keys. A
-message that is not HTTP gets 400 in one line of text.
+body is invalid, `errors` has up to 200 errors as `{pointer, detail}`, with JSON pointers (RFC 6901). For YAML, errors
+also have `line` and `column`, and are sorted by them. No error repeats a value of the request, but a pointer contains
+keys of the request. A message that is not HTTP gets 400 with one line of text.
 
 Some problems are possible for several routes and are not repeated in the table of routes. All routes: `malformed`,
 `unauthenticated`, `misdirected`, `method_denied`, `internal_error`, `forbidden` (also for pages of other sites),
