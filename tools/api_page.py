@@ -225,16 +225,17 @@ integration is failing, and `unusable` if Sidekey refuses its requests, for exam
 its integration; `problem` says why. Otherwise it is `ok`. [presets.md](presets.md#in-the-store) explains why an
 integration in use cannot be deleted (`in_use`).
 
-You can preview and test both presets in use and drafts. For a preset with a `body`, send `{{"parameters": {{...}}}}`;
-for a preset without, `{{"payload": "...", "content_type": ...}}`. A draft is a document, which may have an `id`, with
-this object as `"sample"`; without a sample, a preview fills in examples.
+You can preview and send presets in use, and preview and test drafts. For a preset with a `body`, send
+`{{"parameters": {{...}}}}`; for a preset without, `{{"payload": "...", "content_type": ...}}`. A draft is a document,
+which may have an `id`, with this object as `"sample"`; without a sample, a preview fills in examples.
 
 - `/preview` returns the request: method, URL, headers in order, body, and the name of the header or parameter that
   carries the credential, never its value. If Sidekey would refuse the request, `request` is null, and `code` and
   `reason` say why.
-- `/test` sends it: **a real request, on which the upstream may act**, with the integration's credential. Any 2xx is
-  success. Each token may send one test a second, of integrations and presets together. The audit lists each test, and a
-  test of a draft also under its integration. A test of a draft also counts as a [send](presets.md#people-who-send).
+- `/drafts/preset/test` sends the request of a draft: **a real request, on which the upstream may act**, with the
+  integration's credential. Any 2xx is success. Each token may send one test a second, of integrations and presets
+  together. The test counts as a [send](presets.md#people-who-send), and the audit lists it, also among the actions on
+  the integration.
 - Errors in parameters are the problem `invalid`, with pointers such as `/parameters/user`, and in a draft
   `/sample/parameters/user`. A draft's integration must be usable.
 - The API reads numbers as JSON numbers, so `1.50` becomes `1.5`. Numbers that callers send to `/p/ID` keep all their
