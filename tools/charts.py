@@ -38,12 +38,12 @@ OF_HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 """Labels that say that Helm made an object."""
 
 _PLAIN_HEAD = """\
-# A service with Sidekey beside it in its pods, for those who use no Helm.
+# A service with Sidekey as a sidecar, for clusters without Helm.
 # Generated from helm/examples/webhook-sender by make charts; edit the chart instead.
 #
-# Beforehand: kubectl create namespace webhooks
+# First:      kubectl create namespace webhooks
 #             kubectl --namespace webhooks create secret generic crm --from-file=password=FILE
-# Then put your registry in the place of registry.example.com.
+# Then replace registry.example.com by your registry.
 """
 
 

@@ -303,7 +303,7 @@ def behind_https(mode: str) -> helm.Values:
 def test_the_notes_say_what_https_proxy_means(mode: str) -> None:
     """Hosts that are denied, hosts that bypass Sidekey, and callers that must restart."""
     said = notes(behind_https(mode))
-    assert "Hosts that no integration covers are denied" in said
+    assert "Sidekey denies hosts that no integration covers" in said
     assert "config.forward.unmatched: pass" in said
     assert "NO_PROXY names hosts that are called without Sidekey, and so without a credential" in said
     assert "restart them when a CA is added" in said
@@ -312,7 +312,7 @@ def test_the_notes_say_what_https_proxy_means(mode: str) -> None:
 def test_the_notes_do_not_say_that_hosts_are_denied_where_they_pass() -> None:
     """They follow the config."""
     values = {**behind_https("gateway"), "config": {"forward": {"unmatched": "pass"}}}
-    assert "are denied" not in notes(values)
+    assert "Sidekey denies" not in notes(values)
 
 
 def test_the_notes_of_a_gateway_say_how_callers_come_to_trust_it() -> None:
@@ -374,7 +374,7 @@ def test_the_notes_of_a_store_say_how_to_begin(case: str) -> None:
     assert ("Secret sidekey-operators, key viewer: the token of the operator grafana" in said) is (
         case == "gateway-store"
     )
-    assert ("PersistentVolumeClaim demo-sidekey-store, which stays" in said) is (case == "gateway-embedded")
+    assert ("demo-sidekey-store, which an uninstall keeps" in said) is (case == "gateway-embedded")
     assert "port-forward" not in notes(helm.values_of("gateway"))
 
 
@@ -497,4 +497,4 @@ def test_the_notes_say_that_tokens_are_in_the_clear_where_no_policy_keeps_others
     """Behind an ingress that ends TLS."""
     values = helm.values_of("gateway-console")
     values["networkPolicy"] = {"enabled": False}
-    assert "tokens are taken by plain HTTP and whoever connects says where a request comes from" in notes(values)
+    assert "tokens travel over plain HTTP and Sidekey trusts X-Forwarded-For" in notes(values)

@@ -260,7 +260,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "keys that are null": (embedded({}, keys=None), ["store", "with keys", "sidekey store new-key"]),
     "one ID for two keys": (
         embedded({}, keys=[*KEYS["keys"], {"id": "k1", "secret": {"name": "another"}}]),
-        ["store.keys", "k1", "twice"],
+        ["store.keys", "two keys have the ID k1"],
     ),
     "an ID that is none": (embedded({}, keys=[{"id": "../k1", "secret": {"name": "a"}}]), ["store.keys.0.id"]),
     "a volume of many pods": (
@@ -270,12 +270,12 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a size that is none": (embedded({}, embedded={"enabled": True, "size": "1 GB"}), ["store.embedded.size"]),
     "a database that the policy keeps away": (
         {"store": {**KEYS, **DATABASE}},
-        ["networkPolicy.database.to", "where the database of store.url is", "networkPolicy.extraEgress"],
+        ["networkPolicy.database.to", "must name the database of store.url", "networkPolicy.extraEgress"],
     ),
     "a store's place in the config": ({"config": {"store": {"path": "/x"}}}, ["config.store.path", "store.embedded"]),
     "what the config says of no store": (
         {"config": {"store": {"audit": "90d"}}},
-        ["config.store: must be left out without a store", "store.url or store.embedded.enabled"],
+        ["config.store: must be omitted without a store", "store.url or store.embedded.enabled"],
     ),
     "TLS of the admin listener in the config": (
         {"config": {"admin": {"tls": {}}}},
@@ -299,7 +299,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     ),
     "TLS of no host": (
         embedded({"console": {"tls": {"secretName": "sidekey-console"}}}),
-        ["console.host: must be the host name", "remove the rest of console"],
+        ["console.host: must be the host name", "remove the other values of console"],
     ),
     "an ingress of no host": (
         embedded({"console": {"ingress": {"enabled": True}}}),
@@ -347,7 +347,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "an image with its tag": ({"image": {"repository": "registry.example.com/sidekey:1"}}, ["image.repository"]),
     "a URL as image": ({"image": {"repository": "https://registry.example.com/sidekey"}}, ["image.repository"]),
     "a volume like Sidekey's": ({"extraVolumes": [{"name": "sidekey-config"}]}, ["extraVolumes", "sidekey-config"]),
-    "two volumes of one name": ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, ["extraVolumes", "a", "twice"]),
+    "two volumes of one name": ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, ["two volumes have the name a"]),
     "a volume without a name": ({"extraVolumes": [{"emptyDir": {}}]}, ["extraVolumes.0", "name"]),
     "a mount without a path": ({"extraVolumeMounts": [{"name": "a"}]}, ["extraVolumeMounts.0", "mountPath"]),
     "a mount over the config": (mount("/etc/sidekey"), ["extraVolumeMounts", "the config", "another mountPath"]),
@@ -366,25 +366,25 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a gateway without a CA, by name": ({"httpsProxy": {"integration": "crm"}}, ["httpsProxy.caSecret", "a gateway"]),
     "two ways to name integrations": (
         https(integration="crm", matchByHost=True),
-        ["httpsProxy: exactly one of integration and matchByHost", "remove"],
+        ["httpsProxy: only one of integration and matchByHost", "remove"],
     ),
-    "an integration that is none": (https(integration="crn"), ["httpsProxy.integration", "crn is none of: crm"]),
+    "an integration that is none": (https(integration="crn"), ["httpsProxy.integration", "crn is not one of: crm"]),
     "Java without HTTPS_PROXY": (
         {"httpsProxy": {"java": True}},
-        ["httpsProxy.java: must be left out without httpsProxy.caSecret", "remove"],
+        ["httpsProxy.java: has no effect without httpsProxy.caSecret", "remove"],
     ),
     "extra roots without HTTPS_PROXY": (
         {"httpsProxy": {"extraRoots": [{"configMap": "company-ca"}]}},
-        ["httpsProxy.extraRoots: must be left out", "remove this"],
+        ["httpsProxy.extraRoots: has no effect", "remove this"],
     ),
     "an extra root from nowhere": (https(extraRoots=[{"key": "ca.crt"}]), ["httpsProxy.extraRoots", "entry 1"]),
     "an extra root from two places": (
         https(extraRoots=[{"configMap": "a"}, {"configMap": "a", "secret": "b"}]),
-        ["httpsProxy.extraRoots", "entry 2", "either a configMap or a secret"],
+        ["httpsProxy.extraRoots", "entry 2", "must name a configMap or a secret"],
     ),
     "a place for the CA of one's own": (
         {"config": {"ca": {"folder": "/x"}, "integrations": {"crm": {"auth": BASIC}}}, **https()},
-        ["config.ca.folder: must be left out with httpsProxy", "httpsProxy.caSecret"],
+        ["config.ca.folder: must be omitted with httpsProxy", "httpsProxy.caSecret"],
     ),
     "by host, and not": (
         {"config": {"forward": {"match_by_host": False}}, **https(matchByHost=True)},
@@ -602,7 +602,7 @@ def test_a_section_of_the_config_may_be_empty() -> None:
     values = {**helm.values_of("gateway-https-proxy"), "config": dict.fromkeys(sections)}
     assert len(sections) > 9
     rendered = helm.files(helm.CHART, values)
-    assert "are denied" in rendered["sidekey/templates/NOTES.txt"]
+    assert "Sidekey denies hosts" in rendered["sidekey/templates/NOTES.txt"]
     assert yaml.safe_load(helm.config_of(helm.parsed(rendered)))["forward"] == {"match_by_host": True}
 
 
@@ -819,16 +819,16 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
             ["httpProxy.integration", "crn", "crm"],
         ),
         ({"httpsProxy": {"integration": "crn"}}, ["httpsProxy.integration", "crn", "crm"]),
-        ({"httpsProxy": {"caSecret": "ca"}}, ["httpsProxy.caSecret", "must be empty", "a CA of its own", "remove it"]),
+        ({"httpsProxy": {"caSecret": "ca"}}, ["httpsProxy.caSecret", "must be empty", "makes its own CA", "remove it"]),
         (
             {"httpsProxy": {"integration": "", "java": True}},
-            ["httpsProxy.java: must be left out without httpsProxy.integration or httpsProxy.matchByHost"],
+            ["httpsProxy.java: has no effect without httpsProxy.integration or httpsProxy.matchByHost"],
         ),
-        ({"httpsProxy": {"matchByHost": True}}, ["httpsProxy: exactly one of integration and matchByHost"]),
+        ({"httpsProxy": {"matchByHost": True}}, ["httpsProxy: only one of integration and matchByHost"]),
         ({"httpProxy": {"integration": "crm"}}, ["httpProxy.integration: must be empty with httpsProxy"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
-        ({"caller": "a"}, ["caller", "must be one of callers"]),
-        (stored({}), ["caller: must be set with a store", "every request needs a token"]),
+        ({"caller": "a"}, ["caller", "must be in callers"]),
+        (stored({}), ["caller: must be set with a store", "every request then needs a token"]),
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
     ids=[

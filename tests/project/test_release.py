@@ -86,7 +86,7 @@ def test_the_chart_of_a_release_runs_the_image_of_the_release(
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"{image}:{sidekey.__version__}"
     else:
-        assert "image.repository: there is none" in helm.refusal(chart, values)
+        assert "image.repository: is required" in helm.refusal(chart, values)
 
 
 def test_workflows_name_no_address_of_the_project() -> None:

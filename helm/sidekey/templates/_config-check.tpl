@@ -1,9 +1,9 @@
 {{/*
-`sidekey check` as a hook of install and upgrade: a ConfigMap of its own and a Job, for a gateway and for the sidecar of
-a service's own chart alike.
+`sidekey check` as a hook of install and upgrade: a Job with its own ConfigMap, for a gateway and for the sidecar in a
+service's chart.
 
-It comes before anything is changed. What the release itself brings into being (externalSecrets, csi with the release's
-ServiceAccount) is not there yet at that time, so with those it comes afterwards.
+It runs before anything changes. With externalSecrets or csi it runs afterwards, because the release itself creates their
+Secrets and the ServiceAccount of a CSI mount.
 */}}
 {{- define "sidekey.configCheck" -}}
 {{- if .values.configCheck.enabled }}
@@ -34,7 +34,7 @@ spec:
       labels:
         {{- include "sidekey.labels" . | nindent 8 }}
         {{- toYaml $labels | nindent 8 }}
-        # A mesh's sidecar would not end with the check, and the Job would never be done.
+        # A mesh's sidecar would keep running after the check, and the Job would never complete.
         sidecar.istio.io/inject: "false"
       annotations:
         linkerd.io/inject: disabled

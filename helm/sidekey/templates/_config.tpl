@@ -1,6 +1,6 @@
-{{/* Sidekey's config: what the values say, and what belongs to the chart. */}}
+{{/* Sidekey's config: `config` of the values, and the keys that the chart sets. */}}
 
-{{/* All host names of the gateway's Service, as a JSON list: any other Host is refused (door_denied). */}}
+{{/* All host names of the gateway's Service, as a JSON list. Sidekey refuses any other Host (door_denied). */}}
 {{- define "sidekey.hosts" -}}
 {{- $name := include "sidekey.fullname" . -}}
 {{- $namespace := .root.Release.Namespace -}}
@@ -10,8 +10,8 @@
 {{- end }}
 
 {{/*
-The listeners, as JSON. Only the gateway's proxy can be reached from outside of the pod, and its admin listener where
-it has a console.
+The listeners, as JSON. From outside the pod, only metrics, a gateway's proxy and, with a console, its admin listener can
+be reached.
 */}}
 {{- define "sidekey.listen" -}}
 {{- $all := eq .values.ipFamily "IPv6" | ternary "[::]" "0.0.0.0" -}}
@@ -27,8 +27,8 @@ it has a console.
 {{- end }}
 
 {{/*
-The time-outs, as JSON. A gateway goes on for a moment after SIGTERM, until every node has heard that the pod is no
-endpoint any more; this is why there is no preStop hook. A sidecar is told to end after its service has ended.
+The time-outs, as JSON. After SIGTERM, a gateway keeps accepting connections until every node knows that the pod is no
+longer an endpoint, so it needs no preStop hook. A sidecar gets SIGTERM only after its service has ended.
 */}}
 {{- define "sidekey.timeouts" -}}
 {{- $delay := eq .values.mode "gateway" | ternary "5s" "0s" -}}
@@ -44,8 +44,8 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 {{- end }}
 
 {{/*
-How long the gateway's pod may take to end: what it takes to drain, and 5 s. With a store, 20 s more: a refresh token
-whose response is still under way, or not stored yet, would be lost.
+Grace period of the gateway's pod: the time to drain, and 5 s. With a store, 20 s more, to receive and store the response
+to a refresh token in use, which would otherwise be lost.
 */}}
 {{- define "sidekey.gracePeriod" -}}
 {{- $timeouts := include "sidekey.timeouts" . | fromJson -}}
@@ -97,11 +97,11 @@ whose response is still under way, or not stored yet, would be lost.
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* The ConfigMap's data. Kubernetes takes no more than 1 MiB of it, and says so in the midst of a release. */}}
+{{/* The ConfigMap's data. Kubernetes refuses more than 1 MiB, but only in the middle of a release. */}}
 {{- define "sidekey.configData" -}}
 {{- $config := include "sidekey.config" . -}}
 {{- if ge (len $config) 1048576 -}}
-{{- fail (printf "sidekey: config: must be less than 1048576 bytes as YAML, since a ConfigMap has no room for more; these are %d: move integrations into ConfigMaps of configSources, or into a store." (len $config)) -}}
+{{- fail (printf "sidekey: config: must be less than 1048576 bytes as YAML, the limit of a ConfigMap, but is %d: move integrations into ConfigMaps of configSources, or into a store." (len $config)) -}}
 {{- end -}}
 data:
   sidekey.yaml: |
@@ -109,8 +109,8 @@ data:
 {{- end }}
 
 {{/*
-The ConfigMap. It is mounted as a folder, never by subPath, so that Sidekey sees each change and takes it up without a
-restart; pods therefore carry no checksum of it.
+The ConfigMap. It is mounted as a folder, never by subPath, so that Sidekey sees each change and reloads it without a
+restart. So pods have no checksum annotation.
 */}}
 {{- define "sidekey.configmap" -}}
 apiVersion: v1

@@ -1,9 +1,9 @@
-{{/* The console: the admin listener at a host name of its own, by TLS, for browsers. */}}
+{{/* The console: the admin listener for browsers, at its own host name over TLS. */}}
 
 {{/*
-What `console` says, as JSON, none of it null: whether browsers reach it (`on`), `host`, `tlsSecret` (the Secret of the
-certificate that Sidekey presents, or empty), `behindTls`, `annotations` (of the Service), and `ingress` (false, or
-what it says).
+The values of `console` as JSON, without nulls: `on` (true if browsers reach it), `host`, `tlsSecret` (the Secret with the
+certificate that Sidekey presents, or empty), `behindTls`, `annotations` (of the Service), and `ingress` (its values, or
+false).
 */}}
 {{- define "sidekey.console" -}}
 {{- $given := .values.console | default dict -}}
@@ -16,7 +16,7 @@ what it says).
 {{- $found | toJson -}}
 {{- end }}
 
-{{/* What the section `admin` of the config says of it, as JSON. */}}
+{{/* The keys of `admin` in the config for the console, as JSON. */}}
 {{- define "sidekey.consoleConfig" -}}
 {{- $console := include "sidekey.console" . | fromJson -}}
 {{- $config := dict -}}
@@ -34,7 +34,7 @@ what it says).
 {{- $config | toJson -}}
 {{- end }}
 
-{{/* A renewed Secret is reloaded: it is mounted as a folder. */}}
+{{/* Mounted as a folder, so that Sidekey can reload a renewed Secret. */}}
 {{- define "sidekey.consoleVolumes" -}}
 {{- with get (include "sidekey.console" . | fromJson) "tlsSecret" }}
 - name: sidekey-console
@@ -60,21 +60,21 @@ what it says).
 {{- end }}
 {{- end }}
 
-{{/* What Sidekey would refuse when it starts, and what would let nobody in: each with what to set. */}}
+{{/* Refuse values with which Sidekey would not start, or with which nobody could log in. */}}
 {{- define "sidekey.validateConsole" -}}
 {{- $console := include "sidekey.console" . | fromJson -}}
 {{- if and (not $console.on) (or $console.tlsSecret $console.behindTls $console.ingress $console.annotations) -}}
-{{- fail "sidekey: console.host: must be the host name at which browsers reach the console, such as sidekey.example.com: set it, or remove the rest of console." -}}
+{{- fail "sidekey: console.host: must be the host name of the console for browsers, such as sidekey.example.com: set it, or remove the other values of console." -}}
 {{- end -}}
 {{- if $console.on -}}
 {{- if ne .values.mode "gateway" -}}
-{{- fail "sidekey: console.host: must be empty with mode: none, since a sidecar's admin listener is at the loopback of a pod that is another's: remove it, and run a gateway on the same store for the console." -}}
+{{- fail "sidekey: console.host: must be empty with mode: none, because a sidecar's admin listener is on the loopback of the service's pod: remove it, and run a gateway on the same store for the console." -}}
 {{- end -}}
 {{- if not (get (include "sidekey.store" . | fromJson) "on") -}}
-{{- fail "sidekey: console.host: must be empty without a store, which the console is for and which has the tokens of those who log in: set store.url or store.embedded.enabled, and store.keys; or remove it." -}}
+{{- fail "sidekey: console.host: must be empty without a store, which contains what the console edits and the tokens that people log in with: set store.url or store.embedded.enabled, and store.keys; or remove it." -}}
 {{- end -}}
 {{- if not (or $console.tlsSecret $console.behindTls) -}}
-{{- fail "sidekey: console: needs TLS, since others can reach it and tokens must not travel in the clear: set console.tls.secretName where Sidekey presents the certificate, console.behindTls: true where an ingress does, or both where an ingress connects by https." -}}
+{{- fail "sidekey: console: needs TLS, because tokens must not travel unencrypted: set console.tls.secretName if Sidekey presents the certificate, console.behindTls: true if an ingress does, or both if an ingress connects by https." -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/* Sidekey's container. */}}
 
-{{/* The pod security standard "restricted" in full, and a read-only root. */}}
+{{/* The complete pod security standard "restricted", and a read-only root. */}}
 {{- define "sidekey.securityContext" -}}
 allowPrivilegeEscalation: false
 capabilities:
@@ -16,8 +16,8 @@ seccompProfile:
 {{- end }}
 
 {{/*
-The variables of `env`, as a JSON list. As with the mounts, "check" in the dict lets the pod start without a Secret that
-is missing: `sidekey check` then names the variable, where the kubelet would wait.
+The variables of `env`, as a JSON list. As for mounts, "check" in the dict lets the pod start although a Secret is missing.
+`sidekey check` then names the variable; otherwise the kubelet would only wait.
 */}}
 {{- define "sidekey.variables" -}}
 {{- $variables := deepCopy (.values.env | default list) -}}
@@ -31,7 +31,7 @@ is missing: `sidekey check` then names the variable, where the kubelet would wai
 {{- $variables | toJson -}}
 {{- end }}
 
-{{/* What every container of Sidekey's has, whatever it runs. */}}
+{{/* Fields of every container of Sidekey, for the service and for the config check. */}}
 {{- define "sidekey.containerBase" -}}
 image: {{ include "sidekey.image" . | quote }}
 imagePullPolicy: {{ .values.image.pullPolicy }}
@@ -50,10 +50,10 @@ volumeMounts:
 {{- end }}
 
 {{/*
-What a running Sidekey has besides. It starts within about a second; 60 attempts are for many thousands of integrations. A
-probe before that would be an `Unhealthy` event at each start: the kubelet counts the delay from the container's start,
-rounded down to a second, so 2 are at least one. The startup probe does not wait for the store: a sidecar must not keep its
-application from starting.
+Further fields of a container that runs `sidekey run`. Sidekey starts within about a second; 60 attempts are for many
+thousands of integrations. An earlier probe would cause an `Unhealthy` event at each start: the kubelet counts the delay
+from the container's start, rounded down to a second, so a delay of 2 is at least one second. The startup probe does not
+wait for the store, because a sidecar must not keep its application from starting.
 */}}
 {{- define "sidekey.runBase" -}}
 args: [run]
@@ -88,8 +88,8 @@ livenessProbe:
 {{- end }}
 
 {{/*
-For a service's own chart: the sidecar, an entry of the pod's initContainers. It is a native sidecar: it is started, and
-ready, before the service's containers, and ends after them. Put it before init containers that send requests.
+For a service's own chart: the sidecar, an entry of the pod's initContainers. As a native sidecar it is ready before the
+service's containers start, and ends after them. Put it before init containers that send requests.
 */}}
 {{- define "sidekey.container" -}}
 {{- include "sidekey.validateEnv" . -}}

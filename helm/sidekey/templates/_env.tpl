@@ -1,6 +1,6 @@
 {{/*
-For a service's own chart: entries for `env` of the service's container. Without httpProxy and httpsProxy there is no
-proxy variable: a proxy for everything would break the service's calls inside the cluster.
+For a service's own chart: entries for `env` of the service's container. Without httpProxy and httpsProxy it sets no proxy
+variable, because a proxy for all calls would break the service's calls inside the cluster.
 */}}
 {{- define "sidekey.env" -}}
 {{- include "sidekey.validateEnv" . -}}

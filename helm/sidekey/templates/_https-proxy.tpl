@@ -1,8 +1,8 @@
-{{/* CONNECT: the local CA, what callers trust, and the variables of the service's container. */}}
+{{/* CONNECT: the local CA, the CAs that callers trust, and the variables of the service's container. */}}
 
 {{/*
-What `httpsProxy` says, as JSON: its keys, none of them null, and whether it is `on`. A gateway is on with its CA alone,
-since its callers may name an integration themselves.
+The values of `httpsProxy` as JSON, without nulls, and `on`. For a gateway, a CA is enough for `on`, because its callers
+may name an integration themselves.
 */}}
 {{- define "sidekey.httpsProxy" -}}
 {{- $given := .values.httpsProxy | default dict -}}
@@ -14,8 +14,9 @@ since its callers may name an integration themselves.
 {{- end }}
 
 {{/*
-The section `ca` of the config, as JSON. A sidecar makes a CA for its pod, in memory that outlives its container. A
-gateway's is brought: its pods must sign alike, and a CA that Helm made would be another with each upgrade.
+The section `ca` of the config, as JSON. A sidecar makes a CA for its pod, in memory that outlives its container. The
+operator provides a gateway's CA: all its pods must sign with the same one, and Helm would make a new one at each
+upgrade.
 */}}
 {{- define "sidekey.ca" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
@@ -36,7 +37,7 @@ gateway's is brought: its pods must sign alike, and a CA that Helm made would be
 {{- $ca | toJson -}}
 {{- end }}
 
-{{/* Only Sidekey's container mounts the first three; the trust folder contains no key. */}}
+{{/* Only Sidekey's container mounts these volumes, except the trust folder, which contains no key. */}}
 {{- define "sidekey.caVolumes" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
 {{- if $https.caSecret }}
@@ -98,8 +99,9 @@ gateway's is brought: its pods must sign alike, and a CA that Helm made would be
 {{- end }}
 
 {{/*
-For a service's own chart: an entry for `volumeMounts` of the service's container; nothing without httpsProxy. Read-only,
-since who writes there decides what the service trusts; at the path that Sidekey knows, which `wgetrc` contains.
+For a service's own chart: an entry for `volumeMounts` of the service's container; empty without httpsProxy. It is
+read-only, because whoever can write there decides which CAs the service trusts. Its path is the one that Sidekey writes
+into `wgetrc`.
 */}}
 {{- define "sidekey.trustMount" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
@@ -111,12 +113,12 @@ since who writes there decides what the service trusts; at the path that Sidekey
 {{- end }}
 
 {{/*
-The variables by which a service sends through its sidecar, as a JSON list. They are those of `sidekey env --shell k8s`,
-and a test holds the two equal; NO_PROXY alone has more here.
+The variables with which a service sends its requests through its sidecar, as a JSON list: the same as from `sidekey env
+--shell k8s`, except that NO_PROXY has more entries. A test compares the two.
 
-HTTP_PROXY alone, with httpProxy, or all. Both cases of each: curl reads http_proxy alone. The token is no value of the
-chart: the kubelet expands $(SIDEKEY_TOKEN), which comes from a Secret, and $(KUBERNETES_SERVICE_HOST), the API server,
-which is there even with enableServiceLinks: false. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#environment-variables
+With httpProxy alone, only HTTP_PROXY and NO_PROXY. Names are in upper and lower case, because curl reads only http_proxy.
+The token is not a value of the chart: the kubelet expands $(SIDEKEY_TOKEN), which comes from a Secret, and
+$(KUBERNETES_SERVICE_HOST), the API server, which exists even with enableServiceLinks: false. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#environment-variables
 */}}
 {{- define "sidekey.proxyVariables" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
@@ -154,9 +156,9 @@ which is there even with enableServiceLinks: false. https://kubernetes.io/docs/r
 {{- end }}
 
 {{/*
-The value of JAVA_TOOL_OPTIONS; "direct" in the dict is NO_PROXY as a list. In http.nonProxyHosts a name does not stand
-for those below it, IPv6 is in brackets, and networks are unknown. The JDK refuses Basic to a CONNECT unless
-disabledSchemes is empty.
+The value of JAVA_TOOL_OPTIONS; "direct" in the dict is NO_PROXY as a list. In http.nonProxyHosts, a name does not include
+its subdomains, IPv6 addresses are in brackets, and networks are not supported. The JDK sends no Basic credentials with a
+CONNECT unless disabledSchemes is empty.
 */}}
 {{- define "sidekey.javaOptions" -}}
 {{- $hosts := list "127.*" -}}
@@ -181,14 +183,14 @@ disabledSchemes is empty.
 -D{{ join " -D" $options }}
 {{- end }}
 
-{{/* What whoever installs must know of HTTPS_PROXY. */}}
+{{/* Notes on HTTPS_PROXY for NOTES.txt. */}}
 {{- define "sidekey.httpsNotes" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson }}
 {{- $gateway := eq .values.mode "gateway" }}
 {{- $list := $gateway | ternary "the callers' NO_PROXY" "httpProxy.noProxy" }}
 {{- $forward := get (.values.config | default dict) "forward" | default dict }}
 {{- if ne (get $forward "unmatched" | toString) "pass" -}}
-Hosts that no integration covers are denied: list in {{ $list }} those that are called directly, or
+Sidekey denies hosts that no integration covers: list hosts to call directly in {{ $list }}, or
 set config.forward.unmatched: pass.
 {{ end -}}
 NO_PROXY names hosts that are called without Sidekey, and so without a credential. {{ $gateway | ternary "List" "Beside loopback, .svc," }}
@@ -197,7 +199,7 @@ loopback, .svc and .{{ .values.clusterDomain }},
 {{- else }}
 .{{ .values.clusterDomain }} and the API server, list in {{ $list }}
 {{- end }} Services that are called by one label, and hosts of gRPC and WebSocket.
-Callers read what they trust once, when they start: restart them when a CA is added,
+Callers read trusted CAs once, at their start: restart them when a CA is added,
 such as {{ $gateway | ternary "with a new root." "for a host that a new integration brings; Sidekey's log says so." }}
 {{- if and $https.java (or $https.integration .values.callers) }}
 Java sends no proxy user by itself: set an Authenticator in its code, or use httpsProxy.matchByHost without callers.

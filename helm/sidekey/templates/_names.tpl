@@ -1,10 +1,10 @@
 {{/*
-Names and labels. All templates of this chart are called with a dict: "root" is $ of the calling chart, "values" are the
-values of this chart (.Values here, .Values.sidekey in a chart that depends on it). Nothing is taken from
-root.Chart or root.Files, which are the caller's.
+Names and labels. All templates of this chart take a dict: "root" is $ of the calling chart, "values" are the values of
+this chart (.Values here, .Values.sidekey in a chart that depends on it). No template uses root.Chart or root.Files, which
+belong to the calling chart.
 */}}
 
-{{/* The version this chart is made for: its appVersion, which the templates of a parent chart cannot see. */}}
+{{/* The version of Sidekey for this chart, its appVersion: templates called from a parent chart cannot read appVersion. */}}
 {{- define "sidekey.version" -}}
 0.1.0
 {{- end }}
@@ -13,7 +13,7 @@ root.Chart or root.Files, which are the caller's.
 {{- .values.nameOverride | default "sidekey" | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* The name of the objects. 50 characters, so that what is appended still makes a name of at most 63. */}}
+{{/* The name of the objects: at most 50 characters, so that names with a suffix stay below 63. */}}
 {{- define "sidekey.fullname" -}}
 {{- $name := include "sidekey.name" . -}}
 {{- $release := .root.Release.Name -}}
@@ -29,7 +29,7 @@ app.kubernetes.io/version: {{ include "sidekey.version" . | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 
-{{/* Labels by which the gateway's own pods are known. */}}
+{{/* Labels that select the gateway's pods. */}}
 {{- define "sidekey.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "sidekey.name" . | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
@@ -55,7 +55,7 @@ annotations:
 {{- define "sidekey.image" -}}
 {{- with .values.image -}}
 {{- if not .repository -}}
-{{- fail "sidekey: image.repository: there is none; build the image with Sidekey's Dockerfile, push it to your registry, and name it, such as image: {repository: registry.example.com/sidekey}." -}}
+{{- fail "sidekey: image.repository: is required: build the image with Sidekey's Dockerfile, push it to your registry, and name it, such as image: {repository: registry.example.com/sidekey}." -}}
 {{- end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}

@@ -1,4 +1,4 @@
-{{/* What the chart's own pods have in common: gateway and config check. A sidecar's pod is its service's. */}}
+{{/* Fields of the chart's own pods: gateway and config check. A sidecar runs in its service's pod. */}}
 {{- define "sidekey.podBase" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -12,7 +12,7 @@ securityContext:
   {{- with .values.runAsUser }}
   fsGroup: {{ int64 . }}
   {{- end }}
-  # What is there belongs to Sidekey alone (0600), and is not opened to the group with each start.
+  # Files in volumes stay private to Sidekey (0600): the kubelet does not change their group at each start.
   fsGroupChangePolicy: OnRootMismatch
   {{- end }}
   seccompProfile:

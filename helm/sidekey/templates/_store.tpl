@@ -1,8 +1,8 @@
-{{/* The store: where it is, what it is sealed with, and the tokens of its operators. */}}
+{{/* The store: its location, its keys, and the tokens of its operators. */}}
 
 {{/*
-What `store` and `admin` say, as JSON, none of it null: whether there is a store (`on`), `embedded` (false, or what it
-says), `url` (the Secret, or empty), and `keys` and `tokens` as lists of {id, secret, key}, tokens with their `role`.
+The values of `store` and `admin` as JSON, without nulls: `on` (true if there is a store), `embedded` (its values, or
+false), `url` (the Secret, or empty), and `keys` and `tokens` as lists of {id, secret, key}, tokens also with `role`.
 */}}
 {{- define "sidekey.store" -}}
 {{- $given := .values.store | default dict -}}
@@ -48,8 +48,8 @@ says), `url` (the Secret, or empty), and `keys` and `tokens` as lists of {id, se
 {{- end }}
 
 {{/*
-Keys and URL in one volume, tokens in another. Keys are sorted, since their order counts in the config alone: putting
-another key first is a reload, not a rollout. The check opens no store, so it has no volume of one.
+Keys and URL are in one volume, tokens in another. Keys are sorted here and their order is in the config only, so that
+putting another key first is a reload, not a rollout. The config check opens no store, so it mounts no volume of one.
 */}}
 {{- define "sidekey.storeVolumes" -}}
 {{- $store := include "sidekey.store" . | fromJson -}}

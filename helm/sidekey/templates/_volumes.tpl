@@ -1,12 +1,12 @@
 {{/*
-What is mounted into Sidekey's container, and into no other but for the trust folder. Files are 0444 (292): in a pod
-without fsGroup they belong to root, and the only process that sees them is Sidekey.
+Volumes that only Sidekey's container mounts, except the trust folder. Files have mode 0444 (292): in a pod without fsGroup
+they belong to root, and only Sidekey's process sees them.
 */}}
 
 {{/*
-Everything under /run/secrets, as a JSON list of {list, name, path, source}. With "check" in the dict what is missing
-does not hold up the pod, so that `sidekey check` can say what it is; only what an operator is to make is waited for. The
-kubelet would wait until the hook's deadline, without a word.
+All mounts of Secrets, as a JSON list of {list, name, path, source}. With "check" in the dict, the pod starts although a
+Secret of `secrets` is missing, so that `sidekey check` can name it; the kubelet would only wait until the hook's deadline.
+It still waits for Secrets that another operator creates.
 */}}
 {{- define "sidekey.mounts" -}}
 {{- $check := .check -}}
@@ -36,7 +36,7 @@ kubelet would wait until the hook's deadline, without a word.
 
 {{/*
 The volumes of the pod. "configMap" in the dict is the name of another ConfigMap for the chart's own file.
-Each source of the config is one file: items give it a name, so that two can never silently be one.
+Each source of the config is one file with its own name, so that no source silently replaces another.
 */}}
 {{- define "sidekey.volumes" -}}
 - name: sidekey-config
@@ -81,7 +81,7 @@ Each source of the config is one file: items give it a name, so that two can nev
 {{- include "sidekey.storeVolumes" . }}
 {{- include "sidekey.consoleVolumes" . }}
 {{- include "sidekey.caVolumes" . }}
-{{- /* The containers of a pod share one /dev/shm; Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
+{{- /* The containers of a pod share /dev/shm. Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
 - name: sidekey-shm
   emptyDir:
     medium: Memory
