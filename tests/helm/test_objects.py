@@ -305,7 +305,7 @@ def test_the_notes_say_what_https_proxy_means(mode: str) -> None:
     said = notes(behind_https(mode))
     assert "Sidekey denies hosts that no integration covers" in said
     assert "config.forward.unmatched: pass" in said
-    assert "NO_PROXY names hosts that are called without Sidekey, and so without a credential" in said
+    assert "NO_PROXY lists hosts to call without Sidekey, and so without a credential" in said
     assert "restart them when a CA is added" in said
 
 

@@ -193,14 +193,15 @@ CONNECT unless disabledSchemes is empty.
 Sidekey denies hosts that no integration covers: list hosts to call directly in {{ $list }}, or
 set config.forward.unmatched: pass.
 {{ end -}}
-NO_PROXY names hosts that are called without Sidekey, and so without a credential. {{ $gateway | ternary "List" "Beside loopback, .svc," }}
-{{- if $gateway }} in it
-loopback, .svc and .{{ .values.clusterDomain }},
+NO_PROXY lists hosts to call without Sidekey, and so without a credential.
+{{- if $gateway }}
+Add loopback, .svc, .{{ .values.clusterDomain }}, Services that are called by one label, and hosts of gRPC and WebSocket.
 {{- else }}
-.{{ .values.clusterDomain }} and the API server, list in {{ $list }}
-{{- end }} Services that are called by one label, and hosts of gRPC and WebSocket.
-Callers read trusted CAs once, at their start: restart them when a CA is added,
-such as {{ $gateway | ternary "with a new root." "for a host that a new integration brings; Sidekey's log says so." }}
+It already has loopback, .svc, .{{ .values.clusterDomain }} and the API server. Add Services that are called by one label, and
+hosts of gRPC and WebSocket, to {{ $list }}.
+{{- end }}
+Callers read trusted CAs once, at their start: restart them when a CA is added, for example
+{{ $gateway | ternary "with a new root." "for the host of a new integration. Sidekey's log says when." }}
 {{- if and $https.java (or $https.integration .values.callers) }}
 Java sends no proxy user by itself: set an Authenticator in its code, or use httpsProxy.matchByHost without callers.
 {{- end }}
