@@ -51,9 +51,9 @@ Each route requires one permission. The roles have these permissions:
 
 PERMISSIONS
 
-- `POST /tokens` with `role: sender` needs `presets`, a list of IDs of presets that have a `body`; `per_minute` and
-  `per_day` limit its sends. If a preset is deleted later, the sender keeps the ID and cannot send. Grants are IDs and
-  not tags, because editors may change tags, but only admins may grant.
+- `POST /tokens` with `role: sender` needs `presets`, its grants: a list of IDs of presets that have a `body`.
+  `per_minute` and `per_day` limit its sends. If a preset is deleted later, the sender keeps the ID and cannot send.
+  Grants are IDs and not tags, because editors may change tags, but only admins may grant.
 - `PATCH /tokens/NAME` changes the grants of a sender, and `POST /tokens/NAME/rotate` replaces a token. The identity
   stays, with its limits and history. The previous token and its sessions end at once.
 - `POST` and `PATCH` of `/tokens`, and each `rotate`, need the operator's own token again, as `own_token` in the body.
