@@ -9,6 +9,7 @@ from sidekey.core.request import RequestHead
 from sidekey.core.urls import Origin
 
 PARTS = ["method", "host", "fields", "names", "marks", "connection", "length", "length_given", "http_1_1", "keep_alive"]
+PARTS += ["token", "integration_id", "proxy_authorization"]
 HTTPS = Origin("https", "a.test", 443)
 
 

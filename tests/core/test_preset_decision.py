@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
+from sidekey.core.callers import Caller
 from sidekey.core.decide import Denied, decide
 from sidekey.core.policy import Policy
 from sidekey.core.preset_decision import PresetAdmitted, decide_preset
@@ -13,7 +15,7 @@ from sidekey.core.presets import Parameter, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.templates import UrlTemplate, text_template
 from sidekey.errors import Problem
-from support.decisions import BASE, H, Integrations, Known, Who, basic, head, known, outcome, rules
+from support.decisions import BASE, H, Integrations, Known, basic, head, known, outcome, rules
 
 INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
 HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()), "text/plain")
@@ -33,16 +35,14 @@ def by_preset(*integrations: Known) -> Integrations:
     return routes
 
 
-def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **marks: str | bytes) -> RequestHead:
-    """A head with this Content-Type."""
-    made = head(target, method, **marks)
-    line = f"\r\nContent-Type: {kind}".encode()
-    return RequestHead(method, made.target, made.host, [line], [b"content-type"], made.marks)
+def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **fields: Any) -> RequestHead:
+    """Build a head with this Content-Type."""
+    return head(target, method, fields=[f"\r\nContent-Type: {kind}".encode()], names=[b"content-type"], **fields)
 
 
-def allowed_presets(*names: str) -> dict[bytes, Who]:
+def allowed_presets(*names: str) -> dict[bytes, Caller]:
     """One caller, `c`, that may use these presets and no integration."""
-    return {hashlib.sha256(b"c").digest(): Who(frozenset(), presets=frozenset(names))}
+    return {hashlib.sha256(b"c").digest(): Caller("one", frozenset(), frozenset(names))}
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def allowed_presets(*names: str) -> dict[bytes, Who]:
         (posted("/p/hook", proxy_authorization=b"Bearer x"), None, "request_invalid"),
         (posted("/p/hook", sec_fetch_site="same-origin"), None, "door_denied"),
         (posted("/p/hook", origin="null"), None, "door_denied"),
-        (posted("/p/hook", host=b"evil.test"), None, "door_denied"),  # type: ignore[arg-type]
+        (posted("/p/hook", host=b"evil.test"), None, "door_denied"),
         (posted("/p/hook", via="1.1 sidekey (word)"), None, "loop_detected"),
         (posted("/p/hook", kind="text/html"), None, "content_type_denied"),
     ],
 )
 def test_caller_of_a_preset_needs_its_permission_alone(
-    request_head: RequestHead, callers: dict[bytes, Who] | None, wanted: str
+    request_head: RequestHead, callers: dict[bytes, Caller] | None, wanted: str
 ) -> None:
     """The request is a POST and no browser's."""
     assert outcome(decide_preset(request_head, callers, by_preset(H))) == wanted

@@ -102,7 +102,7 @@ def test_what_connection_names_ends_here() -> None:
 
 def test_an_expectation_is_kept_and_what_else_is_for_proxies_is_not() -> None:
     """Until the body is needed here."""
-    marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1", Role.TOKEN: b"t"}
+    marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
     assert received(PLAIN, "Content-Type: application/json", marks=marks).marks == {Role.EXPECT: b"100-continue"}
     found = FILLED.fill(
         received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', most=99, longest=99

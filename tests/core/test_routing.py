@@ -49,13 +49,15 @@ def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, by
 def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
     """The first colon parts the two (RFC 7617); `-` is the name of none."""
     value = b"Basic " + base64.b64encode(name + b":" + password)
-    assert routing.proxy_user(value) == (b"" if name == b"-" else name, password)
+    user = routing.proxy_user(value)
+    assert (user.integration, user.token) == (b"" if name == b"-" else name, password)
 
 
 @pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])
 def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: bytes) -> None:
     """RFC 9110 11.1, 5.6.3."""
-    assert routing.proxy_user(value) == (b"a", b"b")
+    user = routing.proxy_user(value)
+    assert (user.integration, user.token) == (b"a", b"b")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.core.headers import Role
 from sidekey.errors import Problem
 from support import wire
 from support.admission import admission, head_of
@@ -32,8 +31,8 @@ def passes(target: str, named: str | None) -> bool:
         sidekey = Scripted(*INTEGRATIONS, passing=True)
         unmatched = sidekey.plane.index.unmatched
         assert unmatched is not None
-        marks = {} if named is None else {Role.INTEGRATION_ID: named.encode()}
-        found = admission(sidekey.plane, head_of(target, host=b"any", marks=marks))
+        integration_id = None if named is None else named.encode()
+        found = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
         return not isinstance(found, Problem) and found.integration is unmatched.candidate
 
     return asyncio.run(main())

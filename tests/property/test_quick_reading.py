@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.core import routing
-from sidekey.core.headers import Role
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
 from sidekey.core.spelling import Spelling
@@ -138,7 +137,7 @@ def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
 
     async def main() -> tuple[Origin, bytes] | None:
         sidekey = Scripted(served)
-        found = admission(sidekey.plane, head_of(target, host=b"any", marks={Role.INTEGRATION_ID: b"h"}))
+        found = admission(sidekey.plane, head_of(target, host=b"any", integration_id=b"h"))
         return None if isinstance(found, Problem) else (found.route.origin, found.path)
 
     return asyncio.run(main())

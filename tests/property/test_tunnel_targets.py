@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.core.entry import Entry
-from sidekey.core.headers import Role
 from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 from support.admission import admission, head_of
@@ -40,9 +39,10 @@ ORIGINS = [
 
 def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: Entry | None) -> object:
     """Where the request would go and as whose, or why not."""
-    marks = None if name is None else {Role.INTEGRATION_ID: name.encode()}
+    integration_id = None if name is None else name.encode()
     host = b"any" if entry is None else entry.origin.authority.encode()
-    found = admission(sidekey.plane, head_of(target, method=method, host=host, marks=marks), entry)
+    head = head_of(target, method=method, host=host, integration_id=integration_id)
+    found = admission(sidekey.plane, head, entry)
     if isinstance(found, Problem):
         return found.code, found.detail
     return found.integration.name, found.route.origin, found.path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sidekey.core.callers import Caller
 from sidekey.runtime.rules import Limits, Rules, Timeouts
-from sidekey.runtime.snapshot import Caller, Snapshot
+from sidekey.runtime.snapshot import Snapshot
 from support.plane import LIMITS, TIMEOUTS, integration, running
 
 

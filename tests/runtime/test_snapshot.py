@@ -8,7 +8,7 @@ from sidekey.core.headers import ASKING_FOR_CODED, METHOD_OVERRIDES, TARGET_FIEL
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.runtime.snapshot import Address, Caller, Snapshot
+from sidekey.runtime.snapshot import Address, Snapshot
 from sidekey.settings.load import load
 from support.plane import base_url, integration
 from support.signing import NAMES, HmacSigner, signing
@@ -50,14 +50,6 @@ def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
     """Whatever it reaches stops the pickling."""
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(snapshot.integrations[name].secrets)
-
-
-def test_a_caller_may_use_what_was_granted() -> None:
-    """None stands for all, an empty set for none."""
-    assert Caller("all", None).may_use("crm")
-    assert Caller("some", frozenset({"crm"})).may_use("crm")
-    assert not Caller("some", frozenset({"crm"})).may_use("sms")
-    assert not Caller("none", frozenset()).may_use("crm")
 
 
 @pytest.mark.parametrize(
@@ -103,15 +95,6 @@ def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None
     snapshot = load(path, {}).snapshot
     assert snapshot is not None
     assert not snapshot.integrations["sms"].usable
-
-
-def test_a_caller_lists_what_it_was_given_one_by_one() -> None:
-    """All of them are no list."""
-    assert [Caller("a", given).lists("x") for given in (frozenset({"x"}), frozenset({"y"}), None)] == [
-        True,
-        False,
-        False,
-    ]
 
 
 def test_what_callers_may_not_send_is_told_by_all_that_is_injected() -> None:

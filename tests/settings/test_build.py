@@ -9,12 +9,13 @@ import pytest
 import trustme
 
 from sidekey.core.addresses import Only
+from sidekey.core.callers import Caller
 from sidekey.core.policy import decide
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
+from sidekey.runtime.snapshot import Address, Integration, Listen, Log, Snapshot, Trust
 from sidekey.settings.integration import build_integration
 from sidekey.settings.listen import moved
 from sidekey.settings.load import load

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from sidekey.core.callers import Caller
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.base import Places, Traits
 from sidekey.credentials.context import Context
 from sidekey.credentials.registry import KINDS
-from sidekey.runtime.snapshot import Caller
 from sidekey.settings import checks
 from support.plane import integration
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sidekey.core.entry import Entry
-from sidekey.core.headers import Role
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.exchange.exchange import Exchange
@@ -13,10 +12,10 @@ from sidekey.errors import Problem
 
 
 def head_of(
-    target: str, *, method: bytes = b"GET", host: bytes | None = b"h.test", marks: dict[Role, bytes] | None = None
+    target: str, *, method: bytes = b"GET", host: bytes | None = b"h.test", integration_id: bytes | None = None
 ) -> RequestHead:
-    """A head that asks for this target; `marks` are its fields that mean something to the proxy."""
-    return RequestHead(method, target.encode("latin-1"), host, [], [], marks)
+    """Build the head of a request for this target."""
+    return RequestHead(method, target.encode("latin-1"), host, [], [], integration_id=integration_id)
 
 
 def admission(plane: DataPlane, head: RequestHead, entry: Entry | None = None) -> Destination | Problem:

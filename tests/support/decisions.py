@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sidekey.core.callers import Caller
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched
 from sidekey.core.headers import Role
@@ -35,24 +37,6 @@ class Known:
 
     def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
         return self._quick.get(url)
-
-
-@dataclass
-class Who:
-    """A caller that may use these integrations; None: all."""
-
-    allowed: frozenset[str] | None
-    name: str = "one"
-    presets: frozenset[str] = frozenset()
-
-    def may_use(self, integration: str) -> bool:
-        return self.allowed is None or integration in self.allowed
-
-    def lists(self, integration: str) -> bool:
-        return self.allowed is not None and integration in self.allowed
-
-    def may_send(self, preset: str) -> bool:
-        return preset in self.presets
 
 
 @dataclass
@@ -101,10 +85,30 @@ def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ..
     )
 
 
-def head(target: str, method: bytes = b"GET", *, host: bytes | None = b"h.test", **marks: str | bytes) -> RequestHead:
-    """A head; `marks` are values by the names of their roles."""
-    found = {Role[name.upper()]: each if isinstance(each, bytes) else each.encode() for name, each in marks.items()}
-    return RequestHead(method, target.encode("latin-1"), host, [], [], found or None)
+def head(
+    target: str,
+    method: bytes = b"GET",
+    *,
+    host: bytes | None = b"h.test",
+    token: str | None = None,
+    integration_id: str | None = None,
+    proxy_authorization: bytes | None = None,
+    fields: Sequence[bytes] = (),
+    names: Sequence[bytes] = (),
+    **marks: str,
+) -> RequestHead:
+    """Build a head. `marks` are values by the names of their roles in lower case."""
+    return RequestHead(
+        method,
+        target.encode("latin-1"),
+        host,
+        [*fields],
+        [*names],
+        {Role[name.upper()]: value.encode() for name, value in marks.items()} or None,
+        token=None if token is None else token.encode(),
+        integration_id=None if integration_id is None else integration_id.encode("latin-1"),
+        proxy_authorization=proxy_authorization,
+    )
 
 
 def basic(user: str, password: str = "x") -> bytes:
@@ -112,9 +116,9 @@ def basic(user: str, password: str = "x") -> bytes:
     return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
 
-def tokens(**callers: frozenset[str] | None) -> dict[bytes, Who]:
+def tokens(**callers: frozenset[str] | None) -> dict[bytes, Caller]:
     """Callers by the digest of their token, which is their name here."""
-    return {hashlib.sha256(name.encode()).digest(): Who(allowed) for name, allowed in callers.items()}
+    return {hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()}
 
 
 def outcome(decision: Admitted[Known] | Denied[Known]) -> str:

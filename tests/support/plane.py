@@ -16,6 +16,7 @@ from typing import Any
 
 from sidekey.authority.leaf_source import LeafSource
 from sidekey.core.addresses import AllowPrivate, Network
+from sidekey.core.callers import Caller
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
 from sidekey.credentials.identity import IdentitySource
@@ -30,7 +31,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Publisher
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Preset, Snapshot, Trust
+from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot, Trust
 from sidekey.settings.build import build_matching
 from sidekey.settings.passing import build_passing
 from sidekey.sources.static import StaticSource

@@ -19,11 +19,12 @@ from sidekey.cli.loading import load_with_store, loader_of
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.store_session import WHO, user
 from sidekey.cli.terminal import fail, print_json
+from sidekey.core.callers import Caller
 from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import mapping
 from sidekey.errors import StartError
 from sidekey.managed import Managed
-from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
+from sidekey.runtime.snapshot import Integration, Snapshot, Stored
 from sidekey.settings.admin import SHORTEST_TOKEN
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
 from sidekey.settings.entries import FileBuilder

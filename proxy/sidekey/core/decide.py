@@ -9,12 +9,12 @@ one that is not this caller's are answered alike.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from sidekey.core import policy, routing
+from sidekey.core.callers import Caller, find_caller
 from sidekey.core.coverage import Coverage
 from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
@@ -126,27 +126,6 @@ class Candidate(Protocol):
 
 C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
-
-
-class Caller(Protocol):
-    """Who sends a request."""
-
-    @property
-    def name(self) -> str:
-        """By what they are known to the operator."""
-        ...
-
-    def may_use(self, integration: str) -> bool:
-        """Whether the caller may use the integration of that ID."""
-        ...
-
-    def lists(self, integration: str) -> bool:
-        """Whether that ID is among those that the caller may use, one by one."""
-        ...
-
-    def may_send(self, preset: str) -> bool:
-        """Whether the caller may use the preset of that ID, which is all that it takes."""
-        ...
 
 
 class Unmatched(Generic[C_co]):
@@ -353,11 +332,11 @@ def is_forward(target: bytes) -> bool:
 
 def named_id(head: RequestHead, entry: Entry | None = None) -> str:
     """The ID that a request gives, whatever was decided of it; empty where it gives none, or two."""
-    written = head.mark(Role.PROXY_AUTHORIZATION)
+    written = head.proxy_authorization
     try:
-        user = routing.NO_USER if written is None else routing.proxy_user(written)
-        own = head.mark(Role.INTEGRATION_ID)
-        name = routing.agree(routing.reverse_id(head.target), own, user.name, None if entry is None else entry.name)
+        user = routing.NO_NAMING if written is None else routing.proxy_user(written)
+        tunnelled = None if entry is None else entry.name
+        name = routing.agree(routing.reverse_id(head.target), head.integration_id, user.integration, tunnelled)
     except routing.InvalidNaming:
         return ""
     return "" if name is None else name.decode("latin-1")
@@ -450,13 +429,13 @@ _NOT_ITS_INTEGRATION: Final = replace(_NO_INTEGRATION, denial="integration_unlis
 
 
 def authenticate(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: routing.ProxyUser, entry: Entry | None = None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: routing.Naming, entry: Entry | None = None
 ) -> Caller | Problem | None:
     """Find the caller by the token that the request gives; None if there are no callers. Raises InvalidNaming."""
     if callers is None:
         return None
-    token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
-    caller = None if token is None else callers.get(hashlib.sha256(token).digest())
+    token = routing.agree(user.token, head.token, None if entry is None else entry.token)
+    caller = None if token is None else find_caller(callers, token)
     if caller is None:
         denial: Denial = "token_missing" if token is None else "token_unknown"
         return _unknown_caller(denial, forward=is_forward(head.target), inside=entry is not None)
@@ -470,13 +449,13 @@ def _name(
 
     Raises InvalidNaming.
     """
-    written = head.mark(Role.PROXY_AUTHORIZATION)
-    user = routing.NO_USER if written is None else routing.proxy_user(written)
-    name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
+    written = head.proxy_authorization
+    user = routing.NO_NAMING if written is None else routing.proxy_user(written)
+    name = routing.agree(named, head.integration_id, user.integration, None if entry is None else entry.name)
     caller = authenticate(head, callers, user, entry)
     if isinstance(caller, Problem):
         return Denied(caller)
-    token = user.password or head.mark(Role.TOKEN)
+    token = user.token or head.token
     if caller is not None and entry is not None:
         token = token or entry.token
     candidate: C | None = None

@@ -17,10 +17,9 @@ class Entry:
     """A tunnel's origin, the integration that was named at its CONNECT, and the caller's token, as far as given.
 
     `base` is the origin as it begins an absolute URL, `hosts` are the values of Host that name it as clients mostly do.
-    `key` is name and base together, which no request target begins with, since none contains a space.
     """
 
-    __slots__ = ("base", "hosts", "key", "name", "origin", "token")
+    __slots__ = ("base", "hosts", "name", "origin", "token")
 
     def __init__(self, origin: Origin, name: bytes | None, token: bytes | None) -> None:
         self.origin: Final = origin
@@ -28,7 +27,6 @@ class Entry:
         self.token: Final = token
         authority = origin.authority.encode()
         self.base: Final = b"%b://%b" % (origin.scheme.encode(), authority)
-        self.key: Final = b"%b %b" % (name or b"", self.base)
         default = b"%b:%d" % (authority, origin.port) if origin.port == DEFAULT_PORTS[origin.scheme] else authority
         self.hosts: Final = (authority, default)
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from sidekey.core import routing
-from sidekey.core.decide import LOOP, Admitted, Caller, Candidate, Denied, Routes, authenticate, check_browser, judge
+from sidekey.core.callers import Caller
+from sidekey.core.decide import LOOP, Admitted, Candidate, Denied, Routes, authenticate, check_browser, judge
 from sidekey.core.headers import Role
 from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
@@ -73,8 +74,8 @@ def _decide(
 ) -> PresetAdmitted[C] | Denied[C]:
     if (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
-    written = head.mark(Role.PROXY_AUTHORIZATION)
-    user = routing.NO_USER if written is None else routing.proxy_user(written)
+    written = head.proxy_authorization
+    user = routing.NO_NAMING if written is None else routing.proxy_user(written)
     caller = authenticate(head, callers, user)
     if isinstance(caller, Problem):
         return Denied(caller)
@@ -90,7 +91,7 @@ def _decide(
     if isinstance(preset, Problem):
         return Denied(preset, preset=known, caller=sender)
     # Whoever names an integration as well must name the preset's.
-    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user.name)
+    routing.agree(preset.integration.encode(), head.integration_id, user.integration)
     if head.method != METHOD:
         return Denied(_POST_ALONE, preset=known, caller=sender)
     return apply_preset(preset, head, routes, sender)

@@ -13,9 +13,10 @@ class RequestHead:
     """The parsed head of one request. Everything is bytes as the caller sent them.
 
     `fields` are the lines that may be forwarded, each after its line end, and `names` their normalised names in the
-    same order. `marks` holds the values of the fields that mean something to the proxy, `connection` those of every
-    Connection field, joined; None where there is none. `length` is the body's: a number of bytes, or
-    `framing.CHUNKED`; `length_given` tells a Content-Length of 0 from none.
+    same order. `token`, `integration_id` and `proxy_authorization` are the values of the headers that say who sends the
+    request, and for which integration. `marks` holds the values of other headers that mean something to the proxy,
+    `connection` those of every Connection header, joined. All of these are None if the request has none. `length` is
+    the body's: a number of bytes, or `framing.CHUNKED`; `length_given` tells a Content-Length of 0 from none.
     """
 
     __slots__ = (
@@ -23,13 +24,16 @@ class RequestHead:
         "fields",
         "host",
         "http_1_1",
+        "integration_id",
         "keep_alive",
         "length",
         "length_given",
         "marks",
         "method",
         "names",
+        "proxy_authorization",
         "target",
+        "token",
     )
 
     def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
@@ -45,6 +49,9 @@ class RequestHead:
         length_given: bool = False,
         http_1_1: bool = True,
         keep_alive: bool = True,
+        token: bytes | None = None,
+        integration_id: bytes | None = None,
+        proxy_authorization: bytes | None = None,
     ) -> None:
         self.method: Final = method
         self.target: Final = target
@@ -57,6 +64,9 @@ class RequestHead:
         self.length_given: Final = length_given
         self.http_1_1: Final = http_1_1
         self.keep_alive: Final = keep_alive
+        self.token: Final = token
+        self.integration_id: Final = integration_id
+        self.proxy_authorization: Final = proxy_authorization
 
     def mark(self, role: Role) -> bytes | None:
         """The value of a field that means something to the proxy."""
@@ -76,6 +86,9 @@ class RequestHead:
             self.length_given,
             self.http_1_1,
             self.keep_alive,
+            self.token,
+            self.integration_id,
+            self.proxy_authorization,
         )
 
     @property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from sidekey.core.addresses import literal
+from sidekey.core.entry import Entry
+from sidekey.core.request import RequestHead
 
 REVERSE: Final = b"/i/"
 PRESET: Final = b"/p/"
@@ -28,14 +30,17 @@ class InvalidNaming(ValueError):
     """A header that names the integration or the caller is malformed, or two places disagree."""
 
 
-class ProxyUser(NamedTuple):
-    """User name and password of Proxy-Authorization, as bytes."""
+class Naming:
+    """The integration ID and the caller's token that a request gives, each empty if it gives none."""
 
-    name: bytes
-    password: bytes
+    __slots__ = ("integration", "token")
+
+    def __init__(self, integration: bytes, token: bytes) -> None:
+        self.integration: Final = integration
+        self.token: Final = token
 
 
-NO_USER = ProxyUser(b"", b"")
+NO_NAMING: Final = Naming(b"", b"")
 
 NOBODY: Final = b"-"
 """A user name that names no integration, for clients that send no password without one."""
@@ -63,8 +68,11 @@ def reverse_id(target: bytes) -> bytes:
     return split_reverse(target)[0] if target.startswith(REVERSE) else b""
 
 
-def proxy_user(value: bytes) -> ProxyUser:
-    """Read `Proxy-Authorization: Basic ...` (RFC 7617). Raises InvalidNaming for another scheme or malformed text."""
+def proxy_user(value: bytes) -> Naming:
+    """Read `Proxy-Authorization: Basic ...` (RFC 7617): the user is the integration, the password the token.
+
+    Raises InvalidNaming for another scheme or malformed text.
+    """
     scheme, _, encoded = value.strip(b" \t").partition(b" ")
     if scheme.lower() != b"basic":
         raise InvalidNaming("the scheme of Proxy-Authorization must be Basic")
@@ -75,7 +83,24 @@ def proxy_user(value: bytes) -> ProxyUser:
     name, separator, password = text.partition(b":")
     if not separator:
         raise InvalidNaming("Proxy-Authorization must have a colon between user name and password")
-    return ProxyUser(b"" if name == NOBODY else name, password)
+    return Naming(b"" if name == NOBODY else name, password)
+
+
+def read_naming(head: RequestHead, entry: Entry | None) -> Naming | None:
+    """Return the naming of a request if one place gives it, or None if `decide` must compare several places.
+
+    A request in a tunnel with an `entry` is named by the CONNECT. A malformed Proxy-Authorization is left to `decide`.
+    """
+    written = head.proxy_authorization
+    has_own = head.token is not None or head.integration_id is not None
+    if entry is not None:
+        return None if has_own or written is not None else Naming(entry.name or b"", entry.token or b"")
+    if written is None:
+        return Naming(head.integration_id or b"", head.token or b"") if has_own else NO_NAMING
+    try:
+        return None if has_own else proxy_user(written)
+    except InvalidNaming:
+        return None
 
 
 def agree(*places: bytes | None) -> bytes | None:

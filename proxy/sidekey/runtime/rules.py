@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sidekey.core.decide import Caller
+from sidekey.core.callers import Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from sidekey.authority.rules import CaRules
 from sidekey.core import addresses, headers
 from sidekey.core.addresses import AllowPrivate, Network, Only
+from sidekey.core.callers import Caller
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import IntegrationRules
 from sidekey.core.matching import Matching
@@ -184,30 +185,6 @@ class Passing:
     nobody: Integration
     ports: frozenset[int]
     awaits_store: bool
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Caller:
-    """A caller: found by its token's SHA-256, may use `integrations` and `presets` (None: all of them)."""
-
-    name: str
-    integrations: frozenset[str] | None
-    presets: frozenset[str] | None = frozenset()
-
-    def __repr__(self) -> str:
-        return f"Caller({self.name})"
-
-    def may_use(self, integration: str) -> bool:
-        """Whether this caller may use the integration of that ID."""
-        return self.integrations is None or integration in self.integrations
-
-    def lists(self, integration: str) -> bool:
-        """Whether that ID is among those that it may use, one by one."""
-        return self.integrations is not None and integration in self.integrations
-
-    def may_send(self, preset: str) -> bool:
-        """Whether this caller may use the preset of that ID."""
-        return self.presets is None or preset in self.presets
 
 
 @dataclass(frozen=True, slots=True)

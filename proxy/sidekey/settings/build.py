@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sidekey.core.callers import Caller
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
@@ -17,7 +18,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: Preset
     settings, store = side.settings, side.store
     network, forward = settings.network, settings.forward
     integrations = {**side.integrations, **({} if stored is None else stored.integrations)}
-    callers: dict[bytes, snapshot.Caller] = {**({} if stored is None else stored.callers), **side.callers}
+    callers: dict[bytes, Caller] = {**({} if stored is None else stored.callers), **side.callers}
     awaits_store = stored is not None and not stored.read
     passing = None
     if forward.unmatched == "pass":

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sidekey.core.callers import Caller
 from sidekey.credentials.fields import Reference
-from sidekey.runtime.snapshot import Caller
 from sidekey.settings.config_errors import Loc, Reasons
 from sidekey.settings.models import CallerSettings
 from sidekey.settings.secrets import SecretReader

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from sidekey.core.callers import Caller
 from sidekey.runtime.admin_rules import AdminToken
 from sidekey.runtime.publisher import Changes
-from sidekey.runtime.snapshot import Caller, Integration, Snapshot
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.config_errors import Loc, show
 
 

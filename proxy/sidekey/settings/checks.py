@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
+from sidekey.core.callers import Caller
 from sidekey.core.headers import normalise
 from sidekey.core.matching import overlaps
 from sidekey.core.parameters import Names
@@ -30,7 +31,7 @@ from sidekey.credentials.injected import SAME_PARAMETER
 from sidekey.credentials.quantities import parse_size
 from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.runtime.rules import Limits
-from sidekey.runtime.snapshot import Address, Caller, Integration, Listen
+from sidekey.runtime.snapshot import Address, Integration, Listen
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidekey.authority.rules import CaRules
+from sidekey.core.callers import Caller
 from sidekey.runtime.admin_rules import AdminRules
-from sidekey.runtime.snapshot import Caller, Integration, Listen, Log, Preset, Trust
+from sidekey.runtime.snapshot import Integration, Listen, Log, Preset, Trust
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.callers import Digests
 from sidekey.settings.config_errors import Table

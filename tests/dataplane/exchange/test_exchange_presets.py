@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from sidekey.core.callers import Caller
 from sidekey.core.policy import Domain, Policy, parse_prefix
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.rules import Limits
-from sidekey.runtime.snapshot import Caller, Preset, Snapshot
+from sidekey.runtime.snapshot import Preset, Snapshot
 from support.memory import Upstream, running
 from support.missing import Missing
 from support.plane import (

@@ -9,9 +9,10 @@ from types import MappingProxyType
 import pytest
 
 from sidekey.authority.rules import CaRules
+from sidekey.core.callers import Caller
 from sidekey.core.matching import Matching, Overlap
 from sidekey.core.policy import Policy, parse_prefix
-from sidekey.runtime.snapshot import Caller, Snapshot
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.overlaps import losers, overlap_for, overlap_of, overlaps, overlaps_beside
 from support.plane import integration
 

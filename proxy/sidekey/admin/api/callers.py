@@ -31,8 +31,8 @@ from sidekey.admin.api.resources import (
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, expect
 from sidekey.admin.api.standings import Standings
+from sidekey.core.callers import Caller as ServedCaller
 from sidekey.credentials.fields import AtMost
-from sidekey.runtime.snapshot import Caller as ServedCaller
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.opening import Vault

@@ -29,6 +29,9 @@ _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _CONNECTION: Final = Role.CONNECTION
 _PROXY_CONNECTION: Final = Role.PROXY_CONNECTION
 _DROP: Final = Role.DROP
+_TOKEN: Final = Role.TOKEN
+_INTEGRATION_ID: Final = Role.INTEGRATION_ID
+_PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 
 
 class Request:
@@ -103,6 +106,7 @@ class RequestReader:
         "_held",
         "_host",
         "_in_head",
+        "_integration_id",
         "_is_long",
         "_length",
         "_length_given",
@@ -113,6 +117,7 @@ class RequestReader:
         "_noted",
         "_parser",
         "_priming",
+        "_proxy_authorization",
         "_queue",
         "_reading",
         "_rules",
@@ -120,6 +125,7 @@ class RequestReader:
         "_spelling",
         "_tail",
         "_target",
+        "_token",
         "worker",
     )
 
@@ -145,6 +151,9 @@ class RequestReader:
         self._names: list[bytes] = []
         self._marks: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
+        self._token: bytes | None = None
+        self._integration_id: bytes | None = None
+        self._proxy_authorization: bytes | None = None
         self._length = self._noted = 0
         self._length_given = False
 
@@ -370,19 +379,30 @@ class RequestReader:
         elif role is _PROXY_CONNECTION:
             # Not a field of HTTP, but llhttp reads it as Connection, so keep-alive no longer tells the version.
             self._connection = self._connection or b""
+        elif role is _TOKEN:
+            self._token = self._single(self._token, role, value)
+        elif role is _INTEGRATION_ID:
+            self._integration_id = self._single(self._integration_id, role, value)
+        elif role is _PROXY_AUTHORIZATION:
+            self._proxy_authorization = self._single(self._proxy_authorization, role, value)
         elif role is not _DROP:
             marks = self._marks
             if marks is None:
                 marks = self._marks = {}
-            if role not in marks:
-                marks[role] = value.strip(b" \t")
-            elif role in request_rules.REPEATABLE:
+            if role in marks and role in request_rules.REPEATABLE:
                 marks[role] += b"," + value.strip(b" \t")
             else:
-                raise invalid(f"{request_rules.ONCE[role]} must not be given twice")
+                marks[role] = self._single(marks.get(role), role, value)
             if role in request_rules.FORWARDED:
                 self._fields.append(spelling.start + value)
                 self._names.append(spelling.normal)
+
+    @staticmethod
+    def _single(previous: bytes | None, role: Role, value: bytes) -> bytes:
+        """Return the value of a header that a request has once. Raises BadRequest."""
+        if previous is not None:
+            raise invalid(f"{request_rules.ONCE[role]} must not be given twice")
+        return value.strip(b" \t")
 
     def on_headers_complete(self) -> None:
         if self._priming:
@@ -423,6 +443,9 @@ class RequestReader:
             self._length_given,
             http_1_1,
             keep_alive,
+            self._token,
+            self._integration_id,
+            self._proxy_authorization,
         )
         request_rules.check_head(head, rules.limits)
         if self._fed:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from sidekey.core import phases
+from sidekey.core.callers import Caller, find_caller
 from sidekey.core.codings import UnreadableCoding, acceptable
 from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, named_id, named_origin, readmit
 from sidekey.core.entry import Entry
@@ -17,7 +18,7 @@ from sidekey.core.presets import OVERSIZED, Preset
 from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
-from sidekey.core.routing import PRESET, preset_id
+from sidekey.core.routing import PRESET, preset_id, read_naming
 from sidekey.core.signing import OutgoingRequest
 from sidekey.core.trace_context import trace_id
 from sidekey.core.urls import Origin
@@ -237,24 +238,33 @@ class Exchange(ExchangeEvents):
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
-        head, rules = self._request.head, self._request.rules
+        head, rules, entry = self._request.head, self._request.rules, self._entry
         callers = rules.callers
-        entry, index = self._entry, self._index
-        if entry is None:
-            destination = index.quick(head) if callers is None else None
-        else:
-            destination = index.quick_in_tunnel(head, entry) if callers is None else None
-            if destination is None:
+        destination: Destination | None = None
+        naming = read_naming(head, entry) if head.marks is None else None
+        if naming is not None:
+            caller = find_caller(callers, naming.token) if callers is not None and naming.token else None
+            if caller is not None or callers is None:
+                destination = self._index.find_quickly(head, naming.integration, caller, entry)
+                if destination is not None and caller is not None:
+                    self._caller_name = caller.name
+        if destination is None:
+            if entry is not None:
                 head = entry.absolute(head)
                 self._request.restate(head)
-        if destination is None:
-            if preset_id(head.target):
-                return self._settle(decide_preset(head, callers, index, awaits_store=rules.awaits_store))
-            return self._settle(decide(head, callers, index, entry, awaits_store=rules.awaits_store))
+            return self._settle(self._decide(head, callers, awaits_store=rules.awaits_store))
         self._integration = destination.integration
         self._destination = destination
         preset = destination.preset
-        return None if preset is None else self._go_by(preset, preset.receive(head))
+        return None if preset is None else self._go_by(preset, preset.receive(head, destination.integration.rules.kept))
+
+    def _decide(
+        self, head: RequestHead, callers: Mapping[bytes, Caller] | None, *, awaits_store: bool = False
+    ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
+        """Decide by the full reading, which alone denies."""
+        if preset_id(head.target):
+            return decide_preset(head, callers, self._index, awaits_store=awaits_store)
+        return decide(head, callers, self._index, self._entry, awaits_store=awaits_store)
 
     def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
         """Go by a decision."""
@@ -1176,7 +1186,7 @@ class Exchange(ExchangeEvents):
 
     @property
     def _peer(self) -> str:
-        """Who has connected, as far as that is told."""
+        """Address of the caller; empty for an operator."""
         return self._caller.peer
 
     # Backpressure, one direction each.

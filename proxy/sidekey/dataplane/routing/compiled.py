@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sidekey.core import parameters, routing
+from sidekey.core.callers import Caller
 from sidekey.core.decide import IntegrationRules
 from sidekey.core.parameters import may_override_method
 from sidekey.core.paths import under
@@ -99,6 +100,11 @@ class Destination:
         self.line: Final = line_of(path)
         self.preset: Final = preset
         self.methods: Final = integration.rules.methods if preset is None else _BY_PRESET
+
+    def permits(self, caller: Caller) -> bool:
+        """Return True if the caller may send here: a preset needs no permission for its integration."""
+        preset = self.preset
+        return caller.may_use(self.integration.name) if preset is None else caller.may_send(preset.id)
 
 
 class CompiledIntegration:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from sidekey.core.callers import Caller
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import STORE_UNREAD, Unmatched, may_not_tunnel
 from sidekey.core.entry import Entry
@@ -119,22 +120,55 @@ class Index:
         """The host names at and under which stored integrations may be used in tunnels, and without being named."""
         return self._stored_at
 
-    def quick(self, head: RequestHead) -> Destination | None:
-        """What becomes of a plain request at the reverse proxy; None leaves it to `core.decide`.
+    def find_quickly(
+        self, head: RequestHead, integration: bytes, caller: Caller | None, entry: Entry | None
+    ) -> Destination | None:
+        """Find where a plain request goes, or return None if `core.decide` must read it. Never denies.
 
-        For where no callers are configured.
+        The request has no marks, and names this `integration` (empty: none). `caller` is None only if there are no
+        callers.
         """
-        host = head.host
-        if head.marks is not None or not (host == self._last_host or self._is_known_host(host)):
+        if entry is None and head.target.startswith(b"/"):
+            destination = None if integration else self._find_reverse(head.host, head.target)
+        else:
+            destination = self._find_forward(head, integration, entry)
+        if destination is None or head.method not in destination.methods:
             return None
-        target = head.target
+        return destination if caller is None or destination.permits(caller) else None
+
+    def _find_reverse(self, host: bytes | None, target: bytes) -> Destination | None:
+        """Find the destination of a target of the reverse proxy, or of a preset."""
+        if not (host == self._last_host or self._is_known_host(host)):
+            return None
         known = self._targets.get(target)
         if known is None:
             known = self._read_preset(target) if target.startswith(PRESET) else self._read(target)
-            if known is None:
+            if known is not None:
+                self._remember(target, known)
+        return known
+
+    def _find_forward(self, head: RequestHead, name: bytes, entry: Entry | None) -> Destination | None:
+        """Find the destination of an absolute URL, or of the one that a path in a tunnel stands for."""
+        integration = self._compiled.get(name)
+        if integration is None or integration.rules.unresolved:
+            return None
+        url = head.target
+        if entry is not None:
+            if head.host not in entry.hosts or not url.startswith(b"/"):
                 return None
-            self._remember(target, known)
-        return known if head.method in known.methods else None
+            if may_not_tunnel(integration, entry.origin.host, self) is not None:
+                return None
+            url = entry.base + url
+        # No target contains a space, so no other request finds what this one reads.
+        key = b"%b %b" % (name, url)
+        known = self._targets.get(key)
+        if known is None or known.integration is not integration:
+            target = integration.read_quickly(url, forward=True)
+            if target is None:
+                return None
+            known = integration.destination(target)
+            self._remember(key, known)
+        return known
 
     def _is_known_host(self, host: bytes | None) -> bool:
         """Whether a Host field was found to be the proxy listener's own: the next request mostly has the same."""
@@ -152,37 +186,15 @@ class Index:
         return None if integration is None else integration.quick(target[end:])
 
     def _read_preset(self, target: bytes) -> Destination | None:
-        """The quick reading of what a preset asks for, where that is the same for each request and no grant's."""
+        """Read the destination of a preset whose URL has no placeholder."""
         preset = self.find_preset(preset_id(target))
         if not isinstance(preset, Preset) or preset.url is None:
             return None
         integration = self._compiled.get(preset.integration.encode())
-        if integration is None or integration.needs_slow_path or preset.method not in integration.rules.methods:
+        if integration is None or integration.rules.unresolved or preset.method not in integration.rules.methods:
             return None
         found = integration.read_quickly(preset.url, forward=True)
         return None if found is None else integration.destination(found, preset)
-
-    def quick_in_tunnel(self, head: RequestHead, entry: Entry) -> Destination | None:
-        """What becomes of a plain request in a tunnel; None leaves it to `core.decide`.
-
-        For where no callers are configured and the CONNECT named an integration whose targets no grant decides. What
-        the tunnel's Host and path stand for is read as the absolute URL.
-        """
-        if head.marks is not None or entry.name is None or head.host not in entry.hosts:
-            return None
-        integration = self._compiled.get(entry.name)
-        if integration is None or integration.needs_slow_path or not head.target.startswith(b"/"):
-            return None
-        # Not the URL: `quick` must not find it for a request that names nobody.
-        key = entry.key + head.target
-        known = self._targets.get(key)
-        if known is None or known.integration is not integration:
-            target = integration.read_quickly(entry.base + head.target, forward=True)
-            if target is None or may_not_tunnel(integration, entry.origin.host, self) is not None:
-                return None
-            known = integration.destination(target)
-            self._remember(key, known)
-        return known if head.method in known.methods else None
 
     def find(self, name: bytes) -> CompiledIntegration | None:
         """The integration of this ID, compiled at its first use; None where there is none."""
@@ -307,10 +319,7 @@ class Index:
         def commit() -> None:
             former, self._snapshot = self._snapshot, snapshot
             left = set() if self._unmatched is None else {self._unmatched.candidate}
-            self._unmatched, self._own_names = unmatched, own_names
-            if stored_at != self._stored_at:
-                self._stored_at = stored_at
-                self._targets.clear()
+            self._unmatched, self._own_names, self._stored_at = unmatched, own_names, stored_at
             self._hosts.clear()
             self._last_host = None
             self._leave(former, left)

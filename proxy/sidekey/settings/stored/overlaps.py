@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from sidekey.core import matching
+from sidekey.core.callers import Caller
 from sidekey.core.matching import Narrowed, Overlap
 from sidekey.core.policy import Policy
-from sidekey.runtime.snapshot import Caller, Integration, Snapshot
+from sidekey.runtime.snapshot import Integration, Snapshot
 
 
 def overlaps(

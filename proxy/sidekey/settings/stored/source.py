@@ -7,11 +7,12 @@ from functools import cache, partial
 from typing import Final, NoReturn
 
 from sidekey.core.addresses import Address, Only
+from sidekey.core.callers import Caller
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.runtime.snapshot import Caller, Integration, Preset, Stored, Trust
+from sidekey.runtime.snapshot import Integration, Preset, Stored, Trust
 from sidekey.runtime.standing import UNVERIFIED
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.certificates import build_certificate_loader
