@@ -1,4 +1,4 @@
-"""Sends requests of our own through a data plane of this process, with no listener and no caller's token."""
+"""Sends requests of operators through a data plane of this process, without a listener or a caller's token."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
 
-from sidekey.core.presets import Preset as PresetRules
 from sidekey.credentials.endpoint_reply import retry_after
 from sidekey.dataplane.downstream.local_reply import PHRASES
+from sidekey.dataplane.operators import Operator
 from sidekey.dataplane.plane import DataPlane
 from sidekey.observe.metrics import UNKNOWN
 from sidekey.runtime.snapshot import Preset, TestRequest
@@ -101,7 +101,7 @@ async def probe_preset(
     """
     asked = _Asked("POST", path_of(preset), data, content_type or preset.accepts)
     if draft:
-        asked = asked._replace(draft=preset.rules, who=who, seconds=_HEAD_SECONDS)
+        asked = asked._replace(operator=Operator(who, preset.rules), seconds=_HEAD_SECONDS)
     outcome = await _ask(plane, asked)
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
 
@@ -112,7 +112,7 @@ def path_of(preset: Preset) -> str:
 
 
 class _Asked(NamedTuple):
-    """A request of our own; by `draft`, if there is one, whatever its target.
+    """A request of an operator.
 
     The head of the response must come within so many `seconds`; None: the time limits of the config suffice.
     """
@@ -121,13 +121,11 @@ class _Asked(NamedTuple):
     target: str
     body: bytes = b""
     content_type: str = ""
-    draft: PresetRules | None = None
-    who: str = ""
+    operator: Operator = Operator()
     seconds: float | None = None
 
 
 async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
-    connect = plane.own_connection if asked.draft is None else partial(plane.draft_connection, asked.draft, asked.who)
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:
@@ -135,7 +133,7 @@ async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
         return Outcome(f"{asked.method} {asked.target}", 503, "overloaded", reason, maybe_sent=False)
     theirs.setblocking(False)
     try:
-        await asyncio.get_running_loop().connect_accepted_socket(connect, theirs)
+        await asyncio.get_running_loop().connect_accepted_socket(partial(plane.connection, asked.operator), theirs)
         # A line is part of a head that the data plane let pass; what it wrote itself is in it as well.
         longest = _MORE + plane.worker.rules.limits.response_head
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=longest)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from sidekey.authority.leaf_source import LeafSource
-from sidekey.core.presets import Preset
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
-from sidekey.dataplane.exchange.own import DraftExchange, OwnExchange
+from sidekey.dataplane.operators import Operator
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.tunnel.negotiation import Negotiation
@@ -71,26 +70,9 @@ class DataPlane:
             identity_of=identity_of,
         )
 
-    def connection(self) -> CallerConnection:
-        """The protocol of a new connection of a caller."""
-        return CallerConnection(self.worker, self._start)
-
-    def own_connection(self) -> CallerConnection:
-        """The protocol of a connection by which this process itself sends: no token is asked for."""
-        return CallerConnection(self.worker, self._start_own)
-
-    def draft_connection(self, draft: Preset, who: str = "") -> CallerConnection:
-        """Return the protocol of an own connection, each of whose requests uses a preset that no other request finds.
-
-        `who` is the operator who sends, for the list of failures.
-        """
-        return CallerConnection(self.worker, partial(self._start_draft, draft, who))
-
-    def _start_draft(self, draft: Preset, who: str, connection: CallerConnection, request: Request) -> CallerEvents:
-        return DraftExchange(self.worker, self.index, connection, request, draft, who=who)
-
-    def _start_own(self, connection: CallerConnection, request: Request) -> CallerEvents:
-        return OwnExchange(self.worker, self.index, connection, request)
+    def connection(self, operator: Operator | None = None) -> CallerConnection:
+        """Return the protocol of a new connection: a caller's, or an operator's if this process sends."""
+        return CallerConnection(self.worker, self._start, operator)
 
     def _start(self, connection: CallerConnection, request: Request) -> CallerEvents:
         if request.head.method == b"CONNECT":

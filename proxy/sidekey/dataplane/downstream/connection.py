@@ -13,6 +13,7 @@ from sidekey.dataplane.bulk import LONG, is_bare, read_on
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.events import CallerEvents
+from sidekey.dataplane.operators import Operator
 from sidekey.dataplane.sockets import address_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
@@ -40,7 +41,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
 
     `_uploading` says that the exchange has not been told of its request's end, `_discarding` that the connection's end
-    is certain: what still arrives has no meaning any more.
+    is certain: what still arrives has no meaning any more. `operator` is who sends, if this process does.
     """
 
     __slots__ = (
@@ -57,13 +58,20 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         "_write_full",
         "deadline",
         "exchange",
+        "operator",
         "transport",
     )
 
     transport: asyncio.Transport
 
-    def __init__(self, worker: Worker, start: Callable[[CallerConnection, Request], CallerEvents]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        start: Callable[[CallerConnection, Request], CallerEvents],
+        operator: Operator | None = None,
+    ) -> None:
         super().__init__(worker)
+        self.operator: Final = operator
         self.exchange: CallerEvents | None = None
         self.deadline = NEVER
         self._start = start

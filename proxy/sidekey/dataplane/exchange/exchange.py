@@ -13,7 +13,7 @@ from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, nam
 from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
-from sidekey.core.preset_decision import PresetAdmitted, decide_preset
+from sidekey.core.preset_decision import PresetAdmitted, apply_preset, decide_preset
 from sidekey.core.presets import OVERSIZED, Preset
 from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
@@ -36,6 +36,7 @@ from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
 from sidekey.dataplane.exchange.signed import SignedRequest
 from sidekey.dataplane.exchange.waits import Waits
 from sidekey.dataplane.held_bodies import TOO_SLOW, HeldBody
+from sidekey.dataplane.operators import Operator
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
@@ -239,7 +240,9 @@ class Exchange(ExchangeEvents):
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
         head, rules, entry = self._request.head, self._request.rules, self._entry
-        callers = rules.callers
+        operator, callers = self._caller.operator, rules.callers
+        if operator is not None:
+            return self._settle(self._decide_as(operator, head))
         destination: Destination | None = None
         naming = read_naming(head, entry) if head.marks is None else None
         if naming is not None:
@@ -265,6 +268,14 @@ class Exchange(ExchangeEvents):
         if preset_id(head.target):
             return decide_preset(head, callers, self._index, awaits_store=awaits_store)
         return decide(head, callers, self._index, self._entry, awaits_store=awaits_store)
+
+    def _decide_as(
+        self, operator: Operator, head: RequestHead
+    ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
+        """Decide on a request of an operator, who needs no token."""
+        if operator.draft is not None:
+            return apply_preset(operator.draft, head, self._index)
+        return self._decide(head, None)
 
     def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
         """Go by a decision."""
@@ -1108,7 +1119,8 @@ class Exchange(ExchangeEvents):
 
     def _sender(self) -> str:
         """Return the name of the caller or operator that failures list."""
-        return self._caller_name
+        operator = self._caller.operator
+        return self._caller_name if operator is None else operator.name
 
     def _count_apart(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
         """Count what many requests do not have: a caller who was asked for, a preset, a reason to be denied."""
@@ -1187,7 +1199,7 @@ class Exchange(ExchangeEvents):
     @property
     def _peer(self) -> str:
         """Address of the caller; empty for an operator."""
-        return self._caller.peer
+        return self._caller.peer if self._caller.operator is None else ""
 
     # Backpressure, one direction each.
 

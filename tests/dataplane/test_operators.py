@@ -1,7 +1,8 @@
-"""dataplane/exchange/own.py: a request of the process itself needs no token, and is judged as any other otherwise."""
+"""dataplane/operators.py: an operator's request needs no token, and obeys every other rule."""
 
 from __future__ import annotations
 
+from sidekey.dataplane.operators import Operator
 from sidekey.probe import probe
 from sidekey.runtime.snapshot import TestRequest as Request
 from support.plane import AUTHORIZATION, base_url, get, integration, running
@@ -10,8 +11,7 @@ from support.scripted import RecordingTransport, Scripted
 from support.upstream import OK, RawUpstream
 
 
-async def test_a_request_of_our_own_needs_no_token_where_callers_do() -> None:
-    """Callers are asked for theirs all the same."""
+async def test_operator_needs_no_token_where_callers_do() -> None:
     async with RawUpstream() as upstream:
         served = integration("h", base_url(upstream.port))
         async with running(served, tokens={"a-token": frozenset()}) as plane:
@@ -23,8 +23,7 @@ async def test_a_request_of_our_own_needs_no_token_where_callers_do() -> None:
         assert request.values(b"authorization") == [AUTHORIZATION[0][1].encode()]
 
 
-async def test_it_is_judged_as_any_other() -> None:
-    """By the policy, by methods and by what there is."""
+async def test_operator_obeys_policy_and_methods() -> None:
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port), methods=["GET"])) as plane:
             for name, request, code in (
@@ -37,18 +36,17 @@ async def test_it_is_judged_as_any_other() -> None:
         assert upstream.requests == []
 
 
-async def test_a_draft_of_a_preset_is_sent_by_our_own_requests_alone() -> None:
-    """Whatever its name: nobody else finds it."""
+async def test_only_its_operator_uses_the_draft_of_a_preset() -> None:
     sidekey = Scripted(integration("h", base_url(1)))
-    ours = RecordingTransport(sidekey.plane.draft_connection(preset().rules))
+    operator = RecordingTransport(sidekey.plane.connection(Operator(draft=preset().rules)))
     other = sidekey.caller()
-    for caller in (ours, other):
+    for caller in (operator, other):
         caller.feed(post(b"[1]", name="draft"))
     upstream = await sidekey.upstream()
     sent = upstream.take()
     assert sent.startswith(b"POST /api/hook HTTP/1.1\r\n")
     assert sent.endswith(b"\r\n\r\n[1]")
     upstream.feed(OK)
-    assert ours.take().startswith(b"HTTP/1.1 200 ")
+    assert operator.take().startswith(b"HTTP/1.1 200 ")
     assert other.take().startswith(b"HTTP/1.1 403 ")
     assert len(sidekey.upstreams) == 1
