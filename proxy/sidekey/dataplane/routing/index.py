@@ -149,25 +149,25 @@ class Index:
 
     def _find_forward(self, head: RequestHead, name: bytes, entry: Entry | None) -> Destination | None:
         """Find the destination of an absolute URL, or of the one that a path in a tunnel stands for."""
-        integration = self._compiled.get(name)
-        if integration is None or integration.rules.unresolved:
-            return None
         url = head.target
         if entry is not None:
             if head.host not in entry.hosts or not url.startswith(b"/"):
-                return None
-            if may_not_tunnel(integration, entry.origin.host, self) is not None:
                 return None
             url = entry.base + url
         # No target contains a space, so no other request finds what this one reads.
         key = b"%b %b" % (name, url)
         known = self._targets.get(key)
-        if known is None or known.integration is not integration:
+        if known is None:
+            integration = self._compiled.get(name)
+            if integration is None or integration.rules.unresolved:
+                return None
             target = integration.read_quickly(url, forward=True)
             if target is None:
                 return None
             known = integration.destination(target)
             self._remember(key, known)
+        if entry is not None and may_not_tunnel(known.integration, entry.origin.host, self) is not None:
+            return None
         return known
 
     def _is_known_host(self, host: bytes | None) -> bool:
