@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar, cast
 
+from sidekey.core.callers import Caller
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.core.signing import SigningRules
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
@@ -109,10 +110,12 @@ def integration(case: Case, signing: SigningRules | None) -> Integration:
     return Integration("bench", "oauth2" if case == "token" else "basic", policy, prefix, secrets, traits)
 
 
-def plane(made: Integration, grant: Grant, presets: Sequence[Preset] = ()) -> DataPlane:
-    """A plane with one integration, its grant and these presets of it, access log `errors`."""
+def plane(
+    made: Integration, grant: Grant, presets: Sequence[Preset] = (), callers: Mapping[bytes, Caller] | None = None
+) -> DataPlane:
+    """Build a plane with one integration, its grant, these presets of it and these callers, access log `errors`."""
     return DataPlane(
-        Snapshot(integrations={"bench": made}, presets={each.id: each for each in presets}),
+        Snapshot(integrations={"bench": made}, callers=callers, presets={each.id: each for each in presets}),
         source_of=lambda _: WarmSource(grant),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
@@ -129,6 +132,7 @@ def exchange_once(
     *,
     request: bytes = REQUEST,
     presets: Sequence[Preset] = (),
+    callers: Mapping[bytes, Caller] | None = None,
     grant: Grant = BASIC,
     signing: SigningRules | None = None,
 ) -> tuple[Callable[[], None], Wire, Wire]:
@@ -136,7 +140,7 @@ def exchange_once(
 
     `signing` are the rules of the grant's signer, where it has one.
     """
-    data_plane = plane(integration(case, signing), grant, presets)
+    data_plane = plane(integration(case, signing), grant, presets, callers)
     caller, upstream = Wire(), Wire()
     downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))

@@ -92,6 +92,19 @@ ROWS = (
         rounds=3,
     ),
     Alone(
+        "callers",
+        "one exchange of a caller with a token without sockets, against one without callers in turn, CPU",
+        "benchmarks.callers",
+        {
+            "reverse_us": (Figure("reverse proxy, us, best round", 2), None),
+            "reverse_share": (Figure("reverse proxy / no callers, best rounds", 3), None),
+            "forward_us": (Figure("absolute URL through HTTP_PROXY, us, best round", 2), None),
+            "forward_share": (Figure("absolute URL / no callers, best rounds", 3), None),
+        },
+        ("sidekey", PURE),
+        rounds=3,
+    ),
+    Alone(
         "presets",
         "one exchange by a preset without sockets, against the reverse proxy in turn, CPU",
         "benchmarks.presets",
