@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sidekey.authority.rules import CaRules
 from sidekey.core.callers import Caller
 from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.build import build_matching
 from support.plane import integration
 from support.presets import preset
 from support.scripted import RecordingTransport, Scripted, settle
@@ -28,6 +29,8 @@ INTEGRATIONS = (
     integration("h", "http://up.test/api", "https://up.test/api"),
     integration("k", "http://up.test/k", methods=["POST"]),
     replace(integration("s", "http://s.test/api"), stored=True),
+    integration("m", "http://m.test/api"),
+    integration("n", "http://m.test/n"),
 )
 PRESETS = (
     preset("hook", "http://up.test/api/hook"),
@@ -37,12 +40,12 @@ CALLERS = {
     sha256(caller.name.encode()).digest(): caller
     for caller in (
         Caller("all", None, None),
-        Caller("some", frozenset({"h", "s"}), frozenset({"hook"})),
+        Caller("some", frozenset({"h", "s", "m"}), frozenset({"hook"})),
         Caller("none", frozenset(), frozenset({"full"})),
     )
 }
 TOKENS = [*["all", "some"] * 3, "none", "wrong", None]
-IDS = [*["h", "s"] * 3, "k", "x", None]
+IDS = [*["h", "s"] * 3, "k", "x", None, None]
 PATHS = [*["/api/a", "/api/a?b=c"] * 3, "/api", "/k/a", "/api/%2e%2e/x", "//api", "/i/h/a"]
 METHODS = ["POST", "POST", "POST", "GET", "TRACE"]
 EXTRA = ["Via: 1.1 other", "Via: 1.0 sidekey" + ", 1.1 sidekey" * 5, "Origin: https://a.test", "Expect: 100-continue"]
@@ -110,7 +113,7 @@ def requests(draw: st.DrawFn) -> Request:
         return Request(f"/i/{name}{path.removeprefix('/api')}", method, host, fields)
     if way == "preset":
         return Request(draw(st.sampled_from(["/p/hook", "/p/hook", "/p/full", "/p/x"])), method, "localhost", fields)
-    host = draw(st.sampled_from(["up.test", "s.test"]))
+    host = draw(st.sampled_from(["up.test", "s.test", "m.test"]))
     if way == "forward":
         return Request(f"http://{host}{path}", method, host, fields)
     own = draw(st.sampled_from([more, more, more, fields]))
@@ -119,39 +122,70 @@ def requests(draw: st.DrawFn) -> Request:
     return Request(target, method, shown, own, f"{host}:80", draw(namings()))
 
 
-NAMED = Request("/api/a", host="s.test", tunnel="s.test:80", connect=(user("s", "some"),))
+@dataclass(frozen=True)
+class Config:
+    """A config that loads. `callers` are the names of some of CALLERS; `sharing` adds an integration at m.test."""
+
+    callers: tuple[str, ...] | None = ("all", "some", "none")
+    hosts: tuple[str, ...] = ("s.test",)
+    by_host: bool = False
+    passing: bool = False
+    sharing: bool = False
+
+    def snapshot(self) -> Snapshot:
+        served = INTEGRATIONS if self.sharing else INTEGRATIONS[:-1]
+        scripted = Scripted(*served, presets=PRESETS, passing=self.passing)
+        names = self.callers
+        callers = None if names is None else {key: each for key, each in CALLERS.items() if each.name in names}
+        matching = build_matching(scripted.snapshot.integrations, frozenset(self.hosts)) if self.by_host else None
+        return replace(scripted.snapshot, callers=callers, ca=CaRules(hosts=self.hosts), matching=matching)
 
 
-@given(
-    st.sampled_from([CALLERS, CALLERS, None]),
-    st.lists(requests(), min_size=1, max_size=4),
-    st.sampled_from([("s.test",), ("up.test",), ()]),
+CONFIGS = st.builds(
+    Config,
+    st.sampled_from([("all", "some", "none"), ("all", "some", "none"), ("all",), None]),
+    st.sampled_from([("s.test",), ("s.test",), ("up.test",), ()]),
+    st.booleans(),
+    st.sampled_from([False, False, True]),
     st.booleans(),
 )
-@example(CALLERS, [NAMED, replace(NAMED, fields=("Sidekey-Token: none",))], (), False)
-@example(CALLERS, [NAMED, replace(NAMED, host="b.test")], (), False)
-@example(None, [replace(NAMED, connect=(user("s", ""),))], (), False)
-@example(CALLERS, [Request("http://s.test/api/a", fields=(user("s", "some"),)), NAMED], (), False)
-@example(CALLERS, [Request("/p/hook", fields=(f"Sidekey-Token: {each}",)) for each in ("some", "none")], (), True)
-@example(None, [Request("/p/hook"), Request("/p/hook", fields=("X-Integration-Id: k",))], (), False)
-@example(CALLERS, [Request("http://up.test/api/a", fields=(user("h", each),)) for each in ("some", "none")], (), False)
-@example(CALLERS, [replace(NAMED, target="http://s.test/api/a", fields=("Sidekey-Token: none",))], ("s.test",), False)
-@example(CALLERS, [Request("/i/h/a", fields=(f"Sidekey-Token: {each}",)) for each in ("some", "none")], (), False)
-@example(CALLERS, [Request("/i/h/a", fields=(user("k", "all"), "Sidekey-Token: all"))], (), False)
-@example(None, [Request("/i/h/a"), Request("/i/h/a", fields=("Origin: https://a.test",))], (), False)
-@example(None, [Request("/i/h/a"), Request("/i/h/a", fields=(user("k", ""),))], (), False)
-@example(None, [Request("http://up.test/k/a", each, fields=(user("k", ""),)) for each in ("POST", "GET")], (), False)
-@example(CALLERS, [Request("http://up.test/api/a", fields=(user("h", "all"), "Sidekey-Token: some"))], (), False)
-def test_quick_and_full_reading_agree(
-    callers: dict[bytes, Caller] | None, sent: list[Request], hosts: tuple[str, ...], is_removed: bool
-) -> None:
-    """Before and after a reload that narrows `ca.hosts` and may remove a caller, also in tunnels opened before it."""
-    first = replace(Scripted(*INTEGRATIONS, presets=PRESETS).snapshot, callers=callers, ca=CaRules(hosts=("s.test",)))
-    left = callers and {key: each for key, each in callers.items() if not is_removed or each.name != "some"}
-    snapshots = [first, replace(first, callers=left, ca=CaRules(hosts=hosts))]
+OPEN, NARROW = Config(None), Config(hosts=())
+BY_HOST = Config(by_host=True)
+NAMED = Request("/api/a", host="s.test", tunnel="s.test:80", connect=(user("s", "some"),))
+UNNAMED = Request("/api/a", host="m.test", tunnel="m.test:80", connect=(user(None, "some"),))
+FORWARD = Request("http://m.test/api/a", fields=(user(None, "some"),))
+
+
+def by_token(target: str) -> list[Request]:
+    """Return the request of one who may send it, then of one who may not."""
+    return [Request(target, fields=(f"Sidekey-Token: {each}",)) for each in ("some", "none")]
+
+
+@given(CONFIGS, CONFIGS, st.lists(requests(), min_size=1, max_size=4))
+@example(Config(), NARROW, [NAMED, replace(NAMED, fields=("Sidekey-Token: none",))])
+@example(Config(), NARROW, [NAMED, replace(NAMED, host="b.test")])
+@example(OPEN, replace(OPEN, hosts=()), [replace(NAMED, connect=(user("s", ""),))])
+@example(Config(), NARROW, [Request("http://s.test/api/a", fields=(user("s", "some"),)), NAMED])
+@example(Config(), Config(("all", "none")), by_token("/p/hook"))
+@example(Config(), Config(), by_token("/i/h/a"))
+@example(OPEN, OPEN, [Request("/p/hook"), Request("/p/hook", fields=("X-Integration-Id: k",))])
+@example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", each),)) for each in ("some", "none")])
+@example(Config(), Config(), [replace(NAMED, target="http://s.test/api/a", fields=("Sidekey-Token: none",))])
+@example(Config(), Config(), [Request("/i/h/a", fields=(user("k", "all"), "Sidekey-Token: all"))])
+@example(OPEN, OPEN, [Request("/i/h/a"), Request("/i/h/a", fields=("Origin: https://a.test",))])
+@example(OPEN, OPEN, [Request("/i/h/a"), Request("/i/h/a", fields=(user("k", ""),))])
+@example(OPEN, OPEN, [Request("http://up.test/k/a", each, fields=(user("k", ""),)) for each in ("POST", "GET")])
+@example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", "all"), "Sidekey-Token: some"))])
+@example(BY_HOST, Config(), [UNNAMED, FORWARD, replace(FORWARD, fields=(user(None, "none"),))])
+@example(BY_HOST, replace(BY_HOST, passing=True, sharing=True), [UNNAMED, FORWARD])
+@example(BY_HOST, BY_HOST, [replace(FORWARD, target="http://s.test/api/a", fields=(user(None, "all"),))])
+def test_quick_and_full_reading_agree(config: Config, reloaded: Config, sent: list[Request]) -> None:
+    """Before and after a reload, also in tunnels that were opened before it."""
+    first = config.snapshot()
 
     async def main() -> None:
         sidekey = serving(first)
+        snapshots = [first, reloaded.snapshot()]
         tunnels = [[[await opened(sidekey, each) for _ in range(2)] for each in sent] for _ in snapshots]
         for snapshot, connections in zip(snapshots, tunnels, strict=True):
             sidekey.plane.prepare(snapshot)()

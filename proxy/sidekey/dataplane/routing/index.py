@@ -14,6 +14,7 @@ from sidekey.core.matching import Matching
 from sidekey.core.presets import Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import LONGEST_HOST, PRESET, REVERSE, is_own_host, preset_id
+from sidekey.core.urls import InvalidTarget, parse_target
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
@@ -154,11 +155,11 @@ class Index:
             if head.host not in entry.hosts or not url.startswith(b"/"):
                 return None
             url = entry.base + url
-        # No target contains a space, so no other request finds what this one reads.
+        # No target contains a space, so no request finds what another kind has read.
         key = b"%b %b" % (name, url)
         known = self._targets.get(key)
         if known is None:
-            integration = self._compiled.get(name)
+            integration = self._compiled.get(name) if name else self._match(url)
             if integration is None or integration.rules.unresolved:
                 return None
             target = integration.read_quickly(url, forward=True)
@@ -169,6 +170,22 @@ class Index:
         if entry is not None and may_not_tunnel(known.integration, entry.origin.host, self) is not None:
             return None
         return known
+
+    def _match(self, url: bytes) -> CompiledIntegration | None:
+        """Find the first integration that names the host of a URL: `decide` tries it first, if the caller may use it.
+
+        None leaves the choice to `decide`, also for a stored integration, which counts only for callers that list it,
+        and if targets may pass without a credential.
+        """
+        matching = self._snapshot.matching
+        if matching is None or self._unmatched is not None:
+            return None
+        try:
+            names = matching.at(parse_target(url.decode("latin-1")).origin.host)
+        except InvalidTarget:
+            return None
+        integration = self._compiled.get(names[0].encode()) if names else None
+        return None if integration is None or integration.rules.stored else integration
 
     def _is_known_host(self, host: bytes | None) -> bool:
         """Whether a Host field was found to be the proxy listener's own: the next request mostly has the same."""
@@ -339,7 +356,7 @@ class Index:
         self._targets = {
             target: found
             for target, found in self._targets.items()
-            if found.integration not in left and self._is_asked_for(target, found.preset)
+            if found.integration not in left and self._is_current(target, found.preset)
         }
         if snapshot.network != former.network:
             self._reconnect()
@@ -347,9 +364,9 @@ class Index:
             self._drop_unused(left)
         _release_gradually([*left])
 
-    def _is_asked_for(self, target: bytes, preset: Preset | None) -> bool:
-        """Whether a target is still that of the preset which has asked for it."""
-        return preset is None or self.find_preset(preset_id(target)) is preset
+    def _is_current(self, target: bytes, preset: Preset | None) -> bool:
+        """Return True if a target is still its preset's, or names its integration: by host it may be another's now."""
+        return not target.startswith(b" ") and (preset is None or self.find_preset(preset_id(target)) is preset)
 
     def _in_use(self) -> list[CompiledIntegration]:
         """Those of the snapshot."""
