@@ -101,7 +101,7 @@ async def test_an_address_that_may_not_be_dialled_counts_for_the_integration() -
 
 
 async def test_requests_count_by_caller_and_outcome() -> None:
-    """Also where they are denied, CONNECT included; of whom nobody knows they count for no caller."""
+    """Denied requests and CONNECT count too. Requests that name no valid caller, or two integrations, do not."""
     tokens = {"t": frozenset({"h"}), "u": None}
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), tokens=tokens) as sidekey:
         for sent in (
@@ -110,6 +110,7 @@ async def test_requests_count_by_caller_and_outcome() -> None:
             get("/a", "Sidekey-Token: u"),
             denied("Sidekey-Token: t"),
             get("/a", "Sidekey-Token: t", name="k"),
+            get("/a", "Sidekey-Token: t", "X-Integration-Id: k"),
             get("/a", "Sidekey-Token: wrong"),
             get("/a"),
         ):

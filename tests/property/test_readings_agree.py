@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -49,6 +50,9 @@ IDS = [*["h", "s"] * 3, "k", "x", None, None]
 PATHS = [*["/api/a", "/api/a?b=c"] * 3, "/api", "/k/a", "/api/%2e%2e/x", "//api", "/i/h/a"]
 METHODS = ["POST", "POST", "POST", "GET", "TRACE"]
 EXTRA = ["Via: 1.1 other", "Via: 1.0 sidekey" + ", 1.1 sidekey" * 5, "Origin: https://a.test", "Expect: 100-continue"]
+
+
+Result = tuple[bytes, bytes, Counter[tuple[str, str]]]
 
 
 class Leaves:
@@ -176,6 +180,7 @@ def by_token(target: str) -> list[Request]:
 @example(OPEN, OPEN, [Request("/i/h/a"), Request("/i/h/a", fields=(user("k", ""),))])
 @example(OPEN, OPEN, [Request("http://up.test/k/a", each, fields=(user("k", ""),)) for each in ("POST", "GET")])
 @example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", "all"), "Sidekey-Token: some"))])
+@example(Config(), Config(), [Request("/i/h/a", fields=(user("k", "some"),))])
 @example(BY_HOST, Config(), [UNNAMED, FORWARD, replace(FORWARD, fields=(user(None, "none"),))])
 @example(BY_HOST, replace(BY_HOST, passing=True, sharing=True), [UNNAMED, FORWARD])
 @example(BY_HOST, BY_HOST, [replace(FORWARD, target="http://s.test/api/a", fields=(user(None, "all"),))])
@@ -200,6 +205,7 @@ def test_quick_and_full_reading_agree(config: Config, reloaded: Config, sent: li
 
 def serving(snapshot: Snapshot) -> Scripted:
     sidekey = Scripted(*INTEGRATIONS, presets=PRESETS, leaves=Leaves())
+    sidekey.metrics.prepare(snapshot)()
     sidekey.plane.prepare(snapshot)()
     return sidekey
 
@@ -211,7 +217,7 @@ def use(sidekey: Scripted) -> None:
     sidekey.plane.index.is_own_host(b"h.test")
 
 
-async def read_in_full(first: Snapshot, snapshot: Snapshot, request: Request) -> tuple[bytes, bytes]:
+async def read_in_full(first: Snapshot, snapshot: Snapshot, request: Request) -> Result:
     """Return the result of a plane that has used no integration of its snapshot."""
     sidekey = serving(first)
     caller = await opened(sidekey, request)
@@ -231,8 +237,9 @@ async def opened(sidekey: Scripted, request: Request) -> RecordingTransport:
     return caller
 
 
-async def result(sidekey: Scripted, caller: RecordingTransport, request: Request) -> tuple[bytes, bytes]:
-    """Send a request and return the response and the bytes at the upstream, without IDs."""
+async def result(sidekey: Scripted, caller: RecordingTransport, request: Request) -> Result:
+    """Send a request and return the response, the bytes at the upstream, both without IDs, and what was counted."""
+    counted = counts(sidekey)
     caller.feed(request.written())
     await settle()
     written = b""
@@ -243,4 +250,11 @@ async def result(sidekey: Scripted, caller: RecordingTransport, request: Request
             upstream.feed(OK)
     await settle()
     changing = re.compile(rb"[0-9a-f]{8}-[0-9a-f]+|Content-Length: \d+|\([0-9a-f]{8}\)")
-    return changing.sub(b"", caller.take()), changing.sub(b"", written)
+    return changing.sub(b"", caller.take()), changing.sub(b"", written), counts(sidekey) - counted
+
+
+def counts(sidekey: Scripted) -> Counter[tuple[str, str]]:
+    """Return the requests of callers and by presets, by name and outcome."""
+    metrics = sidekey.metrics
+    series = [*metrics.callers.items(), *metrics.presets.items()]
+    return Counter({(name, outcome): number for name, each in series for outcome, number in each.items()})

@@ -239,43 +239,59 @@ class Exchange(ExchangeEvents):
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
-        head, rules, entry = self._request.head, self._request.rules, self._entry
-        operator, callers = self._caller.operator, rules.callers
+        operator = self._caller.operator
         if operator is not None:
-            return self._settle(self._decide_as(operator, head))
-        destination: Destination | None = None
-        naming = read_naming(head, entry) if head.marks is None else None
-        if naming is not None:
-            caller = find_caller(callers, naming.token) if callers is not None and naming.token else None
-            if caller is not None or callers is None:
-                destination = self._index.find_quickly(head, naming.integration, caller, entry)
-                if destination is not None and caller is not None:
-                    self._caller_name = caller.name
+            return self._settle(self._decide_as(operator))
+        destination = self._find_quickly()
         if destination is None:
-            if entry is not None:
-                head = entry.absolute(head)
-                self._request.restate(head)
-            return self._settle(self._decide(head, callers, awaits_store=rules.awaits_store))
+            return self._admit_in_full()
+        preset = destination.preset
+        if preset is not None:
+            received = preset.receive(self._request.head, destination.integration.rules.kept)
+            if isinstance(received, Problem):
+                return self._admit_in_full()
+            self._go_by(preset, received)
         self._integration = destination.integration
         self._destination = destination
-        preset = destination.preset
-        return None if preset is None else self._go_by(preset, preset.receive(head, destination.integration.rules.kept))
+        return None
+
+    def _find_quickly(self) -> Destination | None:
+        """Find the caller, then where a plain request goes. None leaves the request to the full reading."""
+        head, callers, entry = self._request.head, self._request.rules.callers, self._entry
+        naming = read_naming(head, entry) if head.marks is None else None
+        if naming is None:
+            return None
+        if callers is None:
+            return self._index.find_quickly(head, naming.integration, None, entry)
+        caller = find_caller(callers, naming.token) if naming.token else None
+        if caller is None:
+            return None
+        destination = self._index.find_quickly(head, naming.integration, caller, entry)
+        if destination is not None:
+            self._caller_name = caller.name
+        return destination
+
+    def _admit_in_full(self) -> Problem | None:
+        """Decide by the full reading, which alone denies."""
+        request, entry = self._request, self._entry
+        if entry is not None:
+            request.restate(entry.absolute(request.head))
+        rules = request.rules
+        return self._settle(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
     def _decide(
-        self, head: RequestHead, callers: Mapping[bytes, Caller] | None, *, awaits_store: bool = False
+        self, callers: Mapping[bytes, Caller] | None, *, awaits_store: bool = False
     ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
-        """Decide by the full reading, which alone denies."""
+        head = self._request.head
         if preset_id(head.target):
             return decide_preset(head, callers, self._index, awaits_store=awaits_store)
         return decide(head, callers, self._index, self._entry, awaits_store=awaits_store)
 
-    def _decide_as(
-        self, operator: Operator, head: RequestHead
-    ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
+    def _decide_as(self, operator: Operator) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
         """Decide on a request of an operator, who needs no token."""
         if operator.draft is not None:
-            return apply_preset(operator.draft, head, self._index)
-        return self._decide(head, None)
+            return apply_preset(operator.draft, self._request.head, self._index)
+        return self._decide(None)
 
     def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
         """Go by a decision."""
@@ -287,17 +303,16 @@ class Exchange(ExchangeEvents):
             return decision.problem
         target = decision.target
         self._destination = None if target is None else decision.candidate.destination(target)
-        return self._go_by(decision.preset, decision.head) if isinstance(decision, PresetAdmitted) else None
+        if isinstance(decision, PresetAdmitted):
+            self._go_by(decision.preset, decision.head)
+        return None
 
-    def _go_by(self, preset: Preset, received: RequestHead | Problem) -> Problem | None:
-        """Send what a preset says, by the head that it has made of the caller's; or say why not."""
+    def _go_by(self, preset: Preset, received: RequestHead) -> None:
+        """Send the request of a preset, whose head is made of the caller's."""
         self._preset = preset.id
-        if isinstance(received, Problem):
-            return received
         self._request.restate(received)
         if preset.has_body:
             self._unfilled = preset
-        return None
 
     def _occupy(self) -> Problem | None:
         """Count against where the request goes, and no more against where it was to go before; or say why not."""
