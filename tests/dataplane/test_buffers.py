@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
+from sidekey.dataplane.buffers import WRITE_BUFFER
+from sidekey.dataplane.connection import BULK, BYPASS
 from support.plane import base_url, eventually, get, integration, request, running
 from support.raw import RawConnection
 from support.scripted import RecordingTransport, Scripted

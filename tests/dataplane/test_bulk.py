@@ -1,4 +1,4 @@
-"""dataplane/bulk.py: a long body is received in long reads, past the loop; nothing but the length of a read changes."""
+"""dataplane/connection.py: long bodies are read past the loop, which changes nothing but the length of a read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sidekey.dataplane.buffers import BULK, BYPASS
-from sidekey.dataplane.bulk import LONG, is_bare, read_on
+from sidekey.dataplane.connection import BULK, BYPASS, LONG
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, request, running
 from support.raw import RawConnection
+from support.scripted import RecordingTransport, Scripted, settle
 from support.upstream import OK, RawUpstream
 
 SIZE = 6 * BULK + 12_345
@@ -219,122 +220,149 @@ async def test_tls_is_left_to_the_loop(ca: Authority) -> None:
         assert message.body == body
 
 
-class Plain(asyncio.Transport):
-    """The end of a socket whose loop reads nothing."""
-
-    def __init__(self, sock: socket.socket | FileIO) -> None:
-        super().__init__()
-        self.sock = sock
-        self.aborted = self.closing = False
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return self.sock if name == "socket" else default
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def abort(self) -> None:
-        self.aborted = self.closing = True
-
-
 @pytest.fixture
-def ends() -> Iterator[tuple[Plain, socket.socket]]:
-    """A transport, and the socket that is its peer."""
-    one, other = socket.socketpair()
-    with one, other:
-        one.setblocking(False)
-        for end in (one, other):
-            # Each must take two long reads at a time.
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BULK)
-        yield Plain(one), other
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The socket of an upstream connection, and the upstream's end of it."""
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        # It must take two long reads at a time.
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BULK)
+        yield near, far
 
 
-def refuse(data: bytes) -> None:
-    raise AssertionError(len(data))
+class Listener(RecordingTransport):
+    """A caller's transport that calls `on_write` for each piece of the response."""
+
+    on_write: Callable[[int], None] | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        if self.on_write is not None:
+            self.on_write(len(data))
 
 
-def test_a_transport_without_a_socket_is_not_bare(ends: tuple[Plain, socket.socket]) -> None:
-    """There is nothing to read past its loop."""
-    assert is_bare(ends[0])
-    ends[0].sock.close()
-    assert not is_bare(ends[0])
+async def after_a_long_read(near: socket.socket | FileIO) -> tuple[Scripted, Listener, RecordingTransport]:
+    """A caller and its upstream, which has sent the first long read of a response; more of it is in the socket."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    caller = Listener(sidekey.plane.connection())
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.sock = near
+    upstream.feed(head(9 * BULK), bytes(LONG))
+    caller.take()
+    return sidekey, caller, upstream
 
 
-def test_what_is_little_is_left_to_the_loop(ends: tuple[Plain, socket.socket]) -> None:
-    """Which tells when more is there."""
+async def test_a_transport_without_a_socket_is_left_to_the_loop(ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[0].close()
+    _, _, upstream = await after_a_long_read(ends[0])
+    assert upstream.reading
+
+
+@pytest.mark.parametrize(("size", "by_loop"), [(LONG - 1, True), (LONG, False)])
+async def test_a_short_rest_is_left_to_the_loop(
+    ends: tuple[socket.socket, socket.socket], size: int, by_loop: bool
+) -> None:
     near, far = ends
-    reads: list[bytes] = []
-    far.sendall(b"x" * (LONG - 1))
-    assert not read_on(near, refuse, lambda: True)
-    far.sendall(b"y")
-    assert not read_on(near, reads.append, lambda: True)
-    assert reads == [b"x" * (LONG - 1) + b"y"]
+    far.sendall(b"x" * size)
+    _, caller, upstream = await after_a_long_read(near)
+    assert not upstream.reading
+    await settle()
+    assert upstream.reading
+    assert caller.take() == (b"" if by_loop else b"x" * size)
 
 
-def test_others_have_their_turn_after_two_reads(ends: tuple[Plain, socket.socket]) -> None:
-    """Of half a mebibyte at most: twice what uvloop reads by itself, so that there are half as many calls."""
+async def test_other_connections_have_their_turn_after_two_reads(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A read has at most half a mebibyte, twice as much as one of uvloop."""
     near, far = ends
     reads: list[int] = []
 
-    def receive(data: bytes) -> None:
-        reads.append(len(data))
+    def record(size: int) -> None:
+        reads.append(size)
         far.sendall(bytes(BULK))
 
     far.sendall(bytes(BULK))
-    assert read_on(near, receive, lambda: True)
-    assert reads == [524_288, 524_288]
+    _, caller, upstream = await after_a_long_read(near)
+    caller.on_write = record
+    for turn in (1, 2):
+        await asyncio.sleep(0)
+        assert reads == [524_288] * 2 * turn
+        assert not upstream.reading
+    upstream.lose(ConnectionResetError())
+    await settle()
 
 
-def test_nothing_is_read_that_is_not_wanted(ends: tuple[Plain, socket.socket]) -> None:
-    """It stays where it is."""
+async def test_nothing_is_read_for_a_caller_that_takes_no_more(ends: tuple[socket.socket, socket.socket]) -> None:
+    """The loop reads on once the caller takes more."""
     near, far = ends
     far.sendall(b"later" * LONG)
-    assert not read_on(near, refuse, lambda: False)
-    assert near.sock.recv(5) == b"later"
+    _, caller, upstream = await after_a_long_read(near)
+    caller.choke()
+    caller.write(b"")
+    await settle()
+    assert not upstream.reading
+    assert near.recv(5) == b"later"
+    caller.relieve()
+    assert upstream.reading
 
 
-def test_nothing_is_read_of_a_transport_that_closes(ends: tuple[Plain, socket.socket]) -> None:
-    """Its descriptor may be another connection's."""
+async def test_nothing_is_read_from_a_connection_that_closes(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Another connection may have its descriptor."""
     near, far = ends
     far.sendall(b"not ours" * LONG)
-    near.closing = True
-    assert not read_on(near, refuse, lambda: True)
-    assert near.sock.recv(8) == b"not ours"
+    _, _, upstream = await after_a_long_read(near)
+    upstream.lose(ConnectionResetError())
+    await settle()
+    assert near.recv(8) == b"not ours"
 
 
-def test_where_the_kernel_does_not_say_how_much_has_arrived_all_is_left_to_the_loop() -> None:
-    """As a sandbox may have it: the connection must not stay paused."""
+async def test_a_kernel_that_does_not_tell_how_much_has_arrived_leaves_all_to_the_loop() -> None:
+    """A sandbox may be such a kernel. The connection must not stay paused."""
     with Path(os.devnull).open("rb", buffering=0) as mute:
-        near = Plain(mute)
-        assert not read_on(near, refuse, lambda: True)
-        assert not near.aborted
+        _, _, upstream = await after_a_long_read(mute)
+        await settle()
+        assert upstream.reading
+        assert not upstream.aborted
 
 
-def test_the_end_of_a_stream_is_left_to_the_loop(ends: tuple[Plain, socket.socket]) -> None:
-    """Which finds it too."""
+async def test_the_end_of_a_stream_is_left_to_the_loop(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
     far.close()
-    assert not read_on(near, refuse, lambda: True)
-    assert not near.aborted
-    assert near.sock.recv(9) == b""
+    _, _, upstream = await after_a_long_read(near)
+    await settle()
+    assert upstream.reading
+    assert near.recv(9) == b""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a pipe holds less than a long read")
-def test_an_error_ends_the_connection() -> None:
-    """The kernel tells it once: the loop would find an orderly end. Here it is that of the end that one writes to."""
+async def test_an_error_cuts_the_connection_and_the_response() -> None:
+    """The kernel reports it once: the loop would find an orderly end. The write end of a pipe cannot be read."""
     reading, writing = os.pipe()
     with FileIO(reading, "r"), FileIO(writing, "w") as end:
         fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2 * LONG)
         end.write(bytes(LONG))
-        near = Plain(end)
-        assert not read_on(near, refuse, lambda: True)
-        assert near.aborted
+        _, caller, upstream = await after_a_long_read(end)
+        await settle()
+        assert upstream.aborted
+        assert caller.cut
 
 
-def test_a_defect_ends_the_connection(ends: tuple[Plain, socket.socket]) -> None:
-    """As a loop has it: it is reported, and what the connection carries is cut."""
+async def test_a_defect_cuts_the_connection_and_is_reported(ends: tuple[socket.socket, socket.socket]) -> None:
+    """As the loop does for a defect in its own reads."""
     near, far = ends
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def fail(_: int) -> None:
+        raise AssertionError("a defect")
+
     far.sendall(bytes(LONG))
-    with pytest.raises(AssertionError):
-        read_on(near, refuse, lambda: True)
-    assert near.aborted
+    _, caller, upstream = await after_a_long_read(near)
+    caller.on_write = fail
+    await asyncio.sleep(0)
+    caller.on_write = None
+    assert upstream.aborted
+    assert [str(error) for error in reported] == ["a defect"]
+    await settle()
+    assert caller.cut

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from sidekey.dataplane.sockets import descriptor_of
 from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
@@ -200,7 +201,7 @@ async def test_an_alert_counts_where_a_write_learns_of_the_reset_behind_it(ca: A
             # The loop stands still until the reset has arrived.
             server.go.set()
             poll = select.poll()
-            poll.register(connection.descriptor, 0)
+            poll.register(descriptor_of(connection.transport), 0)
             assert poll.poll(DEADLINE * 1000)
             reading.data_received(body)
             said = problem(await caller.response())

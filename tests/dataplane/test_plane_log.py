@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.dataplane.buffers import BYPASS
+from sidekey.dataplane.connection import BYPASS
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import probe

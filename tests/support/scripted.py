@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from typing import Any, TypeVar, cast
 
 from sidekey.authority.leaf_source import LeafSource
@@ -48,8 +49,8 @@ class RecordingTransport(asyncio.Transport):
         self.aborted = False
         self.reading = True
         self.protocol = protocol
-        self.sock: socket.socket | None = None
-        """What is told of its socket, for what is read past the loop."""
+        self.sock: socket.socket | FileIO | None = None
+        """What `get_extra_info("socket")` returns: tests fill it to be read past the loop."""
         self._choked = False
         self._full = False
         self._waiting: list[bytes] = []

@@ -252,7 +252,7 @@ async def blocked(sidekey: Running, caller: RawConnection, raw: bytes) -> None:
     """Send a request and never read its response; wait until the response fills what is between."""
     caller.transport.pause_reading()
     await caller.send(raw)
-    await eventually(lambda: any(connection._write_full for connection in sidekey.plane.worker.connections))
+    await eventually(lambda: any(connection.full for connection in sidekey.plane.worker.connections))
 
 
 @pytest.mark.parametrize("field", ["Connection: close", "Connection: keep-alive"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.dataplane.buffers import BYPASS
+from sidekey.dataplane.connection import BYPASS
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.connection import (
     LINGER,

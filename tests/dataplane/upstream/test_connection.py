@@ -225,7 +225,7 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
         connection = await upstream.connection()
         await eventually(lambda: sidekey.plane.worker.connections and connection.received)
         (held,) = sidekey.plane.worker.connections
-        await eventually(lambda: held._write_full)
+        await eventually(lambda: held.full)
         assert held.transport.get_write_buffer_size() < 1 << 20
         assert connection.transport.get_write_buffer_size() > 0
         caller.transport.resume_reading()

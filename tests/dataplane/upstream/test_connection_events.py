@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from sidekey.dataplane.buffers import BULK, BYPASS
+from sidekey.dataplane.connection import BULK, BYPASS
 from sidekey.runtime.rules import Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request

@@ -309,7 +309,7 @@ async def test_a_connection_on_which_something_has_arrived_is_not_quiet(
     assert isinstance(transport.protocol, UpstreamConnection)
     ours, peer = socket.socketpair()
     with ours, peer:
-        transport.protocol.descriptor = ours.fileno()
+        transport.sock = ours
         end(peer)
         assert quiet(transport.protocol) is fit
 

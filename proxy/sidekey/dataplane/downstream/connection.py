@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from httptools import HttpParserError
 
-from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
-from sidekey.dataplane.bulk import LONG, is_bare, read_on
+from sidekey.dataplane.connection import BYPASS, PAUSED_FOR_TURN
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.operators import Operator
-from sidekey.dataplane.sockets import address_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.dataplane.sockets import drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -26,18 +25,16 @@ LINGER_AT_MOST: Final = 30.0
 still comes is read and dropped: a reset could overtake our response, and does not tell that a request may be sent
 again."""
 
-# Why reading is paused, as bits.
-PAUSED_BY_QUEUE: Final = 1
-PAUSED_BY_BODY: Final = 2
-PAUSED_BY_CONNECT: Final = 4
-PAUSED_FOR_TURN: Final = 8
+PAUSED_BY_QUEUE: Final = 2
+PAUSED_BY_BODY: Final = 4
+PAUSED_BY_CONNECT: Final = 8
 
 NO_DESCRIPTOR: Final = Problem(
     "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
 )
 
 
-class CallerConnection(RequestReader, asyncio.Protocol):
+class CallerConnection(RequestReader):
     """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
 
     `_uploading` says that the exchange has not been told of its request's end, `_discarding` that the connection's end
@@ -45,24 +42,16 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_bypass_left",
         "_discarding",
         "_head_due",
         "_linger_until",
-        "_paused",
-        "_peer",
         "_pumping",
         "_request",
         "_start",
         "_uploading",
-        "_write_full",
-        "deadline",
         "exchange",
         "operator",
-        "transport",
     )
-
-    transport: asyncio.Transport
 
     def __init__(
         self,
@@ -73,30 +62,18 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         super().__init__(worker)
         self.operator: Final = operator
         self.exchange: CallerEvents | None = None
-        self.deadline = NEVER
         self._start = start
         self._request: Request | None = None
-        self._paused = 0
-        self._peer = ""
-        self._bypass_left = 0
         self._linger_until = 0.0
         self._head_due = False
         self._pumping = False
         self._discarding = False
         self._uploading = False
-        self._write_full = False
 
     @property
     def unsent(self) -> bool:
         """Whether part of a response has not left yet."""
         return self.transport.get_write_buffer_size() > 0
-
-    @property
-    def peer(self) -> str:
-        """Who has connected: address and port, or `unix`; asked of the transport once."""
-        if not self._peer:
-            self._peer = address_of(self.transport)
-        return self._peer
 
     @property
     def is_idle(self) -> bool:
@@ -119,11 +96,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        super().connection_made(transport)
         worker = self.worker
         has_room = worker.opened(self)
-        worker.deadlines.watch(self)
         self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
         if not has_room:
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
@@ -150,11 +125,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:
-            if self._linger_until and not self._write_full:
+            if self._linger_until and not self.full:
                 self.deadline = min(self.worker.deadlines.now + LINGER, self._linger_until)
             return
-        if self._bypass_left:
-            data = self._bypass(data)
+        if self._unparsed:
+            data = self._receive_unparsed(data)
             if not data or self._discarding:
                 return
         if self._held or (len(data) > SHORT_READ and self._crowded(data)):
@@ -214,7 +189,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Act on what a read has brought."""
         if self.exchange is None:
             queue = self._queue
-            if len(queue) == 1 and not self._write_full and not self._pumping:
+            if len(queue) == 1 and not self.full and not self._pumping:
                 self._begin(queue.pop())
             elif queue:
                 self._pump()
@@ -246,39 +221,18 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
             left = request.head.length - request.received
             if left > BYPASS:
-                self._bypass_left = left
+                self._unparsed = left
 
-    def _bypass(self, data: bytes) -> bytes:
-        """Pass a piece of a long body on; returns what comes after its end."""
+    def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:
         request = self._request
         if request is None:
-            return b""
-        left = self._bypass_left - len(data)
-        rest = b""
-        if left <= 0:
-            data, rest = data[: self._bypass_left], data[self._bypass_left :]
-            left = 0
+            return
+        request.add(piece)
+        if is_last:
             request.end()
             self._reading = None
             self._fresh_parser()
-        self._bypass_left = left
-        request.add(data)
         self._progress()
-        if left > BULK and len(data) >= LONG and not self._paused and is_bare(self.transport):
-            self._pause(PAUSED_FOR_TURN)
-            asyncio.get_running_loop().call_soon(self._read_on)
-        return rest
-
-    def _read_on(self) -> None:
-        """Read more of a long body, past the loop."""
-        if read_on(self.transport, self.data_received, self._wants_more):
-            asyncio.get_running_loop().call_soon(self._read_on)
-        else:
-            self._resume(PAUSED_FOR_TURN)
-
-    def _wants_more(self) -> bool:
-        """Whether a long read may be received now, all of which is of the body."""
-        return self._paused == PAUSED_FOR_TURN and self._bypass_left >= BULK
 
     # The order of requests.
 
@@ -288,7 +242,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while not self._write_full:
+            while not self.full:
                 if self.exchange is None and self._queue:
                     self._begin(self._queue.pop(0))
                 elif self._held and self._may_parse():
@@ -360,7 +314,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         self._carry(None, None)
         self._head_due = bool(self._line)
-        if self._write_full:
+        if self.full:
             # The end of the response is still on its way: timeouts.write runs on, and what follows waits.
             return
         self._await_head()
@@ -379,7 +333,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._carry(None, None)
         self.worker.deadlines.forget(self)
         self._forget_parser()
-        return self.transport, held, self._write_full
+        return self.transport, held, self.full
 
     def hold_body(self) -> None:
         """Read no more of the body: it has nowhere to go yet."""
@@ -456,7 +410,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
                 transport.abort()
                 return
             self._linger_until = now + LINGER_AT_MOST
-            if not self._write_full:
+            if not self.full:
                 self.deadline = now + LINGER
             if self._paused:
                 self._resume(self._paused)
@@ -473,12 +427,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._close_now(cut=self.unsent)
             self.transport.abort()
         elif exchange is not None:
-            if self._write_full:
+            if self.full:
                 exchange.caller_lost()
                 self.close(cut=True)
             else:
                 exchange.refuse(Problem("request_timeout", "the body came too slowly"))
-        elif self._write_full:
+        elif self.full:
             self.close(cut=True)
         elif self._line:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
@@ -497,13 +451,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         return rules.timeouts.write
 
     def pause_writing(self) -> None:
-        self._write_full = True
+        self.full = True
         self.deadline = self.worker.deadlines.now + self._write_time
         if self.exchange is not None:
             self.exchange.caller_full()
 
     def resume_writing(self) -> None:
-        self._write_full = False
+        self.full = False
         exchange, request = self.exchange, self._request
         if exchange is not None and request is not None:
             self.deadline = NEVER
@@ -518,14 +472,3 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._await_head()
             self._resume(PAUSED_BY_BODY)
             self._pump()
-
-    def _pause(self, why: int) -> None:
-        if not self._paused and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._paused |= why
-
-    def _resume(self, why: int) -> None:
-        if self._paused:
-            self._paused &= ~why
-            if not self._paused and not self.transport.is_closing():
-                self.transport.resume_reading()

@@ -10,6 +10,7 @@ from sidekey.core.framing import CHUNKED, KNOWN_LENGTHS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.buffers import append_piece
+from sidekey.dataplane.connection import Connection
 from sidekey.dataplane.downstream import request_rules
 from sidekey.dataplane.downstream.request_rules import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
 from sidekey.dataplane.worker import Worker
@@ -83,7 +84,7 @@ class Request:
         return pieces
 
 
-class RequestReader:
+class RequestReader(Connection):
     """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
 
     `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
@@ -126,11 +127,10 @@ class RequestReader:
         "_tail",
         "_target",
         "_token",
-        "worker",
     )
 
     def __init__(self, worker: Worker) -> None:
-        self.worker: Final = worker
+        super().__init__(worker)
         self._queue: list[Request] = []
         self._reading: Request | None = None
         self._rules = worker.rules

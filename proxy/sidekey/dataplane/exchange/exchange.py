@@ -1214,7 +1214,7 @@ class Exchange(ExchangeEvents):
     @property
     def _peer(self) -> str:
         """Address of the caller; empty for an operator."""
-        return self._caller.peer if self._caller.operator is None else ""
+        return self._caller.address if self._caller.operator is None else ""
 
     # Backpressure, one direction each.
 

@@ -115,7 +115,7 @@ class Negotiation(CallerEvents):
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
             return problem
-        about = About(self._request_id.decode(), self._caller.peer, self._began)
+        about = About(self._request_id.decode(), self._caller.address, self._began)
         self._lifetime = Lifetime(self._worker, self._tunnels, opened, about)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
             self._wait(self._resolve)
@@ -267,7 +267,7 @@ class Negotiation(CallerEvents):
                 attempt="",
                 request_id=self._request_id.decode(),
                 trace_id=trace_id(self._request.head),
-                peer=self._caller.peer,
+                peer=self._caller.address,
                 upstream="",
                 duration=seconds,
                 grant=0.0,

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
-from typing import cast
+from typing import Final
 
 from httptools import HttpResponseParser
 
 from sidekey.core.framing import UNTIL_CLOSE
-from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
-from sidekey.dataplane.bulk import LONG, is_bare, read_on
+from sidekey.dataplane.connection import BYPASS
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.events import ExchangeEvents
-from sidekey.dataplane.sockets import address_of
 from sidekey.dataplane.upstream.response_reader import ResponseReader
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 from sidekey.network.tls import certificate_refused, tls_problem
 from sidekey.runtime.rules import Rules
+
+PAUSED_BY_CALLER: Final = 2
+"""The caller does not take more of the response."""
 
 
 class Home(ABC):
@@ -49,47 +50,29 @@ class Home(ABC):
         """The connection is free."""
 
 
-class UpstreamConnection(ResponseReader, asyncio.Protocol):
-    """One upstream connection. What each read brings goes to the exchange in one call.
+class UpstreamConnection(ResponseReader):
+    """One upstream connection. It passes each read to the exchange in one call.
 
-    `address` is the upstream's, with its port, or `unknown` of one that was reset at once; `full` says that it takes
-    nothing for now, `_paused` that nothing is read since the caller takes nothing, `_in_turn` that a long body is read
-    past the loop, `_request_sent` that the whole request was written.
+    `_request_sent` is True once the whole request was written.
     """
 
     __slots__ = (
-        "_bypass_left",
         "_clean_end",
-        "_in_turn",
-        "_paused",
         "_request_sent",
-        "address",
-        "deadline",
-        "descriptor",
         "exchange",
-        "full",
         "home",
         "idle_since",
         "reused",
-        "transport",
     )
-
-    transport: asyncio.Transport
 
     def __init__(self, worker: Worker, home: Home) -> None:
         super().__init__(worker)
         self.home = home
-        self.address = ""
         self.exchange: ExchangeEvents | None = None
-        self.deadline = NEVER
         self.idle_since = 0.0
         self.reused = False
-        self.full = False
-        self.descriptor = -1
         self._clean_end = False
-        self._paused = self._in_turn = False
         self._request_sent = False
-        self._bypass_left = 0
 
     # The pool's side.
 
@@ -113,8 +96,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._request_sent = whole
         # A reused connection still has the deadline of its idleness; the write may set another. Nothing is due of an
         # upstream that is not read yet.
-        due = whole and not self._paused
-        self.deadline = self.worker.deadlines.now + rules.timeouts.response if due else NEVER
+        is_due = whole and not self._paused & PAUSED_BY_CALLER
+        self.deadline = self.worker.deadlines.now + rules.timeouts.response if is_due else NEVER
         self.transport.write(data)
 
     def send(self, data: bytes, *, whole: bool) -> None:
@@ -140,7 +123,6 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if not reusable:
             self.abort()
             return
-        paused = self._paused
         again = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
         if not again:
@@ -148,9 +130,8 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
-        if paused and not self.transport.is_closing():
-            # Held for a caller who is still taking the end of the response; the next one is not to wait for them.
-            self.transport.resume_reading()
+        # The caller may still be taking the end of the response; the next exchange must not wait for them.
+        self._resume(PAUSED_BY_CALLER)
         if self._stale_parser:
             self._parser = HttpResponseParser(self)
         self._expect_head()
@@ -165,37 +146,26 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
 
     def hold(self) -> None:
         """Read no more for now: the caller does not take it."""
-        self._paused = True
+        self._pause(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
             self.deadline = NEVER
-            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        self._paused = False
+        self._resume(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle
-            if not self._in_turn:
-                self.transport.resume_reading()
 
     def _detach(self) -> None:
         self.exchange = None
-        self._paused = False
         self.deadline = NEVER
 
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        super().connection_made(transport)
         self._parser = HttpResponseParser(self)
-        self.address = address_of(transport)
-        socket = transport.get_extra_info("socket")
-        if socket is not None:
-            self.descriptor = socket.fileno()
-        worker = self.worker
-        worker.deadlines.watch(self)
-        worker.metrics.upstream_open += 1
+        self.worker.metrics.upstream_open += 1
         self.home.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -204,8 +174,9 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
             # Nothing was asked: these bytes could only be taken for the response to the next request.
             self.transport.abort()
             return
-        if self._bypass_left:
-            self._bypass(data)
+        if self._unparsed:
+            # What follows the body makes the connection unusable.
+            self._not_reusable |= bool(self._receive_unparsed(data))
         elif error := self._read(data):
             self._break(exchange, error)
             return
@@ -222,43 +193,20 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         if head is not None or body or whole:
             exchange.respond(head, body, whole=whole)
 
-    def _bypass(self, data: bytes) -> None:
-        """Take a piece of a long body past the parser."""
-        left = self._bypass_left - len(data)
-        if left <= 0:
-            if left < 0:
-                self._not_reusable = True
-                data = data[: self._bypass_left]
-            left = 0
+    def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:
+        self._body.append(piece)
+        if is_last:
             self._whole = self._stale_parser = True
-        self._bypass_left = left
-        self._body.append(data)
-        if left > BULK and len(data) >= LONG and not (self._in_turn or self._paused) and is_bare(self.transport):
-            self._in_turn = True
-            self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
-
-    def _read_on(self) -> None:
-        """Read more of a long body, past the loop."""
-        if read_on(self.transport, self.data_received, self._wants_more):
-            asyncio.get_running_loop().call_soon(self._read_on)
-        else:
-            self._in_turn = False
-            if not (self._paused or self.transport.is_closing()):
-                self.transport.resume_reading()
-
-    def _wants_more(self) -> bool:
-        """Whether a long read may be received now, all of which is of the body."""
-        return self._bypass_left >= BULK and not self._paused
 
     def _await_body(self) -> None:
         """More of the response's body is to come."""
         head = self._head
-        self.deadline = NEVER if self._paused else self.worker.deadlines.now + self._rules.timeouts.idle
-        if not self._bypass_left and head is not None:
+        is_due = not self._paused & PAUSED_BY_CALLER
+        self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle if is_due else NEVER
+        if not self._unparsed and head is not None:
             left = head.length - self._body_received
             if left > BYPASS:
-                self._bypass_left = left
+                self._unparsed = left
 
     def _break(self, exchange: ExchangeEvents, detail: str) -> None:
         self.abort()

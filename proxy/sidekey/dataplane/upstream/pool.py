@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from sidekey.core.addresses import Address, AllowPrivate
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity, expired
-from sidekey.dataplane.sockets import has_arrived
+from sidekey.dataplane.sockets import descriptor_of, has_arrived
 from sidekey.dataplane.upstream.connection import Home, UpstreamConnection
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
@@ -351,5 +351,5 @@ class Pool(Home):
 
 def quiet(connection: UpstreamConnection) -> bool:
     """Whether nothing has arrived on an idle connection: an end of stream or stray bytes make it unfit for reuse."""
-    descriptor = connection.descriptor
+    descriptor = descriptor_of(connection.transport)
     return descriptor >= 0 and not has_arrived(descriptor)

@@ -10,6 +10,7 @@ from sidekey.core import framing
 from sidekey.core.framing import BODYLESS
 from sidekey.core.headers import RESPONSE_ROLES, Names, Role, tokens
 from sidekey.core.response import ResponseHead
+from sidekey.dataplane.connection import Connection
 from sidekey.dataplane.worker import Worker
 from sidekey.runtime.rules import Limits, Rules
 
@@ -39,7 +40,7 @@ class BadResponse(Exception):
     """Raised inside a parser callback to stop the parser; the reason is safe to show."""
 
 
-class ResponseReader:
+class ResponseReader(Connection):
     """The parsing half of an upstream connection, for one response after the other.
 
     `_head` is that of the final response, once it is whole; `_new_head` is the same until it was handed on, `_body`
@@ -70,14 +71,13 @@ class ResponseReader:
         "_to_head",
         "_whole",
         "keep_for",
-        "worker",
     )
 
     _parser: HttpResponseParser
     """There from the connection's beginning to its end: it refers back to this object."""
 
     def __init__(self, worker: Worker) -> None:
-        self.worker: Final = worker
+        super().__init__(worker)
         self.keep_for = worker.rules.timeouts.idle
         self._rules: Rules = worker.rules
         self._to_head = False
