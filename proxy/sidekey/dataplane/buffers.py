@@ -1,13 +1,13 @@
-"""Limits of what is kept of a body on its way, in bytes, and how its pieces are kept."""
+"""Limits of buffered bytes, and the pieces of a buffered body."""
 
 from typing import Final
 
 WRITE_BUFFER: Final = 512 << 10
-"""Unsent bytes of a connection above which nothing more is read for it. With one read, a slow receiver costs no more
-than 1 MiB; with less the two sides of a fast transfer wait for each other."""
+"""Unsent bytes of a connection above which Sidekey pauses reading for it. With one more read, a slow receiver costs at
+most 1 MiB. With a lower limit, the two sides of a fast transfer would wait for each other."""
 
 SMALL: Final = 4 << 10
-"""Pieces shorter than this are joined: each object has an overhead, which no limit counts."""
+"""Pieces shorter than this are joined, because no limit counts the overhead of an object."""
 
 
 def append_piece(pieces: list[bytes], piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One coarse timer for all deadlines: a tick looks at every watched object, so moving a deadline costs one store."""
+"""One coarse timer for all deadlines. Each tick checks every watched object, so moving a deadline is one assignment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final, Protocol
 
 NEVER: Final = float("inf")
 TICK: Final = 0.1
-"""Seconds between looks: a deadline is kept to within this."""
+"""Seconds between checks, and so the precision of a deadline."""
 
 
 class Watched(Protocol):
-    """What can expire."""
+    """An object with a deadline."""
 
     deadline: float
 
@@ -21,7 +21,7 @@ class Watched(Protocol):
 
 
 class Deadlines:
-    """The clock of the data plane. `now` is the loop's time at the last tick, in seconds."""
+    """The timer of the data plane. `now` is the loop's time at the last tick, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -29,22 +29,22 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to tick."""
+        """Start the timer."""
         self.now = loop.time()
         self._timer = loop.call_later(TICK, self._tick, loop)
 
     def stop(self) -> None:
-        """Stop ticking; nothing expires any more."""
+        """Stop the timer. Nothing expires after this."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def watch(self, watched: Watched) -> None:
-        """Look at an object's deadline from now on."""
+        """Check the deadline of an object from now on."""
         self.watched.add(watched)
 
     def forget(self, watched: Watched) -> None:
-        """Look at it no more."""
+        """Stop checking an object."""
         self.watched.discard(watched)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,8 +52,9 @@ class Deadlines:
         self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Let everything expire whose deadline has passed at `now`."""
+        """Expire the objects whose deadline has passed at `now`."""
         self.now = now
-        for late in [watched for watched in self.watched if watched.deadline <= now]:
-            if late.deadline <= now:
-                late.expired()
+        for watched in [watched for watched in self.watched if watched.deadline <= now]:
+            # The expiry of another object may have moved the deadline.
+            if watched.deadline <= now:
+                watched.expired()

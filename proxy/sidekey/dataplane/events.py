@@ -1,4 +1,4 @@
-"""What the two connections tell an exchange: all that they know of it."""
+"""The events that the connections of a caller and an upstream report to an exchange."""
 
 from __future__ import annotations
 
@@ -9,59 +9,65 @@ from sidekey.errors import Problem
 
 
 class CallerEvents(ABC):
-    """What answers a request, as the connection of its caller sees it: an exchange, or the opening of a tunnel.
+    """Events of a caller's connection. An exchange handles them, or the negotiation of a tunnel.
 
-    An abstract class rather than a `typing.Protocol`: compiled, a call through it costs a tenth.
+    It is an abstract class, not a `typing.Protocol`: a compiled call through it takes a tenth of the time.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def begin(self) -> None:
-        """Admit the request and send it on, or answer it. The whole read that completed its head has been parsed."""
+        """Start the request. The read that completed its head is parsed to its end."""
 
     @abstractmethod
     def upload(self) -> None:
-        """More of the body has arrived, or its end."""
+        """Handle more of the body, or its end."""
 
     @abstractmethod
     def refuse(self, problem: Problem) -> None:
-        """The request cannot be read to its end: end with this response, or cut one that has begun."""
+        """End with this response, or cut one that has begun: the rest of the request cannot be read."""
 
     @abstractmethod
     def caller_lost(self) -> None:
-        """The caller has left: nothing more is done for them."""
+        """Stop: the caller has left."""
 
     @abstractmethod
     def caller_full(self) -> None:
-        """The caller takes no more of the response for now."""
+        """Pause the response: the caller takes no more of it for now."""
 
     @abstractmethod
     def caller_drained(self) -> None:
-        """The caller takes more."""
+        """Continue the response: the caller takes more."""
 
 
 class ExchangeEvents(CallerEvents):
-    """An exchange, as the connections of its caller and its upstream see it."""
+    """Events of both connections."""
 
     __slots__ = ()
 
     @abstractmethod
     def interim(self) -> None:
-        """The upstream asks for the body (100)."""
+        """Handle 100 Continue from the upstream."""
 
     @abstractmethod
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
-        """Part of the response has come: its head where it is new, pieces of its body, and whether that is all."""
+        """Handle a part of the response: its head, unless that came earlier, and pieces of its body.
+
+        `whole` is True for the last part.
+        """
 
     @abstractmethod
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
-        """No (further) response comes. `stale`: a reused connection ended before a byte of it."""
+        """Handle the loss of the connection before the end of the response.
+
+        `stale` is True if the connection was reused and brought no byte of the response.
+        """
 
     @abstractmethod
     def upstream_full(self) -> None:
-        """The upstream takes no more of the body for now."""
+        """Pause the request body: the upstream takes no more of it for now."""
 
     @abstractmethod
     def upstream_drained(self) -> None:
-        """The upstream takes more."""
+        """Continue the request body: the upstream takes more."""

@@ -1,7 +1,7 @@
 """Request bodies that Sidekey holds until they are complete, to sign them, within `limits.held_bodies`.
 
-No request waits for memory: a body that does not fit is refused at once. One integration may use half of the limit, so
-that its callers cannot exclude those of all other integrations.
+A body that does not fit is refused at once. One integration may use half of the limit, so that its callers cannot
+exclude the callers of all other integrations.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
 SLOWEST: Final = 16 << 10
-"""Bytes per second that a held body must bring on average, once `timeouts.idle` has passed.
+"""Bytes per second that a held body must average once `timeouts.idle` has passed.
 
-`timeouts.idle` ends only a caller that pauses. One that sends a byte now and then would hold its memory for ever.
+`timeouts.idle` ends only callers that pause. A caller that sends a byte now and then would hold its memory for ever.
 """
 
 _FULL: Final = Problem(
@@ -41,7 +41,7 @@ class HeldBody:
     def add(self, pieces: list[bytes], length: int) -> Problem | None:
         """Add pieces and reserve what the body needs, or return why it is refused.
 
-        A `length` that the head tells is reserved at once, a chunked body (CHUNKED) as it arrives.
+        The `length` in the head is reserved at once. A chunked body (CHUNKED) is reserved as it arrives.
         """
         for piece in pieces:
             self._size += len(piece)
@@ -54,16 +54,16 @@ class HeldBody:
         return None
 
     def is_too_slow(self, now: float, idle: float) -> bool:
-        """Return True if the body has brought too little by `now`. `idle` is `timeouts.idle`."""
+        """Return True if the body is slower than SLOWEST. `idle` is `timeouts.idle`."""
         return self._size < (now - self._began - idle) * SLOWEST
 
     def collect(self) -> list[bytes]:
-        """Return the pieces of the complete body, whose bytes stay reserved."""
+        """Return the pieces of the complete body. Its bytes stay reserved."""
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def release(self, size: int) -> None:
-        """Release bytes that were written. A body that is written a second time has none left to release."""
+        """Release bytes that were written. A second write of the body releases none."""
         size = min(size, self._reserved)
         if size:
             self._reserved -= size

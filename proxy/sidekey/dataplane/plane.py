@@ -1,4 +1,4 @@
-"""The data plane of one process: its parts put together, and what becomes of them on a reload and at the end."""
+"""The data plane of one process: it connects the parts, replaces the snapshot, and shuts down."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ from sidekey.runtime.snapshot import Integration, Snapshot
 
 
 class DataPlane:
-    """Serves callers' connections by a snapshot.
+    """Serves callers' connections with a snapshot.
 
-    `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
-    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect (of the
-    request of this id, where it is of one) and returns the id under which it did; it must not raise. `wall` gives the
-    time that is signed, in seconds since the epoch.
+    At the first request of an integration, `source_of` creates its grant source, and `identity_of` finds the source of
+    its client certificate, if it has one. `leaves` are the certificates for tunnels. `report` and `wall` are those of
+    the `Worker`.
     """
 
     __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
@@ -88,24 +87,24 @@ class DataPlane:
         return Exchange(self.worker, self.index, connection, request)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Make ready to judge and serve every request by another snapshot; the result does so from then on.
+        """Prepare another snapshot. The returned function applies it to requests that begin after it.
 
-        Requests that have begun keep the rules, integration and connections that they began with. The limit of requests
-        in flight is `Worker.limit_in_flight`'s.
+        Earlier requests keep their rules, integration and connections. `Worker.limit_in_flight` sets the limit of
+        requests in flight.
         """
         return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
 
     def drain(self) -> None:
-        """From now on every response closes its connection."""
+        """Close each connection with its next response."""
         self.worker.drain()
 
     async def finish(self, grace: float) -> bool:
-        """Let exchanges in flight end within `grace` seconds, then end everything; True if none was cut."""
+        """Wait up to `grace` seconds for exchanges in flight, then close. Return True if none was cut."""
         clean = await self.worker.finish(grace)
         await self.close()
         return clean
 
     async def close(self) -> None:
-        """End everything at once."""
+        """Close every connection and cancel every task."""
         await self.worker.close()
         self.pools.abort_idle()

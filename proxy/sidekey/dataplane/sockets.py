@@ -1,4 +1,4 @@
-"""What a transport does not tell of its socket, or does only at the loop's next turn."""
+"""Operations on the socket of a transport, which does them only at the next turn of the loop, or not at all."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _PIECE: Final = 64 << 10
 
 
 def has_arrived(descriptor: int) -> bool:
-    """Whether something waits to be read: bytes, an end of stream, or an error."""
+    """Return True if the socket has input: bytes, an end of stream, or an error."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
-    """The descriptor of a transport's socket; -1 where there is none, or no more."""
+    """Return the descriptor of the transport's socket, or -1 if the transport has no open socket."""
     sock: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
     return -1 if sock is None else sock.fileno()
 
 
 def address_of(transport: asyncio.BaseTransport | None) -> str:
-    """Address and port of a transport's peer, or `unix`; `unknown` of one that had reset the connection at once.
+    """Return the peer's address and port, or `unix`.
 
-    Loops ask the socket, which then knows it no more. It is never empty: a peer must not look like none.
+    A socket does not know the peer after a reset: then this is `unknown`. It is never empty, which would mean no peer.
     """
     name: object = None if transport is None else transport.get_extra_info("peername")
     if isinstance(name, tuple):
@@ -42,13 +42,13 @@ def address_of(transport: asyncio.BaseTransport | None) -> str:
 
 
 def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether nothing waits to be read from a transport's socket."""
+    """Return True if the transport's socket has no input."""
     descriptor = descriptor_of(transport)
     return descriptor < 0 or not has_arrived(descriptor)
 
 
 def half_close(transport: asyncio.BaseTransport) -> None:
-    """Send the end of stream now, where there is a socket. Raises OSError where the peer has reset the connection."""
+    """Send the end of stream now, if there is a socket. Raises OSError if the peer has reset the connection."""
     descriptor = descriptor_of(transport)
     if descriptor >= 0:
         with _borrowed(descriptor) as sock:
@@ -56,9 +56,9 @@ def half_close(transport: asyncio.BaseTransport) -> None:
 
 
 def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
-    """Let nothing arrive any more where nothing has; whether that is so, and a close resets nothing.
+    """Refuse further input if the socket has none. Return True if it has none, so that a close resets nothing.
 
-    A transport closes its socket at the loop's next turn, and what arrives until then would be reset.
+    A transport closes its socket at the next turn of the loop, and would reset input that arrives until then.
     """
     descriptor = descriptor_of(transport)
     if descriptor < 0:
@@ -69,13 +69,13 @@ def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
             receive_again(sock)
             return False
         if sock.family == socket.AF_UNIX:
-            # Nothing was refused before the look.
+            # `refuse_payload` does not work for these.
             _drop_rest(sock)
         return True
 
 
 def drop_rest(transport: asyncio.BaseTransport) -> None:
-    """Let nothing arrive any more, and read and drop what has: a close resets nothing then."""
+    """Refuse further input and discard what has arrived, so that a close resets nothing."""
     descriptor = descriptor_of(transport)
     if descriptor >= 0:
         with _borrowed(descriptor) as sock:
@@ -85,17 +85,17 @@ def drop_rest(transport: asyncio.BaseTransport) -> None:
 
 def _drop_rest(sock: socket.socket) -> None:
     if sock.family == socket.AF_UNIX:
-        # No packets that could be dropped: here the kernel keeps a peer from sending, once and for all.
+        # There are no packets to drop, but the kernel can stop the peer from sending, for good.
         with suppress(OSError):  # the peer has left
             sock.shutdown(socket.SHUT_RD)
-    with suppress(OSError):  # nothing is left to read, or the peer has reset it
+    with suppress(OSError):  # nothing is left to read, or the peer has reset the connection
         while sock.recv(_PIECE, socket.MSG_DONTWAIT):
             pass
 
 
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """A socket object for a descriptor that stays its owner's."""
+    """Yield a socket object that does not close the descriptor."""
     sock = socket.socket(fileno=descriptor)
     try:
         yield sock
@@ -104,7 +104,7 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once by a reset where the connection is TCP: what was cut does not look complete then."""
+    """Close at once, over TCP with a reset, so that a cut message does not look complete."""
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -1,4 +1,4 @@
-"""What every part of the data plane shares: the rules of now, one timer, counters, tasks, and the way to a drain."""
+"""The state that all parts of the data plane share: current rules, the timer, counters, tasks and connections."""
 
 from __future__ import annotations
 
@@ -24,56 +24,57 @@ from sidekey.runtime.snapshot import Snapshot
 T = TypeVar("T")
 
 SIGNING_THREADS: Final = min(28, os.cpu_count() or 1)
-"""Requests that are signed in threads at a time. The loop has four threads more, up to 32 (`ThreadPoolExecutor`): names
-are resolved there, secrets read and tokens fetched, whatever is being signed."""
+"""Requests that threads sign at a time. The loop's executor has four more threads, up to 32 in all, so that signing
+never stops resolving names, reading secrets and fetching tokens."""
 
 _NICENESS: Final = 19
-"""The niceness of a thread that signs a long body, so that the loop goes first: of 80 bodies of 8 MiB on one core, it
-waited over 2 ms in 38 to 51 cases at equal weight, in 1 to 4 at 19. RSA threads would starve, and keep equal weight."""
+"""The niceness of a thread that signs a long body, so that the loop goes first. While 80 bodies of 8 MiB were signed on
+one core, the loop waited longer than 2 ms in 38 to 51 cases with equal weight, and in 1 to 4 with this one.
+
+Threads that sign with RSA would starve, and keep equal weight."""
 
 _DIGITS: Final[tuple[bytes, ...]] = tuple(b"%x" % digit for digit in range(16))
 
 
 class Closable(Protocol):
-    """A caller's connection, as far as its end concerns the worker."""
+    """A caller's connection that the worker can close."""
 
     @property
     def idle_since(self) -> float:
-        """Since when nothing is under way, by the loop's time; NEVER where something is."""
+        """The time since which the connection has been idle, by the loop's clock; NEVER if it is not idle."""
         ...
 
     @property
     def unsent(self) -> bool:
-        """Whether part of a response has not left yet."""
+        """True if part of a response is still unsent."""
         ...
 
     def close_if_idle(self) -> bool:
-        """Close the connection where nothing is under way and nothing has arrived; whether it did."""
+        """Close the connection and return True if it is idle and nothing has arrived."""
         ...
 
     def wind_down(self, *, patient: bool) -> None:
-        """Have the connection end as soon as nothing is under way.
+        """Close the connection if it is idle.
 
-        At a `patient` look what is idle goes on: its next request may be about to come, and the response to that tells
-        the caller that the connection ends.
+        While `patient`, idle connections stay open: the next request may be about to come, and its response tells the
+        caller that the connection ends.
         """
         ...
 
     def end(self) -> None:
-        """Close it now, with a reset where something is cut."""
+        """Close the connection now, with a reset if a response is cut."""
         ...
 
 
 class Worker:
-    """One process's share of the work, without any knowledge of integrations.
+    """The data plane's state for one process. It does not know integrations.
 
-    `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
-    many of one origin, `is_divided` whether that is less. `held_bytes` are reserved for bodies that are held to be
-    signed, `_held_by` has those of each integration by ID. `descriptors` is how many there are for connections
-    on either side. `instance` is the random word in this process's Via. `report` logs a defect, under the id of the
-    request that it is of where there is one, and returns the id under which it did; it must not raise. `wall` gives
-    the time that is signed, in seconds since the epoch. `signing` is passed by whoever signs in a thread, first
-    come, first served.
+    `rules` apply to requests that begin now. `in_flight_limit` limits the requests in flight, and `origin_limit` those
+    of one origin. `is_divided` is True if that is less. `held_bytes` are reserved for bodies that are held to be
+    signed, `_held_by` counts them by the ID of the integration. `descriptors` limits the connections of both sides.
+    `instance` is the random word in this process's Via. `report` logs a defect with the ID of its request, if any,
+    returns the ID of the log entry, and must not raise. `wall` returns the time for signatures, in seconds since the
+    epoch. `signing` limits the requests that threads sign.
     """
 
     __slots__ = (
@@ -116,7 +117,7 @@ class Worker:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.instance = secrets.token_hex(4).encode()
-        # The next id but for its last digit, how many of 16 that is, and the last digit that was given out.
+        # The ID of the previous request, without its last digit and as two numbers.
         self._id_beginning = self.instance + b"-"
         self._id_count = self._id_digit = 0
         self.rules = self._rules(snapshot)
@@ -136,11 +137,11 @@ class Worker:
         self._held_by: dict[str, int] = {}
         self.descriptors = sys.maxsize
         self._report = report
-        # The oldest first, which is how those are told apart that are idle since the same tick.
+        # The oldest first: that order decides between connections that became idle in the same tick.
         self._connections: dict[Closable, None] = {}
-        # The tick at which a look for idle callers has found all that there were.
+        # The tick in which `_make_room` found no further idle connection.
         self._exhausted_at = NEVER
-        # Tunnels whose bytes pass, from before their target is connected.
+        # Passthrough tunnels, including those that are still connecting.
         self._passages: set[Closable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -149,7 +150,7 @@ class Worker:
         return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
-        """Make the rules of a snapshot; the result puts them in force for the requests that begin from then on."""
+        """Prepare the rules of a snapshot. The returned function applies them to requests that begin after it."""
         rules, divided = self._rules(snapshot), snapshot.several_origins
 
         def commit() -> None:
@@ -159,32 +160,32 @@ class Worker:
 
         return commit
 
-    def limit_in_flight(self, most: int) -> None:
-        """Admit at most so many requests at a time: of one origin half of them (rounded up) where there are several."""
-        self.in_flight_limit = self.metrics.in_flight_limit = most
-        self.origin_limit = (most + 1) // 2 if self.is_divided else most
+    def limit_in_flight(self, limit: int) -> None:
+        """Limit the requests in flight. If there are several origins, one origin gets half of the limit, rounded up."""
+        self.in_flight_limit = self.metrics.in_flight_limit = limit
+        self.origin_limit = (limit + 1) // 2 if self.is_divided else limit
 
     # Requests in flight.
 
     @property
     def is_full(self) -> bool:
-        """Whether more requests are in flight than may be."""
+        """True if more requests are in flight than the limit allows."""
         return self.metrics.in_flight > self.in_flight_limit
 
     def enter(self) -> float:
-        """Count a request in; the moment of its start, on the monotonic clock."""
+        """Count a request in, and return its start by the monotonic clock."""
         self.metrics.in_flight += 1
         return self.clock()
 
     def leave(self, began: float) -> float:
-        """Count a request out; its duration in seconds."""
+        """Count a request out, and return its duration in seconds."""
         self.metrics.in_flight -= 1
         return self.clock() - began
 
     def reserve_body(self, integration: str, size: int) -> bool:
-        """Count bytes that are held of an integration's bodies; return False if they do not fit.
+        """Reserve bytes for a body of an integration, or return False if they do not fit.
 
-        They count by the integration's ID, not by its object, which a reload replaces while bodies are held.
+        The integration counts by its ID: a reload replaces the object while bodies are held.
         """
         limit, held = self.rules.limits.held_bodies, self._held_by.get(integration, 0) + size
         if self.held_bytes + size > limit or held > limit // 2:
@@ -194,17 +195,14 @@ class Worker:
         return True
 
     def release_body(self, integration: str, size: int) -> None:
-        """Count bytes out that `reserve_body` has counted in."""
+        """Release bytes that `reserve_body` has reserved."""
         self.held_bytes -= size
         self._held_by[integration] -= size
         if not self._held_by[integration]:
             del self._held_by[integration]
 
     def next_id(self) -> bytes:
-        """The id of one request: the process's word and a count. Its caller sees it, its upstream does not.
-
-        All but the last digit is written once for 16 of them: each request has one.
-        """
+        """Return a new request ID: the process's random word and a count. Callers see it, upstreams do not."""
         digit = self._id_digit + 1
         if digit == 16:
             digit = 0
@@ -216,17 +214,17 @@ class Worker:
     # Tasks.
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task and hold on to it; a defect in it is reported."""
+        """Run a task until `close`, and report a defect in it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     async def in_thread(self, sign: Callable[[], T], *, long: bool) -> T:
-        """What it returns, in one of the loop's threads, or in one that gives way to the loop where it takes long."""
+        """Run `sign` in a thread. If it takes `long`, the thread has low priority, so that the loop keeps running."""
         return await asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
 
     def run(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a step of a request that is not the business of whoever calls: its problem, or defect, goes to `fail`."""
+        """Run a step of a request. Its problem, or the problem for its defect, goes to `fail` and not to the caller."""
         try:
             problem = step()
         except Exception as error:  # noqa: BLE001  a defect is reported and answered
@@ -235,13 +233,13 @@ class Worker:
             fail(problem)
 
     def soon(self, step: Callable[[], Problem | None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """The same once others have had their turn."""
+        """Run a step as `run` does, at the next turn of the loop."""
         asyncio.get_running_loop().call_soon(self.run, step, fail, request_id)
 
     def attempt(
         self, work: Callable[[], Awaitable[Problem | None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> None:
-        """Run a task for a request. The problem that it returns or raises, or its defect, is answered by `fail`."""
+        """Run a task for a request. The problem that it returns or raises, or that of its defect, goes to `fail`."""
         self.spawn(self._attempted(work, fail, request_id))
 
     async def _attempted(
@@ -253,7 +251,7 @@ class Worker:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             problem = self.defect(error, request_id)
-        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
+        # Outside the handler: `fail` may parse the next request, and the reader finds an error's cause in its context.
         if problem is not None:
             fail(problem)
 
@@ -264,72 +262,73 @@ class Worker:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a task is under way."""
+        """True if a task is running."""
         return bool(self._tasks)
 
     def defect(self, error: BaseException, request_id: bytes) -> Problem:
-        """Report a defect of ours in a request; the response carries its id and nothing else of it."""
+        """Report a defect in a request. Return a problem that has the ID of the log entry and no detail."""
         logged = self._report(error, request_id.decode())
         return Problem("internal_error", f"a defect of Sidekey, logged as {logged}", sent="maybe")
 
-    # Callers' connections, and the end.
+    # Callers' connections, and the drain.
 
-    def limit_descriptors(self, most: int) -> None:
-        """Have at most so many connections, of callers and to upstreams together."""
-        self.descriptors = most
+    def limit_descriptors(self, limit: int) -> None:
+        """Limit the connections, of callers and to upstreams together."""
+        self.descriptors = limit
 
     def opened(self, connection: Closable) -> bool:
-        """Hear of a caller's connection; False where there is no room for it, so that it must close."""
+        """Register a caller's connection. Return False if there is no room for it, so that it must close."""
         self._make_room()
         self._connections[connection] = None
-        return self._lacking_for_callers() <= 0
+        return self._excess() <= 0
 
     def enter_passage(self, passage: Closable) -> bool:
-        """Reserve a descriptor for the target of a tunnel that passes bytes, or return False if there is no room.
+        """Reserve a descriptor for the target of a passthrough tunnel, or return False if there is no room.
 
-        A passage takes two descriptors and never makes room for another connection. So passages get at most half of the
-        room of callers.
+        Such a tunnel needs two descriptors and never makes room for other connections. So these tunnels get at most
+        half of the callers' room.
         """
         room = self.descriptors - self.in_flight_limit
         if len(self._passages) >= max(1, room // 4):
             return False
         self._make_room()
-        if self._lacking_for_callers() >= 0:
+        if self._excess() >= 0:
             return False
         self._passages.add(passage)
         return True
 
     def leave_passage(self, passage: Closable) -> None:
-        """Release the descriptor of a passage's target."""
+        """Release the descriptor of a passthrough tunnel's target."""
         self._passages.discard(passage)
 
     def _make_room(self) -> None:
-        """Have a descriptor free, as far as some connection is idle.
+        """Close the callers' connections that have been idle for the longest time, if descriptors run short.
 
-        Each request that may be in flight keeps the one for its upstream, and each passage the one for its target. For
-        others, those that have been idle for the longest time make room: several at a time, since looking for them
-        takes longer the more there are. Where there are not so many, nobody is looked for until the next tick: each
-        connection of an attacker who has all others under way would cost a look at all of them.
+        It closes several at a time, because the search looks at all connections. If it finds too few, the next search
+        waits for the next tick: otherwise an attacker with busy connections would cause a search with each new one.
         """
-        if self._lacking_for_callers() >= 0 and self._exhausted_at != self.deadlines.now:
-            wanted = 1 + len(self._connections) // 16
-            for each in heapq.nsmallest(wanted, self._connections, key=_idle_since):
-                if each.close_if_idle():
-                    self.closed(each)
-                    wanted -= 1
-            if wanted:
+        if self._excess() >= 0 and self._exhausted_at != self.deadlines.now:
+            required = 1 + len(self._connections) // 16
+            for connection in heapq.nsmallest(required, self._connections, key=_idle_since):
+                if connection.close_if_idle():
+                    self.closed(connection)
+                    required -= 1
+            if required:
                 self._exhausted_at = self.deadlines.now
 
-    def _lacking_for_callers(self) -> int:
-        """By how much callers' connections exceed their room; below 0, how many more there may be."""
-        kept = max(self.in_flight_limit + len(self._passages), self._upstreams())
-        return len(self._connections) + kept - self.descriptors
+    def _excess(self) -> int:
+        """Return by how much callers' connections exceed their room. If negative, more connections fit.
+
+        Requests in flight and passthrough tunnels reserve a descriptor each for their upstream.
+        """
+        reserved = max(self.in_flight_limit + len(self._passages), self._upstreams())
+        return len(self._connections) + reserved - self.descriptors
 
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
 
     async def connecting(self, dialled: Awaitable[T], stats: IntegrationStats) -> T:
-        """The connection to an upstream that is being made, which is counted; what comes of it counts in `stats`."""
+        """Await the connection to an upstream. Count it while it connects, and its outcome in `stats`."""
         metrics, outcome = self.metrics, "proxy_internal_error"
         metrics.upstream_connecting += 1
         try:
@@ -339,7 +338,7 @@ class Worker:
             outcome = raised.problem.error
             raise
         except asyncio.CancelledError:
-            # The process ends before anything has come of it.
+            # The process ends: there is no outcome.
             outcome = ""
             raise
         finally:
@@ -350,58 +349,58 @@ class Worker:
 
     @property
     def has_no_room(self) -> bool:
-        """Whether another connection to an upstream takes a descriptor that is not there."""
+        """True if no descriptor is left for another connection to an upstream."""
         return self._upstreams() + len(self._connections) >= self.descriptors
 
-    def handed_over(self, former: Closable, successor: Closable) -> None:
-        """Hear that another one has a caller's connection now."""
-        self.closed(former)
+    def handed_over(self, previous: Closable, successor: Closable) -> None:
+        """Register the successor that took over a caller's transport."""
+        self.closed(previous)
         self._connections[successor] = None
 
     def closed(self, connection: Closable) -> None:
-        """Hear that it is closed."""
+        """Remove a closed connection."""
         self._connections.pop(connection, None)
 
     @property
     def connections(self) -> frozenset[Closable]:
-        """The callers' connections that are open."""
+        """The open connections of callers."""
         return frozenset(self._connections)
 
     def drain(self) -> None:
-        """From now on every response closes its connection."""
+        """Close each connection with its next response."""
         self.draining = True
 
     async def finish(self, grace: float) -> bool:
-        """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
+        """Wait up to `grace` seconds for exchanges in flight and requests that have arrived. Return True if all ended.
 
-        What stays idle for a tick is told that its connection ends, and closed when the caller has ended its side as
-        well, or a while after: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        An idle connection gets an end of stream after one tick. It closes once the caller has ended its side too, or
+        after a while, because closing a socket with unread bytes resets the connection (RFC 9112 9.6).
         """
         self.finishing = True
         patient = True
         try:
             async with asyncio.timeout(grace):
-                # No event tells that a caller has read the end of its response.
+                # No event reports that a caller has read the end of its response.
                 while self._wind_down(patient=patient):
                     await asyncio.sleep(TICK)
                     patient = False
         except TimeoutError:
-            return not self.metrics.in_flight and not any(each.unsent for each in self._connections)
+            return not self.metrics.in_flight and not any(connection.unsent for connection in self._connections)
         return True
 
     def _wind_down(self, *, patient: bool) -> bool:
-        """Have every connection end; whether something is left to wait for."""
+        """Close idle connections. Return True if there is something left to wait for."""
         for connection in self.connections:
             connection.wind_down(patient=patient)
         return bool(self._connections or self.metrics.in_flight)
 
     def cut(self) -> None:
-        """End every connection at once, what is cut of a response by a reset."""
+        """Close every connection at once, with a reset if a response is cut."""
         for connection in self.connections:
             connection.end()
 
     async def close(self) -> None:
-        """End every connection, and every task, at once."""
+        """Close every connection and cancel every task."""
         self.deadlines.stop()
         self.cut()
         tasks = list(self._tasks)
@@ -412,13 +411,13 @@ class Worker:
 
 
 def _give_way() -> None:
-    """Let the loop go first where this thread and the loop want the same processor."""
+    """Lower the priority of this thread, so that the loop goes first on a shared processor."""
     if sys.platform == "linux":
-        # Elsewhere it is the process that has a niceness (POSIX). A sandbox may refuse it.
+        # On other systems the niceness is that of the process. A sandbox may refuse the call.
         with suppress(OSError):
             os.nice(_NICENESS)
 
 
 def _idle_since(connection: Closable) -> float:
-    # In milliseconds: it is told by a deadline, whose rounding must not part those that are idle since the same tick.
+    # Rounded to milliseconds: it is computed from a deadline, and one tick must give one value.
     return round(connection.idle_since, 3)

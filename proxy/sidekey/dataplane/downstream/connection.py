@@ -1,4 +1,4 @@
-"""A caller's connection: parses requests, keeps their order, and knows how the connection ends."""
+"""A caller's connection: it parses requests, starts them in order, and ends the connection."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
 SHORT_READ: Final = 4 << 10
-"""A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
+"""A read up to this size is parsed at once, because its length bounds the number of requests in it."""
 LINGER: Final = 2.0
 LINGER_AT_MOST: Final = 30.0
-"""Seconds, from the last byte and in all, that a caller has to end its side once ours has ended (RFC 9112 9.6). What
-still comes is read and dropped: a reset could overtake our response, and does not tell that a request may be sent
-again."""
+"""Seconds after the last byte, and in all, within which a caller must end its side once Sidekey has ended its own (RFC
+9112 9.6). Sidekey reads and discards what still comes, because a reset could overtake the response."""
 
 PAUSED_BY_QUEUE: Final = 2
 PAUSED_BY_BODY: Final = 4
@@ -35,10 +34,11 @@ NO_DESCRIPTOR: Final = Problem(
 
 
 class CallerConnection(RequestReader):
-    """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
+    """One connection of a caller. `exchange` is the current exchange, `_request` its request. Others wait in `_queue`.
 
-    `_uploading` says that the exchange has not been told of its request's end, `_discarding` that the connection's end
-    is certain: what still arrives has no meaning any more. `operator` is who sends, if this process does.
+    `_uploading` is True until the exchange has seen the end of its request. `_discarding` is True once the connection
+    must end: further input is ignored. `_head_due` is True if the deadline is that of an incomplete head. `_pumping` is
+    True while `_pump` runs. `operator` is set if this process sends the requests itself.
     """
 
     __slots__ = (
@@ -72,25 +72,25 @@ class CallerConnection(RequestReader):
 
     @property
     def unsent(self) -> bool:
-        """Whether part of a response has not left yet."""
+        """True if part of a response is still unsent."""
         return self.transport.get_write_buffer_size() > 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether no exchange is under way."""
+        """True if there is no exchange."""
         return self.exchange is None
 
     @property
     def idle_since(self) -> float:
-        """Since when it waits for the first byte of a request; NEVER where it does not."""
+        """The time since which the connection waits for the first byte of a request; NEVER if it does not wait."""
         if self.exchange is not None or self._line or self._discarding or self.unsent:
             return NEVER
-        # By the rules that the deadline was set by: a reload must not move this.
+        # With the rules that set the deadline: a reload must not change the result.
         return self.deadline - self._rules.timeouts.keep_alive
 
     @property
     def _awaits_tunnel(self) -> bool:
-        """Whether a CONNECT was read: what follows it is for a tunnel, or for nobody."""
+        """True once a CONNECT was read. What follows it belongs to a tunnel."""
         return bool(self._paused & PAUSED_BY_CONNECT)
 
     # The transport's side.
@@ -101,8 +101,7 @@ class CallerConnection(RequestReader):
         has_room = worker.opened(self)
         self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
         if not has_room:
-            # Everybody else has a request under way. What is said now, before the request is read, is all that can be
-            # done without keeping the descriptor.
+            # All other connections are busy. A response before the request needs no descriptor for longer.
             self._refuse(NO_DESCRIPTOR, 0)
             drop_rest(self.transport)
             self.transport.close()
@@ -140,9 +139,10 @@ class CallerConnection(RequestReader):
             self._parse(data)
 
     def _parse(self, data: bytes, waiting: int = -1) -> None:
-        """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all.
+        """Parse one read, then act on what it completed. A read with a parse error has no effect but the error.
 
-        `waiting` is the number of requests queued before the read, where `data` is only what follows an upgrade in it.
+        `waiting` is the number of requests that were queued before the read, if `data` is the rest of a read behind an
+        upgrade.
         """
         if waiting < 0:
             waiting = len(self._queue)
@@ -160,7 +160,7 @@ class CallerConnection(RequestReader):
                 problem = self._over_bounds()
             if problem is not None:
                 waiting = self._keep_complete()
-        # Out of the handlers: what is parsed inside one tells no reason of its own (`_problem_of`).
+        # Outside the handlers: this may parse more, and `_problem_of` finds an error's cause in its context.
         if problem is not None:
             self._refuse(problem, waiting)
         elif passed_over >= 0:
@@ -175,9 +175,9 @@ class CallerConnection(RequestReader):
             self._go_on()
 
     def _keep_complete(self) -> int:
-        """Keep what is complete of a read whose last request is over a limit: that one alone is refused.
+        """Keep the complete requests of a read whose last request exceeds a limit.
 
-        Return how many of the queued requests stay.
+        Return the number of queued requests that stay.
         """
         if self._reading is None:
             if self._uploading:
@@ -186,7 +186,7 @@ class CallerConnection(RequestReader):
         return len(self._queue) - (self._reading in self._queue)
 
     def _go_on(self) -> None:
-        """Act on what a read has brought."""
+        """Act on what a read has completed."""
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self.full and not self._pumping:
@@ -194,7 +194,7 @@ class CallerConnection(RequestReader):
             elif queue:
                 self._pump()
             elif self._line and not self._head_due:
-                # The first bytes of a head that is not whole: it is due from now on, however it dribbles.
+                # The deadline of an incomplete head counts from its first bytes.
                 self._head_due = True
                 self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
             return
@@ -204,7 +204,7 @@ class CallerConnection(RequestReader):
             self._pause(PAUSED_BY_QUEUE)
 
     def _progress(self) -> None:
-        """Bytes of the body of the exchange under way have arrived, or its end."""
+        """Tell the exchange that more of the body has arrived, or its end."""
         exchange, request = self.exchange, self._request
         if exchange is None or request is None:
             return
@@ -214,7 +214,7 @@ class CallerConnection(RequestReader):
             self._await_body(request)
 
     def _await_body(self, request: Request) -> None:
-        """Set what time there is for the rest of a body; a long one is passed on without the parser."""
+        """Set the deadline for the rest of a body, and let a long rest skip the parser."""
         if request.complete:
             self.deadline = NEVER
         elif not self._paused & ~PAUSED_FOR_TURN:
@@ -237,7 +237,7 @@ class CallerConnection(RequestReader):
     # The order of requests.
 
     def _pump(self) -> None:
-        """Begin what waits, then parse what was held back, until something has to be waited for."""
+        """Start queued requests and parse buffered input until something blocks."""
         if self._pumping:
             return
         self._pumping = True
@@ -257,7 +257,7 @@ class CallerConnection(RequestReader):
             self._resume(PAUSED_BY_QUEUE)
 
     def _may_parse(self) -> bool:
-        """Whether what was held back has its turn: nothing is under way, or what is needs its body and has room."""
+        """Return True if there is no exchange, or if it can take more of its body."""
         request = self._request
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
@@ -276,11 +276,14 @@ class CallerConnection(RequestReader):
             self._await_body(request)
 
     def _carry(self, exchange: CallerEvents | None, request: Request | None) -> None:
-        """Have this exchange, or none, under way."""
+        """Make this the current exchange."""
         self.exchange, self._request = exchange, request
 
     def _refuse(self, problem: Problem, waiting: int) -> None:
-        """Answer an error of the request that is being read, after those before it, and read no more."""
+        """Answer the request that is being read with an error, after those before it, and read no more.
+
+        `waiting` is the number of queued requests that stay.
+        """
         queue = self._queue
         while len(queue) > waiting:
             queue.pop()
@@ -295,38 +298,38 @@ class CallerConnection(RequestReader):
         queue.append(refused)
         self._pump()
 
-    # What the exchange asks for.
+    # For the exchange.
 
     def deliver(self, data: bytes) -> None:
         """Write a piece of a response."""
         self.transport.write(data)
 
     def exchange_over(self, *, keep_alive: bool) -> None:
-        """The exchange is answered: go on with the next request, or end the connection as the response said."""
+        """Go on with the next request after the response, or end the connection as the response announced."""
         request = self._request
         self._uploading = False
         if not keep_alive:
-            # A caller that did not ask for the end may have sent more before it knew of it.
+            # A caller that did not ask for the end may have sent more. So may one that sent a CONNECT.
             unread = request is None or not request.complete or request.head.keep_alive
-            # Some callers send on before they have the response to a CONNECT.
             self.close(unread=unread or bool(self._queue or self._held) or self._awaits_tunnel)
             self._carry(None, None)
             return
         self._carry(None, None)
         self._head_due = bool(self._line)
         if self.full:
-            # The end of the response is still on its way: timeouts.write runs on, and what follows waits.
+            # The end of the response is still unsent: `timeouts.write` continues, and the next request waits.
             return
         self._await_head()
         if self._queue or self._held or self._paused:
-            # The upstream may have answered while it was too full for the end of the body.
+            # The upstream may have responded before it took the end of the body.
             self._resume(PAUSED_BY_BODY)
             self._pump()
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes, bool]:
-        """Leave the transport, whose reading is paused, to a tunnel.
+        """Release the paused transport to a tunnel.
 
-        With it what has arrived after the CONNECT, and whether the caller takes no more: a transport tells that once.
+        Return it with the bytes behind the CONNECT, and with True if the caller takes no more: a transport reports that
+        only once.
         """
         held, self._held = self._held, b""
         self._discarding = True
@@ -336,12 +339,12 @@ class CallerConnection(RequestReader):
         return self.transport, held, self.full
 
     def hold_body(self) -> None:
-        """Read no more of the body: it has nowhere to go yet."""
+        """Pause reading the body: nothing can take it yet."""
         self.deadline = NEVER
         self._pause(PAUSED_BY_BODY)
 
     def release_body(self) -> None:
-        """Read on."""
+        """Resume reading the body."""
         request = self._request
         if request is not None and not request.complete:
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
@@ -352,31 +355,30 @@ class CallerConnection(RequestReader):
     # The end.
 
     def _await_head(self) -> None:
-        """Between two exchanges: the next request may take its time to begin, but not to end its head."""
+        """Set the deadline between two exchanges, for the next request or for the rest of its head."""
         timeouts = self._rules.timeouts
         seconds = timeouts.request_head if self._line else timeouts.keep_alive
         self.deadline = self.worker.deadlines.now + seconds
 
     def close_if_idle(self) -> bool:
-        """Close the connection where nothing is under way and nothing has arrived; whether it did."""
+        """Close the connection and return True if it is idle and nothing has arrived."""
         if self.idle_since == NEVER or not seal_if_quiet(self.transport):
             return False
         self.close()
         return True
 
     def wind_down(self, *, patient: bool) -> None:
-        """Have the connection end as soon as nothing is under way.
+        """Send the end of stream if the connection is idle and nothing has arrived.
 
-        Where nothing has arrived, the end of stream is sent. The rest is up to the caller, for LINGER seconds: no other
-        moment is known from which on nothing can come that a close would reset.
+        The caller then has LINGER seconds to end its side. Only then is it certain that a close resets nothing.
         """
-        # One that was made just now has the time for its first request as well.
+        # A new connection has a tick for its first request too.
         is_idle = self.worker.deadlines.now - self.idle_since > TICK
         if not patient and is_idle and is_quiet(self.transport):
             self.close(unread=True)
 
     def end(self) -> None:
-        """Close the connection now; where something is cut, by a reset."""
+        """Close the connection now, with a reset if a response is cut."""
         self._close_now(cut=self.unsent or not self.is_idle)
 
     def _close_now(self, *, cut: bool) -> None:
@@ -385,9 +387,10 @@ class CallerConnection(RequestReader):
         self.close(cut=cut)
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
-        """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
+        """End the connection after the pending writes, or with a reset if a response is `cut`.
 
-        A reset is how a cut response shows, even where its body would have ended with the connection (RFC 9112 8).
+        With `unread`, discard input until the caller ends its side. A reset shows that a response is cut even if its
+        body ends with the connection (RFC 9112 8).
         """
         self._discarding = True
         self._queue.clear()
@@ -402,11 +405,11 @@ class CallerConnection(RequestReader):
             try:
                 bare = transport.get_extra_info("ssl_object") is None
                 if bare and not self.unsent:
-                    # uvloop does it at its next turn, and what arrives until then would be lost.
+                    # uvloop does this at its next turn, and would lose what arrives until then.
                     half_close(transport)
                 transport.write_eof()
             except OSError:
-                # The caller may have reset it.
+                # The caller may have reset the connection.
                 transport.abort()
                 return
             self._linger_until = now + LINGER_AT_MOST
@@ -419,11 +422,11 @@ class CallerConnection(RequestReader):
             transport.close()
 
     def expired(self) -> None:
-        """A deadline passed: the caller is too slow with a head, a body or reading, or has been idle for long."""
+        """End a caller that sends a head or a body too slowly, reads too slowly, or was idle for too long."""
         self.deadline = NEVER
         exchange = self.exchange
         if self._linger_until or self.transport.is_closing():
-            # Where something is left to write, a reset tells the caller that the response is not whole.
+            # If a part of the response is unsent, a reset shows that it is incomplete.
             self._close_now(cut=self.unsent)
             self.transport.abort()
         elif exchange is not None:
@@ -437,7 +440,7 @@ class CallerConnection(RequestReader):
         elif self._line:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
         elif not is_quiet(self.transport):
-            # It is read in this turn of the loop: a request that came in time is answered.
+            # The loop reads this input in the same turn, so a request that came in time is answered.
             self.deadline = self.worker.deadlines.now + TICK
         else:
             self.close(unread=True)
@@ -446,7 +449,7 @@ class CallerConnection(RequestReader):
 
     @property
     def _write_time(self) -> float:
-        """How many seconds the caller has to take what is written."""
+        """Seconds within which the caller must take what was written."""
         rules = self.worker.rules if self._request is None else self._request.rules
         return rules.timeouts.write
 

@@ -1,4 +1,4 @@
-"""Responses of Sidekey's own as bytes: application/problem+json (RFC 9457) with Proxy-Status (RFC 9209)."""
+"""Serialize Sidekey's own responses: application/problem+json (RFC 9457) with Proxy-Status (RFC 9209)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from sidekey.errors import Problem
 
 REQUEST_ID: Final = b"\r\nSidekey-Request-Id: "
-"""What stands before a request's id in its response, whoever wrote that: upstreams' own of this name are dropped."""
+"""The header that each response has. Sidekey drops an upstream's header of this name."""
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -28,12 +28,13 @@ def local_reply(
     via: bytes,
     phrase: bytes | None = None,
 ) -> bytes:
-    """Serialise a problem; `phrase` replaces the standard reason phrase of its status.
+    """Serialize a problem.
 
-    `request_id` is a URI reference as well (RFC 9457 3.1.5). `sent` says whether the upstream may have seen the request
-    (no, maybe); `head` leaves the body out (RFC 9110 9.3.2); `integration` is None where the caller is not to know it.
+    `request_id` is a URI reference too (RFC 9457 3.1.5). `sent` is `no` or `maybe`: whether the upstream has seen the
+    request. `head` omits the body (RFC 9110 9.3.2). `integration` is None if the caller must not know it. `phrase`
+    replaces the standard reason phrase.
     """
-    said: dict[str, object] = {
+    document: dict[str, object] = {
         "type": f"urn:sidekey:problem:{problem.code}",
         "title": problem.title,
         "status": problem.status,
@@ -43,10 +44,10 @@ def local_reply(
         "sent": sent,
     }
     if integration is not None:
-        said["integration"] = integration
+        document["integration"] = integration
     if problem.errors:
-        said["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors]
-    body = json.dumps(said).encode()
+        document["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors]
+    body = json.dumps(document).encode()
     lines = [
         b"HTTP/1.1 %d %b" % (problem.status, PHRASES[problem.status] if phrase is None else phrase),
         b"\r\nContent-Type: application/problem+json\r\nContent-Length: %d" % len(body),
@@ -60,6 +61,6 @@ def local_reply(
 
 
 def options_reply(*, request_id: bytes, allow: bytes, close: bool, via: bytes) -> bytes:
-    """The response to an OPTIONS request that may go no further (Max-Forwards: 0, RFC 9110 7.6.2)."""
+    """Return the response to OPTIONS with Max-Forwards: 0, which Sidekey must not forward (RFC 9110 7.6.2)."""
     lines = [b"HTTP/1.1 204 No Content\r\nAllow: ", allow, via, REQUEST_ID, request_id, _CLOSE if close else _END]
     return b"".join(lines)

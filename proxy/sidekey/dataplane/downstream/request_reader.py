@@ -1,4 +1,4 @@
-"""Reads requests off a caller's bytes: the parser's callbacks, and the bounds of what the parser may gather."""
+"""Parse the requests of a caller: the callbacks of the parser, and the limits of what it may collect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIRST: Final = NAMES.first
 HEAD_END: Final = b"\r\n\r\n"
 _HEAD_END_SIZE: Final = len(HEAD_END)
 
-# Members of an enum are looked up slowly; these are compared for every special field.
+# Looking up a member of an enum is slow, and these are compared for each header field.
 _FORWARD: Final = Role.FORWARD
 _HOST: Final = Role.HOST
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
@@ -36,11 +36,10 @@ _PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 
 
 class Request:
-    """One request as it arrives: its head, and what has come of its body that nobody has taken yet.
+    """One request as it arrives: its head, and the pieces of its body that no exchange has taken yet.
 
-    A CONNECT is one without a body; what follows its head is none of the requests here.
-
-    `rules` are those of its start. `problem` is why it could not be read; such a request is answered and never sent on.
+    A CONNECT has no body. `rules` are those of the request's start. `problem` is set if the request could not be read:
+    it is answered and never forwarded.
     """
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
@@ -54,30 +53,30 @@ class Request:
         self._pieces: list[bytes] = []
 
     def restate(self, head: RequestHead) -> None:
-        """Say the same by another head: the one that this stands for where it came in."""
+        """Replace the head by an equivalent one, such as the absolute form of a head in a tunnel."""
         self.head = head
 
     def replace(self, head: RequestHead, body: bytes) -> None:
-        """Stand for another request, the body of which is whole: what has come of this one's was taken."""
+        """Replace the request by another one with a complete body."""
         self.head = head
         self._pieces = [body] if body else []
 
     def add(self, piece: bytes) -> None:
-        """Add a piece of the body that has arrived."""
+        """Add a piece of the body."""
         self.received += len(piece)
         append_piece(self._pieces, piece)
 
     def end(self) -> None:
-        """The body is whole."""
+        """Mark the body as complete."""
         self.complete = True
 
     def refuse(self, problem: Problem) -> None:
-        """The rest of it cannot be read."""
+        """Record why the rest of the request cannot be read."""
         self.problem = problem
         self.complete = False
 
     def take(self) -> list[bytes]:
-        """What has come of the body since the last time."""
+        """Return the pieces of the body that have arrived since the last call."""
         pieces = self._pieces
         if pieces:
             self._pieces = []
@@ -85,16 +84,20 @@ class Request:
 
 
 class RequestReader(Connection):
-    """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
+    """The parser of a caller's connection. It appends requests with a complete head to `_queue`.
 
-    `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
-    gathered here under `_rules`, and `_spelling` is that of its last field; `_noted` counts the fields that mean
-    something to the proxy, and their members. In a long head (`_is_long`) fields are counted as they come. `_held` are
-    bytes kept back from the parser while as many requests wait as may. `_bodiless` counts bytes that brought nothing of
-    a body. Callbacks only gather; nothing is acted on before the read they come from has parsed.
+    Callbacks of the parser only collect. The connection acts on them once the whole read is parsed.
 
-    `_line` holds the bytes of an unfinished head, at least to the end of its request line, and is empty between heads.
-    `_fed` counts the bytes of that head. `_tail` is the end of the previous read, where an end of a head may begin.
+    `_reading` is the request whose body is being parsed. `_in_head` is True while a head is being parsed. Its parts are
+    collected here, with the limits in `_rules`. `_spelling` is the name of its last field. `_noted` counts the fields
+    with a meaning to the proxy, and their list members. In a long head (`_is_long`) each field is checked against the
+    limit as it comes.
+
+    `_held` are bytes that the parser does not get yet, because enough requests wait. `_bodiless` counts chunk
+    extensions and trailers: bytes without a part of the body.
+
+    `_line` contains an incomplete head up to the end of its request line, or more, and is empty between heads. `_fed`
+    counts the bytes of that head. `_tail` is the end of the previous read, where the end of a head may begin.
     """
 
     __deletable__: ClassVar = ("_feed", "_parser")
@@ -162,14 +165,14 @@ class RequestReader(Connection):
         self._feed = self._parser.feed_data
 
     def _forget_parser(self) -> None:
-        """Break the cycle: the parser holds this object's callbacks."""
+        """Break the reference cycle between this object and the parser."""
         self._reading = None
         del self._parser, self._feed
 
     def _problem_of(self, error: HttpParserError) -> Problem:
-        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own.
+        """Return the problem for a parse error. httptools wraps the exception of a callback in its own.
 
-        The parser reads no further than the preface of HTTP/2 (RFC 9113 3.4), whose method is no other's.
+        The method PRI is the preface of HTTP/2 (RFC 9113 3.4), where the parser stops.
         """
         cause = error.__context__
         if isinstance(cause, BadRequest):
@@ -177,20 +180,20 @@ class RequestReader(Connection):
         return request_rules.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
     def _unreadable(self) -> Request:
-        """The request that the parser is in, as far as it was read, out of its hands."""
+        """Take the request that is being parsed, as far as it was read."""
         reading, self._reading = self._reading, None
         if reading is not None:
             return reading
-        # A parser reads nothing after a CONNECT, so that this is never the method of a request before.
+        # The parser stops after a CONNECT, so this is not the method of an earlier request.
         is_connect = self._parser.get_method() == b"CONNECT"
         method = b"CONNECT" if is_connect else self._method if self._in_head else b""
         target, host = (self._target, self._host) if self._in_head else (b"", None)
         return Request(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
     def _feed_one(self, data: bytes) -> bool:
-        """Feed a read that holds one request from its first byte, as most reads do.
+        """Parse a read that contains exactly one request from its first byte, as most reads do.
 
-        Return False, with nothing read, where the read may hold anything else. Raises HttpParserError.
+        Return False, with a fresh parser, if the read may contain anything else. Raises HttpParserError.
         """
         queue = self._queue
         waiting = len(queue)
@@ -198,7 +201,7 @@ class RequestReader(Connection):
         self._fed = 0
         if size > self.worker.rules.limits.request_head:
             if data.startswith(b"\r\n"):
-                # An empty line before the request line (RFC 9112 2.2) is no byte of the head.
+                # An empty line before the request line (RFC 9112 2.2) does not count as part of the head.
                 return False
             self._fed = data.find(HEAD_END) + _HEAD_END_SIZE
         try:
@@ -211,13 +214,13 @@ class RequestReader(Connection):
                 length = head.length
                 version = data.find(b" HTTP/1.")
                 if version != len(head.method) + 1 + len(head.target):
-                    # llhttp has skipped something on the line.
+                    # llhttp has skipped bytes of the request line.
                     pass
                 elif length > 0:
                     if self._reading is not None or data.find(HEAD_END, version) == size - length - _HEAD_END_SIZE:
                         return True
                 elif self._reading is None and data.endswith(HEAD_END):
-                    # A method that has begun behind it would be the end.
+                    # Otherwise the read would end with the start of another request.
                     return True
         del queue[waiting:]
         self._reading = None
@@ -226,9 +229,9 @@ class RequestReader(Connection):
         return False
 
     def _feed_pieces(self, data: bytes) -> int:
-        """Feed a read in pieces of which none has a head that begins inside: only so are a head's own bytes known.
+        """Parse a read in pieces, each of which ends with a head or body, so that the bytes of each head are known.
 
-        Return where an upgrade is passed over, or -1. Raises HttpParserError.
+        Return the offset behind an upgrade that is ignored, or -1. Raises HttpParserError.
         """
         start = 0
         while start < len(data):
@@ -251,9 +254,9 @@ class RequestReader(Connection):
         return -1
 
     def _piece_end(self, data: bytes, start: int) -> int:
-        """Return where the next piece ends: with the body whose length is known, else with the next blank line.
+        """Return the end of the next piece: the end of a body of known length, else the next blank line.
 
-        Heads and bodies in chunks end with one as well.
+        Heads and chunked bodies end with a blank line.
         """
         left = self._body_left()
         if left:
@@ -275,7 +278,7 @@ class RequestReader(Connection):
             self._line += piece
 
     def _over_bounds(self) -> Problem | None:
-        """Bound what the parser gathers of a head, a trailer or a chunk extension over several reads."""
+        """Check the limits of a head, trailers or chunk extensions that span several reads."""
         if self._line:
             limits = self._rules.limits
             if self._fed <= limits.request_head:
@@ -289,10 +292,10 @@ class RequestReader(Connection):
         return None
 
     def _pass_over_upgrade(self) -> None:
-        """Go on after an upgrade that is passed over (RFC 9110 7.8).
+        """Continue after an upgrade that is ignored (RFC 9110 7.8).
 
-        llhttp stops after the head and takes the message for complete; a fresh parser, primed with the framing fields,
-        reads the body.
+        llhttp stops after the head and considers the message complete. A fresh parser reads the body, after a head that
+        only has the framing fields.
         """
         reading = self._reading
         self._fresh_parser()
@@ -309,16 +312,16 @@ class RequestReader(Connection):
         self._priming = False
 
     def _crowded(self, data: bytes) -> bool:
-        """Whether a read may hold more requests than may wait."""
+        """Return True if a read may contain more requests than may wait."""
         return self._body_left() < len(data) and data.count(HEAD_END) > self.worker.rules.limits.pipelined
 
     def _body_left(self) -> int:
-        """What is still to come of the body that the parser is in, where its length was given."""
+        """Return the number of bytes that the current body still lacks, or 0 if its length is unknown."""
         reading = self._reading
         return 0 if reading is None else max(0, reading.head.length - reading.received)
 
     def _cut(self) -> bytes:
-        """The next piece of what was held back: the rest of a body, or no more heads than may wait."""
+        """Take the next piece of the buffered input: the rest of a body, or as many heads as may wait."""
         held = self._held
         left = self._body_left()
         if left:
@@ -343,12 +346,12 @@ class RequestReader(Connection):
             self._in_head = True
             self._rules = self.worker.rules
             self._bodiless = self._seen = 0
-            # Most callers ask for the same again: the hash of that object is known.
+            # Most callers repeat their target, and the same object has its hash already.
             self._start_head(self._target if url == self._target else url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
+            # A trailer must not be merged into the head (RFC 9110 6.5.1).
             return
         self._spelling = spelling = NAMES.read(name, self._spelling)
         role = spelling.role
@@ -369,7 +372,7 @@ class RequestReader(Connection):
             self._note(spelling, value)
 
     def _note(self, spelling: Spelling, value: bytes) -> None:
-        """Note a field that means something to the proxy. Raises BadRequest."""
+        """Record a field with a meaning to the proxy. Raises BadRequest."""
         role = spelling.role
         self._noted += 1 if role is _DROP else 1 + value.count(b",")
         if self._noted > request_rules.MOST_MEMBERS:
@@ -377,7 +380,7 @@ class RequestReader(Connection):
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
         elif role is _PROXY_CONNECTION:
-            # Not a field of HTTP, but llhttp reads it as Connection, so keep-alive no longer tells the version.
+            # llhttp reads this as Connection, so its keep-alive no longer implies the version.
             self._connection = self._connection or b""
         elif role is _TOKEN:
             self._token = self._single(self._token, role, value)
@@ -407,14 +410,14 @@ class RequestReader(Connection):
     def on_headers_complete(self) -> None:
         if self._priming:
             return
-        # An idle connection keeps no name that a caller invented, however long it is.
+        # An idle connection must not keep a name that the caller invented.
         self._spelling = _FIRST
         parser, rules, marks = self._parser, self._rules, self._marks
         self._method = method = parser.get_method()
         keep_alive = parser.should_keep_alive()
         http_1_1 = True
         if not keep_alive or self._connection is not None:
-            # HTTP/1.1 is known without asking where a connection persists and no field said so (RFC 9112 9.3).
+            # A connection that persists without a Connection field speaks HTTP/1.1 (RFC 9112 9.3).
             version = parser.get_http_version()
             if version not in ("1.0", "1.1"):
                 raise BadRequest(request_rules.OTHER_VERSION)

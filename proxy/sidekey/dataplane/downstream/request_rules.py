@@ -1,4 +1,4 @@
-"""What a request's head must be beyond llhttp's own rules, checked while it is parsed (RFC 9112 2 to 6)."""
+"""Validate the head of a request where llhttp is too lenient (RFC 9112 2 to 6)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MALFORMED_LINE: Final = Problem(
 )
 
 REPEATABLE: Final = frozenset({Role.VIA, Role.TRANSFER_ENCODING, Role.UPGRADE, Role.EXPECT})
-"""Marks whose fields are lists: several of them are one (RFC 9110 5.3)."""
+"""List fields: several of them count as one (RFC 9110 5.3)."""
 
 FORWARDED: Final = frozenset({Role.VIA, Role.ORIGIN, Role.SEC_FETCH_SITE})
-"""Marks whose fields go on to the upstream as well."""
+"""Fields with a meaning to the proxy that the upstream gets too."""
 
 ONCE: Final = {
     Role.INTEGRATION_ID: "X-Integration-Id",
@@ -41,7 +41,7 @@ ONCE: Final = {
 
 
 class BadRequest(Exception):
-    """Raised inside a parser callback, to stop the parser with a response."""
+    """Raised in a callback to stop the parser with a response."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -49,12 +49,12 @@ class BadRequest(Exception):
 
 
 def invalid(detail: str) -> BadRequest:
-    """A request that is malformed or ambiguous."""
+    """Build the error for a malformed or ambiguous request."""
     return BadRequest(Problem("request_invalid", detail))
 
 
 def content_length(value: bytes) -> int:
-    """The length that Content-Length gives. Raises BadRequest."""
+    """Parse Content-Length. Raises BadRequest."""
     try:
         return framing.content_length(value)
     except framing.BadFraming as error:
@@ -62,7 +62,7 @@ def content_length(value: bytes) -> int:
 
 
 def coded_length(coding: bytes, *, length_given: bool, http_1_1: bool) -> int:
-    """The length of a body with Transfer-Encoding. Raises BadRequest."""
+    """Return the length of a body with Transfer-Encoding. Raises BadRequest."""
     try:
         return framing.coded_length(coding, length_given=length_given, http_1_1=http_1_1)
     except framing.BadFraming as error:
@@ -71,7 +71,7 @@ def coded_length(coding: bytes, *, length_given: bool, http_1_1: bool) -> int:
 
 
 def check_upgrade(protocols: bytes) -> None:
-    """Upgrades to h2c and TLS are passed over, any other is refused (RFC 9110 7.8). Raises BadRequest."""
+    """Ignore upgrades to h2c and TLS, and refuse others (RFC 9110 7.8). Raises BadRequest."""
     if any(protocol != b"h2c" and not protocol.startswith(b"tls/") for protocol in tokens(protocols)):
         raise BadRequest(
             Problem("not_implemented", "Upgrade is not supported: only plain HTTP/1.1 exchanges are carried")
@@ -79,13 +79,13 @@ def check_upgrade(protocols: bytes) -> None:
 
 
 def check_connect(*, framed: bool) -> None:
-    """A CONNECT has no body (RFC 9110 9.3.6): what follows its head is the tunnel's. Raises BadRequest."""
+    """Refuse a CONNECT with a body, since the tunnel follows its head (RFC 9110 9.3.6). Raises BadRequest."""
     if framed:
         raise invalid("CONNECT must have neither Content-Length nor Transfer-Encoding")
 
 
 def check_head(head: RequestHead, limits: Limits) -> None:
-    """Hold a head that is whole against the limits. Raises BadRequest."""
+    """Check a complete head against the limits. Raises BadRequest."""
     if len(head.target) > limits.target:
         raise BadRequest(TARGET_TOO_LARGE)
     if len(head.names) > limits.headers:
@@ -95,9 +95,9 @@ def check_head(head: RequestHead, limits: Limits) -> None:
 
 
 def check_line(raw: bytes, head: RequestHead) -> None:
-    """Refuse a request line that is not as RFC 9112 3 has it; llhttp skips blanks, and takes RTSP and ICE heads.
+    """Refuse a request line that RFC 9112 3 does not allow. `raw` begins with it. Raises BadRequest.
 
-    `raw` begins with the line. Raises BadRequest.
+    llhttp skips blanks, and accepts RTSP and ICE.
     """
     if not raw.startswith(b"%b %b HTTP/1." % (head.method, head.target)):
         line = raw.partition(b"\r\n")[0]

@@ -1,4 +1,4 @@
-"""The head of a response on its way to the caller, written from the parsed parts."""
+"""Build the head of a response to the caller."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from sidekey.core.response import ResponseHead
 from sidekey.dataplane.downstream.local_reply import PHRASES, REQUEST_ID
 
 _STATUS_LINES: Final = [b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(600)]
-"""By the status, of which those of final responses are used. The reason phrase is the standard one: clients do not read
-it, and the upstream's may hold anything (RFC 9112 4)."""
+"""Status lines by status. They have the standard reason phrase, because that of an upstream may contain anything, and
+clients do not read it (RFC 9112 4)."""
 
 
 def response_head(
     head: ResponseHead, fields: list[bytes], request_id: bytes, ending: bytes, *, chunked: bool, to_head: bool
 ) -> list[bytes]:
-    """The pieces of the head, ready to be joined; `ending` are the last fields and the empty line.
+    """Return the pieces of the head.
 
-    `fields` are the head's, less what may not be shown; what `Connection` nominates is left out (RFC 9110 7.6.1).
-    `chunked` says that the body goes to the caller in chunks, `to_head` that the request was a HEAD.
+    `fields` are the fields that the caller may see, without those that `Connection` nominates (RFC 9110 7.6.1).
+    `ending` are the last fields and the empty line. `chunked` sends the body in chunks. `to_head` is True for a HEAD
+    request.
     """
     if head.connection is not None:
         fields = without(fields, nominated(head.connection))
@@ -35,6 +36,6 @@ def _framing(head: ResponseHead, *, chunked: bool, to_head: bool) -> bytes:
     if head.length < 0 or head.status == 204:
         return b""
     if to_head or head.status in BODYLESS:
-        # What the response to a GET would have had (RFC 9110 8.6), or nothing where the upstream did not say.
+        # The length that the response to a GET would have, if known (RFC 9110 8.6).
         return b"" if head.content_length is None else length_line(head.content_length)
     return length_line(0)

@@ -1,4 +1,4 @@
-"""A tunnel whose bytes pass untouched, without a credential: `forward.unmatched: pass`."""
+"""A tunnel that forwards bytes unchanged and without a credential (`forward.unmatched: pass`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sidekey.dataplane.worker import Worker
 
 
 class End(asyncio.Protocol):
-    """One end of a passage: what is received here is written to the other one, as fast as that takes it."""
+    """One end of the tunnel. It writes what it receives to the other end, as fast as that takes it."""
 
     __slots__ = ("_passage", "has_ended", "is_lost", "other", "received", "transport")
 
@@ -27,25 +27,25 @@ class End(asyncio.Protocol):
         self.has_ended = self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what comes with TCP until there is another end."""
+        """Pause reading until there is another end."""
         self.take(cast(asyncio.Transport, transport))
         self.transport.pause_reading()
 
     def take(self, transport: asyncio.Transport) -> None:
-        """Use this transport."""
+        """Attach the transport."""
         self.transport = transport
         transport.set_write_buffer_limits(WRITE_BUFFER)
 
     def join(self, other: End) -> None:
-        """Have another end from now on."""
+        """Forward to this end from now on."""
         self.other = other
 
     def part(self) -> None:
-        """Have no other end any more."""
+        """Break the reference cycle between both ends."""
         self.other = None
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
+        """Forward the data."""
         other = self.other
         if other is not None:
             self.received += len(data)
@@ -53,20 +53,20 @@ class End(asyncio.Protocol):
             other.transport.write(data)
 
     def pause_writing(self) -> None:
-        """No more is taken here: read no more for it."""
+        """Pause the other end: this one takes no more."""
         other = self.other
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """Resume the other end."""
         other = self.other
         self._passage.moved()
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Pass the end of this direction on; the other may go on for long."""
+        """Forward the end of stream. The other direction may stay open for long."""
         other = self.other
         self.has_ended = True
         if other is None or other.has_ended or other.transport.is_closing():
@@ -76,7 +76,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Closed here, so the other one closes."""
+        """Close the other end."""
         self.is_lost = True
         other = self.other
         if other is None:
@@ -90,9 +90,9 @@ class End(asyncio.Protocol):
 
 
 class Passage:
-    """Two ends, and what holds for both: the time without a byte, the drain, the line in the log.
+    """The tunnel: its two ends, its deadline, and its line in the log.
 
-    `seconds` is timeouts.tunnel_idle at the CONNECT: the passage is one request, which keeps the rules it began with.
+    `seconds` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
     """
 
     __slots__ = ("_connecting", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
@@ -108,15 +108,15 @@ class Passage:
 
     @property
     def far(self) -> End:
-        """The end at the target, which is connected first."""
+        """The end at the target. It is connected first."""
         return self._far
 
     def connected(self, seconds: float) -> None:
-        """The far end is connected, which has taken so long: that counts once the tunnel begins."""
+        """Record how long the connection to the target took."""
         self._connecting = seconds
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
-        """As `Tunnel.begin`."""
+        """Start forwarding; see `Tunnel.begin`."""
         worker, near, far = self._worker, self._near, self._far
         self._lifetime.open(phases.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
@@ -130,21 +130,21 @@ class Passage:
         for end in (near, far):
             if not end.transport.is_closing():
                 end.transport.resume_reading()
-        # Either may have one of them pause again.
+        # These may pause an end again.
         if full:
             near.pause_writing()
         if data:
             near.data_received(data)
 
     def moved(self) -> None:
-        """Something has moved: there is time again."""
+        """Restart the deadline, because bytes have moved."""
         self.deadline = self._worker.deadlines.now + self._seconds
 
     def lost(self) -> None:
-        """One end is closed: the other closes after what was written to it, or with a reset where this one had."""
+        """Wait until both ends are closed, then end the tunnel."""
         near, far, worker = self._near, self._far, self._worker
         if not (near.is_lost and far.is_lost):
-            # What is left to write has timeouts.write, as with any other connection that closes.
+            # `timeouts.write` limits the pending writes, as on any connection that closes.
             self.deadline = worker.deadlines.now + worker.rules.timeouts.write
             return
         ended = self._lifetime.end(
@@ -163,7 +163,7 @@ class Passage:
         far.part()
 
     def expired(self) -> None:
-        """Nothing has moved for too long."""
+        """Cut the tunnel: no byte has moved for too long."""
         self.deadline = NEVER
         self.end()
 
@@ -171,23 +171,23 @@ class Passage:
 
     @property
     def idle_since(self) -> float:
-        """Never: nobody can tell whether a response is awaited. `timeouts.tunnel_idle` ends it."""
+        """NEVER: Sidekey cannot see whether the caller awaits a response. `timeouts.tunnel_idle` ends the tunnel."""
         return NEVER
 
     @property
     def unsent(self) -> bool:
-        """Whether something was received for the caller that has not left yet."""
+        """True if bytes for the caller are still unsent."""
         return not self._near.is_lost and self._near.transport.get_write_buffer_size() > 0
 
     def close_if_idle(self) -> bool:
-        """Make no room for other connections."""
+        """Return False: the tunnel never makes room for other connections."""
         return False
 
     def wind_down(self, *, patient: bool) -> None:
-        """Let it go on: its bytes may be a response."""
+        """Do nothing: the bytes may be a response."""
 
     def end(self) -> None:
-        """Cut both ends, by a reset: what has passed must not look complete."""
+        """Reset both ends, so that the stream does not look complete."""
         for end in (self._near, self._far):
             if not end.is_lost:
                 reset(end.transport)

@@ -1,4 +1,4 @@
-"""A tunnel that was admitted: what its first byte says it holds, and who reads requests from it."""
+"""A tunnel that was admitted. Its first byte decides whether it contains TLS or plain HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TLS_HANDSHAKE: Final = 0x16
 
 
 class About(NamedTuple):
-    """What is told of a CONNECT at the tunnel's end: its id, who has connected, and when it began."""
+    """The ID, peer and start of a CONNECT, for the tunnel's line in the log."""
 
     request_id: str
     peer: str
@@ -37,9 +37,10 @@ class About(NamedTuple):
 
 
 class Lifetime:
-    """What is counted and told of a tunnel: it, its caller's part, its mode once it is open, and its line in the log.
+    """Bookkeeping of one tunnel: its phase, counters, and line in the log.
 
-    `phase` is one of `core.phases`. Of the CONNECT's integration only the name is kept: its rules count no more.
+    `phase` is one of `core.phases`. It keeps only the name of the CONNECT's integration: each request in the tunnel is
+    decided by the current rules.
     """
 
     __slots__ = ("_about", "_authority", "_caller", "_integration", "_mode", "_tunnels", "_worker", "phase")
@@ -56,14 +57,14 @@ class Lifetime:
         self._tunnels: Final = tunnels
 
     def enter(self, phase: int) -> None:
-        """Go to a phase."""
-        former = self.phase
-        if not phases.AFTER_TUNNEL[former] & phase:
-            raise phases.illegal(phases.TUNNEL_NAMES, former, phase)
+        """Enter a phase."""
+        previous = self.phase
+        if not phases.AFTER_TUNNEL[previous] & phase:
+            raise phases.illegal(phases.TUNNEL_NAMES, previous, phase)
         self.phase = phase
 
     def open(self, phase: int, mode: str) -> None:
-        """Go to a phase in which the tunnel is of use."""
+        """Enter a phase in which the tunnel carries data."""
         self.enter(phase)
         self._mode = mode
         self._worker.metrics.tunnels[mode] += 1
@@ -75,13 +76,13 @@ class Lifetime:
     def end(
         self, outcome: str = "", *, received: int = 0, sent: int = 0, upstream: str = "", connect: float = 0.0
     ) -> bool:
-        """Count the tunnel out, once: whether this is its end. `outcome` says why it was never open.
+        """Count the tunnel out and log it. Return False if it had ended before.
 
-        `received` and `sent` are the bytes that have passed, `upstream` is where to, and `connect` how long it took to
-        connect there.
+        `outcome` is the reason if it was never open. The rest describes a passthrough tunnel: the bytes from and to the
+        caller, the address of the upstream, and the seconds to connect to it.
         """
-        former = self.phase
-        if former == phases.ENDED:
+        previous = self.phase
+        if previous == phases.ENDED:
             return False
         self.enter(phases.ENDED)
         if self._mode:
@@ -89,8 +90,8 @@ class Lifetime:
         reason = self._record(outcome) if outcome else ""
         self._tunnels.leave(self._caller)
         access = self._worker.access
-        # Where the CONNECT was refused, that is told by who refused it.
-        if former != phases.NEGOTIATING and (access.every or (reason and access.errors)):
+        # The refusal of a CONNECT was logged with its response.
+        if previous != phases.NEGOTIATING and (access.every or (reason and access.errors)):
             about, authority = self._about, self._authority
             line = AccessLine(
                 integration=self._integration,
@@ -120,7 +121,7 @@ class Lifetime:
 
 
 def caller_name(opened: Tunnelled[CompiledIntegration]) -> str:
-    """The caller that a tunnel counts for; empty where callers are not checked."""
+    """Return the name of the tunnel's caller. It is empty if callers are not checked."""
     return "" if opened.caller is None else opened.caller.name
 
 
@@ -134,21 +135,21 @@ class TunnelledConnection(CallerConnection):
         self._tunnel: Final = tunnel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The tunnel is open: TLS is done, or was never begun."""
+        """Open the tunnel: the TLS handshake is complete, or there is no TLS."""
         self._tunnel.opened()
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """So the tunnel has ended."""
+        """End the tunnel."""
         super().connection_lost(error)
         self._tunnel.closed()
 
 
 class Tunnel(asyncio.Protocol):
-    """A tunnel in which requests are read, from its 200 on.
+    """A tunnel that carries requests, from the 200 response to the CONNECT on.
 
-    It is the protocol of the caller's transport until the first byte has come. Then a connection is, as at any other
-    way in; over TLS where that byte begins TLS, which then goes by `context`.
+    It is the protocol of the caller's transport until the first byte arrives. Then a `TunnelledConnection` takes over.
+    If the first byte begins TLS, Sidekey terminates TLS with `context`.
     """
 
     __slots__ = (
@@ -188,9 +189,9 @@ class Tunnel(asyncio.Protocol):
     # From the CONNECT to the first request.
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
-        """Take the caller's transport, whose reading is paused, and what came behind the CONNECT; 200 was written.
+        """Take over the caller's paused transport after the 200 response, with the bytes behind the CONNECT.
 
-        `full` says that the caller takes no more until `resume_writing`.
+        `full` is True if the caller takes no more bytes until `resume_writing`.
         """
         worker = self._worker
         self._lifetime.enter(phases.WAITING)
@@ -200,13 +201,13 @@ class Tunnel(asyncio.Protocol):
         self.deadline = now + worker.rules.timeouts.request_head
         worker.deadlines.watch(self)
         transport.set_protocol(self)
-        # First, since what takes the data may have to pause again.
+        # Before the data, which may pause reading again.
         transport.resume_reading()
         if data:
             self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
-        """The first bytes: TLS, or HTTP without it."""
+        """Start TLS or plain HTTP with the first bytes."""
         transport = self._transport
         if transport is None or self._lifetime.phase != phases.WAITING:
             return
@@ -224,7 +225,7 @@ class Tunnel(asyncio.Protocol):
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ready.add_done_callback(self._shaken)
         tls = self._tls = TlsTransport(connection, cast(ssl.SSLContext, self._context), None, None, ready)
-        # Loops look at how a protocol takes its bytes when they begin to read.
+        # A loop checks the type of the protocol only when it begins to read.
         transport.pause_reading()
         transport.set_protocol(tls)
         tls.connection_made(transport)
@@ -233,24 +234,24 @@ class Tunnel(asyncio.Protocol):
             transport.resume_reading()
 
     def _shaken(self, ready: asyncio.Future[None]) -> None:
-        """The handshake has ended; where it has failed, so has the tunnel."""
+        """End the tunnel if the handshake has failed."""
         error = None if ready.cancelled() else ready.exception()
         if error is not None:
             tls = self._tls
             self._end(handshake_outcome(error, certificate_sent=tls is not None and tls.has_spoken))
 
     def opened(self) -> None:
-        """A connection takes over, and with it the place among the worker's."""
+        """Let the connection inside take over."""
         mode = "plain" if self._tls is None else "terminated"
         self._release()
         self._lifetime.open(phases.OPEN, mode)
 
     def start(self, connection: CallerConnection, request: Request) -> CallerEvents:
-        """What answers a request that was read inside."""
+        """Create the exchange for a request in the tunnel."""
         return Exchange(self._worker, self._index, connection, request, self._entry)
 
     def closed(self) -> None:
-        """The connection inside is closed."""
+        """End the tunnel with the connection inside."""
         self._lifetime.end()
 
     def _release(self) -> None:
@@ -259,26 +260,26 @@ class Tunnel(asyncio.Protocol):
         self._context = self._tls = self._transport = self._plain = None
 
     def _end(self, outcome: str) -> None:
-        """It was never opened."""
+        """End a tunnel that was never open."""
         if self._lifetime.end(outcome):
             self._release()
 
-    # While nothing has taken over.
+    # Until a connection takes over.
 
     def resume_writing(self) -> None:
-        """The caller takes more: over TLS always before the handshake ends, since it answers what was sent last."""
+        """Record that the caller takes more. With TLS this comes before the end of the handshake."""
         self._full = False
 
     def eof_received(self) -> bool:
-        """The caller has left."""
+        """Close the transport."""
         return False
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The caller has left before the first byte."""
+        """End the tunnel: the caller has left."""
         self._end("caller_gone")
 
     def expired(self) -> None:
-        """No first byte came, or no end of the handshake."""
+        """Abort the tunnel: the first byte or the end of the handshake is late."""
         self._abort("timeout")
 
     def _abort(self, outcome: str) -> None:
@@ -289,16 +290,16 @@ class Tunnel(asyncio.Protocol):
 
     @property
     def idle_since(self) -> float:
-        """Since when the first byte is awaited; NEVER where it has come."""
+        """The time since which the tunnel waits for the first byte; NEVER if it has arrived."""
         return self._waiting_since if self._lifetime.phase == phases.WAITING else NEVER
 
     @property
     def unsent(self) -> bool:
-        """A tunnel without requests has no response that could be cut."""
+        """False: there is no response yet."""
         return False
 
     def close_if_idle(self) -> bool:
-        """Close it where no first byte has come; whether it did."""
+        """Close the tunnel and return True if no first byte has arrived."""
         transport = self._transport
         if self.idle_since == NEVER or transport is None or not seal_if_quiet(transport):
             return False
@@ -307,10 +308,10 @@ class Tunnel(asyncio.Protocol):
         return True
 
     def wind_down(self, *, patient: bool) -> None:
-        """Let what has begun go on."""
+        """Close the tunnel if no first byte has arrived."""
         if not patient:
             self.close_if_idle()
 
     def end(self) -> None:
-        """Close it now."""
+        """Close the tunnel now."""
         self._abort("caller_gone")

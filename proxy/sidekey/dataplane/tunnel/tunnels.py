@@ -1,4 +1,4 @@
-"""How many tunnels there are and may be, and what is counted and logged of them."""
+"""The tunnels of a process: their limits, counters and log lines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sidekey.runtime.rules import Rules
 
 RETRY_AFTER: Final = ("Retry-After", "1")
 LOG_EVERY: Final = 60.0
-"""Seconds in which one kind of failure of one integration is logged once: clients try again and again."""
+"""Seconds in which each kind of failure of an integration is logged once, because clients retry."""
 
-_SAID: Final = {
+_LOGGED_OUTCOMES: Final = {
     "ca_untrusted": "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
     "sni": "a caller's TLS handshake names another host than its CONNECT",
     "tls_failed": "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
@@ -21,7 +21,7 @@ _SAID: Final = {
 
 
 class Tunnels:
-    """The tunnels of a process, from their CONNECT to their end."""
+    """Counts the tunnels of a process, from the CONNECT to the end."""
 
     __slots__ = ("_by_caller", "_log", "_logged", "_worker", "count")
 
@@ -33,7 +33,7 @@ class Tunnels:
         self._logged: dict[tuple[str, str], float] = {}
 
     def enter(self, caller: str, rules: Rules) -> Problem | None:
-        """Count a tunnel of a caller (empty: callers are not checked) in, or say why it may not be."""
+        """Count a tunnel in, or return the limit that it exceeds. `caller` is empty if callers are not checked."""
         own = self._by_caller.get(caller, 0)
         if self.count >= rules.limits.tunnels:
             return Problem("overloaded", "limits.tunnels is reached", headers=(RETRY_AFTER,))
@@ -45,7 +45,7 @@ class Tunnels:
         return None
 
     def leave(self, caller: str) -> None:
-        """Count one out."""
+        """Count a tunnel out."""
         self.count -= 1
         left = self._by_caller[caller] - 1
         if left:
@@ -54,16 +54,16 @@ class Tunnels:
             del self._by_caller[caller]
 
     def record(self, integration: str, host: str, outcome: str, request_id: str) -> str:
-        """Count what became of a tunnel, and log what its caller or operator can do something about.
+        """Count the outcome of a tunnel, and log it if a caller or an operator can fix it.
 
-        Returns that, empty where it is nothing; `request_id` is the CONNECT's.
+        Return the logged text, or an empty string. `request_id` is that of the CONNECT.
         """
         self._worker.metrics.tunnel_outcomes[integration, outcome] += 1
-        said = _SAID.get(outcome)
-        if said is None:
+        message = _LOGGED_OUTCOMES.get(outcome)
+        if message is None:
             return ""
         now, key = self._worker.deadlines.now, (integration, outcome)
         if now - self._logged.get(key, -LOG_EVERY) >= LOG_EVERY:
             self._logged[key] = now
-            self._log.warning(said, request_id=request_id, integration=integration, host=host)
-        return said
+            self._log.warning(message, request_id=request_id, integration=integration, host=host)
+        return message

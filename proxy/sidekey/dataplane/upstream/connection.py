@@ -1,4 +1,4 @@
-"""A connection to an upstream: carries one exchange at a time, and says whether it may be used again."""
+"""A connection to an upstream. It carries one exchange at a time and decides whether another may follow."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ PAUSED_BY_CALLER: Final = 2
 
 
 class Home(ABC):
-    """The pool that a connection belongs to, as far as the connection knows it."""
+    """The owner of a connection: a pool."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def has_identity(self) -> bool:
-        """Whether its connections present a client certificate."""
+        """True if the connections present a client certificate."""
 
     @abstractmethod
     def opened(self, connection: UpstreamConnection) -> None:
-        """The connection is made."""
+        """Add a new connection."""
 
     @abstractmethod
     def closed(self, connection: UpstreamConnection) -> None:
-        """The connection is closed."""
+        """Remove a closed connection."""
 
     @abstractmethod
     def forget(self, connection: UpstreamConnection) -> None:
-        """The connection closes and must not be used any more."""
+        """Never use a connection again, because it closes."""
 
     @abstractmethod
     def offer(self, connection: UpstreamConnection) -> None:
-        """The connection is free."""
+        """Reuse a connection that has become free."""
 
 
 class UpstreamConnection(ResponseReader):
@@ -74,34 +74,37 @@ class UpstreamConnection(ResponseReader):
         self._clean_end = False
         self._request_sent = False
 
-    # The pool's side.
+    # For the pool.
 
     def rest(self) -> None:
-        """Be idle from now on, for as long as the upstream is known to keep the connection."""
+        """Become idle, for as long as the upstream is known to keep the connection open."""
         now = self.worker.deadlines.now
         self.idle_since = now
         self.deadline = now + self.keep_for
 
     def use_up(self) -> None:
-        """Let no other exchange use this connection after the one that it carries."""
+        """Close after the current exchange."""
         self._not_reusable = True
 
-    # The exchange's side.
+    # For the exchange.
 
     def carry(self, exchange: ExchangeEvents, rules: Rules, data: bytes, *, whole: bool, to_head: bool) -> None:
-        """Begin with an exchange: `data` is its head and what has come of its body; `to_head` that it is a HEAD."""
+        """Start an exchange. `data` is its head with the first part of its body, or with all of it if `whole`.
+
+        `to_head` is True for a HEAD request.
+        """
         self.exchange = exchange
         self._rules = rules
         self._to_head = to_head
         self._request_sent = whole
-        # A reused connection still has the deadline of its idleness; the write may set another. Nothing is due of an
-        # upstream that is not read yet.
+        # This replaces the deadline of an idle connection, before the write may set another one. A response is not due
+        # while reading is paused.
         is_due = whole and not self._paused & PAUSED_BY_CALLER
         self.deadline = self.worker.deadlines.now + rules.timeouts.response if is_due else NEVER
         self.transport.write(data)
 
     def send(self, data: bytes, *, whole: bool) -> None:
-        """Write more of the body; `whole` says that this is its end."""
+        """Write more of the body, or the last part if `whole`."""
         if self.transport.is_closing():
             return
         self._request_sent = whole
@@ -111,14 +114,14 @@ class UpstreamConnection(ResponseReader):
             self.transport.write(data)
 
     def _await_response(self) -> None:
-        """The last byte of the request is written: the response's head is due, or more of an early response."""
+        """Set the deadline for the head of the response, or for more of an early response."""
         timeouts = self._rules.timeouts
         self.deadline = self.worker.deadlines.now + (timeouts.response if self._head is None else timeouts.idle)
 
     def release(self, *, reusable: bool) -> None:
-        """The response is whole: go back to the pool, or close where the connection's state is not beyond doubt.
+        """Return to the pool after a complete response, or close if the state of the connection is in doubt.
 
-        `reusable` is False where the response overtook the end of its request.
+        `reusable` is False if the response came before the end of the request.
         """
         if not reusable:
             self.abort()
@@ -126,7 +129,7 @@ class UpstreamConnection(ResponseReader):
         again = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
         if not again:
-            # In order; an upstream that does not take what is left is cut off after the write time-out.
+            # `timeouts.write` limits how long the upstream may take the rest of the writes.
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
@@ -139,19 +142,19 @@ class UpstreamConnection(ResponseReader):
         self.home.offer(self)
 
     def abort(self) -> None:
-        """Part from the exchange and cut the connection, so that an unfinished request never looks complete."""
+        """Detach from the exchange and cut the connection, so that an incomplete request never looks complete."""
         if self.exchange is not None:
             self._detach()
         self.transport.abort()
 
     def hold(self) -> None:
-        """Read no more for now: the caller does not take it."""
+        """Pause reading: the caller takes no more for now."""
         self._pause(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
             self.deadline = NEVER
 
     def resume(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self._resume(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle
@@ -160,7 +163,7 @@ class UpstreamConnection(ResponseReader):
         self.exchange = None
         self.deadline = NEVER
 
-    # The transport's side.
+    # For the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -171,7 +174,7 @@ class UpstreamConnection(ResponseReader):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            # Nothing was asked: these bytes could only be taken for the response to the next request.
+            # Without a request, these bytes could only be mistaken for the next response.
             self.transport.abort()
             return
         if self._unparsed:
@@ -199,7 +202,7 @@ class UpstreamConnection(ResponseReader):
             self._whole = self._stale_parser = True
 
     def _await_body(self) -> None:
-        """More of the response's body is to come."""
+        """Set the deadline for more of the body, and let a long rest skip the parser."""
         head = self._head
         is_due = not self._paused & PAUSED_BY_CALLER
         self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle if is_due else NEVER
@@ -213,7 +216,7 @@ class UpstreamConnection(ResponseReader):
         exchange.upstream_lost(Problem("upstream_protocol_error", detail, sent="maybe"), stale=False)
 
     def eof_received(self) -> bool:
-        # With TLS this is close_notify; a bare end of TCP, which anyone on the way can forge, is not told here.
+        # With TLS this is close_notify. The TLS transport does not report a bare end of TCP, which others can forge.
         self._clean_end = True
         return False
 
@@ -230,12 +233,12 @@ class UpstreamConnection(ResponseReader):
         if head is not None and head.length == UNTIL_CLOSE and exc is None and self._clean_end:
             exchange.respond(None, [], whole=True)
             return
-        # An alert is the upstream's answer to the handshake, even where it comes late: never a reason to send again.
+        # A TLS alert answers the handshake even if it comes late, so the request must not be sent again.
         stale = self.reused and not self._fed and not isinstance(exc, ssl.SSLError)
         exchange.upstream_lost(self._loss(exc), stale=stale)
 
     def _loss(self, exc: Exception | None) -> Problem:
-        """What the end of the connection means for the exchange."""
+        """Return the problem for the end of the connection."""
         if self._fed:
             detail = "the upstream closed the connection in the middle of its response"
             return Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe")
@@ -247,7 +250,7 @@ class UpstreamConnection(ResponseReader):
         return Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
 
     def expired(self) -> None:
-        """The deadline passed: idle too long, or the upstream too slow."""
+        """Close an idle connection, or fail the exchange because the upstream is too slow."""
         exchange = self.exchange
         self.deadline = NEVER
         if exchange is None:

@@ -1,6 +1,6 @@
-"""Connections to one origin under one TLS identity and one set of dialling rules.
+"""Connections to one origin with one TLS identity and one set of dialling rules.
 
-Nothing crosses pools: the key holds everything that decides what a connection may be used for.
+Pools never exchange connections: the key contains everything that decides who may use a connection.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration, Trust
 
 PROBE_AFTER: Final = 1.0
-"""Seconds of idleness after which a connection is probed before its reuse."""
+"""Seconds of idleness after which the pool probes a connection before its reuse."""
 
 
 class Key(NamedTuple):
-    """What two exchanges must have in common to share a connection."""
+    """The properties that two exchanges must share to use the same connection."""
 
     origin: Origin
     trust: Trust
     allow_private: AllowPrivate
     source_address: Address | None = None
-    """The integration's own; the config's is the same for all pools."""
+    """That of the integration. The global one is the same for all pools."""
     fingerprint: str = ""
-    """Of the client certificate; empty where there is none."""
+    """Of the client certificate; empty if there is none."""
 
 
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
-    """The key for an origin under an integration's trust and dialling rules, and under one client certificate."""
+    """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
     return Key(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
 
 
 def may_use(integration: Integration | None, key: Key) -> bool:
-    """Whether an integration may come to use connections of this key, as far as its origin tells."""
+    """Return True if the integration's policy, trust and certificate allow it to use connections of this key."""
     if integration is None:
         return False
     certificate, policy, origin = integration.certificate, integration.policy, key.origin
@@ -82,27 +82,27 @@ class Waiter(Protocol):
 
 
 class Registry(Protocol):
-    """Who knows all pools, as far as one pool tells them."""
+    """The object that knows all pools, as one pool sees it."""
 
     def in_use(self, pool: Pool) -> None:
-        """The pool holds a connection from now on."""
+        """Record that the pool has a connection."""
         ...
 
     def unused(self, pool: Pool) -> None:
-        """The pool holds no connection any more."""
+        """Record that the pool has no connection."""
         ...
 
     def close_longest_idle(self) -> None:
-        """Make room for a connection by closing one that carries nothing, of whichever pool."""
+        """Close the connection of any pool that has been idle for the longest time."""
         ...
 
 
 class Pool(Home):
-    """Idle connections (the last used first) and the exchanges that wait for one.
+    """The connections of one key, and the exchanges that wait for one.
 
-    It says "use this one" (`take`), else an exchange waits in line (`enqueue`): a connection is begun for it, and
-    one that becomes free meanwhile serves as well. Once the pool is `dropped` it keeps no connection: what it has, or
-    makes for an exchange that was in flight then, closes after that exchange.
+    `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`): the
+    pool makes a connection for it, and one that becomes free meanwhile serves it too. A `dropped` pool keeps no idle
+    connection: each closes after its exchange.
     """
 
     __slots__ = (
@@ -129,7 +129,7 @@ class Pool(Home):
         self.dropped = False
         self._dialer = dialer
         self._registry = registry
-        # Resuming skips the verification of the peer: what is in the key decides who may.
+        # A resumed TLS session is not verified again, so only connections of the same key may resume it.
         self._sessions = Sessions()
         self._idle: dict[UpstreamConnection, None] = {}
         self._waiting: deque[Waiter] = deque()
@@ -140,38 +140,38 @@ class Pool(Home):
 
     @property
     def idle(self) -> tuple[UpstreamConnection, ...]:
-        """The connections that carry nothing now, the last used last."""
+        """The idle connections, the last used last."""
         return tuple(self._idle)
 
     @property
     def longest_idle(self) -> UpstreamConnection | None:
-        """The connection that has carried nothing for the longest time."""
+        """The connection that has been idle for the longest time."""
         return next(iter(self._idle), None)
 
     @property
     def idle_count(self) -> int:
-        """How many they are."""
+        """The number of idle connections."""
         return len(self._idle)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds no connection and nobody waits for one."""
+        """True if the pool has no connection, makes none, and no exchange waits for one."""
         return not (self._open or self._waiting or self._connecting or self._reconnecting)
 
     @property
     def is_bare(self) -> bool:
-        """Whether it holds no client certificate either."""
+        """True if the pool is empty and has no client certificate."""
         return self.identity is None and self.is_empty
 
     @property
     def has_identity(self) -> bool:
-        """Whether its connections present a client certificate."""
+        """True if the connections present a client certificate."""
         return self.identity is not None
 
     # For exchanges.
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection that is still good, or None."""
+        """Take an idle connection that is still usable, or return None."""
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
@@ -196,21 +196,21 @@ class Pool(Home):
     # For connections.
 
     def opened(self, connection: UpstreamConnection) -> None:
-        """Take a connection in. A pool that holds one is known to all pools, even where its key was pruned."""
+        """Add a new connection. The registry knows a pool that has connections, even if its key was pruned."""
         self._open.add(connection)
         self._registry.in_use(self)
         if self.dropped:
             connection.use_up()
 
     def closed(self, connection: UpstreamConnection) -> None:
-        """Let go of a connection that has closed."""
+        """Remove a closed connection."""
         self._idle.pop(connection, None)
         self._open.discard(connection)
         if not self._open:
             self._registry.unused(self)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """Let no exchange use a connection that closes."""
+        """Remove a closing connection from the idle ones."""
         self._idle.pop(connection, None)
 
     def offer(self, connection: UpstreamConnection) -> None:
@@ -224,7 +224,7 @@ class Pool(Home):
             self._serve(connection)
 
     def _keep(self, connection: UpstreamConnection) -> None:
-        """Have an idle connection. One that is closing goes in this turn of the loop, and is not taken until then."""
+        """Add an idle connection. `take` skips it if it is closing."""
         connection.rest()
         self._idle[connection] = None
 
@@ -242,15 +242,15 @@ class Pool(Home):
         for waiter in declined:
             waiter.declined()
 
-    # For whoever replaces a config.
+    # For a new config.
 
     def close_idle(self) -> None:
-        """Close what nobody uses now."""
+        """Close the idle connections."""
         for connection in self.idle:
             connection.expired()
 
     def drop(self) -> None:
-        """Keep no connection any more: no exchange to come may use one."""
+        """Close idle connections now, and the others after their exchange."""
         self.dropped = True
         self.close_idle()
         for connection in self._open:
@@ -350,6 +350,6 @@ class Pool(Home):
 
 
 def quiet(connection: UpstreamConnection) -> bool:
-    """Whether nothing has arrived on an idle connection: an end of stream or stray bytes make it unfit for reuse."""
+    """Return True if an idle connection has no input. An end of stream or stray bytes make it unusable."""
     descriptor = descriptor_of(connection.transport)
     return descriptor >= 0 and not has_arrived(descriptor)

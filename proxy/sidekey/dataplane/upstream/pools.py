@@ -1,4 +1,4 @@
-"""All pools of the process: finds the one for a key, and lets go of those that nothing may use any more."""
+"""All pools of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POOLS_LIMIT: Final = 1024
 
 
 class Pools:
-    """Pools by their key. One that holds a connection is known even where its key was pruned or replaced."""
+    """Pools by key. A pool with connections stays known even if its key was pruned or replaced."""
 
     __slots__ = ("_by_key", "_dialer", "_in_use", "_worker")
 
@@ -29,13 +29,13 @@ class Pools:
         self._in_use: set[Pool] = set()
 
     def find(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:
-        """The pool for an origin under an integration's trust and dialling rules, and under one client certificate."""
+        """Return the pool for an origin with an integration's trust, dialling rules and client certificate."""
         key = key_of(origin, integration, identity)
         pool = self._by_key.get(key)
         if pool is None:
             if len(self._by_key) >= POOLS_LIMIT:
-                # A wildcard domain lets callers name any number of hosts; a route keeps the pool it uses.
-                self._by_key = {known: pool for known, pool in self._by_key.items() if not pool.is_empty}
+                # A wildcard domain lets callers name any number of hosts. Routes keep the pools that they use.
+                self._by_key = {key: pool for key, pool in self._by_key.items() if not pool.is_empty}
             pool = self._by_key[key] = Pool(self._worker, self._dialer, key, identity, registry=self)
         return pool
 
@@ -47,9 +47,9 @@ class Pools:
         stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - the dialer's budget
     ) -> None:
-        """Make a connection that is in no pool, by an integration's dialling rules; it counts in `stats`.
+        """Make a connection outside all pools, with an integration's dialling rules. Raises ProblemError.
 
-        Raises ProblemError.
+        Its outcome counts in `stats`.
         """
         if self._worker.has_no_room:
             self.close_longest_idle()
@@ -64,40 +64,40 @@ class Pools:
         await self._worker.connecting(dialled, stats)
 
     def known(self) -> tuple[Pool, ...]:
-        """Every pool that can be found, or holds a connection."""
+        """Return every pool that `find` returns or that has a connection."""
         return tuple({*self._by_key.values(), *self._in_use})
 
     def idle_count(self) -> int:
-        """How many connections carry nothing now."""
+        """Count the idle connections."""
         return sum(pool.idle_count for pool in self._in_use)
 
     def in_use(self, pool: Pool) -> None:
-        """The pool holds a connection from now on."""
+        """Record that the pool has a connection."""
         self._in_use.add(pool)
 
     def unused(self, pool: Pool) -> None:
-        """The pool holds no connection any more."""
+        """Record that the pool has no connection."""
         self._in_use.discard(pool)
 
     def close_longest_idle(self) -> None:
-        """Close the connection that has carried nothing for the longest time."""
-        idle = [found for pool in self._in_use if (found := pool.longest_idle) is not None]
+        """Close the connection that has been idle for the longest time."""
+        idle = [connection for pool in self._in_use if (connection := pool.longest_idle) is not None]
         if idle:
             min(idle, key=lambda connection: connection.idle_since).expired()
 
     def retire(self, pool: Pool) -> None:
-        """Forget a pool whose client certificate was replaced, and close what is idle in it."""
+        """Forget a pool whose client certificate was replaced, and close its idle connections."""
         self._forget(pool)
         pool.close_idle()
 
     def drop(self, pools: Iterable[Pool]) -> None:
-        """Let no request to come use a connection of these."""
+        """Forget these pools: no later request may use their connections."""
         for pool in pools:
             self._forget(pool)
             pool.drop()
 
     def abort_idle(self) -> None:
-        """Cut every connection that carries nothing."""
+        """Abort every idle connection."""
         for pool in tuple(self._in_use):
             for connection in pool.idle:
                 connection.transport.abort()

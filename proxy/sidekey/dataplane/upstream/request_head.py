@@ -1,4 +1,4 @@
-"""The head of a request on its way to the upstream: the caller's fields less what may not pass, then the grant."""
+"""Build the head of a request to the upstream from the caller's header fields and the grant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidekey.core.request import RequestHead
 
 
 def line_of(path: bytes) -> bytes:
-    """What the request line says behind the method."""
+    """Return the request line without the method."""
     return b" " + path + b" HTTP/1.1"
 
 
@@ -23,11 +23,10 @@ def request_head(
     length: int,
     head_end: bytes,
 ) -> list[bytes]:
-    """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field.
+    """Return the pieces of the head, to be joined with the body.
 
-    `line` is that of the path (`line_of`), `injected` are Host and the grant's lines, `stripped` the normalised names
-    that a caller may not send. `length` is the body's on its way out, which may be another than it came with: an empty
-    one of unknown length is known to be.
+    `line` comes from `line_of`, and `injected` are Host and the lines of the grant. `stripped` are the normalised names
+    that a caller may not send, so that no injected field comes twice. `length` is the length of the outgoing body.
     """
     fields = head.fields
     if head.connection:
@@ -50,7 +49,7 @@ def request_head(
 def field_lines(
     head: RequestHead, injected: Sequence[bytes], stripped: frozenset[bytes], *, length: int, via: bytes
 ) -> list[bytes]:
-    """The field lines of the same head, one by one, for whom it is not written yet; `via` is our own."""
+    """Return the lines of the same head, one by one, to be signed. `via` is Sidekey's own line."""
     lines = request_head(head, b"", b"", stripped, length=length, head_end=via)
     if not lines[-2]:
         # No framing.

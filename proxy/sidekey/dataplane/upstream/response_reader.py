@@ -1,4 +1,4 @@
-"""Reads an upstream's response: the parser's callbacks, and what each read brought of head and body."""
+"""Parse the responses of an upstream: the callbacks of the parser, and what each read contains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sidekey.runtime.rules import Limits, Rules
 NAMES: Final = Names(RESPONSE_ROLES)
 _FIRST: Final = NAMES.first
 
-# Members of an enum are looked up slowly; these are compared for every special field.
+# Looking up a member of an enum is slow, and these are compared for each header field.
 _FORWARD: Final = Role.FORWARD
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
@@ -30,23 +30,24 @@ AMBIGUOUS: Final = "the framing of the upstream's response is ambiguous"
 HEAD_TOO_LARGE: Final = "the head of the upstream's response is over limits.response_head"
 NOT_A_STATUS: Final = "the upstream's status code is not one of HTTP"
 _PERSISTENCE: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
-"""Values of Connection that nominate no field; llhttp reads them. The first is asked for before the others."""
+"""Values of Connection that nominate no field. llhttp evaluates them."""
 
 _VERSION: Final = b"HTTP/1."
-"""How a response begins: llhttp also takes HTTP/0.9 and 2.0, RTSP and ICE, and does not tell the latter."""
+"""The start of a response. llhttp also accepts HTTP/0.9 and 2.0, RTSP and ICE, and does not report the latter two."""
 
 
 class BadResponse(Exception):
-    """Raised inside a parser callback to stop the parser; the reason is safe to show."""
+    """Raised in a callback to stop the parser. The reason contains no input."""
 
 
 class ResponseReader(Connection):
-    """The parsing half of an upstream connection, for one response after the other.
+    """The parser of an upstream connection, for one response after the other.
 
-    `_head` is that of the final response, once it is whole; `_new_head` is the same until it was handed on, `_body`
-    what has come of the body since. `_continues` says that 100 came. `_whole` is set with the response's last byte.
-    `_not_reusable` says that bytes came which no exchange asked for, `_stale_parser` that llhttp is in a state from
-    which the next response cannot be read.
+    `_head` is the complete head of the final response. `_new_head` is the same until the exchange gets it, and `_body`
+    the pieces that the exchange has not got yet. `_fed` counts the bytes of the response. `_continues` is True once a
+    100 arrived, `_whole` once the response is complete. `_not_reusable` is True if no other exchange may use the
+    connection, for example because unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next
+    response.
     """
 
     __deletable__: ClassVar = ("_parser",)
@@ -74,7 +75,7 @@ class ResponseReader(Connection):
     )
 
     _parser: HttpResponseParser
-    """There from the connection's beginning to its end: it refers back to this object."""
+    """Set while the connection is open, because it refers back to this object."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
@@ -100,7 +101,7 @@ class ResponseReader(Connection):
         self._stale_parser = False
 
     def _read(self, data: bytes) -> str:
-        """Feed one read to the parser; why the response is broken, empty where it is not."""
+        """Parse one read. Return why the response is invalid, or an empty string."""
         if not self._fed and not data.startswith(_VERSION) and not _VERSION.startswith(data):
             return OTHER_VERSION
         self._fed += len(data)
@@ -110,7 +111,7 @@ class ResponseReader(Connection):
             if not self._whole:
                 cause = error.__context__
                 return str(cause) if isinstance(cause, BadResponse) else MALFORMED
-            # The response was whole; what follows it was not asked for, and the connection goes.
+            # The response was complete. Nobody requested what follows it.
             self._not_reusable = True
         if self._head is None:
             if self._fed > self._rules.limits.response_head:
@@ -129,7 +130,7 @@ class ResponseReader(Connection):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is not None:
-            # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
+            # Drop a trailer: no caller has announced that it accepts them (RFC 9110 6.5.1).
             return
         self._spelling = spelling = NAMES.read(name, self._spelling)
         role = spelling.role
@@ -152,12 +153,12 @@ class ResponseReader(Connection):
                 self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
 
     def on_headers_complete(self) -> None:
-        # An idle connection keeps no name that an upstream invented, however long it is.
+        # An idle connection must not keep a name that the upstream invented.
         self._spelling = _FIRST
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
-            # 100 is passed to a caller that waits for it; others are dropped: few clients of webhooks bear them.
+            # The exchange forwards 100. Others are dropped, because few callers support them.
             if status not in (100, 102, 103):
                 raise BadResponse(NOT_A_STATUS)
             self._continues |= status == 100
@@ -181,7 +182,7 @@ class ResponseReader(Connection):
             self._whole = True
 
     def _frame(self, status: int) -> int:
-        """The length of the body where Content-Length alone does not say it."""
+        """Return the length of a body whose length is not that in Content-Length alone."""
         to_head = self._to_head
         if self._encoding is not None and self._parser.get_http_version() != "1.1":
             # Invalid framing (RFC 9112 6.1).
@@ -192,10 +193,10 @@ class ResponseReader(Connection):
             raise BadResponse(AMBIGUOUS) from None
         if self._content_length or self._encoding is not None:
             if to_head:
-                # llhttp does not know what was asked and waits for a body.
+                # llhttp does not know that this answers a HEAD request, and waits for a body.
                 self._stale_parser = True
             elif status == 204:
-                # What stands where no body may be cannot be told from the next response (RFC 9110 15.3.5).
+                # The bytes of a forbidden body look like the next response (RFC 9110 15.3.5).
                 self._keep_alive = False
         return length
 
@@ -222,7 +223,7 @@ class ResponseReader(Connection):
         if self._head is not None:
             self._whole = True
         else:
-            # An interim response has ended; the final one is still to come.
+            # This was an interim response.
             fed, continues = self._fed, self._continues
             self._expect_head()
             self._fed, self._continues = fed, continues
