@@ -1,4 +1,4 @@
-"""An integration compiled for the hot path: its routes, and the lines its grant puts into every request head."""
+"""An integration compiled for the hot path: its routes, and the header lines that its grant injects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidekey.core.spelling import PLAIN
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.dataplane.shares import Hold, Share, Shares
+from sidekey.dataplane.shares import Share, Shares
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.upstream.request_head import line_of
@@ -30,15 +30,13 @@ _BY_PRESET: Final = frozenset({METHOD})
 
 
 class Route:
-    """An origin of one integration: where its connections are, and what is injected into a head that goes there.
+    """An origin of one integration: its connection pool, and what is injected into requests to it.
 
-    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`
-    (in `lines`, one by one), `query` and `redactor` are those of `grant`. `share` counts the requests that go by it,
-    and maybe by others.
+    `pool` is None while the integration needs a client certificate and none is bound. `injected` (as `lines`, one by
+    one), `query` and `redactor` belong to `grant`. `share` counts requests to the origin, or of the integration.
     """
 
     __slots__ = (
-        "_hold",
         "_host",
         "authority",
         "grant",
@@ -53,10 +51,9 @@ class Route:
         "share",
     )
 
-    def __init__(self, origin: Origin, pool: Pool | None, hold: Hold) -> None:
+    def __init__(self, origin: Origin, pool: Pool | None, share: Share) -> None:
         self.origin: Final = origin
-        self._hold: Final = hold
-        (self.share,) = hold
+        self.share: Final = share
         self.pool = pool
         self.identity: ClientIdentity | None = None
         self.grant: Grant | None = None
@@ -69,24 +66,24 @@ class Route:
         self._host = b"\r\nHost: %b" % self.authority
 
     def compile(self, grant: Grant, redactor: Redactor | None) -> None:
-        """Write down what is injected: Host, and the grant's fields and query parameters; `redactor` is the grant's."""
+        """Encode what is injected: Host, and the headers and query parameters of the grant."""
         lines = (self._host, *(f"\r\n{name}: {value}".encode("latin-1") for name, value in grant.headers))
         injected, query = b"".join(lines), parameters.encode(grant.query).encode()
-        # Both or neither: what cannot be written must not leave the lines of another grant, or none, for this one's.
+        # After the encoding, which may fail: `grant` must never stand beside the lines of another one.
         self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
         self.lines = lines
 
     def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
-        """Let what goes by this route use connections of this pool, which present this client certificate."""
+        """Use the connections of this pool, which present this client certificate."""
         self.identity = identity
         self.pool = pool
 
 
 class Destination:
-    """Where a request goes: whose it is, by which route, and the path (and query) that is asked for there.
+    """The destination of a request: its integration, route, and path with the query.
 
-    `line` is what the request line says of that path, behind the method. `methods` are those that callers may use for
-    it; `preset` is what it was asked for by.
+    `line` is the request line without the method. `methods` are the methods that callers may use. `preset` is the
+    preset that the request came by, if any.
     """
 
     __slots__ = ("integration", "line", "methods", "path", "preset", "route")
@@ -108,16 +105,16 @@ class Destination:
 
 
 class CompiledIntegration:
-    """One integration as the hot path sees it.
+    """One integration, prepared for the hot path.
 
-    `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
-    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading; so is a query
-    that may name a method, where only some are allowed.
-    `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
-    in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `signing` are the rules by which they are signed, if they are.
-    `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
-    when the rules have changed.
+    `rules` decide on targets. They change when a grant contains the base URL, which calls `changed`. The fast parser
+    leaves some plain targets to the full one: those that contain one of the `_marks`, those with a query if the policy
+    checks parameters, and those whose query may override the method if only some methods are allowed.
+
+    `needs_slow_path` is True if an exchange needs more than a grant. `redacts` is True if secrets are removed from
+    bodies of responses. `share` counts the requests if the integration has a limit of its own, or if its origin is not
+    known yet. `signing` are the rules for signatures, if requests are signed. `resolved` replaces this object once a
+    missing part of the integration was read.
     """
 
     ROUTES: Final = 256
@@ -126,7 +123,6 @@ class CompiledIntegration:
         "_base_route",
         "_changed",
         "_entries",
-        "_hold",
         "_judges_methods",
         "_judges_query",
         "_learnt",
@@ -185,11 +181,8 @@ class CompiledIntegration:
         self.resolved: CompiledIntegration | None = None
         self._pools = pools
         self._shares = shares
-        self._hold: Hold | None = None
-        self.share: Share | None = None
-        if integration.in_flight or unresolved:
-            self._hold = shares.of_integration(self.name, integration.in_flight)
-            (self.share,) = self._hold
+        counts_alone = unresolved or bool(integration.in_flight)
+        self.share: Final = Share(shares, self.name, integration.in_flight) if counts_alone else None
         self._changed = changed
         self._learnt: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
@@ -200,67 +193,67 @@ class CompiledIntegration:
         return f"CompiledIntegration({self.name})"
 
     def _go_by(self, rules: IntegrationRules) -> None:
-        """Judge by these rules from now on, and put their base before what comes by the reverse proxy."""
+        """Apply these rules from now on."""
         self.rules = rules
         base = rules.base
         marks = quick_marks(rules.policy)
         self._marks = marks or ()
-        # Whether the caller names such a parameter, or how one is spelled, is for the exact reading to see.
+        # Only the full parser finds such a parameter, and normalises a spelling.
         self._judges_query = bool(rules.parameters) or rules.spelling is not None
         self._judges_methods = rules.own.methods is not None
         self._plain = _PLAIN if rules.spelling is None else PLAIN.fullmatch
         self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
-            # What comes by the reverse proxy could end at the base itself, or just below it.
+            # A target at the reverse proxy could be the base itself, or lie just below it.
             self._quick = False
         self._base_path = b"" if base is None else base.path.encode("latin-1")
         self._base_route = None if base is None else self._route(base.origin)
         self._entries = self._quick_entries() if marks is not None else {}
 
-    # Rules, and what they allow quickly.
+    # Rules, and the fast parser.
 
     def resolve(self, successor: CompiledIntegration) -> None:
-        """Send whoever still holds this one on to what came of it."""
+        """Record the resolved integration that replaces this one."""
         self.resolved = successor
 
     @property
     def latest(self) -> CompiledIntegration:
-        """What came of this one: itself, while it is unresolved."""
+        """The integration that replaced this one last, or this one."""
         latest = self
         while latest.resolved is not None:
             latest = latest.resolved
         return latest
 
     def learn(self, grant: Grant) -> bool:
-        """Note what the grant told: whether targets must be judged again, since the base is another now."""
-        former = self._learnt
-        if grant is former:
+        """Apply the base URL in the grant. Return True if it changed, so that targets must be decided again."""
+        previous = self._learnt
+        if grant is previous:
             return False
-        if grant.base_url is None or (former is not None and former.base_url == grant.base_url):
+        if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
             self._learnt = grant
             return False
         self._go_by(self.rules.learnt(parse_learnt(grant.base_url)))
-        # Last: a grant whose base URL is not allowed counts as never learnt, however often it comes.
+        # Last: a grant whose base URL is not allowed raises every time.
         self._learnt = grant
         self._changed(self)
         return True
 
     def quick(self, rest: bytes) -> Destination | None:
-        """The quick reading of what follows the ID at the reverse proxy."""
+        """Parse the part of a reverse proxy's target that follows the ID, or return None to leave it to `decide`."""
         route = self._base_route
         if route is None or not self._quick or not rest.startswith(b"/") or not self._is_plain(rest, 0):
             return None
         return Destination(self, route, self._base_path + rest)
 
     def destination(self, target: Target, preset: Preset | None = None) -> Destination:
-        """Where a target leads that the policy allowed; `preset` is what asks for it."""
+        """Return the destination of a target that the policy allows."""
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
     def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
-        """The target where the quick reading allows it; see `core.decide.Candidate`."""
+        """Return the target if the fast parser admits it; see `core.decide.Candidate`."""
         if not forward:
-            found = self.quick(url)
-            return None if found is None else _target(found.route.origin, found.path)
+            destination = self.quick(url)
+            return None if destination is None else _target(destination.route.origin, destination.path)
         cut = url.find(b"/", len(b"https://"))
         entry = self._entries.get(url[:cut])
         if entry is None or cut < 0 or not self._is_plain(url, cut):
@@ -272,7 +265,7 @@ class CompiledIntegration:
         return _target(route.origin, path)
 
     def _is_plain(self, target: bytes, start: int) -> bool:
-        """Whether the quick reading may judge the path (and query) that begins at `start`."""
+        """Return True if the fast parser may decide on the path (and query) that begins at `start`."""
         if self._judges_query or self._judges_methods:
             mark = target.find(b"?", start)
             if mark >= 0 and (self._judges_query or may_override_method(target[mark:])):
@@ -282,35 +275,35 @@ class CompiledIntegration:
         if not self._marks:
             return True
         lower = target[start:].lower()
-        # A server may cut a path at a colon: only the exact reading compares what is before it.
+        # A server may cut a path at a colon: only the full parser compares the part before it.
         return b":" not in lower and not any(mark in lower for mark in self._marks)
 
     def _quick_entries(self) -> dict[bytes, tuple[Route, bytes]]:
-        """Scheme and authority, as callers mostly write them at the forward proxy, to a route and a prefix's path.
+        """Map scheme and authority, as callers mostly write them at the forward proxy, to a route and a path prefix.
 
-        The http form stands beside the https one where the forward proxy upgrades it.
+        If the forward proxy upgrades http to https, the http form is a key too.
         """
         policy = self.rules.policy
-        found: dict[bytes, tuple[Route, bytes]] = {}
+        entries: dict[bytes, tuple[Route, bytes]] = {}
         bases = policy.prefixes or [
             Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
         ]
         for base in reversed(bases):
             if base.origin != policy.placeholder_origin and quick_base(policy, base):
                 entry = (self._route(base.origin), base.path.encode("latin-1"))
-                found[str(base.origin).encode()] = entry
+                entries[str(base.origin).encode()] = entry
                 plain = base.origin._replace(scheme="http", port=80)
                 if upgrade(policy, Target(plain, "/", None)).origin == base.origin:
-                    found[b"http://%b" % base.origin.authority.encode()] = entry
-                    found[b"http://%b:80" % base.origin.authority.encode()] = entry
-        return found
+                    entries[b"http://%b" % base.origin.authority.encode()] = entry
+                    entries[b"http://%b:80" % base.origin.authority.encode()] = entry
+        return entries
 
     # Routes.
 
     def route(self, origin: Origin) -> Route:
-        """The route to an origin the policy allowed; bounded, since a wildcard domain allows many.
+        """Return the route to an origin that the policy allows.
 
-        Those that the quick reading uses always stay among them.
+        The number of routes is limited, because a wildcard domain allows many origins. Those of the fast parser stay.
         """
         if len(self._routes) >= self.ROUTES and origin not in self._routes:
             lasting = [route for route, _ in self._entries.values()]
@@ -323,16 +316,16 @@ class CompiledIntegration:
         route = self._routes.get(origin)
         if route is None:
             pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
-            route = self._routes[origin] = Route(origin, pool, self._hold or self._shares.of_origin(origin))
+            route = self._routes[origin] = Route(origin, pool, self.share or Share(self._shares, str(origin), 0))
         return route
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Those that are known now."""
+        """The routes that are known now."""
         return tuple(self._routes.values())
 
     def bind_certificate(self, route: Route, identity: ClientIdentity) -> None:
-        """Let what goes by this route use connections of this client certificate, and no others."""
+        """Use only connections with this client certificate for this route."""
         pool = route.pool
         if pool is None or route.identity is not identity:
             if pool is not None:
@@ -341,17 +334,17 @@ class CompiledIntegration:
             route.bind(identity, pool)
 
     def pools(self) -> set[Pool]:
-        """Those of its routes, as far as it is known which connections these use."""
+        """Return the pools of all routes."""
         return {route.pool for route in self._routes.values() if route.pool is not None}
 
     def reconnect(self) -> None:
-        """Leave the pools that were dropped."""
+        """Replace the pools that were dropped."""
         for route in self._routes.values():
             if route.pool is not None and route.pool.dropped:
                 route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
 
     def compile(self, route: Route, grant: Grant) -> None:
-        """Write down what this grant injects by a route."""
+        """Prepare a route for this grant."""
         if (grant.signer is None) != (self.signing is None):
             raise RuntimeError("the grant is not signed by the rules of its integration")
         route.compile(grant, self.redactor(grant))
@@ -359,7 +352,7 @@ class CompiledIntegration:
     # Responses.
 
     def redactor(self, grant: Grant) -> Redactor | None:
-        """What removes the grant's secrets from responses; None where it has none that can be searched."""
+        """Return the redactor of the grant's secrets, or None if none of them can be searched for."""
         if self._redactor is None or self._redactor[0] is not grant:
             pairs = grant.secret_pairs()
             redactor = Redactor(grant.secrets, pairs) if pairs or searchable(grant.secrets) else None
@@ -368,17 +361,14 @@ class CompiledIntegration:
 
 
 def _target(origin: Origin, path: bytes) -> Target:
-    """The target of an origin-form that was read quickly."""
-    written = path.decode("latin-1")
-    before, mark, query = written.partition("?")
-    return Target(origin, before or "/", query if mark else None)
+    path_text, mark, query = path.decode("latin-1").partition("?")
+    return Target(origin, path_text or "/", query if mark else None)
 
 
 def quick_base(policy: Policy, base: Prefix) -> bool:
-    """Whether base plus a plain rest without a mark is always inside the policy, so that the quick reading may decide.
+    """Return True if the base plus any plain rest without a mark is inside the policy.
 
-    So it is where the base's own path is plain and lies under a plain prefix of the same origin (or in an allowed
-    domain without prefixes).
+    The path of the base must be plain, and the base an allowed prefix, or in an allowed domain without prefixes.
     """
     if policy.domains and not any(domain.covers(base.origin) for domain in policy.domains):
         return False
@@ -399,7 +389,7 @@ def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
     """
     marks = []
     for forbidden in policy.forbidden:
-        # Where grants do not tell the host of targets, it is that of a prefix.
+        # Unless grants contain the base URL, the host of a target is that of a prefix.
         known = policy.prefixes and policy.placeholder_origin is None
         if known and not any(forbidden.concerns(prefix.origin) for prefix in policy.prefixes):
             continue
