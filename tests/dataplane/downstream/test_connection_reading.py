@@ -289,7 +289,7 @@ async def test_the_end_of_the_process_cuts_what_is_not_whole(state: str) -> None
     if state != "under way":
         upstream.feed(OK)
     connection = connection_of(caller)
-    assert (connection.unsent, connection.is_idle) == (state == "unsent", state != "under way")
+    assert (connection.unsent, connection.exchange is None) == (state == "unsent", state != "under way")
     connection.end()
     assert caller.aborted is (state != "idle")
     assert caller.is_closing()

@@ -24,6 +24,7 @@ LINGER_AT_MOST: Final = 30.0
 """Seconds after the last byte, and in all, within which a caller must end its side once Sidekey has ended its own (RFC
 9112 9.6). Sidekey reads and discards what still comes, because a reset could overtake the response."""
 
+# Reasons to pause reading, beside PAUSED_FOR_TURN.
 PAUSED_BY_QUEUE: Final = 2
 PAUSED_BY_BODY: Final = 4
 PAUSED_BY_CONNECT: Final = 8
@@ -76,11 +77,6 @@ class CallerConnection(RequestReader):
         return self.transport.get_write_buffer_size() > 0
 
     @property
-    def is_idle(self) -> bool:
-        """True if there is no exchange."""
-        return self.exchange is None
-
-    @property
     def idle_since(self) -> float:
         """The time since which the connection waits for the first byte of a request; NEVER if it does not wait."""
         if self.exchange is not None or self._line or self._discarding or self.unsent:
@@ -88,12 +84,7 @@ class CallerConnection(RequestReader):
         # With the rules that set the deadline: a reload must not change the result.
         return self.deadline - self._rules.timeouts.keep_alive
 
-    @property
-    def _awaits_tunnel(self) -> bool:
-        """True once a CONNECT was read. What follows it belongs to a tunnel."""
-        return bool(self._paused & PAUSED_BY_CONNECT)
-
-    # The transport's side.
+    # For the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -311,7 +302,7 @@ class CallerConnection(RequestReader):
         if not keep_alive:
             # A caller that did not ask for the end may have sent more. So may one that sent a CONNECT.
             unread = request is None or not request.complete or request.head.keep_alive
-            self.close(unread=unread or bool(self._queue or self._held) or self._awaits_tunnel)
+            self.close(unread=unread or bool(self._queue or self._held or self._paused & PAUSED_BY_CONNECT))
             self._carry(None, None)
             return
         self._carry(None, None)
@@ -379,7 +370,7 @@ class CallerConnection(RequestReader):
 
     def end(self) -> None:
         """Close the connection now, with a reset if a response is cut."""
-        self._close_now(cut=self.unsent or not self.is_idle)
+        self._close_now(cut=self.unsent or self.exchange is not None)
 
     def _close_now(self, *, cut: bool) -> None:
         if not cut:

@@ -187,12 +187,12 @@ class CompiledIntegration:
         self._learnt: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
         self._routes: dict[Origin, Route] = {}
-        self._go_by(integration.rules)
+        self._apply_rules(integration.rules)
 
     def __repr__(self) -> str:
         return f"CompiledIntegration({self.name})"
 
-    def _go_by(self, rules: IntegrationRules) -> None:
+    def _apply_rules(self, rules: IntegrationRules) -> None:
         """Apply these rules from now on."""
         self.rules = rules
         base = rules.base
@@ -232,7 +232,7 @@ class CompiledIntegration:
         if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
             self._learnt = grant
             return False
-        self._go_by(self.rules.learnt(parse_learnt(grant.base_url)))
+        self._apply_rules(self.rules.learnt(parse_learnt(grant.base_url)))
         # Last: a grant whose base URL is not allowed raises every time.
         self._learnt = grant
         self._changed(self)
