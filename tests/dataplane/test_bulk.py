@@ -27,7 +27,7 @@ SIZES = [BYPASS + 1, BULK, BULK + 1, 2 * BULK, SIZE]
 
 
 def pattern(size: int, first: int = 7) -> bytes:
-    """Bytes that tell where they belong: another body has others at the same place."""
+    """Return bytes that differ between bodies at the same offset."""
     return (bytes((first + at) % 251 for at in range(251)) * (size // 251 + 1))[:size]
 
 
@@ -40,7 +40,7 @@ def head(size: int) -> bytes:
 
 
 def answering(*answers: bytes) -> Callable[[RawConnection], Awaitable[None]]:
-    """An upstream that gives these answers on each connection, one for each request."""
+    """Build an upstream script that sends these responses on each connection, one for each request."""
 
     async def script(connection: RawConnection) -> None:
         for answer in answers:
@@ -51,12 +51,12 @@ def answering(*answers: bytes) -> Callable[[RawConnection], Awaitable[None]]:
 
 
 async def silent(_: RawConnection) -> None:
-    """What the upstream does, the test says."""
+    """Send nothing: the test controls the connection."""
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_request_arrives_whole_with_the_one_behind_it(size: int) -> None:
-    """On both sides of the lengths from which reads are long; what follows is read as ever."""
+async def test_a_long_request_and_the_next_one_arrive_complete(size: int) -> None:
+    """The sizes lie on both sides of the thresholds."""
     body = pattern(size)
     async with (
         RawUpstream() as upstream,
@@ -71,8 +71,7 @@ async def test_a_request_arrives_whole_with_the_one_behind_it(size: int) -> None
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_response_arrives_whole_and_its_connection_serves_again(size: int) -> None:
-    """The same on the other side."""
+async def test_a_long_response_arrives_complete_and_its_connection_is_reused(size: int) -> None:
     body = pattern(size)
     async with (
         RawUpstream(answering(head(size) + body, OK, head(size) + body)) as upstream,
@@ -85,8 +84,7 @@ async def test_a_response_arrives_whole_and_its_connection_serves_again(size: in
         assert len(upstream.connections) == 1
 
 
-async def test_bodies_that_come_at_once_are_kept_apart() -> None:
-    """Both ways."""
+async def test_concurrent_bodies_do_not_mix() -> None:
     bodies = [pattern(SIZE, first) for first in (1, 100)]
 
     async def echo(connection: RawConnection) -> None:
@@ -107,7 +105,7 @@ async def test_bodies_that_come_at_once_are_kept_apart() -> None:
 
 
 async def send_in_steps(sender: RawConnection, receiver: RawConnection, body: bytes, step: int) -> None:
-    """Send so much at a time, and more only once it has arrived at the other end."""
+    """Send `step` bytes at a time, each after the previous ones have arrived."""
     before = len(receiver.received)
     for at in range(0, len(body), step):
         await sender.send(body[at : at + step])
@@ -115,8 +113,8 @@ async def send_in_steps(sender: RawConnection, receiver: RawConnection, body: by
 
 
 @pytest.mark.parametrize("step", [LONG - 1, LONG + 1, 3 * BULK])
-async def test_whoever_sends_may_pause_anywhere(step: int) -> None:
-    """So that nothing is there to be read past the loop, which is then told of what comes."""
+async def test_a_sender_may_pause_anywhere(step: int) -> None:
+    """Then the socket is empty, and the loop reads on."""
     body = pattern(SIZE)
     async with (
         RawUpstream(silent) as upstream,
@@ -137,7 +135,6 @@ async def test_whoever_sends_may_pause_anywhere(step: int) -> None:
 
 @pytest.mark.parametrize("leave", [RawConnection.close, RawConnection.reset])
 async def test_a_caller_that_leaves_cuts_the_request(leave: Callable[[RawConnection], None]) -> None:
-    """By the end of its stream, or by a reset, in the middle of long reads."""
     async with (
         RawUpstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -154,7 +151,7 @@ async def test_a_caller_that_leaves_cuts_the_request(leave: Callable[[RawConnect
 
 @pytest.mark.parametrize("leave", [RawConnection.close, RawConnection.reset])
 async def test_an_upstream_that_leaves_cuts_the_response(leave: Callable[[RawConnection], None]) -> None:
-    """What is short by one byte does not look complete."""
+    """A response that lacks one byte must not look complete."""
     body = pattern(SIZE)
 
     async def script(connection: RawConnection) -> None:
@@ -175,7 +172,7 @@ async def test_an_upstream_that_leaves_cuts_the_response(leave: Callable[[RawCon
 
 
 async def test_an_early_response_ends_the_upload() -> None:
-    """It arrives whole while the request is still being read, and the connection closes behind it."""
+    """The connection closes after it."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until(lambda: len(connection.received) > SIZE // 2)
@@ -193,8 +190,8 @@ async def test_an_early_response_ends_the_upload() -> None:
         await caller.until_ended()
 
 
-async def test_more_than_was_announced_is_not_passed_on() -> None:
-    """Nor is the connection used again: those bytes could only be taken for another response."""
+async def test_bytes_behind_a_long_response_are_not_forwarded() -> None:
+    """The connection is not reused, because they could be mistaken for the next response."""
     body = pattern(SIZE)
     async with (
         RawUpstream(answering(head(SIZE) + body + b"HTTP/1.1 200 OK\r\n")) as upstream,
@@ -208,7 +205,7 @@ async def test_more_than_was_announced_is_not_passed_on() -> None:
 
 
 async def test_tls_is_left_to_the_loop(ca: Authority) -> None:
-    """What is in the socket are records."""
+    """The socket contains TLS records."""
     body = pattern(SIZE)
     context = ca.server_context(UPSTREAM)
     async with RawUpstream(answering(head(SIZE) + body), ssl_context=context) as upstream:

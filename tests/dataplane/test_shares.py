@@ -1,4 +1,4 @@
-"""How much of the room for requests in flight one origin takes, and how long that is remembered."""
+"""dataplane/shares.py: limits of the requests in flight to one origin, or of one integration."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ OWN = "the integration's own limits.in_flight is reached"
 WHOLE = "limits.in_flight is reached"
 
 
-def limited(most: int, *integrations: Integration, **given: Any) -> Scripted:
-    """A plane with so much room for requests in flight."""
-    return Scripted(*integrations, limits=Limits(in_flight=most), **given)
+def limited(limit: int, *integrations: Integration, **options: Any) -> Scripted:
+    """Build a plane with this limit of requests in flight."""
+    return Scripted(*integrations, limits=Limits(in_flight=limit), **options)
 
 
 def answer(caller: RecordingTransport) -> Message | None:
-    """What came, if anything."""
+    """Return the response, if it has arrived."""
     return first_response(caller.take())
 
 
 def refusal(sidekey: Scripted, name: str) -> str | None:
-    """Which limit keeps a request of this integration out; None where it is under way."""
+    """Send a request of this integration. Return the limit that refuses it, or None if it is in flight."""
     caller = sidekey.caller()
     caller.feed(get(name=name))
-    said = answer(caller)
-    if said is None:
+    response = answer(caller)
+    if response is None:
         return None
-    told = problem(said)
-    assert (said.status, told["code"], told["error"], told["sent"]) == (
+    document = problem(response)
+    assert (response.status, document["code"], document["error"], document["sent"]) == (
         503,
         "overloaded",
         "connection_limit_reached",
         "no",
     )
-    assert said.values(b"retry-after") == [b"1"]
-    return str(told["detail"])
+    assert response.values(b"retry-after") == [b"1"]
+    return str(document["detail"])
 
 
-def publish(sidekey: Scripted, *integrations: Integration, most: int | None = None) -> None:
-    """Put other integrations in use, and another limit."""
+def publish(sidekey: Scripted, *integrations: Integration, limit: int | None = None) -> None:
+    """Apply a snapshot with these integrations, and another limit."""
     sidekey.plane.prepare(Snapshot({each.id: each for each in integrations}, listen=sidekey.snapshot.listen))()
-    if most is not None:
-        sidekey.plane.worker.limit_in_flight(most)
+    if limit is not None:
+        sidekey.plane.worker.limit_in_flight(limit)
 
 
 def fullest(sidekey: Scripted) -> float:
-    """What the gauge says."""
+    """Return the value of the gauge."""
     return max(sidekey.metrics.fullness(), default=0.0)
 
 
 async def end_all(sidekey: Scripted) -> None:
-    """Let every request be answered by its upstream, or lose it; then nothing counts any more."""
+    """Answer every request, and check that nothing is counted afterwards."""
     await settle()
     for upstream in sidekey.upstreams:
         if upstream.take():
             upstream.feed(OK)
     await settle()
     assert sidekey.metrics.in_flight == 0
-    assert set(sidekey.metrics.fullness()) <= {0.0}, "whatever was counted in is counted out, and once"
+    assert set(sidekey.metrics.fullness()) <= {0.0}, "each request that was counted in must be counted out, once"
     assert sidekey.defects == []
 
 
-async def test_one_origin_has_half_of_the_room() -> None:
-    """Rounded up, by whatever integration; the rest is for the others, and an end makes room."""
+async def test_one_origin_gets_half_of_the_limit() -> None:
+    """Rounded up, for all its integrations together. A request that ends makes room."""
     sidekey = limited(5, A, A2, B)
     assert [refusal(sidekey, name) for name in ("a", "a2", "a", "a", "a2")] == [None, None, None, HALF, HALF]
     assert fullest(sidekey) == 1.0
@@ -97,15 +97,14 @@ async def test_one_origin_has_half_of_the_room() -> None:
     await end_all(sidekey)
 
 
-async def test_the_only_origin_has_the_whole() -> None:
-    """Half would be a limit without a purpose."""
+async def test_a_single_origin_gets_the_whole_limit() -> None:
     sidekey = limited(3, A, A2)
     assert [refusal(sidekey, name) for name in ("a", "a2", "a", "a")] == [None, None, None, WHOLE]
     await end_all(sidekey)
 
 
-async def test_an_own_limit_replaces_the_half() -> None:
-    """More than that, or less; and what counts there does not count against the origin."""
+async def test_an_own_limit_replaces_that_of_the_origin() -> None:
+    """It may be higher or lower, and its requests do not count against the origin."""
     sidekey = limited(8, replace(A, in_flight=6), replace(A2, in_flight=1), integration("o", base_url(1)), B)
     assert [refusal(sidekey, "a2") for _ in range(2)] == [None, OWN]
     assert [refusal(sidekey, "a") for _ in range(7)] == [None] * 6 + [OWN]
@@ -114,8 +113,7 @@ async def test_an_own_limit_replaces_the_half() -> None:
     await end_all(sidekey)
 
 
-async def test_an_own_limit_over_what_descriptors_suffice_for() -> None:
-    """The process's own counts then, and the gauge goes by it."""
+async def test_the_gauge_uses_the_limit_of_the_process_if_an_own_limit_exceeds_it() -> None:
     sidekey = limited(8, replace(A, in_flight=6), B)
     sidekey.plane.worker.limit_in_flight(2)
     assert [refusal(sidekey, "a") for _ in range(3)] == [None, None, WHOLE]
@@ -123,23 +121,21 @@ async def test_an_own_limit_over_what_descriptors_suffice_for() -> None:
     await end_all(sidekey)
 
 
-async def test_a_request_that_is_refused_elsewhere_does_not_count() -> None:
-    """Neither one that is denied, nor one too many in all."""
+async def test_a_request_that_is_denied_does_not_count() -> None:
     sidekey = limited(4, A, B)
     caller = sidekey.caller()
     for _ in range(4):
         caller.feed(denied(name="a"))
-        said = answer(caller)
-        assert said is not None
-        assert said.status == 403
+        response = answer(caller)
+        assert response is not None
+        assert response.status == 403
     assert fullest(sidekey) == 0
     assert refusal(sidekey, "a") is None
     await end_all(sidekey)
 
 
 @pytest.mark.parametrize("end", ["the caller leaves", "the upstream breaks off", "no connection"])
-async def test_whatever_ends_a_request_gives_its_place_back(end: str) -> None:
-    """Once, however it ends."""
+async def test_a_request_is_counted_out_once_however_it_ends(end: str) -> None:
     sidekey = limited(2, A, B)
     for _ in range(3):
         if end == "no connection":
@@ -163,7 +159,7 @@ async def test_whatever_ends_a_request_gives_its_place_back(end: str) -> None:
 
 
 async def test_a_request_that_waits_for_its_token_counts() -> None:
-    """That is where requests pile up while a token endpoint is slow."""
+    """Such requests pile up while a token endpoint is slow."""
     source = Awaited()
     sidekey = limited(2, A, B, sources={"a": source})
     assert [refusal(sidekey, name) for name in ("a", "a", "b")] == [None, HALF, None]
@@ -172,18 +168,18 @@ async def test_a_request_that_waits_for_its_token_counts() -> None:
     await end_all(sidekey)
 
 
-async def test_counts_go_on_over_a_reload() -> None:
-    """What was in flight still counts where it is compiled again; the new limit counts at once, the end only once."""
+async def test_a_reload_keeps_the_counts() -> None:
+    """Earlier requests still count, and the new limit applies at once."""
     sidekey = limited(4, A, B)
     assert [refusal(sidekey, "a") for _ in range(3)] == [None, None, HALF]
     changed = integration("a", base_url(1), headers=(("X-Key", "new"),))
     publish(sidekey, changed, B)
     assert refusal(sidekey, "a") == HALF
-    publish(sidekey, changed, B, most=6)
+    publish(sidekey, changed, B, limit=6)
     assert [refusal(sidekey, "a") for _ in range(2)] == [None, HALF]
-    publish(sidekey, changed, B, most=2)
+    publish(sidekey, changed, B, limit=2)
     assert refusal(sidekey, "a") == WHOLE
-    publish(sidekey, B, most=4)
+    publish(sidekey, B, limit=4)
     publish(sidekey, A, B)
     assert refusal(sidekey, "a") == HALF
     await end_all(sidekey)
@@ -191,8 +187,8 @@ async def test_counts_go_on_over_a_reload() -> None:
     await end_all(sidekey)
 
 
-async def test_an_own_limit_comes_and_goes_with_a_reload() -> None:
-    """Each request counts where it began, and ends there."""
+async def test_a_reload_adds_and_removes_an_own_limit() -> None:
+    """Each request is counted out where it was counted in."""
     sidekey = limited(8, replace(A, in_flight=1), B)
     assert [refusal(sidekey, "a") for _ in range(2)] == [None, OWN]
     publish(sidekey, replace(A, in_flight=2), B)
@@ -204,8 +200,7 @@ async def test_an_own_limit_comes_and_goes_with_a_reload() -> None:
     await end_all(sidekey)
 
 
-async def test_a_second_origin_halves_the_room_when_it_comes() -> None:
-    """And gives it back when it goes."""
+async def test_a_second_origin_halves_the_limit_while_it_exists() -> None:
     sidekey = limited(4, A)
     assert [refusal(sidekey, "a") for _ in range(3)] == [None] * 3
     publish(sidekey, A, B)
@@ -219,13 +214,13 @@ LEARNS = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
 
 
 def learning(name: str) -> Integration:
-    """An integration whose grant tells a base URL below x.test."""
+    """Build an integration whose grant contains a base URL below x.test."""
     made = integration(name, domains=("https://login.test", "https://*.x.test"), traits=LEARNS)
     return replace(made, policy=replace(made.policy, placeholder_origin=parse_domain("https://login.test").origin))
 
 
-async def test_a_learnt_origin_is_one() -> None:
-    """A request counts against the login's host until its grant tells another, and against that one afterwards."""
+async def test_a_request_counts_against_the_origin_in_its_grant() -> None:
+    """Until it has its grant, it counts against the host of the login."""
     grants = {name: Grant(headers=AUTHORIZATION, base_url=f"https://{host}.x.test") for name, host in LEARNT.items()}
     sources = {name: Awaited(grant) for name, grant in grants.items()}
     sidekey = limited(6, *(learning(name) for name in LEARNT), sources=sources)
@@ -238,11 +233,11 @@ async def test_a_learnt_origin_is_one() -> None:
 
 
 LEARNT = {"s": "one", "t": "one", "u": "two"}
-"""Integrations to the host that their grants tell."""
+"""The host in the grant of each integration."""
 
 
-async def test_a_learnt_origin_that_is_full_refuses_who_comes_late() -> None:
-    """Their place at the login's host is free again."""
+async def test_a_full_origin_refuses_a_request_that_learns_it_from_its_grant() -> None:
+    """The request no longer counts against the host of the login."""
     late = Awaited(Grant(headers=AUTHORIZATION, base_url="https://one.x.test"))
     sources = {"s": Awaited(late.ready, there=True), "t": late}
     sidekey = limited(4, learning("s"), learning("t"), sources=sources)
@@ -251,14 +246,14 @@ async def test_a_learnt_origin_that_is_full_refuses_who_comes_late() -> None:
     assert [refusal(sidekey, "s") for _ in range(2)] == [None, None]
     late.go.set()
     await settle()
-    said = answer(caller)
-    assert said is not None
-    assert problem(said)["detail"] == HALF
+    response = answer(caller)
+    assert response is not None
+    assert problem(response)["detail"] == HALF
     await end_all(sidekey)
 
 
-async def test_where_the_origin_is_not_known_yet_the_integration_counts() -> None:
-    """Until it can be read; then its origin does."""
+async def test_an_unresolved_integration_counts_by_its_id() -> None:
+    """Once it is resolved, its origin counts."""
     missing = Missing(A)
     sidekey = limited(2, missing.integration(), B)
     assert [refusal(sidekey, name) for name in ("a", "a", "b")] == [None, HALF, None]
@@ -268,19 +263,19 @@ async def test_where_the_origin_is_not_known_yet_the_integration_counts() -> Non
 
 
 def passing(host: str) -> bytes:
-    """A request of the forward proxy that no integration covers."""
+    """Return a request at the forward proxy that no integration covers."""
     return f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
-async def test_what_passes_counts_by_its_host() -> None:
-    """It makes a second origin of the only one that integrations name."""
+async def test_passthrough_requests_count_by_their_host() -> None:
+    """That host is a second origin beside the only one of the integrations."""
     sidekey = limited(6, A, passing=True)
     callers = [sidekey.caller() for _ in range(4)]
     for caller in callers:
         caller.feed(passing("one.test"))
-    said = answer(callers[3])
-    assert said is not None
-    assert problem(said)["detail"] == HALF
+    response = answer(callers[3])
+    assert response is not None
+    assert problem(response)["detail"] == HALF
     assert refusal(sidekey, "a") is None
     other = sidekey.caller()
     other.feed(passing("two.test"))
@@ -288,8 +283,8 @@ async def test_what_passes_counts_by_its_host() -> None:
     await end_all(sidekey)
 
 
-async def test_hosts_that_callers_name_are_forgotten() -> None:
-    """However many they are: only hosts with requests in flight count."""
+async def test_hosts_without_requests_are_forgotten() -> None:
+    """A caller may name any number of hosts."""
     sidekey = limited(9, A, passing=True)
     caller = sidekey.caller()
     for number in range(2_000):
