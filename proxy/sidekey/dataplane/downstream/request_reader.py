@@ -100,12 +100,11 @@ class RequestReader(Connection):
     counts the bytes of that head. `_tail` is the end of the previous read, where the end of a head may begin.
     """
 
-    __deletable__: ClassVar = ("_feed", "_parser")
+    __deletable__: ClassVar = ("_parser",)
     __slots__ = (
         "_bodiless",
         "_connection",
         "_fed",
-        "_feed",
         "_fields",
         "_held",
         "_host",
@@ -162,12 +161,11 @@ class RequestReader(Connection):
 
     def _fresh_parser(self) -> None:
         self._parser = HttpRequestParser(self)
-        self._feed = self._parser.feed_data
 
     def _forget_parser(self) -> None:
         """Break the reference cycle between this object and the parser."""
         self._reading = None
-        del self._parser, self._feed
+        del self._parser
 
     def _problem_of(self, error: HttpParserError) -> Problem:
         """Return the problem for a parse error. httptools wraps the exception of a callback in its own.
@@ -205,7 +203,7 @@ class RequestReader(Connection):
                 return False
             self._fed = data.find(HEAD_END) + _HEAD_END_SIZE
         try:
-            self._feed(data)
+            self._parser.feed_data(data)
         except HttpParserUpgrade:
             pass
         else:
@@ -241,7 +239,7 @@ class RequestReader(Connection):
             if reading is None:
                 self._add_to_head(piece)
             try:
-                self._feed(piece)
+                self._parser.feed_data(piece)
             except HttpParserUpgrade as upgrade:
                 return start + cast(int, upgrade.args[0])
             if reading is not None and reading.head.length == CHUNKED:
@@ -308,7 +306,7 @@ class RequestReader(Connection):
             return
         framing = b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length
         self._priming = True
-        self._feed(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
         self._priming = False
 
     def _crowded(self, data: bytes) -> bool:
@@ -346,8 +344,7 @@ class RequestReader(Connection):
             self._in_head = True
             self._rules = self.worker.rules
             self._bodiless = self._seen = 0
-            # Most callers repeat their target, and the same object has its hash already.
-            self._start_head(self._target if url == self._target else url)
+            self._start_head(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:

@@ -30,7 +30,7 @@ AMBIGUOUS: Final = "the framing of the upstream's response is ambiguous"
 HEAD_TOO_LARGE: Final = "the head of the upstream's response is over limits.response_head"
 NOT_A_STATUS: Final = "the upstream's status code is not one of HTTP"
 _PERSISTENCE: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
-"""Values of Connection that nominate no field. llhttp evaluates them."""
+"""Values of Connection that nominate no field. llhttp evaluates them. Comparing with the first one saves a hash."""
 
 _VERSION: Final = b"HTTP/1."
 """The start of a response. llhttp also accepts HTTP/0.9 and 2.0, RTSP and ICE, and does not report the latter two."""
